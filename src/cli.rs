@@ -1,0 +1,272 @@
+//! The command line. Its doc comments are the help.
+#![expect(clippy::doc_markdown, reason = "help is plain text, not Markdown")]
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::{Error, ErrorId};
+use crate::redact::redact;
+use crate::settings::Flags;
+
+/// Brings this host into a monsys fleet.
+///
+/// The token is given as MONSYS_TOKEN in the environment, or by --token-file or --token-command;
+/// never as an argument.
+#[derive(Debug, Parser)]
+#[command(
+    name = "monsys-agent",
+    version,
+    max_term_width = 100,
+    after_help = "First steps:\n  MONSYS_TOKEN=enrl_… monsys-agent enrol --hub-url https://hub.example.com\n  monsys-agent status"
+)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Heading of the options that every command takes.
+const GLOBAL: &str = "Global options";
+
+/// Why there is no command to run.
+pub enum Stop {
+    /// Help or version was asked for: this goes to standard output.
+    Show(String),
+    /// The arguments were not understood: this goes to standard error, with exit code 64.
+    Complain(String),
+}
+
+impl Cli {
+    /// Parses the arguments, and never repeats one that looks like a token.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub fn parse_from(
+        arguments: impl IntoIterator<Item = std::ffi::OsString>,
+    ) -> Result<Self, Stop> {
+        let mut cli = Self::try_parse_from(arguments).map_err(|error| {
+            let text = error.render().to_string();
+            if !error.use_stderr() {
+                return Stop::Show(text);
+            }
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                return Stop::Complain(text);
+            }
+            let clean = redact(&text);
+            Stop::Complain(if clean == text {
+                text
+            } else {
+                let why = clean.lines().next().unwrap_or_default();
+                let why = why.trim_start_matches("error: ");
+                format!("error: {}\n", Error::new(ErrorId::TokenOnCommandLine, why))
+            })
+        })?;
+        if let Ok(root) = std::path::absolute(&cli.global.root) {
+            cli.global.root = root;
+        }
+        Ok(cli)
+    }
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Treat DIR as the host's `/`: every path of the host is below it
+    #[arg(
+        long,
+        global = true, help_heading = GLOBAL,
+        value_name = "DIR",
+        default_value = "/",
+        hide_default_value = true
+    )]
+    pub root: std::path::PathBuf,
+    /// How the result is printed
+    #[arg(
+        long,
+        global = true, help_heading = GLOBAL,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub output: OutputFormat,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say less; twice for nothing but the error
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// How the log on standard error is written
+    #[arg(
+        long,
+        global = true, help_heading = GLOBAL,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Enrol this host: a secret in, agent.toml out
+    ///
+    /// Safe to repeat: an enrolled host says so and sends nothing, and an interrupted run is
+    /// ended by the next one without spending a second use. Starts nothing.
+    #[command(visible_alias = "enroll")]
+    Enrol(Box<EnrolArgs>),
+    /// Show whether this host is enrolled, where, and as what
+    ///
+    /// Exits with 78 when it is not enrolled. Sends nothing.
+    Status(PathArgs),
+    /// Print the host metadata that an enrolment would send
+    Facts(FactsArgs),
+}
+
+/// Where the agent's files are.
+#[derive(Debug, Default, Args)]
+pub struct PathArgs {
+    /// Path of agent.toml [default: /etc/monsys/agent.toml]
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<String>,
+    /// Directory of key and state [default: /var/lib/monsys]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<String>,
+}
+
+/// Arguments of `facts`.
+#[derive(Debug, Args)]
+pub struct FactsArgs {
+    #[command(flatten)]
+    paths: PathArgs,
+    /// The hub, for the address that reaches it [default: https://api.monsys.ai]
+    #[arg(long, value_name = "URL")]
+    hub_url: Option<String>,
+    /// Allow plain http to a hub that is not on this host
+    #[arg(long)]
+    allow_http: bool,
+}
+
+/// Arguments of `enrol`.
+#[derive(Debug, Args)]
+pub struct EnrolArgs {
+    /// The hub [default: https://api.monsys.ai]
+    #[arg(long, value_name = "URL")]
+    hub_url: Option<String>,
+    /// File that holds the token; `-` is standard input
+    #[arg(long, value_name = "PATH")]
+    token_file: Option<String>,
+    /// Command that prints the token
+    #[arg(long, value_name = "CMD")]
+    token_command: Option<String>,
+    /// Refused: a secret on a command line is readable by every user of the host
+    #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, default_missing_value = "")]
+    token: Option<String>,
+    /// A tag of this host; can be repeated
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Tags of this host, comma separated
+    #[arg(long, value_name = "A,B")]
+    tags: Option<String>,
+    /// Role of this host; wins over the token's default role
+    #[arg(long)]
+    role: Option<String>,
+    /// PEM file of the hub's CA: then the only one trusted
+    #[arg(long, value_name = "PATH")]
+    ca_file: Option<String>,
+    /// SPKI pin of the hub's CA
+    #[arg(long, value_name = "sha256:HEX")]
+    ca_pin: Option<String>,
+    /// Allow plain http to a hub that is not on this host
+    #[arg(long)]
+    allow_http: bool,
+    /// How long it may take over all, retries included [default: 5m]
+    #[arg(long, value_name = "DURATION")]
+    wait: Option<String>,
+    /// Wait a random time of at most DURATION before the first try [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    splay: Option<String>,
+    /// Enrol again although enrolled; the same host stays the same agent
+    #[arg(long)]
+    pub force: bool,
+    /// Show what would be sent and written, without network and without changing anything
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    paths: PathArgs,
+}
+
+impl EnrolArgs {
+    /// Whether `--token` was used, whatever followed it.
+    #[must_use]
+    pub fn has_token_flag(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The settings among the arguments.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        Flags {
+            config: self.paths.config.clone(),
+            state_dir: self.paths.state_dir.clone(),
+            hub_url: self.hub_url.clone(),
+            token_file: self.token_file.clone(),
+            token_command: self.token_command.clone(),
+            tag: self.tag.clone(),
+            tags: self.tags.clone(),
+            role: self.role.clone(),
+            ca_file: self.ca_file.clone(),
+            ca_pin: self.ca_pin.clone(),
+            allow_http: self.allow_http,
+            wait: self.wait.clone(),
+            splay: self.splay.clone(),
+        }
+    }
+}
+
+impl PathArgs {
+    /// The settings among the arguments.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            state_dir: self.state_dir.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+impl FactsArgs {
+    /// The settings among the arguments.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        Flags {
+            hub_url: self.hub_url.clone(),
+            allow_http: self.allow_http,
+            ..self.paths.flags()
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A file a subcommand: `run(args, &World) -> Result<Report>`. Nothing here prints.
+
+mod enrol;
+mod facts;
+mod status;
+
+use serde_json::Value;
+
+use crate::cli::{Cli, Command, OutputFormat};
+use crate::error::{Error, ErrorId, Result};
+use crate::world::World;
+
+/// What a command has to say.
+#[derive(Debug)]
+pub struct Report {
+    /// For people.
+    pub text: String,
+    /// For programs; its keys are part of the contract.
+    pub json: Value,
+    /// Exit code: a report can be complete and still say no.
+    pub exit_code: u8,
+}
+
+impl Report {
+    /// A report of something that went well.
+    #[must_use]
+    pub fn new(text: String, json: Value) -> Self {
+        Self {
+            text,
+            json,
+            exit_code: 0,
+        }
+    }
+
+    /// What goes to standard output.
+    #[must_use]
+    pub fn render(&self, format: OutputFormat) -> String {
+        match format {
+            OutputFormat::Text => self.text.clone(),
+            OutputFormat::Json => format!("{}\n", self.json),
+        }
+    }
+}
+
+/// Runs the command that was asked for, on one thread.
+///
+/// # Errors
+/// What the command ends with.
+pub fn run_blocking(cli: &Cli, world: &World) -> Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("the runtime"))?;
+    let result = runtime.block_on(run(cli, world));
+    // A name server or a pipe that never answers does not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs the command that was asked for.
+///
+/// # Errors
+/// What the command ends with.
+pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
+    match &cli.command {
+        Command::Enrol(args) => enrol::run(args, world).await,
+        Command::Status(args) => status::run(args, world),
+        Command::Facts(args) => facts::run(args, world).await,
+    }
+}
+
+/// The error as the JSON object of `--output json`.
+#[must_use]
+pub fn error_json(error: &Error) -> Value {
+    serde_json::json!({
+        "error": {
+            "id": error.id().code(),
+            "what": error.what(),
+            "why": error.why(),
+            "mend": error.next_step(),
+            "exit_code": error.exit_code(),
+        }
+    })
+}
+
+/// Rows of label and value, the values in one column.
+fn rows(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    rows.iter().fold(String::new(), |text, (label, value)| {
+        text + &format!("  {label:width$}  {value}\n")
+    })
+}
+
+/// A list for people.
+fn list(items: &[String]) -> String {
+    if items.is_empty() {
+        "none".into()
+    } else {
+        items.join(", ")
+    }
+}

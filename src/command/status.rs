@@ -1,0 +1,96 @@
+//! `monsys-agent status`.
+
+use serde_json::json;
+
+use super::{Report, list, rows};
+use crate::cli::PathArgs;
+use crate::enrolment::{Paths, Standing};
+use crate::error::{ErrorId, Result};
+use crate::settings::Settings;
+use crate::store::state::State;
+use crate::world::World;
+
+/// Says whether this host is enrolled, where, and as what. Sends nothing.
+///
+/// # Errors
+/// A broken agent.toml or key.
+pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
+    let settings = Settings::resolve(&args.flags(), world)?;
+    let paths = Paths::of(&settings, world);
+    let state = State::load(&paths.state_dir);
+    let config = paths.config.display().to_string();
+    let enrolled = match Standing::of(&settings, &paths, world)? {
+        Standing::Enrolled(enrolled) => enrolled,
+        Standing::New => {
+            return Ok(not_enrolled("new", &config, "This host is not enrolled."));
+        }
+        Standing::Unconfirmed(_) => {
+            return Ok(not_enrolled(
+                "unconfirmed",
+                &config,
+                "This host is not enrolled: agent.toml holds a per-agent token that no hub has confirmed.",
+            ));
+        }
+        Standing::Clone => {
+            return Ok(not_enrolled(
+                "clone",
+                &config,
+                "This host is not enrolled: the identity on its disk belongs to another machine that it was cloned from.",
+            ));
+        }
+    };
+    let state = state.unwrap_or_default();
+    let unknown = || "not known".to_owned();
+    let key = if enrolled.key_is_lost {
+        "lost: have an operator unpin it, then run `monsys-agent enrol --force`"
+    } else {
+        "present"
+    };
+    let text = format!(
+        "This host is enrolled at {}.\n{}",
+        enrolled.hub_url,
+        rows(&[
+            ("agent", enrolled.agent_id.to_string()),
+            ("tags", list(&enrolled.tags)),
+            ("role", enrolled.role.clone().unwrap_or("none".into())),
+            ("since", state.enrolled_at.clone().unwrap_or_else(unknown)),
+            (
+                "heartbeat",
+                state.last_heartbeat.clone().unwrap_or("none yet".into())
+            ),
+            ("key", key.into()),
+            ("config", config.clone()),
+        ])
+    );
+    let mut report = Report::new(
+        text,
+        json!({
+            "enrolled": true,
+            "standing": "enrolled",
+            "agent_id": enrolled.agent_id,
+            "hub_url": enrolled.hub_url,
+            "tags": enrolled.tags,
+            "role": enrolled.role,
+            "enrolled_at": state.enrolled_at,
+            "last_heartbeat": state.last_heartbeat,
+            "key_present": !enrolled.key_is_lost,
+            "config": config,
+        }),
+    );
+    if enrolled.key_is_lost {
+        report.exit_code = ErrorId::IdentityBroken.kind().exit_code();
+    }
+    Ok(report)
+}
+
+fn not_enrolled(standing: &str, config: &str, headline: &str) -> Report {
+    Report {
+        text: format!(
+            "{headline}\n{}To enrol it: {}\n",
+            rows(&[("config", config.to_owned())]),
+            ErrorId::NotEnrolled.mend()
+        ),
+        json: json!({"enrolled": false, "standing": standing, "config": config}),
+        exit_code: ErrorId::NotEnrolled.kind().exit_code(),
+    }
+}

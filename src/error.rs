@@ -1,0 +1,310 @@
+//! One error type: what failed, why, and what mends it; the id decides the exit code.
+
+use std::fmt;
+
+/// Result with the crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Class of a failure, one of sysexits.h; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Bad flag, malformed token, tag or URL.
+    Usage,
+    /// The hub refused the data.
+    Refused,
+    /// The hub was not reached before the deadline.
+    Unreachable,
+    /// A file or directory could not be written.
+    Unwritable,
+    /// Any other I/O error.
+    Io,
+    /// The hub's answer is not of this protocol.
+    Protocol,
+    /// 401 or 403.
+    Rejected,
+    /// The configuration or the identity on disk is broken or missing.
+    Config,
+}
+
+impl Kind {
+    /// Exit code, as in sysexits.h.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 64,
+            Self::Refused => 65,
+            Self::Unreachable => 69,
+            Self::Unwritable => 73,
+            Self::Io => 74,
+            Self::Protocol => 76,
+            Self::Rejected => 77,
+            Self::Config => 78,
+        }
+    }
+
+    /// Meaning of the exit code, for the documentation.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Usage => "usage: bad flag, malformed token, tag or URL",
+            Self::Refused => "the hub refused the data",
+            Self::Unreachable => "the hub was not reached before the deadline",
+            Self::Unwritable => {
+                "a file or directory could not be written; said before a use is spent"
+            }
+            Self::Io => "input or output error",
+            Self::Protocol => "the hub's answer is not of this protocol",
+            Self::Rejected => "rejected or forbidden: 401, 403",
+            Self::Config => "the configuration file, or the identity on disk, is broken or missing",
+        }
+    }
+
+    /// All classes, by exit code.
+    pub const ALL: [Self; 8] = [
+        Self::Usage,
+        Self::Refused,
+        Self::Unreachable,
+        Self::Unwritable,
+        Self::Io,
+        Self::Protocol,
+        Self::Rejected,
+        Self::Config,
+    ];
+}
+
+/// The catalogue: every message the agent can end with. `docs/errors.md` is generated from it.
+macro_rules! catalogue {
+    ($($(#[$doc:meta])* $id:ident = $code:literal, $kind:ident, $title:literal, $cause:literal, $mend:literal;)*) => {
+        /// Which failure it is. The name is stable: `--output json` prints it as `error.id`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ErrorId {
+            $(#[doc = $title] $id,)*
+        }
+
+        impl ErrorId {
+            /// Every failure of the catalogue.
+            pub const ALL: &'static [Self] = &[$(Self::$id,)*];
+
+            /// Stable name, as in `error.id` of the JSON output.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$id => $code,)* }
+            }
+
+            /// Class, which gives the exit code.
+            #[must_use]
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$id => Kind::$kind,)* }
+            }
+
+            /// First line of the message: what failed.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$id => $title,)* }
+            }
+
+            /// When it happens, for the documentation.
+            #[must_use]
+            pub const fn cause(self) -> &'static str {
+                match self { $(Self::$id => $cause,)* }
+            }
+
+            /// What mends it when the place that failed knows nothing better.
+            #[must_use]
+            pub const fn mend(self) -> &'static str {
+                match self { $(Self::$id => $mend,)* }
+            }
+        }
+    };
+}
+
+catalogue! {
+    BadArguments = "bad-arguments", Usage, "the command line was not understood",
+        "A flag or command is unknown, or a value is missing.",
+        "run `monsys-agent --help`, or `monsys-agent COMMAND --help`";
+    TokenOnCommandLine = "token-on-command-line", Usage, "a token on the command line is refused",
+        "`--token VALUE` was used, or a token stands bare among the arguments. Every user of the host can read a process's arguments.",
+        "pass it as MONSYS_TOKEN in the environment, or with --token-file PATH, --token-file - (standard input) or --token-command CMD; treat the one you typed as leaked";
+    TokenMissing = "token-missing", Usage, "no token was given",
+        "The host is not enrolled, and none of the ways to give a token was used.",
+        "set MONSYS_TOKEN, or use --token-file PATH, --token-file - or --token-command CMD";
+    TokenMalformed = "token-malformed", Usage, "the token is malformed",
+        "It has neither prefix, holds a space, a control or a non-ASCII character, or is longer than 512 bytes. The kind of a token is never guessed.",
+        "copy it again: an enrolment token begins with `enrl_`, a per-agent token with `agt_` or `ms_`";
+    BadHubUrl = "bad-hub-url", Usage, "the hub's URL is not usable",
+        "No scheme, a scheme other than https, a user name or password in it, a query, or plain http to another host.",
+        "give it as https://HOST[:PORT]; plain http to another host needs --allow-http";
+    BadTag = "bad-tag", Usage, "a tag is not valid",
+        "A tag is 1 to 128 characters without comma or control character, and a host has at most 64 of them.",
+        "shorten or correct the tag in the place named above";
+    BadRole = "bad-role", Usage, "the role is not valid",
+        "A role is 1 to 128 characters without control character.",
+        "shorten or correct the role in the place named above";
+    BadSetting = "bad-setting", Usage, "a setting is not valid",
+        "A duration, a CA pin, a proxy URL or a yes/no value could not be read.",
+        "correct it in the place named above; `docs/configuration.md` lists what each setting takes";
+    OtherHub = "other-hub", Usage, "this host is enrolled at another hub",
+        "`enrol` was asked for one hub, while agent.toml holds a credential of another one.",
+        "to move the host: monsys-agent enrol --force, with the new hub's token; to keep it: leave the hub's URL out";
+    Refused = "refused", Refused, "the hub refused the request",
+        "The hub answered 400, 404, 409, 413, 415, 422, or another status that no retry will change.",
+        "check the hub's URL and that the hub speaks this version; `monsys-agent facts --output json` prints what is sent";
+    Unreachable = "unreachable", Unreachable, "the hub was not reached before the deadline",
+        "No connection, a time-out, a broken reply, or the hub asked to wait (408, 425, 429, 5xx) until --wait ran out.",
+        "check network, name resolution, proxy (HTTPS_PROXY, NO_PROXY) and the hub, then run the same command again: no use is spent twice";
+    Untrusted = "untrusted", Unreachable, "the hub's certificate is not trusted",
+        "The chain ends in an unknown CA, the name does not match, or the CA pin is not in the chain. Nothing was sent.",
+        "give the hub's CA with --ca-file PATH, or its pin with --ca-pin sha256:HEX";
+    LockBusy = "lock-busy", Unreachable, "another enrolment of this host did not end before the deadline",
+        "Two runs of `enrol` share one state directory; one waits for the other.",
+        "see what the other run waits for, or end it, and run the same command again";
+    ConfigUnwritable = "config-unwritable", Unwritable, "agent.toml cannot be written",
+        "It is a directory or a symbolic link, not ours to write, or on a read-only or full file system. Checked before a use is spent.",
+        "correct the path named above, or choose another one with --config PATH";
+    StateUnwritable = "state-unwritable", Unwritable, "the state directory cannot be written",
+        "It is not a directory, not ours to write, or on a read-only or full file system. Checked before a use is spent.",
+        "correct the path named above, or choose another one with --state-dir DIR";
+    Unreadable = "unreadable", Io, "a file could not be read",
+        "A file that was asked for is missing, not readable, or too large.",
+        "correct the path or its permissions";
+    TokenCommandFailed = "token-command-failed", Io, "the token command failed",
+        "The command of --token-command could not be run, ended with an error, printed nothing, or did not end before the deadline.",
+        "run the command by hand as the same user";
+    Output = "output", Io, "the result could not be written to standard output",
+        "Standard output is closed or full.",
+        "the host's state is on disk all the same: monsys-agent status";
+    Internal = "internal", Io, "an unexpected failure",
+        "The system refused something that should not fail, such as random numbers or a timer.",
+        "please report it with the output of -vv";
+    NotThisProtocol = "not-this-protocol", Protocol, "the answer is not of this protocol",
+        "HTML from a captive portal, a redirect, invalid JSON or UTF-8, more than 1 MiB, or a field that is missing or malformed. Nothing was written.",
+        "check that the URL is the hub's and that nothing (portal, proxy, load balancer) answers in its place: curl -v URL";
+    Rejected = "rejected", Rejected, "the hub rejected the token",
+        "The hub answered 401. It never tells which: the token is unknown, expired, revoked or used up, or the host's source address is not allowed.",
+        "an operator sees the true cause in the dashboard under Settings, Enrolment tokens (status, uses, expiry, allowed CIDRs); mint a new token if need be";
+    Forbidden = "forbidden", Rejected, "the hub forbade it",
+        "The hub answered 403: the token was used up in this very moment (`secret_exhausted`), or another signing key is pinned for this agent.",
+        "an operator unpins the key (POST /api/v1/agents/ID/rotate-signing-key), then run the same command again; or enrol anew with --force and an enrolment token";
+    ConfigBroken = "config-broken", Config, "agent.toml is broken",
+        "It is not TOML, not UTF-8, or a key has the wrong type. It is never overwritten in that state.",
+        "correct the line named above; or move the file away and enrol again";
+    IdentityBroken = "identity-broken", Config, "the host's signing key is broken",
+        "agent-signing.key is not a file of 32 bytes.",
+        "restore it; or remove it, have the operator unpin the key, and run `monsys-agent enrol`";
+    NotEnrolled = "not-enrolled", Config, "this host is not enrolled",
+        "agent.toml holds no confirmed credential, or it belongs to another host that this one was cloned from.",
+        "MONSYS_TOKEN=enrl_… monsys-agent enrol";
+}
+
+/// A failure with all that its reader needs.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: ErrorId,
+    subject: Option<String>,
+    why: String,
+    mend: String,
+}
+
+impl Error {
+    /// A failure of the catalogue, because of `why`; mended as the catalogue says.
+    pub fn new(id: ErrorId, why: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            id,
+            subject: None,
+            why: why.into(),
+            mend: id.mend().into(),
+        }))
+    }
+
+    /// Names the path, URL or setting that it is about.
+    #[must_use]
+    pub fn about(mut self, subject: impl fmt::Display) -> Self {
+        self.0.subject = Some(subject.to_string());
+        self
+    }
+
+    /// Replaces the catalogue's mend by one that fits this very case.
+    #[must_use]
+    pub fn mend(mut self, mend: impl Into<String>) -> Self {
+        self.0.mend = mend.into();
+        self
+    }
+
+    /// Which failure it is.
+    #[must_use]
+    pub fn id(&self) -> ErrorId {
+        self.0.id
+    }
+
+    /// What failed.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match &self.0.subject {
+            Some(subject) => format!("{}: {subject}", self.0.id.title()),
+            None => self.0.id.title().into(),
+        }
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        &self.0.why
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next_step(&self) -> &str {
+        &self.0.mend
+    }
+
+    /// Exit code of the process.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        self.0.id.kind().exit_code()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}\n  why:  {}\n  mend: {}",
+            self.what(),
+            self.why(),
+            self.next_step()
+        )
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_in_kebab_case() {
+        let mut seen = std::collections::HashSet::new();
+        for id in ErrorId::ALL {
+            assert!(seen.insert(id.code()), "{} twice", id.code());
+            assert!(
+                id.code()
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c == '-')
+            );
+        }
+    }
+
+    #[test]
+    fn tells_what_why_and_next_step_in_that_order() {
+        let error = Error::new(ErrorId::ConfigBroken, "line 3 is no TOML").about("/etc/x");
+        assert_eq!(
+            error.to_string(),
+            "agent.toml is broken: /etc/x\n  why:  line 3 is no TOML\n  mend: correct the line named above; or move the file away and enrol again"
+        );
+        assert_eq!(error.exit_code(), 78);
+    }
+}

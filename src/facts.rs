@@ -1,0 +1,109 @@
+//! What the hub is told about this host. Each fact falls back; none fails an enrolment.
+
+pub mod fingerprint;
+mod hostname;
+mod interfaces;
+mod os_release;
+pub mod route;
+
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
+
+use crate::settings::Settings;
+use crate::world::World;
+use fingerprint::Fingerprint;
+pub use interfaces::Interface;
+use route::Target;
+
+/// The host, as it is told to the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Name of the host, not of a container on it.
+    pub hostname: String,
+    /// `PRETTY_NAME` of its os-release.
+    pub os_info: String,
+    /// `x86_64`, `arm64`, or the kernel's machine name.
+    pub architecture: String,
+    /// Version of this program.
+    pub agent_version: &'static str,
+    /// Kernel release.
+    pub kernel: String,
+    /// Processors.
+    pub cpus: usize,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Address that reaches the hub.
+    pub primary_ip: Option<std::net::IpAddr>,
+    /// Network interfaces, by name.
+    pub interfaces: Vec<Interface>,
+    /// HMAC-SHA-256 of the machine-id, hex; never the machine-id itself.
+    pub machine_fingerprint: Option<String>,
+}
+
+impl HostFacts {
+    /// Gathers all facts. `target` is where the hub is, for the primary address.
+    #[must_use]
+    pub fn gather(settings: &Settings, world: &World, target: &Target) -> Self {
+        let uname = nix::sys::utsname::uname().ok();
+        let uname = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+            uname
+                .as_ref()
+                .map(|uname| part(uname).to_string_lossy().into_owned())
+        };
+        let (cpus, memory_bytes) = machine();
+        let addresses = interfaces::addresses();
+        let primary_ip = route::primary_ip(target, &addresses);
+        let sysfs = world.kernel_path("/sys/class/net");
+        Self {
+            hostname: hostname::read(&world.path(&settings.hostname_file)),
+            os_info: os_release::pretty_name(&[
+                world.path(&settings.os_release_file),
+                world.path("/etc/os-release"),
+                world.path("/usr/lib/os-release"),
+            ]),
+            architecture: uname(nix::sys::utsname::UtsName::machine)
+                .map_or_else(|| std::env::consts::ARCH.into(), architecture),
+            agent_version: crate::VERSION,
+            kernel: uname(nix::sys::utsname::UtsName::release).unwrap_or_default(),
+            cpus,
+            memory_bytes,
+            primary_ip,
+            interfaces: interfaces::list(&sysfs, &addresses, primary_ip),
+            machine_fingerprint: Fingerprint::of(world).machine_id,
+        }
+    }
+}
+
+/// Number of processors and bytes of memory; 1 and 0 where the kernel does not tell.
+fn machine() -> (usize, u64) {
+    let Ok(mut system) = System::new() else {
+        return (1, 0);
+    };
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    system.refresh_cpu_list(CpuRefreshKind::nothing());
+    (system.cpus().len().max(1), system.total_memory())
+}
+
+fn architecture(machine: String) -> String {
+    match machine.as_str() {
+        "amd64" => "x86_64".into(),
+        "aarch64" => "arm64".into(),
+        _ => machine,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::architecture;
+
+    #[test]
+    fn architectures_have_the_names_of_the_contract() {
+        for (machine, name) in [
+            ("x86_64", "x86_64"),
+            ("aarch64", "arm64"),
+            ("armv7l", "armv7l"),
+            ("riscv64", "riscv64"),
+        ] {
+            assert_eq!(architecture(machine.into()), name);
+        }
+    }
+}

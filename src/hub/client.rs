@@ -1,0 +1,284 @@
+//! The one place that speaks HTTP: TLS, proxy, limits and time-outs.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Method, NoProxy, Proxy, Url};
+use serde::Deserialize;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::tls;
+use crate::error::{Error, ErrorId, Result};
+use crate::settings::Settings;
+use crate::token::Secret;
+use crate::world::World;
+
+/// Largest body of an answer.
+const MAX_BODY: usize = 1024 * 1024;
+/// Longest that a connection may take to stand, TLS included.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Longest that one exchange may take.
+pub(super) const EXCHANGE: Duration = Duration::from_secs(30);
+const SIGNATURE: HeaderName = HeaderName::from_static("x-monsys-signature");
+
+/// A request that is ready to go.
+pub struct Request<'a> {
+    /// Method.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// Bearer token.
+    pub bearer: &'a Secret,
+    /// Value of `X-Monsys-Signature`.
+    pub signature: String,
+    /// JSON.
+    pub body: Vec<u8>,
+}
+
+/// An answer, read whole.
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// How long the hub asks to wait.
+    pub retry_after: Option<Duration>,
+    /// Where a redirect points.
+    pub location: Option<String>,
+    /// Media type, without parameters, lower case.
+    pub media_type: Option<String>,
+    /// The body; it may hold a token.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// No connection, time-out, broken body: worth another try.
+    Transient(String),
+    /// The certificate is not trusted.
+    Untrusted(String),
+    /// Not the protocol: too large a body.
+    Alien(String),
+}
+
+/// Client of one hub.
+pub struct Client {
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// A client as the settings say.
+    ///
+    /// # Errors
+    /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT)
+            // The environment is read by `World`, so that a test has one of its own.
+            .no_proxy()
+            .tls_backend_preconfigured(tls::configuration(settings)?);
+        if let Some(proxy) = &settings.proxy {
+            let bypass = proxy.value.bypass.as_deref().and_then(NoProxy::from_string);
+            let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {
+                Error::new(ErrorId::BadSetting, "it is no proxy URL").about(&proxy.origin)
+            })?;
+            builder = builder.proxy(via.no_proxy(bypass));
+        }
+        let http = builder.build().map_err(|error| {
+            Error::new(ErrorId::Internal, chain(&error)).about("the HTTP client")
+        })?;
+        Ok(Self { http })
+    }
+
+    /// Sends one request and reads the answer whole, by `deadline` at the latest.
+    ///
+    /// # Errors
+    /// [`SendError`], in words that hold no secret.
+    pub async fn send(
+        &self,
+        request: Request<'_>,
+        world: &World,
+        deadline: Instant,
+    ) -> std::result::Result<Reply, SendError> {
+        let limit = deadline.min(Instant::now() + EXCHANGE);
+        match tokio::time::timeout_at(limit, self.exchange(request, world)).await {
+            Ok(result) => result,
+            Err(_) => Err(SendError::Transient("no answer in time".into())),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<'_>,
+        world: &World,
+    ) -> std::result::Result<Reply, SendError> {
+        let headers = headers(&request)
+            .ok_or_else(|| SendError::Alien("the token cannot be a header".into()))?;
+        let mut response = self
+            .http
+            .request(request.method, request.url)
+            .headers(headers)
+            .body(request.body)
+            .send()
+            .await
+            .map_err(|error| no_connection(&error))?;
+
+        let text = |name| {
+            let value: Option<&HeaderValue> = response.headers().get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let mut reply = Reply {
+            status: response.status().as_u16(),
+            retry_after: text(RETRY_AFTER).and_then(|value| retry_after(&value, world.now())),
+            location: text(LOCATION),
+            media_type: text(CONTENT_TYPE).map(|value| media_type(&value)),
+            body: Zeroizing::default(),
+        };
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if reply.body.len() + chunk.len() > MAX_BODY => {
+                    return Err(SendError::Alien("the answer is larger than 1 MiB".into()));
+                }
+                Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(reply),
+                Err(error) => {
+                    return Err(SendError::Transient(format!(
+                        "HTTP {}, and then the connection broke: {}",
+                        reply.status,
+                        chain(&error)
+                    )));
+                }
+            }
+        }
+    }
+}
+
+fn headers(request: &Request<'_>) -> Option<HeaderMap> {
+    let bearer = Zeroizing::new(format!("Bearer {}", request.bearer.expose_secret()));
+    let mut bearer = HeaderValue::from_str(&bearer).ok()?;
+    bearer.set_sensitive(true);
+    Some(HeaderMap::from_iter([
+        (AUTHORIZATION, bearer),
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (SIGNATURE, HeaderValue::from_str(&request.signature).ok()?),
+    ]))
+}
+
+impl Reply {
+    /// The hub's message in an error body.
+    #[must_use]
+    pub fn message(&self) -> Option<String> {
+        let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
+        body.message.or(body.error).filter(|text| !text.is_empty())
+    }
+
+    /// The hub's short code in an error body.
+    #[must_use]
+    pub fn error_code(&self) -> Option<String> {
+        let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
+        body.error
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: Option<String>,
+    message: Option<String>,
+}
+
+/// Seconds or a date (RFC 9110, section 10.2.3). A date in the past is no wait.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+fn media_type(value: &str) -> String {
+    let essence = value.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+fn no_connection(error: &reqwest::Error) -> SendError {
+    if let Some(fault) = tls::fault(error) {
+        return if fault.worth_another_try {
+            SendError::Transient(fault.why)
+        } else {
+            SendError::Untrusted(fault.why)
+        };
+    }
+    let what = if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "no connection"
+    } else {
+        "the connection broke before an answer"
+    };
+    SendError::Transient(format!("{what}: {}", chain(error)))
+}
+
+/// The innermost causes, without the URL, which the message names already.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if parts.last().is_none_or(|last| !last.contains(&text)) {
+            parts.push(text);
+        }
+        next = cause.source();
+    }
+    match parts.len() {
+        0 => error.to_string(),
+        n => parts[n.saturating_sub(2)..].join(": "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn retry_after_comes_in_seconds_or_as_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+            ("99999999999999999999999", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(retry_after(value, now), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn media_types_lose_their_parameters() {
+        assert_eq!(
+            media_type("Application/JSON; charset=utf-8"),
+            "application/json"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn retry_after_never_panics(value in "\\PC{0,60}") {
+            let _ = retry_after(&value, SystemTime::UNIX_EPOCH);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What an answer means: the one table of statuses (contract, "answer, verdict, agent does").
+
+use super::client::{Reply, SendError};
+use crate::error::{Error, ErrorId};
+use crate::redact::redact;
+
+/// What a status means for the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Goes on.
+    Accepted,
+    /// Stops: the request is at fault, or the status is unknown.
+    Refused,
+    /// Stops: one of the five causes of a 401.
+    Rejected,
+    /// Stops: used up in this moment, or another key is pinned.
+    Forbidden,
+    /// Stops: something else than the hub answers.
+    Alien,
+    /// Tries again.
+    Wait,
+}
+
+impl Verdict {
+    /// The table.
+    #[must_use]
+    pub const fn of(status: u16) -> Self {
+        match status {
+            200 | 201 => Self::Accepted,
+            401 => Self::Rejected,
+            403 => Self::Forbidden,
+            408 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Wait,
+            // A redirect is not followed; 511 is a captive portal that says so (RFC 6585).
+            300..=399 | 511 => Self::Alien,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// What one try came to.
+#[derive(Debug)]
+pub enum Outcome<T> {
+    /// The hub said yes.
+    Done(T),
+    /// No retry will change it.
+    Stop(Error),
+    /// Worth another try.
+    Wait {
+        /// What was seen, for the log and for the error at the deadline.
+        seen: String,
+        /// How long the hub asked to wait.
+        retry_after: Option<std::time::Duration>,
+    },
+}
+
+/// Judges one try; `accepted` reads the body of a yes.
+pub fn judge<T>(
+    url: &str,
+    sent: Result<Reply, SendError>,
+    accepted: impl FnOnce(&Reply) -> Result<T, String>,
+) -> Outcome<T> {
+    let reply = match sent {
+        Ok(reply) => reply,
+        Err(SendError::Transient(seen)) => {
+            return Outcome::Wait {
+                seen,
+                retry_after: None,
+            };
+        }
+        Err(SendError::Untrusted(why)) => {
+            return Outcome::Stop(Error::new(ErrorId::Untrusted, why).about(url));
+        }
+        Err(SendError::Alien(why)) => {
+            return Outcome::Stop(Error::new(ErrorId::NotThisProtocol, why).about(url));
+        }
+    };
+    let status = reply.status;
+    match Verdict::of(status) {
+        Verdict::Accepted => match accepted(&reply) {
+            Ok(value) => Outcome::Done(value),
+            Err(why) => Outcome::Stop(Error::new(ErrorId::NotThisProtocol, why).about(url)),
+        },
+        Verdict::Wait => Outcome::Wait {
+            seen: format!("HTTP {}{}", status_line(status), hub_says(&reply)),
+            retry_after: reply.retry_after,
+        },
+        Verdict::Refused => Outcome::Stop(refused(url, &reply)),
+        Verdict::Alien => Outcome::Stop(alien(url, &reply)),
+        Verdict::Rejected => Outcome::Stop(rejected(url)),
+        Verdict::Forbidden => Outcome::Stop(forbidden(url, &reply)),
+    }
+}
+
+fn refused(url: &str, reply: &Reply) -> Error {
+    let why = format!(
+        "the hub answered HTTP {}{}",
+        status_line(reply.status),
+        hub_says(reply)
+    );
+    let error = Error::new(ErrorId::Refused, why).about(url);
+    if reply.status == 404 {
+        error.mend("check the hub's URL: nothing there takes enrolments (a path missing, or another service?)")
+    } else {
+        error
+    }
+}
+
+fn alien(url: &str, reply: &Reply) -> Error {
+    let why = match &reply.location {
+        Some(location) => format!(
+            "HTTP {} sends the agent to {}, and redirects are not followed",
+            reply.status,
+            quoted(location)
+        ),
+        None => format!("HTTP {}", status_line(reply.status)),
+    };
+    Error::new(ErrorId::NotThisProtocol, why).about(url)
+}
+
+fn rejected(url: &str) -> Error {
+    Error::new(
+        ErrorId::Rejected,
+        "the hub answered 401, and never tells which of the five it is: the token is unknown, expired, revoked, or used up, or this host's source address is not among its allowed CIDRs",
+    )
+    .about(url)
+}
+
+fn forbidden(url: &str, reply: &Reply) -> Error {
+    match reply.error_code().as_deref() {
+        Some("secret_exhausted") => Error::new(
+            ErrorId::Forbidden,
+            "the hub answered 403 `secret_exhausted`: the token was used up in this very moment",
+        )
+        .about(url)
+        .mend("mint a new token, or one with more uses, and run the same command with it"),
+        Some("signature_invalid") => Error::new(
+            ErrorId::Forbidden,
+            "the hub answered 403 `signature_invalid`: another signing key is pinned for this agent",
+        )
+        .about(url),
+        _ => Error::new(
+            ErrorId::Forbidden,
+            format!("the hub answered HTTP 403{}", hub_says(reply)),
+        )
+        .about(url),
+    }
+}
+
+fn status_line(status: u16) -> String {
+    match reqwest::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+    {
+        Some(reason) => format!("{status} {reason}"),
+        None => status.to_string(),
+    }
+}
+
+/// The hub's own words, as what they are: text from outside, shortened, quoted, without tokens.
+fn hub_says(reply: &Reply) -> String {
+    match reply.message() {
+        Some(message) => format!("; it says: {}", quoted(&message)),
+        None => String::new(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(200).collect();
+    format!("{:?}", redact(&short))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_contracts() {
+        for (statuses, verdict) in [
+            (&[200_u16, 201][..], Verdict::Accepted),
+            (&[400, 404, 409, 413, 415, 422], Verdict::Refused),
+            (&[401], Verdict::Rejected),
+            (&[403], Verdict::Forbidden),
+            (&[408, 425, 429, 500, 502, 503, 504], Verdict::Wait),
+            (&[301, 302, 303, 307, 308, 511], Verdict::Alien),
+            (&[204, 402, 405, 410, 418, 501, 505, 599], Verdict::Refused),
+        ] {
+            for status in statuses {
+                assert_eq!(Verdict::of(*status), verdict, "{status}");
+            }
+        }
+    }
+}

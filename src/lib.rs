@@ -1,0 +1,27 @@
+//! `monsys-agent` brings a host into a fleet: a secret comes in, facts are gathered, one exchange
+//! with the hub turns the secret into a credential, and the credential is written so that no crash
+//! can lose it.
+//!
+//! The modules follow that sentence: [`settings`] and [`token`] are what comes in, [`facts`] and
+//! [`identity`] what the host is, [`enrolment`] tells the story, [`hub`] speaks, [`store`] writes.
+//! [`command`] is thin, and only [`world`] touches the outside.
+
+pub mod cli;
+pub mod command;
+pub mod enrolment;
+pub mod error;
+pub mod facts;
+pub mod hub;
+pub mod identity;
+pub mod log;
+pub mod redact;
+pub mod reference;
+pub mod settings;
+pub mod store;
+pub mod tags;
+pub mod token;
+pub mod token_source;
+pub mod world;
+
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

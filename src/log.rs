@@ -1,0 +1,68 @@
+//! The log: on standard error only, as text or JSON, and without anything like a token.
+
+use std::io::{self, Write};
+
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::cli::{Global, LogFormat};
+use crate::redact::redact;
+
+/// Starts the log as the command line asks.
+pub fn start(global: &Global) {
+    let count = |times: u8| i32::from(times);
+    let verbosity = count(global.verbose) - count(global.quiet);
+    let level = match verbosity {
+        ..=-2 => LevelFilter::OFF,
+        -1 => LevelFilter::from_level(Level::WARN),
+        0 => LevelFilter::from_level(Level::INFO),
+        1 => LevelFilter::from_level(Level::DEBUG),
+        2.. => LevelFilter::from_level(Level::TRACE),
+    };
+    // The libraries below have nothing to say to an operator before -vv.
+    let others = if verbosity >= 2 {
+        level
+    } else {
+        LevelFilter::OFF
+    };
+    let targets = Targets::new()
+        .with_default(others)
+        .with_target("monsys_agent", level);
+    let registry = tracing_subscriber::registry().with(targets);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Redacting);
+    let started = match global.log_format {
+        LogFormat::Text => registry
+            .with(layer.without_time().with_target(verbosity >= 2))
+            .try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    };
+    // A second log in one process is a test's; the first one goes on.
+    drop(started);
+}
+
+#[derive(Clone, Copy)]
+struct Redacting;
+
+impl MakeWriter<'_> for Redacting {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+impl Write for Redacting {
+    #[expect(clippy::disallowed_methods, reason = "this is the log")]
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        io::stderr().write_all(redact(&text).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Every setting, resolved once: flag, environment, `agent.toml`, built-in default.
+
+mod hub_url;
+mod reader;
+mod table;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use hub_url::HubUrl;
+pub use table::{Setting, TABLE};
+
+use crate::error::Result;
+use crate::store::agent_toml::AgentToml;
+use crate::token_source::TokenSource;
+use crate::world::World;
+use reader::{Reader, absolute, pick};
+
+/// Where a value came from, for messages that name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag, with its dashes.
+    Flag(&'static str),
+    /// An environment variable.
+    Variable(&'static str),
+    /// A key of `agent.toml`.
+    Key(&'static str, PathBuf),
+    /// The built-in default.
+    Default,
+}
+
+impl Origin {
+    /// Whether this very run asked for it, by flag or environment.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        matches!(self, Self::Flag(_) | Self::Variable(_))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::Key(key, path) => write!(f, "`{key}` in {}", path.display()),
+            Self::Default => f.write_str("the built-in default"),
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given<T> {
+    /// The value.
+    pub value: T,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// What the command line gave, before anything is checked. `None` is not given.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<String>,
+    /// `--state-dir`
+    pub state_dir: Option<String>,
+    /// `--hub-url`
+    pub hub_url: Option<String>,
+    /// `--token-file`
+    pub token_file: Option<String>,
+    /// `--token-command`
+    pub token_command: Option<String>,
+    /// `--tag`, repeated
+    pub tag: Vec<String>,
+    /// `--tags`
+    pub tags: Option<String>,
+    /// `--role`
+    pub role: Option<String>,
+    /// `--ca-file`
+    pub ca_file: Option<String>,
+    /// `--ca-pin`
+    pub ca_pin: Option<String>,
+    /// `--allow-http`
+    pub allow_http: bool,
+    /// `--wait`
+    pub wait: Option<String>,
+    /// `--splay`
+    pub splay: Option<String>,
+}
+
+/// SHA-256 of a certificate's `SubjectPublicKeyInfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaPin(pub [u8; 32]);
+
+impl fmt::Display for CaPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The proxy for https, and what goes past it.
+#[derive(Clone)]
+pub struct ProxySettings {
+    /// Proxy URL; it may hold a password, so it is never shown whole.
+    pub url: reqwest::Url,
+    /// Comma-separated hosts and networks that are reached directly.
+    pub bypass: Option<String>,
+}
+
+/// Everything a run needs to know, checked.
+pub struct Settings {
+    /// Path of `agent.toml` on the host, without `--root`.
+    pub config_path: PathBuf,
+    /// State directory on the host, without `--root`.
+    pub state_dir: Given<PathBuf>,
+    /// The hub.
+    pub hub_url: Given<HubUrl>,
+    /// Where the token is to be had, if anywhere. It is fetched only when it is needed.
+    pub token: Option<TokenSource>,
+    /// The host's own tags.
+    pub tags: Given<Vec<String>>,
+    /// The host's explicit role.
+    pub role: Option<Given<String>>,
+    /// Private CA: then the only store.
+    pub ca_file: Option<Given<PathBuf>>,
+    /// SPKI pin of a CA in the hub's chain.
+    pub ca_pin: Option<Given<CaPin>>,
+    /// Proxy for https.
+    pub proxy: Option<Given<ProxySettings>>,
+    /// Plain http to other hosts is allowed.
+    pub allow_http: Given<bool>,
+    /// File that holds the host's name, on the host.
+    pub hostname_file: PathBuf,
+    /// os-release file of the host, on the host.
+    pub os_release_file: PathBuf,
+    /// Overall deadline of an enrolment.
+    pub wait: Duration,
+    /// Longest random wait before the first try.
+    pub splay: Duration,
+    /// What `agent.toml` said when the settings were read.
+    pub file: AgentToml,
+}
+
+impl Settings {
+    /// Reads `agent.toml` and resolves every setting.
+    ///
+    /// # Errors
+    /// Usage errors name the flag, variable or key; a broken `agent.toml` is
+    /// [`crate::error::ErrorId::ConfigBroken`].
+    pub fn resolve(flags: &Flags, world: &World) -> Result<Self> {
+        let config = pick(&table::CONFIG, flags.config.as_deref(), None, world)?;
+        let config_path = absolute(&config)?;
+        let file = AgentToml::load(&world.path(&config_path))?;
+        let keys = file.settings();
+        let reader = Reader {
+            world,
+            keys,
+            path: &config_path,
+        };
+
+        let allow_http = reader.allow_http(flags.allow_http)?;
+        let hub_url = reader.pick(
+            &table::HUB_URL,
+            flags.hub_url.as_deref(),
+            keys.hub_url.as_deref(),
+        )?;
+        let hub_url = Given {
+            value: HubUrl::parse(&hub_url.value, allow_http.value, &hub_url.origin)?,
+            origin: hub_url.origin,
+        };
+        let state_dir = reader.pick(
+            &table::STATE_DIR,
+            flags.state_dir.as_deref(),
+            keys.state_dir.as_deref(),
+        )?;
+        let hostname_file = reader.pick(
+            &table::HOSTNAME_FILE,
+            None,
+            keys.host_hostname_file.as_deref(),
+        )?;
+        let os_release_file = reader.pick(
+            &table::OS_RELEASE_FILE,
+            None,
+            keys.host_os_release_file.as_deref(),
+        )?;
+        Ok(Self {
+            state_dir: Given {
+                value: absolute(&state_dir)?,
+                origin: state_dir.origin,
+            },
+            hub_url,
+            token: TokenSource::choose(flags, world, keys, &config_path)?,
+            tags: reader.tags(flags)?,
+            role: reader.role(flags)?,
+            ca_file: reader.ca_file(flags)?,
+            ca_pin: reader.ca_pin(flags)?,
+            proxy: reader.proxy()?,
+            allow_http,
+            hostname_file: PathBuf::from(hostname_file.value),
+            os_release_file: PathBuf::from(os_release_file.value),
+            wait: reader.duration(&table::WAIT, flags.wait.as_deref(), keys.wait.as_deref())?,
+            splay: reader.duration(&table::SPLAY, flags.splay.as_deref(), keys.splay.as_deref())?,
+            config_path,
+            file,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

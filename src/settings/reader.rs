@@ -1,0 +1,274 @@
+//! One reader for each kind of setting, with messages that name where a bad value came from.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::table::{self, Setting};
+use super::{CaPin, Flags, Given, Origin, ProxySettings};
+use crate::error::{Error, ErrorId, Result};
+use crate::store::agent_toml::FileSettings;
+use crate::tags;
+use crate::world::World;
+
+/// The first of flag, environment, file and default that is given and not empty.
+pub(super) fn pick(
+    setting: &'static Setting,
+    flag: Option<&str>,
+    key: Option<(&str, &Path)>,
+    world: &World,
+) -> Result<Given<String>> {
+    let given = |value: &str, origin| Given {
+        value: value.to_owned(),
+        origin,
+    };
+    if let Some(value) = flag.filter(|value| !value.is_empty()) {
+        return Ok(given(value, Origin::Flag(setting.flag.unwrap_or_default())));
+    }
+    for name in setting.variables {
+        if let Some(value) = world.env(name) {
+            let origin = Origin::Variable(name);
+            return match value.to_str() {
+                Some(value) => Ok(given(value, origin)),
+                None => Err(Error::new(ErrorId::BadSetting, "it is not UTF-8").about(origin)),
+            };
+        }
+    }
+    if let (Some((value, path)), Some(name)) = (key, setting.key)
+        && !value.is_empty()
+    {
+        return Ok(given(value, Origin::Key(name, path.into())));
+    }
+    Ok(given(setting.default.unwrap_or_default(), Origin::Default))
+}
+
+pub(super) fn absolute(given: &Given<String>) -> Result<PathBuf> {
+    std::path::absolute(&given.value).map_err(|error| {
+        Error::new(ErrorId::BadSetting, format!("it is no path: {error}")).about(&given.origin)
+    })
+}
+
+/// Reads one setting after the other.
+pub(super) struct Reader<'a> {
+    pub(super) world: &'a World,
+    pub(super) keys: &'a FileSettings,
+    pub(super) path: &'a Path,
+}
+
+impl Reader<'_> {
+    pub(super) fn pick(
+        &self,
+        setting: &'static Setting,
+        flag: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<Given<String>> {
+        pick(
+            setting,
+            flag,
+            key.map(|value| (value, self.path)),
+            self.world,
+        )
+    }
+
+    /// Like `pick`, for settings that have no default.
+    fn pick_optional(
+        &self,
+        setting: &'static Setting,
+        flag: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<Option<Given<String>>> {
+        let given = self.pick(setting, flag, key)?;
+        Ok((given.origin != Origin::Default).then_some(given))
+    }
+
+    pub(super) fn tags(&self, flags: &Flags) -> Result<Given<Vec<String>>> {
+        let check = |raw: Vec<String>, origin: Origin| {
+            let value = tags::own_tags(&raw, &origin)?;
+            Ok(Given { value, origin })
+        };
+        let from_list = flags.tags.as_deref().map(tags::split).unwrap_or_default();
+        for (raw, name) in [(&flags.tag, "--tag"), (&from_list, "--tags")] {
+            check(raw.clone(), Origin::Flag(name))?;
+        }
+        let both = check(
+            [flags.tag.clone(), from_list].concat(),
+            Origin::Flag("--tag"),
+        )?;
+        if !both.value.is_empty() {
+            return Ok(both);
+        }
+        if let Some(list) = self.pick_optional(&table::TAGS, None, None)? {
+            let variable = check(tags::split(&list.value), list.origin)?;
+            if !variable.value.is_empty() {
+                return Ok(variable);
+            }
+        }
+        match &self.keys.tags {
+            Some(tags) if !tags.is_empty() => {
+                check(tags.clone(), Origin::Key("tags", self.path.into()))
+            }
+            _ => check(Vec::new(), Origin::Default),
+        }
+    }
+
+    pub(super) fn role(&self, flags: &Flags) -> Result<Option<Given<String>>> {
+        let role = self.pick_optional(
+            &table::ROLE,
+            flags.role.as_deref(),
+            self.keys.role.as_deref(),
+        )?;
+        match role
+            .as_ref()
+            .and_then(|role| Some((role, tags::role_fault(&role.value)?)))
+        {
+            Some((role, fault)) => Err(Error::new(ErrorId::BadRole, fault).about(&role.origin)),
+            None => Ok(role),
+        }
+    }
+
+    pub(super) fn ca_file(&self, flags: &Flags) -> Result<Option<Given<PathBuf>>> {
+        let Some(given) = self.pick_optional(
+            &table::CA_FILE,
+            flags.ca_file.as_deref(),
+            self.keys.ca_file.as_deref(),
+        )?
+        else {
+            return Ok(None);
+        };
+        // What the operator types is a path of the shell that they type it in; what agent.toml
+        // names is a path of the host.
+        let value = match given.origin {
+            Origin::Key(..) => self.world.path(&given.value),
+            _ => absolute(&given)?,
+        };
+        Ok(Some(Given {
+            value,
+            origin: given.origin,
+        }))
+    }
+
+    pub(super) fn ca_pin(&self, flags: &Flags) -> Result<Option<Given<CaPin>>> {
+        let Some(given) = self.pick_optional(
+            &table::CA_PIN,
+            flags.ca_pin.as_deref(),
+            self.keys.ca_pin.as_deref(),
+        )?
+        else {
+            return Ok(None);
+        };
+        match parse_pin(given.value.trim()) {
+            Some(value) => Ok(Some(Given {
+                value,
+                origin: given.origin,
+            })),
+            None => Err(Error::new(
+                ErrorId::BadSetting,
+                "a pin is `sha256:` and 64 hexadecimal digits",
+            )
+            .about(&given.origin)
+            .mend("take it from the hub; or: openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum")),
+        }
+    }
+
+    pub(super) fn proxy(&self) -> Result<Option<Given<ProxySettings>>> {
+        let Some(given) =
+            self.pick_optional(&table::PROXY, None, self.keys.https_proxy.as_deref())?
+        else {
+            return Ok(None);
+        };
+        let text = given.value.trim();
+        let text = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
+        let url = reqwest::Url::parse(&text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorId::BadSetting,
+                    "a proxy is http://[USER:PASSWORD@]HOST:PORT or https://…",
+                )
+                .about(&given.origin)
+            })?;
+        let bypass = self.pick_optional(&table::NO_PROXY, None, self.keys.no_proxy.as_deref())?;
+        Ok(Some(Given {
+            value: ProxySettings {
+                url,
+                bypass: bypass.map(|given| given.value),
+            },
+            origin: given.origin,
+        }))
+    }
+
+    pub(super) fn allow_http(&self, flag: bool) -> Result<Given<bool>> {
+        if flag {
+            return Ok(Given {
+                value: true,
+                origin: Origin::Flag("--allow-http"),
+            });
+        }
+        if let Some(given) = self.pick_optional(&table::ALLOW_HTTP, None, None)? {
+            let value = match given.value.trim().to_ascii_lowercase().as_str() {
+                "1" | "true" | "yes" | "on" => true,
+                "0" | "false" | "no" | "off" => false,
+                _ => {
+                    return Err(Error::new(ErrorId::BadSetting, "it takes true or false")
+                        .about(&given.origin));
+                }
+            };
+            return Ok(Given {
+                value,
+                origin: given.origin,
+            });
+        }
+        Ok(match self.keys.allow_http {
+            Some(value) => Given {
+                value,
+                origin: Origin::Key("allow_http", self.path.into()),
+            },
+            None => Given {
+                value: false,
+                origin: Origin::Default,
+            },
+        })
+    }
+
+    pub(super) fn duration(
+        &self,
+        setting: &'static Setting,
+        flag: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<Duration> {
+        const LONGEST: Duration = Duration::from_hours(30 * 24);
+        let given = self.pick(setting, flag, key)?;
+        let text = given.value.trim();
+        let parsed = match text.parse::<u64>() {
+            Ok(seconds) => Ok(Duration::from_secs(seconds)),
+            Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
+        };
+        let fault = match parsed {
+            Ok(duration) if duration <= LONGEST => return Ok(duration),
+            Ok(_) => "it is longer than 30 days".into(),
+            Err(fault) => fault,
+        };
+        Err(Error::new(
+            ErrorId::BadSetting,
+            format!("{text:?} is no duration: {fault}"),
+        )
+        .about(&given.origin)
+        .mend("give it as 90s, 5m or 1h30m"))
+    }
+}
+
+pub(super) fn parse_pin(text: &str) -> Option<CaPin> {
+    let hex = text.strip_prefix("sha256:")?;
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    let mut pin = [0; 32];
+    for (byte, digits) in pin.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(CaPin(pin))
+}

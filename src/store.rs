@@ -1,0 +1,31 @@
+//! Everything on the host's disk. Only [`atomic`] writes.
+
+pub mod agent_toml;
+pub mod atomic;
+pub mod lock;
+pub mod state;
+
+use std::io;
+use std::path::Path;
+
+use crate::error::{Error, ErrorId};
+
+/// The error for what could not be written, with the mend that fits the cause.
+pub(crate) fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
+    let mended = Error::new(id, error.to_string()).about(path.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            mended.mend("run as root (sudo), or as the user that owns it")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => mended.mend(match id {
+            ErrorId::ConfigUnwritable => {
+                "remount it read-write, or choose a path on another file system with --config PATH"
+            }
+            _ => "remount it read-write, or choose another file system with --state-dir DIR",
+        }),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            mended.mend("make room there, then run the same command again")
+        }
+        _ => mended,
+    }
+}

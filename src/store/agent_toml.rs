@@ -1,0 +1,286 @@
+//! `agent.toml`: read as settings, written with the user's own keys, order and comments kept.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml_edit::{Array, DocumentMut, Item, Value};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::atomic::{self, Owner};
+use crate::error::{Error, ErrorId, Result};
+use crate::token::Secret;
+
+/// No configuration is larger; what is, is not one.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// The file as it was read.
+#[derive(Clone)]
+pub struct AgentToml {
+    path: PathBuf,
+    text: Zeroizing<String>,
+    settings: FileSettings,
+}
+
+/// The keys that the agent knows. Others are the user's.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct FileSettings {
+    pub(crate) hub_url: Option<String>,
+    pub(crate) agent_id: Option<String>,
+    agent_token: Option<FileSecret>,
+    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) role: Option<String>,
+    pub(crate) token_file: Option<String>,
+    pub(crate) token_command: Option<String>,
+    pub(crate) ca_file: Option<String>,
+    pub(crate) ca_pin: Option<String>,
+    pub(crate) https_proxy: Option<String>,
+    pub(crate) no_proxy: Option<String>,
+    pub(crate) allow_http: Option<bool>,
+    pub(crate) state_dir: Option<String>,
+    pub(crate) host_hostname_file: Option<String>,
+    pub(crate) host_os_release_file: Option<String>,
+    pub(crate) wait: Option<String>,
+    pub(crate) splay: Option<String>,
+}
+
+/// A secret in the file. It is parsed later, so that its fault can be told in our own words.
+#[derive(Clone, Deserialize)]
+struct FileSecret(secrecy::SecretString);
+
+impl std::fmt::Debug for FileSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// What an enrolment puts into the file.
+#[derive(Debug)]
+pub struct Credential<'a> {
+    /// Base URL of the hub.
+    pub hub_url: String,
+    /// The agent's id at the hub.
+    pub agent_id: Uuid,
+    /// The per-agent token.
+    pub agent_token: &'a Secret,
+    /// Merged tags.
+    pub tags: &'a [String],
+    /// Merged role.
+    pub role: Option<&'a str>,
+    /// Settings without which the service would not reach the hub, as key and value.
+    pub connection: Vec<(&'static str, ConnectionValue)>,
+}
+
+/// Value of a connection setting that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionValue {
+    /// A string.
+    Text(String),
+    /// A yes or no.
+    Flag(bool),
+}
+
+impl AgentToml {
+    /// Reads `path`. A file that is not there is an empty one.
+    ///
+    /// # Errors
+    /// [`ErrorId::ConfigBroken`] when it is not TOML or a key has the wrong type;
+    /// [`ErrorId::ConfigUnwritable`] when it is a directory or a link, so could not be replaced.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = read(path)?;
+        let settings = toml::from_str(&text).map_err(|error| broken(path, &text, &error))?;
+        Ok(Self {
+            path: path.into(),
+            text,
+            settings,
+        })
+    }
+
+    /// The keys that the agent knows.
+    #[must_use]
+    pub fn settings(&self) -> &FileSettings {
+        &self.settings
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The per-agent token, if the file holds one.
+    ///
+    /// # Errors
+    /// [`ErrorId::ConfigBroken`] when it is none, without repeating it.
+    pub fn agent_token(&self) -> Result<Option<Secret>> {
+        use secrecy::ExposeSecret;
+        let Some(FileSecret(text)) = &self.settings.agent_token else {
+            return Ok(None);
+        };
+        match text.expose_secret().trim() {
+            "" => Ok(None),
+            token => Secret::per_agent(token).map(Some).map_err(|fault| {
+                Error::new(ErrorId::ConfigBroken, format!("agent_token: {fault}"))
+                    .about(self.path.display())
+            }),
+        }
+    }
+
+    /// The agent's id, if the file holds one.
+    ///
+    /// # Errors
+    /// [`ErrorId::ConfigBroken`] when it is no UUID.
+    pub fn agent_id(&self) -> Result<Option<Uuid>> {
+        match self.settings.agent_id.as_deref().map(str::trim) {
+            None | Some("") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| {
+                Error::new(ErrorId::ConfigBroken, "agent_id is no UUID").about(self.path.display())
+            }),
+        }
+    }
+
+    /// Bytes that the file needs at most with a credential in it.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.text.len() + 64 * 1024
+    }
+
+    /// The text with the credential in it.
+    ///
+    /// # Errors
+    /// [`ErrorId::ConfigBroken`]; not after a successful [`AgentToml::load`].
+    pub fn with(&self, credential: &Credential<'_>) -> Result<Zeroizing<String>> {
+        let mut document: DocumentMut = self.text.parse().map_err(|error| {
+            let error: toml_edit::TomlError = error;
+            Error::new(ErrorId::ConfigBroken, error.message().to_owned()).about(self.path.display())
+        })?;
+        if self.text.is_empty() {
+            document.decor_mut().set_prefix(
+                "# Written by monsys-agent. Your own keys, order and comments are kept.\n",
+            );
+        }
+        set(&mut document, "hub_url", credential.hub_url.as_str().into());
+        let id = credential.agent_id.to_string();
+        set(&mut document, "agent_id", id.into());
+        let token = credential.agent_token.expose_secret();
+        set(&mut document, "agent_token", token.into());
+        let tags: Array = credential.tags.iter().map(String::as_str).collect();
+        set(&mut document, "tags", tags.into());
+        match credential.role {
+            Some(role) => set(&mut document, "role", role.into()),
+            // Removing the key would remove the user's comment with it; empty is not given.
+            None if document.contains_key("role") => set(&mut document, "role", "".into()),
+            None => {}
+        }
+        for (key, value) in &credential.connection {
+            let value: Value = match value {
+                ConnectionValue::Text(text) => text.as_str().into(),
+                ConnectionValue::Flag(flag) => (*flag).into(),
+            };
+            set(&mut document, key, value);
+        }
+        Ok(Zeroizing::new(document.to_string()))
+    }
+
+    /// Replaces the file by `text`, 0600.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn replace(&self, text: &str, owner: Owner) -> io::Result<()> {
+        atomic::write(&self.path, text.as_bytes(), 0o600, owner)
+    }
+}
+
+impl std::fmt::Debug for AgentToml {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentToml")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sets a key where it stands, with the comment beside it, or appends it.
+fn set(document: &mut DocumentMut, key: &str, mut value: Value) {
+    if let Some(Item::Value(old)) = document.get_mut(key) {
+        *value.decor_mut() = old.decor().clone();
+        *old = value;
+    } else {
+        document.insert(key, Item::Value(value));
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>> {
+    let unwritable = |why: String, mend: &str| {
+        Err(Error::new(ErrorId::ConfigUnwritable, why)
+            .about(path.display())
+            .mend(mend))
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Zeroizing::default()),
+        Err(error) => {
+            return Err(
+                Error::new(ErrorId::ConfigUnwritable, error.to_string()).about(path.display())
+            );
+        }
+        Ok(metadata) if metadata.is_symlink() => {
+            let target = fs::read_link(path).unwrap_or_default();
+            let mend = format!(
+                "put a file in its place, or name the real one: --config {}",
+                target.display()
+            );
+            return unwritable(
+                "it is a symbolic link, which an atomic write would replace".into(),
+                &mend,
+            );
+        }
+        Ok(metadata) if metadata.is_dir() => {
+            return unwritable(
+                "it is a directory".into(),
+                "move the directory away, or choose another path with --config PATH",
+            );
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            return unwritable(
+                "it is not a regular file".into(),
+                "choose another path with --config PATH",
+            );
+        }
+        Ok(_) => {}
+    }
+    let mut bytes = Vec::new();
+    let read =
+        fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(length) if length as u64 > MAX_BYTES => {
+            Err(Error::new(ErrorId::ConfigBroken, "it is larger than 1 MiB").about(path.display()))
+        }
+        Ok(_) => String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| {
+            Error::new(ErrorId::ConfigBroken, "it is not UTF-8").about(path.display())
+        }),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unwritable(
+            "it is not ours to read or write".into(),
+            "run as root (sudo), or as the user that owns it",
+        ),
+        Err(error) => Err(Error::new(ErrorId::Unreadable, error.to_string()).about(path.display())),
+    }
+}
+
+/// Line and fault, never the text itself: it may hold a secret.
+fn broken(path: &Path, text: &str, error: &toml::de::Error) -> Error {
+    let line = error.span().map(|span| {
+        let before = text.get(..span.start).unwrap_or_default();
+        before.matches('\n').count() + 1
+    });
+    let message = error.message().lines().next().unwrap_or_default();
+    let why = match line {
+        Some(line) => format!("line {line}: {message}"),
+        None => message.to_owned(),
+    };
+    Error::new(ErrorId::ConfigBroken, why).about(path.display())
+}
+
+#[cfg(test)]
+mod tests;

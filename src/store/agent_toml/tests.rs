@@ -1,0 +1,118 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn file(text: &str) -> Result<AgentToml> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.toml");
+    atomic::write(
+        &path,
+        text.as_bytes(),
+        0o600,
+        Owner::of(folder.path()).unwrap(),
+    )
+    .unwrap();
+    AgentToml::load(&path)
+}
+
+fn enrolled(text: &str, tags: &[String], role: Option<&str>) -> String {
+    let token = Secret::per_agent("agt_secret").unwrap();
+    file(text)
+        .unwrap()
+        .with(&Credential {
+            hub_url: "https://hub.example".into(),
+            agent_id: Uuid::nil(),
+            agent_token: &token,
+            tags,
+            role,
+            connection: vec![(
+                "ca_file",
+                ConnectionValue::Text("/etc/ssl/hub-ca.pem".into()),
+            )],
+        })
+        .unwrap()
+        .to_string()
+}
+
+#[test]
+fn a_new_file_holds_just_the_credential() {
+    assert_eq!(
+        enrolled("", &["prod".into(), "eu".into()], Some("web")),
+        r#"# Written by monsys-agent. Your own keys, order and comments are kept.
+hub_url = "https://hub.example"
+agent_id = "00000000-0000-0000-0000-000000000000"
+agent_token = "agt_secret"
+tags = ["prod", "eu"]
+role = "web"
+ca_file = "/etc/ssl/hub-ca.pem"
+"#
+    );
+}
+
+#[test]
+fn the_users_keys_order_and_comments_are_kept() {
+    let before = r#"# mine
+role = "db" # why it is db
+
+colour = 'blue'
+tags = [ 'a', # one
+  'b',
+] # all of them
+
+[logging]
+level = 'info' # chatty
+"#;
+    assert_eq!(
+        enrolled(before, &["a".into()], None),
+        r#"# mine
+role = "" # why it is db
+
+colour = 'blue'
+tags = ["a"] # all of them
+hub_url = "https://hub.example"
+agent_id = "00000000-0000-0000-0000-000000000000"
+agent_token = "agt_secret"
+ca_file = "/etc/ssl/hub-ca.pem"
+
+[logging]
+level = 'info' # chatty
+"#
+    );
+}
+
+#[test]
+fn a_broken_file_is_told_with_its_line_and_without_its_text() {
+    for (text, why) in [
+        ("a = 1\nagent_token = agt_secret\n", "line 2"),
+        ("tags = 'a,b'\n", "line 1"),
+        ("\n\nrole = 7\n", "line 3"),
+        ("a = 1\na = 2\n", "line 2"),
+    ] {
+        let error = file(text).unwrap_err();
+        assert_eq!(error.exit_code(), 78);
+        assert!(error.why().contains(why), "{error}");
+        assert!(!error.to_string().contains("agt_secret"));
+    }
+    let file = file("agent_token = 'enrl_oops'\nagent_id = 'x'\n").unwrap();
+    assert_eq!(file.agent_token().unwrap_err().exit_code(), 78);
+    assert_eq!(file.agent_id().unwrap_err().exit_code(), 78);
+    assert!(!format!("{:?}", file.settings()).contains("enrl_oops"));
+}
+
+proptest! {
+    #[test]
+    fn any_tag_and_role_comes_back_and_writing_twice_is_writing_once(
+        tags in prop::collection::vec("[^\\p{Cc},]{1,20}", 0..5),
+        role in prop::option::of("[^\\p{Cc}]{1,20}"),
+        mine in "[a-z]{1,8}",
+    ) {
+        let before = format!("# note\nmy_{mine} = 1 # kept\n[my]\nx = 2\n");
+        let once = enrolled(&before, &tags, role.as_deref());
+        let read: FileSettings = toml::from_str(&once).unwrap();
+        prop_assert_eq!(read.tags.unwrap(), tags.clone());
+        prop_assert_eq!(read.role.as_deref(), role.as_deref());
+        let expected = format!("# note\nmy_{mine} = 1 # kept\n");
+        prop_assert!(once.starts_with(&expected));
+        prop_assert_eq!(enrolled(&once, &tags, role.as_deref()), once);
+    }
+}

@@ -1,0 +1,227 @@
+//! The only writer of files: whole or not at all, and on the disk before it returns.
+//!
+//! Every write is a temporary file in the same directory with its final mode and owner, a write,
+//! an fsync, a rename, and an fsync of the directory.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// Begin and end of a temporary file's name; a run that was killed leaves one, the next run
+/// removes it.
+const TEMPORARY: (&str, &str) = (".monsys-", ".tmp");
+
+/// User and group that a file belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// The owner of `path`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|metadata| Self {
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+        })
+    }
+
+    fn ours() -> Self {
+        Self {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        }
+    }
+}
+
+/// Replaces `path` by a file with these bytes, mode and owner.
+///
+/// # Errors
+/// What the system says; `path` is then as it was.
+pub fn write(path: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
+    let folder = folder_of(path);
+    let file = temporary(folder, bytes, mode, owner)?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder)
+}
+
+/// Proves that `folder` takes a durable write of `room` bytes: all the steps of [`write()`], and
+/// then the file is removed again.
+///
+/// # Errors
+/// What the system says.
+pub fn prove(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
+    let proof = temporary(folder, &vec![b'#'; room], 0o600, owner)?;
+    let renamed = tempfile::Builder::new()
+        .prefix(TEMPORARY.0)
+        .suffix(TEMPORARY.1)
+        .tempfile_in(folder)?
+        .into_temp_path();
+    let kept = proof.persist(&renamed).map_err(|error| error.error)?;
+    sync_folder(folder)?;
+    drop(kept);
+    renamed.close()
+}
+
+/// Removes what killed runs left in `folder`. Call it under the lock.
+///
+/// # Errors
+/// What the system says.
+pub fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Renames a file within its directory, durably.
+///
+/// # Errors
+/// What the system says.
+#[expect(clippy::disallowed_methods, reason = "this is the writer")]
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_folder(folder_of(to))
+}
+
+/// Removes a file, durably. One that is not there is fine.
+///
+/// # Errors
+/// What the system says.
+#[expect(clippy::disallowed_methods, reason = "this is the writer")]
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_folder(folder_of(path)),
+    }
+}
+
+/// Makes `folder` with `mode`, and its parents (0755) as needed. One that is there is left alone.
+///
+/// # Errors
+/// What the system says, with the path that it is about.
+pub fn make_folder(folder: &Path, mode: u32) -> Result<(), (PathBuf, io::Error)> {
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => {
+            let error = io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory");
+            return Err((folder.into(), error));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err((folder.into(), error)),
+    }
+    let parent = folder_of(folder);
+    make_folder(parent, 0o755)?;
+    match DirBuilder::new().mode(mode).create(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err((folder.into(), error)),
+    }
+    // The mode of `create` is cut by the umask.
+    fs::set_permissions(folder, Permissions::from_mode(mode))
+        .and_then(|()| sync_folder(parent))
+        .map_err(|error| (folder.into(), error))
+}
+
+fn temporary(folder: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY.0)
+        .suffix(TEMPORARY.1)
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(folder)?;
+    if owner != Owner::ours() {
+        std::os::unix::fs::fchown(file.as_file(), Some(owner.uid), Some(owner.gid))?;
+    }
+    if mode != 0o600 {
+        file.as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+    }
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn replaces_whole_files_with_their_mode_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let owner = Owner::of(folder.path()).unwrap();
+        write(&path, b"one", 0o644, owner).unwrap();
+        write(&path, b"two", 0o600, owner).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        prove(folder.path(), 10_000, owner).unwrap();
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn sweeps_only_what_is_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Owner::of(folder.path()).unwrap();
+        for name in [".monsys-x1.tmp", "agent.toml", ".monsys-note", "x.tmp"] {
+            write(&folder.path().join(name), b"", 0o600, owner).unwrap();
+        }
+        sweep(folder.path()).unwrap();
+        assert_eq!(
+            names(folder.path()),
+            [".monsys-note", "agent.toml", "x.tmp"]
+        );
+    }
+
+    #[test]
+    fn makes_folders_with_the_mode_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("var/lib/monsys");
+        make_folder(&state, 0o700).unwrap();
+        make_folder(&state, 0o755).unwrap();
+        assert_eq!(fs::metadata(&state).unwrap().mode() & 0o7777, 0o700);
+        let parent = fs::metadata(state.parent().unwrap()).unwrap();
+        assert_eq!(parent.mode() & 0o7777, 0o755);
+        write(
+            &folder.path().join("file"),
+            b"",
+            0o600,
+            Owner::of(&state).unwrap(),
+        )
+        .unwrap();
+        let (path, error) = make_folder(&folder.path().join("file/x"), 0o700).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory, "{path:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! One enrolment of a host at a time: a lock on a file in the state directory.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorId, Result};
+
+/// How often a busy lock is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Held until dropped; the kernel frees it when the process dies.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "holds the lock while it lives")] File);
+
+impl Lock {
+    /// Takes the lock of the state directory, waiting for another run until `deadline`.
+    ///
+    /// # Errors
+    /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when there can be none.
+    pub async fn take(state_dir: &Path, deadline: Instant) -> Result<Self> {
+        let path = state_dir.join("lock");
+        let unwritable =
+            |error: io::Error| super::unwritable(ErrorId::StateUnwritable, &path, &error);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(unwritable)?;
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(unwritable(error)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let holder = holder(&mut file);
+            if Instant::now() + PAUSE > deadline {
+                return Err(
+                    Error::new(ErrorId::LockBusy, format!("{holder} holds the lock"))
+                        .about(path.display()),
+                );
+            }
+            if !told {
+                tracing::info!("{holder} is enrolling this host already; waiting for it to end");
+                told = true;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        // Only for the message above: who waits can say for whom.
+        let note = format!("{}\n", std::process::id());
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(note.as_bytes()))
+            .map_err(unwritable)?;
+        Ok(Self(file))
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut note = String::new();
+    let read = file
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| file.take(16).read_to_string(&mut note));
+    match read.map(|_| note.trim()) {
+        Ok(pid) if pid.parse::<u32>().is_ok() => format!("another monsys-agent (process {pid})"),
+        _ => "another monsys-agent".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_run_waits_and_says_for_whom() {
+        let folder = tempfile::tempdir().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let first = Lock::take(folder.path(), deadline).await.unwrap();
+        let error = Lock::take(folder.path(), deadline).await.unwrap_err();
+        assert_eq!(error.id(), ErrorId::LockBusy);
+        assert!(error.why().contains(&std::process::id().to_string()));
+        drop(first);
+        Lock::take(folder.path(), Instant::now()).await.unwrap();
+    }
+}

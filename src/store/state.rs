@@ -1,0 +1,92 @@
+//! `state.json`: what the agent remembers and can lose without harm.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::atomic::{self, Owner};
+use crate::facts::fingerprint::Fingerprint;
+
+/// Name of the file in the state directory.
+pub const FILE: &str = "state.json";
+
+/// What the agent remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// The machine that the identity on this disk was made on.
+    pub fingerprint: Fingerprint,
+    /// When the hub confirmed the enrolment, RFC 3339.
+    pub enrolled_at: Option<String>,
+    /// What the host asked for by itself, so that a later run can tell a change.
+    pub asked: Asked,
+    /// The defaults that the hub last gave.
+    pub defaults: Asked,
+    /// Seconds between heartbeats, as the hub said.
+    pub heartbeat_interval_secs: Option<u64>,
+    /// When the last heartbeat was accepted, RFC 3339.
+    pub last_heartbeat: Option<String>,
+}
+
+/// Tags and a role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// Tags, in order.
+    pub tags: Vec<String>,
+    /// Role, if any.
+    pub role: Option<String>,
+}
+
+impl State {
+    /// Reads the state. A missing or broken file is no state: nothing depends on it.
+    #[must_use]
+    pub fn load(state_dir: &Path) -> Option<Self> {
+        let path = state_dir.join(FILE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!("{} is passed over: {error}", path.display());
+                }
+                return None;
+            }
+        };
+        serde_json::from_slice(&bytes)
+            .inspect_err(|error| tracing::warn!("{} is passed over: {error}", path.display()))
+            .ok()
+    }
+
+    /// Writes the state.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn save(&self, state_dir: &Path, owner: Owner) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        atomic::write(&state_dir.join(FILE), &bytes, 0o600, owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_as_it_was_and_a_broken_one_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Owner::of(folder.path()).unwrap();
+        assert_eq!(State::load(folder.path()), None);
+        let state = State {
+            enrolled_at: Some("2026-01-01T00:00:00Z".into()),
+            ..State::default()
+        };
+        state.save(folder.path(), owner).unwrap();
+        assert_eq!(State::load(folder.path()), Some(state));
+        atomic::write(&folder.path().join(FILE), b"{", 0o600, owner).unwrap();
+        assert_eq!(State::load(folder.path()), None);
+        atomic::write(&folder.path().join(FILE), b"{\"new\":1}", 0o600, owner).unwrap();
+        assert_eq!(State::load(folder.path()), Some(State::default()));
+    }
+}

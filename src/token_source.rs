@@ -1,0 +1,227 @@
+//! Where the token is to be had. It is fetched only when an exchange needs it.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::PoisonError;
+
+use secrecy::ExposeSecret;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, ErrorId, Result};
+use crate::redact::redact;
+use crate::settings::{Flags, Origin};
+use crate::store::agent_toml::FileSettings;
+use crate::token::Token;
+use crate::world::World;
+
+/// More than any token has; what is longer is refused as malformed without being read whole.
+const READ_LIMIT: u64 = 4096;
+/// Name of the systemd credential (`LoadCredential=monsys-token:…`).
+const CREDENTIAL: &str = "monsys-token";
+
+/// One of the ways to hand over a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// `MONSYS_TOKEN`.
+    Variable,
+    /// A file, from a flag, a variable, or a key of agent.toml.
+    File(PathBuf, Origin),
+    /// Standard input.
+    Stdin,
+    /// Output of a command.
+    Command(String, Origin),
+    /// The systemd credential `monsys-token`.
+    Credential(PathBuf),
+}
+
+impl TokenSource {
+    /// The first that is given: flags, environment, systemd credential, `agent.toml`.
+    pub(crate) fn choose(
+        flags: &Flags,
+        world: &World,
+        keys: &FileSettings,
+        config_path: &Path,
+    ) -> Result<Option<Self>> {
+        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        match (given(&flags.token_file), given(&flags.token_command)) {
+            (Some(_), Some(_)) => {
+                return Err(Error::new(
+                    ErrorId::BadArguments,
+                    "--token-file and --token-command were both given",
+                )
+                .mend("use one of them"));
+            }
+            (Some(path), None) if path == "-" => return Ok(Some(Self::Stdin)),
+            (Some(path), None) => {
+                return Ok(Some(Self::File(path.into(), Origin::Flag("--token-file"))));
+            }
+            (None, Some(command)) => {
+                let origin = Origin::Flag("--token-command");
+                return Ok(Some(Self::Command(command, origin)));
+            }
+            (None, None) => {}
+        }
+        if world.secret().is_some() {
+            return Ok(Some(Self::Variable));
+        }
+        if let Some(path) = world.env("MONSYS_TOKEN_FILE") {
+            let origin = Origin::Variable("MONSYS_TOKEN_FILE");
+            return Ok(Some(Self::File(path.into(), origin)));
+        }
+        if let Some(folder) = world.env("CREDENTIALS_DIRECTORY") {
+            let path = Path::new(folder).join(CREDENTIAL);
+            if path.exists() {
+                return Ok(Some(Self::Credential(path)));
+            }
+        }
+        let key = |name| Origin::Key(name, config_path.into());
+        if let Some(path) = given(&keys.token_file) {
+            return Ok(Some(Self::File(world.path(path), key("token_file"))));
+        }
+        if let Some(command) = given(&keys.token_command) {
+            return Ok(Some(Self::Command(command, key("token_command"))));
+        }
+        Ok(None)
+    }
+
+    /// Fetches and checks the token; a command gets until `deadline`.
+    ///
+    /// # Errors
+    /// [`ErrorId::Unreadable`], [`ErrorId::TokenCommandFailed`] or [`ErrorId::TokenMalformed`].
+    pub async fn fetch(&self, world: &World, deadline: Instant) -> Result<Token> {
+        let bytes = match self {
+            Self::Variable => Zeroizing::new(
+                world
+                    .secret()
+                    .map(|secret| secret.expose_secret().as_bytes().to_vec())
+                    .unwrap_or_default(),
+            ),
+            Self::Stdin => {
+                let stdin = world.stdin();
+                self.read(deadline, move || {
+                    let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
+                    read_all(&mut *stdin)
+                })
+                .await?
+            }
+            Self::File(path, _) | Self::Credential(path) => {
+                let path = path.clone();
+                self.read(deadline, move || read_file(&path)).await?
+            }
+            Self::Command(command, _) => run(command, world, deadline)
+                .await
+                .map_err(|why| Error::new(ErrorId::TokenCommandFailed, why).about(self))?,
+        };
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| Error::new(ErrorId::TokenMalformed, "it is not UTF-8").about(self))?;
+        if text.trim().is_empty() {
+            return Err(match self {
+                Self::Command(..) => {
+                    Error::new(ErrorId::TokenCommandFailed, "it printed nothing").about(self)
+                }
+                _ => Error::new(ErrorId::TokenMissing, "it is empty").about(self),
+            });
+        }
+        Token::parse(text, self)
+    }
+}
+
+impl TokenSource {
+    /// Reads in a thread of its own: a pipe may never say anything, and nothing waits in silence.
+    async fn read(
+        &self,
+        deadline: Instant,
+        read: impl FnOnce() -> io::Result<Zeroizing<Vec<u8>>> + Send + 'static,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let why = match timeout_at(deadline, tokio::task::spawn_blocking(read)).await {
+            Ok(Ok(Ok(bytes))) => return Ok(bytes),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it did not end before the deadline (--wait)".into(),
+        };
+        Err(Error::new(ErrorId::Unreadable, why).about(self))
+    }
+}
+
+impl fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable => f.write_str("MONSYS_TOKEN"),
+            Self::File(path, origin) => write!(f, "{origin} {}", path.display()),
+            Self::Stdin => f.write_str("--token-file - (standard input)"),
+            Self::Command(_, origin) => write!(f, "{origin}"),
+            Self::Credential(path) => {
+                write!(f, "systemd credential {CREDENTIAL} ({})", path.display())
+            }
+        }
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let mode = metadata.mode();
+    if metadata.is_file() && mode & 0o044 != 0 {
+        tracing::warn!(
+            "{} can be read by other users of this host (mode {:04o}): chmod 600 it, and remove it after the enrolment",
+            path.display(),
+            mode & 0o7777
+        );
+    }
+    read_all(file)
+}
+
+fn read_all(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    from.take(READ_LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+async fn run(
+    command: &str,
+    world: &World,
+    deadline: Instant,
+) -> std::result::Result<Zeroizing<Vec<u8>>, String> {
+    let mut child = tokio::process::Command::new("/bin/sh")
+        .args(["-c", command])
+        .env_clear()
+        .envs(world.child_environment())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("/bin/sh could not be started: {error}"))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let talk = async {
+        let (output, complaint) = tokio::join!(drain(stdout), drain(stderr));
+        (output, complaint, child.wait().await)
+    };
+    let Ok((output, complaint, status)) = timeout_at(deadline, talk).await else {
+        return Err("it did not end before the deadline (--wait)".into());
+    };
+    let status = status.map_err(|error| error.to_string())?;
+    if status.success() {
+        return Ok(output);
+    }
+    let complaint = String::from_utf8_lossy(&complaint);
+    let last = complaint.trim().lines().last().unwrap_or_default();
+    Err(format!("{status}; it said: {:?}", redact(last)))
+}
+
+/// Reads all of it, so that the child never blocks, and keeps its beginning.
+async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> Zeroizing<Vec<u8>> {
+    let mut kept = Zeroizing::new(Vec::with_capacity(4096));
+    let Some(mut pipe) = pipe else { return kept };
+    let mut chunk = Zeroizing::new([0_u8; 1024]);
+    while let Ok(length @ 1..) = pipe.read(chunk.as_mut_slice()).await {
+        let room = 4096_usize.saturating_sub(kept.len());
+        kept.extend_from_slice(&chunk[..length.min(room)]);
+    }
+    kept
+}

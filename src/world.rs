@@ -1,0 +1,208 @@
+//! All of the outside: root folder, environment, standard input, clock and chance.
+//!
+//! Nothing else in the crate asks the system for these, so every test runs in a folder, an
+//! environment and a clock of its own, beside all others.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+/// The environment variable that holds the secret itself. No child process inherits it.
+pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
+
+/// Standard input, which a thread of its own may have to wait for.
+pub type SharedInput = Arc<Mutex<Box<dyn Read + Send>>>;
+
+/// The outside, as one run of the agent sees it.
+pub struct World {
+    root: PathBuf,
+    kernel: PathBuf,
+    environment: BTreeMap<OsString, OsString>,
+    secret: Option<SecretString>,
+    stdin: SharedInput,
+    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    chance: Mutex<fastrand::Rng>,
+}
+
+impl World {
+    /// The world of this process.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads them"
+    )]
+    pub fn real() -> Self {
+        Self {
+            root: PathBuf::from("/"),
+            kernel: PathBuf::from("/"),
+            environment: BTreeMap::new(),
+            secret: None,
+            stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
+            clock: Box::new(SystemTime::now),
+            chance: Mutex::new(fastrand::Rng::new()),
+        }
+        .with_environment(std::env::vars_os())
+    }
+
+    /// The same world with another environment.
+    #[must_use]
+    pub fn with_environment<K: Into<OsString>, V: Into<OsString>>(
+        mut self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.environment.clear();
+        self.secret = None;
+        for (name, value) in variables {
+            let (name, value) = (name.into(), value.into());
+            if name == SECRET_VARIABLE {
+                let value = Zeroizing::new(value.into_encoded_bytes());
+                self.secret = Some(String::from_utf8_lossy(&value).into_owned().into());
+            } else {
+                self.environment.insert(name, value);
+            }
+        }
+        self
+    }
+
+    /// The same world with every path of the host under `root`, as in `dpkg --root`.
+    #[must_use]
+    pub fn with_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = root.into();
+        self
+    }
+
+    /// The same world with `/proc` and `/sys` under another folder. They belong to the running
+    /// kernel, not to the host's file tree, so `--root` does not move them.
+    #[must_use]
+    pub fn with_kernel(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.kernel = folder.into();
+        self
+    }
+
+    /// The same world with something else on standard input.
+    #[must_use]
+    pub fn with_stdin(mut self, input: impl Read + Send + 'static) -> Self {
+        self.stdin = Arc::new(Mutex::new(Box::new(input)));
+        self
+    }
+
+    /// The same world with another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// The same world with a generator that repeats itself.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.chance = Mutex::new(fastrand::Rng::with_seed(seed));
+        self
+    }
+
+    /// Where the host's file `path` (absolute) is.
+    #[must_use]
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        below(&self.root, path.as_ref())
+    }
+
+    /// Where the kernel's file `path`, below `/proc` or `/sys`, is.
+    #[must_use]
+    pub fn kernel_path(&self, path: impl AsRef<Path>) -> PathBuf {
+        below(&self.kernel, path.as_ref())
+    }
+
+    /// The folder that stands for `/`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Value of an environment variable; an empty one counts as not given.
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<&OsStr> {
+        self.environment
+            .get(OsStr::new(name))
+            .map(OsString::as_os_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The secret from the environment, if there is one.
+    #[must_use]
+    pub fn secret(&self) -> Option<&SecretString> {
+        use secrecy::ExposeSecret;
+        self.secret
+            .as_ref()
+            .filter(|secret| !secret.expose_secret().trim().is_empty())
+    }
+
+    /// What a child process may inherit: everything but the secret.
+    pub fn child_environment(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
+        self.environment.iter()
+    }
+
+    /// Standard input.
+    #[must_use]
+    pub fn stdin(&self) -> SharedInput {
+        Arc::clone(&self.stdin)
+    }
+
+    /// The time of day.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+
+    /// A random duration from zero up to `limit`.
+    #[must_use]
+    pub fn random_up_to(&self, limit: Duration) -> Duration {
+        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        limit.mul_f64(chance.f64())
+    }
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix("/") {
+        Ok(relative) => root.join(relative),
+        Err(_) => root.join(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_root() {
+        let world = World::real().with_root("/scratch");
+        assert_eq!(
+            world.path("/etc/os-release"),
+            Path::new("/scratch/etc/os-release")
+        );
+        assert_eq!(
+            World::real().path("/etc/os-release"),
+            Path::new("/etc/os-release")
+        );
+    }
+
+    #[test]
+    fn the_secret_is_not_among_what_children_inherit() {
+        let world = World::real().with_environment([("MONSYS_TOKEN", "enrl_x"), ("A", "b")]);
+        assert!(world.secret().is_some());
+        assert!(world.env("MONSYS_TOKEN").is_none());
+        assert_eq!(world.child_environment().count(), 1);
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_given() {
+        let world = World::real().with_environment([("MONSYS_TOKEN", " "), ("MONSYS_ROLE", "")]);
+        assert!(world.secret().is_none());
+        assert!(world.env("MONSYS_ROLE").is_none());
+    }
+}
