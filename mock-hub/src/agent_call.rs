@@ -1,0 +1,56 @@
+//! What the calls that an agent makes with its own token have in common.
+
+use crate::agents::AgentRow;
+use crate::clock::Millis;
+use crate::database::Stop;
+use crate::integrity::Sighting;
+use crate::refusal::Refusal;
+use crate::request::Source;
+use crate::secret::TokenHash;
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use rusqlite::Transaction;
+use uuid::Uuid;
+
+/// A call under a token that may be an agent's.
+pub(crate) struct AgentCall {
+    pub(crate) token: TokenHash,
+    pub(crate) source: Source,
+    pub(crate) headers: HeaderMap,
+    pub(crate) raw: Bytes,
+    pub(crate) now: Millis,
+}
+
+impl AgentCall {
+    /// The agent whose token this is. An unknown token is the plain 401.
+    pub(crate) fn agent(&self, transaction: &Transaction<'_>) -> Result<AgentRow, Stop> {
+        let agent = AgentRow::by_token(transaction, self.token)?;
+        Ok(agent.ok_or_else(Refusal::unauthorised)?)
+    }
+
+    /// The agent whose token this is, if it is the one of the path and, once its key is
+    /// pinned, has signed the body.
+    pub(crate) fn signed_agent(
+        &self,
+        transaction: &Transaction<'_>,
+        id: Uuid,
+    ) -> Result<AgentRow, Stop> {
+        let agent = self.agent(transaction)?;
+        if agent.id != id {
+            return Err(Refusal::unauthorised().into());
+        }
+        if let Some(key) = agent.key {
+            self.sighting(&agent)
+                .check_signature(transaction, &self.headers, &self.raw, key)?;
+        }
+        Ok(agent)
+    }
+
+    pub(crate) fn sighting(&self, agent: &AgentRow) -> Sighting {
+        Sighting {
+            agent_id: agent.id,
+            source: self.source.0,
+            now: self.now,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Address ranges: parsing them, and asking whether an address lies inside.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A range of addresses such as `10.0.0.0/8` or `2001:db8::/32`.
+///
+/// A bare address is a range of one. Host bits are cleared, and an IPv4 range that
+/// was written as IPv4-mapped IPv6 becomes IPv4, as addresses are too:
+/// so an IPv4 host matches IPv4 ranges only, however its address reached the hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    network: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// Whether `address` lies in this range.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.network, canonical(address)) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => mask_v4(address, self.prefix) == network,
+            (IpAddr::V6(network), IpAddr::V6(address)) => mask_v6(address, self.prefix) == network,
+            _ => false,
+        }
+    }
+
+    fn new(address: IpAddr, prefix: u8) -> Self {
+        if let IpAddr::V6(v6) = address
+            && let Some(v4) = v6.to_ipv4_mapped()
+            && prefix >= 96
+        {
+            return Self::new(IpAddr::V4(v4), prefix - 96);
+        }
+        let network = match address {
+            IpAddr::V4(v4) => IpAddr::V4(mask_v4(v4, prefix)),
+            IpAddr::V6(v6) => IpAddr::V6(mask_v6(v6, prefix)),
+        };
+        Self { network, prefix }
+    }
+}
+
+/// The address with IPv4-mapped IPv6 (`::ffff:10.0.0.1`) turned into IPv4.
+#[must_use]
+pub(crate) fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+impl FromStr for Cidr {
+    type Err = BadCidr;
+
+    fn from_str(text: &str) -> Result<Self, BadCidr> {
+        let bad = || BadCidr(text.chars().take(64).collect());
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => bits,
+            Some(digits) => parse_prefix(digits)
+                .filter(|prefix| *prefix <= bits)
+                .ok_or_else(bad)?,
+        };
+        Ok(Self::new(address, prefix))
+    }
+}
+
+/// `u8::from_str` would also take `+8` and `008`, which other tools refuse.
+fn parse_prefix(digits: &str) -> Option<u8> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (digits == "0" || !digits.starts_with('0'));
+    if plain { digits.parse().ok() } else { None }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+/// The text is no address range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadCidr(String);
+
+impl fmt::Display for BadCidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is not an address range such as 10.0.0.0/8 or 2001:db8::/32",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for BadCidr {}
+
+fn mask_v4(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
+    let mask = u32::MAX
+        .checked_shl(32 - u32::from(prefix))
+        .unwrap_or_default();
+    Ipv4Addr::from(u32::from(address) & mask)
+}
+
+fn mask_v6(address: Ipv6Addr, prefix: u8) -> Ipv6Addr {
+    let mask = u128::MAX
+        .checked_shl(128 - u32::from(prefix))
+        .unwrap_or_default();
+    Ipv6Addr::from(u128::from(address) & mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The same question asked bit by bit, as slowly and plainly as can be.
+    fn naive(network: &[u8], prefix: u8, address: &[u8]) -> bool {
+        let bit = |bytes: &[u8], n: usize| bytes[n / 8] >> (7 - n % 8) & 1;
+        network.len() == address.len()
+            && (0..usize::from(prefix)).all(|n| bit(network, n) == bit(address, n))
+    }
+
+    fn near(base: u128, other: u128, kept: u32) -> u128 {
+        let mask = u128::MAX.checked_shl(128 - kept).unwrap_or_default();
+        base & mask | other & !mask
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "\\PC*") {
+            let _ = text.parse::<Cidr>();
+        }
+
+        #[test]
+        fn near_misses_are_parsed_or_refused(text in "[0-9a-f:./+ ]{0,24}") {
+            if let Ok(cidr) = text.parse::<Cidr>() {
+                prop_assert_eq!(cidr.to_string().parse::<Cidr>(), Ok(cidr));
+            }
+        }
+
+        #[test]
+        fn v4_agrees_bit_by_bit(base: u32, other: u32, kept in 0u32..=32, prefix in 0u8..=32) {
+            let mask = u32::MAX.checked_shl(32 - kept).unwrap_or_default();
+            let address = Ipv4Addr::from(base & mask | other & !mask);
+            let network = Ipv4Addr::from(base);
+            let cidr: Cidr = format!("{network}/{prefix}").parse().unwrap();
+            let expected = naive(&network.octets(), prefix, &address.octets());
+            prop_assert_eq!(cidr.contains(address.into()), expected);
+            prop_assert_eq!(cidr.contains(address.to_ipv6_mapped().into()), expected);
+            let mapped: Cidr = format!("{}/{}", network.to_ipv6_mapped(), prefix + 96).parse().unwrap();
+            prop_assert_eq!(mapped, cidr);
+        }
+
+        #[test]
+        fn v6_agrees_bit_by_bit(base: u128, other: u128, kept in 0u32..=128, prefix in 0u8..=128) {
+            let address = Ipv6Addr::from(near(base, other, kept));
+            let network = Ipv6Addr::from(base);
+            prop_assume!(network.to_ipv4_mapped().is_none() && address.to_ipv4_mapped().is_none());
+            let cidr: Cidr = format!("{network}/{prefix}").parse().unwrap();
+            let expected = naive(&network.octets(), prefix, &address.octets());
+            prop_assert_eq!(cidr.contains(address.into()), expected);
+        }
+    }
+
+    #[test]
+    fn prefixes_are_plain_decimal() {
+        for text in [
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/08",
+            "10.0.0.0/-1",
+            "10.0.0/8",
+            "::/129",
+            "/8",
+            "",
+            "10.0.0.0/8/8",
+            " 10.0.0.0/8",
+            "localhost",
+        ] {
+            assert!(text.parse::<Cidr>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn v4_and_v6_do_not_mix() {
+        let all_v6: Cidr = "::/0".parse().unwrap();
+        assert!(!all_v6.contains("10.0.0.1".parse().unwrap()));
+        assert!(!all_v6.contains("::ffff:10.0.0.1".parse().unwrap()));
+        let all_v4: Cidr = "0.0.0.0/0".parse().unwrap();
+        assert!(all_v4.contains("::ffff:10.0.0.1".parse().unwrap()));
+        assert!(!all_v4.contains("::1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,115 @@
+//! The hub as a program.
+
+use crate::cidr::Cidr;
+use crate::error::Error;
+use crate::hub::{Hub, Options, start};
+use clap::Parser;
+use serde::Serialize;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+
+const EXAMPLES: &str = "\
+As soon as it answers, it prints one line of JSON on standard output:
+  {\"url\":…,\"ca_file\":…,\"ca_pin\":…,\"admin_token\":…}
+After that it logs each request on standard error. SIGTERM or Ctrl-C ends it.
+
+Examples:
+  Look around without TLS, on a port of your choice:
+    mock-hub --http --listen 127.0.0.1:8080
+  Keep everything over restarts:
+    mock-hub --listen 127.0.0.1:8443 --tls-dir hub/tls --database hub/hub.db \\
+             --admin-token-file hub/admin-token
+  Mint a token for 50 hosts and 72 hours:
+    curl --cacert CA_FILE -H 'Authorization: Bearer ADMIN_TOKEN' --json \\
+      '{\"name\":\"first\",\"ttl_secs\":259200,\"max_uses\":50}' URL/api/v1/enrolment-tokens";
+
+/// A monsys hub for tests and for a first try: hosts enrol into it, an operator watches it
+#[derive(Debug, Parser)]
+#[command(name = "mock-hub", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Address and port to listen on; port 0 takes a free one. The certificate is good for this
+    /// address and for localhost
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+
+    /// Plain HTTP instead of HTTPS; refused on anything but a loopback address
+    #[arg(long)]
+    http: bool,
+
+    /// Keep the CA and the certificate here; without it they are made anew at each start
+    #[arg(long, value_name = "DIR", conflicts_with = "http")]
+    tls_dir: Option<PathBuf>,
+
+    /// Keep tokens, agents and the audit in this SQLite file; without it, in memory
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
+
+    /// Read the admin token from this file, or make it there; without it a random one
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+
+    /// Believe X-Forwarded-For from these addresses; may be given more than once
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    trusted_proxies: Vec<Cidr>,
+}
+
+/// The one line on standard output.
+#[derive(Serialize)]
+struct Ready<'a> {
+    url: &'a str,
+    ca_file: Option<&'a Path>,
+    ca_pin: Option<&'a str>,
+    admin_token: &'a str,
+}
+
+impl Cli {
+    /// Runs the hub until SIGTERM or SIGINT.
+    pub async fn run(self) -> Result<(), Error> {
+        // Caught from here on, so that no signal finds the hub half started.
+        let mut terminate = catch(SignalKind::terminate())?;
+        let mut interrupt = catch(SignalKind::interrupt())?;
+        let hub = start(self.options()).await?;
+        announce(&hub)?;
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+        hub.stop().await;
+        Ok(())
+    }
+
+    fn options(self) -> Options {
+        Options {
+            listen: self.listen,
+            http: self.http,
+            tls_dir: self.tls_dir,
+            database: self.database,
+            admin_token_file: self.admin_token_file,
+            trusted_proxies: self.trusted_proxies,
+        }
+    }
+}
+
+fn catch(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
+    signal(kind).map_err(|why| Error::new("catching signals", why, "Start again."))
+}
+
+fn announce(hub: &Hub) -> Result<(), Error> {
+    let ready = Ready {
+        url: hub.url(),
+        ca_file: hub.ca_file(),
+        ca_pin: hub.ca_pin(),
+        admin_token: hub.admin_token(),
+    };
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer(&mut stdout, &ready)
+        .map_err(io::Error::from)
+        .and_then(|()| writeln!(stdout))
+        .and_then(|()| stdout.flush())
+        .map_err(|why| {
+            let next = "Leave standard output open: who starts the hub reads its address there.";
+            Error::new("printing the hub's address", why, next)
+        })
+}

@@ -1,0 +1,191 @@
+//! SQLite on a thread of its own. Each request's work is one transaction, and its answer
+//! is handed back only once that transaction is committed.
+
+use crate::cidr::Cidr;
+use crate::error::Error;
+use crate::refusal::Refusal;
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::OpenOptions;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA_VERSION: i64 = 1;
+
+/// The way to the database's thread. The thread ends when the last of these is dropped.
+#[derive(Clone)]
+pub(crate) struct Database {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// One request's work. It returns what tells the waiting handler, to be called after the commit.
+type Job = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<Announce> + Send>;
+type Announce = Box<dyn FnOnce() + Send>;
+
+impl Database {
+    /// Opens the file, or a database in memory, and starts its thread.
+    pub(crate) fn open(path: Option<&Path>) -> Result<(Self, JoinHandle<()>), Error> {
+        let connection = match path {
+            Some(path) => open_file(path)?,
+            None => Connection::open_in_memory()
+                .and_then(|connection| prepare(&connection).map(|()| connection))
+                .map_err(|why| failed("in memory", &why))?,
+        };
+        let (jobs, queue) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("database".to_owned())
+            .spawn(move || work(connection, &queue))
+            .map_err(|why| {
+                Error::new("starting the database's thread", why, "Free some memory.")
+            })?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Runs `work` in one transaction and returns what it returned, once that is committed.
+    pub(crate) async fn transact<T, E, F>(&self, work: F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        E: Into<Stop>,
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (answer, committed) = oneshot::channel();
+        let job: Job = Box::new(move |transaction| {
+            let outcome = match work(transaction).map_err(Into::into) {
+                Ok(value) => Ok(value),
+                Err(Stop::Refused(refusal)) => Err(refusal),
+                Err(Stop::Failed(why)) => return Err(why),
+            };
+            Ok(Box::new(move || {
+                // A handler that is gone (its host hung up) no longer needs the answer.
+                let _ = answer.send(outcome);
+            }))
+        });
+        // Either end may fail only because the job did, which the thread has logged.
+        self.jobs.send(job).map_err(|_| Refusal::internal())?;
+        committed.await.map_err(|_| Refusal::internal())?
+    }
+}
+
+/// Why a transaction's work stopped early.
+pub(crate) enum Stop {
+    /// The hub says no. What was written down about it is committed.
+    Refused(Refusal),
+    /// The database failed, and all is rolled back.
+    Failed(rusqlite::Error),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(why: rusqlite::Error) -> Self {
+        Self::Failed(why)
+    }
+}
+
+/// The thread: job after job until no handler is left.
+fn work(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
+    for job in queue {
+        if let Err(why) = run(&mut connection, job) {
+            tracing::error!(%why, "database");
+        }
+    }
+}
+
+fn run(connection: &mut Connection, job: Job) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let announce = job(&transaction)?;
+    transaction.commit()?;
+    announce();
+    Ok(())
+}
+
+fn open_file(path: &Path) -> Result<Connection, Error> {
+    let shown = path.display().to_string();
+    // Made here rather than by SQLite, for its mode: the audit is nobody else's to read.
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&shown, &why)),
+        _ => {}
+    }
+    let connection = Connection::open(path).map_err(|why| failed(&shown, &why))?;
+    prepare(&connection).map_err(|why| failed(&shown, &why))?;
+    Ok(connection)
+}
+
+fn failed(place: &str, why: &dyn std::fmt::Display) -> Error {
+    let next = "Give --database a path that this user may write (an existing file must be a \
+                mock hub's), or leave it out to keep all in memory.";
+    Error::new(format!("opening the database {place}"), why, next)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let deterministic = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("ip_in_cidrs", 2, deterministic, ip_in_cidrs)?;
+
+    match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
+        0 => connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;")),
+        SCHEMA_VERSION => Ok(()),
+        other => Err(rusqlite::Error::ToSqlConversionFailure(
+            format!("it was written by another version (schema {other})").into(),
+        )),
+    }
+}
+
+/// `ip_in_cidrs(ip, cidrs)`: whether the address lies in one of the ranges of a JSON list.
+/// An empty list allows every address.
+fn ip_in_cidrs(context: &Context<'_>) -> rusqlite::Result<bool> {
+    let user_error =
+        |why: Box<dyn std::error::Error + Send + Sync>| rusqlite::Error::UserFunctionError(why);
+    let ip: String = context.get(0)?;
+    let ip: IpAddr = ip.parse().map_err(|why| user_error(Box::new(why)))?;
+    let cidrs: String = context.get(1)?;
+    let cidrs: Vec<String> =
+        serde_json::from_str(&cidrs).map_err(|why| user_error(Box::new(why)))?;
+    if cidrs.is_empty() {
+        return Ok(true);
+    }
+    for cidr in cidrs {
+        let cidr: Cidr = cidr.parse().map_err(|why| user_error(Box::new(why)))?;
+        if cidr.contains(ip) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A value as the JSON text of a column.
+pub(crate) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|why| rusqlite::Error::ToSqlConversionFailure(Box::new(why)))
+}
+
+/// A value from the JSON text of the named column.
+pub(crate) fn from_json<T: DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    column: &str,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|why| {
+        let index = row.as_ref().column_index(column).unwrap_or_default();
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(why))
+    })
+}

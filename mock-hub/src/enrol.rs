@@ -1,0 +1,214 @@
+//! `POST /api/v1/agents/enrol`: one shared secret in, one credential of the host's own out.
+
+use crate::App;
+use crate::agents::HEARTBEAT_INTERVAL_SECS;
+use crate::clock::Millis;
+use crate::database::{Stop, from_json, to_json};
+use crate::host::{Host, Introduction};
+use crate::refusal::Refusal;
+use crate::request::{Bearer, JsonBody, Source};
+use crate::secret::{TokenHash, TokenKind, fresh_token};
+use crate::signature::{Verdict, verify};
+use crate::tags::{merge_role, merge_tags};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use rusqlite::{OptionalExtension as _, Transaction, named_params};
+use serde::Serialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The answer on the wire.
+#[derive(Serialize)]
+pub(crate) struct Enrolled {
+    agent_id: Uuid,
+    agent_token: String,
+    default_tags: Vec<String>,
+    default_role: Option<String>,
+    tags: Vec<String>,
+    role: Option<String>,
+    heartbeat_interval_secs: u32,
+}
+
+/// Admits a host, or recognises it by its signing key.
+pub(crate) async fn enrol(
+    State(app): State<Arc<App>>,
+    Source(source): Source,
+    bearer: Bearer,
+    headers: HeaderMap,
+    body: JsonBody<Introduction>,
+) -> Result<(StatusCode, Json<Enrolled>), Refusal> {
+    let token = bearer.token()?;
+    let host = body.value;
+    // Without proof that the host holds the key, anyone who saw a public key could take its agent.
+    if verify(&headers, &body.raw, host.key) != Verdict::Valid {
+        return Err(Refusal::unauthorised());
+    }
+    let agent_token = fresh_token(TokenKind::Agent).map_err(|_| Refusal::internal())?;
+    let attempt = Attempt {
+        token,
+        source,
+        agent_token: TokenHash::of(&agent_token),
+        now: app.clock.now(),
+    };
+    let admitted = app
+        .database
+        .transact(move |transaction| attempt.run(transaction, &host))
+        .await?;
+    let status = if admitted.is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let answer = Enrolled {
+        agent_id: admitted.agent_id,
+        agent_token,
+        default_tags: admitted.token.default_tags,
+        default_role: admitted.token.default_role,
+        tags: admitted.tags,
+        role: admitted.role,
+        heartbeat_interval_secs: HEARTBEAT_INTERVAL_SECS,
+    };
+    Ok((status, Json(answer)))
+}
+
+struct Attempt {
+    token: TokenHash,
+    source: IpAddr,
+    agent_token: TokenHash,
+    now: Millis,
+}
+
+/// What the database has made of an attempt.
+struct Admitted {
+    agent_id: Uuid,
+    is_new: bool,
+    token: TokenRow,
+    tags: Vec<String>,
+    role: Option<String>,
+}
+
+struct TokenRow {
+    id: String,
+    default_tags: Vec<String>,
+    default_role: Option<String>,
+}
+
+impl Attempt {
+    /// All in one transaction.
+    fn run(&self, transaction: &Transaction<'_>, host: &Host) -> Result<Admitted, Stop> {
+        let token = self
+            .claim(transaction, host)?
+            .ok_or_else(Refusal::unauthorised)?;
+        let known: Option<Uuid> = transaction
+            .prepare_cached("SELECT id FROM agents WHERE signing_pubkey = ?1")?
+            .query_row([host.key.as_bytes()], |row| row.get::<_, String>(0))
+            .optional()?
+            .and_then(|id| id.parse().ok());
+        let admitted = Admitted {
+            agent_id: known.unwrap_or_else(Uuid::new_v4),
+            is_new: known.is_none(),
+            tags: merge_tags(&token.default_tags, &host.tags),
+            role: merge_role(token.default_role.as_deref(), host.role.as_deref()),
+            token,
+        };
+        self.keep_agent(transaction, host, &admitted)?;
+        self.keep_use(transaction, &admitted)?;
+        Ok(admitted)
+    }
+
+    /// The one statement that decides. Unknown, expired, revoked, used up and the wrong
+    /// address are all the same to it: no row. A host that this token has let in before
+    /// (its key is on an agent in the token's audit) takes no use, and needs none to be left.
+    fn claim(
+        &self,
+        transaction: &Transaction<'_>,
+        host: &Host,
+    ) -> rusqlite::Result<Option<TokenRow>> {
+        transaction
+            .prepare_cached(
+                "UPDATE enrolment_tokens
+                    SET uses = uses + (NOT EXISTS (
+                        SELECT 1 FROM enrolment_uses u JOIN agents a ON a.id = u.agent_id
+                         WHERE u.token_id = enrolment_tokens.id AND a.signing_pubkey = :key))
+                  WHERE token_sha256 = :token
+                    AND revoked_at IS NULL
+                    AND expires_at > :now
+                    AND ip_in_cidrs(:source, allowed_cidrs)
+                    AND (uses < max_uses OR EXISTS (
+                        SELECT 1 FROM enrolment_uses u JOIN agents a ON a.id = u.agent_id
+                         WHERE u.token_id = enrolment_tokens.id AND a.signing_pubkey = :key))
+              RETURNING id, default_tags, default_role",
+            )?
+            .query_row(
+                named_params! {
+                    ":key": host.key.as_bytes(),
+                    ":token": self.token.as_bytes(),
+                    ":now": self.now,
+                    ":source": self.source.to_string(),
+                },
+                |row| {
+                    Ok(TokenRow {
+                        id: row.get("id")?,
+                        default_tags: from_json(row, "default_tags")?,
+                        default_role: row.get("default_role")?,
+                    })
+                },
+            )
+            .optional()
+    }
+
+    /// A known agent is brought up to date, and its credential replaced: the one before is dead.
+    fn keep_agent(
+        &self,
+        transaction: &Transaction<'_>,
+        host: &Host,
+        admitted: &Admitted,
+    ) -> rusqlite::Result<()> {
+        transaction
+            .prepare_cached(
+                "INSERT INTO agents (id, token_sha256, signing_pubkey, admitted_by, default_tags,
+                                     default_role, tags, role, agent_version, facts, created_at,
+                                     last_seen_at)
+                 VALUES (:id, :agent_token, :key, :token, :default_tags, :default_role, :tags,
+                         :role, :version, :facts, :now, :now)
+                     ON CONFLICT (id) DO UPDATE
+                    SET token_sha256 = excluded.token_sha256, admitted_by = excluded.admitted_by,
+                        default_tags = excluded.default_tags, default_role = excluded.default_role,
+                        tags = excluded.tags, role = excluded.role, facts = excluded.facts,
+                        agent_version = excluded.agent_version, last_seen_at = excluded.last_seen_at",
+            )?
+            .execute(named_params! {
+                ":id": admitted.agent_id.to_string(),
+                ":agent_token": self.agent_token.as_bytes(),
+                ":key": host.key.as_bytes(),
+                ":token": admitted.token.id,
+                ":default_tags": to_json(&admitted.token.default_tags)?,
+                ":default_role": admitted.token.default_role,
+                ":tags": to_json(&admitted.tags)?,
+                ":role": admitted.role,
+                ":version": host.agent_version,
+                ":facts": to_json(&host.facts)?,
+                ":now": self.now,
+            })?;
+        Ok(())
+    }
+
+    /// A row a use: the pair of token and agent is unique, so a repeated enrolment adds none.
+    fn keep_use(&self, transaction: &Transaction<'_>, admitted: &Admitted) -> rusqlite::Result<()> {
+        transaction
+            .prepare_cached(
+                "INSERT INTO enrolment_uses (token_id, agent_id, source_ip, used_at)
+                 VALUES (:token, :agent, :source, :now)
+                     ON CONFLICT (token_id, agent_id) DO NOTHING",
+            )?
+            .execute(named_params! {
+                ":token": admitted.token.id,
+                ":agent": admitted.agent_id.to_string(),
+                ":source": self.source.to_string(),
+                ":now": self.now,
+            })?;
+        Ok(())
+    }
+}

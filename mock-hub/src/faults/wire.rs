@@ -1,0 +1,187 @@
+//! A fault as it is asked for, and what of that makes sense.
+
+use super::{Changes, Effect, Fault, Instead, Reset, Route};
+use crate::request::Wire;
+use axum::http::{HeaderValue, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+const MAX_TIMES: u32 = 1_000_000;
+const MAX_DELAY_MS: u64 = 600_000;
+/// The longest body that a fault makes.
+pub(super) const MAX_BODY: usize = 64 << 20;
+
+/// The body on the wire.
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) struct FaultBody {
+    pub(super) route: Route,
+    #[serde(default = "once")]
+    pub(super) times: u32,
+    #[serde(default, deserialize_with = "given")]
+    delay_ms: Option<u64>,
+    #[serde(default, deserialize_with = "given")]
+    status: Option<u16>,
+    #[serde(default, deserialize_with = "given")]
+    retry_after: Option<RetryAfter>,
+    #[serde(default, deserialize_with = "given")]
+    location: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    reset: Option<Reset>,
+    #[serde(default, deserialize_with = "given")]
+    truncate_at: Option<usize>,
+    #[serde(default, deserialize_with = "given")]
+    body: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    body_base64: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    body_bytes: Option<usize>,
+    #[serde(default, deserialize_with = "given")]
+    content_type: Option<String>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// A field that is there has a value: null is no way to leave one out.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// Seconds or a date.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(untagged)]
+enum RetryAfter {
+    Seconds(u32),
+    Text(String),
+}
+
+impl FaultBody {
+    /// The fields that were given, and how many times are left.
+    pub(super) fn shown(&self) -> Value {
+        let mut shown = serde_json::to_value(self).unwrap_or_default();
+        if let Some(fields) = shown.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        shown
+    }
+
+    fn effect(&self) -> Result<Effect, String> {
+        let changes = self.changes()?;
+        let instead = self.instead()?;
+        let Some(reset) = self.reset else {
+            let has_body = |instead: &Instead| !matches!(instead.status.as_u16(), 204 | 205 | 304);
+            if changes.any() && !instead.as_ref().is_none_or(has_body) {
+                return Err("status: one that has no body, so there is none to change".to_owned());
+            }
+            return Ok(Effect::Reply(instead, changes));
+        };
+        if instead.is_some() || changes.any() {
+            return Err("reset: leaves no reply that anything else could change".to_owned());
+        }
+        Ok(Effect::Reset(reset))
+    }
+
+    fn instead(&self) -> Result<Option<Instead>, String> {
+        let retry_after = match &self.retry_after {
+            Some(RetryAfter::Seconds(seconds)) => Some(HeaderValue::from(*seconds)),
+            Some(RetryAfter::Text(text)) => header("retry_after", Some(text))?,
+            None => None,
+        };
+        let location = header("location", self.location.as_ref())?;
+        let Some(status) = self.status else {
+            return if retry_after.is_some() || location.is_some() {
+                Err("retry_after, location: need a status".to_owned())
+            } else {
+                Ok(None)
+            };
+        };
+        let status = StatusCode::from_u16(status)
+            .ok()
+            .filter(|status| (200..=599).contains(&status.as_u16()))
+            .ok_or("status: must be 200 to 599")?;
+        if location.is_some() && !status.is_redirection() {
+            return Err("location: needs a status of 300 to 399".to_owned());
+        }
+        Ok(Some(Instead {
+            status,
+            retry_after,
+            location,
+        }))
+    }
+
+    fn changes(&self) -> Result<Changes, String> {
+        for (field, length) in [
+            ("body_bytes", self.body_bytes),
+            ("truncate_at", self.truncate_at),
+        ] {
+            at_most(field, length, MAX_BODY)?;
+        }
+        let body = match (&self.body, &self.body_base64) {
+            (Some(_), Some(_)) => return Err("body_base64: not together with body".to_owned()),
+            (Some(text), None) => Some(text.clone().into_bytes()),
+            (None, Some(text)) => {
+                let bytes = STANDARD.decode(text);
+                Some(bytes.map_err(|_| "body_base64: is no base64".to_owned())?)
+            }
+            (None, None) => None,
+        };
+        Ok(Changes {
+            body,
+            body_bytes: self.body_bytes,
+            content_type: header("content_type", self.content_type.as_ref())?,
+            truncate_at: self.truncate_at,
+        })
+    }
+}
+
+impl Wire for FaultBody {
+    type Checked = Fault;
+
+    fn check(self) -> Result<Fault, String> {
+        at_most("times", Some(self.times), MAX_TIMES)?;
+        at_most("delay_ms", self.delay_ms, MAX_DELAY_MS)?;
+        let fault = Fault {
+            delay: self.delay_ms.map(Duration::from_millis),
+            effect: self.effect()?,
+            asked: self,
+        };
+        let replies_as_ever =
+            matches!(&fault.effect, Effect::Reply(None, changes) if !changes.any());
+        if replies_as_ever && fault.delay.is_none() && fault.asked.times > 0 {
+            return Err("route: this fault would do nothing".to_owned());
+        }
+        Ok(fault)
+    }
+}
+
+impl Changes {
+    fn any(&self) -> bool {
+        self.body.is_some()
+            || self.body_bytes.is_some()
+            || self.content_type.is_some()
+            || self.truncate_at.is_some()
+    }
+}
+
+fn header(field: &str, text: Option<&String>) -> Result<Option<HeaderValue>, String> {
+    let Some(text) = text else { return Ok(None) };
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|value| !value.is_empty())
+        .map(Some)
+        .ok_or_else(|| format!("{field}: is no header value"))
+}
+
+fn at_most<T>(field: &str, value: Option<T>, most: T) -> Result<(), String>
+where
+    T: Copy + PartialOrd + std::fmt::Display,
+{
+    match value {
+        Some(value) if value > most => Err(format!("{field}: at most {most}")),
+        _ => Ok(()),
+    }
+}

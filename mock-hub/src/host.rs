@@ -1,0 +1,123 @@
+//! The body with which a host introduces itself, the same for enrol and register.
+
+use crate::request::Wire;
+use crate::signature::PublicKey;
+use crate::tags::{check_role, check_tags};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::net::IpAddr;
+
+/// More characters than any honest fact has.
+const MAX_FACT: usize = 1024;
+const MAX_INTERFACES: usize = 4096;
+
+/// The body on the wire. What is not skipped is a fact, which the hub keeps as it came.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Introduction {
+    hostname: String,
+    os_info: String,
+    architecture: String,
+    agent_version: String,
+    kernel: Option<String>,
+    cpus: Option<u32>,
+    memory_bytes: Option<u64>,
+    primary_ip: Option<IpAddr>,
+    #[serde(default)]
+    interfaces: Vec<Interface>,
+    machine_fingerprint: Option<String>,
+    #[serde(default, skip_serializing)]
+    tags: Vec<String>,
+    #[serde(skip_serializing)]
+    role: Option<String>,
+    #[serde(skip_serializing)]
+    signing_pubkey: String,
+}
+
+/// A host that has introduced itself.
+pub(crate) struct Host {
+    pub(crate) facts: Value,
+    pub(crate) agent_version: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) key: PublicKey,
+}
+
+/// One network interface, in an introduction or a heartbeat.
+#[derive(Debug, Deserialize, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the protocol has five")]
+pub(crate) struct Interface {
+    name: String,
+    mac: Option<String>,
+    #[serde(default)]
+    addresses: Vec<String>,
+    #[serde(default)]
+    is_management: bool,
+    #[serde(default)]
+    is_loopback: bool,
+    #[serde(default)]
+    is_virtual: bool,
+    #[serde(default)]
+    is_wireless: bool,
+    #[serde(default)]
+    is_up: bool,
+    #[serde(default)]
+    bytes_sent: u64,
+    #[serde(default)]
+    bytes_recv: u64,
+}
+
+impl Wire for Introduction {
+    type Checked = Host;
+
+    fn check(self) -> Result<Host, String> {
+        let texts = [
+            ("hostname", Some(&self.hostname)),
+            ("os_info", Some(&self.os_info)),
+            ("architecture", Some(&self.architecture)),
+            ("kernel", self.kernel.as_ref()),
+            ("machine_fingerprint", self.machine_fingerprint.as_ref()),
+        ];
+        for (field, text) in texts {
+            check_text(field, text)?;
+        }
+        check_version(&self.agent_version)?;
+        check_interfaces(&self.interfaces)?;
+        check_tags("tags", &self.tags)?;
+        check_role("role", self.role.as_deref())?;
+        let key = PublicKey::from_base64(&self.signing_pubkey)
+            .ok_or("signing_pubkey: must be the base64 of 32 bytes")?;
+        Ok(Host {
+            facts: serde_json::to_value(&self).map_err(|why| why.to_string())?,
+            agent_version: self.agent_version,
+            tags: self.tags,
+            role: self.role,
+            key,
+        })
+    }
+}
+
+/// Refuses a version that is empty or longer than any version is.
+pub(crate) fn check_version(version: &str) -> Result<(), String> {
+    if (1..=64).contains(&version.chars().count()) {
+        Ok(())
+    } else {
+        Err("agent_version: must be 1 to 64 characters".to_owned())
+    }
+}
+
+/// Refuses more interfaces than any host has.
+pub(crate) fn check_interfaces(interfaces: &[Interface]) -> Result<(), String> {
+    if interfaces.len() <= MAX_INTERFACES {
+        Ok(())
+    } else {
+        Err(format!("interfaces: at most {MAX_INTERFACES}"))
+    }
+}
+
+/// Refuses a fact that is there but empty, or longer than any honest one.
+fn check_text(field: &str, text: Option<&String>) -> Result<(), String> {
+    match text.map(|text| text.chars().count()) {
+        None | Some(1..=MAX_FACT) => Ok(()),
+        Some(_) => Err(format!("{field}: must be 1 to {MAX_FACT} characters")),
+    }
+}

@@ -1,0 +1,211 @@
+//! A hub from start to stop.
+
+use crate::cidr::Cidr;
+use crate::clock::Clock;
+use crate::database::Database;
+use crate::error::Error;
+use crate::faults::Faults;
+use crate::routes::router;
+use crate::secret::{TokenHash, TokenKind, fresh_token};
+use crate::server::Server;
+use crate::tls::Tls;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+/// How a hub is to run. The default is a hub for one test: a free loopback port, HTTPS, and
+/// nothing that outlives it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Plain HTTP instead of HTTPS, on loopback addresses only.
+    pub http: bool,
+    /// Where the CA and the certificate are kept; a temporary directory if not given.
+    pub tls_dir: Option<PathBuf>,
+    /// The database's file; in memory if not given.
+    pub database: Option<PathBuf>,
+    /// The file with the admin token, made if it is not there; a random token if not given.
+    pub admin_token_file: Option<PathBuf>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Cidr>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            http: false,
+            tls_dir: None,
+            database: None,
+            admin_token_file: None,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// A running hub. [`Hub::stop`] ends it in good order; dropping it ends it too, in its own time.
+pub struct Hub {
+    url: String,
+    tls: Option<Tls>,
+    admin_token: String,
+    app: Arc<App>,
+    stop: watch::Sender<()>,
+    server: JoinHandle<()>,
+    database: thread::JoinHandle<()>,
+}
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) database: Database,
+    pub(crate) clock: Clock,
+    pub(crate) admin_token: TokenHash,
+    pub(crate) faults: Faults,
+    pub(crate) trusted_proxies: Vec<Cidr>,
+}
+
+/// Starts a hub on the current tokio runtime. It answers as soon as this returns.
+pub async fn start(options: Options) -> Result<Hub, Error> {
+    let listen = options.listen.ip();
+    if options.http && !listen.is_loopback() {
+        let next = "Leave out --http, or listen on 127.0.0.1 or [::1].";
+        let why = "tokens would cross the network unencrypted";
+        return Err(Error::new(format!("plain HTTP on {listen}"), why, next));
+    }
+    let admin_token = admin_token(options.admin_token_file.as_deref())?;
+    let tls = if options.http {
+        None
+    } else {
+        Some(Tls::prepare(options.tls_dir.as_deref(), listen)?)
+    };
+    let listener = TcpListener::bind(options.listen).await;
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound.map_err(|why| {
+        let next = "Give --listen an address of this machine and a free port, or port 0.";
+        Error::new(format!("listening on {}", options.listen), why, next)
+    })?;
+    let (database, database_thread) = Database::open(options.database.as_deref())?;
+
+    let app = Arc::new(App {
+        database,
+        clock: Clock::default(),
+        admin_token: TokenHash::of(&admin_token),
+        faults: Faults::default(),
+        trusted_proxies: options.trusted_proxies,
+    });
+    let server = Server {
+        app: Arc::clone(&app),
+        router: router(Arc::clone(&app)),
+        tls: tls
+            .as_ref()
+            .map(|tls| TlsAcceptor::from(Arc::clone(&tls.config))),
+    };
+    let (stop, stopped) = watch::channel(());
+    Ok(Hub {
+        url: url(address, options.http),
+        tls,
+        admin_token,
+        app,
+        stop,
+        server: tokio::spawn(server.run(listener, stopped)),
+        database: database_thread,
+    })
+}
+
+impl Hub {
+    /// The hub's address, such as `https://127.0.0.1:41234`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The file with the CA's certificate; `None` on plain HTTP.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|tls| tls.ca_file.as_path())
+    }
+
+    /// `sha256:` and the hash of the CA's public key (SPKI DER); `None` on plain HTTP.
+    #[must_use]
+    pub fn ca_pin(&self) -> Option<&str> {
+        self.tls.as_ref().map(|tls| tls.ca_pin.as_str())
+    }
+
+    /// The bearer token of the operator's calls.
+    #[must_use]
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// Puts the hub's clock forward, for instance to let a token expire.
+    pub fn advance_clock(&self, by: Duration) {
+        self.app.clock.advance(by);
+    }
+
+    /// Ends the hub: requests under way are answered, the database's file is closed, and
+    /// what was temporary is removed.
+    pub async fn stop(self) {
+        drop(self.stop);
+        let _ = self.server.await;
+        // The last way to the database's thread: without it the thread ends.
+        drop(self.app);
+        let database = self.database;
+        let _ = tokio::task::spawn_blocking(move || database.join()).await;
+    }
+}
+
+/// The address as a client on this machine would write it.
+fn url(address: SocketAddr, http: bool) -> String {
+    let reachable = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let scheme = if http { "http" } else { "https" };
+    format!("{scheme}://{}", SocketAddr::new(reachable, address.port()))
+}
+
+/// The token in the file, a fresh one that is written there, or just a fresh one.
+fn admin_token(file: Option<&Path>) -> Result<String, Error> {
+    let fresh = || {
+        let next = "Start again.";
+        fresh_token(TokenKind::Admin).map_err(|why| Error::new("making the admin token", why, next))
+    };
+    let Some(file) = file else { return fresh() };
+    let failed = |why: &dyn std::fmt::Display| {
+        let next = "Give --admin-token-file a path that this user may read or make; it holds \
+                    one line of 16 or more visible characters.";
+        Error::new(format!("the admin token in {}", file.display()), why, next)
+    };
+    match fs::read_to_string(file) {
+        Ok(text) => {
+            let token = text.trim();
+            if token.len() >= 16 && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                Ok(token.to_owned())
+            } else {
+                Err(failed(&"it is too short, or not one word"))
+            }
+        }
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            let token = fresh()?;
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(file)
+                .and_then(|mut made| writeln!(made, "{token}"))
+                .map_err(|why| failed(&why))?;
+            Ok(token)
+        }
+        Err(why) => Err(failed(&why)),
+    }
+}

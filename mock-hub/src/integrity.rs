@@ -1,0 +1,245 @@
+//! Anomalies: what made the hub doubt a host, and the operator's view of it.
+
+use crate::App;
+use crate::clock::{Millis, rfc3339};
+use crate::database::Stop;
+use crate::refusal::Refusal;
+use crate::request::Admin;
+use crate::signature::{PublicKey, Verdict, verify};
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use rusqlite::{Row, Transaction, named_params};
+use serde::Serialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// How far a host's clock may be off.
+const CLOCK_TOLERANCE: Millis = 5 * 60 * 1000;
+
+/// The six kinds of doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anomaly {
+    UnsignedPayload,
+    SignatureInvalid,
+    ClockDrift,
+    #[expect(dead_code, reason = "listed by the protocol; no rule raises it yet")]
+    Cadence,
+    #[expect(dead_code, reason = "listed by the protocol; no rule raises it yet")]
+    FlatMetrics,
+    VersionDowngrade,
+}
+
+impl Anomaly {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::UnsignedPayload => "unsigned_payload",
+            Self::SignatureInvalid => "signature_invalid",
+            Self::ClockDrift => "clock_drift",
+            Self::Cadence => "cadence_anomaly",
+            Self::FlatMetrics => "flat_metrics",
+            Self::VersionDowngrade => "version_downgrade",
+        }
+    }
+
+    /// The 403 of the two that refuse a request.
+    fn forbidden(self) -> Refusal {
+        let message = match self {
+            Self::UnsignedPayload => "The body must be signed by the agent's key.",
+            _ => "The signature is not one of the agent's key.",
+        };
+        Refusal::forbidden(self.kind(), message)
+    }
+}
+
+fn severity(kind: &str) -> &'static str {
+    match kind {
+        "signature_invalid" => "critical",
+        "unsigned_payload" | "version_downgrade" => "high",
+        _ => "medium",
+    }
+}
+
+/// Where and when something was noticed.
+#[derive(Clone, Copy)]
+pub(crate) struct Sighting {
+    pub(crate) agent_id: Uuid,
+    pub(crate) source: IpAddr,
+    pub(crate) now: Millis,
+}
+
+impl Sighting {
+    /// Writes an anomaly down, or counts one more of its kind.
+    pub(crate) fn record(
+        &self,
+        transaction: &Transaction<'_>,
+        anomaly: Anomaly,
+        detail: &str,
+    ) -> rusqlite::Result<()> {
+        transaction
+            .prepare_cached(
+                "INSERT INTO anomalies (agent_id, kind, detail, source_ip, first_seen_at, last_seen_at)
+                 VALUES (:agent, :kind, :detail, :source, :now, :now)
+                     ON CONFLICT (agent_id, kind) DO UPDATE
+                    SET occurrences = occurrences + 1, detail = excluded.detail,
+                        source_ip = excluded.source_ip, last_seen_at = excluded.last_seen_at",
+            )?
+            .execute(named_params! {
+                ":agent": self.agent_id.to_string(),
+                ":kind": anomaly.kind(),
+                ":detail": detail,
+                ":source": self.source.to_string(),
+                ":now": self.now,
+            })?;
+        Ok(())
+    }
+
+    /// Checks a signature by the pinned key. A wrong or missing one is an anomaly and a 403.
+    pub(crate) fn check_signature(
+        &self,
+        transaction: &Transaction<'_>,
+        headers: &HeaderMap,
+        body: &[u8],
+        key: PublicKey,
+    ) -> Result<(), Stop> {
+        let anomaly = match verify(headers, body, key) {
+            Verdict::Valid => return Ok(()),
+            Verdict::Missing => Anomaly::UnsignedPayload,
+            Verdict::Wrong => Anomaly::SignatureInvalid,
+        };
+        self.refuse(transaction, anomaly)
+    }
+
+    /// Writes an anomaly down and refuses the request for it.
+    pub(crate) fn refuse(
+        &self,
+        transaction: &Transaction<'_>,
+        anomaly: Anomaly,
+    ) -> Result<(), Stop> {
+        self.record(transaction, anomaly, "the request was refused")?;
+        Err(anomaly.forbidden().into())
+    }
+
+    /// Compares the host's clock with the hub's.
+    pub(crate) fn check_clock(
+        &self,
+        transaction: &Transaction<'_>,
+        captured_at: Millis,
+    ) -> rusqlite::Result<()> {
+        let drift = captured_at.saturating_sub(self.now);
+        if drift.abs() > CLOCK_TOLERANCE {
+            let detail = format!("the host's clock is off by {} s", drift / 1000);
+            self.record(transaction, Anomaly::ClockDrift, &detail)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the agent's version with the one before.
+    pub(crate) fn check_version(
+        &self,
+        transaction: &Transaction<'_>,
+        before: &str,
+        now: &str,
+    ) -> rusqlite::Result<()> {
+        if Version::of(now) < Version::of(before) {
+            let detail = format!("from {before:?} to {now:?}");
+            self.record(transaction, Anomaly::VersionDowngrade, &detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// A version in the order of releases: by its numbers, and a pre-release before its release.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Version {
+    numbers: Vec<u64>,
+    is_release: bool,
+}
+
+impl Version {
+    fn of(text: &str) -> Self {
+        let text = text.split('+').next().unwrap_or_default();
+        let (numbers, is_release) = match text.split_once('-') {
+            Some((numbers, _)) => (numbers, false),
+            None => (text, true),
+        };
+        let numbers = numbers.trim_start_matches('v').split('.');
+        Self {
+            numbers: numbers.map_while(|number| number.parse().ok()).collect(),
+            is_release,
+        }
+    }
+}
+
+/// The operator's list.
+#[derive(Serialize)]
+pub(crate) struct Anomalies {
+    anomalies: Vec<AnomalyView>,
+}
+
+#[derive(Serialize)]
+struct AnomalyView {
+    agent_id: String,
+    kind: String,
+    severity: &'static str,
+    detail: String,
+    source_ip: String,
+    occurrences: i64,
+    first_seen_at: String,
+    last_seen_at: String,
+}
+
+impl AnomalyView {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let kind: String = row.get("kind")?;
+        Ok(Self {
+            agent_id: row.get("agent_id")?,
+            severity: severity(&kind),
+            kind,
+            detail: row.get("detail")?,
+            source_ip: row.get("source_ip")?,
+            occurrences: row.get("occurrences")?,
+            first_seen_at: rfc3339(row.get("first_seen_at")?),
+            last_seen_at: rfc3339(row.get("last_seen_at")?),
+        })
+    }
+}
+
+/// `GET /api/v1/integrity`
+pub(crate) async fn list(
+    _: Admin,
+    State(app): State<Arc<App>>,
+) -> Result<Json<Anomalies>, Refusal> {
+    let anomalies = app
+        .database
+        .transact(|transaction| {
+            transaction
+                .prepare_cached("SELECT * FROM anomalies ORDER BY id")?
+                .query_map([], AnomalyView::of)?
+                .collect()
+        })
+        .await?;
+    Ok(Json(Anomalies { anomalies }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_releases_are() {
+        let ascending = [
+            "0.9.10",
+            "0.10.0-rc.1",
+            "0.10.0",
+            "v0.10.1",
+            "1.0.0+build",
+            "1.0.1",
+        ];
+        for pair in ascending.windows(2) {
+            assert!(Version::of(pair[0]) < Version::of(pair[1]), "{pair:?}");
+        }
+        assert!(Version::of("1.0.0+a") == Version::of("1.0.0+b"));
+    }
+}

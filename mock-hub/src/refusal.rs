@@ -1,0 +1,111 @@
+//! Every answer of the hub that is a no: `{"error": "short_code", "message": "one sentence"}`.
+
+use axum::Json;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// A request refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    message: &'a str,
+}
+
+impl Refusal {
+    /// The one 401. It never says which of its causes it was, so it takes no argument.
+    pub(crate) fn unauthorised() -> Self {
+        let message = "The credential was not accepted.";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// The credential is right, the signature that must go with it is not.
+    pub(crate) fn forbidden(code: &'static str, message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    pub(crate) fn not_found(what: &str) -> Self {
+        let message = format!("There is no such {what}.");
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(crate) fn wrong_method() -> Self {
+        let message = "This address takes other methods: see the Allow header.";
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message,
+        )
+    }
+
+    pub(crate) fn key_in_use() -> Self {
+        let message = "This signing key is pinned to another agent: delete that agent, \
+                       or rotate its signing key first.";
+        Self::new(StatusCode::CONFLICT, "key_in_use", message)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        let message = format!("The body is larger than {limit} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    pub(crate) fn not_json() -> Self {
+        let message = "The content type must be application/json.";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            message,
+        )
+    }
+
+    pub(crate) fn bad_syntax(why: impl std::fmt::Display) -> Self {
+        let message = format!("The body is not JSON: {why}.");
+        Self::new(StatusCode::BAD_REQUEST, "malformed_json", message)
+    }
+
+    pub(crate) fn cut_off() -> Self {
+        let message = "The body ended early.";
+        Self::new(StatusCode::BAD_REQUEST, "incomplete_body", message)
+    }
+
+    pub(crate) fn invalid(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", why)
+    }
+
+    /// The hub's own fault. What it was is for the log, not for the other side.
+    pub(crate) fn internal() -> Self {
+        let message = "The hub failed; its log says why.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = Json(Body {
+            error: self.code,
+            message: &self.message,
+        });
+        let mut response = (self.status, body).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+        }
+        response
+    }
+}

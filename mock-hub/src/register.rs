@@ -1,0 +1,118 @@
+//! `POST /api/v1/agents/register`: a host that has its own token pins its signing key.
+
+use crate::App;
+use crate::agent_call::AgentCall;
+use crate::agents::{AgentRow, HEARTBEAT_INTERVAL_SECS};
+use crate::clock::Millis;
+use crate::database::{Stop, to_json};
+use crate::host::{Host, Introduction};
+use crate::integrity::Anomaly;
+use crate::refusal::Refusal;
+use crate::request::{Bearer, JsonBody, Source};
+use crate::tags::{merge_role, merge_tags};
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use rusqlite::{OptionalExtension as _, Transaction, named_params, params};
+use serde::Serialize;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The answer on the wire.
+#[derive(Serialize)]
+pub(crate) struct Registered {
+    agent_id: Uuid,
+    default_tags: Vec<String>,
+    default_role: Option<String>,
+    tags: Vec<String>,
+    role: Option<String>,
+    heartbeat_interval_secs: u32,
+}
+
+/// Pins the first key, and brings facts, tags and role up to date each time.
+pub(crate) async fn register(
+    State(app): State<Arc<App>>,
+    source: Source,
+    bearer: Bearer,
+    headers: HeaderMap,
+    body: JsonBody<Introduction>,
+) -> Result<Json<Registered>, Refusal> {
+    let host = body.value;
+    let call = AgentCall {
+        token: bearer.token()?,
+        source,
+        headers,
+        raw: body.raw,
+        now: app.clock.now(),
+    };
+    let registered = app
+        .database
+        .transact(move |transaction| run(transaction, &call, &host))
+        .await?;
+    Ok(Json(registered))
+}
+
+fn run(transaction: &Transaction<'_>, call: &AgentCall, host: &Host) -> Result<Registered, Stop> {
+    let agent = call.agent(transaction)?;
+    let sighting = call.sighting(&agent);
+    // Whoever registers must hold the key of the body, and that key must be the pinned one.
+    sighting.check_signature(transaction, &call.headers, &call.raw, host.key)?;
+    if agent.key.is_some_and(|pinned| pinned != host.key) {
+        sighting.refuse(transaction, Anomaly::SignatureInvalid)?;
+    }
+    check_key_is_free(transaction, &agent, host)?;
+
+    let registered = Registered {
+        agent_id: agent.id,
+        tags: merge_tags(&agent.default_tags, &host.tags),
+        role: merge_role(agent.default_role.as_deref(), host.role.as_deref()),
+        default_tags: agent.default_tags,
+        default_role: agent.default_role,
+        heartbeat_interval_secs: HEARTBEAT_INTERVAL_SECS,
+    };
+    keep(transaction, &registered, host, call.now)?;
+    Ok(registered)
+}
+
+/// A key is one agent's identity, so two agents cannot share one.
+fn check_key_is_free(
+    transaction: &Transaction<'_>,
+    agent: &AgentRow,
+    host: &Host,
+) -> Result<(), Stop> {
+    let other: Option<i64> = transaction
+        .prepare_cached("SELECT 1 FROM agents WHERE signing_pubkey = ?1 AND id <> ?2")?
+        .query_row(params![host.key.as_bytes(), agent.id.to_string()], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    match other {
+        Some(_) => Err(Refusal::key_in_use().into()),
+        None => Ok(()),
+    }
+}
+
+fn keep(
+    transaction: &Transaction<'_>,
+    registered: &Registered,
+    host: &Host,
+    now: Millis,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE agents
+                SET signing_pubkey = :key, tags = :tags, role = :role, facts = :facts,
+                    agent_version = :version, last_seen_at = :now
+              WHERE id = :id",
+        )?
+        .execute(named_params! {
+            ":id": registered.agent_id.to_string(),
+            ":key": host.key.as_bytes(),
+            ":tags": to_json(&registered.tags)?,
+            ":role": registered.role,
+            ":facts": to_json(&host.facts)?,
+            ":version": host.agent_version,
+            ":now": now,
+        })?;
+    Ok(())
+}

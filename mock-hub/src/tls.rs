@@ -1,0 +1,212 @@
+//! The hub's own certificate authority, and the certificate that it serves with.
+
+use crate::error::Error;
+use crate::secret::{hex, sha256};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, date_time_ymd,
+};
+use rustls::RootCertStore;
+use rustls::ServerConfig;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// How the hub proves who it is.
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ServerConfig>,
+    /// The CA's certificate, for hosts to verify with.
+    pub(crate) ca_file: PathBuf,
+    /// `sha256:` and the hash of the CA's public key (SPKI DER), for hosts to pin.
+    pub(crate) ca_pin: String,
+    /// Removed with all its content when dropped.
+    _temporary: Option<TempDir>,
+}
+
+impl Tls {
+    /// Takes CA and certificate from `dir`, making what is not there or no longer good. Without
+    /// a directory all is made anew, in a temporary one.
+    pub(crate) fn prepare(dir: Option<&Path>, listen: IpAddr) -> Result<Self, Error> {
+        let (dir, temporary) = if let Some(dir) = dir {
+            (dir.to_owned(), None)
+        } else {
+            let made = temporary_dir()?;
+            (made.path().to_owned(), Some(made))
+        };
+        let failed = |why: Failure| {
+            let next = "Give --tls-dir a directory that this user may write, and whose ca.pem, \
+                        ca.key, leaf.pem and leaf.key are a mock hub's or not there yet.";
+            Error::new(format!("preparing TLS in {}", dir.display()), why.0, next)
+        };
+        let identity = Identity::load_or_make(&dir, listen).map_err(failed)?;
+        let config = server_config(&identity).map_err(failed)?;
+        let ca_file = dir.join("ca.pem");
+        Ok(Self {
+            config: Arc::new(config),
+            ca_file: ca_file.canonicalize().unwrap_or(ca_file),
+            ca_pin: identity.ca_pin,
+            _temporary: temporary,
+        })
+    }
+}
+
+fn temporary_dir() -> Result<TempDir, Error> {
+    tempfile::Builder::new()
+        .prefix("mock-hub-")
+        .tempdir()
+        .map_err(|why| Error::new("making a directory for the CA", why, "Check TMPDIR."))
+}
+
+/// Anything that goes wrong in this file, already in words.
+struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(why: E) -> Self {
+        Self(why.to_string())
+    }
+}
+
+struct Identity {
+    ca_pin: String,
+    /// The leaf, and the CA after it: who knows only the CA's pin needs to see the CA.
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    fn load_or_make(dir: &Path, listen: IpAddr) -> Result<Self, Failure> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let (ca_key_file, ca_pem) = (dir.join("ca.key"), dir.join("ca.pem"));
+        if ca_pem.exists() && !ca_key_file.exists() {
+            return Err(Failure("ca.pem is there without its ca.key".to_owned()));
+        }
+        let ca_key = load_or_make_key(&ca_key_file)?;
+        let ca_params = ca_params(&ca_key);
+        if !ca_pem.exists() {
+            let certificate = ca_params.self_signed(&ca_key)?;
+            write(&ca_pem, &certificate.pem(), 0o644)?;
+        }
+        let ca = CertificateDer::from_pem_file(&ca_pem)?;
+        let public_key = ca_key.subject_public_key_info();
+        if ParsedCertificate::try_from(&ca)?
+            .subject_public_key_info()
+            .as_ref()
+            != public_key
+        {
+            return Err(Failure(
+                "ca.pem and ca.key do not belong together".to_owned(),
+            ));
+        }
+        let ca_pin = format!("sha256:{}", hex(&sha256(&public_key)));
+
+        let leaf_pem = dir.join("leaf.pem");
+        let leaf_key = load_or_make_key(&dir.join("leaf.key"))?;
+        if !is_good(&leaf_pem, &ca, listen)? {
+            let certificate =
+                leaf_params(listen)?.signed_by(&leaf_key, &Issuer::new(ca_params, ca_key))?;
+            write(&leaf_pem, &certificate.pem(), 0o644)?;
+        }
+        Ok(Self {
+            ca_pin,
+            chain: vec![CertificateDer::from_pem_file(&leaf_pem)?, ca],
+            key: PrivateKeyDer::try_from(leaf_key.serialize_der())
+                .map_err(|why| Failure(why.to_owned()))?,
+        })
+    }
+}
+
+/// Follows from the key alone, so that a kept CA signs under the name it was made with.
+fn ca_params(key: &KeyPair) -> CertificateParams {
+    let fingerprint = hex(&sha256(&key.subject_public_key_info())[..4]);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("mock hub CA {fingerprint}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2120, 1, 1);
+    params
+}
+
+fn leaf_params(listen: IpAddr) -> Result<CertificateParams, Failure> {
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    let listen = listen.to_string();
+    if !names.contains(&listen) {
+        names.push(listen);
+    }
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "mock hub");
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2120, 1, 1);
+    Ok(params)
+}
+
+/// Whether a kept leaf still stands for this CA and this address.
+fn is_good(leaf: &Path, ca: &CertificateDer<'_>, listen: IpAddr) -> Result<bool, Failure> {
+    if !leaf.exists() {
+        return Ok(false);
+    }
+    let leaf = CertificateDer::from_pem_file(leaf)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone().into_owned())?;
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
+            .build()?;
+    let name = ServerName::IpAddress(listen.into());
+    let verdict = verifier.verify_server_cert(&leaf, &[], &name, &[], UnixTime::now());
+    Ok(verdict.is_ok())
+}
+
+fn server_config(identity: &Identity) -> Result<ServerConfig, Failure> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn load_or_make_key(path: &Path) -> Result<KeyPair, Failure> {
+    match fs::read_to_string(path) {
+        Ok(pem) => Ok(KeyPair::from_pem(&pem)?),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+            write(path, &key.serialize_pem(), 0o600)?;
+            Ok(key)
+        }
+        Err(why) => Err(Failure(format!("{}: {why}", path.display()))),
+    }
+}
+
+fn write(path: &Path, pem: &str, mode: u32) -> Result<(), Failure> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .and_then(|mut file| file.write_all(pem.as_bytes()))
+        .map_err(|why| Failure(format!("{}: {why}", path.display())))
+}

@@ -1,0 +1,21 @@
+//! The hub, tested from the outside: over real TLS, or as the real program.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it expects; its helpers do too"
+)]
+
+mod clients;
+mod enrolment;
+mod faults;
+mod limits;
+mod openapi;
+mod operator;
+mod program;
+mod raw;
+mod register;
+mod rejection;
+mod restart;
+mod source;
+mod tls;

@@ -1,0 +1,275 @@
+//! The hub as a program: its one line, its end, and what it says when it cannot start.
+
+use crate::clients::{Agent, Caller, Host};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mock-hub"));
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A running hub, killed if its test fails.
+struct Running {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    ready: Value,
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Self {
+        let mut child = program(args).spawn().expect("the program starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line");
+        let ready = serde_json::from_str(&line).expect("one line of JSON");
+        Self {
+            child,
+            stdout,
+            ready,
+        }
+    }
+
+    fn caller(&self) -> Caller {
+        let text = |field: &str| self.ready[field].as_str();
+        let ca_file = text("ca_file").map(Path::new);
+        Caller::new(
+            text("url").expect("a URL"),
+            ca_file,
+            text("admin_token").expect("a token"),
+        )
+    }
+
+    /// Ends it, and returns what it had logged. It must leave with 0 and print nothing more.
+    fn end(mut self, signal: Signal) -> String {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("a signal");
+        let mut log = String::new();
+        self.child
+            .stderr
+            .take()
+            .expect("a pipe")
+            .read_to_string(&mut log)
+            .expect("a log");
+        assert!(self.child.wait().expect("an end").success(), "{log}");
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("the rest");
+        assert_eq!(rest, "");
+        log
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn refused(args: &[&str]) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = program(args).output().expect("the program runs");
+    assert!(!status.success(), "{args:?}");
+    assert!(stdout.is_empty(), "{args:?}");
+    String::from_utf8(stderr).expect("text")
+}
+
+#[tokio::test]
+async fn it_prints_where_it_is_and_ends_when_told() {
+    let hub = Running::start(&[]);
+    let keys: Vec<&String> = hub.ready.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["admin_token", "ca_file", "ca_pin", "url"]);
+    assert!(
+        hub.ready["url"]
+            .as_str()
+            .expect("a URL")
+            .starts_with("https://127.0.0.1:")
+    );
+    let operator = hub.caller();
+    let minted = operator.mint(1, json!({})).await;
+    let agent = Agent::enrol(&Host::new(), &operator, &minted.token).await;
+    // A token in a path is a mistake that the log must not repeat.
+    operator
+        .get(&format!("/api/v1/enrolment-tokens/{}", minted.token))
+        .await;
+    let (ca_file, admin_token) = (
+        hub.ready["ca_file"].clone(),
+        hub.ready["admin_token"].clone(),
+    );
+
+    let log = hub.end(Signal::SIGTERM);
+    assert!(
+        log.contains("POST /api/v1/agents/enrol 201 127.0.0.1"),
+        "{log}"
+    );
+    for token in [
+        &minted.token,
+        &agent.token,
+        admin_token.as_str().expect("a token"),
+    ] {
+        assert!(!log.contains(token));
+    }
+    assert!(!Path::new(ca_file.as_str().expect("a path")).exists());
+}
+
+#[tokio::test]
+async fn plain_http_on_loopback_and_an_end_by_sigint() {
+    let hub = Running::start(&["--http"]);
+    assert!(
+        hub.ready["url"]
+            .as_str()
+            .expect("a URL")
+            .starts_with("http://127.0.0.1:")
+    );
+    assert_eq!(
+        (&hub.ready["ca_file"], &hub.ready["ca_pin"]),
+        (&Value::Null, &Value::Null)
+    );
+    // An open connection and a slow request do not keep it from ending.
+    let operator = hub.caller();
+    operator
+        .fault(json!({"route": "enrol", "delay_ms": 600_000}))
+        .await;
+    let slow = tokio::spawn(
+        Host::new()
+            .introduction(&operator, "enrol", "enrl_x")
+            .send(),
+    );
+    while operator.get("/api/v1/faults").await.1["faults"] != json!([]) {
+        tokio::task::yield_now().await;
+    }
+    hub.end(Signal::SIGINT);
+    assert!(slow.await.expect("no panic").is_err());
+}
+
+#[tokio::test]
+async fn it_is_the_same_hub_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+    let (tls, database, admin) = (path("tls"), path("hub.db"), path("admin-token"));
+    let args = [
+        "--tls-dir",
+        &tls,
+        "--database",
+        &database,
+        "--admin-token-file",
+        &admin,
+    ];
+    let first = Running::start(&args);
+    let minted = first.caller().mint(1, json!({})).await;
+    let ready = first.ready.clone();
+    first.end(Signal::SIGTERM);
+    assert_eq!(
+        fs::metadata(&admin).expect("a file").permissions().mode() & 0o777,
+        0o600
+    );
+
+    let second = Running::start(&args);
+    for field in ["ca_file", "ca_pin", "admin_token"] {
+        assert_eq!(second.ready[field], ready[field], "{field}");
+    }
+    Agent::enrol(&Host::new(), &second.caller(), &minted.token).await;
+    second.end(Signal::SIGTERM);
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_given_as_a_flag() {
+    let hub = Running::start(&[
+        "--trusted-proxy",
+        "10.0.0.0/8",
+        "--trusted-proxy",
+        "127.0.0.1",
+    ]);
+    let operator = hub.caller();
+    let request = operator
+        .request(Method::GET, "/healthz")
+        .header("X-Forwarded-For", "192.0.2.1");
+    assert_eq!(request.send().await.expect("an answer").status(), 200);
+    assert!(
+        hub.end(Signal::SIGTERM)
+            .contains("GET /healthz 200 192.0.2.1")
+    );
+}
+
+#[test]
+fn a_bad_flag_is_explained() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+    let (no_database, empty) = (path("no-database"), path("empty"));
+    fs::write(
+        &no_database,
+        "this is no database, and was never one of any kind at all",
+    )
+    .expect("a file");
+    fs::write(&empty, "").expect("a file");
+    for (args, what, next) in [
+        (&["--listen", "somewhere"][..], "--listen", "--help"),
+        (&["--trusted-proxy", "10.0.0.0/40"], "10.0.0.0/40", "--help"),
+        (&["--no-such-flag"], "--no-such-flag", "--help"),
+        (&["--http", "--tls-dir", "x"], "--tls-dir", "--help"),
+        (
+            &["--http", "--listen", "0.0.0.0:0"],
+            "unencrypted",
+            "Leave out --http",
+        ),
+        (
+            &["--listen", "192.0.2.1:0"],
+            "listening on 192.0.2.1:0",
+            "Give --listen",
+        ),
+        (
+            &["--database", "/nowhere/hub.db"],
+            "/nowhere/hub.db",
+            "Give --database",
+        ),
+        (
+            &["--database", &no_database],
+            "not a database",
+            "Give --database",
+        ),
+        (
+            &["--tls-dir", "/proc/nowhere"],
+            "/proc/nowhere",
+            "Give --tls-dir",
+        ),
+        (
+            &["--admin-token-file", "/nowhere/token"],
+            "/nowhere/token",
+            "Give --admin-token-file",
+        ),
+        (
+            &["--admin-token-file", &empty],
+            "too short",
+            "Give --admin-token-file",
+        ),
+    ] {
+        let said = refused(args);
+        assert!(
+            said.contains(what) && said.contains(next),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_taken_port_is_explained() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let said = refused(&["--listen", &address]);
+    assert!(said.contains(&address) && said.contains("in use"), "{said}");
+}
