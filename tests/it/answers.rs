@@ -1,0 +1,134 @@
+//! Answers that are not of this protocol: a clear error, code 76, nothing written.
+
+use serde_json::{Value, json};
+
+use crate::common::{TestHost, TestHub};
+
+const ID: &str = "6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10";
+
+#[track_caller]
+fn expect(fault: Value, code: i32, says: &[&str]) {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    hub.fault(fault);
+    host.enrol(&hub, &hub.token()).run().expect(code).says(says);
+    assert!(!host.path("etc/monsys/agent.toml").exists());
+    assert!(!host.path("var/lib/monsys/agent-id").exists());
+    // What was wrong once is mended by the next run, without a second use.
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    assert_eq!(hub.agents().len(), 1);
+}
+
+fn body(body: &Value) -> Value {
+    json!({"route": "enrol", "body": body.to_string()})
+}
+
+#[test]
+fn a_missing_token() {
+    expect(body(&json!({"agent_id": ID})), 76, &["no `agent_token`"]);
+}
+
+#[test]
+fn a_token_of_another_kind() {
+    for token in ["enrl_abcdef", "abcdef", "", "agt_", "agt_a b"] {
+        expect(
+            body(&json!({"agent_id": ID, "agent_token": token})),
+            76,
+            &["agent_token"],
+        );
+    }
+}
+
+#[test]
+fn a_missing_or_malformed_id() {
+    expect(
+        body(&json!({"agent_token": "agt_abcdef"})),
+        76,
+        &["lacks a field"],
+    );
+    expect(
+        body(&json!({"agent_id": "../../etc/passwd", "agent_token": "agt_abcdef"})),
+        76,
+        &["wrong type"],
+    );
+}
+
+#[test]
+fn default_tags_that_are_none() {
+    expect(
+        body(&json!({"agent_id": ID, "agent_token": "agt_abcdef", "default_tags": ["a\nb"]})),
+        76,
+        &["default tag"],
+    );
+}
+
+#[test]
+fn invalid_utf_8() {
+    expect(
+        json!({"route": "enrol", "body_base64": "//79/A=="}),
+        76,
+        &["not UTF-8"],
+    );
+}
+
+#[test]
+fn no_json() {
+    expect(
+        json!({"route": "enrol", "body": "{\"agent_id\": "}),
+        76,
+        &["is not JSON"],
+    );
+}
+
+#[test]
+fn too_large_a_body() {
+    expect(
+        json!({"route": "enrol", "body_bytes": 2 * 1024 * 1024}),
+        76,
+        &["larger than 1 MiB"],
+    );
+}
+
+#[test]
+fn the_page_of_a_captive_portal() {
+    expect(
+        json!({"route": "enrol", "body": "<html>Log in to the Wi-Fi</html>", "content_type": "text/html; charset=utf-8"}),
+        76,
+        &["text/html", "captive portal"],
+    );
+}
+
+#[test]
+fn a_redirect_to_another_host() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let elsewhere = TestHub::new();
+    let location = format!("{}/api/v1/agents/enrol", elsewhere.url());
+    hub.fault(json!({"route": "enrol", "status": 307, "location": location}));
+    host.enrol(&hub, &hub.token())
+        .run()
+        .expect(76)
+        .says(&["redirects are not followed", &elsewhere.url()]);
+    assert!(!host.path("etc/monsys/agent.toml").exists());
+}
+
+#[test]
+fn refusals_show_the_hubs_words_as_what_they_are() {
+    for status in [400, 404, 409, 413, 415, 422, 418, 501] {
+        expect(
+            json!({"route": "enrol", "status": status, "body": "{\"message\":\"no \\u001b[31mway\"}"}),
+            65,
+            &[&status.to_string(), "it says: \"no \\u{1b}[31mway\""],
+        );
+    }
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    hub.fault(body(&json!({
+        "agent_id": ID, "agent_token": "agt_abcdef", "default_tags": ["a"], "default_role": null,
+        "tags": ["a"], "role": null, "heartbeat_interval_secs": 30, "news": {"deep": [1, 2]},
+    })));
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    assert_eq!(host.key("agent_id").unwrap(), ID);
+    assert_eq!(host.key("role"), None);
+}

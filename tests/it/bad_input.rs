@@ -1,0 +1,68 @@
+//! Bad input gives 64 and names the flag or variable that it came from.
+
+use crate::common::TestHost;
+
+#[test]
+fn every_kind_names_where_it_came_from() {
+    let host = TestHost::new();
+    let long_tag = "x".repeat(129);
+    let many_tags = (0..65).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+    let long_token = format!("enrl_{}", "a".repeat(600));
+    for (flag, value, why) in [
+        ("--hub-url", "hub.example.com", "no scheme"),
+        ("--hub-url", "ftp://hub.example.com", "ftp"),
+        ("--hub-url", "https://me:pw@hub.example.com", "user name"),
+        ("--hub-url", "http://hub.example.com", "in the clear"),
+        ("--tag", long_tag.as_str(), "129 characters"),
+        ("--tag", "a\nb", "line break"),
+        ("--tag", "a,b", "comma"),
+        ("--tags", many_tags.as_str(), "65 tags"),
+        ("--role", "a\tb", "control character"),
+        ("--ca-pin", "sha256:abc", "64 hexadecimal digits"),
+        ("--wait", "soon", "no duration"),
+        ("--splay", "-1s", "no duration"),
+    ] {
+        let argument = format!("{flag}={value}");
+        host.agent(&["enrol", &argument])
+            .env("MONSYS_TOKEN", "enrl_x1")
+            .run()
+            .expect(64)
+            .says(&[flag, why, "mend:"]);
+    }
+    for (variable, value, why) in [
+        ("MONSYS_HUB_URL", "hub.example.com:8443", "no scheme"),
+        ("MONSYS_TAGS", long_tag.as_str(), "129 characters"),
+        ("MONSYS_TAGS", many_tags.as_str(), "65 tags"),
+        ("MONSYS_TAGS", "a\nb", "line break"),
+        ("MONSYS_ROLE", "a\nb", "control character"),
+        ("MONSYS_WAIT", "5 parsecs", "no duration"),
+        ("MONSYS_TOKEN", long_token.as_str(), "605 bytes"),
+        ("MONSYS_TOKEN", "enrl_a b", "a space"),
+        ("MONSYS_TOKEN", "ENRL_abc", "capitals"),
+        ("MONSYS_TOKEN", "abc", "neither"),
+        ("HTTPS_PROXY", "socks5://x", "a proxy is"),
+    ] {
+        host.agent(&["enrol"])
+            .env("MONSYS_TOKEN", "enrl_x1")
+            .env(variable, value)
+            .run()
+            .expect(64)
+            .says(&[variable, why, "mend:"]);
+    }
+    // None of it came as far as the disk.
+    assert!(!host.path("etc/monsys").exists());
+    assert!(!host.path("var").exists());
+}
+
+#[test]
+fn bad_input_is_told_in_json_too() {
+    let run = TestHost::new()
+        .agent(&["enrol", "--output", "json", "--hub-url", "nowhere"])
+        .run()
+        .expect(64);
+    let error = &run.json()["error"];
+    assert_eq!(error["id"], "bad-hub-url");
+    assert_eq!(error["exit_code"], 64);
+    assert!(error["why"].as_str().unwrap().contains("no scheme"));
+    assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
+}

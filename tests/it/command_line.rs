@@ -1,0 +1,71 @@
+//! Help, version, and a command line that is not understood.
+
+use crate::common::TestHost;
+
+#[test]
+fn help_and_version_are_on_standard_output() {
+    let host = TestHost::new();
+    let help = host.agent(&["--help"]).run().expect(0);
+    for part in ["enrol", "status", "facts", "First steps", "--root"] {
+        assert!(help.stdout.contains(part), "{}", help.stdout);
+    }
+    let help = host.agent(&["enrol", "--help"]).run().expect(0);
+    for part in ["--token-file", "--dry-run", "--force", "--wait"] {
+        assert!(help.stdout.contains(part), "{}", help.stdout);
+    }
+    assert!(!help.stdout.contains("--token <"), "{}", help.stdout);
+    let version = host.agent(&["--version"]).run().expect(0);
+    assert_eq!(
+        version.stdout,
+        format!("monsys-agent {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn what_is_not_understood_is_64() {
+    let host = TestHost::new();
+    for arguments in [
+        &["enrol", "--no-such-flag"][..],
+        &["nonsense"],
+        &["enrol", "--output", "xml"],
+        &["enrol", "--hub-url"],
+    ] {
+        host.agent(arguments).run().expect(64).says(&["error"]);
+    }
+}
+
+#[test]
+fn the_log_is_as_chatty_as_asked_for() {
+    let host = TestHost::new();
+    let run = |more: &[&str]| {
+        let arguments = [
+            &["enrol", "--wait", "0s", "--hub-url", "https://127.0.0.1:1"],
+            more,
+        ]
+        .concat();
+        host.agent(&arguments)
+            .env("MONSYS_TOKEN", "enrl_x1")
+            .run()
+            .expect(69)
+            .stderr
+    };
+    assert!(run(&[]).contains(" INFO "), "{}", run(&[]));
+    assert!(!run(&[]).contains("DEBUG"));
+    assert!(run(&["-v"]).contains("DEBUG"));
+    assert!(run(&["-qq"]).starts_with("error: "));
+    let json = run(&["--log-format", "json"]);
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(first["level"], "INFO");
+}
+
+#[test]
+fn a_closed_standard_output_is_no_success() {
+    use std::process::{Command, Stdio};
+    let status = Command::new("/bin/sh")
+        .args(["-c", "exec \"$0\" facts >/dev/full"])
+        .arg(env!("CARGO_BIN_EXE_monsys-agent"))
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(74));
+}

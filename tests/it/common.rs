@@ -1,0 +1,7 @@
+//! A host and a hub, for one test each.
+
+mod host;
+mod hub;
+
+pub(crate) use host::{Run, TestHost};
+pub(crate) use hub::{Mint, TestHub};

@@ -1,0 +1,248 @@
+//! A host: a folder that stands for `/`, and the real binary run on it.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::TestHub;
+
+const AGENT: &str = env!("CARGO_BIN_EXE_monsys-agent");
+
+/// A host of its own.
+pub(crate) struct TestHost {
+    root: tempfile::TempDir,
+}
+
+/// A run of the agent that is being prepared.
+pub(crate) struct Prepared {
+    command: Command,
+    stdin: Option<Vec<u8>>,
+    keep_stdin_open: bool,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl TestHost {
+    /// A host named `web-3` that runs Debian.
+    pub(crate) fn new() -> Self {
+        let host = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        // Another user may have to get in: see `run_as`.
+        fs::set_permissions(host.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        host.lay(
+            "etc/os-release",
+            "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
+        );
+        host.lay("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+        host.lay("host-hostname", "web-3\n");
+        host
+    }
+
+    /// A copy of this host's disk, as a snapshot of a virtual machine makes it.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        let from = format!("{}/.", self.root.path().display());
+        let status = Command::new("cp")
+            .args(["-a", &from])
+            .arg(copy.root.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        copy
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    pub(crate) fn lay(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub(crate) fn agent_toml(&self) -> String {
+        fs::read_to_string(self.path("etc/monsys/agent.toml")).unwrap()
+    }
+
+    /// A key of agent.toml, as its text.
+    pub(crate) fn key(&self, key: &str) -> Option<String> {
+        let table: toml::Table = toml::from_str(&self.agent_toml()).unwrap();
+        Some(match table.get(key)? {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    }
+
+    pub(crate) fn mode(&self, path: &str) -> u32 {
+        fs::metadata(self.path(path)).unwrap().mode() & 0o7777
+    }
+
+    /// Every file below `path` with its bytes.
+    pub(crate) fn files(&self, path: &str) -> Vec<(PathBuf, Vec<u8>)> {
+        fn walk(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                let metadata = fs::symlink_metadata(&path).unwrap();
+                if metadata.is_dir() {
+                    walk(&path, found);
+                } else {
+                    found.push((path.clone(), fs::read(&path).unwrap_or_default()));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.path(path), &mut found);
+        found.sort();
+        found
+    }
+
+    /// The agent on this host, with nothing in its environment.
+    pub(crate) fn agent(&self, arguments: &[&str]) -> Prepared {
+        let mut command = Command::new(AGENT);
+        command
+            .args(arguments)
+            .arg("--root")
+            .arg(self.root.path())
+            .env_clear()
+            .current_dir(self.root.path());
+        Prepared {
+            command,
+            stdin: None,
+            keep_stdin_open: false,
+        }
+    }
+
+    /// `enrol` at `hub` with `token` in the environment.
+    pub(crate) fn enrol(&self, hub: &TestHub, token: &str) -> Prepared {
+        self.enrol_with(hub, token, &[])
+    }
+
+    /// `enrol` with more arguments.
+    pub(crate) fn enrol_with(&self, hub: &TestHub, token: &str, more: &[&str]) -> Prepared {
+        let ca_file = self.install_ca(hub);
+        let url = hub.url();
+        let mut arguments = vec!["enrol", "--hub-url", &url];
+        if let Some(ca_file) = &ca_file {
+            arguments.extend(["--ca-file", ca_file.to_str().unwrap()]);
+        }
+        arguments.extend(more);
+        self.agent(&arguments).env("MONSYS_TOKEN", token)
+    }
+
+    /// Puts the hub's CA onto the host.
+    pub(crate) fn install_ca(&self, hub: &TestHub) -> Option<PathBuf> {
+        let text = fs::read_to_string(hub.ca_file()?).unwrap();
+        Some(self.lay("etc/ssl/hub-ca.pem", &text))
+    }
+}
+
+impl Prepared {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn stdin(mut self, bytes: &[u8]) -> Self {
+        self.stdin = Some(bytes.to_vec());
+        self
+    }
+
+    /// Leaves standard input open and says nothing: see [`Run::of_silent`].
+    pub(crate) fn open_stdin(mut self) -> Self {
+        self.keep_stdin_open = true;
+        self
+    }
+
+    /// Runs as another user of this machine. Takes root.
+    pub(crate) fn by_user(mut self, uid: u32) -> Self {
+        self.command.uid(uid).gid(uid);
+        self
+    }
+
+    pub(crate) fn start(mut self) -> Child {
+        self.command
+            .stdin(if self.stdin.is_some() || self.keep_stdin_open {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        if let Some(bytes) = self.stdin {
+            // An agent that needs no token reads none of it.
+            let _ = child.stdin.take().unwrap().write_all(&bytes);
+        }
+        child
+    }
+
+    pub(crate) fn run(self) -> Run {
+        Run::of(self.start())
+    }
+}
+
+impl Run {
+    pub(crate) fn of(child: Child) -> Self {
+        let output = child.wait_with_output().unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The run of a child whose standard input stays open to its end.
+    pub(crate) fn of_silent(mut child: Child) -> Self {
+        let open = child.stdin.take();
+        let run = Self::of(child);
+        drop(open);
+        run
+    }
+
+    /// Fails the test unless the run ended with `code`.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(
+            self.code, code,
+            "\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Fails the test unless standard error has all of `parts`.
+    #[track_caller]
+    pub(crate) fn says(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(
+                self.stderr.contains(part),
+                "no {part:?} in\n{}",
+                self.stderr
+            );
+        }
+        self
+    }
+
+    /// Standard output as the one JSON object that it is.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
+    }
+}

@@ -1,0 +1,184 @@
+//! A mock hub, and the operator's calls to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mock_hub::{Hub, Options};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+/// A hub of its own.
+pub(crate) struct TestHub {
+    runtime: Runtime,
+    hub: Option<Hub>,
+    operator: reqwest::Client,
+}
+
+/// An enrolment token to be minted.
+pub(crate) struct Mint(Value);
+
+impl TestHub {
+    /// A hub that speaks TLS.
+    pub(crate) fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub(crate) fn with(options: Options) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let hub = runtime.block_on(mock_hub::start(options)).unwrap();
+        let mut operator = reqwest::Client::builder().no_proxy();
+        if let Some(ca_file) = hub.ca_file() {
+            let ca = reqwest::Certificate::from_pem(&std::fs::read(ca_file).unwrap()).unwrap();
+            let provider = rustls::crypto::ring::default_provider();
+            // Another test of this process may have been first.
+            let _ = provider.install_default();
+            operator = operator.tls_certs_only([ca]);
+        }
+        Self {
+            runtime,
+            operator: operator.build().unwrap(),
+            hub: Some(hub),
+        }
+    }
+
+    fn hub(&self) -> &Hub {
+        self.hub.as_ref().unwrap()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.hub().url().to_owned()
+    }
+
+    pub(crate) fn ca_file(&self) -> Option<PathBuf> {
+        self.hub().ca_file().map(PathBuf::from)
+    }
+
+    pub(crate) fn ca_pin(&self) -> String {
+        self.hub().ca_pin().unwrap().to_owned()
+    }
+
+    pub(crate) fn advance_clock(&self, by: Duration) {
+        self.hub().advance_clock(by);
+    }
+
+    /// An operator's call; fails the test unless it succeeds.
+    #[track_caller]
+    pub(crate) fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let url = format!("{}/api/v1/{path}", self.url());
+        let (status, text) = self.runtime.block_on(async {
+            let mut request = self
+                .operator
+                .request(method, url)
+                .bearer_auth(self.hub().admin_token());
+            if let Some(body) = body {
+                request = request
+                    .header("content-type", "application/json")
+                    .body(body.to_string());
+            }
+            let response = request.send().await.unwrap();
+            (response.status(), response.text().await.unwrap())
+        });
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.call(Method::GET, path, None)
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: Value) -> Value {
+        self.call(Method::POST, path, Some(body))
+    }
+
+    /// A token for 50 uses with the defaults of the mass-provisioning document.
+    pub(crate) fn token(&self) -> String {
+        self.mint(&Mint::new()).0
+    }
+
+    /// Mints a token; returns it and its id.
+    pub(crate) fn mint(&self, mint: &Mint) -> (String, String) {
+        let minted = self.post("enrolment-tokens", mint.0.clone());
+        (text(&minted["token"]), text(&minted["id"]))
+    }
+
+    /// A per-agent token, from one click in the dashboard.
+    pub(crate) fn per_agent_token(&self, defaults: Value) -> (String, String) {
+        let agent = self.post("agents", defaults);
+        (text(&agent["token"]), text(&agent["agent_id"]))
+    }
+
+    pub(crate) fn agents(&self) -> Vec<Value> {
+        rows(&self.get("agents"))
+    }
+
+    pub(crate) fn tokens(&self) -> Vec<Value> {
+        rows(&self.get("enrolment-tokens"))
+    }
+
+    pub(crate) fn uses(&self, token_id: &str) -> Vec<Value> {
+        rows(&self.get(&format!("enrolment-tokens/{token_id}/uses")))
+    }
+
+    /// Uses of all tokens together, by their counters.
+    pub(crate) fn spent(&self) -> u64 {
+        let uses = |token: &Value| token["uses"].as_u64().unwrap();
+        self.tokens().iter().map(uses).sum()
+    }
+
+    /// Makes the hub misbehave.
+    #[track_caller]
+    pub(crate) fn fault(&self, fault: Value) {
+        self.post("faults", fault);
+    }
+
+    /// Fails the test unless there is one agent and one use.
+    #[track_caller]
+    pub(crate) fn expect_one_slot(&self) {
+        assert_eq!((self.agents().len(), self.spent()), (1, 1));
+    }
+}
+
+impl Drop for TestHub {
+    fn drop(&mut self) {
+        if let Some(hub) = self.hub.take() {
+            self.runtime.block_on(hub.stop());
+        }
+    }
+}
+
+impl Mint {
+    pub(crate) fn new() -> Self {
+        Self(json!({
+            "name": "production-cluster-eu-west",
+            "ttl_secs": 72 * 3600,
+            "max_uses": 50,
+            "default_tags": ["prod", "eu-west", "web"],
+            "default_role": "web",
+        }))
+    }
+
+    pub(crate) fn with(mut self, key: &str, value: Value) -> Self {
+        self.0[key] = value;
+        self
+    }
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// The rows of a listing.
+fn rows(value: &Value) -> Vec<Value> {
+    value
+        .as_array()
+        .or_else(|| value.as_object()?.values().find_map(Value::as_array))
+        .unwrap()
+        .clone()
+}

@@ -1,0 +1,142 @@
+//! Whom the agent trusts, and which way it goes.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use mock_hub::Options;
+
+use crate::common::{TestHost, TestHub};
+
+#[test]
+fn an_unknown_ca_is_refused_before_anything_is_sent() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let url = hub.url();
+    host.agent(&["enrol", "--hub-url", &url])
+        .env("MONSYS_TOKEN", &hub.token())
+        .run()
+        .expect(69)
+        .says(&["not trusted", "--ca-file", "--ca-pin"]);
+    let other = TestHub::new();
+    let ca_file = other.ca_file().unwrap();
+    host.agent(&[
+        "enrol",
+        "--hub-url",
+        &url,
+        "--ca-file",
+        ca_file.to_str().unwrap(),
+    ])
+    .env("MONSYS_TOKEN", &hub.token())
+    .run()
+    .expect(69)
+    .says(&["not trusted"]);
+    assert_eq!(hub.spent(), 0);
+}
+
+#[test]
+fn a_pin_alone_is_enough_and_a_wrong_one_is_told() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (url, pin, token) = (hub.url(), hub.ca_pin(), hub.token());
+    let wrong = TestHub::new().ca_pin();
+    let enrol = |arguments: &[&str]| {
+        let arguments = [&["enrol", "--hub-url", &url], arguments].concat();
+        host.agent(&arguments).env("MONSYS_TOKEN", &token)
+    };
+    enrol(&["--ca-pin", &wrong])
+        .run()
+        .expect(69)
+        .says(&["pinned key"]);
+    let ca_file = host.install_ca(&hub).unwrap();
+    enrol(&["--ca-pin", &wrong, "--ca-file", ca_file.to_str().unwrap()])
+        .run()
+        .expect(69)
+        .says(&["pinned key"]);
+    enrol(&["--ca-pin", &pin]).run().expect(0);
+    assert_eq!(host.key("ca_pin").unwrap(), pin);
+    host.agent(&["enrol", "--tag", "x"]).run().expect(0);
+}
+
+#[test]
+fn a_ca_file_may_hold_several_and_a_broken_one_is_told() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let other = std::fs::read_to_string(TestHub::new().ca_file().unwrap()).unwrap();
+    let own = std::fs::read_to_string(hub.ca_file().unwrap()).unwrap();
+    let url = hub.url();
+    let enrol = |text: &str| {
+        let path = host.lay("etc/ssl/bundle.pem", text);
+        let path = path.to_str().unwrap();
+        host.agent(&["enrol", "--hub-url", &url, "--ca-file", path])
+            .env("MONSYS_TOKEN", &hub.token())
+            .run()
+    };
+    enrol("not a certificate\n")
+        .expect(64)
+        .says(&["--ca-file", "no PEM certificate"]);
+    enrol("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .expect(64)
+        .says(&["--ca-file", "broken"]);
+    enrol(&format!("{other}\n{own}")).expect(0);
+    host.agent(&["enrol", "--force", "--ca-file", "/nonexistent.pem"])
+        .run()
+        .expect(74)
+        .says(&["--ca-file /nonexistent.pem"]);
+}
+
+#[test]
+fn plain_http_works_on_loopback() {
+    let hub = TestHub::with(Options {
+        http: true,
+        ..Options::default()
+    });
+    let host = TestHost::new();
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn the_proxy_is_asked_for_a_tunnel_and_no_proxy_goes_past_it() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    // A proxy that says no, and tells what it was asked.
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = proxy.accept().unwrap();
+        let mut request = Vec::new();
+        let mut chunk = [0; 512];
+        while !request.ends_with(b"\r\n\r\n") {
+            let length = stream.read(&mut chunk).unwrap();
+            assert_ne!(length, 0);
+            request.extend_from_slice(&chunk[..length]);
+        }
+        stream
+            .write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
+            .unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    let token = hub.token();
+    let run = host
+        .enrol_with(&hub, &token, &["--wait", "0s"])
+        .env("HTTPS_PROXY", &format!("http://me:hunter2@{address}"))
+        .run()
+        .expect(69)
+        .says(&["proxy"]);
+    assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    let asked = asked.join().unwrap();
+    let authority = hub.url().replace("https://", "");
+    assert!(
+        asked.starts_with(&format!("CONNECT {authority} HTTP/1.1\r\n")),
+        "{asked}"
+    );
+    assert!(
+        asked
+            .to_lowercase()
+            .contains("proxy-authorization: basic bwu6ahvudgvymg=="),
+        "{asked}"
+    );
+    assert!(!asked.contains(&token), "the proxy saw the token");
+
+    host.enrol(&hub, &token)
+        .env("HTTPS_PROXY", &format!("http://{address}"))
+        .env("NO_PROXY", "127.0.0.0/8")
+        .run()
+        .expect(0);
+}

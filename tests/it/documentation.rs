@@ -1,0 +1,76 @@
+//! The generated pages do not drift, and what the docs say of the command line is so.
+
+use std::fs;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_generated_pages_are_those_of_this_code() {
+    for (path, generated) in [
+        (
+            "docs/configuration.md",
+            monsys_agent::reference::configuration_md(),
+        ),
+        ("docs/errors.md", monsys_agent::reference::errors_md()),
+    ] {
+        assert_eq!(
+            read(path),
+            generated,
+            "{path} has drifted: cargo xtask docs"
+        );
+    }
+}
+
+#[test]
+fn every_flag_of_the_table_exists_and_every_flag_of_enrol_is_in_the_table() {
+    use clap::CommandFactory;
+    let command = monsys_agent::cli::Cli::command();
+    let enrol = command.find_subcommand("enrol").unwrap();
+    let flags: Vec<String> = enrol
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set() && !argument.is_global_set())
+        .filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
+        .collect();
+    let table: Vec<&str> = monsys_agent::settings::TABLE
+        .iter()
+        .filter_map(|setting| setting.flag)
+        .collect();
+    for flag in &table {
+        assert!(flags.iter().any(|f| f == flag), "{flag} does not exist");
+    }
+    // What is no setting, or the short form of one.
+    let others = ["--force", "--dry-run", "--tag", "--help"];
+    for flag in &flags {
+        assert!(
+            table.contains(&flag.as_str()) || others.contains(&flag.as_str()),
+            "{flag} is not in the table of settings"
+        );
+    }
+}
+
+#[test]
+fn every_flag_that_the_readme_shows_exists() {
+    use clap::CommandFactory;
+    let mut help = String::new();
+    let mut command = monsys_agent::cli::Cli::command();
+    command.build();
+    for subcommand in command.get_subcommands_mut() {
+        help += &subcommand.render_long_help().to_string();
+    }
+    for line in read("README.md")
+        .lines()
+        .filter(|line| line.contains("monsys-agent "))
+    {
+        for word in line
+            .split([' ', '`', '[', ']', '|', '='])
+            .filter(|word| word.starts_with("--"))
+        {
+            let flag = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            assert!(help.contains(flag), "{flag} in: {line}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `facts`: exactly what an enrolment sends.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::common::{TestHost, TestHub};
+
+fn facts(host: &TestHost, variables: &[(&str, &str)]) -> Value {
+    let mut agent = host.agent(&[
+        "facts",
+        "--output",
+        "json",
+        "--hub-url",
+        "https://127.0.0.1:1",
+    ]);
+    for (name, value) in variables {
+        agent = agent.env(name, value);
+    }
+    agent.run().expect(0).json()
+}
+
+#[test]
+fn has_every_field_and_the_hub_gets_the_same() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let facts = facts(&host, &[]);
+    let mut keys: Vec<&str> = facts
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "agent_version",
+            "architecture",
+            "cpus",
+            "hostname",
+            "interfaces",
+            "kernel",
+            "machine_fingerprint",
+            "memory_bytes",
+            "os_info",
+            "primary_ip",
+        ]
+    );
+    assert_eq!(facts["hostname"], "web-3");
+    assert_eq!(facts["os_info"], "Debian GNU/Linux 12 (bookworm)");
+    assert!(facts["cpus"].as_u64().unwrap() >= 1);
+    assert!(facts["memory_bytes"].as_u64().unwrap() > 1 << 20);
+    let interface = &facts["interfaces"][0];
+    let mut keys: Vec<&str> = interface
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "addresses",
+            "bytes_recv",
+            "bytes_sent",
+            "is_loopback",
+            "is_management",
+            "is_up",
+            "is_virtual",
+            "is_wireless",
+            "mac",
+            "name",
+        ]
+    );
+
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let agent = hub.get(&format!("agents/{}", host.key("agent_id").unwrap()));
+    for key in [
+        "hostname",
+        "os_info",
+        "architecture",
+        "kernel",
+        "machine_fingerprint",
+    ] {
+        assert_eq!(agent["facts"][key], facts[key], "{key}: {agent}");
+    }
+}
+
+#[test]
+fn agree_with_what_this_machine_says_of_itself() {
+    let facts = facts(&TestHost::new(), &[]);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(facts["kernel"], kernel.trim());
+    let memory = fs::read_to_string("/proc/meminfo").unwrap();
+    let kib: u64 = memory
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(facts["memory_bytes"], kib * 1024);
+    let names: Vec<String> = fs::read_dir("/sys/class/net")
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    let interfaces = facts["interfaces"].as_array().unwrap();
+    for name in names {
+        assert!(
+            interfaces.iter().any(|i| i["name"] == name.as_str()),
+            "{name}"
+        );
+    }
+    if let Some(ip) = facts["primary_ip"].as_str() {
+        let carries = |i: &&Value| i["addresses"].as_array().unwrap().contains(&json!(ip));
+        let management: Vec<&Value> = interfaces
+            .iter()
+            .filter(|i| i["is_management"] == true)
+            .collect();
+        assert_eq!(
+            management,
+            interfaces.iter().filter(carries).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn fall_back_in_the_contracts_order() {
+    let host = TestHost::new();
+    host.lay("mnt/name", "from-file\n");
+    host.lay("mnt/os", "PRETTY_NAME='From File'\n");
+    let variables = [
+        ("HOST_HOSTNAME_FILE", "/mnt/name"),
+        ("HOST_OS_RELEASE_FILE", "/mnt/os"),
+    ];
+    let found = facts(&host, &variables);
+    assert_eq!(found["hostname"], "from-file");
+    assert_eq!(found["os_info"], "From File");
+
+    host.lay("mnt/os", "NAME=nothing pretty\n");
+    assert_eq!(
+        facts(&host, &variables)["os_info"],
+        "Debian GNU/Linux 12 (bookworm)"
+    );
+    fs::remove_file(host.path("etc/os-release")).unwrap();
+    host.lay("usr/lib/os-release", "PRETTY_NAME=Usr\n");
+    assert_eq!(facts(&host, &variables)["os_info"], "Usr");
+    fs::remove_file(host.path("usr/lib/os-release")).unwrap();
+    assert_eq!(facts(&host, &variables)["os_info"], "linux");
+
+    fs::remove_file(host.path("host-hostname")).unwrap();
+    let kernel = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(facts(&host, &[])["hostname"], kernel.trim());
+
+    fs::remove_file(host.path("etc/machine-id")).unwrap();
+    assert_eq!(facts(&host, &[])["machine_fingerprint"], Value::Null);
+}
+
+#[test]
+fn never_hold_the_raw_machine_id() {
+    let host = TestHost::new();
+    let found = facts(&host, &[]);
+    assert_eq!(found["machine_fingerprint"].as_str().unwrap().len(), 64);
+    assert!(
+        !found
+            .to_string()
+            .contains("0123456789abcdef0123456789abcdef")
+    );
+}
+
+#[test]
+fn are_read_by_people_too() {
+    let run = TestHost::new().agent(&["facts"]).run().expect(0);
+    assert!(
+        run.stdout.contains("hostname             web-3"),
+        "{}",
+        run.stdout
+    );
+    assert!(run.stdout.contains("interfaces"));
+}

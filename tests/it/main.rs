@@ -1,0 +1,28 @@
+//! The real binary against the real mock hub, over real TLS. A file a subject.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests lay out hosts, run processes, and fail by panicking"
+)]
+
+mod common;
+
+mod answers;
+mod bad_input;
+mod clones;
+mod command_line;
+mod connection;
+mod documentation;
+mod enrol;
+mod facts;
+mod per_agent_token;
+mod races;
+mod rejections;
+mod retries;
+mod secrets;
+mod status;
+mod tags_and_role;
+mod token_sources;
+mod unwritable;

@@ -1,0 +1,82 @@
+//! The five causes of a 401, and 403.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::common::{Mint, TestHost, TestHub};
+
+#[test]
+fn all_five_causes_are_listed_for_each_and_none_is_tried_again() {
+    let hub = TestHub::new();
+    let (used_up, _) = hub.mint(&Mint::new().with("max_uses", json!(1)));
+    TestHost::new().enrol(&hub, &used_up).run().expect(0);
+    let (revoked, revoked_id) = hub.mint(&Mint::new());
+    hub.post(&format!("enrolment-tokens/{revoked_id}/revoke"), json!({}));
+    let (elsewhere, _) = hub.mint(&Mint::new().with("allowed_cidrs", json!(["192.0.2.0/24"])));
+    let (expired, _) = hub.mint(&Mint::new().with("ttl_secs", json!(3600)));
+    hub.advance_clock(Duration::from_secs(3601));
+    for token in [&used_up, &revoked, &elsewhere, &expired, "enrl_unknown"] {
+        let host = TestHost::new();
+        // A hub that would say yes to a second try shows that there is none.
+        let run = host.enrol(&hub, token).run().expect(77).says(&[
+            "unknown",
+            "expired",
+            "revoked",
+            "used up",
+            "source address",
+            "Settings, Enrolment tokens",
+        ]);
+        assert!(!run.stderr.contains("next try"), "{}", run.stderr);
+        assert!(!host.path("etc/monsys/agent.toml").exists());
+    }
+    assert_eq!((hub.agents().len(), hub.spent()), (1, 1));
+}
+
+#[test]
+fn used_up_in_this_very_moment_is_told() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    hub.fault(json!({"route": "enrol", "status": 403, "body": "{\"error\":\"secret_exhausted\"}"}));
+    host.enrol(&hub, &hub.token())
+        .run()
+        .expect(77)
+        .says(&["secret_exhausted", "used up in this very moment"]);
+}
+
+#[test]
+fn an_answer_never_takes_an_identity_away() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let before = host.agent_toml();
+    for (status, code) in [(401, 77), (403, 77), (404, 65), (410, 65)] {
+        hub.fault(json!({"route": "register", "status": status}));
+        hub.fault(json!({"route": "enrol", "status": status}));
+        host.agent(&["enrol", "--tag", "other"]).run().expect(code);
+        host.enrol_with(&hub, "enrl_wrong", &["--force"])
+            .run()
+            .expect(code);
+        assert_eq!(host.agent_toml(), before);
+        host.agent(&["status"]).run().expect(0);
+    }
+    hub.fault(json!({"route": "register", "status": 401}));
+    host.agent(&["enrol", "--tag", "other"])
+        .run()
+        .expect(77)
+        .says(&["own credential", "left as it is"]);
+}
+
+#[test]
+fn a_hub_that_lost_its_data_takes_the_host_back_with_its_key() {
+    let (lost, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&lost, &lost.token()).run().expect(0);
+    let key = std::fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
+    let fresh = TestHub::new();
+    host.enrol_with(&fresh, &fresh.token(), &["--force"])
+        .run()
+        .expect(0);
+    assert_eq!(
+        std::fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap(),
+        key
+    );
+    fresh.expect_one_slot();
+}

@@ -1,0 +1,100 @@
+//! What is worth another try, and that no try spends a second use.
+
+use serde_json::{Value, json};
+
+use crate::common::{TestHost, TestHub};
+
+/// A fault, once; then the host enrols with one slot all the same.
+#[track_caller]
+fn survives(fault: Value, seen: &str) {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    hub.fault(fault);
+    host.enrol(&hub, &hub.token())
+        .run()
+        .expect(0)
+        .says(&["try 1", seen, "next try in"]);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_status_that_passes() {
+    for status in [408, 425, 429, 500, 502, 503, 504] {
+        survives(
+            json!({"route": "enrol", "status": status}),
+            &format!("HTTP {status}"),
+        );
+    }
+}
+
+#[test]
+fn a_reset_before_the_commit() {
+    survives(json!({"route": "enrol", "reset": "before"}), "");
+}
+
+#[test]
+fn a_reply_that_is_lost_after_the_commit() {
+    survives(json!({"route": "enrol", "reset": "after"}), "");
+}
+
+#[test]
+fn a_reply_that_is_cut_off() {
+    survives(
+        json!({"route": "enrol", "truncate_at": 20}),
+        "the connection broke",
+    );
+}
+
+#[test]
+fn retry_after_zero_in_either_form() {
+    for retry_after in ["0", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+        survives(
+            json!({"route": "enrol", "status": 429, "retry_after": retry_after}),
+            "HTTP 429",
+        );
+    }
+}
+
+#[test]
+fn a_wait_beyond_the_deadline_ends_at_once() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    hub.fault(json!({"route": "enrol", "status": 503, "retry_after": 3600, "times": 9}));
+    host.enrol(&hub, &hub.token()).run().expect(69).says(&[
+        "HTTP 503",
+        "asks to wait 1h",
+        "run the same command again",
+    ]);
+    assert_eq!(hub.spent(), 0);
+}
+
+#[test]
+fn nobody_there_is_told_at_the_deadline() {
+    let host = TestHost::new();
+    host.agent(&["enrol", "--hub-url", "https://127.0.0.1:1", "--wait", "0s"])
+        .env("MONSYS_TOKEN", "enrl_x1")
+        .run()
+        .expect(69)
+        .says(&["https://127.0.0.1:1", "refused", "1 try"]);
+    host.agent(&["enrol", "--hub-url", "https://hub.invalid", "--wait", "0s"])
+        .env("MONSYS_TOKEN", "enrl_x1")
+        .run()
+        .expect(69)
+        .says(&["hub.invalid"]);
+}
+
+#[test]
+fn a_lost_reply_and_a_given_up_run_are_mended_by_the_next_one() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    hub.fault(json!({"route": "enrol", "reset": "after"}));
+    host.enrol_with(&hub, &token, &["--wait", "0s"])
+        .run()
+        .expect(69);
+    assert_eq!(hub.spent(), 1);
+    assert!(!host.path("etc/monsys/agent.toml").exists());
+    let run = host
+        .enrol_with(&hub, &token, &["--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(run.json()["result"], "recovered");
+    hub.expect_one_slot();
+}

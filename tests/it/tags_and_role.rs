@@ -1,0 +1,129 @@
+//! Merging, and changing them later without spending a use.
+
+use serde_json::json;
+
+use crate::common::{Mint, TestHost, TestHub};
+
+#[test]
+fn defaults_first_own_appended_duplicates_dropped() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol_with(
+        &hub,
+        &hub.token(),
+        &[
+            "--tag",
+            "shard-3",
+            "--tags",
+            "web,zone-a",
+            "--tag",
+            "shard-3",
+        ],
+    )
+    .run()
+    .expect(0);
+    assert_eq!(
+        host.key("tags").unwrap(),
+        r#"["prod", "eu-west", "web", "shard-3", "zone-a"]"#
+    );
+}
+
+#[test]
+fn an_explicit_role_wins_and_an_empty_one_is_not_given() {
+    let hub = TestHub::new();
+    let bare = Mint::new().with("default_role", json!(null));
+    for (mint, role, expected) in [
+        (Mint::new(), "db", Some("db")),
+        (Mint::new(), "", Some("web")),
+        (bare, "", None),
+    ] {
+        let host = TestHost::new();
+        let (token, _) = hub.mint(&mint);
+        host.enrol(&hub, &token)
+            .env("MONSYS_ROLE", role)
+            .run()
+            .expect(0);
+        assert_eq!(host.key("role").as_deref(), expected);
+    }
+}
+
+#[test]
+fn other_tags_are_registered_without_a_use() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (token, token_id) = hub.mint(&Mint::new().with("max_uses", json!(1)));
+    host.enrol_with(&hub, &token, &["--tag", "one"])
+        .run()
+        .expect(0);
+    let credential = host.key("agent_token");
+    let run = host
+        .agent(&["enrol", "--tag", "two", "--role", "db", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(run.json()["result"], "updated");
+    assert_eq!(run.json()["changed"], true);
+    assert_eq!(
+        host.key("tags").unwrap(),
+        r#"["prod", "eu-west", "web", "two"]"#
+    );
+    assert_eq!(host.key("role").unwrap(), "db");
+    assert_eq!(host.key("agent_token"), credential);
+    assert_eq!(hub.agents()[0]["role"], "db");
+    hub.expect_one_slot();
+    assert_eq!(hub.uses(&token_id).len(), 1);
+
+    let again = host
+        .agent(&["enrol", "--tag", "two", "--role", "db", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(again.json()["changed"], false);
+}
+
+#[test]
+fn a_tag_that_the_user_writes_into_agent_toml_reaches_the_hub() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol_with(&hub, &hub.token(), &["--tag", "one"])
+        .run()
+        .expect(0);
+    let text = host.agent_toml().replace("\"one\"]", "\"one\", \"mine\"]");
+    host.lay("etc/monsys/agent.toml", &text);
+    host.agent(&["enrol"]).run().expect(0);
+    assert_eq!(
+        hub.agents()[0]["tags"],
+        json!(["prod", "eu-west", "web", "one", "mine"])
+    );
+    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(run.json()["changed"], false);
+}
+
+#[test]
+fn without_the_state_only_what_is_missing_counts_as_other() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol_with(&hub, &hub.token(), &["--tag", "one"])
+        .run()
+        .expect(0);
+    std::fs::remove_file(host.path("var/lib/monsys/state.json")).unwrap();
+    let run = host
+        .agent(&["enrol", "--tag", "one", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(run.json()["changed"], false);
+    assert!(
+        host.path("var/lib/monsys/state.json").exists(),
+        "not mended"
+    );
+}
+
+#[test]
+fn another_tokens_defaults_replace_those_of_the_first_one() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol_with(&hub, &hub.token(), &["--tag", "one"])
+        .run()
+        .expect(0);
+    let other = Mint::new()
+        .with("default_tags", json!(["staging"]))
+        .with("default_role", json!("cache"));
+    let (token, _) = hub.mint(&other);
+    host.enrol_with(&hub, &token, &["--force"]).run().expect(0);
+    assert_eq!(host.key("tags").unwrap(), r#"["staging", "one"]"#);
+    assert_eq!(host.key("role").unwrap(), "cache");
+    assert_eq!(hub.agents().len(), 1, "one host, one agent");
+}

@@ -1,0 +1,171 @@
+//! Every way to hand over a token.
+
+use crate::common::{Run, TestHost, TestHub};
+
+#[test]
+fn each_way_enrols_and_white_space_is_trimmed() {
+    let hub = TestHub::new();
+    let token = hub.token();
+    let spaced = format!("  {token}\r\n");
+
+    let host = TestHost::new();
+    host.enrol(&hub, &spaced).run().expect(0);
+
+    let host = TestHost::new();
+    let file = host.lay("run/secret", &spaced);
+    let path = file.to_str().unwrap();
+    host.enrol_with(&hub, "", &["--token-file", path])
+        .run()
+        .expect(0)
+        .says(&["can be read by other users"]);
+
+    let host = TestHost::new();
+    host.enrol_with(&hub, "", &["--token-file", "-"])
+        .stdin(spaced.as_bytes())
+        .run()
+        .expect(0);
+
+    let host = TestHost::new();
+    host.lay("run/secret", &spaced);
+    host.enrol_with(&hub, "", &["--token-command", "cat run/secret"])
+        .env("PATH", "/usr/bin:/bin")
+        .run()
+        .expect(0);
+
+    let host = TestHost::new();
+    let file = host.lay("run/secret", &spaced);
+    host.enrol(&hub, "")
+        .env("MONSYS_TOKEN_FILE", file.to_str().unwrap())
+        .run()
+        .expect(0);
+
+    let host = TestHost::new();
+    let file = host.lay("run/credentials/monsys-token", &spaced);
+    host.enrol(&hub, "")
+        .env(
+            "CREDENTIALS_DIRECTORY",
+            file.parent().unwrap().to_str().unwrap(),
+        )
+        .run()
+        .expect(0);
+
+    let host = TestHost::new();
+    host.lay("run/secret", &spaced);
+    host.lay("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
+    host.enrol(&hub, "").run().expect(0);
+
+    assert_eq!(hub.agents().len(), 7);
+    assert_eq!(hub.spent(), 7);
+}
+
+#[test]
+fn flags_come_before_the_environment_and_that_before_the_file() {
+    let hub = TestHub::new();
+    let token = hub.token();
+    let host = TestHost::new();
+    let good = host.lay("run/good", &token);
+    let bad = host.lay("run/bad", "enrl_wrong");
+    host.lay("etc/monsys/agent.toml", "token_file = '/run/bad'\n");
+    let good = good.to_str().unwrap();
+    host.enrol_with(&hub, "enrl_wrong", &["--token-file", good])
+        .env("MONSYS_TOKEN_FILE", bad.to_str().unwrap())
+        .run()
+        .expect(0);
+    let host = TestHost::new();
+    host.lay("etc/monsys/agent.toml", "token_file = '/run/missing'\n");
+    host.enrol(&hub, &token)
+        .env("MONSYS_TOKEN_FILE", "/run/missing")
+        .run()
+        .expect(0);
+}
+
+#[test]
+fn none_at_all_names_every_way() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, "").run().expect(64).says(&[
+        "no token was given",
+        "MONSYS_TOKEN",
+        "--token-file PATH",
+        "--token-file -",
+        "--token-command CMD",
+    ]);
+    host.enrol_with(&hub, "", &["--token-file", "-"])
+        .stdin(b" \n")
+        .run()
+        .expect(64)
+        .says(&["standard input", "it is empty"]);
+    assert!(!host.path("etc/monsys").exists());
+    assert!(!host.path("var/lib/monsys").exists());
+}
+
+#[test]
+fn a_way_that_fails_is_told() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let file = |path| ["--token-file", path];
+    host.enrol_with(&hub, "", &file("/nonexistent/token"))
+        .run()
+        .expect(74)
+        .says(&["--token-file /nonexistent/token", "No such file"]);
+    let command = |command| ["--token-command", command];
+    host.enrol_with(&hub, "", &command("echo enrl_leakedbyerror >&2; exit 3"))
+        .run()
+        .expect(74)
+        .says(&["--token-command", "exit status: 3", "enrl_[redacted]"]);
+    host.enrol_with(&hub, "", &command("true"))
+        .env("PATH", "/usr/bin:/bin")
+        .run()
+        .expect(74)
+        .says(&["printed nothing"]);
+    host.enrol_with(&hub, "", &command("head -c 9999 /dev/zero"))
+        .env("PATH", "/usr/bin:/bin")
+        .run()
+        .expect(64)
+        .says(&["--token-command", "4096 bytes"]);
+    host.enrol_with(&hub, "", &["--token-command", "x", "--token-file", "y"])
+        .run()
+        .expect(64)
+        .says(&["both given"]);
+    // A pipe that nobody writes to.
+    let run = host
+        .enrol_with(&hub, "", &["--token-file", "-", "--wait", "1s"])
+        .open_stdin()
+        .start();
+    Run::of_silent(run)
+        .expect(74)
+        .says(&["standard input", "did not end before the deadline"]);
+    // `exec` makes the shell the program that never ends, so that none is left behind.
+    host.enrol_with(
+        &hub,
+        "",
+        &["--token-command", "exec tail -f /dev/null", "--wait", "1s"],
+    )
+    .env("PATH", "/usr/bin:/bin")
+    .run()
+    .expect(74)
+    .says(&["did not end before the deadline"]);
+}
+
+#[test]
+fn a_token_command_does_not_inherit_the_secret() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    host.lay("run/secret", &token);
+    host.enrol_with(
+        &hub,
+        "enrl_fromtheenvironment",
+        &[
+            "--token-command",
+            "tr '\\0' '\\n' </proc/self/environ >environ; tr '\\0' ' ' </proc/$PPID/cmdline >cmdline; cat run/secret",
+        ],
+    )
+    .env("PATH", "/usr/bin:/bin")
+    .env("KEPT", "yes")
+    .run()
+    .expect(0);
+    let environ = std::fs::read_to_string(host.path("environ")).unwrap();
+    assert!(environ.contains("KEPT=yes"));
+    assert!(!environ.contains("enrl_"), "{environ}");
+    let cmdline = std::fs::read_to_string(host.path("cmdline")).unwrap();
+    assert!(cmdline.contains("enrol"));
+    assert!(!cmdline.contains("enrl_"), "{cmdline}");
+}

@@ -1,0 +1,154 @@
+//! What cannot be written is told before a use is spent, and nothing is changed.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::common::{TestHost, TestHub};
+
+#[track_caller]
+fn expect(host: &TestHost, hub: &TestHub, code: i32, says: &[&str]) {
+    let before = host.files("etc/monsys");
+    host.enrol(hub, &hub.token()).run().expect(code).says(says);
+    assert_eq!(host.files("etc/monsys"), before);
+    assert_eq!((hub.agents().len(), hub.spent()), (0, 0), "a use was spent");
+}
+
+#[test]
+fn a_broken_agent_toml() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    for (text, says) in [
+        ("a = 1\nnonsense\n", "line 2"),
+        ("tags = 'web'\n", "line 1"),
+        ("agent_id = 'x'\nagent_token = 'agt_abcd'\n", "no UUID"),
+    ] {
+        host.lay("etc/monsys/agent.toml", text);
+        expect(&host, &hub, 78, &["agent.toml", says]);
+    }
+    fs::write(host.path("etc/monsys/agent.toml"), b"a = '\xff'\n").unwrap();
+    expect(&host, &hub, 78, &["not UTF-8"]);
+}
+
+#[test]
+fn a_directory_in_its_place() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("etc/monsys/agent.toml/x", "");
+    expect(&host, &hub, 73, &["agent.toml", "it is a directory"]);
+}
+
+#[test]
+fn a_symbolic_link_in_its_place() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let target = host.lay("srv/real.toml", "# mine\n");
+    fs::create_dir_all(host.path("etc/monsys")).unwrap();
+    symlink(&target, host.path("etc/monsys/agent.toml")).unwrap();
+    expect(&host, &hub, 73, &["symbolic link", "--config"]);
+    assert_eq!(fs::read_to_string(target).unwrap(), "# mine\n");
+}
+
+#[test]
+fn a_directory_that_is_a_file() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("etc/monsys", "");
+    host.enrol(&hub, &hub.token())
+        .run()
+        .expect(73)
+        .says(&["agent.toml"]);
+    let host = TestHost::new();
+    host.lay("var/lib/monsys", "");
+    expect(&host, &hub, 73, &["/var/lib/monsys", "directory"]);
+}
+
+const NOBODY: u32 = 65534;
+
+#[test]
+fn not_ours_to_write() {
+    if !nix::unistd::geteuid().is_root() {
+        // Only root can be somebody else. `cargo xtask test` runs as root where it can.
+        return;
+    }
+    let hub = TestHub::new();
+    // All of it is root's.
+    let host = TestHost::new();
+    host.lay("etc/monsys/agent.toml", "");
+    host.enrol(&hub, &hub.token())
+        .by_user(NOBODY)
+        .run()
+        .expect(73)
+        .says(&["Permission denied", "sudo"]);
+    // The directories are the user's, and the file is not readable to them.
+    for folder in ["etc/monsys", "var/lib/monsys"] {
+        fs::create_dir_all(host.path(folder)).unwrap();
+        std::os::unix::fs::chown(host.path(folder), Some(NOBODY), None).unwrap();
+    }
+    fs::set_permissions(
+        host.path("etc/monsys/agent.toml"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+    host.enrol(&hub, &hub.token())
+        .by_user(NOBODY)
+        .run()
+        .expect(73)
+        .says(&["not ours to read or write"]);
+    assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
+}
+
+#[test]
+fn a_read_only_file_system() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    for folder in ["etc/monsys", "var/lib/monsys"] {
+        fs::create_dir_all(host.path(folder)).unwrap();
+        host.install_ca(&hub);
+        // A mount namespace of its own, which ends with the process.
+        let script = "set -e; mount --bind \"$1\" \"$1\"; mount -o remount,ro,bind \"$1\"; shift; exec \"$@\"";
+        let output = Command::new("unshare")
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "/bin/sh",
+                "-c",
+                script,
+                "sh",
+            ])
+            .arg(host.path(folder))
+            .arg(env!("CARGO_BIN_EXE_monsys-agent"))
+            .args(["enrol", "--hub-url", &hub.url(), "--root"])
+            .arg(host.path(""))
+            .arg("--ca-file")
+            .arg(host.path("etc/ssl/hub-ca.pem"))
+            .env("MONSYS_TOKEN", hub.token())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(73), "{stderr}");
+        assert!(stderr.contains("Read-only file system"), "{stderr}");
+        assert!(stderr.contains("remount it read-write"), "{stderr}");
+        assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
+    }
+}
+
+#[test]
+fn a_key_that_is_none() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("var/lib/monsys/agent-signing.key", "short");
+    expect(&host, &hub, 78, &["agent-signing.key", "5 bytes"]);
+}
+
+#[test]
+fn what_a_killed_run_left_is_swept_away() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("etc/monsys/.monsys-abc123.tmp", "agt_half");
+    host.lay("var/lib/monsys/.monsys-abc123.tmp", "");
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    for folder in ["etc/monsys", "var/lib/monsys"] {
+        for (path, _) in host.files(folder) {
+            let name = path.file_name().unwrap().to_string_lossy();
+            assert!(!name.contains(".tmp"), "{name}");
+        }
+    }
+}
