@@ -1,0 +1,161 @@
+//! The mock hub as a child, and the operator's calls to it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, Method};
+use serde_json::Value;
+use tokio::io::{BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
+
+use crate::error::{Context, Result, Stop};
+use crate::process::{self, Running};
+
+/// How long the hub may take until it answers.
+const START: Duration = Duration::from_secs(30);
+
+/// A running mock hub. Dropping it ends it.
+pub(crate) struct Hub {
+    /// Where it answers, without a trailing slash.
+    pub(crate) url: String,
+    /// The CA that it made; `None` over plain HTTP.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The operator's secret.
+    pub(crate) admin_token: String,
+    running: Running,
+    /// Kept open, so that the hub never writes to a closed pipe.
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Hub {
+    /// Starts `program` on a free loopback port, over TLS with a CA of its own.
+    /// All that it leaves on disk is in `dir`: its CA, its log, its temporary files.
+    pub(crate) async fn start(program: &Path, dir: &Path) -> Result<Self> {
+        Self::launch(Command::new(program).arg("--tls-dir").arg(dir), dir).await
+    }
+
+    /// The same without TLS, for clients that are not to bother with a CA.
+    pub(crate) async fn start_plain(program: &Path, dir: &Path) -> Result<Self> {
+        Self::launch(Command::new(program).arg("--http"), dir).await
+    }
+
+    /// Waits until it says that it answers.
+    async fn launch(command: &mut Command, dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir).context(|| format!("could not make {}", dir.display()))?;
+        let log = dir.join("hub.log");
+        let stderr = File::create(&log).context(|| format!("could not write {}", log.display()))?;
+        let mut running = Running::spawn(
+            command
+                .env("TMPDIR", dir)
+                .stdout(Stdio::piped())
+                .stderr(stderr),
+        )?;
+        let mut stdout = running.lines()?;
+        let hello = tokio::time::timeout(START, process::next_line("mock-hub", &mut stdout))
+            .await
+            .unwrap_or(Ok(None))?
+            .and_then(|line| serde_json::from_str::<Value>(&line).ok())
+            .ok_or_else(|| {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                Stop::failed(format!(
+                    "the hub did not say where it listens; its log:\n{said}"
+                ))
+            })?;
+        Ok(Self {
+            url: text(&hello, "url")?.trim_end_matches('/').to_owned(),
+            ca_file: hello["ca_file"].as_str().map(PathBuf::from),
+            admin_token: text(&hello, "admin_token")?,
+            running,
+            _stdout: stdout,
+        })
+    }
+
+    /// A client for the operator's calls, which trusts this hub's CA and nothing else.
+    pub(crate) fn operator(&self) -> Result<Operator> {
+        // An error only says that a provider is there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let roots = match &self.ca_file {
+            Some(file) => fs::read(file)
+                .context(|| format!("could not read {}", file.display()))
+                .and_then(|pem| {
+                    Certificate::from_pem_bundle(&pem)
+                        .context(|| format!("no certificate in {}", file.display()))
+                })?,
+            None => Vec::new(),
+        };
+        let client = Client::builder()
+            .no_proxy()
+            .tls_certs_only(roots)
+            .timeout(START)
+            .build()
+            .context(|| "no HTTP client".to_owned())?;
+        Ok(Operator {
+            client,
+            api: format!("{}/api/v1", self.url),
+            token: self.admin_token.clone(),
+        })
+    }
+
+    /// Ends it as an operator would, by SIGTERM, and waits for it.
+    pub(crate) async fn stop(self) -> Result<()> {
+        process::succeeded(
+            "mock-hub, ended by SIGTERM",
+            self.running.terminate().await?,
+        )
+    }
+}
+
+/// The person with the admin token.
+pub(crate) struct Operator {
+    client: Client,
+    api: String,
+    token: String,
+}
+
+impl Operator {
+    /// `GET /api/v1/PATH`.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// `POST /api/v1/PATH` with a JSON body.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let what = || format!("{method} {}/{path}", self.api);
+        let mut request = self
+            .client
+            .request(method.clone(), format!("{}/{path}", self.api))
+            .bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request
+                .header("Content-Type", "application/json")
+                .body(body.to_string());
+        }
+        let response = request.send().await.context(what)?;
+        let status = response.status();
+        let reply = response.text().await.context(what)?;
+        if !status.is_success() {
+            return Err(Stop::failed(format!("{}: {status} {reply}", what())));
+        }
+        serde_json::from_str(&reply).context(what)
+    }
+}
+
+/// The text of a field. The error names the fields that there are, not their secrets.
+pub(crate) fn text(answer: &Value, field: &str) -> Result<String> {
+    answer[field].as_str().map(str::to_owned).ok_or_else(|| {
+        let fields: Vec<_> = answer
+            .as_object()
+            .into_iter()
+            .flat_map(|object| object.keys())
+            .collect();
+        Stop::failed(format!(
+            "the hub's answer has no text {field:?}, only {fields:?}"
+        ))
+    })
+}

@@ -1,0 +1,93 @@
+//! What the project does to itself: `cargo xtask demo`, `test` and `docs`.
+//!
+//! [`demo`] shows one enrolment from end to end, [`mod@test`] holds the suites, a file each,
+//! and [`docs`] writes the pages that come from the code. Below them: [`hub`] runs the mock hub,
+//! [`tools`] gets what a suite needs, [`process`] starts and ends children.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to a person is what these commands are for"
+)]
+
+mod demo;
+mod docs;
+mod error;
+mod hub;
+mod process;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Context, Result, Stop};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What the project does to itself")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Enrol this very host into a hub on loopback, and prove it
+    Demo {
+        /// Hold the hub and the scratch root open until Enter, to try the `$` lines by hand
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run every check of the project, or the suites that are named
+    Test {
+        /// The suites to run, in the order of --list; all of them when none is named
+        suites: Vec<String>,
+        /// List the suites and what each checks
+        #[arg(long)]
+        list: bool,
+    },
+    /// Write the pages under docs/ that are generated from the code
+    Docs,
+}
+
+fn main() -> ExitCode {
+    match started(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Told) => ExitCode::FAILURE,
+        Err(stop) => {
+            eprintln!("\nerror: {stop}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn started(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context(|| "no async runtime".to_owned())?;
+    let outcome = runtime.block_on(until_interrupted(run(command)));
+    // A thread that still waits for Enter must not hold us up.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo { keep } => demo::run(keep).await?.verdict(),
+        Command::Test { list: true, .. } => {
+            test::list();
+            Ok(())
+        }
+        Command::Test { suites, .. } => test::run(&suites).await,
+        Command::Docs => docs::run(),
+    }
+}
+
+/// Ends `work` on Ctrl-C or SIGTERM. Dropping it ends its children and removes its scratch.
+async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        why = process::interrupted() => Err(why),
+    }
+}

@@ -1,0 +1,19 @@
+//! Every lint of the workspace, as an error.
+
+use super::Count;
+use crate::error::Result;
+use crate::{process, tools};
+
+pub(crate) async fn run() -> Result<Count> {
+    let what = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    process::run(&mut tools::cargo(&what)).await?;
+    Ok(Count::ONE)
+}

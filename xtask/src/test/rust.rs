@@ -1,0 +1,56 @@
+//! `cargo test` over the workspace; its counts are added up.
+
+use super::Count;
+use crate::error::Result;
+use crate::{process, tools};
+
+pub(crate) async fn run() -> Result<Count> {
+    let mut total = Count::default();
+    let mut cargo = tools::cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let status = process::watch(&mut cargo, |line| {
+        if let Some(count) = result_line(line) {
+            total += count;
+        }
+    })
+    .await?;
+    if !status.success() && total.failed == 0 {
+        // It did not compile, or a test binary died before it could count.
+        total.failed = 1;
+    }
+    Ok(total)
+}
+
+/// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; …`.
+fn result_line(line: &str) -> Option<Count> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |what: &str| {
+        counts
+            .split("; ")
+            .find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
+    };
+    Some(Count {
+        passed: number(" passed")?,
+        failed: number(" failed")?,
+        skipped: number(" ignored")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_test_binary_is_read() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; \
+                    0 filtered out; finished in 0.52s";
+        assert_eq!(
+            result_line(line),
+            Some(Count {
+                passed: 12,
+                failed: 3,
+                skipped: 1
+            })
+        );
+        assert_eq!(result_line("test facts::os_release ... ok"), None);
+    }
+}
