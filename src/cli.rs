@@ -1,5 +1,9 @@
 //! The command line. Its doc comments are the help.
-#![expect(clippy::doc_markdown, reason = "help is plain text, not Markdown")]
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "help is plain text, not Markdown"
+)]
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};

@@ -16,6 +16,8 @@ pub(super) fn pretty_name(files: &[PathBuf]) -> String {
             file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
             value(&String::from_utf8_lossy(&bytes), "PRETTY_NAME")
         })
+        // "All strings should not contain non-printable characters."
+        .map(|name| name.chars().filter(|c| !c.is_control()).collect::<String>())
         .find(|name| !name.trim().is_empty())
         .unwrap_or_else(|| "linux".into())
 }
@@ -36,6 +38,8 @@ fn unquote(text: &str) -> Option<String> {
     let mut characters = text.trim_end().chars();
     while let Some(character) = characters.next() {
         match character {
+            // A comment behind the value, as a shell sees it.
+            ' ' | '\t' if characters.as_str().trim_start().starts_with('#') => break,
             '\'' => loop {
                 match characters.next()? {
                     '\'' => break,
@@ -84,6 +88,8 @@ mod tests {
             ("X_PRETTY_NAME=no\nPRETTY_NAME_X=no\nPRETTY_NAME=yes", "yes"),
             ("PRETTY_NAME=\"unclosed\nPRETTY_NAME2=x\n", "linux"),
             ("PRETTY_NAME=\n", "linux"),
+            ("PRETTY_NAME=\"X # Y\" # comment\n", "X # Y"),
+            ("PRETTY_NAME=X#Y\n", "X#Y"),
             ("", "linux"),
             ("PRETTY_NAME=\"Täst 日本\"  \n", "Täst 日本"),
         ] {
