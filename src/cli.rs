@@ -5,6 +5,8 @@
     reason = "help is plain text, not Markdown"
 )]
 
+use std::ffi::OsString;
+
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -39,8 +41,15 @@ const GLOBAL: &str = "Global options";
 pub enum Stop {
     /// Help or version was asked for: this goes to standard output.
     Show(String),
-    /// The arguments were not understood: this goes to standard error, with exit code 64.
-    Complain(String),
+    /// The arguments were not understood.
+    Refuse {
+        /// What to say to people.
+        text: String,
+        /// The same for programs.
+        error: Error,
+        /// How the result was to be printed, as far as that can be told.
+        output: OutputFormat,
+    },
 }
 
 impl Cli {
@@ -48,30 +57,49 @@ impl Cli {
     ///
     /// # Errors
     /// [`Stop`].
-    pub fn parse_from(
-        arguments: impl IntoIterator<Item = std::ffi::OsString>,
-    ) -> Result<Self, Stop> {
-        let mut cli = Self::try_parse_from(arguments).map_err(|error| {
-            let text = error.render().to_string();
-            if !error.use_stderr() {
-                return Stop::Show(text);
-            }
-            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-                return Stop::Complain(text);
-            }
-            let clean = redact(&text);
-            Stop::Complain(if clean == text {
-                text
-            } else {
-                let why = clean.lines().next().unwrap_or_default();
-                let why = why.trim_start_matches("error: ");
-                format!("error: {}\n", Error::new(ErrorId::TokenOnCommandLine, why))
-            })
-        })?;
+    pub fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let mut cli = Self::try_parse_from(&arguments).map_err(|error| stop(&error, &arguments))?;
         if let Ok(root) = std::path::absolute(&cli.global.root) {
             cli.global.root = root;
         }
         Ok(cli)
+    }
+}
+
+fn stop(error: &clap::Error, arguments: &[OsString]) -> Stop {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        return Stop::Show(text);
+    }
+    let asks_json = arguments.iter().any(|argument| argument == "--output=json")
+        || arguments
+            .windows(2)
+            .any(|pair| pair[0] == "--output" && pair[1] == "json");
+    let output = if asks_json {
+        OutputFormat::Json
+    } else {
+        OutputFormat::Text
+    };
+    let clean = redact(&text);
+    let first = clean.lines().next().unwrap_or_default();
+    let why = first.trim_start_matches("error: ");
+    if clean != text {
+        let error = Error::new(ErrorId::TokenOnCommandLine, why);
+        return Stop::Refuse {
+            text: format!("error: {error}\n"),
+            error,
+            output,
+        };
+    }
+    let why = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given",
+        _ => why,
+    };
+    Stop::Refuse {
+        error: Error::new(ErrorId::BadArguments, why),
+        text,
+        output,
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::cli::{Cli, Command, OutputFormat};
 use crate::error::{Error, ErrorId, Result};
+use crate::redact::redact;
 use crate::world::World;
 
 /// What a command has to say.
@@ -75,9 +76,9 @@ pub fn error_json(error: &Error) -> Value {
     serde_json::json!({
         "error": {
             "id": error.id().code(),
-            "what": error.what(),
-            "why": error.why(),
-            "mend": error.next_step(),
+            "what": redact(&error.what()),
+            "why": redact(error.why()),
+            "mend": redact(error.next_step()),
             "exit_code": error.exit_code(),
         }
     })

@@ -1,35 +1,38 @@
-//! The story itself: lock, enrolled already?, prove that the result can be written, exchange the
+//! The story itself: enrolled already?, lock, prove that the result can be written, exchange the
 //! secret for a credential, merge, persist.
 //!
 //! What makes it safe to be killed anywhere: the host's key is on the disk before the first
 //! request, and to the hub that key *is* the host. Whoever comes again with the same key gets the
 //! same agent and spends no further use.
 
+mod paths;
 mod persist;
+mod plan;
 mod standing;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-pub use standing::Standing;
+pub use paths::Paths;
+pub use plan::{Ask, Call, Plan};
+pub use standing::{Enrolled, Standing};
 
-use crate::error::{Error, ErrorId, Result};
+use crate::error::{ErrorId, Result};
 use crate::facts::HostFacts;
-use crate::facts::fingerprint::Fingerprint;
 use crate::facts::route::Target;
-use crate::hub::client::Client;
+use crate::hub::client::{Client, Reply};
 use crate::hub::monsys::{self, Admission, Introduction};
 use crate::hub::retry::{self, Limit};
-use crate::hub::verdict;
-use crate::identity::{Identity, KEY_FILE, NEXT_KEY_FILE};
+use crate::hub::verdict::{self, Outcome};
+use crate::identity::Identity;
 use crate::settings::{Flags, Settings};
-use crate::store::atomic::Owner;
 use crate::store::lock::Lock;
-use crate::store::state::{Asked, State};
-use crate::token::{Secret, Token};
+use crate::token::{Kind, Secret, Token};
 use crate::world::World;
-pub use persist::Paths;
+use persist::{Confirmed, Keeper};
+use plan::Bearer;
 
 /// What an enrolment came to.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ pub struct Enrolment {
     /// Whether anything on the host was written.
     pub changed: bool,
     /// Where agent.toml is.
-    pub config: std::path::PathBuf,
+    pub config: PathBuf,
     /// Host name that the hub was told, when it was told.
     pub hostname: Option<String>,
 }
@@ -86,42 +89,75 @@ impl Done {
 /// # Errors
 /// Every failure of the catalogue that `enrol` can end with; see `docs/errors.md`.
 pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolment> {
-    let settings = Settings::resolve(flags, world)?;
-    let limit = Limit::of(settings.wait);
-    let paths = Paths::of(&settings, world);
-
-    // A token that is no token is told before anything on the host is touched.
-    let secret = match Standing::of(&settings, &paths, world)? {
-        Standing::Enrolled(_) if !force => None,
-        standing => {
-            let token = fetch_token(&settings, world, limit).await?;
-            match standing {
-                Standing::New if token.is_none() => return Err(no_token()),
-                Standing::Clone if token.is_none() => return Err(clone_without_token()),
-                _ => token,
-            }
-        }
+    // What is wrong with the command, or needs nothing to be done, is told before anything on the
+    // host is touched.
+    let before = Settings::resolve(flags, world)?;
+    let paths = Paths::of(&before, world);
+    let mut limit = Limit::of(before.wait);
+    let standing = Standing::of(&before, &paths, world)?;
+    let token = if standing.takes_token(force) {
+        fetch_token(&before, world, limit).await?
+    } else {
+        None
     };
+    let kind = token.as_ref().map(Token::kind);
+    match plan::plan(standing, &before, kind, force)? {
+        Plan::Already(enrolled) if paths.are_complete(&enrolled) => {
+            return Ok(already(*enrolled, &paths));
+        }
+        Plan::Already(_) => {}
+        Plan::Ask(_) => limit = limit.later(splay(&before, world).await),
+    }
+    drop(before);
 
-    paths.make_folders()?;
-    let lock = Lock::take(&paths.state_dir, limit.deadline).await?;
-    // Whoever held the lock may have enrolled this host.
-    let settings = Settings::resolve(flags, world)?;
+    let (settings, paths, lock) = locked(flags, world, limit).await?;
     paths.sweep()?;
-    persist::roll_forward(&settings, &paths, world)?;
-    let standing = Standing::of(&settings, &paths, world)?;
-    paths.prove_writable(&settings)?;
-
+    let keeper = Keeper::new(&paths, world)?;
+    keeper.roll_forward(&settings)?;
     let run = Run {
         settings: &settings,
-        paths: &paths,
+        keeper,
         world,
         limit,
-        owner: paths.owner()?,
     };
-    let enrolment = run.by_standing(standing, secret, force).await?;
+    let enrolment = run.go(token, force).await?;
     drop(lock);
     Ok(enrolment)
+}
+
+/// What a run of [`enrol`] would do, without network and without changing anything.
+///
+/// # Errors
+/// What [`enrol`] would end with before it asks the hub.
+pub fn preview(
+    settings: &Settings,
+    token: Option<Kind>,
+    force: bool,
+    world: &World,
+) -> Result<Plan> {
+    let standing = Standing::of(settings, &Paths::of(settings, world), world)?;
+    let token = match standing {
+        // The token that a run needs is an enrolment token more often than not.
+        Standing::New(_) | Standing::Clone(_) => token.or(Some(Kind::Enrolment)),
+        _ => token,
+    };
+    plan::plan(standing, settings, token, force)
+}
+
+/// Takes the lock. Whoever held it before may have enrolled this host, so the settings are read
+/// again under it; should they name another state directory now, that one's lock counts.
+async fn locked(flags: &Flags, world: &World, limit: Limit) -> Result<(Settings, Paths, Lock)> {
+    let mut paths = Paths::of(&Settings::resolve(flags, world)?, world);
+    loop {
+        paths.make_folders()?;
+        let lock = Lock::take(&paths.state_dir, limit.deadline).await?;
+        let settings = Settings::resolve(flags, world)?;
+        let now = Paths::of(&settings, world);
+        if now.state_dir == paths.state_dir {
+            return Ok((settings, now, lock));
+        }
+        paths = now;
+    }
 }
 
 async fn fetch_token(settings: &Settings, world: &World, limit: Limit) -> Result<Option<Token>> {
@@ -135,186 +171,99 @@ async fn fetch_token(settings: &Settings, world: &World, limit: Limit) -> Result
     }
 }
 
+/// Waits a random time, if asked to; returns how long.
+async fn splay(settings: &Settings, world: &World) -> Duration {
+    let pause = world.random_up_to(settings.splay);
+    if pause > Duration::ZERO {
+        tracing::info!("first try in {:.1} s (splay)", pause.as_secs_f64());
+        tokio::time::sleep(pause).await;
+    }
+    pause
+}
+
+fn already(enrolled: Enrolled, paths: &Paths) -> Enrolment {
+    Enrolment {
+        done: Done::AlreadyEnrolled,
+        agent_id: enrolled.agent_id,
+        hub_url: enrolled.hub_url,
+        tags: enrolled.tags,
+        role: enrolled.role,
+        changed: false,
+        config: paths.config.clone(),
+        hostname: None,
+    }
+}
+
 /// One run under the lock.
 struct Run<'a> {
     settings: &'a Settings,
-    paths: &'a Paths,
+    keeper: Keeper<'a>,
     world: &'a World,
     limit: Limit,
-    owner: Owner,
+}
+
+/// What the hub said to one ask.
+struct Answer {
+    admission: Admission,
+    hostname: String,
 }
 
 impl Run<'_> {
-    async fn by_standing(
-        &self,
-        standing: Standing,
-        token: Option<Token>,
-        force: bool,
-    ) -> Result<Enrolment> {
-        match standing {
-            Standing::Enrolled(enrolled) if !force => {
-                self.refuse_other_hub(&enrolled.hub_url)?;
-                let asked = self.asked_now(&enrolled);
-                if enrolled.has(&asked) {
-                    return self.already(*enrolled);
-                }
-                self.update(&enrolled, asked).await
+    async fn go(&self, token: Option<Token>, force: bool) -> Result<Enrolment> {
+        let paths = self.keeper.paths;
+        let standing = Standing::of(self.settings, paths, self.world)?;
+        // It may have been enrolled when this run began, and no longer be so.
+        let token = match token {
+            None if standing.takes_token(force) => {
+                fetch_token(self.settings, self.world, self.limit).await?
             }
-            Standing::Enrolled(enrolled) => match token {
-                Some(token) => {
-                    let own = self.asked_now(&enrolled);
-                    self.take(token, own, KEY_FILE, enrolled.key_is_lost).await
-                }
-                None => {
-                    // Another hub must not get to see this one's credential.
-                    self.refuse_other_hub(&enrolled.hub_url)?;
-                    self.update(&enrolled, self.asked_now(&enrolled)).await
-                }
-            },
-            Standing::New => {
-                let token = self.need(token).await?.ok_or_else(no_token)?;
-                self.take(token, self.own(), KEY_FILE, false).await
+            token => token,
+        };
+        let kind = token.as_ref().map(Token::kind);
+        match plan::plan(standing, self.settings, kind, force)? {
+            Plan::Already(enrolled) => {
+                self.keeper.repair(enrolled.agent_id)?;
+                Ok(already(*enrolled, paths))
             }
-            Standing::Unconfirmed(secret) => {
-                let token = token.unwrap_or(Token::Agent(secret));
-                self.take(token, self.own(), KEY_FILE, false).await
-            }
-            Standing::Clone => {
-                let token = self.need(token).await?.ok_or_else(clone_without_token)?;
-                tracing::info!(
-                    "the identity on this disk belongs to another machine: this one enrols as itself"
-                );
-                let own = standing::own_of_clone(self.settings, &self.paths.state_dir);
-                self.take(token, own, NEXT_KEY_FILE, false).await
+            Plan::Ask(ask) => {
+                paths.prove_writable(self.settings)?;
+                self.ask(*ask, token).await
             }
         }
     }
 
-    /// The token, fetched now if it was not needed until the lock was taken.
-    async fn need(&self, token: Option<Token>) -> Result<Option<Token>> {
-        match token {
-            Some(token) => Ok(Some(token)),
-            None => fetch_token(self.settings, self.world, self.limit).await,
-        }
-    }
-
-    /// Exchanges or takes `token`, and persists what the hub says.
-    async fn take(
-        &self,
-        token: Token,
-        own: Asked,
-        key_file: &str,
-        key_was_lost: bool,
-    ) -> Result<Enrolment> {
-        if key_was_lost {
-            tracing::warn!(
-                "the host's signing key is gone; a new one is made, and the hub may know this host as a new agent"
+    /// Asks the hub, and persists what it says.
+    async fn ask(&self, ask: Ask, token: Option<Token>) -> Result<Enrolment> {
+        if ask.is_clone {
+            tracing::info!(
+                "the identity on this disk belongs to another machine: this one enrols as itself"
             );
         }
-        let identity = Identity::load_or_create(&self.paths.state_dir, key_file, self.owner)?;
-        if key_file == KEY_FILE {
-            self.remember_machine()?;
-        }
-        self.splay().await;
-        let (admission, hostname, secret, done) = match token {
-            Token::Enrolment(secret) => {
-                let (mut admission, hostname) = self
-                    .exchange(monsys::ENROL, &secret, &identity, &own, monsys::enrolled)
-                    .await?;
-                drop(secret);
-                let fresh = admission.agent_token.take().ok_or_else(|| {
-                    Error::new(ErrorId::Internal, "an enrolment without a credential")
-                })?;
-                let done = if admission.is_new {
-                    Done::Enrolled
-                } else {
-                    Done::Recovered
-                };
-                (admission, hostname, fresh, done)
-            }
-            Token::Agent(secret) => {
-                let (admission, hostname) = self
-                    .exchange(
-                        monsys::REGISTER,
-                        &secret,
-                        &identity,
-                        &own,
-                        monsys::registered,
-                    )
-                    .await?;
-                (admission, hostname, secret, Done::Registered)
-            }
+        let bearer = match (&ask.bearer, &token) {
+            (Bearer::Own(secret), _) => secret,
+            (Bearer::Given, Some(token)) => token.secret(),
+            (Bearer::Given, None) => return Err(plan::no_token()),
         };
-        self.persist(done, admission, &secret, own, hostname)
-    }
-
-    /// Registers anew with the host's own credential, so that tags and role follow.
-    async fn update(&self, enrolled: &standing::Enrolled, own: Asked) -> Result<Enrolment> {
-        let identity = Identity::load_or_create(&self.paths.state_dir, KEY_FILE, self.owner)?;
-        let secret = &enrolled.agent_token;
-        let (admission, hostname) = self
-            .exchange(
-                monsys::REGISTER,
-                secret,
-                &identity,
-                &own,
-                monsys::registered,
-            )
-            .await
-            .map_err(|error| told_for_an_enrolled_host(error, self.settings))?;
-        self.persist(Done::Updated, admission, secret, own, hostname)
-    }
-
-    /// One signed exchange, tried until the deadline. The facts are gathered anew for each try:
-    /// at the first one, the network may not be up yet.
-    async fn exchange(
-        &self,
-        path: &str,
-        bearer: &Secret,
-        identity: &Identity,
-        own: &Asked,
-        accepted: impl Fn(&crate::hub::client::Reply) -> Result<Admission, String>,
-    ) -> Result<(Admission, String)> {
-        let client = Client::new(self.settings)?;
-        let hub = &self.settings.hub_url.value;
-        let url = hub.join(path).to_string();
-        tracing::info!("asking {url}");
-        retry::until(&url, self.limit, self.world, async || {
-            let target = Target::resolve(self.settings).await;
-            let facts = HostFacts::gather(self.settings, self.world, &target);
-            let introduction = Introduction {
-                facts: &facts,
-                tags: &own.tags,
-                role: own.role.as_deref(),
-            };
-            let request = monsys::request(hub, path, bearer, &introduction, identity);
-            tracing::debug!("{} bytes to {url}", request.body.len());
-            let sent = client.send(request, self.world, self.limit.deadline).await;
-            Ok(verdict::judge(&url, sent, |reply| {
-                accepted(reply).map(|admission| (admission, facts.hostname.clone()))
-            }))
-        })
-        .await
-    }
-
-    fn persist(
-        &self,
-        done: Done,
-        admission: Admission,
-        secret: &Secret,
-        own: Asked,
-        hostname: String,
-    ) -> Result<Enrolment> {
-        let agent_id = admission.agent_id;
-        let merged = persist::save(
+        let identity = self.keeper.identity(&ask)?;
+        if ask.replaces_credential {
+            self.keeper.mark_renewing(true)?;
+        }
+        let mut answer = self.exchange(&ask, bearer, &identity).await?;
+        let fresh = answer.admission.agent_token.take();
+        let done = match (ask.call, &ask.bearer, answer.admission.is_new) {
+            (Call::Enrol, _, true) => Done::Enrolled,
+            (Call::Enrol, _, false) => Done::Recovered,
+            (Call::Register, Bearer::Own(_), _) if ask.is_update => Done::Updated,
+            (Call::Register, ..) => Done::Registered,
+        };
+        let agent_id = answer.admission.agent_id;
+        let merged = self.keeper.save(
             self.settings,
-            self.paths,
-            self.world,
-            self.owner,
-            persist::Confirmed {
-                admission,
-                secret,
-                own,
+            Confirmed {
+                admission: answer.admission,
+                secret: fresh.as_ref().unwrap_or(bearer),
+                own: ask.own,
+                key: ask.key,
             },
         )?;
         Ok(Enrolment {
@@ -324,109 +273,58 @@ impl Run<'_> {
             tags: merged.tags,
             role: merged.role,
             changed: true,
-            config: self.paths.config.clone(),
-            hostname: Some(hostname),
+            config: self.keeper.paths.config.clone(),
+            hostname: Some(answer.hostname),
         })
     }
 
-    fn already(&self, enrolled: standing::Enrolled) -> Result<Enrolment> {
-        persist::repair(self.paths, self.world, self.owner, enrolled.agent_id)?;
-        Ok(Enrolment {
-            done: Done::AlreadyEnrolled,
-            agent_id: enrolled.agent_id,
-            hub_url: enrolled.hub_url,
-            tags: enrolled.tags,
-            role: enrolled.role,
-            changed: false,
-            config: self.paths.config.clone(),
-            hostname: None,
-        })
-    }
-
-    /// The host's own tags and role, when it is not enrolled: wherever they were given.
-    fn own(&self) -> Asked {
-        Asked {
-            tags: self.settings.tags.value.clone(),
-            role: self.settings.role.as_ref().map(|role| role.value.clone()),
-        }
-    }
-
-    /// What an enrolled host is asked to have: what this run says, else what it had.
-    fn asked_now(&self, enrolled: &standing::Enrolled) -> Asked {
-        let before = enrolled.own(self.settings);
-        Asked {
-            tags: if self.settings.tags.origin.is_asked() {
-                self.settings.tags.value.clone()
-            } else {
-                before.tags
-            },
-            role: match &self.settings.role {
-                Some(role) if role.origin.is_asked() => Some(role.value.clone()),
-                _ => before.role,
-            },
-        }
-    }
-
-    fn refuse_other_hub(&self, enrolled_at: &str) -> Result<()> {
-        let asked = &self.settings.hub_url;
-        if asked.origin.is_asked() && asked.value.to_string() != enrolled_at {
-            return Err(Error::new(
-                ErrorId::OtherHub,
-                format!("{} asks for {}", asked.origin, asked.value),
-            )
-            .about(enrolled_at));
-        }
-        Ok(())
-    }
-
-    /// Notes the machine that the key belongs to, before the exchange: a copy of the disk made
-    /// from here on is known as a clone.
-    fn remember_machine(&self) -> Result<()> {
-        if State::load(&self.paths.state_dir).is_some() {
-            return Ok(());
-        }
-        let state = State {
-            fingerprint: Fingerprint::of(self.world),
-            ..State::default()
+    /// One signed exchange, tried until the deadline. The facts are gathered anew for each try:
+    /// at the first one, the network may not be up yet.
+    async fn exchange(&self, ask: &Ask, bearer: &Secret, identity: &Identity) -> Result<Answer> {
+        let accepted: fn(&Reply) -> Result<Admission, String> = match ask.call {
+            Call::Enrol => monsys::enrolled,
+            Call::Register => monsys::registered,
         };
-        state
-            .save(&self.paths.state_dir, self.owner)
-            .map_err(|error| self.paths.state_fault(&error))
+        let client = Client::new(self.settings)?;
+        let hub = &self.settings.hub_url.value;
+        let url = hub.join(ask.call.path()).to_string();
+        let mut is_certain = true;
+        tracing::info!("asking {url}");
+        let answer = retry::until(&url, self.limit, self.world, async || {
+            let target = Target::resolve(self.settings).await;
+            let facts = HostFacts::gather(self.settings, self.world, &target);
+            let introduction = Introduction {
+                facts: &facts,
+                tags: &ask.own.tags,
+                role: ask.own.role.as_deref(),
+            };
+            let request = monsys::request(hub, ask.call.path(), bearer, &introduction, identity);
+            tracing::debug!("{} bytes to {url}", request.body.len());
+            let sent = client.send(request, self.world, self.limit.deadline).await;
+            let outcome = verdict::judge(&url, sent, |reply| {
+                accepted(reply).map(|admission| Answer {
+                    admission,
+                    hostname: facts.hostname.clone(),
+                })
+            });
+            is_certain &= !matches!(outcome, Outcome::Wait { .. });
+            Ok(outcome)
+        })
+        .await;
+        answer.map_err(|error| {
+            let refused = [
+                ErrorId::Rejected,
+                ErrorId::Forbidden,
+                ErrorId::Refused,
+                ErrorId::Untrusted,
+            ];
+            if ask.replaces_credential && is_certain && refused.contains(&error.id()) {
+                // The hub has given out no new credential, so the one on the disk lives.
+                if let Err(fault) = self.keeper.mark_renewing(false) {
+                    tracing::warn!("{}: {}", fault.what(), fault.why());
+                }
+            }
+            ask.told(error)
+        })
     }
-
-    async fn splay(&self) {
-        let pause = self.world.random_up_to(self.settings.splay);
-        if pause > Duration::ZERO {
-            tracing::info!("first try in {:.1} s (splay)", pause.as_secs_f64());
-            tokio::time::sleep(pause).await;
-        }
-    }
-}
-
-fn no_token() -> Error {
-    Error::new(
-        ErrorId::TokenMissing,
-        "this host is not enrolled, and a token is what admits it",
-    )
-}
-
-fn clone_without_token() -> Error {
-    Error::new(
-        ErrorId::TokenMissing,
-        "the identity on this disk belongs to another machine that this one was cloned from, so this one has to enrol as itself",
-    )
-}
-
-/// A 401 to a host's own credential has other causes than a 401 to an enrolment token, and the
-/// credential stays where it is whatever the hub says.
-fn told_for_an_enrolled_host(error: Error, settings: &Settings) -> Error {
-    if error.id() != ErrorId::Rejected {
-        return error;
-    }
-    Error::new(
-        ErrorId::Rejected,
-        "the hub answered 401 to this host's own credential: it was rotated or the agent was deleted, or the hub lost its data; agent.toml is left as it is",
-    )
-    .about(&settings.hub_url.value)
-    .mend("an operator looks up the agent at the hub; with a new token: monsys-agent enrol --force")
 }

@@ -190,7 +190,10 @@ catalogue! {
         "correct the line named above; or move the file away and enrol again";
     IdentityBroken = "identity-broken", Config, "the host's signing key is broken",
         "agent-signing.key is not a file of 32 bytes.",
-        "restore it; or remove it, have the operator unpin the key, and run `monsys-agent enrol`";
+        "restore it; or remove it, have an operator unpin the key (POST /api/v1/agents/ID/rotate-signing-key), and run: monsys-agent enrol --force";
+    IdentityLost = "identity-lost", Config, "the host's signing key is gone",
+        "agent.toml holds a credential, and agent-signing.key, which belongs to it, is not there any more. A new key is never made without being asked for: the hub would take it for a stranger's.",
+        "restore the file; or have an operator unpin the key (POST /api/v1/agents/ID/rotate-signing-key), then run: monsys-agent enrol --force";
     NotEnrolled = "not-enrolled", Config, "this host is not enrolled",
         "agent.toml holds no confirmed credential, or it belongs to another host that this one was cloned from.",
         "MONSYS_TOKEN=enrl_… monsys-agent enrol";
@@ -246,6 +249,12 @@ impl Error {
             Some(subject) => format!("{}: {subject}", self.0.id.title()),
             None => self.0.id.title().into(),
         }
+    }
+
+    /// The path, URL or setting that it is about.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.0.subject.as_deref()
     }
 
     /// Why it failed.

@@ -11,12 +11,14 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorId, Result};
 use crate::store::atomic::{self, Owner};
-use crate::store::unwritable;
+use crate::store::{read, unwritable};
 
 /// Name of the key file in the state directory: 32 bytes, the seed, no header.
 pub const KEY_FILE: &str = "agent-signing.key";
-/// Name of a clone's new key until the hub has confirmed it. The old one is given up only then.
-pub const NEXT_KEY_FILE: &str = "agent-signing.key.next";
+/// Begin of the name of a new key until the hub has confirmed it; the machine that made it
+/// follows, so that a copy of the disk does not take it for its own. The old key is given up only
+/// when the new one is confirmed.
+pub const NEXT_KEY_FILE: &str = "agent-signing.key.next-";
 
 /// The host's key pair.
 pub struct Identity {
@@ -30,7 +32,7 @@ impl Identity {
     /// [`ErrorId::IdentityBroken`], [`ErrorId::Unreadable`].
     pub fn load(state_dir: &Path, file: &str) -> Result<Option<Self>> {
         let path = state_dir.join(file);
-        let seed = match std::fs::read(&path) {
+        let seed = match read::bytes(&path) {
             Ok(seed) => Zeroizing::new(seed),
             // A state directory that is a file is told when it is to be written.
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),

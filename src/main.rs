@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use monsys_agent::cli::{Cli, OutputFormat, Stop};
 use monsys_agent::command;
-use monsys_agent::error::{Error, ErrorId, Kind, Result};
+use monsys_agent::error::{Error, ErrorId, Result};
 use monsys_agent::log;
 use monsys_agent::redact::redact;
 use monsys_agent::world::World;
@@ -15,10 +15,11 @@ fn main() -> ExitCode {
     let cli = match Cli::parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(Stop::Show(text)) => return exit(print(&text).map(|()| 0), OutputFormat::Text),
-        Err(Stop::Complain(text)) => {
-            complain(&text);
-            return ExitCode::from(Kind::Usage.exit_code());
-        }
+        Err(Stop::Refuse {
+            text,
+            error,
+            output,
+        }) => return fail(&error, &text, output),
     };
     log::start(&cli.global);
     let world = World::real().with_root(&cli.global.root);
@@ -31,14 +32,19 @@ fn main() -> ExitCode {
 }
 
 fn exit(result: Result<u8>, output: OutputFormat) -> ExitCode {
-    ExitCode::from(result.unwrap_or_else(|error| {
-        if output == OutputFormat::Json {
-            // The exit code tells it even when nobody reads this.
-            drop(print(&format!("{}\n", command::error_json(&error))));
-        }
-        complain(&format!("error: {error}\n"));
-        error.exit_code()
-    }))
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error, &format!("error: {error}\n"), output),
+    }
+}
+
+fn fail(error: &Error, text: &str, output: OutputFormat) -> ExitCode {
+    if output == OutputFormat::Json {
+        // The exit code tells it even when nobody reads this.
+        drop(print(&format!("{}\n", command::error_json(error))));
+    }
+    complain(text);
+    ExitCode::from(error.exit_code())
 }
 
 #[expect(clippy::disallowed_methods, reason = "only main prints")]

@@ -32,7 +32,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 fn find(text: &str) -> Option<(usize, usize, usize)> {
     let bytes = text.as_bytes();
     for start in 0..bytes.len() {
-        if start > 0 && bytes[start - 1].is_ascii_alphanumeric() {
+        if start > 0 && bytes[start - 1].is_ascii_alphanumeric() && !ends_escape(&bytes[..start]) {
             continue;
         }
         for prefix in PREFIXES {
@@ -53,6 +53,11 @@ fn find(text: &str) -> Option<(usize, usize, usize)> {
     None
 }
 
+/// Whether `before` ends with an escape such as `\n`, as Debug and JSON write a line break.
+fn ends_escape(before: &[u8]) -> bool {
+    matches!(before, [.., b'\\', b'n' | b'r' | b't'])
+}
+
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !br#""'`,;()[]{}<>&"#.contains(&byte)
 }
@@ -68,6 +73,12 @@ mod tests {
             redact("a 'enrl_abcd1234', b agt_zzzzzz\nc ENRL_SHOUT d ms_0123456789"),
             "a 'enrl_[redacted]', b agt_[redacted]\nc ENRL_[redacted] d ms_[redacted]"
         );
+    }
+
+    #[test]
+    fn an_escaped_line_break_ends_a_word() {
+        assert_eq!(redact("\"a\\nenrl_secret\""), "\"a\\nenrl_[redacted]\"");
+        assert_eq!(redact("x\\tagt_secret"), "x\\tagt_[redacted]");
     }
 
     #[test]

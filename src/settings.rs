@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use hub_url::HubUrl;
 pub use table::{Setting, TABLE};
 
-use crate::error::Result;
+use crate::error::{ErrorId, Result};
 use crate::store::agent_toml::AgentToml;
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -147,11 +147,36 @@ impl Settings {
     ///
     /// # Errors
     /// Usage errors name the flag, variable or key; a broken `agent.toml` is
-    /// [`crate::error::ErrorId::ConfigBroken`].
+    /// [`ErrorId::ConfigBroken`], one that could not be replaced [`ErrorId::ConfigUnwritable`].
     pub fn resolve(flags: &Flags, world: &World) -> Result<Self> {
-        let config = pick(&table::CONFIG, flags.config.as_deref(), None, world)?;
-        let config_path = absolute(&config)?;
+        let config_path = config_path(flags, world)?;
         let file = AgentToml::load(&world.path(&config_path))?;
+        Self::with_file(flags, world, config_path, file)
+    }
+
+    /// As [`Settings::resolve`], for what can do without `agent.toml` when it may not read it.
+    ///
+    /// # Errors
+    /// Usage errors, and a broken `agent.toml`.
+    pub fn resolve_without(flags: &Flags, world: &World) -> Result<Self> {
+        let config_path = config_path(flags, world)?;
+        let path = world.path(&config_path);
+        let file = match AgentToml::load(&path) {
+            Err(error) if error.id() == ErrorId::ConfigUnwritable => {
+                tracing::debug!("{} is passed over: {}", path.display(), error.why());
+                AgentToml::absent(&path)
+            }
+            loaded => loaded?,
+        };
+        Self::with_file(flags, world, config_path, file)
+    }
+
+    fn with_file(
+        flags: &Flags,
+        world: &World,
+        config_path: PathBuf,
+        file: AgentToml,
+    ) -> Result<Self> {
         let keys = file.settings();
         let reader = Reader {
             world,
@@ -205,6 +230,10 @@ impl Settings {
             file,
         })
     }
+}
+
+fn config_path(flags: &Flags, world: &World) -> Result<PathBuf> {
+    absolute(&pick(&table::CONFIG, flags.config.as_deref(), None, world)?)
 }
 
 #[cfg(test)]

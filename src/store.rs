@@ -3,6 +3,7 @@
 pub mod agent_toml;
 pub mod atomic;
 pub mod lock;
+pub mod read;
 pub mod state;
 
 use std::io;

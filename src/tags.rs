@@ -78,11 +78,23 @@ pub fn own_tags(raw: &[String], origin: &Origin) -> Result<Vec<String>> {
         tags.push(tag.to_owned());
     }
     let tags = merge(&[], &tags);
-    if tags.len() > MAX_TAGS {
-        let why = format!("{} tags, and {MAX_TAGS} are allowed", tags.len());
-        return Err(Error::new(ErrorId::BadTag, why).about(origin));
+    // The list in agent.toml may hold the token's defaults too; see `enrolment::plan`.
+    if !matches!(origin, Origin::Key(..)) {
+        check_count(&tags, origin)?;
     }
     Ok(tags)
+}
+
+/// Checks the number of a host's own tags.
+///
+/// # Errors
+/// [`ErrorId::BadTag`], naming `origin`.
+pub fn check_count(own: &[String], origin: &Origin) -> Result<()> {
+    if own.len() <= MAX_TAGS {
+        return Ok(());
+    }
+    let why = format!("{} tags, and {MAX_TAGS} are allowed", own.len());
+    Err(Error::new(ErrorId::BadTag, why).about(origin))
 }
 
 /// Splits the comma-separated form of `--tags` and `MONSYS_TAGS`.

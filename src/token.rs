@@ -42,13 +42,39 @@ impl Token {
         }
     }
 
-    /// What kind it is, for people.
+    /// What kind it is.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Enrolment(_) => "enrolment token",
-            Self::Agent(_) => "per-agent token",
+            Self::Enrolment(_) => Kind::Enrolment,
+            Self::Agent(_) => Kind::Agent,
         }
+    }
+
+    /// The secret, of whatever kind.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Self::Enrolment(secret) | Self::Agent(secret) => secret,
+        }
+    }
+}
+
+/// Kind of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `enrl_…`
+    Enrolment,
+    /// `agt_…` or `ms_…`
+    Agent,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enrolment => "enrolment token",
+            Self::Agent => "per-agent token",
+        })
     }
 }
 
@@ -106,12 +132,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
-    }
-}
-
-impl PartialEq for Secret {
-    fn eq(&self, other: &Self) -> bool {
-        self.expose_secret() == other.expose_secret()
     }
 }
 

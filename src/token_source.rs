@@ -4,9 +4,13 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::PoisonError;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
@@ -21,6 +25,10 @@ use crate::world::World;
 
 /// More than any token has; what is longer is refused as malformed without being read whole.
 const READ_LIMIT: u64 = 4096;
+/// What is kept of a command's output.
+const KEPT: usize = 4096;
+/// How long a command's pipes may stay open after its end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Name of the systemd credential (`LoadCredential=monsys-token:…`).
 const CREDENTIAL: &str = "monsys-token";
 
@@ -102,6 +110,7 @@ impl TokenSource {
                     .unwrap_or_default(),
             ),
             Self::Stdin => {
+                tracing::info!("reading the token from standard input");
                 let stdin = world.stdin();
                 self.read(deadline, move || {
                     let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,9 +122,13 @@ impl TokenSource {
                 let path = path.clone();
                 self.read(deadline, move || read_file(&path)).await?
             }
-            Self::Command(command, _) => run(command, world, deadline)
-                .await
-                .map_err(|why| Error::new(ErrorId::TokenCommandFailed, why).about(self))?,
+            Self::Command(command, origin) => {
+                refuse_foreign(origin, world)?;
+                tracing::info!("running the token command");
+                run(command, world, deadline)
+                    .await
+                    .map_err(|why| Error::new(ErrorId::TokenCommandFailed, why).about(self))?
+            }
         };
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| Error::new(ErrorId::TokenMalformed, "it is not UTF-8").about(self))?;
@@ -194,15 +207,32 @@ async fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("/bin/sh could not be started: {error}"))?;
+    let group = child.id();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut output, mut complaint) = (buffer(), buffer());
     let talk = async {
-        let (output, complaint) = tokio::join!(drain(stdout), drain(stderr));
-        (output, complaint, child.wait().await)
+        let mut pipes =
+            pin!(async { tokio::join!(drain(stdout, &mut output), drain(stderr, &mut complaint)) });
+        let mut ended = None;
+        tokio::select! {
+            _ = &mut pipes => {}
+            status = child.wait() => {
+                ended = Some(status);
+                // Something that it left in the background may hold the pipes open.
+                drop(tokio::time::timeout(LAST_WORDS, &mut pipes).await);
+            }
+        }
+        match ended {
+            Some(status) => status,
+            None => child.wait().await,
+        }
     };
-    let Ok((output, complaint, status)) = timeout_at(deadline, talk).await else {
+    let Ok(status) = timeout_at(deadline, talk).await else {
+        end_group(group);
         return Err("it did not end before the deadline (--wait)".into());
     };
     let status = status.map_err(|error| error.to_string())?;
@@ -214,14 +244,48 @@ async fn run(
     Err(format!("{status}; it said: {:?}", redact(last)))
 }
 
+/// agent.toml may belong to the service's user, and root does not run what they wrote there.
+fn refuse_foreign(origin: &Origin, world: &World) -> Result<()> {
+    let Origin::Key(_, path) = origin else {
+        return Ok(());
+    };
+    let metadata = std::fs::metadata(world.path(path))
+        .map_err(|error| Error::new(ErrorId::Unreadable, error.to_string()).about(origin))?;
+    let us = nix::unistd::geteuid().as_raw();
+    if metadata.uid() == us && metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorId::BadSetting,
+        format!(
+            "others than user {us}, who would run it, can write that file (owner {}, mode {:04o})",
+            metadata.uid(),
+            metadata.mode() & 0o7777
+        ),
+    )
+    .about(origin)
+    .mend("give the command as a flag: --token-command CMD"))
+}
+
+/// Ends the shell and all that it started, by the group that it leads.
+fn end_group(leader: Option<u32>) {
+    if let Some(leader) = leader.and_then(|pid| i32::try_from(pid).ok()) {
+        // It may have ended by itself in this moment.
+        let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+    }
+}
+
+/// Room for all that is kept, so that no copy of a secret is left behind by growing.
+fn buffer() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(KEPT))
+}
+
 /// Reads all of it, so that the child never blocks, and keeps its beginning.
-async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> Zeroizing<Vec<u8>> {
-    let mut kept = Zeroizing::new(Vec::with_capacity(4096));
-    let Some(mut pipe) = pipe else { return kept };
+async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
     let mut chunk = Zeroizing::new([0_u8; 1024]);
     while let Ok(length @ 1..) = pipe.read(chunk.as_mut_slice()).await {
-        let room = 4096_usize.saturating_sub(kept.len());
+        let room = KEPT.saturating_sub(kept.len());
         kept.extend_from_slice(&chunk[..length.min(room)]);
     }
-    kept
 }

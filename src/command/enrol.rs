@@ -4,14 +4,15 @@ use serde_json::json;
 
 use super::{Report, list, rows};
 use crate::cli::EnrolArgs;
-use crate::enrolment::{self, Done, Enrolment, Standing};
+use crate::enrolment::{self, Done, Enrolment, Paths, Plan};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::facts::route::Target;
 use crate::hub::monsys;
 use crate::hub::retry::Limit;
 use crate::settings::Settings;
-use crate::tags;
+use crate::token::Kind;
+use crate::token_source::TokenSource;
 use crate::world::World;
 
 /// Enrols, or says what it would do.
@@ -73,47 +74,53 @@ fn report(enrolment: &Enrolment) -> Report {
 
 async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
     let settings = Settings::resolve(&args.flags(), world)?;
-    let paths = enrolment::Paths::of(&settings, world);
-    let standing = Standing::of(&settings, &paths, world)?;
-    let token = describe_token(&settings, world).await?;
-    let facts = HostFacts::gather(&settings, world, &Target::literal(&settings));
-    let own = &settings.tags.value;
-    let role = settings.role.as_ref().map(|role| role.value.clone());
-    let standing = match standing {
-        Standing::New => "not enrolled",
-        Standing::Unconfirmed(_) => "has a per-agent token that no hub has confirmed",
-        Standing::Enrolled(_) if args.force => "enrolled, and asked to enrol again",
-        Standing::Enrolled(_) => {
-            "enrolled already: nothing would be sent unless tags or role change"
+    let token = token(&settings, world).await?;
+    // A token command is not run: it may use the network. It most likely has an enrolment token.
+    let kind = token
+        .as_ref()
+        .map(|(kind, _)| kind.unwrap_or(Kind::Enrolment));
+    let described = token.as_ref().map(|(kind, from)| match kind {
+        Some(kind) => format!("{kind} from {from}"),
+        None => format!("from {from}, which was not run"),
+    });
+    let ask = match enrolment::preview(&settings, kind, args.force, world)? {
+        Plan::Ask(ask) => ask,
+        Plan::Already(enrolled) => {
+            let text = format!(
+                "Dry run: this host is enrolled at {} already; nothing would be sent.\n",
+                enrolled.hub_url
+            );
+            let json = json!({"result": "dry_run", "changed": false, "request": null});
+            return Ok(Report::new(text, json));
         }
-        Standing::Clone => "a clone: would make a key of its own and enrol as itself",
     };
-    let hub = settings.hub_url.value.to_string();
-    let path = match token.as_deref() {
-        Some(kind) if kind.starts_with("per-agent") => monsys::REGISTER,
-        _ => monsys::ENROL,
-    };
+    let facts = HostFacts::gather(&settings, world, &Target::literal(&settings));
+    let paths = Paths::of(&settings, world);
     let mut body = monsys::facts_json(&facts);
-    body["tags"] = json!(own);
-    body["role"] = json!(role);
-    let merged = tags::merge(&[], own);
+    body["tags"] = json!(ask.own.tags);
+    body["role"] = json!(ask.own.role);
+    let url = settings.hub_url.value.join(ask.call.path()).to_string();
+    let key = if ask.is_clone {
+        "a new one: the identity on this disk is another machine's"
+    } else {
+        "this host's own"
+    };
     let text = format!(
         "Dry run: nothing was sent and nothing was changed.\n{}{}",
         rows(&[
             ("host", format!("{} ({})", facts.hostname, facts.os_info)),
-            ("standing", standing.into()),
-            ("token", token.clone().unwrap_or("none given".into())),
-            (
-                "request",
-                format!("POST {}", settings.hub_url.value.join(path))
-            ),
+            ("token", described.clone().unwrap_or("none given".into())),
+            ("request", format!("POST {url}")),
+            ("key", key.into()),
             (
                 "tags",
-                format!("the token's default tags, then: {}", list(&merged))
+                format!("the token's default tags, then: {}", list(&ask.own.tags))
             ),
             (
                 "role",
-                role.clone()
+                ask.own
+                    .role
+                    .clone()
                     .unwrap_or("the token's default role, if it has one".into())
             ),
             ("config", paths.config.display().to_string()),
@@ -126,30 +133,29 @@ async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
         json!({
             "result": "dry_run",
             "changed": false,
-            "standing": standing,
-            "token": token,
-            "hub_url": hub,
-            "request": {"method": "POST", "path": path, "body": body},
-            "tags": merged,
-            "role": role,
+            "token": described,
+            "hub_url": settings.hub_url.value.to_string(),
+            "request": {"method": "POST", "url": url, "path": ask.call.path(), "body": body},
+            "tags": ask.own.tags,
+            "role": ask.own.role,
             "config": paths.config,
             "state_dir": paths.state_dir,
         }),
     ))
 }
 
-/// Kind and source of the token, checked. A token command is not run: it may use the network.
-async fn describe_token(settings: &Settings, world: &World) -> Result<Option<String>> {
-    use crate::token_source::TokenSource;
+/// Source of the token, and its kind, which is not known of a command that was not run.
+async fn token<'a>(
+    settings: &'a Settings,
+    world: &World,
+) -> Result<Option<(Option<Kind>, &'a TokenSource)>> {
     match &settings.token {
         None => Ok(None),
-        Some(source @ TokenSource::Command(..)) => {
-            Ok(Some(format!("from {source}, which was not run")))
-        }
+        Some(source @ TokenSource::Command(..)) => Ok(Some((None, source))),
         Some(source) => {
             let limit = Limit::of(settings.wait);
             let token = source.fetch(world, limit.deadline).await?;
-            Ok(Some(format!("{} from {source}", token.kind())))
+            Ok(Some((Some(token.kind()), source)))
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::world::World;
 /// # Errors
 /// Only for bad settings: no fact fails.
 pub(super) async fn run(args: &FactsArgs, world: &World) -> Result<Report> {
-    let settings = Settings::resolve(&args.flags(), world)?;
+    let settings = Settings::resolve_without(&args.flags(), world)?;
     let target = Target::resolve(&settings).await;
     let facts = HostFacts::gather(&settings, world, &target);
     let or_none = |value: Option<String>| value.unwrap_or("none".into());

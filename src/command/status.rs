@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Report, list, rows};
 use crate::cli::PathArgs;
 use crate::enrolment::{Paths, Standing};
-use crate::error::{ErrorId, Result};
+use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use crate::store::state::State;
 use crate::world::World;
@@ -15,23 +15,23 @@ use crate::world::World;
 /// # Errors
 /// A broken agent.toml or key.
 pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
-    let settings = Settings::resolve(&args.flags(), world)?;
+    let settings = Settings::resolve(&args.flags(), world).map_err(for_reading)?;
     let paths = Paths::of(&settings, world);
     let state = State::load(&paths.state_dir);
     let config = paths.config.display().to_string();
     let enrolled = match Standing::of(&settings, &paths, world)? {
         Standing::Enrolled(enrolled) => enrolled,
-        Standing::New => {
+        Standing::New(_) => {
             return Ok(not_enrolled("new", &config, "This host is not enrolled."));
         }
-        Standing::Unconfirmed(_) => {
+        Standing::Unconfirmed(..) => {
             return Ok(not_enrolled(
                 "unconfirmed",
                 &config,
                 "This host is not enrolled: agent.toml holds a per-agent token that no hub has confirmed.",
             ));
         }
-        Standing::Clone => {
+        Standing::Clone(_) => {
             return Ok(not_enrolled(
                 "clone",
                 &config,
@@ -46,8 +46,13 @@ pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
     } else {
         "present"
     };
+    let renewal = if state.renewing {
+        "A forced enrolment was interrupted, so the credential may be dead. To end it: monsys-agent enrol\n"
+    } else {
+        ""
+    };
     let text = format!(
-        "This host is enrolled at {}.\n{}",
+        "This host is enrolled at {}.\n{}{renewal}",
         enrolled.hub_url,
         rows(&[
             ("agent", enrolled.agent_id.to_string()),
@@ -74,6 +79,7 @@ pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
             "enrolled_at": state.enrolled_at,
             "last_heartbeat": state.last_heartbeat,
             "key_present": !enrolled.key_is_lost,
+            "renewing": state.renewing,
             "config": config,
         }),
     );
@@ -81,6 +87,17 @@ pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
         report.exit_code = ErrorId::IdentityBroken.kind().exit_code();
     }
     Ok(report)
+}
+
+/// Nothing is written here, so what could not be replaced is only what could not be read.
+fn for_reading(error: Error) -> Error {
+    if error.id() != ErrorId::ConfigUnwritable {
+        return error;
+    }
+    let subject = error.subject().unwrap_or_default().to_owned();
+    Error::new(ErrorId::Unreadable, error.why())
+        .about(subject)
+        .mend(error.next_step())
 }
 
 fn not_enrolled(standing: &str, config: &str, headline: &str) -> Report {

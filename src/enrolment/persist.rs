@@ -1,38 +1,42 @@
 //! What an enrolment leaves on the disk, and in which order, so that a crash between any two
 //! steps is mended by the next run.
 //!
-//! For a new host: key, state (which machine), *exchange*, agent.toml, agent-id, state. For a
-//! clone the key waits beside the old one until the hub has confirmed it: next key, *exchange*,
-//! agent.toml, rename of the key, agent-id, state. Between agent.toml and agent-id their ids
-//! differ, and that tells [`roll_forward`] that the rename is due.
+//! - A host with its own key: state (which machine), key, *exchange*, agent.toml, agent-id, state.
+//! - A new key beside an old one (a clone, or a lost key): next key, *exchange*, state with what
+//!   the hub confirmed, agent.toml, key, agent-id, state. agent.toml decides: while it does not
+//!   name the confirmed agent, the hub is asked again with the same key; once it does, the rest is
+//!   written by [`Keeper::roll_forward`].
+//! - A forced enrolment kills the credential on the disk: state (renewing), *exchange*, and on as
+//!   above. While the mark stands, the host is not told to be enrolled already.
+//!
+//! The state can be lost without harm: without it, a run asks the hub, or leaves things alone.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::error::{Error, ErrorId, Result};
+use super::paths::Paths;
+use super::plan::{Ask, KeyPlace};
+use super::standing::takes_over;
+use crate::error::{ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::hub::monsys::Admission;
-use crate::identity::{KEY_FILE, NEXT_KEY_FILE};
+use crate::identity::{Identity, KEY_FILE};
 use crate::settings::Settings;
-use crate::store::agent_toml::{ConnectionValue, Credential};
+use crate::store::agent_toml::{AgentToml, ConnectionValue, Credential};
 use crate::store::atomic::{self, Owner};
-use crate::store::state::{Asked, State};
+use crate::store::state::{Asked, Next, State};
 use crate::store::unwritable;
 use crate::tags;
 use crate::token::Secret;
 use crate::world::World;
 
-/// Name of the file that holds the agent's id.
-pub(super) const ID_FILE: &str = "agent-id";
-
-/// Where this host's files are, `--root` included.
-pub struct Paths {
-    /// `agent.toml`.
-    pub config: PathBuf,
-    /// The state directory.
-    pub state_dir: PathBuf,
+/// Writes this host's files, under the lock.
+pub(super) struct Keeper<'a> {
+    pub(super) paths: &'a Paths,
+    world: &'a World,
+    owner: Owner,
+    machine: Fingerprint,
 }
 
 /// What the hub has confirmed.
@@ -40,115 +44,165 @@ pub(super) struct Confirmed<'a> {
     pub(super) admission: Admission,
     pub(super) secret: &'a Secret,
     pub(super) own: Asked,
+    pub(super) key: KeyPlace,
 }
 
-impl Paths {
-    /// The paths of the settings.
-    #[must_use]
-    pub fn of(settings: &Settings, world: &World) -> Self {
-        Self {
-            config: world.path(&settings.config_path),
-            state_dir: world.path(&settings.state_dir.value),
+impl<'a> Keeper<'a> {
+    pub(super) fn new(paths: &'a Paths, world: &'a World) -> Result<Self> {
+        Ok(Self {
+            paths,
+            world,
+            owner: paths.owner()?,
+            machine: Fingerprint::of(world),
+        })
+    }
+
+    /// The key that signs `ask`, on the disk and synced. Before a new key is in its place, the
+    /// state says whose it is, so that a copy of the disk made from there on is known as a clone.
+    pub(super) fn identity(&self, ask: &Ask) -> Result<Identity> {
+        let state_dir = &self.paths.state_dir;
+        match ask.key {
+            KeyPlace::Next => {
+                let path = self.paths.next_key(&self.machine);
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                Identity::load_or_create(state_dir, &name, self.owner)
+            }
+            KeyPlace::Current => {
+                if !self.paths.key().exists() || State::load(state_dir).is_none() {
+                    self.save_state(&self.this_machine())?;
+                }
+                Identity::load_or_create(state_dir, KEY_FILE, self.owner)
+            }
         }
     }
 
-    fn config_dir(&self) -> &Path {
-        self.config.parent().unwrap_or(Path::new("/"))
+    /// Marks, or unmarks, that the credential on the disk may be dead.
+    pub(super) fn mark_renewing(&self, renewing: bool) -> Result<()> {
+        let state = State::load(&self.paths.state_dir).unwrap_or_else(|| self.this_machine());
+        if state.renewing == renewing {
+            return Ok(());
+        }
+        self.save_state(&State { renewing, ..state })
     }
 
-    pub(super) fn make_folders(&self) -> Result<()> {
-        atomic::make_folder(&self.state_dir, 0o700)
-            .map_err(|(path, error)| unwritable(ErrorId::StateUnwritable, &path, &error))?;
-        atomic::make_folder(self.config_dir(), 0o755)
-            .map_err(|(path, error)| unwritable(ErrorId::ConfigUnwritable, &path, &error))
+    /// Writes what the hub has confirmed; returns the merged tags and role.
+    pub(super) fn save(&self, settings: &Settings, confirmed: Confirmed<'_>) -> Result<Asked> {
+        let Confirmed {
+            admission,
+            secret,
+            own,
+            key,
+        } = confirmed;
+        let merged = Asked {
+            tags: tags::merge(&admission.default_tags, &own.tags),
+            role: tags::merge_role(admission.default_role.as_deref(), own.role.as_deref()),
+        };
+        // Somebody may have edited it while the hub was asked.
+        let file = AgentToml::load(&self.paths.config)?;
+        let text = file.with(&Credential {
+            hub_url: settings.hub_url.value.to_string(),
+            agent_id: admission.agent_id,
+            agent_token: secret,
+            tags: &merged.tags,
+            role: merged.role.as_deref(),
+            connection: connection(settings, self.world),
+        })?;
+        let agent_id = admission.agent_id;
+        let before = State::load(&self.paths.state_dir);
+        let state = self.state_after(admission, own, before.as_ref());
+        if key == KeyPlace::Next {
+            self.save_state(&State {
+                next: Some(Box::new(Next {
+                    agent_id,
+                    state: state.clone(),
+                })),
+                ..before.unwrap_or_default()
+            })?;
+        }
+        file.replace(&text, self.owner)
+            .map_err(|error| self.paths.config_fault(&error))?;
+        tracing::debug!("wrote {}", self.paths.config.display());
+        if key == KeyPlace::Next {
+            self.take_next_key()?;
+        }
+        self.settle(agent_id, &state)?;
+        Ok(merged)
     }
 
-    /// The user that the secret files belong to: the state directory's, which is the service's.
-    pub(super) fn owner(&self) -> Result<Owner> {
-        Owner::of(&self.state_dir).map_err(|error| self.state_fault(&error))
+    /// Ends what a killed run began, if agent.toml says that it was as good as done.
+    pub(super) fn roll_forward(&self, settings: &Settings) -> Result<()> {
+        let Some(state) = State::load(&self.paths.state_dir) else {
+            return Ok(());
+        };
+        match &state.next {
+            Some(next) if takes_over(next, settings.file.agent_id()?, &self.machine) => {
+                tracing::info!("ending what an interrupted run began");
+                self.take_next_key()?;
+                self.settle(next.agent_id, &next.state)
+            }
+            _ => Ok(()),
+        }
     }
 
-    pub(super) fn sweep(&self) -> Result<()> {
-        atomic::sweep(&self.state_dir).map_err(|error| self.state_fault(&error))?;
-        atomic::sweep(self.config_dir()).map_err(|error| self.config_fault(&error))
+    /// Writes anew what an interrupted run did not come to, or somebody lost.
+    pub(super) fn repair(&self, agent_id: Uuid) -> Result<()> {
+        if self.paths.read_id() != Some(agent_id) {
+            self.paths.write_id(agent_id, self.owner)?;
+        }
+        if State::load(&self.paths.state_dir).is_none() {
+            self.save_state(&self.this_machine())?;
+        }
+        Ok(())
     }
 
-    /// Proves, before a use is spent, that both directories take what will be written.
-    pub(super) fn prove_writable(&self, settings: &Settings) -> Result<()> {
-        let owner = self.owner()?;
-        atomic::prove(&self.state_dir, 8 * 1024, owner)
-            .map_err(|error| self.state_fault(&error))?;
-        atomic::prove(self.config_dir(), settings.file.room(), owner)
-            .map_err(|error| self.config_fault(&error))
+    /// The last steps of each order.
+    fn settle(&self, agent_id: Uuid, state: &State) -> Result<()> {
+        self.paths.write_id(agent_id, self.owner)?;
+        self.save_state(state)?;
+        self.paths.remove_next_keys()
     }
 
-    pub(super) fn state_fault(&self, error: &io::Error) -> Error {
-        unwritable(ErrorId::StateUnwritable, &self.state_dir, error)
+    fn take_next_key(&self) -> Result<()> {
+        let next = self.paths.next_key(&self.machine);
+        if !next.exists() {
+            return Ok(());
+        }
+        atomic::rename(&next, &self.paths.key()).map_err(|error| self.paths.state_fault(&error))
     }
 
-    fn config_fault(&self, error: &io::Error) -> Error {
-        unwritable(ErrorId::ConfigUnwritable, &self.config, error)
+    fn this_machine(&self) -> State {
+        State {
+            fingerprint: self.machine.clone(),
+            ..State::default()
+        }
     }
 
-    fn write_id(&self, id: Uuid, owner: Owner) -> Result<()> {
-        let path = self.state_dir.join(ID_FILE);
-        atomic::write(&path, format!("{id}\n").as_bytes(), 0o644, owner)
-            .map_err(|error| self.state_fault(&error))
+    fn state_after(&self, admission: Admission, own: Asked, before: Option<&State>) -> State {
+        let now = || humantime::format_rfc3339_seconds(self.world.now()).to_string();
+        // The same agent keeps its history.
+        let same = before.filter(|_| self.paths.read_id() == Some(admission.agent_id));
+        State {
+            fingerprint: self.machine.clone(),
+            enrolled_at: same
+                .and_then(|state| state.enrolled_at.clone())
+                .or_else(|| Some(now())),
+            asked: own,
+            defaults: Asked {
+                tags: admission.default_tags,
+                role: admission.default_role,
+            },
+            heartbeat_interval_secs: Some(admission.heartbeat_interval_secs),
+            last_heartbeat: same.and_then(|state| state.last_heartbeat.clone()),
+            renewing: false,
+            next: None,
+        }
     }
 
-    fn read_id(&self) -> Option<Uuid> {
-        let text = std::fs::read_to_string(self.state_dir.join(ID_FILE)).ok()?;
-        text.trim().parse().ok()
+    fn save_state(&self, state: &State) -> Result<()> {
+        state
+            .save(&self.paths.state_dir, self.owner)
+            .map_err(|error| unwritable(ErrorId::StateUnwritable, &self.paths.state_dir, &error))
     }
-}
-
-/// Writes what the hub has confirmed; returns the merged tags and role.
-pub(super) fn save(
-    settings: &Settings,
-    paths: &Paths,
-    world: &World,
-    owner: Owner,
-    confirmed: Confirmed<'_>,
-) -> Result<Asked> {
-    let Confirmed {
-        admission,
-        secret,
-        own,
-    } = confirmed;
-    let merged = Asked {
-        tags: tags::merge(&admission.default_tags, &own.tags),
-        role: tags::merge_role(admission.default_role.as_deref(), own.role.as_deref()),
-    };
-    let text = settings.file.with(&Credential {
-        hub_url: settings.hub_url.value.to_string(),
-        agent_id: admission.agent_id,
-        agent_token: secret,
-        tags: &merged.tags,
-        role: merged.role.as_deref(),
-        connection: connection(settings, world),
-    })?;
-    settings
-        .file
-        .replace(&text, owner)
-        .map_err(|error| paths.config_fault(&error))?;
-    tracing::debug!("wrote {}", paths.config.display());
-    take_next_key(paths)?;
-    paths.write_id(admission.agent_id, owner)?;
-    let state = State {
-        fingerprint: Fingerprint::of(world),
-        enrolled_at: Some(humantime::format_rfc3339_seconds(world.now()).to_string()),
-        asked: own,
-        defaults: Asked {
-            tags: admission.default_tags,
-            role: admission.default_role,
-        },
-        heartbeat_interval_secs: Some(admission.heartbeat_interval_secs),
-        last_heartbeat: None,
-    };
-    state
-        .save(&paths.state_dir, owner)
-        .map_err(|error| paths.state_fault(&error))?;
-    Ok(merged)
 }
 
 /// Settings that this run was given, and without which the service would not reach the hub.
@@ -160,10 +214,8 @@ fn connection(settings: &Settings, world: &World) -> Vec<(&'static str, Connecti
         match ca_file.value.strip_prefix(world.root()) {
             Ok(on_host) => {
                 let path = Path::new("/").join(on_host);
-                kept.push((
-                    "ca_file",
-                    ConnectionValue::Text(path.to_string_lossy().into_owned()),
-                ));
+                let path = path.to_string_lossy().into_owned();
+                kept.push(("ca_file", ConnectionValue::Text(path)));
             }
             Err(_) => tracing::warn!(
                 "{} is outside of --root, so agent.toml does not name it: put the CA into the host's tree and set `ca_file` there",
@@ -184,57 +236,4 @@ fn connection(settings: &Settings, world: &World) -> Vec<(&'static str, Connecti
         kept.push(("state_dir", ConnectionValue::Text(path)));
     }
     kept
-}
-
-/// The id that a killed run of a clone wrote into agent.toml before it came to the rename of the
-/// key, if that is so.
-pub(super) fn half_done(settings: &Settings, paths: &Paths) -> Result<Option<Uuid>> {
-    if !paths.state_dir.join(NEXT_KEY_FILE).exists() {
-        return Ok(None);
-    }
-    let written = settings.file.agent_id()?;
-    let before = paths.read_id();
-    Ok(written.filter(|written| before.is_some_and(|before| before != *written)))
-}
-
-/// Ends what a killed run of a clone began, if there is something to end. Call it under the lock.
-pub(super) fn roll_forward(settings: &Settings, paths: &Paths, world: &World) -> Result<()> {
-    let Some(written) = half_done(settings, paths)? else {
-        return Ok(());
-    };
-    tracing::info!("ending what an interrupted run began");
-    let owner = paths.owner()?;
-    take_next_key(paths)?;
-    paths.write_id(written, owner)?;
-    save_fingerprint(paths, world, owner)
-}
-
-fn take_next_key(paths: &Paths) -> Result<()> {
-    let next = paths.state_dir.join(NEXT_KEY_FILE);
-    if !next.exists() {
-        return Ok(());
-    }
-    atomic::rename(&next, &paths.state_dir.join(KEY_FILE))
-        .map_err(|error| paths.state_fault(&error))
-}
-
-/// Writes anew what an interrupted run did not come to, or somebody lost.
-pub(super) fn repair(paths: &Paths, world: &World, owner: Owner, agent_id: Uuid) -> Result<()> {
-    if paths.read_id() != Some(agent_id) {
-        paths.write_id(agent_id, owner)?;
-    }
-    if State::load(&paths.state_dir).is_none() {
-        save_fingerprint(paths, world, owner)?;
-    }
-    Ok(())
-}
-
-fn save_fingerprint(paths: &Paths, world: &World, owner: Owner) -> Result<()> {
-    let state = State {
-        fingerprint: Fingerprint::of(world),
-        ..State::default()
-    };
-    state
-        .save(&paths.state_dir, owner)
-        .map_err(|error| paths.state_fault(&error))
 }

@@ -1,30 +1,28 @@
 //! Where this host stands: new, enrolled, half-way, or a copy of another host.
 
-use std::path::Path;
-
 use uuid::Uuid;
 
-use super::persist::{self, Paths};
+use super::paths::Paths;
 use crate::error::Result;
 use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{Identity, KEY_FILE};
 use crate::settings::{Origin, Settings};
-use crate::store::state::{Asked, State};
+use crate::store::state::{Asked, Next, State};
 use crate::tags;
 use crate::token::Secret;
 use crate::world::World;
 
-/// Where this host stands.
+/// Where this host stands. What the agent remembers comes along, if it does.
 #[derive(Debug)]
 pub enum Standing {
-    /// Nothing here speaks of a hub.
-    New,
+    /// Not enrolled.
+    New(Option<Box<State>>),
     /// A per-agent token is in agent.toml, and no hub has confirmed it yet.
-    Unconfirmed(Secret),
+    Unconfirmed(Secret, Option<Box<State>>),
     /// Enrolled.
     Enrolled(Box<Enrolled>),
     /// What is on this disk belongs to another machine.
-    Clone,
+    Clone(Option<Box<State>>),
 }
 
 /// An enrolled host.
@@ -55,14 +53,20 @@ impl Standing {
         let file = &settings.file;
         let token = file.agent_token()?;
         let id = file.agent_id()?;
-        let key = Identity::load(&paths.state_dir, KEY_FILE)?;
+        let has_key = Identity::load(&paths.state_dir, KEY_FILE)?.is_some();
         let state = State::load(&paths.state_dir);
-        if (token.is_some() || key.is_some())
-            && let Some(state) = &state
-            && !state.fingerprint.is_same_machine(&Fingerprint::of(world))
-            && persist::half_done(settings, paths)?.is_none()
-        {
-            return Ok(Self::Clone);
+        let machine = Fingerprint::of(world);
+        let next = state.as_ref().and_then(|state| state.next.as_deref());
+        let is_taken_over = next.is_some_and(|next| takes_over(next, id, &machine));
+        let is_foreign = match (&state, next) {
+            // The hub has confirmed another agent than the one in agent.toml.
+            (_, Some(_)) => !is_taken_over,
+            (Some(state), None) => !state.fingerprint.is_same_machine(&machine),
+            // Nothing is remembered, but a clone's key was made here.
+            (None, None) => paths.next_key(&machine).exists(),
+        };
+        if is_foreign && (token.is_some() || has_key) {
+            return Ok(Self::Clone(state.map(Box::new)));
         }
         Ok(match (token, id) {
             (Some(agent_token), Some(agent_id)) => Self::Enrolled(Box::new(Enrolled {
@@ -75,15 +79,36 @@ impl Standing {
                 tags: file.settings().tags.clone().unwrap_or_default(),
                 role: file.settings().role.clone().filter(|role| !role.is_empty()),
                 state,
-                key_is_lost: key.is_none(),
+                key_is_lost: !has_key && !is_taken_over,
             })),
-            (Some(agent_token), None) => Self::Unconfirmed(agent_token),
-            (None, _) => Self::New,
+            (Some(agent_token), None) => Self::Unconfirmed(agent_token, state.map(Box::new)),
+            (None, _) => Self::New(state.map(Box::new)),
         })
+    }
+
+    /// Whether a run takes the token that it was given, so that it has to be fetched.
+    #[must_use]
+    pub fn takes_token(&self, force: bool) -> bool {
+        match self {
+            Self::Enrolled(enrolled) => force || enrolled.is_renewing(),
+            _ => true,
+        }
     }
 }
 
+/// Whether agent.toml names the agent that the hub has confirmed for this machine's new key. Then
+/// only the rest of the files is missing.
+pub(super) fn takes_over(next: &Next, written: Option<Uuid>, machine: &Fingerprint) -> bool {
+    written == Some(next.agent_id) && next.state.fingerprint.is_same_machine(machine)
+}
+
 impl Enrolled {
+    /// A forced enrolment has begun and not ended.
+    #[must_use]
+    pub fn is_renewing(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.renewing)
+    }
+
     /// Whether the host has what `asked` says, so that nothing needs to be sent.
     pub(super) fn has(&self, asked: &Asked) -> bool {
         match &self.state {
@@ -107,20 +132,11 @@ impl Enrolled {
             }
         }
     }
-
-    /// The host's own part of its tags and role: what this run or the user's own edit of
-    /// agent.toml says, without what only the token's defaults brought.
-    pub(super) fn own(&self, settings: &Settings) -> Asked {
-        own(settings, self.state.as_ref())
-    }
 }
 
-/// As [`Enrolled::own`], for a copy of another host.
-pub(super) fn own_of_clone(settings: &Settings, state_dir: &Path) -> Asked {
-    own(settings, State::load(state_dir).as_ref())
-}
-
-fn own(settings: &Settings, state: Option<&State>) -> Asked {
+/// The host's own part of its tags and role: what this run or the user's edit of agent.toml says,
+/// without what only the token's defaults brought there.
+pub(super) fn own(settings: &Settings, state: Option<&State>) -> Asked {
     let (defaults, asked) = match state {
         Some(state) => (&state.defaults, &state.asked),
         None => (&Asked::default(), &Asked::default()),
@@ -130,10 +146,8 @@ fn own(settings: &Settings, state: Option<&State>) -> Asked {
     let tags = if from_file(&given.origin) {
         let is_own = |tag: &&String| !defaults.tags.contains(tag) || asked.tags.contains(tag);
         given.value.iter().filter(is_own).cloned().collect()
-    } else if given.origin.is_asked() {
-        given.value.clone()
     } else {
-        Vec::new()
+        given.value.clone()
     };
     let role = settings.role.as_ref().and_then(|role| {
         let only_default = from_file(&role.origin)

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::read;
 use crate::world::World;
 
 /// Key of the HMAC: the id of this application, as machine-id(5) asks for.
@@ -28,17 +29,21 @@ impl Fingerprint {
     /// The fingerprint of the machine that this runs on.
     #[must_use]
     pub fn of(world: &World) -> Self {
-        let host = |path| std::fs::read_to_string(world.path(path)).ok();
-        let kernel = |path| std::fs::read_to_string(world.kernel_path(path)).ok();
+        let host = |path| read::text(&world.path(path)).ok();
+        // Containers see the firmware of the machine they run on, all the same one.
+        let has_firmware = !is_container(world);
+        let firmware = |path| {
+            has_firmware
+                .then(|| read::text(&world.kernel_path(path)).ok())
+                .flatten()
+        };
         Self {
-            instance_id: host("/var/lib/cloud/data/instance-id")
-                .or_else(|| host("/run/cloud-init/.instance-id"))
+            // What cloud-init wrote in this boot: its copy under /var/lib travels with the disk.
+            instance_id: host("/run/cloud-init/.instance-id")
+                .or_else(|| firmware("/sys/class/dmi/id/board_asset_tag").filter(|tag| is_ec2(tag)))
                 .and_then(|text| instance_id(&text))
                 .map(|id| hash("instance-id", &id)),
-            // Containers see the firmware of the machine they run on, all the same one.
-            product_uuid: (!is_container(world))
-                .then(|| kernel("/sys/class/dmi/id/product_uuid"))
-                .flatten()
+            product_uuid: firmware("/sys/class/dmi/id/product_uuid")
                 .and_then(|text| product_uuid(&text))
                 .map(|uuid| hash("product-uuid", &uuid)),
             machine_id: host("/etc/machine-id")
@@ -46,6 +51,15 @@ impl Fingerprint {
                 .and_then(|text| machine_id(&text))
                 .map(|id| hash("machine-id", &id)),
         }
+    }
+
+    /// Short name of the machine, by the strongest thing that it has.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        [&self.instance_id, &self.product_uuid, &self.machine_id]
+            .into_iter()
+            .find_map(|id| id.as_deref()?.get(..16))
+            .unwrap_or("unnamed")
     }
 
     /// Whether `self`, written down earlier, is the machine `now`. The strongest thing that both
@@ -74,11 +88,22 @@ fn is_container(world: &World) -> bool {
     .any(|mark| world.path(mark).exists())
 }
 
-/// cloud-init writes `iid-datasource-none` where no cloud gave an id.
+/// Instances on AWS Nitro have their id as the asset tag of the board.
+fn is_ec2(tag: &str) -> bool {
+    tag.starts_with("i-")
+}
+
+/// What cloud-init and its seeds use where no cloud gave an id names no machine.
 fn instance_id(text: &str) -> Option<String> {
     let id = text.trim();
-    (!id.is_empty() && id != "iid-datasource-none" && id != "NO_PREVIOUS_INSTANCE_ID")
-        .then(|| id.to_owned())
+    let placeholders = [
+        "",
+        "NO_PREVIOUS_INSTANCE_ID",
+        "iid-datasource-none",
+        "iid-local01",
+        "nocloud",
+    ];
+    (!placeholders.contains(&id)).then(|| id.to_owned())
 }
 
 /// Boards without an own UUID ship one of these, so they name no machine.

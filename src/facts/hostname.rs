@@ -7,7 +7,7 @@ const LONGEST: usize = 253;
 
 /// The first that answers: `file`, gethostname, `"unknown"`.
 pub(super) fn read(file: &Path) -> String {
-    let from_file = std::fs::read_to_string(file)
+    let from_file = crate::store::read::text(file)
         .ok()
         .and_then(|text| usable(&text));
     from_file

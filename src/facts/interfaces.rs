@@ -37,7 +37,7 @@ pub struct Interface {
     pub bytes_recv: u64,
 }
 
-/// An address of an interface that is up.
+/// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) interface: String,
@@ -89,7 +89,7 @@ pub(super) fn list(sysfs: &Path, addresses: &[Address], primary: Option<IpAddr>)
 
 fn from_sysfs(folder: &Path, name: String) -> Interface {
     let read = |file: &str| {
-        let text = std::fs::read_to_string(folder.join(file)).ok()?;
+        let text = crate::store::read::text(&folder.join(file)).ok()?;
         Some(text.trim().to_owned())
     };
     let count = |file| read(file).and_then(|text| text.parse().ok()).unwrap_or(0);

@@ -2,18 +2,12 @@
 
 use std::path::PathBuf;
 
-/// No os-release is larger.
-const MAX_BYTES: u64 = 64 * 1024;
-
 /// `PRETTY_NAME` of the first file that has one, else `linux`.
 pub(super) fn pretty_name(files: &[PathBuf]) -> String {
     files
         .iter()
         .filter_map(|path| {
-            use std::io::Read;
-            let mut bytes = Vec::new();
-            let file = std::fs::File::open(path).ok()?;
-            file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+            let bytes = crate::store::read::bytes(path).ok()?;
             value(&String::from_utf8_lossy(&bytes), "PRETTY_NAME")
         })
         // "All strings should not contain non-printable characters."

@@ -66,6 +66,8 @@ pub enum SendError {
 /// Client of one hub.
 pub struct Client {
     http: reqwest::Client,
+    /// Whom a connection goes to, when that is not the hub itself.
+    via: Option<String>,
 }
 
 impl Client {
@@ -92,7 +94,16 @@ impl Client {
         let http = builder.build().map_err(|error| {
             Error::new(ErrorId::Internal, chain(&error)).about("the HTTP client")
         })?;
-        Ok(Self { http })
+        let via = settings.proxy.as_ref().map(|proxy| {
+            let url = &proxy.value.url;
+            let port = url.port_or_known_default().unwrap_or(80);
+            format!(
+                "{} names the proxy {}:{port}",
+                proxy.origin,
+                url.host_str().unwrap_or_default()
+            )
+        });
+        Ok(Self { http, via })
     }
 
     /// Sends one request and reads the answer whole, by `deadline` at the latest.
@@ -126,7 +137,7 @@ impl Client {
             .body(request.body)
             .send()
             .await
-            .map_err(|error| no_connection(&error))?;
+            .map_err(|error| self.no_connection(&error))?;
 
         let text = |name| {
             let value: Option<&HeaderValue> = response.headers().get(name);
@@ -156,6 +167,33 @@ impl Client {
                     )));
                 }
             }
+        }
+    }
+}
+
+impl Client {
+    fn no_connection(&self, error: &reqwest::Error) -> SendError {
+        if let Some(fault) = tls::fault(error) {
+            return if fault.worth_another_try {
+                SendError::Transient(fault.why)
+            } else {
+                SendError::Untrusted(fault.why)
+            };
+        }
+        let what = if error.is_timeout() {
+            "no answer in time"
+        } else if error.is_connect() {
+            "no connection"
+        } else {
+            "the connection broke before an answer"
+        };
+        let mut seen = format!("{what}: {}", chain(error));
+        if seen.contains("invalid HTTP version") {
+            seen.push_str(" (is TLS spoken at that port? then the URL begins with https://)");
+        }
+        match &self.via {
+            Some(via) if error.is_connect() => SendError::Transient(format!("{seen} ({via})")),
+            _ => SendError::Transient(seen),
         }
     }
 }
@@ -206,24 +244,6 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 fn media_type(value: &str) -> String {
     let essence = value.split(';').next().unwrap_or_default();
     essence.trim().to_ascii_lowercase()
-}
-
-fn no_connection(error: &reqwest::Error) -> SendError {
-    if let Some(fault) = tls::fault(error) {
-        return if fault.worth_another_try {
-            SendError::Transient(fault.why)
-        } else {
-            SendError::Untrusted(fault.why)
-        };
-    }
-    let what = if error.is_timeout() {
-        "no answer in time"
-    } else if error.is_connect() {
-        "no connection"
-    } else {
-        "the connection broke before an answer"
-    };
-    SendError::Transient(format!("{what}: {}", chain(error)))
 }
 
 /// The innermost causes, without the URL, which the message names already.

@@ -143,6 +143,13 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
         }
         None => None,
     };
+    if body.default_tags.len() > tags::MAX_TAGS {
+        return Err(format!(
+            "the answer has {} default tags, and {} are allowed",
+            body.default_tags.len(),
+            tags::MAX_TAGS
+        ));
+    }
     if let Some(fault) = body
         .default_tags
         .iter()

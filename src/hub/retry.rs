@@ -23,6 +23,15 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// The same, with a deadline that is later by `pause`.
+    #[must_use]
+    pub fn later(self, pause: Duration) -> Self {
+        Self {
+            deadline: self.deadline + pause,
+            ..self
+        }
+    }
+
     /// `wait` from now on; zero is one try, which gets the time that a try may take.
     #[must_use]
     pub fn of(wait: Duration) -> Self {
@@ -54,7 +63,9 @@ pub async fn until<T>(
         };
         // Full jitter also on top of what the hub asks for: else all hosts that it sent away
         // would be back in the same second.
-        let pause = asked.unwrap_or_default() + world.random_up_to(ceiling);
+        let pause = asked
+            .unwrap_or_default()
+            .saturating_add(world.random_up_to(ceiling));
         ceiling = (ceiling * 2).min(LONGEST);
         let left = limit.deadline.saturating_duration_since(Instant::now());
         if pause >= left || limit.is_single {
@@ -84,7 +95,11 @@ pub async fn until<T>(
 }
 
 fn rounded(duration: Duration) -> Duration {
-    Duration::from_secs((duration + Duration::from_millis(500)).as_secs())
+    Duration::from_secs(
+        duration
+            .saturating_add(Duration::from_millis(500))
+            .as_secs(),
+    )
 }
 
 #[cfg(test)]
@@ -150,6 +165,13 @@ mod tests {
         let (times, error) = times(3, 0, None).await;
         assert_eq!(times, [0.0]);
         assert!(error.why().contains("1 try"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_is_too_long_to_be_told() {
+        let (times, error) = times(3, 300, Some(u64::MAX)).await;
+        assert_eq!(times, [0.0]);
+        assert!(error.why().contains("asks to wait"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

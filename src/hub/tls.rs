@@ -266,6 +266,9 @@ fn explain(error: &TlsError) -> Fault {
         why,
         worth_another_try: true,
     };
+    if let TlsError::InvalidMessage(_) = error {
+        return wait("no TLS is spoken at that port (plain http?)".into());
+    }
     let TlsError::InvalidCertificate(certificate) = error else {
         return wait(format!("TLS failed: {error}"));
     };

@@ -99,6 +99,16 @@ impl AgentToml {
         })
     }
 
+    /// As if there were no file.
+    #[must_use]
+    pub fn absent(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            text: Zeroizing::default(),
+            settings: FileSettings::default(),
+        }
+    }
+
     /// The keys that the agent knows.
     #[must_use]
     pub fn settings(&self) -> &FileSettings {
@@ -145,7 +155,7 @@ impl AgentToml {
     /// Bytes that the file needs at most with a credential in it.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.text.len() + 64 * 1024
+        self.text.len() + 16 * 1024
     }
 
     /// The text with the credential in it.

@@ -33,11 +33,19 @@ impl Owner {
         })
     }
 
-    fn ours() -> Self {
-        Self {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
+    /// Gives `file` to this owner. Only root can; anybody else's files are their own.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn own(self, file: &File) -> io::Result<()> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(());
         }
+        let metadata = file.metadata()?;
+        if (metadata.uid(), metadata.gid()) == (self.uid, self.gid) {
+            return Ok(());
+        }
+        std::os::unix::fs::fchown(file, Some(self.uid), Some(self.gid))
     }
 }
 
@@ -142,13 +150,10 @@ fn temporary(folder: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result
         .suffix(TEMPORARY.1)
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(folder)?;
-    if owner != Owner::ours() {
-        std::os::unix::fs::fchown(file.as_file(), Some(owner.uid), Some(owner.gid))?;
-    }
-    if mode != 0o600 {
-        file.as_file()
-            .set_permissions(Permissions::from_mode(mode))?;
-    }
+    owner.own(file.as_file())?;
+    // The mode of the open is cut by the umask.
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)

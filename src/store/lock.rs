@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::atomic::Owner;
 use crate::error::{Error, ErrorId, Result};
 
 /// How often a busy lock is tried again.
@@ -32,7 +33,15 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // The directory may belong to the service's user: root must not follow their link.
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
             .open(&path)
+            .map_err(unwritable)?;
+        if !file.metadata().map_err(unwritable)?.is_file() {
+            return Err(unwritable(io::Error::other("it is not a regular file")));
+        }
+        Owner::of(state_dir)
+            .and_then(|owner| owner.own(&file))
             .map_err(unwritable)?;
         let mut told = false;
         loop {

@@ -27,6 +27,22 @@ pub struct State {
     pub heartbeat_interval_secs: Option<u64>,
     /// When the last heartbeat was accepted, RFC 3339.
     pub last_heartbeat: Option<String>,
+    /// A forced enrolment has begun and not ended: the hub may have given out a new credential,
+    /// and then the one in agent.toml is dead.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub renewing: bool,
+    /// What the hub has confirmed for a key that still waits beside the old one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<Box<Next>>,
+}
+
+/// The state to come, once agent.toml names this agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Next {
+    /// The agent that the hub confirmed.
+    pub agent_id: uuid::Uuid,
+    /// The state of that agent.
+    pub state: State,
 }
 
 /// Tags and a role.
@@ -44,7 +60,7 @@ impl State {
     #[must_use]
     pub fn load(state_dir: &Path) -> Option<Self> {
         let path = state_dir.join(FILE);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match super::read::bytes(&path) {
             Ok(bytes) => bytes,
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {

@@ -175,6 +175,22 @@ impl Prepared {
         self
     }
 
+    /// Runs it as an argument of `wrapper`, such as strace.
+    pub(crate) fn under(mut self, wrapper: &mut Command) -> Self {
+        wrapper
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .current_dir(self.command.get_current_dir().unwrap())
+            .env_clear()
+            .envs(
+                self.command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        std::mem::swap(&mut self.command, wrapper);
+        self
+    }
+
     pub(crate) fn start(mut self) -> Child {
         self.command
             .stdin(if self.stdin.is_some() || self.keep_stdin_open {

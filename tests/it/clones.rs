@@ -44,35 +44,16 @@ fn a_clone_makes_a_key_of_its_own_and_leaves_the_original_alone() {
 }
 
 #[test]
-fn a_clone_that_was_interrupted_goes_on_with_the_key_that_it_began_with() {
+fn a_copied_disk_with_the_same_names_but_another_cloud_instance_is_a_clone() {
     let (hub, original) = (TestHub::new(), TestHost::new());
-    let token = hub.token();
-    original.enrol(&hub, &token).run().expect(0);
-    let clone = original.copy();
-    clone.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
-    let old = clone.path("var/lib/monsys/agent-signing.key");
-    let next = clone.path("var/lib/monsys/agent-signing.key.next");
-    let (old_key, old_id) = (fs::read(&old).unwrap(), clone.key("agent_id").unwrap());
-
-    clone.enrol(&hub, &token).run().expect(0);
-    let new_key = fs::read(&old).unwrap();
-    // As if it had been killed right after agent.toml was in place.
-    fs::rename(&old, &next).unwrap();
-    fs::write(&old, &old_key).unwrap();
-    clone.lay("var/lib/monsys/agent-id", &old_id);
-    fs::copy(
-        original.path("var/lib/monsys/state.json"),
-        clone.path("var/lib/monsys/state.json"),
-    )
-    .unwrap();
-
-    clone.agent(&["enrol"]).run().expect(0);
-    assert_eq!(fs::read(&old).unwrap(), new_key);
-    assert!(!next.exists());
-    clone.agent(&["status"]).run().expect(0);
-    clone
-        .agent(&["enrol", "--tag", "signed-anew"])
-        .run()
-        .expect(0);
-    assert_eq!(hub.agents().len(), 2);
+    original.lay("run/cloud-init/.instance-id", "i-0123456789abcdef0\n");
+    original.enrol(&hub, &hub.token()).run().expect(0);
+    // Only the machine-id was made anew: the cloud says that it is the same instance.
+    let renamed = original.copy();
+    renamed.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    renamed.agent(&["status"]).run().expect(0);
+    let copy = original.copy();
+    copy.lay("run/cloud-init/.instance-id", "i-0fedcba9876543210\n");
+    let status = copy.agent(&["status", "--output", "json"]).run().expect(78);
+    assert_eq!(status.json()["standing"], "clone");
 }

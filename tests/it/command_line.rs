@@ -35,6 +35,17 @@ fn what_is_not_understood_is_64() {
 }
 
 #[test]
+fn what_is_not_understood_is_told_in_json_too() {
+    let run = TestHost::new()
+        .agent(&["enrol", "--output", "json", "--no-such-flag"])
+        .run()
+        .expect(64);
+    let error = &run.json()["error"];
+    assert_eq!(error["id"], "bad-arguments");
+    assert!(error["why"].as_str().unwrap().contains("--no-such-flag"));
+}
+
+#[test]
 fn the_log_is_as_chatty_as_asked_for() {
     let host = TestHost::new();
     let run = |more: &[&str]| {

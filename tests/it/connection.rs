@@ -118,7 +118,7 @@ fn the_proxy_is_asked_for_a_tunnel_and_no_proxy_goes_past_it() {
         .env("HTTPS_PROXY", &format!("http://me:hunter2@{address}"))
         .run()
         .expect(69)
-        .says(&["proxy"]);
+        .says(&["HTTPS_PROXY names the proxy 127.0.0.1"]);
     assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
     let asked = asked.join().unwrap();
     let authority = hub.url().replace("https://", "");
@@ -139,4 +139,24 @@ fn the_proxy_is_asked_for_a_tunnel_and_no_proxy_goes_past_it() {
         .env("NO_PROXY", "127.0.0.0/8")
         .run()
         .expect(0);
+}
+
+#[test]
+fn the_other_scheme_is_told() {
+    let plain = TestHub::with(Options {
+        http: true,
+        ..Options::default()
+    });
+    let hub = TestHub::new();
+    for (url, says) in [
+        (plain.url().replace("http:", "https:"), "plain http?"),
+        (hub.url().replace("https:", "http:"), "https://"),
+    ] {
+        TestHost::new()
+            .agent(&["enrol", "--wait", "0", "--hub-url", &url])
+            .env("MONSYS_TOKEN", "enrl_x1")
+            .run()
+            .expect(69)
+            .says(&[says]);
+    }
 }

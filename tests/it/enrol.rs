@@ -75,14 +75,7 @@ fn an_enrolled_host_says_so_and_sends_nothing() {
     let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
     assert_eq!(run.json()["changed"], false);
     assert_eq!(run.json()["result"], "already_enrolled");
-    let mut after = host.files("");
-    let unlocked = |files: &mut Vec<(std::path::PathBuf, Vec<u8>)>| {
-        files.retain(|(path, _)| !path.ends_with("lock"));
-    };
-    let mut before = before;
-    unlocked(&mut before);
-    unlocked(&mut after);
-    assert_eq!(before, after);
+    assert_eq!(host.files(""), before);
 }
 
 #[test]
@@ -258,4 +251,25 @@ fn the_american_spelling_is_understood() {
     .env("MONSYS_TOKEN", &hub.token())
     .run()
     .expect(0);
+}
+
+#[test]
+fn a_dry_run_on_an_enrolled_host_shows_what_the_real_one_does() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol_with(&hub, &hub.token(), &["--tag", "one"])
+        .run()
+        .expect(0);
+    let before = host.files("");
+    let preview = |arguments: &[&str]| {
+        let arguments = [&["enrol", "--dry-run", "--output", "json"], arguments].concat();
+        host.agent(&arguments).run().expect(0).json()
+    };
+    assert_eq!(preview(&[])["request"], json!(null));
+    let update = preview(&["--tag", "two"]);
+    assert_eq!(update["request"]["path"], "/api/v1/agents/register");
+    assert_eq!(update["tags"], json!(["two"]));
+    host.agent(&["enrol", "--dry-run", "--hub-url", "https://other.example"])
+        .run()
+        .expect(64);
+    assert_eq!(host.files(""), before);
 }

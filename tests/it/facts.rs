@@ -183,3 +183,18 @@ fn are_read_by_people_too() {
     );
     assert!(run.stdout.contains("interfaces"));
 }
+
+#[test]
+fn do_without_what_never_answers_or_may_not_be_read() {
+    let host = TestHost::new();
+    fs::remove_file(host.path("host-hostname")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(host.path("host-hostname"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    // A directory stands for what a user may not read: the facts need nothing of it.
+    host.lay("etc/monsys/agent.toml/x", "");
+    let kernel = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(facts(&host, &[])["hostname"], kernel.trim());
+}

@@ -7,6 +7,7 @@
     reason = "tests lay out hosts, run processes, and fail by panicking"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
 
 mod answers;
@@ -19,6 +20,7 @@ mod enrol;
 mod facts;
 mod per_agent_token;
 mod races;
+mod recovery;
 mod rejections;
 mod retries;
 mod secrets;

@@ -47,7 +47,8 @@ fn used_up_in_this_very_moment_is_told() {
 fn an_answer_never_takes_an_identity_away() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
-    let before = host.agent_toml();
+    let key = || std::fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
+    let before = (host.agent_toml(), key());
     for (status, code) in [(401, 77), (403, 77), (404, 65), (410, 65)] {
         hub.fault(json!({"route": "register", "status": status}));
         hub.fault(json!({"route": "enrol", "status": status}));
@@ -55,8 +56,10 @@ fn an_answer_never_takes_an_identity_away() {
         host.enrol_with(&hub, "enrl_wrong", &["--force"])
             .run()
             .expect(code);
-        assert_eq!(host.agent_toml(), before);
+        assert_eq!((host.agent_toml(), key()), before);
         host.agent(&["status"]).run().expect(0);
+        let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+        assert_eq!(run.json()["changed"], false);
     }
     hub.fault(json!({"route": "register", "status": 401}));
     host.agent(&["enrol", "--tag", "other"])

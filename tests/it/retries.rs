@@ -28,12 +28,18 @@ fn a_status_that_passes() {
 
 #[test]
 fn a_reset_before_the_commit() {
-    survives(json!({"route": "enrol", "reset": "before"}), "");
+    survives(
+        json!({"route": "enrol", "reset": "before"}),
+        "the connection broke before an answer",
+    );
 }
 
 #[test]
 fn a_reply_that_is_lost_after_the_commit() {
-    survives(json!({"route": "enrol", "reset": "after"}), "");
+    survives(
+        json!({"route": "enrol", "reset": "after"}),
+        "the connection broke before an answer",
+    );
 }
 
 #[test]
@@ -57,13 +63,28 @@ fn retry_after_zero_in_either_form() {
 #[test]
 fn a_wait_beyond_the_deadline_ends_at_once() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    hub.fault(json!({"route": "enrol", "status": 503, "retry_after": 3600, "times": 9}));
-    host.enrol(&hub, &hub.token()).run().expect(69).says(&[
-        "HTTP 503",
-        "asks to wait 1h",
-        "run the same command again",
-    ]);
+    for (retry_after, said) in [
+        ("3600", "asks to wait 1h"),
+        ("18446744073709551615", "asks to wait"),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", "asks to wait"),
+    ] {
+        hub.fault(json!({"route": "enrol", "status": 503, "retry_after": retry_after}));
+        host.enrol(&hub, &hub.token()).run().expect(69).says(&[
+            "HTTP 503",
+            said,
+            "run the same command again",
+        ]);
+    }
     assert_eq!(hub.spent(), 0);
+}
+
+#[test]
+fn a_splay_does_not_eat_the_deadline() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol_with(&hub, &hub.token(), &["--splay", "2s", "--wait", "1s"])
+        .run()
+        .expect(0)
+        .says(&["(splay)"]);
 }
 
 #[test]

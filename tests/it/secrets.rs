@@ -77,12 +77,18 @@ fn a_token_among_the_arguments_is_refused_and_not_repeated() {
         &["enrol", "--hub-url", "enrl_verysecret"],
         &["enrol", "--role", "enrl_verysecret\n"],
         &["enrol", "--tag", "enrl_verysecret,"],
+        &["enrol", "--tag", "a\nenrl_verysecret"],
+        &["enrol", "--tags", "x\tagt_verysecret"],
+        &["enrol", "--token-file", "/enrl_verysecret"],
         &["enrol", "--wait", "enrl_verysecret"],
         &["enrol", "--ca-file", "/enrl_verysecret"],
         &["enrol", "--toke", "agt_verysecret"],
     ] {
-        let run = host.agent(arguments).env("MONSYS_TOKEN", "enrl_x1").run();
-        assert_ne!(run.code, 0);
-        assert!(!shown(&run).contains("verysecret"), "{}", run.stderr);
+        for more in [&["--output", "text"], &["--output", "json"]] {
+            let arguments = [arguments, more].concat();
+            let run = host.agent(&arguments).env("MONSYS_TOKEN", "enrl_x1").run();
+            assert_ne!(run.code, 0);
+            assert!(!shown(&run).contains("verysecret"), "{}", shown(&run));
+        }
     }
 }

@@ -127,3 +127,22 @@ fn another_tokens_defaults_replace_those_of_the_first_one() {
     assert_eq!(host.key("role").unwrap(), "cache");
     assert_eq!(hub.agents().len(), 1, "one host, one agent");
 }
+
+#[test]
+fn more_than_64_tags_after_the_merge_are_no_fault_of_the_host() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let defaults: Vec<String> = (0..40).map(|i| format!("default-{i}")).collect();
+    let (token, _) = hub.mint(&Mint::new().with("default_tags", json!(defaults)));
+    let own: Vec<String> = (0..30).map(|i| format!("own-{i}")).collect();
+    host.enrol_with(&hub, &token, &["--tags", &own.join(",")])
+        .run()
+        .expect(0);
+    host.agent(&["status"]).run().expect(0);
+    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(run.json()["changed"], false);
+    // What the user writes there is still counted.
+    let more: Vec<String> = (0..40).map(|i| format!("\"more-{i}\"")).collect();
+    let text = host.agent_toml().replace("\"own-29\"", &more.join(", "));
+    host.lay("etc/monsys/agent.toml", &text);
+    host.agent(&["enrol"]).run().expect(64).says(&["`tags` in"]);
+}

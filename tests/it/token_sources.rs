@@ -1,5 +1,7 @@
 //! Every way to hand over a token.
 
+use std::fs;
+
 use crate::common::{Run, TestHost, TestHub};
 
 #[test]
@@ -143,6 +145,58 @@ fn a_way_that_fails_is_told() {
     .run()
     .expect(74)
     .says(&["did not end before the deadline"]);
+}
+
+#[test]
+fn a_token_command_leaves_nothing_behind_and_is_not_held_up_by_what_it_leaves() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let marker = host.lay("still-running", "").display().to_string();
+    let forever = format!("tail -f {marker} | cat");
+    host.enrol_with(&hub, "", &["--wait", "1s", "--token-command", &forever])
+        .env("PATH", "/usr/bin:/bin")
+        .run()
+        .expect(74);
+    let is_running = fs::read_dir("/proc").unwrap().any(|entry| {
+        let cmdline = entry.unwrap().path().join("cmdline");
+        fs::read(cmdline).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&marker))
+    });
+    assert!(!is_running, "the command outlived the agent");
+
+    host.lay("run/secret", &hub.token());
+    host.enrol_with(
+        &hub,
+        "",
+        &[
+            "--token-command",
+            "tail -f /dev/null & echo $! >pid; cat run/secret",
+        ],
+    )
+    .env("PATH", "/usr/bin:/bin")
+    .run()
+    .expect(0);
+    let pid = fs::read_to_string(host.path("pid")).unwrap();
+    let ended = std::process::Command::new("kill")
+        .arg(pid.trim())
+        .status()
+        .unwrap();
+    assert!(ended.success());
+}
+
+#[test]
+fn root_runs_no_command_that_another_user_wrote_into_agent_toml() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let text = "token_command = 'touch ran; echo enrl_x1'\n";
+    let path = host.lay("etc/monsys/agent.toml", text);
+    std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+    host.enrol(&hub, "")
+        .env("PATH", "/usr/bin:/bin")
+        .run()
+        .expect(64)
+        .says(&["`token_command` in", "owner 65534", "--token-command CMD"]);
+    assert!(!host.path("ran").exists());
 }
 
 #[test]

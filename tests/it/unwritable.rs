@@ -1,7 +1,7 @@
 //! What cannot be written is told before a use is spent, and nothing is changed.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Command;
 
 use crate::common::{TestHost, TestHub};
@@ -79,7 +79,7 @@ fn not_ours_to_write() {
     // The directories are the user's, and the file is not readable to them.
     for folder in ["etc/monsys", "var/lib/monsys"] {
         fs::create_dir_all(host.path(folder)).unwrap();
-        std::os::unix::fs::chown(host.path(folder), Some(NOBODY), None).unwrap();
+        chown(host.path(folder), Some(NOBODY), None).unwrap();
     }
     fs::set_permissions(
         host.path("etc/monsys/agent.toml"),
@@ -149,6 +149,74 @@ fn what_a_killed_run_left_is_swept_away() {
         for (path, _) in host.files(folder) {
             let name = path.file_name().unwrap().to_string_lossy();
             assert!(!name.contains(".tmp"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_enrolled_host_needs_nothing_to_be_writable() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    // Not even a lock can be taken.
+    fs::remove_file(host.path("var/lib/monsys/lock")).unwrap();
+    fs::create_dir(host.path("var/lib/monsys/lock")).unwrap();
+    host.agent(&["enrol"]).run().expect(0);
+    host.agent(&["enrol", "--tag", "other"])
+        .run()
+        .expect(73)
+        .says(&["lock"]);
+}
+
+#[test]
+fn root_follows_no_link_in_the_services_directory() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let victim = host.lay("srv/victim", "precious\n");
+    fs::create_dir_all(host.path("var/lib/monsys")).unwrap();
+    symlink(&victim, host.path("var/lib/monsys/lock")).unwrap();
+    expect(&host, &hub, 73, &["lock"]);
+    assert_eq!(fs::read_to_string(victim).unwrap(), "precious\n");
+}
+
+#[test]
+fn the_files_belong_to_the_services_user_and_it_can_go_on_by_itself() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    fs::create_dir_all(host.path("var/lib/monsys")).unwrap();
+    // A group that the user is not in: only root could give a file to it.
+    chown(host.path("var/lib/monsys"), Some(NOBODY), Some(0)).unwrap();
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    for path in ["agent-id", "agent-signing.key", "lock", "state.json"] {
+        let metadata = fs::metadata(host.path("var/lib/monsys").join(path)).unwrap();
+        assert_eq!(metadata.uid(), NOBODY, "{path}");
+    }
+    chown(host.path("etc/monsys"), Some(NOBODY), None).unwrap();
+    host.agent(&["status"]).by_user(NOBODY).run().expect(0);
+    host.agent(&["enrol", "--tag", "by-itself"])
+        .by_user(NOBODY)
+        .run()
+        .expect(0);
+}
+
+#[test]
+fn the_umask_does_not_matter() {
+    for umask in ["0000", "0777"] {
+        let (hub, host) = (TestHub::new(), TestHost::new());
+        let script = format!("umask {umask}; exec \"$@\"");
+        host.enrol(&hub, &hub.token())
+            .under(Command::new("/bin/sh").args(["-c", &script, "sh"]))
+            .run()
+            .expect(0);
+        for (path, mode) in [
+            ("etc/monsys", 0o755),
+            ("etc/monsys/agent.toml", 0o600),
+            ("var/lib/monsys", 0o700),
+            ("var/lib/monsys/agent-signing.key", 0o600),
+            ("var/lib/monsys/agent-id", 0o644),
+            ("var/lib/monsys/state.json", 0o600),
+        ] {
+            assert_eq!(host.mode(path), mode, "{path} under umask {umask}");
         }
     }
 }

@@ -1,0 +1,125 @@
+//! Where this host's files are, and the proof that they can be written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::standing::Enrolled;
+use crate::error::{Error, ErrorId, Result};
+use crate::facts::fingerprint::Fingerprint;
+use crate::identity::{KEY_FILE, NEXT_KEY_FILE};
+use crate::settings::Settings;
+use crate::store::atomic::{self, Owner};
+use crate::store::{read, unwritable};
+use crate::world::World;
+
+/// Name of the file that holds the agent's id.
+const ID_FILE: &str = "agent-id";
+
+/// Where this host's files are, `--root` included.
+pub struct Paths {
+    /// `agent.toml`.
+    pub config: PathBuf,
+    /// The state directory.
+    pub state_dir: PathBuf,
+}
+
+impl Paths {
+    /// The paths of the settings.
+    #[must_use]
+    pub fn of(settings: &Settings, world: &World) -> Self {
+        Self {
+            config: world.path(&settings.config_path),
+            state_dir: world.path(&settings.state_dir.value),
+        }
+    }
+
+    fn config_dir(&self) -> &Path {
+        self.config.parent().unwrap_or(Path::new("/"))
+    }
+
+    pub(super) fn key(&self) -> PathBuf {
+        self.state_dir.join(KEY_FILE)
+    }
+
+    /// The key that waits for the hub's yes on this machine.
+    pub(super) fn next_key(&self, machine: &Fingerprint) -> PathBuf {
+        let name = format!("{NEXT_KEY_FILE}{}", machine.short());
+        self.state_dir.join(name)
+    }
+
+    /// Makes the directories that are not there.
+    pub(super) fn make_folders(&self) -> Result<()> {
+        atomic::make_folder(&self.state_dir, 0o700)
+            .map_err(|(path, error)| unwritable(ErrorId::StateUnwritable, &path, &error))?;
+        atomic::make_folder(self.config_dir(), 0o755)
+            .map_err(|(path, error)| unwritable(ErrorId::ConfigUnwritable, &path, &error))
+    }
+
+    /// The user that the secret files belong to: the state directory's, which is the service's.
+    pub(super) fn owner(&self) -> Result<Owner> {
+        Owner::of(&self.state_dir).map_err(|error| self.state_fault(&error))
+    }
+
+    /// Removes what killed runs left behind.
+    pub(super) fn sweep(&self) -> Result<()> {
+        atomic::sweep(&self.state_dir).map_err(|error| self.state_fault(&error))?;
+        atomic::sweep(self.config_dir()).map_err(|error| self.config_fault(&error))
+    }
+
+    /// Proves, before a use is spent, that both directories take what will be written.
+    pub(super) fn prove_writable(&self, settings: &Settings) -> Result<()> {
+        let owner = self.owner()?;
+        atomic::prove(&self.state_dir, 8 * 1024, owner)
+            .map_err(|error| self.state_fault(&error))?;
+        atomic::prove(self.config_dir(), settings.file.room(), owner)
+            .map_err(|error| self.config_fault(&error))
+    }
+
+    /// Whether an enrolled host lacks none of its files and has none left over.
+    pub(super) fn are_complete(&self, enrolled: &Enrolled) -> bool {
+        let is_settled = enrolled
+            .state
+            .as_ref()
+            .is_some_and(|state| state.next.is_none());
+        is_settled && self.read_id() == Some(enrolled.agent_id)
+    }
+
+    pub(super) fn write_id(&self, id: Uuid, owner: Owner) -> Result<()> {
+        let path = self.state_dir.join(ID_FILE);
+        atomic::write(&path, format!("{id}\n").as_bytes(), 0o644, owner)
+            .map_err(|error| self.state_fault(&error))
+    }
+
+    pub(super) fn read_id(&self) -> Option<Uuid> {
+        let text = read::text(&self.state_dir.join(ID_FILE)).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// Removes every key that still waits for a yes: there is nothing left for it to wait for.
+    pub(super) fn remove_next_keys(&self) -> Result<()> {
+        let remove = || -> io::Result<()> {
+            for entry in std::fs::read_dir(&self.state_dir)? {
+                let entry = entry?;
+                if entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(NEXT_KEY_FILE)
+                {
+                    atomic::remove(&entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(|error| self.state_fault(&error))
+    }
+
+    pub(super) fn state_fault(&self, error: &io::Error) -> Error {
+        unwritable(ErrorId::StateUnwritable, &self.state_dir, error)
+    }
+
+    pub(super) fn config_fault(&self, error: &io::Error) -> Error {
+        unwritable(ErrorId::ConfigUnwritable, &self.config, error)
+    }
+}

@@ -1,0 +1,216 @@
+//! What a run of `enrol` comes to, decided from where the host stands and what was asked for.
+//! `--dry-run` shows the same plan.
+
+use super::standing::{self, Enrolled, Standing};
+use crate::error::{Error, ErrorId, Result};
+use crate::hub::monsys;
+use crate::settings::Settings;
+use crate::store::state::Asked;
+use crate::tags;
+use crate::token::{Kind, Secret};
+
+/// What a run comes to.
+#[derive(Debug)]
+pub enum Plan {
+    /// Nothing has to be done.
+    Already(Box<Enrolled>),
+    /// The hub is asked.
+    Ask(Box<Ask>),
+}
+
+/// One question to the hub.
+#[derive(Debug)]
+pub struct Ask {
+    /// Which call.
+    pub call: Call,
+    /// Which token goes with it.
+    pub(super) bearer: Bearer,
+    /// The host's own tags and role.
+    pub own: Asked,
+    /// Which key signs it.
+    pub(super) key: KeyPlace,
+    /// This machine is a copy of another one.
+    pub is_clone: bool,
+    /// An enrolled host changes tags, role or key with its own credential.
+    pub(super) is_update: bool,
+    /// A yes of the hub kills the credential on the disk.
+    pub(super) replaces_credential: bool,
+}
+
+/// The calls that admit a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// With an enrolment token.
+    Enrol,
+    /// With a per-agent token.
+    Register,
+}
+
+/// The token that goes with a call.
+#[derive(Debug)]
+pub(super) enum Bearer {
+    /// The one that this run was given.
+    Given,
+    /// The one in agent.toml.
+    Own(Secret),
+}
+
+/// Where the key is that signs a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyPlace {
+    /// In its place.
+    Current,
+    /// Beside the old one, until the hub has confirmed it.
+    Next,
+}
+
+impl Call {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Enrolment => Self::Enrol,
+            Kind::Agent => Self::Register,
+        }
+    }
+
+    /// Path of the call.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Enrol => monsys::ENROL,
+            Self::Register => monsys::REGISTER,
+        }
+    }
+}
+
+/// Decides. `token` is the kind of the token that this run was given, if it was.
+pub(super) fn plan(
+    standing: Standing,
+    settings: &Settings,
+    token: Option<Kind>,
+    force: bool,
+) -> Result<Plan> {
+    let ask = match standing {
+        Standing::New(state) => {
+            let own = standing::own(settings, state.as_deref());
+            Ask::with_given(token.ok_or_else(no_token)?, own)
+        }
+        Standing::Unconfirmed(secret, state) => {
+            let own = standing::own(settings, state.as_deref());
+            match token {
+                Some(kind) => Ask::with_given(kind, own),
+                None => Ask::with_own(secret, own),
+            }
+        }
+        Standing::Clone(state) => {
+            let own = standing::own(settings, state.as_deref());
+            Ask {
+                key: KeyPlace::Next,
+                is_clone: true,
+                ..Ask::with_given(token.ok_or_else(clone_without_token)?, own)
+            }
+        }
+        Standing::Enrolled(enrolled) => {
+            if enrolled.key_is_lost && !force {
+                return Err(Error::new(
+                    ErrorId::IdentityLost,
+                    "agent.toml holds a credential, and the key that belongs to it is not there",
+                ));
+            }
+            if !force || token.is_none() {
+                // Without a token, another hub would get to see this one's credential.
+                refuse_other_hub(settings, &enrolled.hub_url)?;
+            }
+            let asked = standing::own(settings, enrolled.state.as_ref());
+            let key = if enrolled.key_is_lost {
+                KeyPlace::Next
+            } else {
+                KeyPlace::Current
+            };
+            let again = force || enrolled.is_renewing();
+            match token {
+                Some(kind) if again => Ask {
+                    key,
+                    replaces_credential: kind == Kind::Enrolment && key == KeyPlace::Current,
+                    ..Ask::with_given(kind, asked)
+                },
+                _ if !again && enrolled.has(&asked) => return Ok(Plan::Already(enrolled)),
+                _ => Ask {
+                    key,
+                    is_update: true,
+                    ..Ask::with_own(enrolled.agent_token, asked)
+                },
+            }
+        }
+    };
+    tags::check_count(&ask.own.tags, &settings.tags.origin)?;
+    Ok(Plan::Ask(Box::new(ask)))
+}
+
+impl Ask {
+    fn with_given(kind: Kind, own: Asked) -> Self {
+        Self {
+            call: Call::of(kind),
+            bearer: Bearer::Given,
+            own,
+            key: KeyPlace::Current,
+            is_clone: false,
+            is_update: false,
+            replaces_credential: false,
+        }
+    }
+
+    fn with_own(secret: Secret, own: Asked) -> Self {
+        Self {
+            bearer: Bearer::Own(secret),
+            ..Self::with_given(Kind::Agent, own)
+        }
+    }
+
+    /// A 401 to a per-agent token has other causes than one to an enrolment token.
+    pub(super) fn told(&self, error: Error) -> Error {
+        if error.id() != ErrorId::Rejected || self.call == Call::Enrol {
+            return error;
+        }
+        let url = self.call.path();
+        if self.is_update {
+            return Error::new(
+                ErrorId::Rejected,
+                "the hub answered 401 to this host's own credential: it was rotated or the agent was deleted, or the hub lost its data; agent.toml is left as it is",
+            )
+            .about(url)
+            .mend("an operator looks up the agent at the hub; with a new token: monsys-agent enrol --force");
+        }
+        Error::new(
+            ErrorId::Rejected,
+            "the hub answered 401: it does not know this per-agent token, which was rotated, or belongs to a deleted agent or to another hub",
+        )
+        .about(url)
+        .mend("an operator looks up the agent at the hub and rotates its token; then run the same command with the new one")
+    }
+}
+
+fn refuse_other_hub(settings: &Settings, enrolled_at: &str) -> Result<()> {
+    let asked = &settings.hub_url;
+    if asked.origin.is_asked() && asked.value.to_string() != enrolled_at {
+        return Err(Error::new(
+            ErrorId::OtherHub,
+            format!("{} asks for {}", asked.origin, asked.value),
+        )
+        .about(enrolled_at));
+    }
+    Ok(())
+}
+
+pub(super) fn no_token() -> Error {
+    Error::new(
+        ErrorId::TokenMissing,
+        "this host is not enrolled, and a token is what admits it",
+    )
+}
+
+fn clone_without_token() -> Error {
+    Error::new(
+        ErrorId::TokenMissing,
+        "the identity on this disk belongs to another machine that this one was cloned from, so this one has to enrol as itself",
+    )
+}

@@ -1,0 +1,58 @@
+//! Reading small files without being held up: a pipe in a file's place would wait for ever, and a
+//! device would never end.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// More than any file has that the agent reads whole.
+pub const LIMIT: u64 = 1024 * 1024;
+
+/// The bytes of a regular file.
+///
+/// # Errors
+/// What the system says; what is no regular file, or is larger than [`LIMIT`], is refused.
+pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// The text of a regular file.
+///
+/// # Errors
+/// As [`bytes`]; what is not UTF-8 is refused.
+pub fn text(path: &Path) -> io::Result<String> {
+    String::from_utf8(bytes(path)?).map_err(|_| io::Error::other("it is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_hold_up_or_never_end_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        for path in [&pipe, Path::new("/dev/zero"), folder.path()] {
+            assert!(bytes(path).is_err(), "{path:?}");
+        }
+        assert!(!text(Path::new("/proc/version")).unwrap().is_empty());
+    }
+}

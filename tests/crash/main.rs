@@ -1,0 +1,48 @@
+//! Whatever kills an enrolment, or refuses it a system call, the next run ends in one agent, one
+//! use and whole files.
+//!
+//! strace records the system calls of one undisturbed run. Then, for each of them, a host of its
+//! own runs the real binary with SIGKILL (or an error) at that very call, and runs it again
+//! undisturbed. Each host has a token with a single use, so a second use would be a 401.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests lay out hosts, run processes, say what they tried, and fail by panicking"
+)]
+
+#[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "the other tests use all of it")]
+mod common;
+mod scenario;
+mod strace;
+mod sweep;
+
+use strace::Blow;
+use sweep::sweep;
+
+#[test]
+fn killed_at_every_system_call() {
+    for scenario in scenario::ALL {
+        let calls = strace::record(scenario);
+        let blows = calls.points(|_| true).map(|point| point.with(Blow::Kill));
+        let tried = sweep(scenario, blows.collect());
+        println!("{}: killed at {tried} points", scenario.name);
+    }
+}
+
+#[test]
+fn refused_every_write_sync_rename_and_open() {
+    let errors = ["ENOSPC", "EIO", "EROFS", "EINTR"];
+    for scenario in scenario::ALL {
+        let calls = strace::record(scenario);
+        let points: Vec<_> = calls.points(strace::touches_files).collect();
+        let blows = errors
+            .iter()
+            .flat_map(|error| points.iter().map(|point| point.with(Blow::Error(error))));
+        let tried = sweep(scenario, blows.collect());
+        println!("{}: {tried} faults injected", scenario.name);
+    }
+}

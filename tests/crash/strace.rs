@@ -1,0 +1,147 @@
+//! strace: the record of a run, and a run with a blow at one of its system calls.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use crate::common::{Prepared, TestHub};
+use crate::scenario::{Case, Scenario};
+
+/// Tests run with an environment of their own, so without a search path.
+const STRACE: &str = "/usr/bin/strace";
+
+/// The system calls of an undisturbed run, in order.
+pub(crate) struct Calls(Vec<Point>);
+
+/// The `count`th call of `name` in a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Point {
+    name: String,
+    count: u32,
+}
+
+/// What happens at a point.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Blow {
+    /// SIGKILL.
+    Kill,
+    /// The call fails with this error.
+    Error(&'static str),
+}
+
+/// A point and what happens there.
+#[derive(Clone, Debug)]
+pub(crate) struct PointedBlow {
+    point: Point,
+    blow: Blow,
+}
+
+/// Runs the scenario once, undisturbed, under strace.
+pub(crate) fn record(scenario: &Scenario) -> Calls {
+    let hub = TestHub::new();
+    let case = scenario.prepare(&hub);
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let run = enrol(&case, &hub)
+        .under(
+            Command::new(STRACE)
+                .args(["-f", "-qq", "-o"])
+                .arg(trace.path()),
+        )
+        .run();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    let text = fs::read_to_string(trace.path()).unwrap();
+    let points = text.lines().filter_map(|line| {
+        // `1234  openat(AT_FDCWD, …`, not `1234  <... resumed>` or `1234  +++ exited`.
+        let call = line.split_once(' ')?.1.trim_start();
+        let name = call.split_once('(')?.0;
+        let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !is_name || name.is_empty() {
+            return None;
+        }
+        let count = counts.entry(name.to_owned()).or_default();
+        *count += 1;
+        // The first one is the start of the program itself.
+        (name != "execve").then(|| Point {
+            name: name.to_owned(),
+            count: *count,
+        })
+    });
+    let calls = Calls(points.collect());
+    assert!(calls.0.len() > 100, "{text}");
+    calls
+}
+
+/// The command that the scenario interrupts.
+pub(crate) fn enrol(case: &Case, hub: &TestHub) -> Prepared {
+    case.host.enrol_with(hub, &case.token, &case.arguments)
+}
+
+/// Whether a call of this name opens, writes, syncs or renames a file, or makes a directory.
+pub(crate) fn touches_files(name: &str) -> bool {
+    [
+        "openat",
+        "open",
+        "creat",
+        "write",
+        "pwrite64",
+        "writev",
+        "fsync",
+        "fdatasync",
+        "rename",
+        "renameat",
+        "renameat2",
+        "mkdir",
+        "mkdirat",
+        "fchmod",
+        "chmod",
+        "fchown",
+        "ftruncate",
+        "unlink",
+        "unlinkat",
+        "flock",
+    ]
+    .contains(&name)
+}
+
+impl Calls {
+    /// The points whose name is wanted.
+    pub(crate) fn points(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Point> {
+        self.0
+            .iter()
+            .filter(move |point| wanted(&point.name))
+            .cloned()
+    }
+}
+
+impl Point {
+    pub(crate) fn with(&self, blow: Blow) -> PointedBlow {
+        PointedBlow {
+            point: self.clone(),
+            blow,
+        }
+    }
+}
+
+impl PointedBlow {
+    /// strace with this blow in store. It traces nothing but the one call, so it costs little.
+    pub(crate) fn strace(&self) -> Command {
+        let Point { name, count } = &self.point;
+        let blow = match self.blow {
+            Blow::Kill => "signal=KILL".to_owned(),
+            Blow::Error(error) => format!("error={error}"),
+        };
+        let mut strace = Command::new(STRACE);
+        strace
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("trace={name}"))
+            .arg("-e")
+            .arg(format!("inject={name}:{blow}:when={count}"));
+        strace
+    }
+
+    /// Whether the disturbed run must not have ended by itself.
+    pub(crate) fn is_deadly(&self) -> bool {
+        matches!(self.blow, Blow::Kill)
+    }
+}

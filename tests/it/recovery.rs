@@ -1,0 +1,208 @@
+//! What was interrupted, lost or left over, and what the next run makes of it.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::common::{Mint, TestHost, TestHub};
+
+const KEY: &str = "var/lib/monsys/agent-signing.key";
+const STATE: &str = "var/lib/monsys/state.json";
+const OTHER_MACHINE: &str = "fedcba9876543210fedcba9876543210\n";
+const THIRD_MACHINE: &str = "aaaaaaaaaaaaaaaa5555555555555555\n";
+
+fn key(host: &TestHost) -> Vec<u8> {
+    fs::read(host.path(KEY)).unwrap()
+}
+
+#[test]
+fn a_forced_enrolment_whose_reply_is_lost_is_ended_by_a_plain_one() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    host.enrol(&hub, &token).run().expect(0);
+    hub.fault(json!({"route": "enrol", "reset": "after"}));
+    host.enrol_with(&hub, &token, &["--force", "--wait", "0"])
+        .run()
+        .expect(69);
+    let status = host.agent(&["status", "--output", "json"]).run().expect(0);
+    assert_eq!(status.json()["renewing"], true);
+
+    // The credential on the disk is dead, so this must not say that all is well.
+    host.agent(&["enrol"]).run().expect(77);
+    let run = host
+        .enrol_with(&hub, &token, &["--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(run.json()["result"], "recovered");
+    host.agent(&["enrol", "--tag", "signed"]).run().expect(0);
+    hub.expect_one_slot();
+    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(run.json()["changed"], false);
+}
+
+#[test]
+fn a_forced_enrolment_that_is_refused_leaves_the_host_enrolled() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    host.enrol_with(&hub, "enrl_wrong", &["--force"])
+        .run()
+        .expect(77);
+    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(run.json()["result"], "already_enrolled");
+}
+
+#[test]
+fn a_lost_key_is_told_and_never_made_anew_without_being_asked_for() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let id = host.key("agent_id").unwrap();
+    fs::remove_file(host.path(KEY)).unwrap();
+    for arguments in [&["enrol"][..], &["enrol", "--tag", "x"]] {
+        host.agent(arguments).run().expect(78).says(&[
+            "signing key is gone",
+            "rotate-signing-key",
+            "--force",
+        ]);
+    }
+    // The hub still has the old key pinned, and a refusal leaves nothing that looks healthy.
+    host.agent(&["enrol", "--force"]).run().expect(77);
+    assert!(!host.path(KEY).exists());
+    host.agent(&["status"]).run().expect(78);
+
+    hub.post(&format!("agents/{id}/rotate-signing-key"), json!({}));
+    host.agent(&["enrol", "--force"]).run().expect(0);
+    host.agent(&["status"]).run().expect(0);
+    host.agent(&["enrol", "--tag", "signed"]).run().expect(0);
+    assert_eq!(host.key("agent_id").unwrap(), id);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_clones_key_that_was_not_confirmed_never_replaces_the_real_one() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let before = key(&host);
+    let machine = fs::read_to_string(host.path("etc/machine-id")).unwrap();
+    host.lay("etc/machine-id", OTHER_MACHINE);
+    host.enrol(&hub, "enrl_wrong").run().expect(77);
+    host.lay("etc/machine-id", &machine);
+    for tag in ["one", "two"] {
+        host.agent(&["enrol", "--tag", tag]).run().expect(0);
+        assert_eq!(key(&host), before);
+    }
+    hub.expect_one_slot();
+}
+
+#[test]
+fn copies_of_a_clone_do_not_share_its_key() {
+    let (hub, original) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    original.enrol(&hub, &token).run().expect(0);
+    let clone = original.copy();
+    clone.lay("etc/machine-id", OTHER_MACHINE);
+    clone.enrol(&hub, "enrl_wrong").run().expect(77);
+    let copy = clone.copy();
+    copy.lay("etc/machine-id", THIRD_MACHINE);
+    for host in [&clone, &copy] {
+        host.enrol(&hub, &token).run().expect(0);
+    }
+    for host in [&original, &clone, &copy] {
+        host.agent(&["enrol", "--tag", "signed"]).run().expect(0);
+    }
+    assert_eq!(hub.agents().len(), 3);
+}
+
+#[test]
+fn an_image_that_was_cleaned_but_for_the_state_spends_one_use() {
+    let (hub, image) = (TestHub::new(), TestHost::new());
+    image.enrol(&hub, &hub.token()).run().expect(0);
+    for path in ["etc/monsys/agent.toml", KEY, "var/lib/monsys/agent-id"] {
+        fs::remove_file(image.path(path)).unwrap();
+    }
+    image.lay("etc/machine-id", OTHER_MACHINE);
+    let (token, id) = hub.mint(&Mint::new());
+    hub.fault(json!({"route": "enrol", "reset": "after"}));
+    image
+        .enrol_with(&hub, &token, &["--wait", "0"])
+        .run()
+        .expect(69);
+    image.enrol(&hub, &token).run().expect(0);
+    assert_eq!(hub.uses(&id).len(), 1);
+    assert_eq!(hub.agents().len(), 2);
+}
+
+#[test]
+fn without_its_state_an_interrupted_clone_asks_again_with_the_same_key() {
+    let (hub, original) = (TestHub::new(), TestHost::new());
+    original.enrol(&hub, &hub.token()).run().expect(0);
+    let clone = original.copy();
+    clone.lay("etc/machine-id", OTHER_MACHINE);
+    let (token, id) = hub.mint(&Mint::new().with("max_uses", json!(1)));
+    hub.fault(json!({"route": "enrol", "reset": "after"}));
+    clone
+        .enrol_with(&hub, &token, &["--wait", "0"])
+        .run()
+        .expect(69);
+    fs::remove_file(clone.path(STATE)).unwrap();
+    clone.enrol(&hub, &token).run().expect(0);
+    assert_eq!(hub.uses(&id).len(), 1);
+    original
+        .agent(&["enrol", "--tag", "signed"])
+        .run()
+        .expect(0);
+}
+
+#[test]
+fn a_credential_that_was_taken_out_is_had_again_without_the_old_defaults() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol_with(&hub, &hub.token(), &["--tag", "mine"])
+        .run()
+        .expect(0);
+    let text = host.agent_toml();
+    let kept: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("agent_"))
+        .collect();
+    let text = kept.join("\n");
+    host.lay("etc/monsys/agent.toml", &text);
+    let other = Mint::new()
+        .with("default_tags", json!(["staging"]))
+        .with("default_role", json!("cache"));
+    host.enrol(&hub, &hub.mint(&other).0).run().expect(0);
+    assert_eq!(host.key("tags").unwrap(), r#"["staging", "mine"]"#);
+    assert_eq!(host.key("role").unwrap(), "cache");
+    assert_eq!(hub.agents().len(), 1);
+}
+
+#[test]
+fn an_edit_made_while_the_hub_is_asked_is_kept() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("etc/monsys/agent.toml", "before = 1\n");
+    // The token command runs after agent.toml was first read.
+    host.lay("run/secret", &hub.token());
+    host.enrol_with(
+        &hub,
+        "",
+        &[
+            "--token-command",
+            "echo 'during = 2' >>etc/monsys/agent.toml; cat run/secret",
+        ],
+    )
+    .env("PATH", "/usr/bin:/bin")
+    .run()
+    .expect(0);
+    assert!(host.agent_toml().starts_with("before = 1\nduring = 2\n"));
+}
+
+#[test]
+fn a_plain_run_after_a_change_of_tags_keeps_the_date_of_the_enrolment() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let text = fs::read_to_string(host.path(STATE)).unwrap();
+    let mut state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    state["enrolled_at"] = json!("2020-01-01T00:00:00Z");
+    host.lay(STATE, &state.to_string());
+    host.agent(&["enrol", "--tag", "x"]).run().expect(0);
+    let status = host.agent(&["status", "--output", "json"]).run().expect(0);
+    assert_eq!(status.json()["enrolled_at"], "2020-01-01T00:00:00Z");
+}
