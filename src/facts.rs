@@ -68,7 +68,7 @@ impl HostFacts {
             memory_bytes,
             primary_ip,
             interfaces: interfaces::list(&sysfs, &addresses, primary_ip),
-            machine_fingerprint: Fingerprint::of(world).machine_id,
+            machine_fingerprint: Fingerprint::of(world).ok().and_then(|it| it.machine_id),
         }
     }
 }

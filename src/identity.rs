@@ -1,6 +1,6 @@
 //! The host's Ed25519 key: it is the host's identity at the hub, and never leaves the host.
 
-use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorId, Result};
 use crate::store::atomic::{self, Owner};
-use crate::store::{read, unwritable};
+use crate::store::{read, unreadable, unwritable};
 
 /// Name of the key file in the state directory: 32 bytes, the seed, no header.
 pub const KEY_FILE: &str = "agent-signing.key";
@@ -32,19 +32,11 @@ impl Identity {
     /// [`ErrorId::IdentityBroken`], [`ErrorId::Unreadable`].
     pub fn load(state_dir: &Path, file: &str) -> Result<Option<Self>> {
         let path = state_dir.join(file);
-        let seed = match read::bytes(&path) {
+        let seed = match read::own(&path) {
             Ok(seed) => Zeroizing::new(seed),
             // A state directory that is a file is told when it is to be written.
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
-            Err(error) => {
-                let told = Error::new(ErrorId::Unreadable, error.to_string()).about(path.display());
-                return Err(match error.kind() {
-                    PermissionDenied => {
-                        told.mend("run as root (sudo), or as the user that owns it")
-                    }
-                    _ => told,
-                });
-            }
+            Err(error) => return Err(unreadable(&path, &error)),
         };
         Self::from_seed(&seed).map(Some).ok_or_else(|| {
             Error::new(

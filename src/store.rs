@@ -30,3 +30,14 @@ pub(crate) fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
         _ => mended,
     }
 }
+
+/// The error for what could not be read, with the mend that fits the cause.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Error {
+    let told = Error::new(ErrorId::Unreadable, error.to_string()).about(path.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            told.mend("run as root (sudo), or as the user that owns it")
+        }
+        _ => told,
+    }
+}

@@ -17,7 +17,7 @@ use crate::world::World;
 pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
     let settings = Settings::resolve(&args.flags(), world).map_err(for_reading)?;
     let paths = Paths::of(&settings, world);
-    let state = State::load(&paths.state_dir);
+    let state = State::load(&paths.state_dir)?;
     let config = paths.config.display().to_string();
     let enrolled = match Standing::of(&settings, &paths, world)? {
         Standing::Enrolled(enrolled) => enrolled,

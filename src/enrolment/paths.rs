@@ -83,7 +83,11 @@ impl Paths {
             .state
             .as_ref()
             .is_some_and(|state| state.next.is_none());
-        is_settled && self.read_id() == Some(enrolled.agent_id)
+        is_settled
+            && self.read_id() == Some(enrolled.agent_id)
+            && [self.state_dir.as_path(), self.config_dir()]
+                .iter()
+                .all(|folder| !has_leftovers(folder))
     }
 
     pub(super) fn write_id(&self, id: Uuid, owner: Owner) -> Result<()> {
@@ -93,8 +97,8 @@ impl Paths {
     }
 
     pub(super) fn read_id(&self) -> Option<Uuid> {
-        let text = read::text(&self.state_dir.join(ID_FILE)).ok()?;
-        text.trim().parse().ok()
+        let bytes = read::own(&self.state_dir.join(ID_FILE)).ok()?;
+        String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 
     /// Removes every key that still waits for a yes: there is nothing left for it to wait for.
@@ -122,4 +126,17 @@ impl Paths {
     pub(super) fn config_fault(&self, error: &io::Error) -> Error {
         unwritable(ErrorId::ConfigUnwritable, &self.config, error)
     }
+}
+
+/// Whether a killed run left something in `folder`. What cannot be read has nothing to sweep.
+fn has_leftovers(folder: &Path) -> bool {
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            atomic::is_temporary(&name) || name.starts_with(NEXT_KEY_FILE)
+        })
 }

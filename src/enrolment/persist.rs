@@ -1,13 +1,14 @@
 //! What an enrolment leaves on the disk, and in which order, so that a crash between any two
 //! steps is mended by the next run.
 //!
-//! - A host with its own key: state (which machine), key, *exchange*, agent.toml, agent-id, state.
+//! - A host with its own key: state (which machine), key, *exchange*, state (what was asked for and
+//!   confirmed), agent.toml, agent-id.
 //! - A new key beside an old one (a clone, or a lost key): next key, *exchange*, state with what
 //!   the hub confirmed, agent.toml, key, agent-id, state. agent.toml decides: while it does not
 //!   name the confirmed agent, the hub is asked again with the same key; once it does, the rest is
 //!   written by [`Keeper::roll_forward`].
 //! - A forced enrolment kills the credential on the disk: state (renewing), *exchange*, and on as
-//!   above. While the mark stands, the host is not told to be enrolled already.
+//!   above; the mark goes last. While it stands, the host is not told to be enrolled already.
 //!
 //! The state can be lost without harm: without it, a run asks the hub, or leaves things alone.
 
@@ -53,7 +54,7 @@ impl<'a> Keeper<'a> {
             paths,
             world,
             owner: paths.owner()?,
-            machine: Fingerprint::of(world),
+            machine: Fingerprint::of(world)?,
         })
     }
 
@@ -68,7 +69,7 @@ impl<'a> Keeper<'a> {
                 Identity::load_or_create(state_dir, &name, self.owner)
             }
             KeyPlace::Current => {
-                if !self.paths.key().exists() || State::load(state_dir).is_none() {
+                if !self.paths.key().exists() || State::load(state_dir)?.is_none() {
                     self.save_state(&self.this_machine())?;
                 }
                 Identity::load_or_create(state_dir, KEY_FILE, self.owner)
@@ -78,7 +79,7 @@ impl<'a> Keeper<'a> {
 
     /// Marks, or unmarks, that the credential on the disk may be dead.
     pub(super) fn mark_renewing(&self, renewing: bool) -> Result<()> {
-        let state = State::load(&self.paths.state_dir).unwrap_or_else(|| self.this_machine());
+        let state = State::load(&self.paths.state_dir)?.unwrap_or_else(|| self.this_machine());
         if state.renewing == renewing {
             return Ok(());
         }
@@ -108,37 +109,47 @@ impl<'a> Keeper<'a> {
             connection: connection(settings, self.world),
         })?;
         let agent_id = admission.agent_id;
-        let before = State::load(&self.paths.state_dir);
+        let before = State::load(&self.paths.state_dir)?;
         let state = self.state_after(admission, own, before.as_ref());
-        if key == KeyPlace::Next {
-            self.save_state(&State {
+        let was_renewing = before.as_ref().is_some_and(|state| state.renewing);
+        self.save_state(&match key {
+            KeyPlace::Current => State {
+                renewing: was_renewing,
+                ..state.clone()
+            },
+            KeyPlace::Next => State {
                 next: Some(Box::new(Next {
                     agent_id,
                     state: state.clone(),
                 })),
                 ..before.unwrap_or_default()
-            })?;
-        }
+            },
+        })?;
         file.replace(&text, self.owner)
             .map_err(|error| self.paths.config_fault(&error))?;
         tracing::debug!("wrote {}", self.paths.config.display());
         if key == KeyPlace::Next {
             self.take_next_key()?;
         }
-        self.settle(agent_id, &state)?;
+        self.paths.write_id(agent_id, self.owner)?;
+        if key == KeyPlace::Next || was_renewing {
+            self.save_state(&state)?;
+        }
+        self.paths.remove_next_keys()?;
         Ok(merged)
     }
 
     /// Ends what a killed run began, if agent.toml says that it was as good as done.
     pub(super) fn roll_forward(&self, settings: &Settings) -> Result<()> {
-        let Some(state) = State::load(&self.paths.state_dir) else {
+        let Some(state) = State::load(&self.paths.state_dir)? else {
             return Ok(());
         };
         match &state.next {
             Some(next) if takes_over(next, settings.file.agent_id()?, &self.machine) => {
                 tracing::info!("ending what an interrupted run began");
                 self.take_next_key()?;
-                self.settle(next.agent_id, &next.state)
+                self.paths.write_id(next.agent_id, self.owner)?;
+                self.save_state(&next.state)
             }
             _ => Ok(()),
         }
@@ -149,16 +160,9 @@ impl<'a> Keeper<'a> {
         if self.paths.read_id() != Some(agent_id) {
             self.paths.write_id(agent_id, self.owner)?;
         }
-        if State::load(&self.paths.state_dir).is_none() {
+        if State::load(&self.paths.state_dir)?.is_none() {
             self.save_state(&self.this_machine())?;
         }
-        Ok(())
-    }
-
-    /// The last steps of each order.
-    fn settle(&self, agent_id: Uuid, state: &State) -> Result<()> {
-        self.paths.write_id(agent_id, self.owner)?;
-        self.save_state(state)?;
         self.paths.remove_next_keys()
     }
 

@@ -54,8 +54,8 @@ impl Standing {
         let token = file.agent_token()?;
         let id = file.agent_id()?;
         let has_key = Identity::load(&paths.state_dir, KEY_FILE)?.is_some();
-        let state = State::load(&paths.state_dir);
-        let machine = Fingerprint::of(world);
+        let state = State::load(&paths.state_dir)?;
+        let machine = Fingerprint::of(world)?;
         let next = state.as_ref().and_then(|state| state.next.as_deref());
         let is_taken_over = next.is_some_and(|next| takes_over(next, id, &machine));
         let is_foreign = match (&state, next) {

@@ -5,9 +5,13 @@
 //! in something stronger tells a clone; the same in something stronger tells that only the
 //! machine-id was made anew.
 
+use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::store::read;
+use crate::error::Result;
+use crate::store::{read, unreadable};
 use crate::world::World;
 
 /// Key of the HMAC: the id of this application, as machine-id(5) asks for.
@@ -27,30 +31,41 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// The fingerprint of the machine that this runs on.
-    #[must_use]
-    pub fn of(world: &World) -> Self {
-        let host = |path| read::text(&world.path(path)).ok();
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorId::Unreadable`] when the disk fails: a name that is there and cannot
+    /// be read is not taken for none, since a clone would not be known for one.
+    pub fn of(world: &World) -> Result<Self> {
+        let host = |path| name(&world.path(path));
         // Containers see the firmware of the machine they run on, all the same one.
         let has_firmware = !is_container(world);
         let firmware = |path| {
-            has_firmware
-                .then(|| read::text(&world.kernel_path(path)).ok())
-                .flatten()
+            if has_firmware {
+                name(&world.kernel_path(path))
+            } else {
+                Ok(None)
+            }
         };
-        Self {
-            // What cloud-init wrote in this boot: its copy under /var/lib travels with the disk.
-            instance_id: host("/run/cloud-init/.instance-id")
-                .or_else(|| firmware("/sys/class/dmi/id/board_asset_tag").filter(|tag| is_ec2(tag)))
+        // What cloud-init wrote in this boot: its copy under /var/lib travels with the disk.
+        let instance = match host("/run/cloud-init/.instance-id")? {
+            Some(id) => Some(id),
+            None => firmware("/sys/class/dmi/id/board_asset_tag")?.filter(|tag| is_ec2(tag)),
+        };
+        let machine = match host("/etc/machine-id")? {
+            Some(id) => Some(id),
+            None => host("/var/lib/dbus/machine-id")?,
+        };
+        Ok(Self {
+            instance_id: instance
                 .and_then(|text| instance_id(&text))
                 .map(|id| hash("instance-id", &id)),
-            product_uuid: firmware("/sys/class/dmi/id/product_uuid")
+            product_uuid: firmware("/sys/class/dmi/id/product_uuid")?
                 .and_then(|text| product_uuid(&text))
                 .map(|uuid| hash("product-uuid", &uuid)),
-            machine_id: host("/etc/machine-id")
-                .or_else(|| host("/var/lib/dbus/machine-id"))
+            machine_id: machine
                 .and_then(|text| machine_id(&text))
                 .map(|id| hash("machine-id", &id)),
-        }
+        })
     }
 
     /// Short name of the machine, by the strongest thing that it has.
@@ -74,6 +89,18 @@ impl Fingerprint {
         .into_iter()
         .find_map(|(then, now)| Some(then.as_ref()? == now.as_ref()?))
         .unwrap_or(true)
+    }
+}
+
+/// What a file names, or none where it is not there or not for us to read.
+fn name(path: &Path) -> Result<Option<String>> {
+    match read::text(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.raw_os_error().is_none() => Ok(None),
+        Err(error) => match error.kind() {
+            NotFound | NotADirectory | PermissionDenied => Ok(None),
+            _ => Err(unreadable(path, &error)),
+        },
     }
 }
 

@@ -86,12 +86,17 @@ pub fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1) {
+        if is_temporary(&name.to_string_lossy()) {
             remove(&entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Whether a file of this name is one of the writer's own, left by a run that was killed.
+#[must_use]
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
 }
 
 /// Renames a file within its directory, durably.

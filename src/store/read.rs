@@ -9,14 +9,27 @@ use std::path::Path;
 /// More than any file has that the agent reads whole.
 pub const LIMIT: u64 = 1024 * 1024;
 
-/// The bytes of a regular file.
+/// The bytes of a regular file of the system's, such as os-release. Links are followed.
 ///
 /// # Errors
 /// What the system says; what is no regular file, or is larger than [`LIMIT`], is refused.
 pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    regular(path, nix::libc::O_NONBLOCK)
+}
+
+/// The bytes of a regular file of the agent's own. Its directory may belong to the service's user,
+/// and root follows no link of theirs.
+///
+/// # Errors
+/// As [`bytes`]; a symbolic link is refused.
+pub fn own(path: &Path) -> io::Result<Vec<u8>> {
+    regular(path, nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW)
+}
+
+fn regular(path: &Path, flags: i32) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK)
+        .custom_flags(flags)
         .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -29,7 +42,7 @@ pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of a regular file.
+/// The text of a regular file of the system's.
 ///
 /// # Errors
 /// As [`bytes`]; what is not UTF-8 is refused.
@@ -53,6 +66,10 @@ mod tests {
         for path in [&pipe, Path::new("/dev/zero"), folder.path()] {
             assert!(bytes(path).is_err(), "{path:?}");
         }
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/proc/version", &link).unwrap();
+        assert!(bytes(&link).is_ok());
+        assert!(own(&link).is_err());
         assert!(!text(Path::new("/proc/version")).unwrap().is_empty());
     }
 }

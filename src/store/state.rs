@@ -1,11 +1,13 @@
 //! `state.json`: what the agent remembers and can lose without harm.
 
 use std::io;
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::atomic::{self, Owner};
+use crate::error::Result;
 use crate::facts::fingerprint::Fingerprint;
 
 /// Name of the file in the state directory.
@@ -56,22 +58,21 @@ pub struct Asked {
 }
 
 impl State {
-    /// Reads the state. A missing or broken file is no state: nothing depends on it.
-    #[must_use]
-    pub fn load(state_dir: &Path) -> Option<Self> {
+    /// Reads the state. A missing or broken file is no state; one that is there and cannot be read
+    /// is not taken for a missing one, since a clone would not be known for one.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorId::Unreadable`].
+    pub fn load(state_dir: &Path) -> Result<Option<Self>> {
         let path = state_dir.join(FILE);
-        let bytes = match super::read::bytes(&path) {
+        let bytes = match super::read::own(&path) {
             Ok(bytes) => bytes,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!("{} is passed over: {error}", path.display());
-                }
-                return None;
-            }
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
+            Err(error) => return Err(super::unreadable(&path, &error)),
         };
-        serde_json::from_slice(&bytes)
+        Ok(serde_json::from_slice(&bytes)
             .inspect_err(|error| tracing::warn!("{} is passed over: {error}", path.display()))
-            .ok()
+            .ok())
     }
 
     /// Writes the state.
@@ -93,16 +94,19 @@ mod tests {
     fn comes_back_as_it_was_and_a_broken_one_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let owner = Owner::of(folder.path()).unwrap();
-        assert_eq!(State::load(folder.path()), None);
+        assert_eq!(State::load(folder.path()).unwrap(), None);
         let state = State {
             enrolled_at: Some("2026-01-01T00:00:00Z".into()),
             ..State::default()
         };
         state.save(folder.path(), owner).unwrap();
-        assert_eq!(State::load(folder.path()), Some(state));
+        assert_eq!(State::load(folder.path()).unwrap(), Some(state));
         atomic::write(&folder.path().join(FILE), b"{", 0o600, owner).unwrap();
-        assert_eq!(State::load(folder.path()), None);
+        assert_eq!(State::load(folder.path()).unwrap(), None);
         atomic::write(&folder.path().join(FILE), b"{\"new\":1}", 0o600, owner).unwrap();
-        assert_eq!(State::load(folder.path()), Some(State::default()));
+        assert_eq!(State::load(folder.path()).unwrap(), Some(State::default()));
+        atomic::remove(&folder.path().join(FILE)).unwrap();
+        std::fs::create_dir(folder.path().join(FILE)).unwrap();
+        assert_eq!(State::load(folder.path()).unwrap_err().exit_code(), 74);
     }
 }

@@ -28,7 +28,7 @@ fn killed_at_every_system_call() {
     for scenario in scenario::ALL {
         let calls = strace::record(scenario);
         let blows = calls.points(|_| true).map(|point| point.with(Blow::Kill));
-        let tried = sweep(scenario, blows.collect());
+        let tried = sweep(scenario, &blows.collect::<Vec<_>>());
         println!("{}: killed at {tried} points", scenario.name);
     }
 }
@@ -42,7 +42,7 @@ fn refused_every_write_sync_rename_and_open() {
         let blows = errors
             .iter()
             .flat_map(|error| points.iter().map(|point| point.with(Blow::Error(error))));
-        let tried = sweep(scenario, blows.collect());
+        let tried = sweep(scenario, &blows.collect::<Vec<_>>());
         println!("{}: {tried} faults injected", scenario.name);
     }
 }

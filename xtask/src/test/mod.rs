@@ -5,6 +5,7 @@
 //! is not to be had, returns [`Stop::Missing`]: that is told loudly, and is a failure in CI.
 
 mod clippy;
+mod crash;
 mod demo;
 mod deps;
 mod doc;
@@ -43,6 +44,9 @@ const SUITES: &[Suite] = &[
     }),
     Suite::new("rust", "unit, integration and doc tests", || {
         Box::pin(rust::run())
+    }),
+    Suite::new("crash", "killed at every system call", || {
+        Box::pin(crash::run())
     }),
     Suite::new("os-release", "its reader beside Python's two", || {
         Box::pin(os_release::run())

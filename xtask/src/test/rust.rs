@@ -5,8 +5,14 @@ use crate::error::Result;
 use crate::{process, tools};
 
 pub(crate) async fn run() -> Result<Count> {
+    cargo_test(&["--workspace", "--no-fail-fast"]).await
+}
+
+/// Runs `cargo test` with these arguments and adds up the counts of its test binaries.
+pub(crate) async fn cargo_test(what: &[&str]) -> Result<Count> {
     let mut total = Count::default();
-    let mut cargo = tools::cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let mut cargo = tools::cargo(&["test", "--locked"]);
+    cargo.args(what);
     let status = process::watch(&mut cargo, |line| {
         if let Some(count) = result_line(line) {
             total += count;
