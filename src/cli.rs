@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Error, ErrorId};
+use crate::error::{Error, ErrorId, Result};
 use crate::redact::redact;
 use crate::settings::Flags;
 
@@ -57,7 +57,9 @@ impl Cli {
     ///
     /// # Errors
     /// [`Stop`].
-    pub fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+    pub fn parse_from(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> std::result::Result<Self, Stop> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         let mut cli = Self::try_parse_from(&arguments).map_err(|error| stop(&error, &arguments))?;
         if let Ok(root) = std::path::absolute(&cli.global.root) {
@@ -174,6 +176,11 @@ pub enum Command {
     ///
     /// Exits with 78 when it is not enrolled. Sends nothing.
     Status(PathArgs),
+    /// Check all that an enrolment needs, without spending a use
+    ///
+    /// Takes the same options as enrol. Each failed check names its mend. Exits with the code that
+    /// an enrolment would end with.
+    Doctor(Box<EnrolArgs>),
     /// Print the host metadata that an enrolment would send
     Facts(FactsArgs),
 }
@@ -252,10 +259,19 @@ pub struct EnrolArgs {
 }
 
 impl EnrolArgs {
-    /// Whether `--token` was used, whatever followed it.
-    #[must_use]
-    pub fn has_token_flag(&self) -> bool {
-        self.token.is_some()
+    /// Refuses `--token`, whatever followed it.
+    ///
+    /// # Errors
+    /// [`ErrorId::TokenOnCommandLine`].
+    pub fn refuse_token(&self) -> Result<()> {
+        if self.token.is_none() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorId::TokenOnCommandLine,
+            "every user of this host can read a process's arguments (ps, /proc)",
+        )
+        .about("--token"))
     }
 
     /// The settings among the arguments.

@@ -1,5 +1,6 @@
 //! A file a subcommand: `run(args, &World) -> Result<Report>`. Nothing here prints.
 
+mod doctor;
 mod enrol;
 mod facts;
 mod status;
@@ -65,6 +66,7 @@ pub fn run_blocking(cli: &Cli, world: &World) -> Result<Report> {
 pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
     match &cli.command {
         Command::Enrol(args) => enrol::run(args, world).await,
+        Command::Doctor(args) => doctor::run(args, world).await,
         Command::Status(args) => status::run(args, world),
         Command::Facts(args) => facts::run(args, world).await,
     }

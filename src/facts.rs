@@ -3,7 +3,7 @@
 pub mod fingerprint;
 mod hostname;
 mod interfaces;
-mod os_release;
+pub(crate) mod os_release;
 pub mod route;
 
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};

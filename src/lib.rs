@@ -8,9 +8,12 @@
 
 pub mod cli;
 pub mod command;
+pub mod doctor;
 pub mod enrolment;
 pub mod error;
 pub mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hub;
 pub mod identity;
 pub mod log;

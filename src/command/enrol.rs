@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Report, list, rows};
 use crate::cli::EnrolArgs;
 use crate::enrolment::{self, Done, Enrolment, Paths, Plan};
-use crate::error::{Error, ErrorId, Result};
+use crate::error::Result;
 use crate::facts::HostFacts;
 use crate::facts::route::Target;
 use crate::hub::monsys;
@@ -20,13 +20,7 @@ use crate::world::World;
 /// # Errors
 /// See [`enrolment::enrol`].
 pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
-    if args.has_token_flag() {
-        return Err(Error::new(
-            ErrorId::TokenOnCommandLine,
-            "every user of this host can read a process's arguments (ps, /proc)",
-        )
-        .about("--token"));
-    }
+    args.refuse_token()?;
     if args.dry_run {
         return dry_run(args, world).await;
     }

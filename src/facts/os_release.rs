@@ -6,14 +6,16 @@ use std::path::PathBuf;
 pub(super) fn pretty_name(files: &[PathBuf]) -> String {
     files
         .iter()
-        .filter_map(|path| {
-            let bytes = crate::store::read::bytes(path).ok()?;
-            value(&String::from_utf8_lossy(&bytes), "PRETTY_NAME")
-        })
-        // "All strings should not contain non-printable characters."
-        .map(|name| name.chars().filter(|c| !c.is_control()).collect::<String>())
-        .find(|name| !name.trim().is_empty())
+        .find_map(|path| name_in(&crate::store::read::bytes(path).ok()?))
         .unwrap_or_else(|| "linux".into())
+}
+
+/// `PRETTY_NAME` of one file, unless it is blank.
+pub(crate) fn name_in(bytes: &[u8]) -> Option<String> {
+    let name = value(&String::from_utf8_lossy(bytes), "PRETTY_NAME")?;
+    // "All strings should not contain non-printable characters."
+    let printable: String = name.chars().filter(|c| !c.is_control()).collect();
+    (!printable.trim().is_empty()).then_some(printable)
 }
 
 /// Value of `key`; the last assignment wins, as in a shell.

@@ -50,7 +50,7 @@ impl Target {
 }
 
 /// Host and port that a connection to the hub goes to first.
-fn peer(settings: &Settings) -> (&str, u16) {
+pub(crate) fn peer(settings: &Settings) -> (&str, u16) {
     match &settings.proxy {
         Some(proxy) if settings.hub_url.value.is_https() => (
             proxy
@@ -85,7 +85,16 @@ pub(super) fn primary_ip(target: &Target, addresses: &[Address]) -> Option<IpAdd
         })
 }
 
+/// This host's address on the way to `target`, loopback included.
+pub(crate) fn source(target: &Target) -> Option<IpAddr> {
+    target.0.iter().find_map(|target| local_towards(*target))
+}
+
 fn source_towards(target: SocketAddr) -> Option<IpAddr> {
+    local_towards(target).filter(|source| !source.is_loopback())
+}
+
+fn local_towards(target: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = if target.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
@@ -94,7 +103,7 @@ fn source_towards(target: SocketAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(target).ok()?;
     let source = socket.local_addr().ok()?.ip().to_canonical();
-    (!source.is_loopback() && !source.is_unspecified()).then_some(source)
+    (!source.is_unspecified()).then_some(source)
 }
 
 fn is_global(ip: IpAddr) -> bool {

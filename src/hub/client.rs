@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Method, NoProxy, Proxy, Url};
 use serde::Deserialize;
@@ -46,6 +46,8 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// Where a redirect points.
     pub location: Option<String>,
+    /// The answering side's time of day.
+    pub date: Option<SystemTime>,
     /// Media type, without parameters, lower case.
     pub media_type: Option<String>,
     /// The body; it may hold a token.
@@ -116,6 +118,41 @@ impl Client {
         world: &World,
         deadline: Instant,
     ) -> std::result::Result<Reply, SendError> {
+        let headers = headers(&request)
+            .ok_or_else(|| SendError::Alien("the token cannot be a header".into()))?;
+        let request = self
+            .http
+            .request(request.method, request.url)
+            .headers(headers)
+            .body(request.body);
+        self.by(deadline, request, world).await
+    }
+
+    /// Asks something that needs no token.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        headers: &[(&str, &str)],
+        world: &World,
+        deadline: Instant,
+    ) -> std::result::Result<Reply, SendError> {
+        let mut request = self.http.request(method, url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.by(deadline, request, world).await
+    }
+
+    async fn by(
+        &self,
+        deadline: Instant,
+        request: reqwest::RequestBuilder,
+        world: &World,
+    ) -> std::result::Result<Reply, SendError> {
         let limit = deadline.min(Instant::now() + EXCHANGE);
         match tokio::time::timeout_at(limit, self.exchange(request, world)).await {
             Ok(result) => result,
@@ -125,16 +162,10 @@ impl Client {
 
     async fn exchange(
         &self,
-        request: Request<'_>,
+        request: reqwest::RequestBuilder,
         world: &World,
     ) -> std::result::Result<Reply, SendError> {
-        let headers = headers(&request)
-            .ok_or_else(|| SendError::Alien("the token cannot be a header".into()))?;
-        let mut response = self
-            .http
-            .request(request.method, request.url)
-            .headers(headers)
-            .body(request.body)
+        let mut response = request
             .send()
             .await
             .map_err(|error| self.no_connection(&error))?;
@@ -149,6 +180,7 @@ impl Client {
             status: response.status().as_u16(),
             retry_after: text(RETRY_AFTER).and_then(|value| retry_after(&value, world.now())),
             location: text(LOCATION),
+            date: text(DATE).and_then(|value| httpdate::parse_http_date(&value).ok()),
             media_type: text(CONTENT_TYPE).map(|value| media_type(&value)),
             body: Zeroizing::default(),
         };
@@ -232,7 +264,7 @@ struct ErrorBody {
 }
 
 /// Seconds or a date (RFC 9110, section 10.2.3). A date in the past is no wait.
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));

@@ -90,7 +90,11 @@ impl AgentToml {
     /// [`ErrorId::ConfigBroken`] when it is not TOML or a key has the wrong type;
     /// [`ErrorId::ConfigUnwritable`] when it is a directory or a link, so could not be replaced.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = read(path)?;
+        Self::of(path, read(path)?)
+    }
+
+    /// The file with this text.
+    pub(crate) fn of(path: &Path, text: Zeroizing<String>) -> Result<Self> {
         let settings = toml::from_str(&text).map_err(|error| broken(path, &text, &error))?;
         Ok(Self {
             path: path.into(),

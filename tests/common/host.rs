@@ -120,6 +120,8 @@ impl TestHost {
             .arg("--root")
             .arg(self.root.path())
             .env_clear()
+            // No test asks a real metadata service, whatever cloud it runs in.
+            .env("AWS_EC2_METADATA_DISABLED", "true")
             .current_dir(self.root.path());
         Prepared {
             command,

@@ -1,0 +1,145 @@
+//! `doctor`: checks all that an enrolment needs, and spends no use.
+//!
+//! Each check is one [`Check`]; a failed one names its mend. What a failed check makes pointless
+//! is skipped, so that one cause is told once.
+
+mod host;
+mod leftovers;
+mod metadata;
+mod network;
+
+use crate::error::{Error, ErrorId, Result};
+use crate::hub::retry::Limit;
+use crate::settings::{Flags, Settings};
+use crate::store::atomic;
+use crate::world::World;
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// As it should be.
+    Good,
+    /// An enrolment can go on, but somebody should know.
+    Warning,
+    /// An enrolment would fail.
+    Bad,
+    /// Not looked at, because of another finding.
+    Skipped,
+}
+
+impl Finding {
+    /// Stable word, as in `--output json`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Warning => "warning",
+            Self::Bad => "bad",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One check.
+#[derive(Debug)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// What was found.
+    pub finding: Finding,
+    /// The finding in words.
+    pub says: String,
+    /// What mends it.
+    pub mend: Option<String>,
+    /// Exit code that an enrolment would end with.
+    pub exit_code: u8,
+}
+
+impl Check {
+    fn new(name: &'static str, finding: Finding, says: impl Into<String>) -> Self {
+        Self {
+            name,
+            finding,
+            says: says.into(),
+            mend: None,
+            exit_code: 0,
+        }
+    }
+
+    fn good(name: &'static str, says: impl Into<String>) -> Self {
+        Self::new(name, Finding::Good, says)
+    }
+
+    fn skipped(name: &'static str, because: &str) -> Self {
+        Self::new(name, Finding::Skipped, because)
+    }
+
+    fn warning(name: &'static str, says: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            mend: Some(mend.into()),
+            ..Self::new(name, Finding::Warning, says)
+        }
+    }
+
+    fn bad(name: &'static str, error: &Error) -> Self {
+        Self {
+            mend: Some(error.next_step().into()),
+            exit_code: error.exit_code(),
+            ..Self::new(
+                name,
+                Finding::Bad,
+                format!("{}: {}", error.what(), error.why()),
+            )
+        }
+    }
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// None: what fails is a finding.
+pub async fn examine(flags: &Flags, world: &World) -> Vec<Check> {
+    let settings = match Settings::resolve(flags, world) {
+        Ok(settings) => settings,
+        Err(error) => {
+            return vec![
+                Check::bad("settings", &error),
+                Check::skipped("everything else", "it needs the settings"),
+            ];
+        }
+    };
+    let mut checks = vec![host::settings(&settings, world)];
+    let limit = Limit::of(settings.wait);
+    let (check, token) = host::token(&settings, world, limit).await;
+    checks.push(check);
+    checks.push(host::identity(&settings, world));
+    checks.extend(host::folders(&settings, world));
+    checks.extend(network::examine(&settings, world).await);
+    checks.push(host::service_manager(world));
+    checks.push(leftovers::examine(token.as_ref(), world));
+    checks.push(metadata::examine(&settings, world).await);
+    checks
+}
+
+/// Proves that `folder`, or the parent that it would be made in, takes a durable write.
+fn prove(folder: &std::path::Path, id: ErrorId) -> Result<String> {
+    let mut existing = folder;
+    while !existing.exists() {
+        match existing.parent() {
+            Some(parent) => existing = parent,
+            None => break,
+        }
+    }
+    atomic::Owner::of(existing)
+        .and_then(|owner| atomic::prove(existing, 4096, owner))
+        .map_err(|error| crate::store::unwritable(id, existing, &error))?;
+    Ok(if existing == folder {
+        format!("{} takes a durable write", folder.display())
+    } else {
+        format!(
+            "{} will be made; {} takes a durable write",
+            folder.display(),
+            existing.display()
+        )
+    })
+}

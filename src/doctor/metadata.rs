@@ -1,0 +1,86 @@
+//! Whether the cloud's metadata service still hands out user data that holds an enrolment token.
+//!
+//! Every process of the host can ask that service. It is asked only where the firmware says that
+//! there is one, or where its address is given; `AWS_EC2_METADATA_DISABLED=true` turns it off, as
+//! in AWS's own tools.
+
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use tokio::time::Instant;
+
+use super::Check;
+use crate::hub::client::Client;
+use crate::settings::Settings;
+use crate::store::read;
+use crate::world::World;
+
+const NAME: &str = "metadata service";
+const ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
+const DEFAULT: &str = "http://169.254.169.254";
+/// It is on the same machine or on none.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn examine(settings: &Settings, world: &World) -> Check {
+    let is_disabled = world
+        .env(DISABLED)
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let endpoint = match world.env(ENDPOINT).and_then(|value| value.to_str()) {
+        _ if is_disabled => return Check::skipped(NAME, "AWS_EC2_METADATA_DISABLED is set"),
+        Some(endpoint) => endpoint,
+        None if is_ec2(world) => DEFAULT,
+        None => return Check::skipped(NAME, "no cloud with one is known to run this host"),
+    };
+    let base = match Url::parse(endpoint) {
+        Ok(base) if base.scheme() == "http" && base.host().is_some() => base,
+        _ => return Check::skipped(NAME, "AWS_EC2_METADATA_SERVICE_ENDPOINT is no http URL"),
+    };
+    match user_data(settings, world, &base).await {
+        None => Check::good(NAME, "it hands out no user data"),
+        Some(bytes) if bytes.windows(5).any(|window| window == b"enrl_") => Check::warning(
+            NAME,
+            "it hands out an enrolment token to every process of this host",
+            "give the token by reference (--token-command) instead of in user data; revoke this one when the batch is done",
+        ),
+        Some(_) => Check::good(
+            NAME,
+            "the user data that it hands out holds no enrolment token",
+        ),
+    }
+}
+
+/// `IMDSv2`: a session token first, then the data with it.
+async fn user_data(settings: &Settings, world: &World, base: &Url) -> Option<Vec<u8>> {
+    let client = Client::new(settings).ok()?;
+    let deadline = Instant::now() + PATIENCE;
+    let at = |path: &str| {
+        let mut url = base.clone();
+        url.set_path(path);
+        url
+    };
+    let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", "60")];
+    let session = client
+        .ask(Method::PUT, at("/latest/api/token"), &ttl, world, deadline)
+        .await
+        .ok()
+        .filter(|reply| reply.status == 200)?;
+    let session = std::str::from_utf8(&session.body).ok()?.trim().to_owned();
+    let header = [("x-aws-ec2-metadata-token", session.as_str())];
+    let reply = client
+        .ask(
+            Method::GET,
+            at("/latest/user-data"),
+            &header,
+            world,
+            deadline,
+        )
+        .await
+        .ok()?;
+    (reply.status == 200).then(|| reply.body.to_vec())
+}
+
+fn is_ec2(world: &World) -> bool {
+    read::text(&world.kernel_path("/sys/class/dmi/id/sys_vendor"))
+        .is_ok_and(|vendor| vendor.trim() == "Amazon EC2")
+}

@@ -1,0 +1,209 @@
+//! `doctor`: all that an enrolment needs, without spending a use.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use serde_json::Value;
+
+use crate::common::{Prepared, Run, TestHost, TestHub};
+
+/// `doctor` as `enrol` would be run.
+fn doctor(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Prepared {
+    let ca_file = host.install_ca(hub).unwrap();
+    let url = hub.url();
+    let arguments = ["doctor", "--output", "json", "--hub-url", &url, "--ca-file"];
+    let arguments = [&arguments[..], &[ca_file.to_str().unwrap()], more].concat();
+    host.agent(&arguments).env("MONSYS_TOKEN", token)
+}
+
+#[track_caller]
+fn finding(run: &Run, name: &str) -> (String, String, String) {
+    let checks = run.json()["checks"].as_array().unwrap().clone();
+    let check = checks
+        .iter()
+        .find(|check| check["name"] == name)
+        .unwrap_or_else(|| panic!("no check {name}: {}", run.stdout));
+    let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    (text("finding"), text("says"), text("mend"))
+}
+
+#[track_caller]
+fn expect_bad(run: &Run, name: &str, says: &str) {
+    let (word, said, mend) = finding(run, name);
+    assert_eq!(word, "bad", "{said}");
+    assert!(said.contains(says), "{said}");
+    assert!(!mend.is_empty(), "{name} names no mend");
+    assert_eq!(run.json()["ok"], false);
+}
+
+/// A server on loopback that gives each request the next of these answers.
+fn canned(answers: &'static [&'static str]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for answer in answers {
+            // A bare connection is a check by itself; it asks for nothing.
+            loop {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                if !lines
+                    .by_ref()
+                    .map_while(Result::ok)
+                    .any(|line| line.is_empty())
+                {
+                    continue;
+                }
+                stream.write_all(answer.as_bytes()).unwrap();
+                break;
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_healthy_host_is_told_so_and_nothing_is_spent_or_changed() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.install_ca(&hub);
+    let before = host.files("");
+    let run = doctor(&host, &hub, &hub.token(), &[]).run().expect(0);
+    for name in [
+        "settings",
+        "token",
+        "identity",
+        "config directory",
+        "state directory",
+        "proxy",
+        "name",
+        "route",
+        "connection",
+        "TLS",
+        "hub",
+        "clock",
+        "service manager",
+        "cloud-init",
+    ] {
+        let (word, says, _) = finding(&run, name);
+        assert_eq!(word, "good", "{name}: {says}");
+    }
+    assert_eq!(run.json()["ok"], true);
+    assert!(finding(&run, "hub").1.contains("version"));
+    assert_eq!(host.files(""), before);
+    assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
+
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let text = host.agent(&["doctor"]).run().expect(0).stdout;
+    assert!(text.contains("Nothing stands in the way"), "{text}");
+    assert!(text.contains("an enrolled host needs none"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_on_the_host_is_told_with_its_mend() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let run = doctor(&host, &hub, "", &[]).run().expect(64);
+    expect_bad(&run, "token", "no token was given");
+    let run = doctor(&host, &hub, "ENRL_abc", &[]).run().expect(64);
+    expect_bad(&run, "token", "capitals");
+
+    host.lay("var/lib/monsys", "");
+    let run = doctor(&host, &hub, "enrl_x1", &[]).run().expect(73);
+    expect_bad(&run, "state directory", "cannot be written");
+
+    let host = TestHost::new();
+    host.lay("etc/monsys/agent.toml", "nonsense\n");
+    let run = doctor(&host, &hub, "enrl_x1", &[]).run().expect(78);
+    expect_bad(&run, "settings", "line 1");
+
+    let host = TestHost::new();
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    std::fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
+    let run = doctor(&host, &hub, "", &[]).run().expect(78);
+    expect_bad(&run, "identity", "key is gone");
+}
+
+#[test]
+fn what_is_wrong_on_the_way_is_told_once() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let url = hub.url();
+    let ask = |arguments: &[&str]| {
+        let arguments = [&["doctor", "--output", "json"], arguments].concat();
+        host.agent(&arguments).env("MONSYS_TOKEN", "enrl_x1").run()
+    };
+    let run = ask(&["--hub-url", &url]).expect(69);
+    expect_bad(&run, "TLS", "not trusted");
+    assert_eq!(finding(&run, "hub").0, "skipped");
+
+    let run = ask(&["--hub-url", "https://127.0.0.1:1"]).expect(69);
+    expect_bad(&run, "connection", "refused");
+    assert_eq!(finding(&run, "TLS").0, "skipped");
+
+    let run = ask(&["--hub-url", "https://hub.invalid"]).expect(69);
+    expect_bad(&run, "name", "hub.invalid");
+    assert_eq!(finding(&run, "connection").0, "skipped");
+}
+
+#[test]
+fn a_clock_that_is_off_is_told_with_both_times() {
+    let address = canned(&[
+        "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-length: 0\r\n\r\n",
+    ]);
+    let url = format!("http://{address}");
+    let run = TestHost::new()
+        .agent(&["doctor", "--output", "json", "--hub-url", &url])
+        .env("MONSYS_TOKEN", "enrl_x1")
+        .run()
+        .expect(0);
+    let (word, says, mend) = finding(&run, "clock");
+    assert_eq!(word, "warning");
+    assert!(
+        says.contains("ahead of") && says.contains("1994-11-06T08:49:37Z"),
+        "{says}"
+    );
+    assert!(mend.contains("timedatectl"), "{mend}");
+}
+
+#[test]
+fn a_token_that_cloud_init_kept_is_found() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    let script = format!("#!/bin/sh\nexport MONSYS_TOKEN={token}\n");
+    host.lay("var/lib/cloud/instances/i-1/scripts/runcmd", &script);
+    host.lay("var/log/cloud-init-output.log", &token);
+    host.lay("var/lib/cloud/instances/i-1/user-data.txt", "harmless\n");
+    let run = doctor(&host, &hub, &token, &[]).run().expect(0);
+    let (word, says, mend) = finding(&run, "cloud-init");
+    assert_eq!(word, "warning");
+    assert!(says.contains("scripts/runcmd") && says.contains("cloud-init-output.log"));
+    assert!(!says.contains("user-data.txt") && mend.contains("--token-command"));
+    assert!(!run.stdout.contains(&token), "{}", run.stdout);
+}
+
+#[test]
+fn a_token_that_the_metadata_service_hands_out_is_found() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let ask = |address: SocketAddr| {
+        let run = doctor(&host, &hub, "enrl_x1", &[])
+            .env("AWS_EC2_METADATA_DISABLED", "false")
+            .env(
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+                &format!("http://{address}"),
+            )
+            .run()
+            .expect(0);
+        finding(&run, "metadata service")
+    };
+    let (word, says, mend) = ask(canned(&[
+        "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsession",
+        "HTTP/1.1 200 OK\r\ncontent-length: 35\r\n\r\nexport MONSYS_TOKEN=enrl_abcdefghijk",
+    ]));
+    assert_eq!(word, "warning", "{says}");
+    assert!(mend.contains("by reference"), "{mend}");
+    let (word, ..) = ask(canned(&[
+        "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsession",
+        "HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n#cloud-config",
+    ]));
+    assert_eq!(word, "good");
+    let run = doctor(&host, &hub, "enrl_x1", &[]).run().expect(0);
+    let skipped: Value = finding(&run, "metadata service").0.into();
+    assert_eq!(skipped, "skipped");
+}
