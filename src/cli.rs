@@ -211,6 +211,10 @@ pub struct FactsArgs {
 
 /// Arguments of `enrol`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches, as the user gives them"
+)]
 pub struct EnrolArgs {
     /// The hub [default: https://api.monsys.ai]
     #[arg(long, value_name = "URL")]
@@ -254,6 +258,9 @@ pub struct EnrolArgs {
     /// Show what would be sent and written, without network and without changing anything
     #[arg(long)]
     pub dry_run: bool,
+    /// Golden images: prepare all but spend nothing, so that `enrol` at the first boot finishes it
+    #[arg(long, conflicts_with_all = ["force", "dry_run"])]
+    pub defer: bool,
     #[command(flatten)]
     paths: PathArgs,
 }

@@ -5,6 +5,7 @@
 //! request, and to the hub that key *is* the host. Whoever comes again with the same key gets the
 //! same agent and spends no further use.
 
+mod defer;
 mod paths;
 mod persist;
 mod plan;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use defer::{Deferred, defer};
 pub use paths::Paths;
 pub use plan::{Ask, Call, Plan};
 pub use standing::{Enrolled, Standing};
@@ -264,6 +266,7 @@ impl Run<'_> {
                 secret: fresh.as_ref().unwrap_or(bearer),
                 own: ask.own,
                 key: ask.key,
+                hostname: &answer.hostname,
             },
         )?;
         Ok(Enrolment {

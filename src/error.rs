@@ -146,6 +146,9 @@ catalogue! {
     OtherHub = "other-hub", Usage, "this host is enrolled at another hub",
         "`enrol` was asked for one hub, while agent.toml holds a credential of another one.",
         "to move the host: monsys-agent enrol --force, with the new hub's token; to keep it: leave the hub's URL out";
+    ImageHasIdentity = "image-has-identity", Usage, "an image must not carry an identity",
+        "`enrol --defer` prepares a golden image, and the host holds a key, a state or a credential: every host made from the image would begin as this one.",
+        "remove the files named above, and run the same command again";
     Refused = "refused", Refused, "the hub refused the request",
         "The hub answered 400, 404, 409, 413, 415, 422, or another status that no retry will change.",
         "check the hub's URL and that the hub speaks this version; `monsys-agent facts --output json` prints what is sent";

@@ -1,6 +1,6 @@
 //! The log: on standard error only, as text or JSON, and without anything like a token.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -10,6 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{Global, LogFormat};
 use crate::redact::redact;
+use crate::world::Progress;
 
 /// Starts the log as the command line asks.
 pub fn start(global: &Global) {
@@ -41,6 +42,21 @@ pub fn start(global: &Global) {
     };
     // A second log in one process is a test's; the first one goes on.
     drop(started);
+}
+
+/// A line that is updated in place, where standard error is a terminal and the log is for people.
+#[expect(clippy::disallowed_methods, reason = "this is the log")]
+#[must_use]
+pub fn progress(global: &Global) -> Option<Progress> {
+    let is_watched = io::stderr().is_terminal()
+        && global.quiet <= global.verbose
+        && matches!(global.log_format, LogFormat::Text);
+    is_watched.then(|| -> Progress {
+        Box::new(|line| {
+            // A terminal that went away is nobody to tell.
+            drop(write!(io::stderr(), "\r\x1b[2K{line}"));
+        })
+    })
 }
 
 #[derive(Clone, Copy)]

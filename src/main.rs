@@ -22,7 +22,10 @@ fn main() -> ExitCode {
         }) => return fail(&error, &text, output),
     };
     log::start(&cli.global);
-    let world = World::real().with_root(&cli.global.root);
+    let mut world = World::real().with_root(&cli.global.root);
+    if let Some(progress) = log::progress(&cli.global) {
+        world = world.with_progress(progress);
+    }
     let result = command::run_blocking(&cli, &world);
     let output = cli.global.output;
     exit(

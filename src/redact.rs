@@ -32,10 +32,13 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 fn find(text: &str) -> Option<(usize, usize, usize)> {
     let bytes = text.as_bytes();
     for start in 0..bytes.len() {
-        if start > 0 && bytes[start - 1].is_ascii_alphanumeric() && !ends_escape(&bytes[..start]) {
-            continue;
-        }
+        let in_word =
+            start > 0 && bytes[start - 1].is_ascii_alphanumeric() && !ends_escape(&bytes[..start]);
         for prefix in PREFIXES {
+            // As in `items_1234`. No word has one of the others inside.
+            if in_word && prefix == "ms_" {
+                continue;
+            }
             let secret = start + prefix.len();
             if bytes.len() < secret || !bytes[start..secret].eq_ignore_ascii_case(prefix.as_bytes())
             {
@@ -79,6 +82,12 @@ mod tests {
     fn an_escaped_line_break_ends_a_word() {
         assert_eq!(redact("\"a\\nenrl_secret\""), "\"a\\nenrl_[redacted]\"");
         assert_eq!(redact("x\\tagt_secret"), "x\\tagt_[redacted]");
+    }
+
+    #[test]
+    fn a_token_behind_other_letters_is_still_one() {
+        assert_eq!(redact("tokenagt_abcd1234"), "tokenagt_[redacted]");
+        assert_eq!(redact("xENRL_abcd"), "xENRL_[redacted]");
     }
 
     #[test]

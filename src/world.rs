@@ -19,6 +19,9 @@ pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
 /// Standard input, which a thread of its own may have to wait for.
 pub type SharedInput = Arc<Mutex<Box<dyn Read + Send>>>;
 
+/// Shows one line in the place of the one before it; an empty one takes it away.
+pub type Progress = Box<dyn Fn(&str) + Send + Sync>;
+
 /// The outside, as one run of the agent sees it.
 pub struct World {
     root: PathBuf,
@@ -28,6 +31,7 @@ pub struct World {
     stdin: SharedInput,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
     chance: Mutex<fastrand::Rng>,
+    progress: Option<Progress>,
 }
 
 impl World {
@@ -46,6 +50,7 @@ impl World {
             stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
             clock: Box::new(SystemTime::now),
             chance: Mutex::new(fastrand::Rng::new()),
+            progress: None,
         }
         .with_environment(std::env::vars_os())
     }
@@ -104,6 +109,19 @@ impl World {
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.chance = Mutex::new(fastrand::Rng::with_seed(seed));
         self
+    }
+
+    /// The same world with somebody who watches: a terminal.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// How to show what is waited for, if somebody watches.
+    #[must_use]
+    pub fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
     }
 
     /// Where the host's file `path` (absolute) is.

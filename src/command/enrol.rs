@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Report, list, rows};
 use crate::cli::EnrolArgs;
-use crate::enrolment::{self, Done, Enrolment, Paths, Plan};
+use crate::enrolment::{self, Deferred, Done, Enrolment, Paths, Plan};
 use crate::error::Result;
 use crate::facts::HostFacts;
 use crate::facts::route::Target;
@@ -23,6 +23,9 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
     args.refuse_token()?;
     if args.dry_run {
         return dry_run(args, world).await;
+    }
+    if args.defer {
+        return Ok(deferred(&enrolment::defer(&args.flags(), world).await?));
     }
     let enrolment = enrolment::enrol(&args.flags(), args.force, world).await?;
     Ok(report(&enrolment))
@@ -62,6 +65,35 @@ fn report(enrolment: &Enrolment) -> Report {
             "tags": enrolment.tags,
             "role": enrolment.role,
             "config": enrolment.config,
+        }),
+    )
+}
+
+fn deferred(deferred: &Deferred) -> Report {
+    let token = match &deferred.token_from {
+        Some(from) => format!("at the first boot, from {from}"),
+        None => "to be given at the first boot".into(),
+    };
+    let text = format!(
+        "Prepared this image for {}: nothing was sent, and no use was spent.\n{}At the first boot: monsys-agent enrol\n",
+        deferred.hub_url,
+        rows(&[
+            ("tags", list(&deferred.tags)),
+            ("role", deferred.role.clone().unwrap_or("none".into())),
+            ("token", token),
+            ("config", deferred.config.display().to_string()),
+        ])
+    );
+    Report::new(
+        text,
+        json!({
+            "result": "deferred",
+            "changed": deferred.changed,
+            "hub_url": deferred.hub_url,
+            "tags": deferred.tags,
+            "role": deferred.role,
+            "token_from": deferred.token_from,
+            "config": deferred.config,
         }),
     )
 }

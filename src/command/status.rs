@@ -31,12 +31,17 @@ pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
                 "This host is not enrolled: agent.toml holds a per-agent token that no hub has confirmed.",
             ));
         }
-        Standing::Clone(_) => {
-            return Ok(not_enrolled(
-                "clone",
-                &config,
-                "This host is not enrolled: the identity on its disk belongs to another machine that it was cloned from.",
-            ));
+        Standing::Clone(state) => {
+            let original = state.and_then(|state| state.hostname);
+            let headline = format!(
+                "This host is not enrolled: the identity on its disk belongs to {}, which it was cloned from.",
+                original
+                    .as_deref()
+                    .map_or("another machine".into(), |name| format!(
+                        "another machine, {name}"
+                    ))
+            );
+            return Ok(not_enrolled("clone", &config, &headline));
         }
     };
     let state = state.unwrap_or_default();
@@ -64,6 +69,13 @@ pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
                 state.last_heartbeat.clone().unwrap_or("none yet".into())
             ),
             ("key", key.into()),
+            (
+                "machine",
+                format!(
+                    "this one, {}",
+                    state.hostname.as_deref().unwrap_or("as far as is known")
+                ),
+            ),
             ("config", config.clone()),
         ])
     );

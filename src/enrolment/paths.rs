@@ -101,6 +101,23 @@ impl Paths {
         String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 
+    /// What makes this host itself: key, id, state, and keys that wait for a yes.
+    pub(super) fn identity_files(&self) -> Vec<PathBuf> {
+        let is_identity = |name: &str| {
+            [KEY_FILE, ID_FILE, crate::store::state::FILE].contains(&name)
+                || name.starts_with(NEXT_KEY_FILE)
+        };
+        let mut found: Vec<PathBuf> = std::fs::read_dir(&self.state_dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| is_identity(&entry.file_name().to_string_lossy()))
+            .map(|entry| entry.path())
+            .collect();
+        found.sort();
+        found
+    }
+
     /// Removes every key that still waits for a yes: there is nothing left for it to wait for.
     pub(super) fn remove_next_keys(&self) -> Result<()> {
         let remove = || -> io::Result<()> {

@@ -24,7 +24,7 @@ use crate::facts::fingerprint::Fingerprint;
 use crate::hub::monsys::Admission;
 use crate::identity::{Identity, KEY_FILE};
 use crate::settings::Settings;
-use crate::store::agent_toml::{AgentToml, ConnectionValue, Credential};
+use crate::store::agent_toml::{AgentToml, Entry};
 use crate::store::atomic::{self, Owner};
 use crate::store::state::{Asked, Next, State};
 use crate::store::unwritable;
@@ -46,6 +46,7 @@ pub(super) struct Confirmed<'a> {
     pub(super) secret: &'a Secret,
     pub(super) own: Asked,
     pub(super) key: KeyPlace,
+    pub(super) hostname: &'a str,
 }
 
 impl<'a> Keeper<'a> {
@@ -93,6 +94,7 @@ impl<'a> Keeper<'a> {
             secret,
             own,
             key,
+            hostname,
         } = confirmed;
         let merged = Asked {
             tags: tags::merge(&admission.default_tags, &own.tags),
@@ -100,17 +102,19 @@ impl<'a> Keeper<'a> {
         };
         // Somebody may have edited it while the hub was asked.
         let file = AgentToml::load(&self.paths.config)?;
-        let text = file.with(&Credential {
-            hub_url: settings.hub_url.value.to_string(),
-            agent_id: admission.agent_id,
-            agent_token: secret,
-            tags: &merged.tags,
-            role: merged.role.as_deref(),
-            connection: connection(settings, self.world),
-        })?;
+        let role = merged.role.clone();
+        let mut entries = vec![
+            ("hub_url", Entry::Text(settings.hub_url.value.to_string())),
+            ("agent_id", Entry::Text(admission.agent_id.to_string())),
+            ("agent_token", Entry::Secret(secret)),
+            ("tags", Entry::List(&merged.tags)),
+            ("role", role.map_or(Entry::Nothing, Entry::Text)),
+        ];
+        entries.extend(connection(settings, self.world));
+        let text = file.with(&entries)?;
         let agent_id = admission.agent_id;
         let before = State::load(&self.paths.state_dir)?;
-        let state = self.state_after(admission, own, before.as_ref());
+        let state = self.state_after(admission, own, hostname, before.as_ref());
         let was_renewing = before.as_ref().is_some_and(|state| state.renewing);
         self.save_state(&match key {
             KeyPlace::Current => State {
@@ -181,12 +185,19 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn state_after(&self, admission: Admission, own: Asked, before: Option<&State>) -> State {
+    fn state_after(
+        &self,
+        admission: Admission,
+        own: Asked,
+        hostname: &str,
+        before: Option<&State>,
+    ) -> State {
         let now = || humantime::format_rfc3339_seconds(self.world.now()).to_string();
         // The same agent keeps its history.
         let same = before.filter(|_| self.paths.read_id() == Some(admission.agent_id));
         State {
             fingerprint: self.machine.clone(),
+            hostname: Some(hostname.to_owned()),
             enrolled_at: same
                 .and_then(|state| state.enrolled_at.clone())
                 .or_else(|| Some(now())),
@@ -210,7 +221,10 @@ impl<'a> Keeper<'a> {
 }
 
 /// Settings that this run was given, and without which the service would not reach the hub.
-fn connection(settings: &Settings, world: &World) -> Vec<(&'static str, ConnectionValue)> {
+pub(super) fn connection(
+    settings: &Settings,
+    world: &World,
+) -> Vec<(&'static str, Entry<'static>)> {
     let mut kept = Vec::new();
     if let Some(ca_file) = &settings.ca_file
         && ca_file.origin.is_asked()
@@ -219,7 +233,7 @@ fn connection(settings: &Settings, world: &World) -> Vec<(&'static str, Connecti
             Ok(on_host) => {
                 let path = Path::new("/").join(on_host);
                 let path = path.to_string_lossy().into_owned();
-                kept.push(("ca_file", ConnectionValue::Text(path)));
+                kept.push(("ca_file", Entry::Text(path)));
             }
             Err(_) => tracing::warn!(
                 "{} is outside of --root, so agent.toml does not name it: put the CA into the host's tree and set `ca_file` there",
@@ -230,14 +244,14 @@ fn connection(settings: &Settings, world: &World) -> Vec<(&'static str, Connecti
     if let Some(pin) = &settings.ca_pin
         && pin.origin.is_asked()
     {
-        kept.push(("ca_pin", ConnectionValue::Text(pin.value.to_string())));
+        kept.push(("ca_pin", Entry::Text(pin.value.to_string())));
     }
     if settings.allow_http.value && settings.allow_http.origin.is_asked() {
-        kept.push(("allow_http", ConnectionValue::Flag(true)));
+        kept.push(("allow_http", Entry::Flag(true)));
     }
     if settings.state_dir.origin.is_asked() {
         let path = settings.state_dir.value.to_string_lossy().into_owned();
-        kept.push(("state_dir", ConnectionValue::Text(path)));
+        kept.push(("state_dir", Entry::Text(path)));
     }
     kept
 }

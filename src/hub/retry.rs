@@ -89,9 +89,31 @@ pub async fn until<T>(
             pause.as_secs_f64(),
             humantime::format_duration(rounded(left))
         );
-        tokio::time::sleep(pause).await;
+        wait(pause, limit, world).await;
     }
     Err(Error::new(ErrorId::Internal, "more tries than can be counted").about(url))
+}
+
+/// Waits; where somebody watches, a line in place counts the seconds.
+async fn wait(pause: Duration, limit: Limit, world: &World) {
+    let end = Instant::now() + pause;
+    if let Some(show) = world.progress() {
+        loop {
+            let rest = end.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                break;
+            }
+            let left = limit.deadline.saturating_duration_since(Instant::now());
+            show(&format!(
+                "next try in {}, {} left",
+                humantime::format_duration(rounded(rest)),
+                humantime::format_duration(rounded(left))
+            ));
+            tokio::time::sleep(rest.min(Duration::from_secs(1))).await;
+        }
+        show("");
+    }
+    tokio::time::sleep_until(end).await;
 }
 
 fn rounded(duration: Duration) -> Duration {
@@ -106,21 +128,21 @@ fn rounded(duration: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn wait(retry_after: Option<u64>) -> Outcome<()> {
+    fn wait_for(retry_after: Option<u64>) -> Outcome<()> {
         Outcome::Wait {
             seen: "HTTP 503 Service Unavailable".into(),
             retry_after: retry_after.map(Duration::from_secs),
         }
     }
 
-    async fn times(seed: u64, wait_for: u64, retry_after: Option<u64>) -> (Vec<f64>, Error) {
+    async fn times(seed: u64, seconds: u64, retry_after: Option<u64>) -> (Vec<f64>, Error) {
         let world = World::real().with_seed(seed);
         let start = Instant::now();
         let mut times = Vec::new();
-        let limit = Limit::of(Duration::from_secs(wait_for));
+        let limit = Limit::of(Duration::from_secs(seconds));
         let error = until("https://hub", limit, &world, async || {
             times.push(start.elapsed().as_secs_f64());
-            Ok(wait(retry_after))
+            Ok(wait_for(retry_after))
         })
         .await
         .unwrap_err();
@@ -172,6 +194,33 @@ mod tests {
         let (times, error) = times(3, 300, Some(u64::MAX)).await;
         assert_eq!(times, [0.0]);
         assert!(error.why().contains("asks to wait"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_sees_the_seconds_count_and_then_nothing() {
+        let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = std::sync::Arc::clone(&lines);
+        let world = World::real()
+            .with_seed(1)
+            .with_progress(Box::new(move |line| {
+                seen.lock().unwrap().push(line.to_owned());
+            }));
+        let mut tries = 0;
+        let limit = Limit::of(Duration::from_mins(5));
+        until("https://hub", limit, &world, async || {
+            tries += 1;
+            Ok(if tries == 1 {
+                wait_for(Some(3))
+            } else {
+                Outcome::Done(())
+            })
+        })
+        .await
+        .unwrap();
+        let lines = lines.lock().unwrap();
+        assert!(lines.len() >= 4, "{lines:?}");
+        assert!(lines[0].starts_with("next try in ") && lines[0].ends_with(" left"));
+        assert_eq!(lines.last().unwrap(), "");
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,30 +57,20 @@ impl std::fmt::Debug for FileSecret {
     }
 }
 
-/// What an enrolment puts into the file.
+/// A value that the agent writes.
 #[derive(Debug)]
-pub struct Credential<'a> {
-    /// Base URL of the hub.
-    pub hub_url: String,
-    /// The agent's id at the hub.
-    pub agent_id: Uuid,
-    /// The per-agent token.
-    pub agent_token: &'a Secret,
-    /// Merged tags.
-    pub tags: &'a [String],
-    /// Merged role.
-    pub role: Option<&'a str>,
-    /// Settings without which the service would not reach the hub, as key and value.
-    pub connection: Vec<(&'static str, ConnectionValue)>,
-}
-
-/// Value of a connection setting that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectionValue {
+pub enum Entry<'a> {
     /// A string.
     Text(String),
+    /// A list of strings.
+    List(&'a [String]),
     /// A yes or no.
     Flag(bool),
+    /// A secret.
+    Secret(&'a Secret),
+    /// Nothing: a key that is there becomes empty, which is not given. Removing it would remove
+    /// the user's comment with it.
+    Nothing,
 }
 
 impl AgentToml {
@@ -162,41 +152,39 @@ impl AgentToml {
         self.text.len() + 16 * 1024
     }
 
-    /// The text with the credential in it.
+    /// The text with these keys set: where they stand, with the comment beside them, or appended.
     ///
     /// # Errors
     /// [`ErrorId::ConfigBroken`]; not after a successful [`AgentToml::load`].
-    pub fn with(&self, credential: &Credential<'_>) -> Result<Zeroizing<String>> {
-        let mut document: DocumentMut = self.text.parse().map_err(|error| {
-            let error: toml_edit::TomlError = error;
-            Error::new(ErrorId::ConfigBroken, error.message().to_owned()).about(self.path.display())
-        })?;
+    pub fn with(&self, entries: &[(&'static str, Entry<'_>)]) -> Result<Zeroizing<String>> {
+        let mut document: DocumentMut =
+            self.text.parse().map_err(|error: toml_edit::TomlError| {
+                Error::new(ErrorId::ConfigBroken, error.message().to_owned())
+                    .about(self.path.display())
+            })?;
         if self.text.is_empty() {
             document.decor_mut().set_prefix(
                 "# Written by monsys-agent. Your own keys, order and comments are kept.\n",
             );
         }
-        set(&mut document, "hub_url", credential.hub_url.as_str().into());
-        let id = credential.agent_id.to_string();
-        set(&mut document, "agent_id", id.into());
-        let token = credential.agent_token.expose_secret();
-        set(&mut document, "agent_token", token.into());
-        let tags: Array = credential.tags.iter().map(String::as_str).collect();
-        set(&mut document, "tags", tags.into());
-        match credential.role {
-            Some(role) => set(&mut document, "role", role.into()),
-            // Removing the key would remove the user's comment with it; empty is not given.
-            None if document.contains_key("role") => set(&mut document, "role", "".into()),
-            None => {}
-        }
-        for (key, value) in &credential.connection {
-            let value: Value = match value {
-                ConnectionValue::Text(text) => text.as_str().into(),
-                ConnectionValue::Flag(flag) => (*flag).into(),
+        for (key, entry) in entries {
+            let value: Value = match entry {
+                Entry::Text(text) => text.as_str().into(),
+                Entry::List(list) => list.iter().map(String::as_str).collect::<Array>().into(),
+                Entry::Flag(flag) => (*flag).into(),
+                Entry::Secret(secret) => secret.expose_secret().into(),
+                Entry::Nothing if document.contains_key(key) => "".into(),
+                Entry::Nothing => continue,
             };
             set(&mut document, key, value);
         }
         Ok(Zeroizing::new(document.to_string()))
+    }
+
+    /// Whether the file has just this text.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        self.text.as_str() == text
     }
 
     /// Replaces the file by `text`, 0600.

@@ -19,6 +19,8 @@ pub const FILE: &str = "state.json";
 pub struct State {
     /// The machine that the identity on this disk was made on.
     pub fingerprint: Fingerprint,
+    /// Name of that machine, as the hub was told.
+    pub hostname: Option<String>,
     /// When the hub confirmed the enrolment, RFC 3339.
     pub enrolled_at: Option<String>,
     /// What the host asked for by itself, so that a later run can tell a change.

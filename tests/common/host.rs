@@ -13,6 +13,16 @@ use super::TestHub;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_monsys-agent");
 
+/// Directories and files of an enrolled host, and their modes.
+pub(crate) const MODES: [(&str, u32); 6] = [
+    ("etc/monsys", 0o755),
+    ("etc/monsys/agent.toml", 0o600),
+    ("var/lib/monsys", 0o700),
+    ("var/lib/monsys/agent-signing.key", 0o600),
+    ("var/lib/monsys/agent-id", 0o644),
+    ("var/lib/monsys/state.json", 0o600),
+];
+
 /// A host of its own.
 pub(crate) struct TestHost {
     root: tempfile::TempDir,
@@ -154,6 +164,19 @@ impl TestHost {
     }
 }
 
+/// Keys of a JSON object, sorted.
+#[track_caller]
+pub(crate) fn keys(object: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = object
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
 impl Prepared {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
@@ -178,10 +201,24 @@ impl Prepared {
     }
 
     /// Runs it as an argument of `wrapper`, such as strace.
-    pub(crate) fn under(mut self, wrapper: &mut Command) -> Self {
+    pub(crate) fn under(self, wrapper: &mut Command) -> Self {
         wrapper
             .arg(self.command.get_program())
-            .args(self.command.get_args())
+            .args(self.command.get_args());
+        self.instead(wrapper)
+    }
+
+    /// The command as a line for a shell. No argument has a space or a quote in these tests.
+    pub(crate) fn line(&self) -> String {
+        let words = [self.command.get_program()];
+        let words = words.into_iter().chain(self.command.get_args());
+        let words: Vec<&str> = words.map(|word| word.to_str().unwrap()).collect();
+        words.join(" ")
+    }
+
+    /// Runs `wrapper`, which knows by itself what to run, in this one's environment.
+    pub(crate) fn instead(mut self, wrapper: &mut Command) -> Self {
+        wrapper
             .current_dir(self.command.get_current_dir().unwrap())
             .env_clear()
             .envs(

@@ -3,5 +3,6 @@
 mod host;
 mod hub;
 
-pub(crate) use host::{Prepared, Run, TestHost};
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub(crate) use host::{MODES, Prepared, Run, TestHost, keys};
 pub(crate) use hub::{Mint, TestHub};

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::{Run, TestHub};
+use crate::common::{MODES, Run, TestHub};
 use crate::scenario::{Case, Scenario};
 use crate::strace::{PointedBlow, enrol};
 
@@ -110,12 +110,7 @@ fn is_whole(
 
 fn is_complete(case: &Case, hub: &TestHub) -> Result<(), String> {
     let host = &case.host;
-    for (path, mode) in [
-        ("etc/monsys/agent.toml", 0o600),
-        ("var/lib/monsys/agent-signing.key", 0o600),
-        ("var/lib/monsys/agent-id", 0o644),
-        ("var/lib/monsys/state.json", 0o600),
-    ] {
+    for (path, mode) in MODES {
         if host.mode(path) != mode {
             return Err(format!("{path} has mode {:o}", host.mode(path)));
         }

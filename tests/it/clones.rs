@@ -19,6 +19,12 @@ fn a_clone_makes_a_key_of_its_own_and_leaves_the_original_alone() {
         .run()
         .expect(78);
     assert_eq!(status.json()["standing"], "clone");
+    let status = clone.agent(&["status"]).run().expect(78);
+    assert!(
+        status.stdout.contains("belongs to another machine, web-3"),
+        "{}",
+        status.stdout
+    );
     clone
         .agent(&["enrol"])
         .run()

@@ -43,7 +43,7 @@ fn every_flag_of_the_table_exists_and_every_flag_of_enrol_is_in_the_table() {
         assert!(flags.iter().any(|f| f == flag), "{flag} does not exist");
     }
     // What is no setting, or the short form of one.
-    let others = ["--force", "--dry-run", "--tag", "--help"];
+    let others = ["--force", "--dry-run", "--defer", "--tag", "--help"];
     for flag in &flags {
         assert!(
             table.contains(&flag.as_str()) || others.contains(&flag.as_str()),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{TestHost, TestHub};
+use crate::common::{MODES, TestHost, TestHub, keys};
 
 #[test]
 fn a_host_enrols_and_everything_is_where_it_belongs() {
@@ -31,14 +31,7 @@ fn a_host_enrols_and_everything_is_where_it_belongs() {
         host.key("tags").unwrap(),
         r#"["prod", "eu-west", "web", "shard-3"]"#
     );
-    for (path, mode) in [
-        ("etc/monsys", 0o755),
-        ("etc/monsys/agent.toml", 0o600),
-        ("var/lib/monsys", 0o700),
-        ("var/lib/monsys/agent-signing.key", 0o600),
-        ("var/lib/monsys/agent-id", 0o644),
-        ("var/lib/monsys/state.json", 0o600),
-    ] {
+    for (path, mode) in MODES {
         assert_eq!(host.mode(path), mode, "{path}");
     }
     let key = std::fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
@@ -86,15 +79,8 @@ fn the_json_report_has_the_keys_of_the_contract_and_logs_stay_on_standard_error(
         .run()
         .expect(0);
     let report = run.json();
-    let mut keys: Vec<&str> = report
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    keys.sort_unstable();
     assert_eq!(
-        keys,
+        keys(&report),
         [
             "agent_id", "changed", "config", "hub_url", "result", "role", "tags"
         ]

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{TestHost, TestHub};
+use crate::common::{TestHost, TestHub, keys};
 
 fn facts(host: &TestHost, variables: &[(&str, &str)]) -> Value {
     let mut agent = host.agent(&[
@@ -24,15 +24,8 @@ fn facts(host: &TestHost, variables: &[(&str, &str)]) -> Value {
 fn has_every_field_and_the_hub_gets_the_same() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let facts = facts(&host, &[]);
-    let mut keys: Vec<&str> = facts
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    keys.sort_unstable();
     assert_eq!(
-        keys,
+        keys(&facts),
         [
             "agent_version",
             "architecture",
@@ -51,15 +44,8 @@ fn has_every_field_and_the_hub_gets_the_same() {
     assert!(facts["cpus"].as_u64().unwrap() >= 1);
     assert!(facts["memory_bytes"].as_u64().unwrap() > 1 << 20);
     let interface = &facts["interfaces"][0];
-    let mut keys: Vec<&str> = interface
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    keys.sort_unstable();
     assert_eq!(
-        keys,
+        keys(interface),
         [
             "addresses",
             "bytes_recv",

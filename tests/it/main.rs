@@ -19,6 +19,7 @@ mod doctor;
 mod documentation;
 mod enrol;
 mod facts;
+mod golden_image;
 mod per_agent_token;
 mod races;
 mod recovery;

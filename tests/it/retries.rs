@@ -1,5 +1,7 @@
 //! What is worth another try, and that no try spends a second use.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::common::{TestHost, TestHub};
@@ -118,4 +120,23 @@ fn a_lost_reply_and_a_given_up_run_are_mended_by_the_next_one() {
         .expect(0);
     assert_eq!(run.json()["result"], "recovered");
     hub.expect_one_slot();
+}
+
+#[test]
+fn on_a_terminal_a_line_counts_the_seconds_in_place() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    hub.fault(json!({"route": "enrol", "status": 503, "retry_after": 1}));
+    let command = host.enrol(&hub, &hub.token());
+    let line = command.line();
+    let run = command
+        .instead(Command::new("script").args(["-qec", &line, "/dev/null"]))
+        .run()
+        .expect(0);
+    let counted = "\r\u{1b}[2Knext try in ";
+    assert!(run.stdout.contains(counted), "{:?}", run.stdout);
+    assert!(
+        run.stdout.contains("\r\u{1b}[2KEnrolled"),
+        "{:?}",
+        run.stdout
+    );
 }

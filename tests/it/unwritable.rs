@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Command;
 
-use crate::common::{TestHost, TestHub};
+use crate::common::{MODES, TestHost, TestHub};
 
 #[track_caller]
 fn expect(host: &TestHost, hub: &TestHub, code: i32, says: &[&str]) {
@@ -208,14 +208,7 @@ fn the_umask_does_not_matter() {
             .under(Command::new("/bin/sh").args(["-c", &script, "sh"]))
             .run()
             .expect(0);
-        for (path, mode) in [
-            ("etc/monsys", 0o755),
-            ("etc/monsys/agent.toml", 0o600),
-            ("var/lib/monsys", 0o700),
-            ("var/lib/monsys/agent-signing.key", 0o600),
-            ("var/lib/monsys/agent-id", 0o644),
-            ("var/lib/monsys/state.json", 0o600),
-        ] {
+        for (path, mode) in MODES {
             assert_eq!(host.mode(path), mode, "{path} under umask {umask}");
         }
     }

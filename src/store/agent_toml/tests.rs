@@ -19,17 +19,17 @@ fn enrolled(text: &str, tags: &[String], role: Option<&str>) -> String {
     let token = Secret::per_agent("agt_secret").unwrap();
     file(text)
         .unwrap()
-        .with(&Credential {
-            hub_url: "https://hub.example".into(),
-            agent_id: Uuid::nil(),
-            agent_token: &token,
-            tags,
-            role,
-            connection: vec![(
-                "ca_file",
-                ConnectionValue::Text("/etc/ssl/hub-ca.pem".into()),
-            )],
-        })
+        .with(&[
+            ("hub_url", Entry::Text("https://hub.example".into())),
+            ("agent_id", Entry::Text(Uuid::nil().to_string())),
+            ("agent_token", Entry::Secret(&token)),
+            ("tags", Entry::List(tags)),
+            (
+                "role",
+                role.map_or(Entry::Nothing, |role| Entry::Text(role.into())),
+            ),
+            ("ca_file", Entry::Text("/etc/ssl/hub-ca.pem".into())),
+        ])
         .unwrap()
         .to_string()
 }

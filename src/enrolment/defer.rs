@@ -1,0 +1,123 @@
+//! `enrol --defer`, for golden images: prepares all but spends nothing, so that the first boot of
+//! each host made from the image has only to enrol.
+//!
+//! An image carries no identity and no secret: no key is made, and a token is not kept. What is
+//! kept is where the hub is, and where the first boot gets a token from.
+
+use std::path::PathBuf;
+
+use super::locked;
+use super::paths::Paths;
+use super::persist::connection;
+use crate::error::{Error, ErrorId, Result};
+use crate::hub::retry::Limit;
+use crate::settings::{Flags, Settings};
+use crate::store::agent_toml::Entry;
+use crate::token_source::TokenSource;
+use crate::world::World;
+
+/// What was prepared.
+#[derive(Debug)]
+pub struct Deferred {
+    /// The hub.
+    pub hub_url: String,
+    /// Own tags.
+    pub tags: Vec<String>,
+    /// Explicit role.
+    pub role: Option<String>,
+    /// Where the first boot gets its token from, if that is settled.
+    pub token_from: Option<String>,
+    /// Where agent.toml is.
+    pub config: PathBuf,
+    /// Whether agent.toml was changed.
+    pub changed: bool,
+}
+
+/// Prepares an image.
+///
+/// # Errors
+/// [`ErrorId::ImageHasIdentity`], and what [`super::enrol`] would end with before it asks the hub.
+pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
+    let before = Settings::resolve(flags, world)?;
+    refuse_identity(&before, &Paths::of(&before, world))?;
+    let limit = Limit::of(before.wait);
+    let (settings, paths, lock) = locked(flags, world, limit).await?;
+    paths.sweep()?;
+    paths.prove_writable(&settings)?;
+
+    let hub_url = settings.hub_url.value.to_string();
+    let mut entries = vec![("hub_url", Entry::Text(hub_url.clone()))];
+    let tags = settings.tags.value.clone();
+    if !tags.is_empty() {
+        entries.push(("tags", Entry::List(&tags)));
+    }
+    let role = settings.role.as_ref().map(|role| role.value.clone());
+    if let Some(role) = &role {
+        entries.push(("role", Entry::Text(role.clone())));
+    }
+    if let Some(splay) = flags.splay.as_ref().filter(|splay| !splay.is_empty()) {
+        entries.push(("splay", Entry::Text(splay.clone())));
+    }
+    let token_from = match &settings.token {
+        Some(TokenSource::File(path, _)) => {
+            let path = path.strip_prefix(world.root()).map_or_else(
+                |_| path.clone(),
+                |on_host| std::path::Path::new("/").join(on_host),
+            );
+            let path = path.to_string_lossy().into_owned();
+            entries.push(("token_file", Entry::Text(path.clone())));
+            Some(format!("the file {path}"))
+        }
+        Some(TokenSource::Command(command, _)) => {
+            entries.push(("token_command", Entry::Text(command.clone())));
+            Some("the token command".into())
+        }
+        Some(source) => {
+            tracing::warn!(
+                "the token from {source} is not kept: an image that holds one gives it to everybody who can read the image"
+            );
+            None
+        }
+        None => None,
+    };
+    entries.extend(connection(&settings, world));
+    let text = settings.file.with(&entries)?;
+    let changed = !settings.file.is(&text);
+    if changed {
+        settings
+            .file
+            .replace(&text, paths.owner()?)
+            .map_err(|error| paths.config_fault(&error))?;
+    }
+    drop(lock);
+    Ok(Deferred {
+        hub_url,
+        tags,
+        role,
+        token_from,
+        config: paths.config,
+        changed,
+    })
+}
+
+fn refuse_identity(settings: &Settings, paths: &Paths) -> Result<()> {
+    let mut found = paths.identity_files();
+    if settings.file.agent_token()?.is_some() || settings.file.agent_id()?.is_some() {
+        found.push(paths.config.clone());
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = found
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    Err(Error::new(
+        ErrorId::ImageHasIdentity,
+        format!("it is in {}", list.join(", ")),
+    )
+    .mend(format!(
+        "remove it, and run the same command again: rm {}",
+        list.join(" ")
+    )))
+}

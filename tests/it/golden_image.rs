@@ -1,0 +1,86 @@
+//! `enrol --defer`: an image that holds no identity and no secret, and enrols at its first boot.
+
+use serde_json::json;
+
+use crate::common::{TestHost, TestHub};
+
+#[test]
+fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
+    let (hub, image) = (TestHub::new(), TestHost::new());
+    let run = image
+        .enrol_with(
+            &hub,
+            "",
+            &[
+                "--defer",
+                "--tag",
+                "shard-3",
+                "--role",
+                "db",
+                "--token-file",
+                "/run/monsys-token",
+                "--output",
+                "json",
+            ],
+        )
+        .run()
+        .expect(0);
+    let report = run.json();
+    assert_eq!(report["result"], "deferred");
+    assert_eq!(report["changed"], true);
+    assert_eq!(report["token_from"], "the file /run/monsys-token");
+    assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
+    for name in ["agent-signing.key", "agent-id", "state.json"] {
+        assert!(!image.path("var/lib/monsys").join(name).exists(), "{name}");
+    }
+    assert_eq!(image.key("agent_token"), None);
+    image.agent(&["status"]).run().expect(78);
+    // Once more changes nothing.
+    let again = image
+        .agent(&["enrol", "--defer", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(again.json()["changed"], false);
+
+    let token = hub.token();
+    for machine in ["1", "2"] {
+        let host = image.copy();
+        host.lay("etc/machine-id", &format!("{}\n", machine.repeat(32)));
+        host.lay("run/monsys-token", &token);
+        host.agent(&["enrol"]).run().expect(0);
+        assert_eq!(host.key("role").unwrap(), "db");
+    }
+    let tags = json!(["prod", "eu-west", "web", "shard-3"]);
+    let agents = hub.agents();
+    assert_eq!(agents.len(), 2);
+    assert!(agents.iter().all(|agent| agent["tags"] == tags));
+}
+
+#[test]
+fn a_token_is_never_kept_in_an_image() {
+    let (hub, image) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    image
+        .enrol_with(&hub, &token, &["--defer"])
+        .run()
+        .expect(0)
+        .says(&["MONSYS_TOKEN is not kept"]);
+    for (path, bytes) in image.files("") {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!text.contains(&token), "{}", path.display());
+    }
+}
+
+#[test]
+fn an_enrolled_host_is_no_image() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let before = host.files("");
+    host.agent(&["enrol", "--defer"]).run().expect(64).says(&[
+        "must not carry an identity",
+        "agent-signing.key",
+        "agent.toml",
+        "rm ",
+    ]);
+    assert_eq!(host.files(""), before);
+}
