@@ -113,6 +113,7 @@ pub async fn examine(flags: &Flags, world: &World) -> Vec<Check> {
     let (check, token) = host::token(&settings, world, limit).await;
     checks.push(check);
     checks.push(host::identity(&settings, world));
+    checks.push(host::plan(&settings, token.as_ref(), world));
     checks.extend(host::folders(&settings, world));
     checks.extend(network::examine(&settings, world).await);
     checks.push(host::service_manager(world));

@@ -97,7 +97,7 @@ pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolmen
     let paths = Paths::of(&before, world);
     let mut limit = Limit::of(before.wait);
     let standing = Standing::of(&before, &paths, world)?;
-    let token = if standing.takes_token(force) {
+    let token = if standing.takes_token(&before, force) {
         fetch_token(&before, world, limit).await?
     } else {
         None
@@ -125,6 +125,15 @@ pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolmen
     let enrolment = run.go(token, force).await?;
     drop(lock);
     Ok(enrolment)
+}
+
+/// Whether a run of [`enrol`] would take the token that it is given, so that it has to be fetched.
+///
+/// # Errors
+/// A broken agent.toml or key.
+pub fn takes_token(settings: &Settings, force: bool, world: &World) -> Result<bool> {
+    let standing = Standing::of(settings, &Paths::of(settings, world), world)?;
+    Ok(standing.takes_token(settings, force))
 }
 
 /// What a run of [`enrol`] would do, without network and without changing anything.
@@ -175,7 +184,7 @@ async fn fetch_token(settings: &Settings, world: &World, limit: Limit) -> Result
 
 /// Waits a random time, if asked to; returns how long.
 async fn splay(settings: &Settings, world: &World) -> Duration {
-    let pause = world.random_up_to(settings.splay);
+    let pause = world.random_up_to(settings.splay.value);
     if pause > Duration::ZERO {
         tracing::info!("first try in {:.1} s (splay)", pause.as_secs_f64());
         tokio::time::sleep(pause).await;
@@ -204,6 +213,16 @@ struct Run<'a> {
     limit: Limit,
 }
 
+/// What one exchange is made with.
+struct Asking<'a> {
+    ask: &'a Ask,
+    client: Client,
+    bearer: &'a Secret,
+    identity: &'a Identity,
+    /// This run has marked the credential on the disk, so it may take the mark away again.
+    is_marked_here: bool,
+}
+
 /// What the hub said to one ask.
 struct Answer {
     admission: Admission,
@@ -216,7 +235,7 @@ impl Run<'_> {
         let standing = Standing::of(self.settings, paths, self.world)?;
         // It may have been enrolled when this run began, and no longer be so.
         let token = match token {
-            None if standing.takes_token(force) => {
+            None if standing.takes_token(self.settings, force) => {
                 fetch_token(self.settings, self.world, self.limit).await?
             }
             token => token,
@@ -224,8 +243,11 @@ impl Run<'_> {
         let kind = token.as_ref().map(Token::kind);
         match plan::plan(standing, self.settings, kind, force)? {
             Plan::Already(enrolled) => {
-                self.keeper.repair(enrolled.agent_id)?;
-                Ok(already(*enrolled, paths))
+                let changed = self.keeper.repair(enrolled.agent_id)?;
+                Ok(Enrolment {
+                    changed,
+                    ..already(*enrolled, paths)
+                })
             }
             Plan::Ask(ask) => {
                 paths.prove_writable(self.settings)?;
@@ -246,11 +268,17 @@ impl Run<'_> {
             (Bearer::Given, Some(token)) => token.secret(),
             (Bearer::Given, None) => return Err(plan::no_token()),
         };
+        let client = Client::new(self.settings)?;
         let identity = self.keeper.identity(&ask)?;
-        if ask.replaces_credential {
-            self.keeper.mark_renewing(true)?;
-        }
-        let mut answer = self.exchange(&ask, bearer, &identity).await?;
+        let is_marked_here = ask.replaces_credential && self.keeper.mark_renewing(true)?;
+        let asking = Asking {
+            ask: &ask,
+            client,
+            bearer,
+            identity: &identity,
+            is_marked_here,
+        };
+        let mut answer = self.exchange(&asking).await?;
         let fresh = answer.admission.agent_token.take();
         let done = match (ask.call, &ask.bearer, answer.admission.is_new) {
             (Call::Enrol, _, true) => Done::Enrolled,
@@ -267,6 +295,7 @@ impl Run<'_> {
                 own: ask.own,
                 key: ask.key,
                 hostname: &answer.hostname,
+                public_key: identity.public_key(),
             },
         )?;
         Ok(Enrolment {
@@ -283,12 +312,18 @@ impl Run<'_> {
 
     /// One signed exchange, tried until the deadline. The facts are gathered anew for each try:
     /// at the first one, the network may not be up yet.
-    async fn exchange(&self, ask: &Ask, bearer: &Secret, identity: &Identity) -> Result<Answer> {
+    async fn exchange(&self, asking: &Asking<'_>) -> Result<Answer> {
+        let Asking {
+            ask,
+            client,
+            bearer,
+            identity,
+            is_marked_here,
+        } = asking;
         let accepted: fn(&Reply) -> Result<Admission, String> = match ask.call {
             Call::Enrol => monsys::enrolled,
             Call::Register => monsys::registered,
         };
-        let client = Client::new(self.settings)?;
         let hub = &self.settings.hub_url.value;
         let url = hub.join(ask.call.path()).to_string();
         let mut is_certain = true;
@@ -321,7 +356,7 @@ impl Run<'_> {
                 ErrorId::Refused,
                 ErrorId::Untrusted,
             ];
-            if ask.replaces_credential && is_certain && refused.contains(&error.id()) {
+            if *is_marked_here && is_certain && refused.contains(&error.id()) {
                 // The hub has given out no new credential, so the one on the disk lives.
                 if let Err(fault) = self.keeper.mark_renewing(false) {
                     tracing::warn!("{}: {}", fault.what(), fault.why());

@@ -153,10 +153,10 @@ catalogue! {
         "The hub answered 400, 404, 409, 413, 415, 422, or another status that no retry will change.",
         "check the hub's URL and that the hub speaks this version; `monsys-agent facts --output json` prints what is sent";
     Unreachable = "unreachable", Unreachable, "the hub was not reached before the deadline",
-        "No connection, a time-out, a broken reply, or the hub asked to wait (408, 425, 429, 5xx) until --wait ran out.",
+        "No connection, a time-out, a broken reply, or the hub asked to wait (408, 425, 429, 5xx) until --wait ran out; or, at once, a proxy that wants another password (407).",
         "check network, name resolution, proxy (HTTPS_PROXY, NO_PROXY) and the hub, then run the same command again: no use is spent twice";
     Untrusted = "untrusted", Unreachable, "the hub's certificate is not trusted",
-        "The chain ends in an unknown CA, the name does not match, or the CA pin is not in the chain. Nothing was sent.",
+        "The chain ends in an unknown CA, the name does not match, the CA pin is not in the chain; or, until --wait ran out, it was expired or not valid yet by this host's clock. Nothing was sent.",
         "give the hub's CA with --ca-file PATH, or its pin with --ca-pin sha256:HEX";
     LockBusy = "lock-busy", Unreachable, "another enrolment of this host did not end before the deadline",
         "Two runs of `enrol` share one state directory; one waits for the other.",
@@ -180,7 +180,7 @@ catalogue! {
         "The system refused something that should not fail, such as random numbers or a timer.",
         "please report it with the output of -vv";
     NotThisProtocol = "not-this-protocol", Protocol, "the answer is not of this protocol",
-        "HTML from a captive portal, a redirect, invalid JSON or UTF-8, more than 1 MiB, or a field that is missing or malformed. Nothing was written.",
+        "HTML from a captive portal, a redirect, invalid JSON or UTF-8, more than 1 MiB, a field that is missing or malformed, or a server of TLS 1.1 and older. Nothing was written.",
         "check that the URL is the hub's and that nothing (portal, proxy, load balancer) answers in its place: curl -v URL";
     Rejected = "rejected", Rejected, "the hub rejected the token",
         "The hub answered 401. It never tells which: the token is unknown, expired, revoked or used up, or the host's source address is not allowed.",

@@ -2,6 +2,7 @@
 //! business of one file a dialect.
 
 pub mod client;
+mod fault;
 pub mod monsys;
 pub mod retry;
 mod tls;

@@ -137,7 +137,7 @@ pub struct Settings {
     /// Overall deadline of an enrolment.
     pub wait: Duration,
     /// Longest random wait before the first try.
-    pub splay: Duration,
+    pub splay: Given<Duration>,
     /// What `agent.toml` said when the settings were read.
     pub file: AgentToml,
 }
@@ -224,7 +224,9 @@ impl Settings {
             allow_http,
             hostname_file: PathBuf::from(hostname_file.value),
             os_release_file: PathBuf::from(os_release_file.value),
-            wait: reader.duration(&table::WAIT, flags.wait.as_deref(), keys.wait.as_deref())?,
+            wait: reader
+                .duration(&table::WAIT, flags.wait.as_deref(), keys.wait.as_deref())?
+                .value,
             splay: reader.duration(&table::SPLAY, flags.splay.as_deref(), keys.splay.as_deref())?,
             config_path,
             file,

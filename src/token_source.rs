@@ -97,6 +97,15 @@ impl TokenSource {
         Ok(None)
     }
 
+    /// Whether this very run was given it, and not agent.toml.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        match self {
+            Self::File(_, origin) | Self::Command(_, origin) => origin.is_asked(),
+            Self::Variable | Self::Stdin | Self::Credential(_) => true,
+        }
+    }
+
     /// Fetches and checks the token; a command gets until `deadline`.
     ///
     /// # Errors
@@ -176,6 +185,9 @@ impl fmt::Display for TokenSource {
 }
 
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    if !std::fs::metadata(path)?.is_file() {
+        tracing::info!("reading the token from {}", path.display());
+    }
     let file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
     let mode = metadata.mode();

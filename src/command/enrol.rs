@@ -36,9 +36,9 @@ fn report(enrolment: &Enrolment) -> Report {
     let hub = &enrolment.hub_url;
     let headline = match enrolment.done {
         Done::Enrolled => format!("Enrolled {host} at {hub}."),
-        Done::Recovered => format!(
-            "Enrolled {host} at {hub}: the hub knew its key, so it is the same agent and no use was spent."
-        ),
+        Done::Recovered => {
+            format!("Enrolled {host} at {hub}: the hub knew its key, so it is the same agent.")
+        }
         Done::Registered => format!("Registered {host} at {hub} with its per-agent token."),
         Done::Updated => format!("Updated {host} at {hub}; no use was spent."),
         Done::AlreadyEnrolled => {
@@ -100,7 +100,7 @@ fn deferred(deferred: &Deferred) -> Report {
 
 async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
     let settings = Settings::resolve(&args.flags(), world)?;
-    let token = token(&settings, world).await?;
+    let token = token(&settings, args.force, world).await?;
     // A token command is not run: it may use the network. It most likely has an enrolment token.
     let kind = token
         .as_ref()
@@ -173,10 +173,13 @@ async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
 /// Source of the token, and its kind, which is not known of a command that was not run.
 async fn token<'a>(
     settings: &'a Settings,
+    force: bool,
     world: &World,
 ) -> Result<Option<(Option<Kind>, &'a TokenSource)>> {
     match &settings.token {
         None => Ok(None),
+        // The real run would not take it, and would not fetch it.
+        Some(_) if !enrolment::takes_token(settings, force, world)? => Ok(None),
         Some(source @ TokenSource::Command(..)) => Ok(Some((None, source))),
         Some(source) => {
             let limit = Limit::of(settings.wait);

@@ -1,7 +1,7 @@
 //! What is on the host: settings, token, identity, directories, service manager.
 
 use super::{Check, prove};
-use crate::enrolment::{Paths, Standing};
+use crate::enrolment::{self, Paths, Plan, Standing};
 use crate::error::{Error, ErrorId};
 use crate::hub::retry::Limit;
 use crate::settings::Settings;
@@ -28,16 +28,24 @@ pub(super) async fn token(
     world: &World,
     limit: Limit,
 ) -> (Check, Option<Token>) {
-    let Some(source) = &settings.token else {
-        let is_enrolled = Standing::of(settings, &Paths::of(settings, world), world)
-            .is_ok_and(|standing| matches!(standing, Standing::Enrolled(_)));
-        let check = if is_enrolled {
-            Check::good("token", "none is given, and an enrolled host needs none")
-        } else {
-            Check::bad(
+    let standing = Standing::of(settings, &Paths::of(settings, world), world);
+    let takes_token = standing
+        .as_ref()
+        .is_ok_and(|standing| standing.takes_token(settings, false));
+    let Some(source) = settings.token.as_ref().filter(|_| takes_token) else {
+        let check = match &standing {
+            Ok(Standing::Enrolled(enrolled)) if enrolled.is_renewing() => Check::warning(
+                "token",
+                "none is given, and a forced enrolment was interrupted, so the credential may be dead",
+                "monsys-agent enrol, with the token of that enrolment",
+            ),
+            Ok(Standing::Enrolled(_)) => Check::good("token", "an enrolled host needs none"),
+            Ok(Standing::Unconfirmed(..)) => Check::good("token", "the one in agent.toml"),
+            Ok(Standing::New(_) | Standing::Clone(_)) => Check::bad(
                 "token",
                 &Error::new(ErrorId::TokenMissing, "this host is not enrolled"),
-            )
+            ),
+            Err(_) => Check::skipped("token", "it is not known whether this host is enrolled"),
         };
         return (check, None);
     };
@@ -47,6 +55,22 @@ pub(super) async fn token(
             (Check::good("token", says), Some(token))
         }
         Err(error) => (Check::bad("token", &error), None),
+    }
+}
+
+/// What a run of `enrol` would do.
+pub(super) fn plan(settings: &Settings, token: Option<&Token>, world: &World) -> Check {
+    let name = "plan";
+    match enrolment::preview(settings, token.map(Token::kind), false, world) {
+        Err(error) => Check::bad(name, &error),
+        Ok(Plan::Already(_)) => Check::good(name, "enrol would find the host enrolled"),
+        Ok(Plan::Ask(ask)) => Check::good(
+            name,
+            format!(
+                "enrol would POST {}",
+                settings.hub_url.value.join(ask.call.path())
+            ),
+        ),
     }
 }
 
@@ -64,13 +88,6 @@ pub(super) fn identity(settings: &Settings, world: &World) -> Check {
             name,
             "what is on this disk belongs to another machine, which this one was cloned from",
             "monsys-agent enrol, with a token: this host then enrols as itself",
-        ),
-        Ok(Standing::Enrolled(enrolled)) if enrolled.key_is_lost => Check::bad(
-            name,
-            &Error::new(
-                ErrorId::IdentityLost,
-                "agent.toml holds a credential, and the key that belongs to it is not there",
-            ),
         ),
         Ok(Standing::Enrolled(enrolled)) => Check::good(
             name,

@@ -37,47 +37,53 @@ pub(super) async fn examine(settings: &Settings, world: &World) -> Check {
         _ => return Check::skipped(NAME, "AWS_EC2_METADATA_SERVICE_ENDPOINT is no http URL"),
     };
     match user_data(settings, world, &base).await {
-        None => Check::good(NAME, "it hands out no user data"),
-        Some(bytes) if bytes.windows(5).any(|window| window == b"enrl_") => Check::warning(
+        Answer::Silent => Check::skipped(NAME, "it could not be asked"),
+        Answer::Nothing => Check::good(NAME, "it hands out no user data"),
+        Answer::Data(bytes) if bytes.windows(5).any(|window| window == b"enrl_") => Check::warning(
             NAME,
             "it hands out an enrolment token to every process of this host",
             "give the token by reference (--token-command) instead of in user data; revoke this one when the batch is done",
         ),
-        Some(_) => Check::good(
+        Answer::Data(_) => Check::good(
             NAME,
             "the user data that it hands out holds no enrolment token",
         ),
     }
 }
 
+/// What the service said.
+enum Answer {
+    Silent,
+    Nothing,
+    Data(Vec<u8>),
+}
+
 /// `IMDSv2`: a session token first, then the data with it.
-async fn user_data(settings: &Settings, world: &World, base: &Url) -> Option<Vec<u8>> {
-    let client = Client::new(settings).ok()?;
+async fn user_data(settings: &Settings, world: &World, base: &Url) -> Answer {
+    let Ok(client) = Client::new(settings) else {
+        return Answer::Silent;
+    };
     let deadline = Instant::now() + PATIENCE;
-    let at = |path: &str| {
+    let ask = async |method, path: &str, header: (&str, &str)| {
         let mut url = base.clone();
         url.set_path(path);
-        url
+        client
+            .ask(method, url, &[header], world, deadline)
+            .await
+            .ok()
     };
-    let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", "60")];
-    let session = client
-        .ask(Method::PUT, at("/latest/api/token"), &ttl, world, deadline)
-        .await
-        .ok()
-        .filter(|reply| reply.status == 200)?;
-    let session = std::str::from_utf8(&session.body).ok()?.trim().to_owned();
-    let header = [("x-aws-ec2-metadata-token", session.as_str())];
-    let reply = client
-        .ask(
-            Method::GET,
-            at("/latest/user-data"),
-            &header,
-            world,
-            deadline,
-        )
-        .await
-        .ok()?;
-    (reply.status == 200).then(|| reply.body.to_vec())
+    let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "60");
+    let session = ask(Method::PUT, "/latest/api/token", ttl).await;
+    let Some(session) = session.filter(|reply| reply.status == 200) else {
+        return Answer::Silent;
+    };
+    let session = String::from_utf8_lossy(&session.body).trim().to_owned();
+    let header = ("x-aws-ec2-metadata-token", session.as_str());
+    match ask(Method::GET, "/latest/user-data", header).await {
+        Some(reply) if reply.status == 200 => Answer::Data(reply.body.to_vec()),
+        Some(reply) if reply.status == 404 => Answer::Nothing,
+        _ => Answer::Silent,
+    }
 }
 
 fn is_ec2(world: &World) -> bool {

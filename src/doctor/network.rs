@@ -124,11 +124,7 @@ async fn talk(settings: &Settings, world: &World) -> Vec<Check> {
     {
         Ok(reply) => reply,
         Err(fault) => {
-            let error = match fault {
-                SendError::Untrusted(why) => Error::new(ErrorId::Untrusted, why),
-                SendError::Transient(why) => Error::new(ErrorId::Unreachable, why),
-                SendError::Alien(why) => Error::new(ErrorId::NotThisProtocol, why),
-            };
+            let (SendError::Transient(error) | SendError::Final(error)) = fault;
             return vec![
                 Check::bad("TLS", &error.about(&settings.hub_url.value)),
                 Check::skipped("hub", "it was not asked"),

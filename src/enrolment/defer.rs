@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
 use crate::store::agent_toml::Entry;
+use crate::store::atomic::Owner;
 use crate::token_source::TokenSource;
 use crate::world::World;
 
@@ -42,6 +43,8 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
     refuse_identity(&before, &Paths::of(&before, world))?;
     let limit = Limit::of(before.wait);
     let (settings, paths, lock) = locked(flags, world, limit).await?;
+    // Whoever held the lock before may have enrolled this host.
+    refuse_identity(&settings, &paths)?;
     paths.sweep()?;
     paths.prove_writable(&settings)?;
 
@@ -55,11 +58,13 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
     if let Some(role) = &role {
         entries.push(("role", Entry::Text(role.clone())));
     }
-    if let Some(splay) = flags.splay.as_ref().filter(|splay| !splay.is_empty()) {
-        entries.push(("splay", Entry::Text(splay.clone())));
+    if settings.splay.origin.is_asked() {
+        let splay = humantime::format_duration(settings.splay.value).to_string();
+        entries.push(("splay", Entry::Text(splay)));
     }
     let token_from = match &settings.token {
         Some(TokenSource::File(path, _)) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             let path = path.strip_prefix(world.root()).map_or_else(
                 |_| path.clone(),
                 |on_host| std::path::Path::new("/").join(on_host),
@@ -84,9 +89,10 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
     let text = settings.file.with(&entries)?;
     let changed = !settings.file.is(&text);
     if changed {
+        // There is no credential in it, and root runs no command from a file of somebody else's.
         settings
             .file
-            .replace(&text, paths.owner()?)
+            .replace(&text, Owner::ours())
             .map_err(|error| paths.config_fault(&error))?;
     }
     drop(lock);

@@ -43,10 +43,15 @@ impl Paths {
         self.state_dir.join(KEY_FILE)
     }
 
-    /// The key that waits for the hub's yes on this machine.
+    /// Where a new key waits for the hub's yes, if it is made on this machine now.
     pub(super) fn next_key(&self, machine: &Fingerprint) -> PathBuf {
-        let name = format!("{NEXT_KEY_FILE}{}", machine.short());
-        self.state_dir.join(name)
+        self.state_dir.join(self.next_key_file(machine))
+    }
+
+    /// Name of that file.
+    #[expect(clippy::unused_self, reason = "its siblings are methods")]
+    pub(super) fn next_key_file(&self, machine: &Fingerprint) -> String {
+        format!("{NEXT_KEY_FILE}{}", machine.short())
     }
 
     /// Makes the directories that are not there.

@@ -3,14 +3,15 @@
 //!
 //! - A host with its own key: state (which machine), key, *exchange*, state (what was asked for and
 //!   confirmed), agent.toml, agent-id.
-//! - A new key beside an old one (a clone, or a lost key): next key, *exchange*, state with what
-//!   the hub confirmed, agent.toml, key, agent-id, state. agent.toml decides: while it does not
-//!   name the confirmed agent, the hub is asked again with the same key; once it does, the rest is
-//!   written by [`Keeper::roll_forward`].
+//! - A new key beside an old one (a clone, or a lost key): state (which file, made on which machine),
+//!   next key, *exchange*, state (what the hub confirmed for which public key), agent.toml, key,
+//!   agent-id, state. agent.toml decides: while it does not name the confirmed agent, the hub is
+//!   asked again with the same key; once it does, the rest is written by [`Keeper::roll_forward`].
 //! - A forced enrolment kills the credential on the disk: state (renewing), *exchange*, and on as
 //!   above; the mark goes last. While it stands, the host is not told to be enrolled already.
 //!
-//! The state can be lost without harm: without it, a run asks the hub, or leaves things alone.
+//! The state can be lost without harm to the identity: without it, a run asks the hub, or leaves
+//! things alone. What is lost with it is who asked for which tag: all then count as the host's own.
 
 use std::path::Path;
 
@@ -19,14 +20,14 @@ use uuid::Uuid;
 use super::paths::Paths;
 use super::plan::{Ask, KeyPlace};
 use super::standing::takes_over;
-use crate::error::{ErrorId, Result};
+use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::hub::monsys::Admission;
 use crate::identity::{Identity, KEY_FILE};
 use crate::settings::Settings;
 use crate::store::agent_toml::{AgentToml, Entry};
 use crate::store::atomic::{self, Owner};
-use crate::store::state::{Asked, Next, State};
+use crate::store::state::{Asked, ConfirmedNext, Next, State};
 use crate::store::unwritable;
 use crate::tags;
 use crate::token::Secret;
@@ -47,6 +48,7 @@ pub(super) struct Confirmed<'a> {
     pub(super) own: Asked,
     pub(super) key: KeyPlace,
     pub(super) hostname: &'a str,
+    pub(super) public_key: String,
 }
 
 impl<'a> Keeper<'a> {
@@ -65,9 +67,27 @@ impl<'a> Keeper<'a> {
         let state_dir = &self.paths.state_dir;
         match ask.key {
             KeyPlace::Next => {
-                let path = self.paths.next_key(&self.machine);
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                Identity::load_or_create(state_dir, &name, self.owner)
+                let state = State::load(state_dir)?.unwrap_or_default();
+                let known = state
+                    .next
+                    .as_ref()
+                    .filter(|next| next.machine.is_same_machine(&self.machine));
+                let key_file = match known {
+                    Some(next) => next.key_file.clone(),
+                    None => {
+                        let key_file = self.paths.next_key_file(&self.machine);
+                        self.save_state(&State {
+                            next: Some(Box::new(Next {
+                                key_file: key_file.clone(),
+                                machine: self.machine.clone(),
+                                confirmed: None,
+                            })),
+                            ..state
+                        })?;
+                        key_file
+                    }
+                };
+                Identity::load_or_create(state_dir, &key_file, self.owner)
             }
             KeyPlace::Current => {
                 if !self.paths.key().exists() || State::load(state_dir)?.is_none() {
@@ -78,13 +98,14 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Marks, or unmarks, that the credential on the disk may be dead.
-    pub(super) fn mark_renewing(&self, renewing: bool) -> Result<()> {
+    /// Marks, or unmarks, that the credential on the disk may be dead. Tells whether that is new.
+    pub(super) fn mark_renewing(&self, renewing: bool) -> Result<bool> {
         let state = State::load(&self.paths.state_dir)?.unwrap_or_else(|| self.this_machine());
-        if state.renewing == renewing {
-            return Ok(());
+        let is_new = state.renewing != renewing;
+        if is_new {
+            self.save_state(&State { renewing, ..state })?;
         }
-        self.save_state(&State { renewing, ..state })
+        Ok(is_new)
     }
 
     /// Writes what the hub has confirmed; returns the merged tags and role.
@@ -95,6 +116,7 @@ impl<'a> Keeper<'a> {
             own,
             key,
             hostname,
+            public_key,
         } = confirmed;
         let merged = Asked {
             tags: tags::merge(&admission.default_tags, &own.tags),
@@ -121,19 +143,31 @@ impl<'a> Keeper<'a> {
                 renewing: was_renewing,
                 ..state.clone()
             },
-            KeyPlace::Next => State {
-                next: Some(Box::new(Next {
-                    agent_id,
-                    state: state.clone(),
-                })),
-                ..before.unwrap_or_default()
-            },
+            KeyPlace::Next => {
+                let before = before.unwrap_or_default();
+                let key_file = before.next.as_ref().map_or_else(
+                    || self.paths.next_key_file(&self.machine),
+                    |next| next.key_file.clone(),
+                );
+                State {
+                    next: Some(Box::new(Next {
+                        key_file,
+                        machine: self.machine.clone(),
+                        confirmed: Some(ConfirmedNext {
+                            agent_id,
+                            public_key: public_key.clone(),
+                            state: state.clone(),
+                        }),
+                    })),
+                    ..before
+                }
+            }
         })?;
         file.replace(&text, self.owner)
             .map_err(|error| self.paths.config_fault(&error))?;
         tracing::debug!("wrote {}", self.paths.config.display());
         if key == KeyPlace::Next {
-            self.take_next_key()?;
+            self.take_next_key(&public_key)?;
         }
         self.paths.write_id(agent_id, self.owner)?;
         if key == KeyPlace::Next || was_renewing {
@@ -149,33 +183,65 @@ impl<'a> Keeper<'a> {
             return Ok(());
         };
         match &state.next {
-            Some(next) if takes_over(next, settings.file.agent_id()?, &self.machine) => {
+            Some(next) if takes_over(&state, next, settings.file.agent_id()?, &self.machine) => {
+                let Some(confirmed) = &next.confirmed else {
+                    return Ok(());
+                };
                 tracing::info!("ending what an interrupted run began");
-                self.take_next_key()?;
-                self.paths.write_id(next.agent_id, self.owner)?;
-                self.save_state(&next.state)
+                self.take_next_key(&confirmed.public_key)?;
+                self.paths.write_id(confirmed.agent_id, self.owner)?;
+                self.save_state(&State {
+                    fingerprint: self.machine.clone(),
+                    ..confirmed.state.clone()
+                })
             }
             _ => Ok(()),
         }
     }
 
-    /// Writes anew what an interrupted run did not come to, or somebody lost.
-    pub(super) fn repair(&self, agent_id: Uuid) -> Result<()> {
+    /// Writes anew what an interrupted run did not come to, or somebody lost, and removes a key that
+    /// waits for nothing any more. Tells whether there was something to do.
+    pub(super) fn repair(&self, agent_id: Uuid) -> Result<bool> {
+        let mut is_changed = false;
         if self.paths.read_id() != Some(agent_id) {
             self.paths.write_id(agent_id, self.owner)?;
+            is_changed = true;
         }
-        if State::load(&self.paths.state_dir)?.is_none() {
-            self.save_state(&self.this_machine())?;
+        match State::load(&self.paths.state_dir)? {
+            Some(state) if state.next.is_none() => {}
+            state => {
+                let state = state.unwrap_or_else(|| self.this_machine());
+                self.save_state(&State {
+                    next: None,
+                    ..state
+                })?;
+                is_changed = true;
+            }
         }
-        self.paths.remove_next_keys()
+        self.paths.remove_next_keys()?;
+        Ok(is_changed)
     }
 
-    fn take_next_key(&self) -> Result<()> {
-        let next = self.paths.next_key(&self.machine);
-        if !next.exists() {
+    /// Puts the confirmed key into its place, unless it is there already.
+    fn take_next_key(&self, public_key: &str) -> Result<()> {
+        let state_dir = &self.paths.state_dir;
+        let is_it = |file: &str| -> Result<bool> {
+            let key = Identity::load(state_dir, file)?;
+            Ok(key.is_some_and(|key| key.public_key() == public_key))
+        };
+        if is_it(KEY_FILE)? {
             return Ok(());
         }
-        atomic::rename(&next, &self.paths.key()).map_err(|error| self.paths.state_fault(&error))
+        let state = State::load(state_dir)?;
+        let waiting = state.and_then(|state| Some(state.next?.key_file));
+        match waiting {
+            Some(file) if is_it(&file)? => atomic::rename(&state_dir.join(file), &self.paths.key())
+                .map_err(|error| self.paths.state_fault(&error)),
+            _ => Err(Error::new(
+                ErrorId::IdentityLost,
+                "the hub has confirmed a new key of this host, and that key is not there any more",
+            )),
+        }
     }
 
     fn this_machine(&self) -> State {

@@ -4,7 +4,7 @@
 use super::standing::{self, Enrolled, Standing};
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::monsys;
-use crate::settings::Settings;
+use crate::settings::{HubUrl, Origin, Settings};
 use crate::store::state::Asked;
 use crate::tags;
 use crate::token::{Kind, Secret};
@@ -130,7 +130,9 @@ pub(super) fn plan(
             match token {
                 Some(kind) if again => Ask {
                     key,
-                    replaces_credential: kind == Kind::Enrolment && key == KeyPlace::Current,
+                    // Another hub, or another key, leaves this credential alone.
+                    replaces_credential: key == KeyPlace::Current
+                        && is_same_hub(settings, &enrolled.hub_url),
                     ..Ask::with_given(kind, asked)
                 },
                 _ if !again && enrolled.has(&asked) => return Ok(Plan::Already(enrolled)),
@@ -189,9 +191,15 @@ impl Ask {
     }
 }
 
+fn is_same_hub(settings: &Settings, enrolled_at: &str) -> bool {
+    // What is in agent.toml may be written in another way.
+    HubUrl::parse(enrolled_at, true, &Origin::Default)
+        .is_ok_and(|enrolled_at| enrolled_at == settings.hub_url.value)
+}
+
 fn refuse_other_hub(settings: &Settings, enrolled_at: &str) -> Result<()> {
     let asked = &settings.hub_url;
-    if asked.origin.is_asked() && asked.value.to_string() != enrolled_at {
+    if asked.origin.is_asked() && !is_same_hub(settings, enrolled_at) {
         return Err(Error::new(
             ErrorId::OtherHub,
             format!("{} asks for {}", asked.origin, asked.value),

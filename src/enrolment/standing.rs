@@ -10,6 +10,7 @@ use crate::settings::{Origin, Settings};
 use crate::store::state::{Asked, Next, State};
 use crate::tags;
 use crate::token::Secret;
+use crate::token_source::TokenSource;
 use crate::world::World;
 
 /// Where this host stands. What the agent remembers comes along, if it does.
@@ -53,21 +54,32 @@ impl Standing {
         let file = &settings.file;
         let token = file.agent_token()?;
         let id = file.agent_id()?;
-        let has_key = Identity::load(&paths.state_dir, KEY_FILE)?.is_some();
+        let key = Identity::load(&paths.state_dir, KEY_FILE)?;
         let state = State::load(&paths.state_dir)?;
         let machine = Fingerprint::of(world)?;
         let next = state.as_ref().and_then(|state| state.next.as_deref());
-        let is_taken_over = next.is_some_and(|next| takes_over(next, id, &machine));
-        let is_foreign = match (&state, next) {
-            // The hub has confirmed another agent than the one in agent.toml.
-            (_, Some(_)) => !is_taken_over,
-            (Some(state), None) => !state.fingerprint.is_same_machine(&machine),
-            // Nothing is remembered, but a clone's key was made here.
-            (None, None) => paths.next_key(&machine).exists(),
+        let is_taken_over = match (&state, next) {
+            (Some(state), Some(next)) => takes_over(state, next, id, &machine),
+            _ => false,
         };
-        if is_foreign && (token.is_some() || has_key) {
+        let is_foreign = match &state {
+            _ if is_taken_over => false,
+            // Before a new key was made here, nothing was remembered.
+            Some(state) if state.fingerprint.is_empty() => next.is_some(),
+            Some(state) => !state.fingerprint.is_same_machine(&machine),
+            None => paths.next_key(&machine).exists(),
+        };
+        if is_foreign && (token.is_some() || key.is_some()) {
             return Ok(Self::Clone(state.map(Box::new)));
         }
+        let key_is_lost = match next.and_then(|next| Some((next, next.confirmed.as_ref()?))) {
+            Some((next, confirmed)) if is_taken_over => {
+                let waiting = Identity::load(&paths.state_dir, &next.key_file)?;
+                let is_confirmed = |key: &Identity| key.public_key() == confirmed.public_key;
+                !waiting.iter().chain(&key).any(is_confirmed)
+            }
+            _ => key.is_none(),
+        };
         Ok(match (token, id) {
             (Some(agent_token), Some(agent_id)) => Self::Enrolled(Box::new(Enrolled {
                 agent_id,
@@ -79,7 +91,7 @@ impl Standing {
                 tags: file.settings().tags.clone().unwrap_or_default(),
                 role: file.settings().role.clone().filter(|role| !role.is_empty()),
                 state,
-                key_is_lost: !has_key && !is_taken_over,
+                key_is_lost,
             })),
             (Some(agent_token), None) => Self::Unconfirmed(agent_token, state.map(Box::new)),
             (None, _) => Self::New(state.map(Box::new)),
@@ -88,18 +100,31 @@ impl Standing {
 
     /// Whether a run takes the token that it was given, so that it has to be fetched.
     #[must_use]
-    pub fn takes_token(&self, force: bool) -> bool {
+    pub fn takes_token(&self, settings: &Settings, force: bool) -> bool {
         match self {
+            // The credential is what the host has left of its identity: only a token that was given
+            // for this very run may replace it.
+            Self::Enrolled(enrolled) if enrolled.key_is_lost => {
+                force && settings.token.as_ref().is_some_and(TokenSource::is_asked)
+            }
             Self::Enrolled(enrolled) => force || enrolled.is_renewing(),
             _ => true,
         }
     }
 }
 
-/// Whether agent.toml names the agent that the hub has confirmed for this machine's new key. Then
-/// only the rest of the files is missing.
-pub(super) fn takes_over(next: &Next, written: Option<Uuid>, machine: &Fingerprint) -> bool {
-    written == Some(next.agent_id) && next.state.fingerprint.is_same_machine(machine)
+/// Whether agent.toml names the agent that the hub has confirmed for the key that waits. Then only
+/// the rest of the files is missing.
+pub(super) fn takes_over(
+    state: &State,
+    next: &Next,
+    written: Option<Uuid>,
+    machine: &Fingerprint,
+) -> bool {
+    let is_here = next.machine.is_same_machine(machine)
+        || (!state.fingerprint.is_empty() && state.fingerprint.is_same_machine(machine));
+    let confirmed = next.confirmed.as_ref();
+    is_here && confirmed.is_some_and(|confirmed| written == Some(confirmed.agent_id))
 }
 
 impl Enrolled {

@@ -68,6 +68,12 @@ impl Fingerprint {
         })
     }
 
+    /// Whether nothing is known of the machine.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Short name of the machine, by the strongest thing that it has.
     #[must_use]
     pub fn short(&self) -> &str {

@@ -10,16 +10,19 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::fault::{Via, alien, chain, no_answer, transient};
 use super::tls;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use crate::token::Secret;
 use crate::world::World;
 
+pub use super::fault::SendError;
+
 /// Largest body of an answer.
 const MAX_BODY: usize = 1024 * 1024;
 /// Longest that a connection may take to stand, TLS included.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 /// Longest that one exchange may take.
 pub(super) const EXCHANGE: Duration = Duration::from_secs(30);
 const SIGNATURE: HeaderName = HeaderName::from_static("x-monsys-signature");
@@ -54,22 +57,11 @@ pub struct Reply {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-pub enum SendError {
-    /// No connection, time-out, broken body: worth another try.
-    Transient(String),
-    /// The certificate is not trusted.
-    Untrusted(String),
-    /// Not the protocol: too large a body.
-    Alien(String),
-}
-
 /// Client of one hub.
 pub struct Client {
     http: reqwest::Client,
     /// Whom a connection goes to, when that is not the hub itself.
-    via: Option<String>,
+    via: Option<Via>,
 }
 
 impl Client {
@@ -99,11 +91,14 @@ impl Client {
         let via = settings.proxy.as_ref().map(|proxy| {
             let url = &proxy.value.url;
             let port = url.port_or_known_default().unwrap_or(80);
-            format!(
-                "{} names the proxy {}:{port}",
-                proxy.origin,
-                url.host_str().unwrap_or_default()
-            )
+            Via {
+                named: format!(
+                    "{} names the proxy {}:{port}",
+                    proxy.origin,
+                    url.host_str().unwrap_or_default()
+                ),
+                has_user: !url.username().is_empty(),
+            }
         });
         Ok(Self { http, via })
     }
@@ -118,8 +113,7 @@ impl Client {
         world: &World,
         deadline: Instant,
     ) -> std::result::Result<Reply, SendError> {
-        let headers = headers(&request)
-            .ok_or_else(|| SendError::Alien("the token cannot be a header".into()))?;
+        let headers = headers(&request).ok_or_else(|| alien("the token cannot be a header"))?;
         let request = self
             .http
             .request(request.method, request.url)
@@ -156,7 +150,9 @@ impl Client {
         let limit = deadline.min(Instant::now() + EXCHANGE);
         match tokio::time::timeout_at(limit, self.exchange(request, world)).await {
             Ok(result) => result,
-            Err(_) => Err(SendError::Transient("no answer in time".into())),
+            Err(_) => Err(transient(
+                "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
+            )),
         }
     }
 
@@ -168,7 +164,7 @@ impl Client {
         let mut response = request
             .send()
             .await
-            .map_err(|error| self.no_connection(&error))?;
+            .map_err(|error| no_answer(&error, self.via.as_ref()))?;
 
         let text = |name| {
             let value: Option<&HeaderValue> = response.headers().get(name);
@@ -187,45 +183,18 @@ impl Client {
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if reply.body.len() + chunk.len() > MAX_BODY => {
-                    return Err(SendError::Alien("the answer is larger than 1 MiB".into()));
+                    return Err(alien("the answer is larger than 1 MiB"));
                 }
                 Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(reply),
                 Err(error) => {
-                    return Err(SendError::Transient(format!(
+                    return Err(transient(format!(
                         "HTTP {}, and then the connection broke: {}",
                         reply.status,
                         chain(&error)
                     )));
                 }
             }
-        }
-    }
-}
-
-impl Client {
-    fn no_connection(&self, error: &reqwest::Error) -> SendError {
-        if let Some(fault) = tls::fault(error) {
-            return if fault.worth_another_try {
-                SendError::Transient(fault.why)
-            } else {
-                SendError::Untrusted(fault.why)
-            };
-        }
-        let what = if error.is_timeout() {
-            "no answer in time"
-        } else if error.is_connect() {
-            "no connection"
-        } else {
-            "the connection broke before an answer"
-        };
-        let mut seen = format!("{what}: {}", chain(error));
-        if seen.contains("invalid HTTP version") {
-            seen.push_str(" (is TLS spoken at that port? then the URL begins with https://)");
-        }
-        match &self.via {
-            Some(via) if error.is_connect() => SendError::Transient(format!("{seen} ({via})")),
-            _ => SendError::Transient(seen),
         }
     }
 }
@@ -277,23 +246,6 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 fn media_type(value: &str) -> String {
     let essence = value.split(';').next().unwrap_or_default();
     essence.trim().to_ascii_lowercase()
-}
-
-/// The innermost causes, without the URL, which the message names already.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if parts.last().is_none_or(|last| !last.contains(&text)) {
-            parts.push(text);
-        }
-        next = cause.source();
-    }
-    match parts.len() {
-        0 => error.to_string(),
-        n => parts[n.saturating_sub(2)..].join(": "),
-    }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Limit {
 /// Calls `attempt` until it is done, stopped, or the limit leaves no room for another try.
 ///
 /// # Errors
-/// What `attempt` stopped with; [`ErrorId::Unreachable`] at the deadline.
+/// What `attempt` stopped with; at the deadline, what it was last told to wait for.
 pub async fn until<T>(
     url: &str,
     limit: Limit,
@@ -56,10 +56,10 @@ pub async fn until<T>(
     let started = Instant::now();
     let mut ceiling = FIRST;
     for number in 1_u32.. {
-        let (seen, asked) = match attempt().await? {
+        let (error, asked) = match attempt().await? {
             Outcome::Done(value) => return Ok(value),
             Outcome::Stop(error) => return Err(error),
-            Outcome::Wait { seen, retry_after } => (seen, retry_after),
+            Outcome::Wait { error, retry_after } => (error, retry_after),
         };
         // Full jitter also on top of what the hub asks for: else all hosts that it sent away
         // would be back in the same second.
@@ -78,14 +78,14 @@ pub async fn until<T>(
                 ),
                 _ => String::new(),
             };
-            return Err(Error::new(
-                ErrorId::Unreachable,
-                format!("{seen} ({number} {tries} in {spent}{asks})"),
-            )
-            .about(url));
+            let why = format!("{} ({number} {tries} in {spent}{asks})", error.why());
+            return Err(Error::new(error.id(), why)
+                .about(url)
+                .mend(error.next_step()));
         }
         tracing::warn!(
-            "try {number}: {seen}; next try in {:.1} s, {} left",
+            "try {number}: {}; next try in {:.1} s, {} left",
+            error.why(),
             pause.as_secs_f64(),
             humantime::format_duration(rounded(left))
         );
@@ -130,7 +130,7 @@ mod tests {
 
     fn wait_for(retry_after: Option<u64>) -> Outcome<()> {
         Outcome::Wait {
-            seen: "HTTP 503 Service Unavailable".into(),
+            error: Error::new(ErrorId::Unreachable, "HTTP 503 Service Unavailable"),
             retry_after: retry_after.map(Duration::from_secs),
         }
     }
@@ -246,7 +246,7 @@ mod tests {
             tries += 1;
             Ok(if tries < 4 {
                 Outcome::Wait {
-                    seen: "no connection".into(),
+                    error: Error::new(ErrorId::Unreachable, "no connection"),
                     retry_after: None,
                 }
             } else {

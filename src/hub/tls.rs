@@ -159,7 +159,7 @@ fn spki_pin(anchor: &TrustAnchor<'_>) -> CaPin {
 
 /// No certificate has the pinned key.
 #[derive(Debug)]
-struct PinMismatch;
+pub(super) struct PinMismatch;
 
 impl std::fmt::Display for PinMismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -229,68 +229,5 @@ impl ServerCertVerifier for Verifier {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
-    }
-}
-
-/// A failed handshake, told.
-pub(super) struct Fault {
-    pub(super) why: String,
-    /// A clock may be set, and a certificate renewed, within the deadline.
-    pub(super) worth_another_try: bool,
-}
-
-/// The TLS fault behind `error`, if there is one.
-pub(super) fn fault(error: &reqwest::Error) -> Option<Fault> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if let Some(error) = cause.downcast_ref::<TlsError>() {
-            return Some(explain(error));
-        }
-        // An io::Error hides what it wraps from `source`, and they come in layers.
-        next = match cause.downcast_ref::<std::io::Error>() {
-            Some(layer) => layer
-                .get_ref()
-                .map(|inner| inner as &(dyn std::error::Error + 'static)),
-            None => cause.source(),
-        };
-    }
-    None
-}
-
-fn explain(error: &TlsError) -> Fault {
-    let stop = |why: String| Fault {
-        why,
-        worth_another_try: false,
-    };
-    let wait = |why: String| Fault {
-        why,
-        worth_another_try: true,
-    };
-    if let TlsError::InvalidMessage(_) = error {
-        return wait("no TLS is spoken at that port (plain http?)".into());
-    }
-    let TlsError::InvalidCertificate(certificate) = error else {
-        return wait(format!("TLS failed: {error}"));
-    };
-    match certificate {
-        CertificateError::UnknownIssuer => stop(
-            "its chain ends in a CA that is not trusted here (a private CA, or something that intercepts TLS)"
-                .into(),
-        ),
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            stop(format!("it is not for this name: {certificate}"))
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => wait(format!(
-            "the hub's certificate has expired, or this host's clock is ahead: {certificate}"
-        )),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            wait(format!(
-                "the hub's certificate is not valid yet: this host's clock is behind: {certificate}"
-            ))
-        }
-        CertificateError::Other(OtherError(inner)) if inner.is::<PinMismatch>() => {
-            stop("no CA of its chain has the pinned key (--ca-pin)".into())
-        }
-        _ => stop(format!("it does not verify: {certificate}")),
     }
 }

@@ -46,8 +46,8 @@ pub enum Outcome<T> {
     Stop(Error),
     /// Worth another try.
     Wait {
-        /// What was seen, for the log and for the error at the deadline.
-        seen: String,
+        /// What was seen, for the log; and what the run ends with at the deadline.
+        error: Error,
         /// How long the hub asked to wait.
         retry_after: Option<std::time::Duration>,
     },
@@ -61,18 +61,13 @@ pub fn judge<T>(
 ) -> Outcome<T> {
     let reply = match sent {
         Ok(reply) => reply,
-        Err(SendError::Transient(seen)) => {
+        Err(SendError::Transient(error)) => {
             return Outcome::Wait {
-                seen,
+                error: error.about(url),
                 retry_after: None,
             };
         }
-        Err(SendError::Untrusted(why)) => {
-            return Outcome::Stop(Error::new(ErrorId::Untrusted, why).about(url));
-        }
-        Err(SendError::Alien(why)) => {
-            return Outcome::Stop(Error::new(ErrorId::NotThisProtocol, why).about(url));
-        }
+        Err(SendError::Final(error)) => return Outcome::Stop(error.about(url)),
     };
     let status = reply.status;
     match Verdict::of(status) {
@@ -81,13 +76,24 @@ pub fn judge<T>(
             Err(why) => Outcome::Stop(Error::new(ErrorId::NotThisProtocol, why).about(url)),
         },
         Verdict::Wait => Outcome::Wait {
-            seen: format!("HTTP {}{}", status_line(status), hub_says(&reply)),
+            error: waiting(url, &reply),
             retry_after: reply.retry_after,
         },
         Verdict::Refused => Outcome::Stop(refused(url, &reply)),
         Verdict::Alien => Outcome::Stop(alien(url, &reply)),
         Verdict::Rejected => Outcome::Stop(rejected(url)),
         Verdict::Forbidden => Outcome::Stop(forbidden(url, &reply)),
+    }
+}
+
+/// What the run ends with when no other answer comes before the deadline.
+fn waiting(url: &str, reply: &Reply) -> Error {
+    let seen = format!("HTTP {}{}", status_line(reply.status), hub_says(reply));
+    let error = Error::new(ErrorId::Unreachable, seen).about(url);
+    if is_page(reply) {
+        error.mend("check that the hub runs, and what answers in its place, then run the same command again: no use is spent twice")
+    } else {
+        error
     }
 }
 
@@ -100,6 +106,8 @@ fn refused(url: &str, reply: &Reply) -> Error {
     let error = Error::new(ErrorId::Refused, why).about(url);
     if reply.status == 404 {
         error.mend("check the hub's URL: nothing there takes enrolments (a path missing, or another service?)")
+    } else if is_page(reply) {
+        error.mend("see in the log of the proxy or load balancer what it refuses; a limit on the size of a request must leave room for 64 KiB")
     } else {
         error
     }
@@ -160,8 +168,17 @@ fn status_line(status: u16) -> String {
 fn hub_says(reply: &Reply) -> String {
     match reply.message() {
         Some(message) => format!("; it says: {}", quoted(&message)),
+        None if is_page(reply) => {
+            "; it came with an HTML page, so something before the hub answers (a proxy or load balancer)"
+                .into()
+        }
         None => String::new(),
     }
+}
+
+/// No hub answers with HTML.
+fn is_page(reply: &Reply) -> bool {
+    reply.media_type.as_deref() == Some("text/html")
 }
 
 fn quoted(text: &str) -> String {

@@ -239,7 +239,7 @@ impl Reader<'_> {
         setting: &'static Setting,
         flag: Option<&str>,
         key: Option<&str>,
-    ) -> Result<Duration> {
+    ) -> Result<Given<Duration>> {
         const LONGEST: Duration = Duration::from_hours(30 * 24);
         let given = self.pick(setting, flag, key)?;
         let text = given.value.trim();
@@ -248,7 +248,12 @@ impl Reader<'_> {
             Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
         };
         let fault = match parsed {
-            Ok(duration) if duration <= LONGEST => return Ok(duration),
+            Ok(value) if value <= LONGEST => {
+                return Ok(Given {
+                    value,
+                    origin: given.origin,
+                });
+            }
             Ok(_) => "it is longer than 30 days".into(),
             Err(fault) => fault,
         };

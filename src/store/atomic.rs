@@ -33,6 +33,15 @@ impl Owner {
         })
     }
 
+    /// Who runs this.
+    #[must_use]
+    pub fn ours() -> Self {
+        Self {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        }
+    }
+
     /// Gives `file` to this owner. Only root can; anybody else's files are their own.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::Path;
+use std::sync::Once;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,17 +36,31 @@ pub struct State {
     /// and then the one in agent.toml is dead.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub renewing: bool,
-    /// What the hub has confirmed for a key that still waits beside the old one.
+    /// A new key that waits beside the old one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Box<Next>>,
 }
 
-/// The state to come, once agent.toml names this agent.
+/// A key that waits for the hub's yes, or for its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
-    /// The agent that the hub confirmed.
+    /// Name of its file.
+    pub key_file: String,
+    /// The machine that made it.
+    pub machine: Fingerprint,
+    /// What the hub has confirmed for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<ConfirmedNext>,
+}
+
+/// The state to come, once agent.toml names this agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmedNext {
+    /// The agent.
     pub agent_id: uuid::Uuid,
-    /// The state of that agent.
+    /// Its public key, base64.
+    pub public_key: String,
+    /// Its state.
     pub state: State,
 }
 
@@ -73,7 +88,11 @@ impl State {
             Err(error) => return Err(super::unreadable(&path, &error)),
         };
         Ok(serde_json::from_slice(&bytes)
-            .inspect_err(|error| tracing::warn!("{} is passed over: {error}", path.display()))
+            .inspect_err(|error| {
+                // A run reads it more than once, and says it once.
+                static TOLD: Once = Once::new();
+                TOLD.call_once(|| tracing::warn!("{} is passed over: {error}", path.display()));
+            })
             .ok())
     }
 

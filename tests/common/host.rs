@@ -122,6 +122,17 @@ impl TestHost {
         found
     }
 
+    /// Names of the files in a folder, sorted.
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.path(folder))
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
     /// The agent on this host, with nothing in its environment.
     pub(crate) fn agent(&self, arguments: &[&str]) -> Prepared {
         let mut command = Command::new(AGENT);

@@ -31,12 +31,11 @@ impl TestHub {
             .build()
             .unwrap();
         let hub = runtime.block_on(mock_hub::start(options)).unwrap();
+        // Another test of this process may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut operator = reqwest::Client::builder().no_proxy();
         if let Some(ca_file) = hub.ca_file() {
             let ca = reqwest::Certificate::from_pem(&std::fs::read(ca_file).unwrap()).unwrap();
-            let provider = rustls::crypto::ring::default_provider();
-            // Another test of this process may have been first.
-            let _ = provider.install_default();
             operator = operator.tls_certs_only([ca]);
         }
         Self {

@@ -15,6 +15,8 @@ pub(crate) struct Case {
     pub(crate) host: TestHost,
     /// Arguments after the hub's.
     pub(crate) arguments: Vec<&'static str>,
+    /// Those of the next run, when they differ.
+    pub(crate) again: Option<Vec<&'static str>>,
     /// What is in `MONSYS_TOKEN`.
     pub(crate) token: String,
     /// The enrolment token whose uses count, and how many it must have spent in the end.
@@ -41,6 +43,14 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "other tags",
         prepare: other_tags,
     },
+    Scenario {
+        name: "a forced enrolment",
+        prepare: forced,
+    },
+    Scenario {
+        name: "a lost key",
+        prepare: lost_key,
+    },
 ];
 
 impl Scenario {
@@ -61,6 +71,7 @@ fn new_host(hub: &TestHub) -> Case {
     Case {
         host,
         arguments: vec!["--tag", "shard-3"],
+        again: None,
         token,
         counted: Some((id, 1)),
         last_tag: "shard-3",
@@ -72,6 +83,7 @@ fn per_agent_token(hub: &TestHub) -> Case {
     Case {
         host: TestHost::new(),
         arguments: vec!["--tag", "shard-3"],
+        again: None,
         token,
         counted: None,
         last_tag: "shard-3",
@@ -88,9 +100,44 @@ fn clone(hub: &TestHub) -> Case {
     Case {
         host,
         arguments: vec!["--tag", "clone"],
+        again: None,
         token,
         counted: Some((id, 1)),
         last_tag: "clone",
+    }
+}
+
+/// The interrupted run is forced, and the next one is plain: `Case::again`.
+fn forced(hub: &TestHub) -> Case {
+    let (token, id) = single_use(hub);
+    let host = TestHost::new();
+    host.enrol_with(hub, &token, &["--tag", "same"])
+        .run()
+        .expect(0);
+    Case {
+        host,
+        arguments: vec!["--tag", "same", "--force"],
+        again: Some(vec!["--tag", "same"]),
+        token,
+        counted: Some((id, 1)),
+        last_tag: "same",
+    }
+}
+
+fn lost_key(hub: &TestHub) -> Case {
+    let (first, id) = single_use(hub);
+    let host = TestHost::new();
+    host.enrol(hub, &first).run().expect(0);
+    std::fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
+    let agent = host.key("agent_id").unwrap();
+    hub.post(&format!("agents/{agent}/rotate-signing-key"), json!({}));
+    Case {
+        host,
+        arguments: vec!["--tag", "found", "--force"],
+        again: None,
+        token: String::new(),
+        counted: Some((id, 1)),
+        last_tag: "found",
     }
 }
 
@@ -103,6 +150,7 @@ fn other_tags(hub: &TestHub) -> Case {
     Case {
         host,
         arguments: vec!["--tag", "after"],
+        again: None,
         token,
         counted: Some((id, 1)),
         last_tag: "after",

@@ -77,6 +77,12 @@ pub(crate) fn enrol(case: &Case, hub: &TestHub) -> Prepared {
     case.host.enrol_with(hub, &case.token, &case.arguments)
 }
 
+/// The command that comes after it.
+pub(crate) fn enrol_again(case: &Case, hub: &TestHub) -> Prepared {
+    let arguments = case.again.as_ref().unwrap_or(&case.arguments);
+    case.host.enrol_with(hub, &case.token, arguments)
+}
+
 /// Whether a call of this name opens, writes, syncs or renames a file, or makes a directory.
 pub(crate) fn touches_files(name: &str) -> bool {
     [

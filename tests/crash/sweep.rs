@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::{MODES, Run, TestHub};
 use crate::scenario::{Case, Scenario};
-use crate::strace::{PointedBlow, enrol};
+use crate::strace::{PointedBlow, enrol, enrol_again};
 
 /// Hosts at once, and hubs: a hub that has seen thousands of hosts is slower to ask.
 const WORKERS: usize = 3;
@@ -76,7 +76,7 @@ fn strike(scenario: &Scenario, hub: &TestHub, blow: &PointedBlow) -> Result<Hit,
         Hit::Yes
     };
 
-    let again = enrol(&case, hub).run();
+    let again = enrol_again(&case, hub).run();
     must(again.code == 0, "the next run failed", &again)?;
     is_complete(&case, hub)?;
     Ok(hit)

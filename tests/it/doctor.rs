@@ -118,7 +118,34 @@ fn what_is_wrong_on_the_host_is_told_with_its_mend() {
     host.enrol(&hub, &hub.token()).run().expect(0);
     std::fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
     let run = doctor(&host, &hub, "", &[]).run().expect(78);
-    expect_bad(&run, "identity", "key is gone");
+    expect_bad(&run, "plan", "key is gone");
+}
+
+#[test]
+fn what_enrol_would_do_is_foretold() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("run/secret", &hub.token());
+    host.lay("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
+    let run = doctor(&host, &hub, "", &[]).run().expect(0);
+    assert!(finding(&run, "plan").1.contains("/api/v1/agents/enrol"));
+    host.enrol(&hub, "").run().expect(0);
+    // The token is gone, as it should be, and an enrolled host needs none.
+    std::fs::remove_file(host.path("run/secret")).unwrap();
+    let run = doctor(&host, &hub, "", &[]).run().expect(0);
+    assert_eq!(finding(&run, "token").0, "good");
+    host.agent(&["enrol", "--dry-run"]).run().expect(0);
+    let other = TestHub::new();
+    let run = doctor(&host, &other, "", &[]).run().expect(64);
+    expect_bad(&run, "plan", "another hub");
+
+    let host = TestHost::new();
+    let (token, _) = hub.per_agent_token(serde_json::json!({}));
+    host.lay(
+        "etc/monsys/agent.toml",
+        &format!("agent_token = '{token}'\n"),
+    );
+    let run = doctor(&host, &hub, "", &[]).run().expect(0);
+    assert!(finding(&run, "plan").1.contains("/api/v1/agents/register"));
 }
 
 #[test]
@@ -170,8 +197,12 @@ fn a_token_that_cloud_init_kept_is_found() {
     host.lay("var/lib/cloud/instances/i-1/scripts/runcmd", &script);
     host.lay("var/log/cloud-init-output.log", &token);
     host.lay("var/lib/cloud/instances/i-1/user-data.txt", "harmless\n");
+    // Longer than what is read at once, and the token lies across the seam.
+    let long = format!("{}{token}\n", "x".repeat(64 * 1024 - 10));
+    host.lay("var/log/cloud-init.log", &long.repeat(30));
     let run = doctor(&host, &hub, &token, &[]).run().expect(0);
     let (word, says, mend) = finding(&run, "cloud-init");
+    assert!(says.contains("cloud-init.log"), "{says}");
     assert_eq!(word, "warning");
     assert!(says.contains("scripts/runcmd") && says.contains("cloud-init-output.log"));
     assert!(!says.contains("user-data.txt") && mend.contains("--token-command"));

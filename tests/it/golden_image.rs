@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{TestHost, TestHub};
+use crate::common::{Run, TestHost, TestHub};
 
 #[test]
 fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
@@ -83,4 +83,57 @@ fn an_enrolled_host_is_no_image() {
         "rm ",
     ]);
     assert_eq!(host.files(""), before);
+}
+
+#[test]
+fn what_the_first_boot_needs_is_kept_as_it_needs_it() {
+    let (hub, image) = (TestHub::new(), TestHost::new());
+    // The service's user owns the state directory; what root's first boot runs stays root's.
+    std::fs::create_dir_all(image.path("var/lib/monsys")).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(image.path("var/lib/monsys"), Some(65534), None).unwrap();
+    }
+    image
+        .enrol_with(&hub, "", &["--defer", "--token-command", "cat run/secret"])
+        .env("MONSYS_SPLAY", "2m")
+        .run()
+        .expect(0);
+    assert_eq!(image.key("splay").unwrap(), "2m");
+    image.lay("run/secret", &hub.token());
+    image
+        .agent(&["enrol", "--splay", "0s"])
+        .env("PATH", "/usr/bin:/bin")
+        .run()
+        .expect(0);
+
+    let image = TestHost::new();
+    image
+        .enrol_with(&hub, "", &["--defer", "--token-file", "run/secret"])
+        .run()
+        .expect(0);
+    assert_eq!(image.key("token_file").unwrap(), "/run/secret");
+}
+
+#[test]
+fn an_image_that_somebody_enrols_in_the_meantime_is_left_alone() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    // The first run holds the lock while the hub is slow; the second one waits for it.
+    hub.fault(json!({"route": "enrol", "delay_ms": 500}));
+    let first = host.enrol(&hub, &hub.token()).start();
+    while !host.path("var/lib/monsys/lock").exists() {
+        std::thread::yield_now();
+    }
+    let image = host.agent(&["enrol", "--defer", "--tag", "image"]).run();
+    Run::of(first).expect(0);
+    // Whoever was second has left what the first one did.
+    if image.code == 0 {
+        assert_eq!(
+            host.key("tags").unwrap(),
+            r#"["prod", "eu-west", "web", "image"]"#
+        );
+    } else {
+        image.expect(64).says(&["must not carry an identity"]);
+    }
+    host.agent(&["status"]).run().expect(0);
+    hub.expect_one_slot();
 }

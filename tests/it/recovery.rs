@@ -206,3 +206,122 @@ fn a_plain_run_after_a_change_of_tags_keeps_the_date_of_the_enrolment() {
     let status = host.agent(&["status", "--output", "json"]).run().expect(0);
     assert_eq!(status.json()["enrolled_at"], "2020-01-01T00:00:00Z");
 }
+
+#[test]
+fn a_refusal_that_comes_later_does_not_hide_that_the_credential_is_dead() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    host.enrol(&hub, &token).run().expect(0);
+    hub.fault(json!({"route": "enrol", "reset": "after"}));
+    host.enrol_with(&hub, &token, &["--force", "--wait", "0"])
+        .run()
+        .expect(69);
+    host.enrol(&hub, "enrl_wrong").run().expect(77);
+    host.agent(&["enrol"]).run().expect(77);
+    host.enrol(&hub, &token).run().expect(0);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_new_per_agent_token_whose_reply_is_lost_is_taken_by_the_next_plain_run() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let id = host.key("agent_id").unwrap();
+    let rotated = hub.post(&format!("agents/{id}/rotate-token"), json!({}));
+    let token = rotated["token"].as_str().unwrap();
+    hub.fault(json!({"route": "register", "reset": "after"}));
+    host.enrol_with(&hub, token, &["--force", "--wait", "0"])
+        .run()
+        .expect(69);
+    host.enrol(&hub, token).run().expect(0);
+    assert_eq!(host.key("agent_token").unwrap(), token);
+    host.agent(&["enrol", "--tag", "signed"]).run().expect(0);
+}
+
+#[test]
+fn what_fails_before_anything_is_sent_leaves_the_credential_unmarked() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    host.enrol(&hub, &token).run().expect(0);
+    host.agent(&["enrol", "--force", "--ca-file", "/nope"])
+        .env("MONSYS_TOKEN", &token)
+        .run()
+        .expect(74);
+    let status = host.agent(&["status", "--output", "json"]).run().expect(0);
+    assert_eq!(status.json()["renewing"], false);
+}
+
+#[test]
+fn a_move_to_another_hub_that_fails_leaves_the_host_where_it_was() {
+    let (first, second, host) = (TestHub::new(), TestHub::new(), TestHost::new());
+    host.enrol(&first, &first.token()).run().expect(0);
+    let token = second.token();
+    second.fault(json!({"route": "enrol", "reset": "after"}));
+    host.enrol_with(&second, &token, &["--force", "--wait", "0"])
+        .run()
+        .expect(69);
+    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(run.json()["result"], "already_enrolled");
+    assert_eq!(run.json()["hub_url"], first.url());
+    host.enrol_with(&second, &token, &["--force"])
+        .run()
+        .expect(0);
+    second.expect_one_slot();
+}
+
+/// What names a machine may become known only later: at its first boot, or to root alone.
+#[test]
+fn a_clone_that_learns_its_instance_id_between_two_runs_goes_on_with_its_key() {
+    let (hub, original) = (TestHub::new(), TestHost::new());
+    original.enrol(&hub, &hub.token()).run().expect(0);
+    let (token, id) = hub.mint(&Mint::new().with("max_uses", json!(1)));
+    let clone = original.copy();
+    clone.lay("etc/machine-id", OTHER_MACHINE);
+    hub.fault(json!({"route": "enrol", "reset": "after"}));
+    clone
+        .enrol_with(&hub, &token, &["--wait", "0"])
+        .run()
+        .expect(69);
+    clone.lay("run/cloud-init/.instance-id", "i-0123456789abcdef0\n");
+    clone.enrol(&hub, &token).run().expect(0);
+    assert_eq!(hub.uses(&id).len(), 1);
+    clone.agent(&["enrol", "--tag", "signed"]).run().expect(0);
+}
+
+#[test]
+fn a_machine_that_only_looked_like_a_clone_keeps_what_it_has() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let before = (host.agent_toml(), key(&host));
+    let machine = fs::read_to_string(host.path("etc/machine-id")).unwrap();
+    host.lay("etc/machine-id", OTHER_MACHINE);
+    hub.fault(json!({"route": "enrol", "reset": "after"}));
+    host.enrol_with(&hub, &hub.token(), &["--wait", "0"])
+        .run()
+        .expect(69);
+    host.lay("etc/machine-id", &machine);
+    host.agent(&["status"]).run().expect(0);
+    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(run.json()["result"], "already_enrolled");
+    assert_eq!((host.agent_toml(), key(&host)), before);
+    let names = host.names("var/lib/monsys");
+    assert!(
+        !names.iter().any(|name| name.contains(".next")),
+        "{names:?}"
+    );
+    host.agent(&["enrol", "--tag", "signed"]).run().expect(0);
+}
+
+#[test]
+fn a_lost_key_is_not_replaced_by_a_token_that_merely_lies_in_agent_toml() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("run/secret", &hub.token());
+    host.lay("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
+    host.enrol(&hub, "").run().expect(0);
+    let id = host.key("agent_id").unwrap();
+    fs::remove_file(host.path(KEY)).unwrap();
+    hub.post(&format!("agents/{id}/rotate-signing-key"), json!({}));
+    host.agent(&["enrol", "--force"]).run().expect(0);
+    assert_eq!(host.key("agent_id").unwrap(), id);
+    hub.expect_one_slot();
+}

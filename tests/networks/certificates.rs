@@ -1,0 +1,120 @@
+//! Certificates and versions of TLS, as nginx serves them.
+
+use crate::authority::{Authority, Identity};
+use crate::can_make_networks;
+use crate::network::IPV4;
+use crate::scene::Scene;
+use crate::server::Server;
+
+const URL: &str = "https://192.0.2.1";
+
+/// A hub behind nginx with this identity.
+fn served(authority: &Authority, identity: &Identity) -> (Server, Scene) {
+    let scene = Scene::behind(IPV4, URL, &authority.pem());
+    (Server::nginx(identity, "", ""), scene)
+}
+
+#[test]
+fn an_expired_certificate_is_told_with_both_times() {
+    if !can_make_networks() {
+        return;
+    }
+    let authority = Authority::new();
+    let (nginx, scene) = served(&authority, &authority.vouch_between(IPV4.hub, 2020, 2021));
+    let run = scene.run(scene.enrol(&["--wait", "0"]));
+    scene.refused(
+        run,
+        69,
+        &[
+            "expired at 2021-01-01T00:00:00Z",
+            "this host's clock says 20",
+            "timedatectl",
+        ],
+    );
+    // It is renewed while the host waits.
+    let mut agent = scene.start(scene.enrol(&[]));
+    agent.until("expired");
+    drop(nginx);
+    let _nginx = Server::nginx(&authority.vouch(IPV4.hub), "", "");
+    scene.enrolled(agent.end());
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_told_as_a_clock_that_is_behind() {
+    if !can_make_networks() {
+        return;
+    }
+    let authority = Authority::new();
+    let (_nginx, scene) = served(&authority, &authority.vouch_between(IPV4.hub, 2090, 2100));
+    let run = scene.run(scene.enrol(&["--wait", "0"]));
+    scene.refused(
+        run,
+        69,
+        &[
+            "clock is behind",
+            "begins at 2090-01-01T00:00:00Z",
+            "this host's clock says 20",
+            "timedatectl",
+        ],
+    );
+}
+
+#[test]
+fn a_certificate_for_another_name_is_told_with_both_names() {
+    if !can_make_networks() {
+        return;
+    }
+    let authority = Authority::new();
+    let (_nginx, scene) = served(&authority, &authority.vouch("other.test"));
+    let run = scene.run(scene.enrol(&[]));
+    scene.refused(
+        run,
+        69,
+        &["not for 192.0.2.1, but for other.test", "--hub-url"],
+    );
+}
+
+#[test]
+fn a_chain_without_its_middle_is_told_and_a_ca_file_with_both_mends_it() {
+    if !can_make_networks() {
+        return;
+    }
+    let root = Authority::new();
+    let middle = root.intermediate();
+    let (_nginx, mut scene) = served(&root, &middle.vouch(IPV4.hub));
+    let run = scene.run(scene.enrol(&[]));
+    scene.refused(run, 69, &["not trusted", "intermediate", "--ca-file"]);
+    scene.trust(&format!("{}{}", root.pem(), middle.pem()));
+    let run = scene.run(scene.enrol(&[]));
+    scene.enrolled(run);
+}
+
+#[test]
+fn a_whole_chain_is_trusted_by_its_root() {
+    if !can_make_networks() {
+        return;
+    }
+    let root = Authority::new();
+    let middle = root.intermediate();
+    let mut identity = middle.vouch(IPV4.hub);
+    identity.certificate.push_str(&middle.pem());
+    let (_nginx, scene) = served(&root, &identity);
+    let run = scene.run(scene.enrol(&[]));
+    scene.enrolled(run);
+}
+
+#[test]
+fn a_server_of_tls_1_1_alone_is_told_at_once() {
+    if !can_make_networks() {
+        return;
+    }
+    let authority = Authority::new();
+    let scene = Scene::behind(IPV4, URL, &authority.pem());
+    let _nginx = Server::nginx(
+        &authority.vouch(IPV4.hub),
+        "ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;",
+        "",
+    );
+    let run = scene.run(scene.enrol(&[]));
+    scene.refused(run, 76, &["TLS 1.2", "TLS 1.3", "load balancer"]);
+}

@@ -1,0 +1,186 @@
+//! The line between host and hub: lossy, slow, cut, silent, IPv6 alone, or none.
+
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use crate::common::{TestHost, TestHub};
+use crate::live::Live;
+use crate::network::{IPV4, IPV6, Network};
+use crate::scene::Scene;
+use crate::{can_make_networks, eventually};
+
+#[test]
+fn every_fourth_packet_is_lost() {
+    if !can_make_networks() {
+        return;
+    }
+    let scene = Scene::direct(IPV4);
+    scene.network.lose("numgen inc mod 4 == 0");
+    let run = scene.run(scene.enrol(&[]));
+    scene.enrolled(run);
+    assert_ne!(scene.network.lost("input"), 0);
+    assert_ne!(scene.network.lost("output"), 0);
+}
+
+#[test]
+fn a_slow_line_is_enough() {
+    if !can_make_networks() {
+        return;
+    }
+    let scene = Scene::direct(IPV4);
+    scene.network.slow_down();
+    let run = scene.run(scene.enrol(&[]));
+    let run = scene.enrolled(run);
+    assert!(!run.stderr.contains("try 1"), "{}", run.stderr);
+}
+
+#[test]
+fn a_way_that_loses_large_packets_alone_is_told_and_waited_for() {
+    if !can_make_networks() {
+        return;
+    }
+    let scene = Scene::direct(IPV4);
+    // A connection stands, but no certificate ever comes through.
+    scene.network.lose("meta length > 600");
+    let run = scene.run(scene.enrol(&["--wait", "3s"]));
+    scene.refused(run, 69, &["no answer in time", "packets are lost"]);
+    assert_ne!(scene.network.lost("output"), 0);
+
+    let mut agent = scene.start(scene.enrol(&[]));
+    agent.until("no connection within 10 s");
+    scene.network.lose_none();
+    scene.enrolled(agent.end());
+}
+
+#[test]
+fn a_cable_that_is_out_when_it_begins_is_waited_for() {
+    if !can_make_networks() {
+        return;
+    }
+    let scene = Scene::direct(IPV4);
+    scene.network.cut();
+    let run = scene.run(scene.enrol(&["--wait", "4s"]));
+    scene.refused(run, 69, &["https://192.0.2.1:8443", "no answer in time"]);
+
+    let mut agent = scene.start(scene.enrol(&[]));
+    agent.until("try 1");
+    scene.network.mend();
+    scene.enrolled(agent.end());
+}
+
+/// The cable is cut when the hub has the request; the hub commits, and its answer goes nowhere.
+#[track_caller]
+fn cut_in_the_middle(wait: &str) -> (Scene, Live) {
+    let scene = Scene::direct(IPV4);
+    scene
+        .hub()
+        .fault(json!({"route": "enrol", "delay_ms": 3_000}));
+    let agent = scene.start(scene.enrol(&["--wait", wait, "--output", "json"]));
+    eventually("the request arrives", || {
+        scene.hub().get("faults")["faults"] == json!([])
+    });
+    scene.network.cut();
+    eventually("the hub commits", || scene.hub().spent() == 1);
+    (scene, agent)
+}
+
+#[test]
+fn a_cut_in_the_middle_that_is_short_is_not_even_noticed() {
+    if !can_make_networks() {
+        return;
+    }
+    let (scene, agent) = cut_in_the_middle("5m");
+    scene.network.mend();
+    let run = scene.enrolled(agent.end());
+    assert!(!run.stderr.contains("try 1"), "{}", run.stderr);
+}
+
+#[test]
+fn a_cut_in_the_middle_that_lasts_is_mended_by_the_next_run() {
+    if !can_make_networks() {
+        return;
+    }
+    let (scene, agent) = cut_in_the_middle("6s");
+    scene.failed(agent.end(), 69, &["no answer", "no use is spent twice"]);
+    scene.network.mend();
+    let run = scene.run(scene.enrol(&["--output", "json"]));
+    let run = scene.enrolled(run);
+    assert_eq!(run.json()["result"], "recovered");
+}
+
+#[test]
+fn a_hub_that_accepts_and_says_nothing_is_told() {
+    if !can_make_networks() {
+        return;
+    }
+    let mut scene = Scene::direct(IPV4);
+    scene.hub_dies();
+    let silent = TcpListener::bind("192.0.2.1:8443").unwrap();
+    let run = scene.run(scene.enrol(&["--wait", "2s"]));
+    scene.refused(
+        run,
+        69,
+        &["https://192.0.2.1:8443", "no answer", "1 try in 2s"],
+    );
+
+    // With time enough, a try ends by itself.
+    let mut agent = scene.start(scene.enrol(&[]));
+    agent.until("no connection within 10 s");
+    drop(silent);
+    scene.hub_returns();
+    scene.enrolled(agent.end());
+}
+
+#[test]
+fn a_hub_that_dies_and_comes_back_finds_the_host_as_it_left_it() {
+    if !can_make_networks() {
+        return;
+    }
+    let mut scene = Scene::direct(IPV4);
+    // It commits each time, and its answer is always lost.
+    scene
+        .hub()
+        .fault(json!({"route": "enrol", "reset": "after", "times": 1_000}));
+    let mut agent = scene.start(scene.enrol(&[]));
+    agent.until("the connection broke before an answer");
+    assert_eq!(scene.hub().spent(), 1);
+    scene.hub_dies();
+    agent.until("refused");
+    scene.hub_returns();
+    scene.enrolled(agent.end());
+}
+
+#[test]
+fn ipv6_alone_is_enough() {
+    if !can_make_networks() {
+        return;
+    }
+    let scene = Scene::direct(IPV6);
+    let run = scene.run(scene.enrol(&[]));
+    scene.enrolled(run);
+    assert_eq!(scene.hub().agents()[0]["facts"]["primary_ip"], IPV6.host);
+}
+
+#[test]
+fn no_way_at_all_is_told() {
+    if !can_make_networks() {
+        return;
+    }
+    let network = Network::new();
+    let hub = TestHub::new();
+    let host = TestHost::new();
+    for (url, says) in [
+        ("https://192.0.2.1:8443", "unreachable"),
+        ("https://[fd00:6d6f:6e73::1]:8443", "unreachable"),
+    ] {
+        let agent = host
+            .agent(&["enrol", "--wait", "0", "--hub-url", url])
+            .env("MONSYS_TOKEN", &hub.token());
+        network
+            .on_host(|| agent.run())
+            .expect(69)
+            .says(&[url, says, "mend:"]);
+    }
+    assert_eq!(hub.spent(), 0);
+}

@@ -1,0 +1,41 @@
+//! The real agent and the real hub, with a hostile network of real parts between them.
+//!
+//! Each test has network namespaces of its own: the hub's, in which the test itself runs, and the
+//! host's, joined by a cable. No other network can be reached from there, and all of it vanishes
+//! with the test, however that ends. It takes root; as another user all pass without looking.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests lay out hosts, run processes, and fail by panicking"
+)]
+
+mod authority;
+mod certificates;
+#[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "the other tests use all of it")]
+mod common;
+mod forward_proxy;
+mod lines;
+mod live;
+mod names;
+mod network;
+mod reverse_proxies;
+mod scene;
+mod server;
+
+/// Whether networks can be made here; a test that needs them ends at once if not.
+fn can_make_networks() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Waits until `condition` holds, and fails the test if it never does.
+#[track_caller]
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let patience = std::time::Instant::now() + std::time::Duration::from_mins(2);
+    while !condition() {
+        assert!(std::time::Instant::now() < patience, "never: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,104 @@
+//! Names: a name server that fails, or says nothing, and then answers.
+
+use std::net::UdpSocket;
+use std::process::Command;
+
+use crate::authority::Authority;
+use crate::can_make_networks;
+use crate::common::Prepared;
+use crate::network::IPV4;
+use crate::scene::Scene;
+use crate::server::Server;
+
+const URL: &str = "https://hub.test";
+const RECORD: &str = "hub.test,192.0.2.1";
+
+/// A hub with a name, behind nginx, and a host that asks the name server at the hub's address.
+struct Named {
+    _proxy: Server,
+    scene: Scene,
+}
+
+impl Named {
+    fn new() -> Self {
+        let authority = Authority::new();
+        let scene = Scene::behind(IPV4, URL, &authority.pem());
+        let proxy = Server::nginx(&authority.vouch("hub.test"), "", "");
+        scene.host.lay(
+            "resolv.conf",
+            "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n",
+        );
+        scene.host.lay("nsswitch.conf", "hosts: dns\n");
+        Self {
+            _proxy: proxy,
+            scene,
+        }
+    }
+
+    /// `enrol`, in a mount namespace where the host's resolver files are the system's.
+    fn enrol(&self, more: &[&str]) -> Prepared {
+        let script = "mount --bind \"$0/resolv.conf\" /etc/resolv.conf &&
+            mount --bind \"$0/nsswitch.conf\" /etc/nsswitch.conf && exec \"$@\"";
+        let mut wrapper = Command::new("/usr/bin/unshare");
+        wrapper
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "/bin/sh",
+                "-c",
+                script,
+            ])
+            .arg(self.scene.host.path(""));
+        self.scene.enrol(more).under(&mut wrapper)
+    }
+}
+
+/// Name resolution fails and is told as that; then `answers` is there, and the host enrols.
+#[track_caller]
+fn fails_and_then_answers<T>(failing: impl FnOnce() -> T) {
+    let named = Named::new();
+    let scene = &named.scene;
+    let failing = failing();
+    let run = scene.run(named.enrol(&["--wait", "0"]));
+    scene.refused(run, 69, &[URL, "resolving", "getent ahosts"]);
+
+    let mut agent = scene.start(named.enrol(&[]));
+    agent.until("try 1");
+    drop(failing);
+    let _answers = Server::dnsmasq(&[RECORD]);
+    scene.enrolled(agent.end());
+}
+
+#[test]
+fn a_name_that_is_not_known_yet_is_waited_for() {
+    if can_make_networks() {
+        fails_and_then_answers(|| Server::dnsmasq(&[]));
+    }
+}
+
+#[test]
+fn a_name_server_that_is_down_is_waited_for() {
+    if can_make_networks() {
+        fails_and_then_answers(|| ());
+    }
+}
+
+#[test]
+fn a_name_server_that_says_nothing_is_waited_for() {
+    if can_make_networks() {
+        fails_and_then_answers(|| UdpSocket::bind("192.0.2.1:53").unwrap());
+    }
+}
+
+#[test]
+fn the_second_address_of_a_name_is_tried_when_the_first_is_dead() {
+    if !can_make_networks() {
+        return;
+    }
+    let named = Named::new();
+    // The host's own address refuses; glibc puts it first, as the nearest.
+    let _answers = Server::dnsmasq(&["hub.test,192.0.2.2", RECORD]);
+    let run = named.scene.run(named.enrol(&[]));
+    named.scene.enrolled(run);
+}
