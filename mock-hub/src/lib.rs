@@ -30,6 +30,8 @@ mod database;
 mod enrol;
 mod error;
 mod faults;
+#[doc(hidden)]
+pub mod fuzzing;
 mod heartbeat;
 mod host;
 mod hub;

@@ -36,6 +36,18 @@ impl Hub {
         Self::launch(Command::new(program).arg("--tls-dir").arg(dir), dir).await
     }
 
+    /// The same, which keeps its tokens, agents and audit in a file there.
+    pub(crate) async fn start_on_disk(program: &Path, dir: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        let database = dir.join("hub.db");
+        command
+            .arg("--tls-dir")
+            .arg(dir)
+            .arg("--database")
+            .arg(database);
+        Self::launch(&mut command, dir).await
+    }
+
     /// The same without TLS, for clients that are not to bother with a CA.
     pub(crate) async fn start_plain(program: &Path, dir: &Path) -> Result<Self> {
         Self::launch(Command::new(program).arg("--http"), dir).await
@@ -98,6 +110,11 @@ impl Hub {
         })
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.running.id()
+    }
+
     /// Ends it as an operator would, by SIGTERM, and waits for it.
     pub(crate) async fn stop(self) -> Result<()> {
         process::succeeded(
@@ -123,6 +140,19 @@ impl Operator {
     /// `POST /api/v1/PATH` with a JSON body.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// Whether `token` is the live credential of the agent `id`. Unsigned as the question is, the
+    /// hub refuses it in any case: with 403 to the credential's owner, with 401 to all others.
+    pub(crate) async fn knows(&self, id: &str, token: &str) -> Result<bool> {
+        let what = || format!("DELETE {}/agents/{id}", self.api);
+        let url = format!("{}/agents/{id}", self.api);
+        let request = self.client.delete(url).bearer_auth(token);
+        match request.send().await.context(what)?.status().as_u16() {
+            403 => Ok(true),
+            401 => Ok(false),
+            other => Err(Stop::failed(format!("{}: {other}", what()))),
+        }
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {

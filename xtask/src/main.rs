@@ -1,14 +1,15 @@
-//! What the project does to itself: `cargo xtask demo`, `test` and `docs`.
+//! What the project does to itself: `cargo xtask demo`, `test`, `bench` and `docs`.
 //!
 //! [`demo`] shows one enrolment from end to end, [`mod@test`] holds the suites, a file each,
-//! and [`docs`] writes the pages that come from the code. Below them: [`hub`] runs the mock hub,
-//! [`tools`] gets what a suite needs, [`process`] starts and ends children.
+//! [`bench`] measures, and [`docs`] writes the pages that come from the code. Below them: [`hub`]
+//! runs the mock hub, [`tools`] gets what a suite needs, [`process`] starts and ends children.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "talking to a person is what these commands are for"
 )]
 
+mod bench;
 mod demo;
 mod docs;
 mod error;
@@ -18,6 +19,7 @@ mod test;
 mod tools;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -46,6 +48,9 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Measure the agent and the hub together, and prove that they keep their promises meanwhile
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Write the pages under docs/ that are generated from the code
     Docs,
 }
@@ -62,13 +67,16 @@ fn main() -> ExitCode {
 }
 
 fn started(command: Command) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Starting a process holds up its thread until the process runs: the storm starts hundreds in
+    // a second, and is to see at once when one ends.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(8)
         .enable_all()
         .build()
         .context(|| "no async runtime".to_owned())?;
     let outcome = runtime.block_on(until_interrupted(run(command)));
-    // A thread that still waits for Enter must not hold us up.
-    runtime.shutdown_background();
+    // Tasks get to end their children; a thread that still waits for Enter must not hold us up.
+    runtime.shutdown_timeout(Duration::from_millis(500));
     outcome
 }
 
@@ -80,6 +88,7 @@ async fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Test { suites, .. } => test::run(&suites).await,
+        Command::Bench(bench) => bench.run().await,
         Command::Docs => docs::run(),
     }
 }

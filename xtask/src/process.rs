@@ -95,6 +95,23 @@ impl Running {
             .context(|| format!("could not wait for {}", self.name))
     }
 
+    /// Waits until it ends by itself, and kills it when that takes longer than `time`: `None`.
+    pub(crate) async fn wait_or_kill(mut self, time: Duration) -> Result<Option<ExitStatus>> {
+        let what = || format!("could not wait for {}", self.name);
+        if let Ok(status) = tokio::time::timeout(time, self.child.wait()).await {
+            return status.map(Some).context(what);
+        }
+        self.signal(Signal::SIGKILL);
+        let status = self.child.wait().await.context(what)?;
+        // It may have ended by itself in between.
+        Ok(status.code().map(|_| status))
+    }
+
+    /// Its process id; `None` once it has been waited for.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Ends it: SIGTERM to its own id, and an error if it does not obey.
     pub(crate) async fn terminate(mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM);

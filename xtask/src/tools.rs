@@ -47,9 +47,19 @@ pub(crate) struct Programs {
 
 /// Builds the agent and the mock hub as a developer would, and says where they are.
 pub(crate) async fn build() -> Result<Programs> {
+    build_as(&[]).await
+}
+
+/// The same, as they are released.
+pub(crate) async fn build_release() -> Result<Programs> {
+    build_as(&["--release"]).await
+}
+
+async fn build_as(options: &[&str]) -> Result<Programs> {
     let messages = "--message-format=json-render-diagnostics";
     let packages = ["--package=monsys-agent", "--package=mock-hub"];
     let mut command = cargo(&["build", "--quiet", messages, packages[0], packages[1]]);
+    command.args(options);
     let built = process::capture(&mut command).await?;
     eprint!("{}", built.stderr);
     process::succeeded(&process::name(&command), built.status)?;

@@ -38,6 +38,28 @@ pub(crate) struct Fault {
     asked: FaultBody,
     delay: Option<Duration>,
     effect: Effect,
+    chance: Option<Chance>,
+}
+
+/// Of the requests of its route, a fault happens to so many in a hundred. Which ones is a matter
+/// of the seed and of their order.
+#[derive(Clone)]
+struct Chance {
+    percent: u8,
+    random: fastrand::Rng,
+}
+
+impl Chance {
+    fn new(percent: u8, seed: u32) -> Self {
+        Self {
+            percent,
+            random: fastrand::Rng::with_seed(seed.into()),
+        }
+    }
+
+    fn strikes(&mut self) -> bool {
+        self.random.u8(..100) < self.percent
+    }
 }
 
 #[derive(Clone)]
@@ -77,10 +99,17 @@ struct Changes {
 pub(crate) struct Faults(Mutex<Vec<Fault>>);
 
 impl Faults {
-    /// Uses up one time of the oldest fault of this route.
+    /// Uses up one time of the oldest fault of this route, if chance wills.
     fn take(&self, route: Route) -> Option<Fault> {
         self.with(|faults| {
             let at = faults.iter().position(|fault| fault.asked.route == route)?;
+            if faults[at]
+                .chance
+                .as_mut()
+                .is_some_and(|chance| !chance.strikes())
+            {
+                return None;
+            }
             faults[at].asked.times -= 1;
             if faults[at].asked.times == 0 {
                 Some(faults.remove(at))
@@ -142,4 +171,22 @@ pub(crate) async fn add(
 pub(crate) async fn clear(_: Admin, State(app): State<Arc<App>>) -> StatusCode {
     app.faults.with(Vec::clear);
     StatusCode::NO_CONTENT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chance_is_what_it_says_and_its_seed_repeats_it() {
+        let struck = |percent, seed| -> Vec<bool> {
+            let mut chance = Chance::new(percent, seed);
+            (0..10_000).map(|_| chance.strikes()).collect()
+        };
+        let count = |struck: Vec<bool>| struck.into_iter().filter(|struck| *struck).count();
+        assert!((400..600).contains(&count(struck(5, 1))));
+        assert_eq!(count(struck(100, 1)), 10_000);
+        assert_eq!(struck(5, 1), struck(5, 1));
+        assert_ne!(struck(5, 1), struck(5, 2));
+    }
 }

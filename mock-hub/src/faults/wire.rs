@@ -1,6 +1,6 @@
 //! A fault as it is asked for, and what of that makes sense.
 
-use super::{Changes, Effect, Fault, Instead, Reset, Route};
+use super::{Chance, Changes, Effect, Fault, Instead, Reset, Route};
 use crate::request::Wire;
 use axum::http::{HeaderValue, StatusCode};
 use base64::Engine as _;
@@ -20,6 +20,10 @@ pub(crate) struct FaultBody {
     pub(super) route: Route,
     #[serde(default = "once")]
     pub(super) times: u32,
+    #[serde(default, deserialize_with = "given")]
+    percent: Option<u8>,
+    #[serde(default, deserialize_with = "given")]
+    seed: Option<u32>,
     #[serde(default, deserialize_with = "given")]
     delay_ms: Option<u64>,
     #[serde(default, deserialize_with = "given")]
@@ -67,6 +71,17 @@ impl FaultBody {
             fields.retain(|_, value| !value.is_null());
         }
         shown
+    }
+
+    fn chance(&self) -> Result<Option<Chance>, String> {
+        match (self.percent, self.seed) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err("seed: needs a percent".to_owned()),
+            (Some(percent @ 1..=100), seed) => {
+                Ok(Some(Chance::new(percent, seed.unwrap_or_default())))
+            }
+            (Some(_), _) => Err("percent: must be 1 to 100".to_owned()),
+        }
     }
 
     fn effect(&self) -> Result<Effect, String> {
@@ -147,6 +162,7 @@ impl Wire for FaultBody {
         let fault = Fault {
             delay: self.delay_ms.map(Duration::from_millis),
             effect: self.effect()?,
+            chance: self.chance()?,
             asked: self,
         };
         let replies_as_ever =

@@ -5,6 +5,10 @@ use crate::error::Result;
 use crate::{process, tools};
 
 pub(crate) async fn run() -> Result<Count> {
-    process::run(&mut tools::cargo(&["fmt", "--all", "--check"])).await?;
+    // The fuzz targets are a workspace of their own.
+    for workspace in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let what = ["fmt", "--all", "--check", "--manifest-path", workspace];
+        process::run(&mut tools::cargo(&what)).await?;
+    }
     Ok(Count::ONE)
 }

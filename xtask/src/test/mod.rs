@@ -10,6 +10,8 @@ mod demo;
 mod deps;
 mod doc;
 mod fmt;
+mod fuzz;
+mod networks;
 mod openapi;
 mod os_release;
 mod report;
@@ -45,9 +47,17 @@ const SUITES: &[Suite] = &[
     Suite::new("rust", "unit, integration and doc tests", || {
         Box::pin(rust::run())
     }),
+    Suite::new("fuzz", "each fuzz target, a bounded number of runs", || {
+        Box::pin(fuzz::run())
+    }),
     Suite::new("crash", "killed at every system call", || {
         Box::pin(crash::run())
     }),
+    Suite::new(
+        "networks",
+        "real proxies, cuts and bad names between",
+        || Box::pin(networks::run()),
+    ),
     Suite::new("os-release", "its reader beside Python's two", || {
         Box::pin(os_release::run())
     }),

@@ -1,0 +1,107 @@
+//! What a hub, or whatever answers in its place, may send.
+
+use monsys_agent::hub::client::Reply;
+use monsys_agent::hub::monsys::{Admission, enrolled, registered};
+use monsys_agent::hub::verdict::{Outcome, judge};
+use monsys_agent::tags;
+use serde_json::Value;
+
+const STATUSES: [u16; 16] = [
+    200, 201, 204, 301, 400, 401, 403, 404, 409, 410, 422, 429, 500, 503, 511, 599,
+];
+const PREFIXES: [&str; 3] = ["enrl_", "agt_", "ms_"];
+const MEDIA_TYPES: [Option<&str>; 4] = [
+    Some("application/json"),
+    Some("text/html"),
+    Some("application/problem+json"),
+    None,
+];
+
+/// The first byte chooses the status, the second the media type and the call; the rest is the
+/// body, and where a redirect points. Only a yes of the protocol is a yes, and no word of it
+/// holds a token.
+pub fn hub_reply(bytes: &[u8]) {
+    let [status, kind, body @ ..] = bytes else {
+        return;
+    };
+    let status = STATUSES[usize::from(status.wrapping_sub(b'a')) % STATUSES.len()];
+    let kind = usize::from(kind.wrapping_sub(b'a'));
+    let is_enrolment = (kind / MEDIA_TYPES.len()).is_multiple_of(2);
+    let media_type = MEDIA_TYPES[kind % MEDIA_TYPES.len()];
+    let reply = Reply {
+        status,
+        retry_after: None,
+        date: None,
+        location: Some(String::from_utf8_lossy(body).into_owned()),
+        media_type: media_type.map(str::to_owned),
+        body: zeroize::Zeroizing::new(body.to_vec()),
+    };
+    let read = if is_enrolment { enrolled } else { registered };
+    let said = match judge("https://hub.example", Ok(reply), read) {
+        Outcome::Done(admission) => {
+            assert!(matches!(status, 200 | 201));
+            assert_eq!(media_type, Some("application/json"));
+            return is_of_the_protocol(&admission, body, is_enrolment);
+        }
+        Outcome::Stop(error) | Outcome::Wait { error, .. } => error.to_string(),
+    };
+    let mut words = vec![String::from_utf8_lossy(body).into_owned()];
+    if let Ok(json) = serde_json::from_slice(body) {
+        texts(&json, &mut words);
+    }
+    for token in words.iter().flat_map(|text| tokens(text)) {
+        assert!(!holds(&said, token), "{token} is told: {said}");
+    }
+}
+
+fn is_of_the_protocol(admission: &Admission, body: &[u8], is_enrolment: bool) {
+    let json: Value = serde_json::from_slice(body).expect("what is accepted is JSON");
+    let id = json["agent_id"].as_str().and_then(|id| id.parse().ok());
+    assert_eq!(Some(admission.agent_id), id);
+    assert_eq!(admission.agent_token.is_some(), is_enrolment);
+    if let Some(token) = &admission.agent_token {
+        let token = token.expose_secret();
+        assert!(token.starts_with("agt_") && token.len() > 4 && token.len() <= 512);
+        assert!(token.bytes().all(|byte| byte.is_ascii_graphic()));
+        assert_eq!(json["agent_token"].as_str(), Some(token));
+        assert!(!format!("{admission:?}").contains(token));
+    }
+    assert!(admission.default_tags.len() <= tags::MAX_TAGS);
+    for tag in &admission.default_tags {
+        assert_eq!(tags::tag_fault(tag), None);
+    }
+    if let Some(role) = &admission.default_role {
+        assert_eq!(tags::role_fault(role), None);
+    }
+    assert!((1..=86_400).contains(&admission.heartbeat_interval_secs));
+}
+
+/// Every text in a JSON value.
+fn texts(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+        Value::Object(fields) => fields.values().for_each(|field| texts(field, found)),
+        _ => {}
+    }
+}
+
+/// What a person would take for a token in `text`: a prefix with eight or more letters, digits
+/// or lines behind it, where a word begins.
+fn tokens(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+        .filter(|word| {
+            PREFIXES.iter().any(|prefix| {
+                word.strip_prefix(prefix)
+                    .is_some_and(|secret| secret.len() >= 8)
+            })
+        })
+}
+
+/// Whether `said` holds the token: anywhere, but for `ms_`, which is also the end of many words.
+fn holds(said: &str, token: &str) -> bool {
+    said.match_indices(token).any(|(at, _)| {
+        let before = said[..at].chars().next_back();
+        !token.starts_with("ms_") || !before.is_some_and(|c| c.is_ascii_alphanumeric())
+    })
+}

@@ -1,0 +1,21 @@
+//! What must hold of the parsers, whatever bytes they are given: a function a target.
+//!
+//! Each panics when it does not hold. `cargo xtask test fuzz` runs each a bounded number of times
+//! on libFuzzer, CONTRIBUTING.md has the long run. `seeds/TARGET/` is what each starts from.
+
+mod agent_toml;
+mod hub_reply;
+mod network;
+mod plain;
+
+pub use agent_toml::agent_toml;
+pub use hub_reply::hub_reply;
+pub use network::{cidr, x_forwarded_for};
+pub use plain::{os_release, retry_after, token};
+
+/// The input in parts, which lines of `---` divide. Missing parts are empty.
+fn parts<const N: usize>(bytes: &[u8]) -> [String; N] {
+    let text = String::from_utf8_lossy(bytes);
+    let mut given = text.splitn(N, "\n---\n");
+    std::array::from_fn(|_| given.next().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask bench`: measurements, which pass or fail by what they prove and never by a time.
+
+mod cpu;
+mod latency;
+mod progress;
+mod storm;
+mod svg;
+
+use clap::Subcommand;
+
+use crate::error::Result;
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Enrol many hosts at once while replies are lost and hosts are killed, and count the agents
+    #[command(after_help = storm::ABOUT)]
+    Storm(storm::Options),
+}
+
+impl Bench {
+    pub(crate) async fn run(self) -> Result<()> {
+        match self {
+            Self::Storm(options) => storm::run(&options).await,
+        }
+    }
+}
+
+/// A number as people read it: `10,000`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

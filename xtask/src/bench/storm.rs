@@ -1,0 +1,173 @@
+//! `cargo xtask bench storm`: many hosts enrol at once with one token, while the hub loses replies
+//! and hosts are killed; and then every agent, use and credential is counted.
+//!
+//! Each host is the released program with a root folder and so a key of its own; the hub is one
+//! process with its database on disk. All is on loopback and in scratch folders that go with it.
+
+mod fleet;
+mod host;
+mod hub_log;
+mod report;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use nix::sys::statvfs::statvfs;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::grouped;
+use crate::error::{Context, Result, Stop};
+use crate::hub::{Hub, Operator, text};
+use crate::tools;
+use fleet::Fleet;
+use host::Site;
+use hub_log::HubLog;
+use report::Report;
+
+pub(super) const ABOUT: &str = "\
+All hosts share one token with as many uses as there are hosts. The hub drops 5 % of its replies
+after it has committed; 1 % of the hosts, at least one, are killed (SIGKILL) and started again.
+
+At the end there have to be as many agents, uses and rows of the audit as hosts, each host with an
+agent of its own and with the credential that the hub knows. Otherwise it exits with 1.
+
+Examples:
+  cargo xtask bench storm --hosts 100
+  cargo xtask bench storm --hosts 10000 --seed 7 --svg storm.svg";
+
+/// Replies that are lost after the commit, in a hundred.
+const DROPPED_PERCENT: usize = 5;
+/// Hosts that are killed, in a hundred.
+const KILLED_PERCENT: usize = 1;
+/// More than a host's files take.
+const BYTES_PER_HOST: u64 = 256 * 1024;
+/// Memory as a file system: syncing 64 hosts' files to one disk is not what a fleet does.
+const MEMORY: &str = "/dev/shm";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How many hosts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    hosts: u32,
+
+    /// How many enrol at the same time
+    #[arg(long, value_name = "N", default_value = "64",
+          value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    at_once: u32,
+
+    /// Decides which replies are lost, and who is killed when
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u32,
+
+    /// Write the histograms as a picture, too
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+impl Options {
+    fn hosts(&self) -> usize {
+        self.hosts as usize
+    }
+}
+
+pub(super) async fn run(options: &Options) -> Result<()> {
+    eprintln!("building the released agent and hub (the first time takes minutes)");
+    let programs = tools::build_release().await?;
+    // Dropped last, when what runs in them has ended.
+    let (hub_dir, hosts_dir) = (scratch(&std::env::temp_dir())?, scratch(&room(options)?)?);
+    eprintln!(
+        "hosts in {}, the hub's database in {}",
+        hosts_dir.path().display(),
+        hub_dir.path().display()
+    );
+    let hub = Hub::start_on_disk(&programs.hub, hub_dir.path()).await?;
+    let operator = hub.operator()?;
+    let token = mint(&operator, options).await?;
+    lose_replies(&operator, options).await?;
+
+    let site = Arc::new(Site {
+        agent: programs.agent,
+        hosts: hosts_dir.path().to_owned(),
+        hub_url: hub.url.clone(),
+        ca_file: hub.ca_file.clone().unwrap_or_default(),
+        token: token.secret,
+    });
+    let fleet = Fleet::new(site, options);
+    let hub_process = hub.id().ok_or_else(|| Stop::failed("the hub has ended"))?;
+    let fleet = fleet.enrol(hub_process).await?;
+
+    let verdict = verdict::ask(&operator, &token.id, &fleet, options.hosts()).await?;
+    hub.stop().await?;
+    let log = HubLog::read(&hub_dir.path().join("hub.log"))?;
+    let report = Report::new(options, fleet, log);
+    println!("{report}\n{verdict}");
+    if let Some(file) = &options.svg {
+        std::fs::write(file, report.svg())
+            .context(|| format!("could not write {}", file.display()))?;
+        println!("\nThe histograms are in {}.", file.display());
+    }
+    verdict.result()
+}
+
+/// Memory if there is room for all hosts, else the folder for temporary files.
+fn room(options: &Options) -> Result<PathBuf> {
+    let wanted = u64::from(options.hosts) * BYTES_PER_HOST;
+    let has_room = |folder: &Path| {
+        statvfs(folder).is_ok_and(|fs| {
+            let free: u64 = fs.blocks_available();
+            free.saturating_mul(fs.fragment_size()) >= wanted
+        })
+    };
+    let folders = [PathBuf::from(MEMORY), std::env::temp_dir()];
+    folders
+        .into_iter()
+        .find(|folder| has_room(folder))
+        .ok_or_else(|| {
+            Stop::failed(format!(
+                "{} hosts need {} MiB in {MEMORY} or in TMPDIR",
+                grouped(options.hosts()),
+                wanted >> 20
+            ))
+        })
+}
+
+fn scratch(parent: &Path) -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("monsys-storm-")
+        .tempdir_in(parent)
+        .context(|| format!("could not make a folder in {}", parent.display()))
+}
+
+struct Token {
+    id: String,
+    secret: String,
+}
+
+async fn mint(operator: &Operator, options: &Options) -> Result<Token> {
+    let wanted = json!({
+        "name": "storm",
+        "ttl_secs": 86_400,
+        "max_uses": options.hosts,
+        "default_tags": ["storm"],
+    });
+    let minted = operator.post("enrolment-tokens", &wanted).await?;
+    Ok(Token {
+        id: text(&minted, "id")?,
+        secret: text(&minted, "token")?,
+    })
+}
+
+async fn lose_replies(operator: &Operator, options: &Options) -> Result<()> {
+    let fault = json!({
+        "route": "enrol",
+        "times": 1_000_000,
+        "percent": DROPPED_PERCENT,
+        "seed": options.seed,
+        "reset": "after",
+    });
+    operator.post("faults", &fault).await?;
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What the hub's log tells of the enrolments: how long each took there, and which were lost.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::bench::latency::Latencies;
+use crate::error::{Context, Result};
+
+const ENROL: &str = " POST /api/v1/agents/enrol ";
+
+pub(super) struct HubLog {
+    /// From the head of a request to its answer, all but the network.
+    pub(super) latencies: Latencies,
+    /// Replies that were dropped after the commit.
+    pub(super) dropped: usize,
+}
+
+impl HubLog {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let text =
+            fs::read_to_string(path).context(|| format!("could not read {}", path.display()))?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let calls: Vec<_> = text.lines().filter_map(call).collect();
+        Self {
+            dropped: calls
+                .iter()
+                .filter(|(status, _)| *status == "reset")
+                .count(),
+            latencies: Latencies::of(calls.into_iter().map(|(_, took)| took).collect()),
+        }
+    }
+}
+
+/// `… INFO POST /api/v1/agents/enrol 201 127.0.0.1 1.8ms`: the status and the time.
+fn call(line: &str) -> Option<(&str, Duration)> {
+    let (_, rest) = line.split_once(ENROL)?;
+    let mut words = rest.split_whitespace();
+    let (status, _source, took) = (words.next()?, words.next()?, words.next()?);
+    Some((status, duration(took)?))
+}
+
+/// As `{:?}` writes it.
+fn duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| c != '.' && !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enrolments_are_found_among_the_rest() {
+        let log = HubLog::parse(
+            "2026-01-01T00:00:00Z  INFO fault route=Enrol\n\
+             2026-01-01T00:00:00Z  INFO POST /api/v1/agents/enrol reset 127.0.0.1 2.0ms\n\
+             2026-01-01T00:00:00Z  INFO POST /api/v1/agents/enrol 201 127.0.0.1 950.5µs\n\
+             2026-01-01T00:00:00Z  INFO GET /api/v1/agents 200 127.0.0.1 1.2s\n",
+        );
+        assert_eq!(log.dropped, 1);
+        assert_eq!(log.latencies.count(), 2);
+        assert_eq!(log.latencies.percentile(50), Duration::from_nanos(950_500));
+        assert_eq!(log.latencies.percentile(100), Duration::from_millis(2));
+    }
+}
