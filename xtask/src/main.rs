@@ -1,7 +1,7 @@
 //! What the project does to itself: `cargo xtask demo`, `test`, `bench` and `docs`.
 //!
 //! [`demo`] shows one enrolment from end to end, [`mod@test`] holds the suites, a file each,
-//! [`bench`] measures, and [`docs`] writes the pages that come from the code. Below them: [`hub`]
+//! [`mod@bench`] measures, and [`docs`] writes the pages that come from the code. Below them: [`hub`]
 //! runs the mock hub, [`tools`] gets what a suite needs, [`process`] starts and ends children.
 #![allow(
     clippy::print_stdout,
