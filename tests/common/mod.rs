@@ -2,6 +2,8 @@
 
 mod host;
 mod hub;
+#[allow(dead_code, reason = "each test binary uses its part")]
+pub(crate) mod namespace;
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use host::{MODES, Prepared, Run, TestHost, keys};

@@ -1,16 +1,7 @@
 //! Two network namespaces and a cable: the hub's, in which the test runs, and the host's.
-//!
-//! They have no names. They live as long as something holds them open, so that nothing is left of
-//! them even when the test is killed.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::{Command, Stdio};
+use crate::common::namespace::{Namespace, ip, tool};
 
-use nix::sched::{CloneFlags, setns, unshare};
-
-const IP: &str = "/sbin/ip";
 const NFT: &str = "/usr/sbin/nft";
 const TC: &str = "/sbin/tc";
 
@@ -37,48 +28,35 @@ pub(crate) const IPV6: Cable = Cable {
 
 /// The networks of one test, whose thread is in the hub's until this is dropped.
 pub(crate) struct Network {
-    before: File,
-    hub: File,
-    host: File,
+    before: Namespace,
+    hub: Namespace,
+    host: Namespace,
 }
 
 impl Network {
     /// Hub and host without any way between them.
     pub(crate) fn new() -> Self {
-        let before = own();
-        let fresh = || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            run(IP, &["link", "set", "lo", "up"]);
-            own()
-        };
-        let host = fresh();
-        let hub = fresh();
+        let before = Namespace::own();
+        let host = Namespace::fresh();
+        let hub = Namespace::fresh();
         Self { before, hub, host }
     }
 
     /// Hub and host with a cable between them.
     pub(crate) fn with(cable: Cable) -> Self {
         let network = Self::new();
-        let host = format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            network.host.as_raw_fd()
-        );
-        run(
-            IP,
-            &[
-                "link", "add", "cable", "type", "veth", "peer", "name", "eth0", "netns", &host,
-            ],
-        );
+        let host = network.host.path();
+        ip(&format!(
+            "link add cable type veth peer name eth0 netns {host}"
+        ));
         // `nodad`: an IPv6 address is there at once, not after a second of looking for others.
         let plug = |end: &str, address: &str| {
-            let address = format!("{address}/{}", cable.prefix);
-            let mut add = vec!["address", "add", &address, "dev", end];
-            if address.contains(':') {
-                add.push("nodad");
-            }
-            run(IP, &add);
-            run(IP, &["link", "set", end, "up"]);
+            let nodad = if address.contains(':') { " nodad" } else { "" };
+            ip(&format!(
+                "address add {address}/{} dev {end}{nodad}",
+                cable.prefix
+            ));
+            ip(&format!("link set {end} up"));
         };
         plug("cable", cable.hub);
         network.on_host(|| plug("eth0", cable.host));
@@ -87,24 +65,23 @@ impl Network {
 
     /// Runs `task`, and whatever it starts, on the host's side.
     pub(crate) fn on_host<T>(&self, task: impl FnOnce() -> T) -> T {
-        enter(&self.host);
-        let result = catch_unwind(AssertUnwindSafe(task));
-        enter(&self.hub);
-        result.unwrap_or_else(|panic| resume_unwind(panic))
+        self.host.inside(&self.hub, task)
     }
 
     /// Runs a program at the hub's end of the cable.
     fn at_the_cable(&self, program: &str, arguments: &[&str]) -> String {
-        enter(&self.hub);
-        run(program, arguments)
+        self.hub.enter();
+        tool(program, arguments)
     }
 
     pub(crate) fn cut(&self) {
-        self.at_the_cable(IP, &["link", "set", "cable", "down"]);
+        self.hub.enter();
+        ip("link set cable down");
     }
 
     pub(crate) fn mend(&self) {
-        self.at_the_cable(IP, &["link", "set", "cable", "up"]);
+        self.hub.enter();
+        ip("link set cable up");
     }
 
     /// Lets no more than 16 kbit/s through to the host; what comes faster has to wait.
@@ -143,30 +120,6 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        enter(&self.before);
+        self.before.enter();
     }
-}
-
-/// Puts this thread, and what it starts from now on, into a namespace.
-fn enter(namespace: &File) {
-    setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-}
-
-/// The namespace that this thread is in.
-fn own() -> File {
-    File::open("/proc/thread-self/ns/net").unwrap()
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|why| panic!("{program}: {why} (`cargo xtask test networks` installs it)"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
 }

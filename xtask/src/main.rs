@@ -14,9 +14,11 @@ mod demo;
 mod docs;
 mod error;
 mod hub;
+mod no_services;
 mod process;
 mod test;
 mod tools;
+mod trees;
 
 use std::process::ExitCode;
 use std::time::Duration;

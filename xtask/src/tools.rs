@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::error::{Context, Result, Stop};
+use crate::no_services::NoServices;
 use crate::process;
 
 /// The root of the workspace.
@@ -140,6 +141,20 @@ pub(crate) async fn apt(packages: &[&str]) -> Result<()> {
             .args(packages),
     )
     .await
+}
+
+/// Installs the Debian packages of those programs (path and package) that are not there.
+pub(crate) async fn programs(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|(program, _)| !Path::new(program).exists())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let _no_services = NoServices::new()?;
+    apt(&missing).await
 }
 
 /// A path for people: relative to the root where it is below it.

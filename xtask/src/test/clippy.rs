@@ -12,6 +12,7 @@ pub(crate) async fn run() -> Result<Count> {
         // Those that `cargo test` leaves out, and so does the line above.
         "--test=crash",
         "--test=networks",
+        "--test=hosts",
         "--locked",
         "--",
         "-D",

@@ -11,6 +11,7 @@ mod deps;
 mod doc;
 mod fmt;
 mod fuzz;
+mod hosts;
 mod networks;
 mod openapi;
 mod os_release;
@@ -63,6 +64,9 @@ const SUITES: &[Suite] = &[
     }),
     Suite::new("openapi", "the mock hub keeps docs/openapi.yaml", || {
         Box::pin(openapi::run())
+    }),
+    Suite::new("hosts", "booted hosts, every way in", || {
+        Box::pin(hosts::run())
     }),
     Suite::new("demo", "cargo xtask demo", || Box::pin(demo::run())),
 ];

@@ -1,5 +1,7 @@
 //! `cargo test` over the workspace; its counts are added up.
 
+use std::ffi::OsStr;
+
 use super::Count;
 use crate::error::Result;
 use crate::{process, tools};
@@ -10,9 +12,14 @@ pub(crate) async fn run() -> Result<Count> {
 
 /// Runs `cargo test` with these arguments and adds up the counts of its test binaries.
 pub(crate) async fn cargo_test(what: &[&str]) -> Result<Count> {
+    cargo_test_with(what, &[]).await
+}
+
+/// The same, with these variables in the tests' environment.
+pub(crate) async fn cargo_test_with(what: &[&str], variables: &[(&str, &OsStr)]) -> Result<Count> {
     let mut total = Count::default();
     let mut cargo = tools::cargo(&["test", "--locked"]);
-    cargo.args(what);
+    cargo.args(what).envs(variables.iter().copied());
     let status = process::watch(&mut cargo, |line| {
         if let Some(count) = result_line(line) {
             total += count;

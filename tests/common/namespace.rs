@@ -1,0 +1,68 @@
+//! Network namespaces without names. They live as long as something holds them open, so that
+//! nothing is left of them even when the test is killed.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::{Command, Stdio};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+const IP: &str = "/sbin/ip";
+
+/// A network of its own, with nothing in it but loopback.
+pub(crate) struct Namespace(File);
+
+impl Namespace {
+    /// The namespace that this thread is in.
+    pub(crate) fn own() -> Self {
+        Self(File::open("/proc/thread-self/ns/net").unwrap())
+    }
+
+    /// Makes one, and puts this thread into it.
+    pub(crate) fn fresh() -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link set lo up");
+        Self::own()
+    }
+
+    /// Puts this thread, and what it starts from now on, into the namespace.
+    pub(crate) fn enter(&self) {
+        setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
+    /// Runs `task`, and whatever it starts, inside, and comes back into `home`.
+    pub(crate) fn inside<T>(&self, home: &Self, task: impl FnOnce() -> T) -> T {
+        self.enter();
+        let result = catch_unwind(AssertUnwindSafe(task));
+        home.enter();
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// How another program finds it while this process lives.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+}
+
+/// Runs `ip` with these words.
+#[track_caller]
+pub(crate) fn ip(words: &str) -> String {
+    tool(IP, &words.split(' ').collect::<Vec<_>>())
+}
+
+/// Runs a program to its end; fails the test unless it succeeds.
+#[track_caller]
+pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|why| panic!("{program}: {why} (`cargo xtask test` installs it)"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,20 @@
+//! The harness itself: what the other tests stand on.
+
+use crate::disk::Disk;
+use crate::lan::Lan;
+
+#[test]
+fn a_host_boots_reboots_and_loses_its_power() {
+    let lan = Lan::new();
+    let disk = Disk::debian("bookworm", "web-1");
+    let host = lan.boot(&disk);
+    assert_eq!(host.must("hostname").trim(), "web-1");
+    assert_eq!(host.must("systemctl is-system-running").trim(), "running");
+    host.must("echo kept > /var/kept; sync");
+    let host = host.reboot();
+    assert_eq!(host.must("cat /var/kept"), "kept\n");
+    let host = host.pull_plug();
+    assert_eq!(host.must("cat /var/kept"), "kept\n");
+    host.power_off();
+    assert_eq!(disk.read("var/kept"), "kept\n");
+}

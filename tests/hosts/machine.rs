@@ -1,0 +1,265 @@
+//! A booted host: systemd as process 1 of a container, on a disk and a network of its own.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cgroup::Cgroup;
+use crate::common::namespace::Namespace;
+use crate::disk::Disk;
+
+/// How long a host may take to come up, or to go down.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// A host that runs. Dropped, its plug is pulled.
+pub(crate) struct Machine<'a> {
+    pub(crate) disk: &'a Disk,
+    nspawn: Child,
+    leader: u32,
+    notices: UnixDatagram,
+    cgroup: Cgroup,
+    network: Option<Namespace>,
+}
+
+/// What a command on a host came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl<'a> Machine<'a> {
+    /// Starts it, and waits until its first process is there.
+    pub(crate) fn start(disk: &'a Disk, network: Namespace) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let cgroup = Cgroup::new(&format!("monsys-test-{}-{number}", std::process::id()));
+        let socket = disk.beside("notify");
+        let _ = fs::remove_file(&socket);
+        let notices = UnixDatagram::bind(&socket).unwrap();
+        notices.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut machine = Self {
+            disk,
+            nspawn: nspawn(disk, &network, &cgroup, &socket),
+            leader: 0,
+            notices,
+            cgroup,
+            network: Some(network),
+        };
+        let leader = machine.notice("X_NSPAWN_LEADER_PID=");
+        machine.leader = leader.parse().unwrap();
+        machine
+    }
+
+    /// Waits until all that is to start at boot has started, or failed.
+    #[track_caller]
+    pub(crate) fn up(self) -> Self {
+        self.notice("READY=");
+        self
+    }
+
+    /// Waits until the container says something that begins so; returns how it goes on.
+    #[track_caller]
+    fn notice(&self, wanted: &str) -> String {
+        let mut bytes = [0; 4096];
+        loop {
+            let Ok(length) = self.notices.recv(&mut bytes) else {
+                panic!("{} never said {wanted}\n{}", self.disk.name, self.console());
+            };
+            let text = String::from_utf8_lossy(&bytes[..length]);
+            if let Some(rest) = text.lines().find_map(|line| line.strip_prefix(wanted)) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// What it printed while it booted.
+    fn console(&self) -> String {
+        fs::read_to_string(self.disk.beside("console")).unwrap_or_default()
+    }
+
+    /// A path as the running host sees it, `/run` and `/tmp` included.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root/{path}", self.leader))
+    }
+
+    /// A command inside, as root, with a bare environment.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--target={}", self.leader))
+            .args([
+                "--all",
+                "--",
+                "/usr/bin/env",
+                "-i",
+                "HOME=/root",
+                "TERM=dumb",
+            ])
+            .arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .arg(program)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a line of shell inside, with these variables in its environment.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], line: &str) -> Ran {
+        // By way of standard input, since an argument could be seen by everybody.
+        let mut command = self.command("sh");
+        let exports: String = variables
+            .iter()
+            .map(|(name, value)| {
+                format!("{name}='{}'; export {name}\n", value.replace('\'', "'\\''"))
+            })
+            .collect();
+        command.arg("-s").stdin(Stdio::piped());
+        let script = format!("{exports}exec </dev/null\n{line}\n");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, script.as_bytes()).unwrap();
+        drop(stdin);
+        Ran::of(child)
+    }
+
+    /// Runs a line of shell inside.
+    pub(crate) fn run(&self, line: &str) -> Ran {
+        self.run_with(&[], line)
+    }
+
+    /// Runs a line of shell inside that has to succeed; returns what it printed.
+    #[track_caller]
+    pub(crate) fn must(&self, line: &str) -> String {
+        let ran = self.run(line);
+        assert_eq!(ran.code, 0, "{line}\n{}{}", ran.stderr, ran.stdout);
+        ran.stdout
+    }
+
+    /// All that the host's services said since it was booted.
+    pub(crate) fn journal(&self) -> String {
+        self.must("journalctl --boot --no-pager --output=short-precise")
+    }
+
+    /// The files, of all that the running host sees, which hold `needle`, and how many were read.
+    pub(crate) fn files_with(&self, needle: &str) -> (Vec<PathBuf>, usize) {
+        let mut found = Vec::new();
+        let mut read = 0;
+        let root = self.path("");
+        for top in fs::read_dir(&root).unwrap().flatten() {
+            if ["proc", "sys"]
+                .iter()
+                .any(|kernels| top.file_name() == *kernels)
+            {
+                continue;
+            }
+            crate::disk::walk(&top.path(), &mut |path, metadata| {
+                if !metadata.is_file() {
+                    return;
+                }
+                let bytes = fs::read(path).unwrap_or_default();
+                read += 1;
+                let needle = needle.as_bytes();
+                if bytes.windows(needle.len()).any(|part| part == needle) {
+                    found.push(path.strip_prefix(&root).unwrap().to_path_buf());
+                }
+            });
+        }
+        (found, read)
+    }
+
+    /// Boots again after the host has asked for it, and waits until it is up.
+    pub(crate) fn reboot(mut self) -> Self {
+        let network = self.network.take().unwrap();
+        // The host's end of the connection goes before its answer comes.
+        let _ = self.run("systemctl reboot");
+        self.ended();
+        let disk = self.disk;
+        drop(self);
+        Self::start(disk, network).up()
+    }
+
+    /// Shuts down in good order.
+    pub(crate) fn power_off(mut self) {
+        let id = i32::try_from(self.nspawn.id()).unwrap();
+        kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+        self.ended();
+    }
+
+    /// The plug is pulled. What is not on the disk is lost; the machine can be booted again.
+    pub(crate) fn pull_plug(mut self) -> Self {
+        let network = self.network.take().unwrap();
+        let disk = self.disk;
+        drop(self);
+        Self::start(disk, network).up()
+    }
+
+    fn ended(&mut self) {
+        crate::eventually("the end of a host", || {
+            self.nspawn.try_wait().unwrap().is_some()
+        });
+    }
+}
+
+impl Drop for Machine<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- console of {}\n{}", self.disk.name, self.console());
+        }
+        let _ = self.nspawn.kill();
+        self.cgroup.kill();
+        let _ = self.nspawn.wait();
+    }
+}
+
+impl Ran {
+    fn of(child: Child) -> Self {
+        let output = child.wait_with_output().unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// It ended with this code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}{}", self.stderr, self.stdout);
+        self
+    }
+}
+
+/// Starts the container. It dies with the thread that started it.
+fn nspawn(disk: &Disk, network: &Namespace, cgroup: &Cgroup, notify: &std::path::Path) -> Child {
+    const COME_IN: &str =
+        r#"while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@""#;
+    let console = File::create(disk.beside("console")).unwrap();
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", "sh", "-c", COME_IN, "sh"])
+        .args(cgroup.doors())
+        .args(["--", "systemd-nspawn", "--quiet", "--boot", "--register=no"])
+        .args(["--keep-unit", "--notify-ready=yes", "--link-journal=no"])
+        .args(["--resolv-conf=off", "--timezone=off", "--console=pipe"])
+        .arg(format!("--machine={}", disk.name))
+        .arg(format!("--directory={}", disk.root().display()))
+        .arg(format!("--network-namespace-path={}", network.path()))
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+        .env("NOTIFY_SOCKET", notify)
+        .stdin(Stdio::null())
+        .stdout(console.try_clone().unwrap())
+        .stderr(console)
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,31 @@
+//! Booted hosts: the release installed by its one-liner and by its packages, and every way in.
+
+use tokio::process::Command;
+
+use super::{Count, rust};
+use crate::error::{Result, Stop};
+use crate::{process, tools, trees};
+
+/// What the tests run, and Debian's package of it.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("/sbin/ip", "iproute2"),
+    ("/usr/bin/mmdebstrap", "mmdebstrap"),
+    ("/usr/bin/rpm", "rpm"),
+    ("/usr/bin/ssh", "openssh-client"),
+    ("/usr/bin/systemd-nspawn", "systemd-container"),
+];
+
+pub(crate) async fn run() -> Result<Count> {
+    let mut namespaces = Command::new("unshare");
+    namespaces.args(["--net", "--mount", "true"]);
+    if !nix::unistd::geteuid().is_root() || process::run(&mut namespaces).await.is_err() {
+        return Err(Stop::missing("needs root, and leave to make namespaces"));
+    }
+    tools::programs(&PROGRAMS).await?;
+    let trees = trees::all().await?;
+    rust::cargo_test_with(
+        &["--package=monsys-agent", "--test=hosts"],
+        &[("MONSYS_TEST_TREES", trees.as_os_str())],
+    )
+    .await
+}
