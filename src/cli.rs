@@ -252,6 +252,10 @@ pub struct EnrolArgs {
     /// Wait a random time of at most DURATION before the first try [default: 0s]
     #[arg(long, value_name = "DURATION")]
     splay: Option<String>,
+    /// Take the token out of cloud-init's files once enrolled: yes, no, or auto, which is yes when
+    /// cloud-init runs this [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    scrub_cloud_init: Option<String>,
     /// Enrol again although enrolled; the same host stays the same agent
     #[arg(long)]
     pub force: bool,
@@ -298,6 +302,7 @@ impl EnrolArgs {
             allow_http: self.allow_http,
             wait: self.wait.clone(),
             splay: self.splay.clone(),
+            scrub_cloud_init: self.scrub_cloud_init.clone(),
         }
     }
 }

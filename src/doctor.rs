@@ -117,7 +117,7 @@ pub async fn examine(flags: &Flags, world: &World) -> Vec<Check> {
     checks.extend(host::folders(&settings, world));
     checks.extend(network::examine(&settings, world).await);
     checks.push(host::service_manager(world));
-    checks.push(leftovers::examine(token.as_ref(), world));
+    checks.push(leftovers::examine(world));
     checks.push(metadata::examine(&settings, world).await);
     checks
 }

@@ -10,6 +10,7 @@ mod paths;
 mod persist;
 mod plan;
 mod standing;
+mod traces;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use crate::token::{Kind, Secret, Token};
 use crate::world::World;
 use persist::{Confirmed, Keeper};
 use plan::Bearer;
+use traces::Traces;
 
 /// What an enrolment came to.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub struct Enrolment {
     pub config: PathBuf,
     /// Host name that the hub was told, when it was told.
     pub hostname: Option<String>,
+    /// Files of cloud-init's that the enrolment token was scrubbed from.
+    pub scrubbed: Vec<PathBuf>,
 }
 
 /// What was done.
@@ -91,6 +95,14 @@ impl Done {
 /// # Errors
 /// Every failure of the catalogue that `enrol` can end with; see `docs/errors.md`.
 pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolment> {
+    let mut traces = Traces::default();
+    let mut enrolment = join(flags, force, &mut traces, world).await?;
+    // Also when nothing had to be done: the run that enrolled this host may have been killed.
+    enrolment.scrubbed = traces.scrub(world)?;
+    Ok(enrolment)
+}
+
+async fn join(flags: &Flags, force: bool, traces: &mut Traces, world: &World) -> Result<Enrolment> {
     // What is wrong with the command, or needs nothing to be done, is told before anything on the
     // host is touched.
     let before = Settings::resolve(flags, world)?;
@@ -98,8 +110,11 @@ pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolmen
     let mut limit = Limit::of(before.wait);
     let standing = Standing::of(&before, &paths, world)?;
     let token = if standing.takes_token(&before, force) {
-        fetch_token(&before, world, limit).await?
+        let token = fetch_token(&before, world, limit).await?;
+        traces.note(&before, token.as_ref(), world);
+        token
     } else {
+        traces.look_for(&before, world, limit).await;
         None
     };
     let kind = token.as_ref().map(Token::kind);
@@ -202,6 +217,7 @@ fn already(enrolled: Enrolled, paths: &Paths) -> Enrolment {
         changed: false,
         config: paths.config.clone(),
         hostname: None,
+        scrubbed: Vec::new(),
     }
 }
 
@@ -307,6 +323,7 @@ impl Run<'_> {
             changed: true,
             config: self.keeper.paths.config.clone(),
             hostname: Some(answer.hostname),
+            scrubbed: Vec::new(),
         })
     }
 

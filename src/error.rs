@@ -173,6 +173,9 @@ catalogue! {
     TokenCommandFailed = "token-command-failed", Io, "the token command failed",
         "The command of --token-command could not be run, ended with an error, printed nothing, or did not end before the deadline.",
         "run the command by hand as the same user";
+    TokenLeftBehind = "token-left-behind", Io, "this host is enrolled, but the enrolment token is still on its disk",
+        "`--scrub-cloud-init` was asked for, or cloud-init ran the agent, and a file of cloud-init's that may hold the token could not be read or written.",
+        "make it writable and run the same command again, which sends nothing; or remove it: shred -u FILE";
     Output = "output", Io, "the result could not be written to standard output",
         "Standard output is closed or full.",
         "the host's state is on disk all the same: monsys-agent status";

@@ -7,6 +7,7 @@
 //! [`command`] is thin, and only [`world`] touches the outside.
 
 pub mod cli;
+pub mod cloud_init;
 pub mod command;
 pub mod doctor;
 pub mod enrolment;
@@ -19,6 +20,7 @@ pub mod identity;
 pub mod log;
 pub mod redact;
 pub mod reference;
+pub mod scrub;
 pub mod settings;
 pub mod store;
 pub mod tags;

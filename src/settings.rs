@@ -86,6 +86,8 @@ pub struct Flags {
     pub wait: Option<String>,
     /// `--splay`
     pub splay: Option<String>,
+    /// `--scrub-cloud-init`
+    pub scrub_cloud_init: Option<String>,
 }
 
 /// SHA-256 of a certificate's `SubjectPublicKeyInfo`.
@@ -138,6 +140,8 @@ pub struct Settings {
     pub wait: Duration,
     /// Longest random wait before the first try.
     pub splay: Given<Duration>,
+    /// Whether the enrolment token is taken out of cloud-init's files; `None` is by who runs us.
+    pub scrub_cloud_init: Option<bool>,
     /// What `agent.toml` said when the settings were read.
     pub file: AgentToml,
 }
@@ -228,6 +232,7 @@ impl Settings {
                 .duration(&table::WAIT, flags.wait.as_deref(), keys.wait.as_deref())?
                 .value,
             splay: reader.duration(&table::SPLAY, flags.splay.as_deref(), keys.splay.as_deref())?,
+            scrub_cloud_init: reader.scrub_cloud_init(flags)?,
             config_path,
             file,
         })

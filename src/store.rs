@@ -1,8 +1,10 @@
-//! Everything on the host's disk. Only [`atomic`] writes.
+//! Everything on the host's disk. Only [`atomic`] writes files of ours; [`overwrite`] changes bytes of
+//! others'.
 
 pub mod agent_toml;
 pub mod atomic;
 pub mod lock;
+pub mod overwrite;
 pub mod read;
 pub mod state;
 

@@ -5,11 +5,13 @@
 
 mod agent_toml;
 mod hub_reply;
+mod layers;
 mod network;
 mod plain;
 
 pub use agent_toml::agent_toml;
 pub use hub_reply::hub_reply;
+pub use layers::layers;
 pub use network::{cidr, x_forwarded_for};
 pub use plain::{os_release, retry_after, token};
 

@@ -45,12 +45,21 @@ fn report(enrolment: &Enrolment) -> Report {
             format!("This host is enrolled at {hub} already; nothing was sent.")
         }
     };
-    let table = rows(&[
+    let mut facts = vec![
         ("agent", enrolment.agent_id.to_string()),
         ("tags", list(&enrolment.tags)),
         ("role", enrolment.role.clone().unwrap_or("none".into())),
         ("config", enrolment.config.display().to_string()),
-    ]);
+    ];
+    if !enrolment.scrubbed.is_empty() {
+        let files = enrolment.scrubbed.len();
+        let plural = if files == 1 { "" } else { "s" };
+        facts.push((
+            "scrubbed",
+            format!("the token, from {files} file{plural} of cloud-init"),
+        ));
+    }
+    let table = rows(&facts);
     let next = match enrolment.done {
         Done::AlreadyEnrolled => "To enrol again: monsys-agent enrol --force\n",
         _ => "Next: monsys-agent status\n",
@@ -65,6 +74,7 @@ fn report(enrolment: &Enrolment) -> Report {
             "tags": enrolment.tags,
             "role": enrolment.role,
             "config": enrolment.config,
+            "scrubbed": enrolment.scrubbed,
         }),
     )
 }

@@ -209,14 +209,9 @@ impl Reader<'_> {
             });
         }
         if let Some(given) = self.pick_optional(&table::ALLOW_HTTP, None, None)? {
-            let value = match given.value.trim().to_ascii_lowercase().as_str() {
-                "1" | "true" | "yes" | "on" => true,
-                "0" | "false" | "no" | "off" => false,
-                _ => {
-                    return Err(Error::new(ErrorId::BadSetting, "it takes true or false")
-                        .about(&given.origin));
-                }
-            };
+            let value = yes_or_no(&given.value).ok_or_else(|| {
+                Error::new(ErrorId::BadSetting, "it takes true or false").about(&given.origin)
+            })?;
             return Ok(Given {
                 value,
                 origin: given.origin,
@@ -232,6 +227,24 @@ impl Reader<'_> {
                 origin: Origin::Default,
             },
         })
+    }
+
+    pub(super) fn scrub_cloud_init(&self, flags: &Flags) -> Result<Option<bool>> {
+        let given = self.pick(
+            &table::SCRUB,
+            flags.scrub_cloud_init.as_deref(),
+            self.keys.scrub_cloud_init.as_deref(),
+        )?;
+        if given.value.trim().eq_ignore_ascii_case("auto") {
+            return Ok(None);
+        }
+        match yes_or_no(&given.value) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                Err(Error::new(ErrorId::BadSetting, "it takes yes, no or auto")
+                    .about(&given.origin))
+            }
+        }
     }
 
     pub(super) fn duration(
@@ -263,6 +276,14 @@ impl Reader<'_> {
         )
         .about(&given.origin)
         .mend("give it as 90s, 5m or 1h30m"))
+    }
+}
+
+fn yes_or_no(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 

@@ -66,4 +66,6 @@ table! {
         "How long an enrolment may take over all, retries included.";
     SPLAY: "splay", Some("--splay"), ["MONSYS_SPLAY"], Some("splay"), Some("0s"),
         "Longest random wait before the first try, so that many hosts do not come at once.";
+    SCRUB: "traces in cloud-init", Some("--scrub-cloud-init"), ["MONSYS_SCRUB_CLOUD_INIT"], Some("scrub_cloud_init"), Some("auto"),
+        "Whether the enrolment token is taken out of cloud-init's files and logs once the hub has confirmed: `yes`, `no`, or `auto`, which is yes when cloud-init runs the agent.";
 }

@@ -45,6 +45,7 @@ pub struct FileSettings {
     pub(crate) host_os_release_file: Option<String>,
     pub(crate) wait: Option<String>,
     pub(crate) splay: Option<String>,
+    pub(crate) scrub_cloud_init: Option<String>,
 }
 
 /// A secret in the file. It is parsed later, so that its fault can be told in our own words.

@@ -14,7 +14,7 @@ pub const LIMIT: u64 = 1024 * 1024;
 /// # Errors
 /// What the system says; what is no regular file, or is larger than [`LIMIT`], is refused.
 pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    regular(path, nix::libc::O_NONBLOCK)
+    regular(path, nix::libc::O_NONBLOCK, LIMIT)
 }
 
 /// The bytes of a regular file of the agent's own. Its directory may belong to the service's user,
@@ -23,10 +23,18 @@ pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`bytes`]; a symbolic link is refused.
 pub fn own(path: &Path) -> io::Result<Vec<u8>> {
-    regular(path, nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW)
+    at_most(path, LIMIT)
 }
 
-fn regular(path: &Path, flags: i32) -> io::Result<Vec<u8>> {
+/// As [`own`], of a file that may have up to `limit` bytes.
+///
+/// # Errors
+/// As [`own`].
+pub fn at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    regular(path, nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW, limit)
+}
+
+fn regular(path: &Path, flags: i32, limit: u64) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(flags)
@@ -35,9 +43,10 @@ fn regular(path: &Path, flags: i32) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(io::Error::other("it is larger than 1 MiB"));
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let mib = limit >> 20;
+        return Err(io::Error::other(format!("it is larger than {mib} MiB")));
     }
     Ok(bytes)
 }

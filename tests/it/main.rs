@@ -25,6 +25,7 @@ mod races;
 mod recovery;
 mod rejections;
 mod retries;
+mod scrubbing;
 mod secrets;
 mod status;
 mod tags_and_role;
