@@ -23,7 +23,10 @@ Examples:
              --admin-token-file hub/admin-token
   Mint a token for 50 hosts and 72 hours:
     curl --cacert CA_FILE -H 'Authorization: Bearer ADMIN_TOKEN' --json \\
-      '{\"name\":\"first\",\"ttl_secs\":259200,\"max_uses\":50}' URL/api/v1/enrolment-tokens";
+      '{\"name\":\"first\",\"ttl_secs\":259200,\"max_uses\":50}' URL/api/v1/enrolment-tokens
+  Be the mirror that hosts install from:
+    mock-hub --listen 127.0.0.1:8443 --dist target/dist
+    curl -fsSL --cacert CA_FILE URL/install.sh | MONSYS_TOKEN=… MONSYS_CA_FILE=CA_FILE sh";
 
 /// A monsys hub for tests and for a first try: hosts enrol into it, an operator watches it
 #[derive(Debug, Parser)]
@@ -49,6 +52,11 @@ pub struct Cli {
     /// Read the admin token from this file, or make it there; without it a random one
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+
+    /// Serve this folder, which `cargo xtask dist` makes: its installer as /install.sh, its files
+    /// under /dist/
+    #[arg(long, value_name = "DIR")]
+    dist: Option<PathBuf>,
 
     /// Believe X-Forwarded-For from these addresses; may be given more than once
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
@@ -87,6 +95,7 @@ impl Cli {
             tls_dir: self.tls_dir,
             database: self.database,
             admin_token_file: self.admin_token_file,
+            dist: self.dist,
             trusted_proxies: self.trusted_proxies,
         }
     }

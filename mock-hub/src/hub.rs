@@ -3,6 +3,7 @@
 use crate::cidr::Cidr;
 use crate::clock::Clock;
 use crate::database::Database;
+use crate::dist;
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::routes::router;
@@ -36,6 +37,8 @@ pub struct Options {
     pub database: Option<PathBuf>,
     /// The file with the admin token, made if it is not there; a random token if not given.
     pub admin_token_file: Option<PathBuf>,
+    /// The folder of installer and packages to serve; none if not given.
+    pub dist: Option<PathBuf>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
 }
@@ -48,6 +51,7 @@ impl Default for Options {
             tls_dir: None,
             database: None,
             admin_token_file: None,
+            dist: None,
             trusted_proxies: Vec::new(),
         }
     }
@@ -55,7 +59,6 @@ impl Default for Options {
 
 /// A running hub. [`Hub::stop`] ends it in good order; dropping it ends it too, in its own time.
 pub struct Hub {
-    url: String,
     tls: Option<Tls>,
     admin_token: String,
     app: Arc<App>,
@@ -66,6 +69,8 @@ pub struct Hub {
 
 /// What all requests share.
 pub(crate) struct App {
+    pub(crate) url: String,
+    pub(crate) dist: Option<PathBuf>,
     pub(crate) database: Database,
     pub(crate) clock: Clock,
     pub(crate) admin_token: TokenHash,
@@ -81,6 +86,7 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
         let why = "tokens would cross the network unencrypted";
         return Err(Error::new(format!("plain HTTP on {listen}"), why, next));
     }
+    let dist = options.dist.as_deref().map(dist::prepare).transpose()?;
     let admin_token = admin_token(options.admin_token_file.as_deref())?;
     let tls = if options.http {
         None
@@ -96,6 +102,8 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
     let (database, database_thread) = Database::open(options.database.as_deref())?;
 
     let app = Arc::new(App {
+        url: url(address, options.http),
+        dist,
         database,
         clock: Clock::default(),
         admin_token: TokenHash::of(&admin_token),
@@ -111,7 +119,6 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
     };
     let (stop, stopped) = watch::channel(());
     Ok(Hub {
-        url: url(address, options.http),
         tls,
         admin_token,
         app,
@@ -125,7 +132,7 @@ impl Hub {
     /// The hub's address, such as `https://127.0.0.1:41234`.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        &self.app.url
     }
 
     /// The file with the CA's certificate; `None` on plain HTTP.

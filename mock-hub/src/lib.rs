@@ -18,7 +18,8 @@
 //! `request` (limits, who asks, what the body means) to a handler, past `faults` if one is
 //! due. The handlers are `enrol`, `register` and `heartbeat` for hosts, `tokens`, `agents`
 //! and `integrity` for the operator. Each does its work as one transaction on the
-//! `database`'s own thread, and answers once that is committed.
+//! `database`'s own thread, and answers once that is committed. `dist` serves the installer and
+//! what it downloads.
 
 mod agent_call;
 mod agents;
@@ -27,6 +28,7 @@ pub mod cli;
 mod clock;
 mod connection;
 mod database;
+mod dist;
 mod enrol;
 mod error;
 mod faults;

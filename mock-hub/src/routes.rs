@@ -3,7 +3,7 @@
 use crate::faults::{FaultPoint, Route, strike};
 use crate::refusal::Refusal;
 use crate::request::read_body;
-use crate::{App, agents, enrol, faults, heartbeat, integrity, register, tokens};
+use crate::{App, agents, dist, enrol, faults, heartbeat, integrity, register, tokens};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -36,6 +36,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             "/api/v1/agents/{id}",
             faulty(Route::Delete, delete(heartbeat::leave)).get(agents::get),
         );
+    let mirror = Router::new()
+        .route("/install.sh", faulty(Route::Install, get(dist::installer)))
+        .route("/dist/{file}", faulty(Route::Dist, get(dist::file)));
     let operator_calls = Router::new()
         .route(
             "/api/v1/enrolment-tokens",
@@ -60,6 +63,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         );
     Router::new()
         .merge(agent_calls)
+        .merge(mirror)
         .merge(operator_calls)
         .route("/healthz", get(health))
         .fallback(async || Refusal::not_found("address"))

@@ -22,7 +22,7 @@ use wire::FaultBody;
 
 const MAX_LIVE: usize = 1_000;
 
-/// The agent's calls, to which faults happen.
+/// What a host calls, to which faults happen.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Route {
@@ -30,6 +30,8 @@ pub(crate) enum Route {
     Register,
     Heartbeat,
     Delete,
+    Install,
+    Dist,
 }
 
 /// Something that is to go wrong.
@@ -99,10 +101,12 @@ struct Changes {
 pub(crate) struct Faults(Mutex<Vec<Fault>>);
 
 impl Faults {
-    /// Uses up one time of the oldest fault of this route, if chance wills.
-    fn take(&self, route: Route) -> Option<Fault> {
+    /// Uses up one time of the oldest fault of this route and path, if chance wills.
+    fn take(&self, route: Route, path: &str) -> Option<Fault> {
         self.with(|faults| {
-            let at = faults.iter().position(|fault| fault.asked.route == route)?;
+            let at = faults
+                .iter()
+                .position(|fault| fault.asked.is_of(route, path))?;
             if faults[at]
                 .chance
                 .as_mut()

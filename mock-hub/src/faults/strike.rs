@@ -3,10 +3,11 @@
 use super::wire::MAX_BODY;
 use super::{Changes, Effect, Instead, Reset, Route};
 use crate::App;
+use crate::refusal::Refusal;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use std::sync::Arc;
@@ -27,13 +28,13 @@ pub(crate) struct FaultPoint {
     pub(crate) route: Route,
 }
 
-/// Stands between the server and an agent's call, and lets the next fault happen to it.
+/// Stands between the server and a host's call, and lets the next fault happen to it.
 pub(crate) async fn strike(
     State(point): State<FaultPoint>,
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(fault) = point.app.faults.take(point.route) else {
+    let Some(fault) = point.app.faults.take(point.route, request.uri().path()) else {
         return next.run(request).await;
     };
     tracing::info!(route = ?point.route, "fault");
@@ -47,6 +48,8 @@ pub(crate) async fn strike(
             severed()
         }
         Effect::Reply(Some(instead), changes) => changes.apply(instead.into_response()).await,
+        // The answer to a HEAD has no body to change.
+        Effect::Reply(None, _) if request.method() == Method::HEAD => next.run(request).await,
         Effect::Reply(None, changes) => changes.apply(next.run(request).await).await,
     }
 }
@@ -74,9 +77,18 @@ impl Instead {
 
 impl Changes {
     async fn apply(self, response: Response) -> Response {
+        if !self.any() {
+            return response;
+        }
         let (parts, original) = response.into_parts();
-        // The hub's own replies are in memory already, so this neither waits nor fails.
-        let original = to_bytes(original, MAX_BODY).await.unwrap_or_default();
+        let original = match to_bytes(original, MAX_BODY).await {
+            Ok(original) => original,
+            // Only a file can be too large, or fail to be read.
+            Err(why) => {
+                tracing::error!(%why, "the body that a fault was to change");
+                return Refusal::internal().into_response();
+            }
+        };
         let mut body = self.body.unwrap_or_else(|| original.to_vec());
         if let Some(length) = self.body_bytes {
             body.resize(body.len().max(length), b' ');

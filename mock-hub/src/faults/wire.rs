@@ -18,6 +18,8 @@ pub(super) const MAX_BODY: usize = 64 << 20;
 #[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct FaultBody {
     pub(super) route: Route,
+    #[serde(default, deserialize_with = "given")]
+    file: Option<String>,
     #[serde(default = "once")]
     pub(super) times: u32,
     #[serde(default, deserialize_with = "given")]
@@ -71,6 +73,12 @@ impl FaultBody {
             fields.retain(|_, value| !value.is_null());
         }
         shown
+    }
+
+    /// Whether it happens to a request for `path` on this route.
+    pub(super) fn is_of(&self, route: Route, path: &str) -> bool {
+        let is_file = |file: &String| path.rsplit('/').next() == Some(file);
+        self.route == route && self.file.as_ref().is_none_or(is_file)
     }
 
     fn chance(&self) -> Result<Option<Chance>, String> {
@@ -159,6 +167,9 @@ impl Wire for FaultBody {
     fn check(self) -> Result<Fault, String> {
         at_most("times", Some(self.times), MAX_TIMES)?;
         at_most("delay_ms", self.delay_ms, MAX_DELAY_MS)?;
+        if self.file.is_some() && self.route != Route::Dist {
+            return Err("file: needs the route dist".to_owned());
+        }
         let fault = Fault {
             delay: self.delay_ms.map(Duration::from_millis),
             effect: self.effect()?,
@@ -175,7 +186,7 @@ impl Wire for FaultBody {
 }
 
 impl Changes {
-    fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.body.is_some()
             || self.body_bytes.is_some()
             || self.content_type.is_some()

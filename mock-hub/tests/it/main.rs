@@ -7,6 +7,7 @@
 )]
 
 mod clients;
+mod dist;
 mod enrolment;
 mod faults;
 mod limits;

@@ -247,6 +247,7 @@ fn a_bad_flag_is_explained() {
             "/proc/nowhere",
             "Give --tls-dir",
         ),
+        (&["--dist", "/nowhere/dist"], "/nowhere/dist", "Give --dist"),
         (
             &["--admin-token-file", "/nowhere/token"],
             "/nowhere/token",
