@@ -172,6 +172,12 @@ pub enum Command {
     /// ended by the next one without spending a second use. Starts nothing.
     #[command(visible_alias = "enroll")]
     Enrol(Box<EnrolArgs>),
+    /// The service: send signed heartbeats until SIGTERM
+    ///
+    /// A host that is not enrolled yet enrols first, if agent.toml, the environment or a systemd
+    /// credential says where a token is to be had; else it exits with 78. SIGHUP, or a change of
+    /// agent.toml, makes it read its configuration again.
+    Run(PathArgs),
     /// Show whether this host is enrolled, where, and as what
     ///
     /// Exits with 78 when it is not enrolled. Sends nothing.

@@ -3,6 +3,7 @@
 mod doctor;
 mod enrol;
 mod facts;
+mod run;
 mod status;
 
 use serde_json::Value;
@@ -67,6 +68,7 @@ pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
     match &cli.command {
         Command::Enrol(args) => enrol::run(args, world).await,
         Command::Doctor(args) => doctor::run(args, world).await,
+        Command::Run(args) => run::run(args, world).await,
         Command::Status(args) => status::run(args, world),
         Command::Facts(args) => facts::run(args, world).await,
     }

@@ -6,6 +6,7 @@
 //! same agent and spends no further use.
 
 mod defer;
+mod introduction;
 mod paths;
 mod persist;
 mod plan;
@@ -18,7 +19,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use defer::{Deferred, defer};
+pub use introduction::Introducer;
 pub use paths::Paths;
+pub use plan::lost_key;
 pub use plan::{Ask, Call, Plan};
 pub use standing::{Enrolled, Standing};
 
@@ -37,6 +40,9 @@ use crate::world::World;
 use persist::{Confirmed, Keeper};
 use plan::Bearer;
 use traces::Traces;
+
+/// How long the service waits for a run that has the lock.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// What an enrolment came to.
 #[derive(Debug)]
@@ -168,6 +174,22 @@ pub fn preview(
         _ => token,
     };
     plan::plan(standing, settings, token, force)
+}
+
+/// Ends what an interrupted run left unsettled on an enrolled host.
+///
+/// # Errors
+/// [`ErrorId::LockBusy`] when a run is at work right now, and what cannot be written.
+pub async fn settle(flags: &Flags, world: &World) -> Result<()> {
+    let (settings, paths, lock) = locked(flags, world, Limit::of(MOMENT)).await?;
+    paths.sweep()?;
+    let keeper = Keeper::new(&paths, world)?;
+    keeper.roll_forward(&settings)?;
+    if let Standing::Enrolled(enrolled) = Standing::of(&settings, &paths, world)? {
+        keeper.repair(enrolled.agent_id)?;
+    }
+    drop(lock);
+    Ok(())
 }
 
 /// Takes the lock. Whoever held it before may have enrolled this host, so the settings are read
@@ -370,6 +392,7 @@ impl Run<'_> {
             let refused = [
                 ErrorId::Rejected,
                 ErrorId::Forbidden,
+                ErrorId::OtherKey,
                 ErrorId::Refused,
                 ErrorId::Untrusted,
             ];

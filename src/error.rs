@@ -16,6 +16,8 @@ pub enum Kind {
     Unreachable,
     /// A file or directory could not be written.
     Unwritable,
+    /// Enrolled, but the hub does not hear from this host.
+    Silent,
     /// Any other I/O error.
     Io,
     /// The hub's answer is not of this protocol.
@@ -36,6 +38,7 @@ impl Kind {
             Self::Unreachable => 69,
             Self::Unwritable => 73,
             Self::Io => 74,
+            Self::Silent => 75,
             Self::Protocol => 76,
             Self::Rejected => 77,
             Self::Config => 78,
@@ -53,6 +56,7 @@ impl Kind {
                 "a file or directory could not be written; said before a use is spent"
             }
             Self::Io => "input or output error",
+            Self::Silent => "enrolled, but the hub does not hear from this host; `status` alone",
             Self::Protocol => "the hub's answer is not of this protocol",
             Self::Rejected => "rejected or forbidden: 401, 403",
             Self::Config => "the configuration file, or the identity on disk, is broken or missing",
@@ -60,12 +64,13 @@ impl Kind {
     }
 
     /// All classes, by exit code.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Usage,
         Self::Refused,
         Self::Unreachable,
         Self::Unwritable,
         Self::Io,
+        Self::Silent,
         Self::Protocol,
         Self::Rejected,
         Self::Config,
@@ -189,8 +194,14 @@ catalogue! {
         "The hub answered 401. It never tells which: the token is unknown, expired, revoked or used up, or the host's source address is not allowed.",
         "an operator sees the true cause in the dashboard under Settings, Enrolment tokens (status, uses, expiry, allowed CIDRs); mint a new token if need be";
     Forbidden = "forbidden", Rejected, "the hub forbade it",
-        "The hub answered 403: the token was used up in this very moment (`secret_exhausted`), or another signing key is pinned for this agent.",
+        "The hub answered 403, for instance because the token was used up in this very moment (`secret_exhausted`).",
+        "ask an operator of the hub why; then run the same command again, or enrol anew with --force and an enrolment token";
+    OtherKey = "other-key", Rejected, "the hub has another signing key pinned for this agent",
+        "The hub answered 403 `signature_invalid`. A new key is pinned only after an operator has unpinned the one before; or this host's key or token is not its own.",
         "an operator unpins the key (POST /api/v1/agents/ID/rotate-signing-key), then run the same command again; or enrol anew with --force and an enrolment token";
+    Silent = "silent", Silent, "the hub does not hear from this host",
+        "The service has sent heartbeats, and now they fail or are overdue: three intervals and a minute have passed since the last one that the hub took, or the hub refuses the credential. `status` ends so; it prints no error.",
+        "see what the service says: journalctl -u monsys-agent -e; and what stands in the way: monsys-agent doctor";
     ConfigBroken = "config-broken", Config, "agent.toml is broken",
         "It is not TOML, not UTF-8, or a key has the wrong type. It is never overwritten in that state.",
         "correct the line named above; or move the file away and enrol again";

@@ -73,6 +73,14 @@ impl HostFacts {
     }
 }
 
+/// The interfaces alone, for a heartbeat. `target` is where the hub is.
+#[must_use]
+pub fn interfaces_now(world: &World, target: &Target) -> Vec<Interface> {
+    let addresses = interfaces::addresses();
+    let primary_ip = route::primary_ip(target, &addresses);
+    interfaces::list(&world.kernel_path("/sys/class/net"), &addresses, primary_ip)
+}
+
 /// Number of processors and bytes of memory; 1 and 0 where the kernel does not tell.
 fn machine() -> (usize, u64) {
     let Ok(mut system) = System::new() else {

@@ -21,6 +21,7 @@ pub mod log;
 pub mod redact;
 pub mod reference;
 pub mod scrub;
+pub mod service;
 pub mod settings;
 pub mod store;
 pub mod tags;

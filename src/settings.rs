@@ -239,7 +239,8 @@ impl Settings {
     }
 }
 
-fn config_path(flags: &Flags, world: &World) -> Result<PathBuf> {
+/// Path of `agent.toml` on the host, without `--root`.
+pub(crate) fn config_path(flags: &Flags, world: &World) -> Result<PathBuf> {
     absolute(&pick(&table::CONFIG, flags.config.as_deref(), None, world)?)
 }
 

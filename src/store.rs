@@ -5,6 +5,7 @@ pub mod agent_toml;
 pub mod atomic;
 pub mod lock;
 pub mod overwrite;
+pub mod quiet;
 pub mod read;
 pub mod state;
 

@@ -111,10 +111,7 @@ pub(super) fn plan(
         }
         Standing::Enrolled(enrolled) => {
             if enrolled.key_is_lost && !force {
-                return Err(Error::new(
-                    ErrorId::IdentityLost,
-                    "agent.toml holds a credential, and the key that belongs to it is not there",
-                ));
+                return Err(lost_key());
             }
             if !force || token.is_none() {
                 // Without a token, another hub would get to see this one's credential.
@@ -207,6 +204,15 @@ fn refuse_other_hub(settings: &Settings, enrolled_at: &str) -> Result<()> {
         .about(enrolled_at));
     }
     Ok(())
+}
+
+/// The credential is there, and its key is not.
+#[must_use]
+pub fn lost_key() -> Error {
+    Error::new(
+        ErrorId::IdentityLost,
+        "agent.toml holds a credential, and the key that belongs to it is not there",
+    )
 }
 
 pub(super) fn no_token() -> Error {

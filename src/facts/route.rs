@@ -25,6 +25,9 @@ const ANYWHERE: [SocketAddr; 2] = [
 pub struct Target(Vec<SocketAddr>);
 
 impl Target {
+    /// Nothing is known of it.
+    pub const UNKNOWN: Self = Self(Vec::new());
+
     /// Without asking any name server: only a literal address is known.
     #[must_use]
     pub fn literal(settings: &Settings) -> Self {

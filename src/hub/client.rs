@@ -19,12 +19,14 @@ use crate::world::World;
 
 pub use super::fault::SendError;
 
+/// How long the connection of a service may go without an acknowledgement before it is dead.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// Largest body of an answer.
 const MAX_BODY: usize = 1024 * 1024;
 /// Longest that a connection may take to stand, TLS included.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
 /// Longest that one exchange may take.
-pub(super) const EXCHANGE: Duration = Duration::from_secs(30);
+pub(crate) const EXCHANGE: Duration = Duration::from_secs(30);
 const SIGNATURE: HeaderName = HeaderName::from_static("x-monsys-signature");
 
 /// A request that is ready to go.
@@ -70,7 +72,26 @@ impl Client {
     /// # Errors
     /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
     pub fn new(settings: &Settings) -> Result<Self> {
-        let mut builder = reqwest::Client::builder()
+        Self::of(settings, reqwest::Client::builder())
+    }
+
+    /// A client that keeps its one connection from one request to the next, or not.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn lasting(settings: &Settings, keeps_connection: bool) -> Result<Self> {
+        let builder = reqwest::Client::builder()
+            .pool_max_idle_per_host(usize::from(keeps_connection))
+            // Nothing wakes up to look at it: the hub closes it when it likes, and a dead one is
+            // noticed by the next request.
+            .pool_idle_timeout(None)
+            .tcp_keepalive(None)
+            .tcp_user_timeout(UNACKNOWLEDGED);
+        Self::of(settings, builder)
+    }
+
+    fn of(settings: &Settings, builder: reqwest::ClientBuilder) -> Result<Self> {
+        let mut builder = builder
             .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())

@@ -62,6 +62,68 @@ pub fn request<'a>(
     }
 }
 
+/// A sign of life: what the host measured at one moment.
+#[derive(Debug)]
+pub struct Vitals {
+    /// When, RFC 3339.
+    pub captured_at: String,
+    /// Share of all processors that was busy since the sign before, 0 to 100.
+    pub cpu_usage: Option<f64>,
+    /// Memory that is not available to programs, in bytes.
+    pub memory_used: Option<u64>,
+    /// Memory, in bytes.
+    pub memory_total: Option<u64>,
+    /// Share of the memory that is used, 0 to 100.
+    pub memory_percent: Option<f64>,
+    /// Network interfaces, by name.
+    pub interfaces: Vec<Interface>,
+}
+
+/// The request that tells the hub that this host lives, signed by its own key.
+#[must_use]
+pub fn heartbeat<'a>(
+    hub: &HubUrl,
+    agent: Uuid,
+    bearer: &'a Secret,
+    vitals: &Vitals,
+    identity: &Identity,
+) -> Request<'a> {
+    let body = HeartbeatBody {
+        captured_at: &vitals.captured_at,
+        agent_version: crate::VERSION,
+        cpu_usage: vitals.cpu_usage,
+        memory_used: vitals.memory_used,
+        memory_total: vitals.memory_total,
+        memory_percent: vitals.memory_percent,
+        interfaces: vitals.interfaces.iter().map(InterfaceBody::from).collect(),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    Request {
+        method: Method::POST,
+        url: hub.join(&format!("/api/v1/agents/{agent}/heartbeat")),
+        bearer,
+        signature: identity.sign(&body),
+        body,
+    }
+}
+
+/// The request that tells the hub that this host leaves. Its body, which is signed, is empty.
+#[must_use]
+pub fn leave<'a>(
+    hub: &HubUrl,
+    agent: Uuid,
+    bearer: &'a Secret,
+    identity: &Identity,
+) -> Request<'a> {
+    Request {
+        method: Method::DELETE,
+        url: hub.join(&format!("/api/v1/agents/{agent}")),
+        bearer,
+        signature: identity.sign(&[]),
+        body: Vec::new(),
+    }
+}
+
 /// Body of both calls.
 #[must_use]
 pub fn body(introduction: &Introduction<'_>, public_key: &str) -> Vec<u8> {
@@ -187,6 +249,17 @@ struct IntroductionBody<'a> {
     tags: &'a [String],
     role: Option<&'a str>,
     signing_pubkey: &'a str,
+}
+
+#[derive(Serialize)]
+struct HeartbeatBody<'a> {
+    captured_at: &'a str,
+    agent_version: &'a str,
+    cpu_usage: Option<f64>,
+    memory_used: Option<u64>,
+    memory_total: Option<u64>,
+    memory_percent: Option<f64>,
+    interfaces: Vec<InterfaceBody<'a>>,
 }
 
 #[derive(Serialize)]

@@ -59,6 +59,26 @@ pub fn judge<T>(
     sent: Result<Reply, SendError>,
     accepted: impl FnOnce(&Reply) -> Result<T, String>,
 ) -> Outcome<T> {
+    judged(url, sent, Verdict::of, accepted)
+}
+
+/// Judges one try of a call whose yes is `204 No Content`. A page that comes with 200 is none.
+#[must_use]
+pub fn judge_empty(url: &str, sent: Result<Reply, SendError>) -> Outcome<()> {
+    let verdict = |status| match status {
+        204 => Verdict::Accepted,
+        200 | 201 => Verdict::Alien,
+        _ => Verdict::of(status),
+    };
+    judged(url, sent, verdict, |_| Ok(()))
+}
+
+fn judged<T>(
+    url: &str,
+    sent: Result<Reply, SendError>,
+    verdict: impl FnOnce(u16) -> Verdict,
+    accepted: impl FnOnce(&Reply) -> Result<T, String>,
+) -> Outcome<T> {
     let reply = match sent {
         Ok(reply) => reply,
         Err(SendError::Transient(error)) => {
@@ -70,7 +90,7 @@ pub fn judge<T>(
         Err(SendError::Final(error)) => return Outcome::Stop(error.about(url)),
     };
     let status = reply.status;
-    match Verdict::of(status) {
+    match verdict(status) {
         Verdict::Accepted => match accepted(&reply) {
             Ok(value) => Outcome::Done(value),
             Err(why) => Outcome::Stop(Error::new(ErrorId::NotThisProtocol, why).about(url)),
@@ -120,6 +140,11 @@ fn alien(url: &str, reply: &Reply) -> Error {
             reply.status,
             quoted(location)
         ),
+        None if reply.status < 300 => format!(
+            "HTTP {}, where the hub's yes is 204{}",
+            status_line(reply.status),
+            hub_says(reply)
+        ),
         None => format!("HTTP {}", status_line(reply.status)),
     };
     Error::new(ErrorId::NotThisProtocol, why).about(url)
@@ -142,8 +167,8 @@ fn forbidden(url: &str, reply: &Reply) -> Error {
         .about(url)
         .mend("mint a new token, or one with more uses, and run the same command with it"),
         Some("signature_invalid") => Error::new(
-            ErrorId::Forbidden,
-            "the hub answered 403 `signature_invalid`: another signing key is pinned for this agent",
+            ErrorId::OtherKey,
+            "the hub answered 403 `signature_invalid`: it does not take this host's signature",
         )
         .about(url),
         _ => Error::new(

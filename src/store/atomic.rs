@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -67,6 +67,31 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<(
     let file = temporary(folder, bytes, mode, owner)?;
     file.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
+}
+
+/// Replaces `path` by a file with these bytes, 0600, without waiting for the disk: for what is
+/// written often and can be lost. A crash leaves the old file, the new one, or an empty one.
+///
+/// # Errors
+/// What the system says.
+#[expect(clippy::disallowed_methods, reason = "this is the writer")]
+pub fn write_lazily(path: &Path, bytes: &[u8], owner: Owner) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // One name, so that a killed run's leftover is used again and no other is made.
+    let temporary = folder_of(path).join(format!("{}{name}{}", TEMPORARY.0, TEMPORARY.1));
+    // A link in its place may be somebody else's, and root follows none.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    owner.own(&file)?;
+    file.write_all(bytes)?;
+    fs::rename(&temporary, path)
 }
 
 /// Proves that `folder` takes a durable write of `room` bytes: all the steps of [`write()`], and

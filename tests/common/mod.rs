@@ -4,7 +4,10 @@ mod host;
 mod hub;
 #[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) mod namespace;
+mod service;
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use host::{MODES, Prepared, Run, TestHost, keys};
 pub(crate) use hub::{Mint, TestHub};
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub(crate) use service::{Service, until};

@@ -26,6 +26,7 @@ mod recovery;
 mod rejections;
 mod retries;
 mod scrubbing;
+mod run;
 mod secrets;
 mod status;
 mod tags_and_role;

@@ -1,0 +1,87 @@
+//! `run`: the life after the enrolment. A signed heartbeat on the hub's interval, for ever.
+//!
+//! [`rhythm`] keeps the beat and [`pace`] chooses the pauses; [`agent`] is the host that it is kept
+//! for; [`notify`] and [`signals`] are the service manager's side, [`teller`] the log, and
+//! [`health`] what `status` reads.
+
+mod agent;
+mod health;
+mod notify;
+mod pace;
+mod rhythm;
+mod signals;
+mod teller;
+mod vitals;
+mod wire;
+
+pub use health::{Failure, Health, Journal};
+
+use crate::enrolment::{self, Paths, Standing};
+use crate::error::{Error, ErrorId, Result};
+use crate::hub::client::Client;
+use crate::settings::{Flags, Settings};
+use crate::world::World;
+use agent::Agent;
+use notify::Notify;
+use rhythm::Host;
+use signals::Signals;
+
+/// Sends heartbeats until SIGTERM or SIGINT. A host that is not enrolled yet, and is told where a
+/// token is to be had, enrols first.
+///
+/// # Errors
+/// What an enrolment ends with; [`ErrorId::NotEnrolled`] when there is no token either, or the
+/// credential is taken away meanwhile. No heartbeat that fails is one.
+pub async fn run(flags: &Flags, world: &World) -> Result<()> {
+    let mut signals = Signals::listen()?;
+    let mut notify = Notify::of(world);
+    tokio::select! {
+        biased;
+        () = signals.stop() => return Ok(()),
+        admitted = admit(flags, world, &mut notify) => admitted?,
+    }
+    let mut agent = Agent::<Client>::load(flags, world)?;
+    let who = agent.describe();
+    tracing::info!("{who}: a heartbeat every {} s", agent.interval().as_secs());
+    notify.ready(&who);
+    let ended = rhythm::keep(&mut agent, &mut signals, &mut notify, world).await;
+    notify.stopping();
+    ended
+}
+
+/// Sees to it that this host is enrolled.
+async fn admit(flags: &Flags, world: &World, notify: &mut Notify) -> Result<()> {
+    let settings = Settings::resolve(flags, world)?;
+    let paths = Paths::of(&settings, world);
+    let has_token = settings.token.is_some();
+    let why = match Standing::of(&settings, &paths, world)? {
+        Standing::Enrolled(enrolled) if enrolled.key_is_lost => {
+            return Err(enrolment::lost_key());
+        }
+        Standing::Enrolled(enrolled) if enrolled.is_renewing() && has_token => {
+            // The credential may be dead, or may not: then the heartbeats tell.
+            if let Err(error) = enrolment::enrol(flags, false, world).await {
+                tracing::warn!(
+                    "ending the enrolment that was interrupted: {}: {}",
+                    error.what(),
+                    error.why()
+                );
+            }
+            return Ok(());
+        }
+        Standing::Enrolled(_) => return Ok(()),
+        Standing::New(_) if !has_token => {
+            "agent.toml holds no credential, and nothing says where a token is to be had"
+        }
+        Standing::Clone(_) if !has_token => {
+            "the identity on this disk belongs to another machine that this one was cloned from, and nothing says where a token is to be had"
+        }
+        _ => {
+            tracing::info!("this host is not enrolled yet: enrolling it first");
+            notify.status(&format!("enrolling at {}", settings.hub_url.value));
+            enrolment::enrol(flags, false, world).await?;
+            return Ok(());
+        }
+    };
+    Err(Error::new(ErrorId::NotEnrolled, why).about(paths.config.display()))
+}

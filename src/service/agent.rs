@@ -1,0 +1,377 @@
+//! The host that the rhythm is kept for: what it has on its disk, and one heartbeat of it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::health::{Health, Journal};
+use super::rhythm::{Beat, Host, Miss};
+use super::vitals::Meter;
+use super::wire::Wire;
+use crate::enrolment::{self, Introducer, Paths, Standing};
+use crate::error::{Error, ErrorId, Result};
+use crate::facts::route::Target;
+use crate::hub::monsys;
+use crate::hub::verdict::{self, Outcome};
+use crate::identity::{Identity, KEY_FILE};
+use crate::settings::{Flags, Settings};
+use crate::store::atomic::Owner;
+use crate::store::quiet::Quiet;
+use crate::store::state;
+use crate::token::Secret;
+use crate::world::World;
+
+/// Between heartbeats when the hub has never said.
+const INTERVAL: u64 = 30;
+/// Above this interval a connection is not kept: something on the way would have dropped it.
+const KEPT: Duration = Duration::from_mins(1);
+/// How long agent.toml may lack its credential: an editor replaces a file in two steps.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often the facts are told anew, and a key that was unpinned is pinned again.
+const REGISTER: Duration = Duration::from_hours(24);
+
+/// An enrolled host.
+pub(super) struct Agent<'a, W> {
+    flags: &'a Flags,
+    world: &'a World,
+    on_disk: OnDisk<W>,
+    meter: Meter,
+    health: Health,
+    journal: Journal,
+    owner: Owner,
+    /// The interval that the hub has said to this very run.
+    interval: Option<Duration>,
+    must_reload: bool,
+    gone_since: Option<Instant>,
+    register_at: Instant,
+    told: Option<ErrorId>,
+}
+
+/// What was read from the disk.
+struct OnDisk<W> {
+    settings: Settings,
+    agent_id: Uuid,
+    token: Secret,
+    identity: Identity,
+    introducer: Introducer,
+    interval: Duration,
+    stamp: Stamp,
+    wire: W,
+    /// Where the hub is, for the address that reaches it; looked up once.
+    target: Option<Target>,
+    state_dir: std::path::PathBuf,
+    /// A new key waits, and whether the hub has it pinned is not known.
+    is_unsettled: bool,
+}
+
+impl<'a, W: Wire> Agent<'a, W> {
+    /// Reads an enrolled host.
+    ///
+    /// # Errors
+    /// [`ErrorId::NotEnrolled`], and what is wrong with its files.
+    pub(super) fn load(flags: &'a Flags, world: &'a World) -> Result<Self> {
+        let on_disk = OnDisk::<W>::read(flags, world)?
+            .ok_or_else(|| not_enrolled("agent.toml holds no confirmed credential"))?;
+        let journal = Journal::of(&on_disk.state_dir, world);
+        let health = journal.load(on_disk.agent_id).unwrap_or_default();
+        let owner = Owner::of(&on_disk.state_dir)
+            .map_err(|error| crate::store::unreadable(&on_disk.state_dir, &error))?;
+        let mut agent = Self {
+            flags,
+            world,
+            on_disk,
+            meter: Meter::default(),
+            health,
+            journal,
+            owner,
+            interval: None,
+            must_reload: false,
+            gone_since: None,
+            register_at: Instant::now(),
+            told: None,
+        };
+        agent.health.stopped_at = None;
+        agent.take_over();
+        Ok(agent)
+    }
+
+    /// What follows from the files that were just read.
+    fn take_over(&mut self) {
+        self.must_reload = false;
+        self.gone_since = None;
+        if self.health.agent_id != self.on_disk.agent_id {
+            self.health = Health {
+                agent_id: self.on_disk.agent_id,
+                ..Health::default()
+            };
+        }
+        self.health.interval_secs = self.interval().as_secs();
+    }
+
+    /// Reads the files again. A broken one is told once, and the service goes on with what it has.
+    fn read_again(&mut self) -> Result<()> {
+        match OnDisk::read(self.flags, self.world) {
+            Ok(Some(on_disk)) => {
+                let is_mended = self.told.take().is_some();
+                if is_mended || on_disk.stamp != self.on_disk.stamp {
+                    tracing::info!("read the configuration again");
+                }
+                self.on_disk = on_disk;
+                // The operator may have unpinned the key, and a new hub has none.
+                self.register_at = Instant::now();
+                self.take_over();
+            }
+            Ok(None) => {
+                let since = *self.gone_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= GRACE {
+                    return Err(not_enrolled(
+                        "agent.toml held a credential when the service started, and holds none now",
+                    ));
+                }
+            }
+            Err(error) => {
+                if self.told.replace(error.id()) != Some(error.id()) {
+                    tracing::warn!(
+                        "{}: {}; going on as before; mend: {}",
+                        error.what(),
+                        error.why(),
+                        error.next_step()
+                    );
+                }
+                // Not again before it is changed.
+                self.on_disk.stamp = Stamp::of(self.flags, self.world, &self.on_disk.state_dir);
+                self.must_reload = false;
+                self.gone_since = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// One heartbeat with what was read.
+    async fn send(&mut self) -> Beat {
+        let OnDisk {
+            settings,
+            agent_id,
+            token,
+            identity,
+            wire,
+            target,
+            ..
+        } = &mut self.on_disk;
+        if target.is_none() {
+            *target = Some(Target::resolve(settings).await);
+        }
+        let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
+        let vitals = self.meter.measure(self.world, target);
+        let hub = &settings.hub_url.value;
+        let request = monsys::heartbeat(hub, *agent_id, token, &vitals, identity);
+        let url = request.url.to_string();
+        let sent = wire.send(request, self.world).await;
+        match verdict::judge_empty(&url, sent) {
+            Outcome::Done(()) => Beat::Accepted,
+            Outcome::Stop(error) => Beat::Missed(Miss {
+                error: explained(error, &url),
+                retry_after: None,
+                is_refusal: true,
+            }),
+            Outcome::Wait { error, retry_after } => Beat::Missed(Miss {
+                error,
+                retry_after,
+                is_refusal: false,
+            }),
+        }
+    }
+
+    /// Tells the hub the facts anew, with which it pins the key if none is pinned.
+    async fn register(&mut self) {
+        let OnDisk {
+            settings,
+            token,
+            identity,
+            introducer,
+            wire,
+            target,
+            ..
+        } = &self.on_disk;
+        let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
+        let request = introducer.request(settings, self.world, target, token, identity);
+        let url = request.url.to_string();
+        let sent = wire.send(request, self.world).await;
+        match verdict::judge(&url, sent, monsys::registered) {
+            Outcome::Done(admission) => {
+                let seconds = admission.heartbeat_interval_secs;
+                self.interval = Some(Duration::from_secs(seconds));
+                self.health.interval_secs = seconds;
+                self.register_at += REGISTER;
+            }
+            Outcome::Wait { error, .. } => {
+                tracing::debug!("registering waits for the next heartbeat: {}", error.why());
+            }
+            Outcome::Stop(error) => {
+                tracing::warn!(
+                    "the hub takes heartbeats, but not this host's facts and key: {}; why: {}; mend: {}",
+                    error.what(),
+                    error.why(),
+                    error.next_step()
+                );
+                self.register_at += REGISTER;
+            }
+        }
+    }
+}
+
+impl<W: Wire> Host for Agent<'_, W> {
+    async fn beat(&mut self) -> Result<Beat> {
+        if self.must_reload || self.is_stale() {
+            self.read_again()?;
+        }
+        if self.gone_since.is_some() {
+            return Ok(Beat::Held);
+        }
+        if self.on_disk.is_unsettled {
+            match enrolment::settle(self.flags, self.world).await {
+                Ok(()) => self.read_again()?,
+                Err(error) if error.id() == ErrorId::LockBusy => return Ok(Beat::Held),
+                Err(error) => {
+                    return Ok(Beat::Missed(Miss {
+                        is_refusal: error.id() != ErrorId::Unreachable,
+                        error,
+                        retry_after: None,
+                    }));
+                }
+            }
+        }
+        let Some(quiet) = Quiet::share(&self.on_disk.state_dir)? else {
+            return Ok(Beat::Held);
+        };
+        let mut beat = self.send().await;
+        if matches!(&beat, Beat::Missed(miss) if miss.is_refusal) && self.is_stale() {
+            // The credential was replaced while the old one was on its way.
+            self.read_again()?;
+            if self.gone_since.is_some() {
+                return Ok(Beat::Held);
+            }
+            beat = self.send().await;
+        }
+        if matches!(beat, Beat::Accepted) && Instant::now() >= self.register_at {
+            self.register().await;
+        }
+        drop(quiet);
+        Ok(beat)
+    }
+
+    fn interval(&self) -> Duration {
+        self.interval.unwrap_or(self.on_disk.interval)
+    }
+
+    fn health(&mut self) -> &mut Health {
+        &mut self.health
+    }
+
+    fn save(&mut self) {
+        // What was left of a host that has left is not made again.
+        if self.gone_since.is_none() {
+            self.journal.save(&self.health, self.owner);
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.gone_since.is_some()
+            || self.on_disk.stamp != Stamp::of(self.flags, self.world, &self.on_disk.state_dir)
+    }
+
+    fn reload(&mut self) {
+        self.must_reload = true;
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "agent {} of {}",
+            self.on_disk.agent_id, self.on_disk.settings.hub_url.value
+        )
+    }
+}
+
+impl<W: Wire> OnDisk<W> {
+    /// `None` when there is no credential.
+    fn read(flags: &Flags, world: &World) -> Result<Option<Self>> {
+        let settings = Settings::resolve(flags, world)?;
+        let paths = Paths::of(&settings, world);
+        let stamp = Stamp::of(flags, world, &paths.state_dir);
+        let enrolled = match Standing::of(&settings, &paths, world)? {
+            Standing::Enrolled(enrolled) => *enrolled,
+            Standing::Clone(_) => {
+                return Err(not_enrolled(
+                    "the identity on this disk belongs to another machine that this one was cloned from",
+                ));
+            }
+            Standing::New(_) | Standing::Unconfirmed(..) => return Ok(None),
+        };
+        let state = enrolled.state.as_ref();
+        let seconds = state.and_then(|state| state.heartbeat_interval_secs);
+        let interval = Duration::from_secs(seconds.unwrap_or(INTERVAL).clamp(1, 86_400));
+        let identity =
+            Identity::load(&paths.state_dir, KEY_FILE)?.ok_or_else(enrolment::lost_key)?;
+        Ok(Some(Self {
+            introducer: Introducer::of(&settings, state),
+            is_unsettled: state.is_some_and(|state| state.next.is_some()),
+            wire: W::new(&settings, interval <= KEPT)?,
+            agent_id: enrolled.agent_id,
+            token: enrolled.agent_token,
+            state_dir: paths.state_dir,
+            target: None,
+            settings,
+            identity,
+            interval,
+            stamp,
+        }))
+    }
+}
+
+/// What tells that a file was replaced or edited: inode, size, and time of change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp([Option<(u64, u64, i64, i64)>; 3]);
+
+impl Stamp {
+    fn of(flags: &Flags, world: &World, state_dir: &Path) -> Self {
+        let of = |path: &Path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((
+                metadata.ino(),
+                metadata.len(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+            ))
+        };
+        let config = crate::settings::config_path(flags, world).unwrap_or_default();
+        Self([
+            of(&world.path(config)),
+            of(&state_dir.join(KEY_FILE)),
+            of(&state_dir.join(state::FILE)),
+        ])
+    }
+}
+
+fn not_enrolled(why: &str) -> Error {
+    Error::new(ErrorId::NotEnrolled, why)
+}
+
+/// A refusal in the words that fit this host's own credential.
+fn explained(error: Error, url: &str) -> Error {
+    match error.id() {
+        ErrorId::Rejected => Error::new(
+            ErrorId::Rejected,
+            "the hub answered 401 to this host's own credential: it was rotated, or the agent was deleted",
+        )
+        .about(url)
+        .mend("an operator looks up the agent at the hub; with its new token: monsys-agent rotate-token --token-file -"),
+        ErrorId::OtherKey => error.mend(
+            "if that was you: an operator unpins the key (POST /api/v1/agents/ID/rotate-signing-key), then: monsys-agent rotate-key; if not, somebody else holds this host's token: rotate it too",
+        ),
+        _ => error,
+    }
+}

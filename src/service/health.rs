@@ -1,0 +1,227 @@
+//! What `status` can read of the service: its last heartbeat, and what failed last.
+//!
+//! It is written after each try. A disk would have to write it each time, so it is kept in
+//! `/run/monsys` where there is one (systemd's `RuntimeDirectory=`), and in the state directory
+//! when the service stops, or always when there is none. It is not synced: it can be lost.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::store::atomic::{self, Owner};
+use crate::store::read;
+use crate::world::World;
+
+/// Name of the file.
+const FILE: &str = "heartbeat.json";
+/// Folder of the running system for it.
+const RUN: &str = "/run/monsys";
+
+/// How the service fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The agent that it speaks for.
+    pub agent_id: Uuid,
+    /// Seconds between heartbeats.
+    pub interval_secs: u64,
+    /// Last try, RFC 3339.
+    #[serde(default)]
+    pub last_try: Option<String>,
+    /// Last heartbeat that the hub took, RFC 3339.
+    #[serde(default)]
+    pub last_heartbeat: Option<String>,
+    /// What failed last.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    /// When the service was stopped, RFC 3339; it does not run since then.
+    #[serde(default)]
+    pub stopped_at: Option<String>,
+}
+
+/// A row of heartbeats that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The first of them, RFC 3339.
+    pub since: String,
+    /// The last of them, RFC 3339.
+    pub at: String,
+    /// When the hub took one again, RFC 3339; none while it does not.
+    #[serde(default)]
+    pub ended_at: Option<String>,
+    /// How many.
+    pub tries: u64,
+    /// Id of the last error.
+    pub id: String,
+    /// What failed.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// What mends it.
+    pub mend: String,
+}
+
+impl Health {
+    /// The hub took a heartbeat.
+    pub(super) fn accepted(&mut self, now: SystemTime) {
+        let now = stamp(now);
+        if let Some(failure) = &mut self.failure {
+            failure.ended_at.get_or_insert_with(|| now.clone());
+        }
+        self.last_heartbeat = Some(now.clone());
+        self.last_try = Some(now);
+    }
+
+    /// A heartbeat failed.
+    pub(super) fn missed(&mut self, error: &Error, now: SystemTime) {
+        let now = stamp(now);
+        let (since, tries) = match &self.failure {
+            Some(failure) if failure.ended_at.is_none() => {
+                (failure.since.clone(), failure.tries + 1)
+            }
+            _ => (now.clone(), 1),
+        };
+        self.failure = Some(Failure {
+            since,
+            at: now.clone(),
+            ended_at: None,
+            tries,
+            id: error.id().code().into(),
+            what: error.what(),
+            why: error.why().into(),
+            mend: error.next_step().into(),
+        });
+        self.last_try = Some(now);
+    }
+
+    /// The service ends in good order.
+    pub(super) fn stopped(&mut self, now: SystemTime) {
+        self.stopped_at = Some(stamp(now));
+    }
+
+    /// The row of failures that goes on, if one does.
+    #[must_use]
+    pub fn failing(&self) -> Option<&Failure> {
+        self.failure
+            .as_ref()
+            .filter(|failure| failure.ended_at.is_none())
+    }
+
+    /// How long after the last heartbeat the next one is overdue: three intervals and a minute.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.interval_secs.saturating_mul(3).saturating_add(60))
+    }
+}
+
+/// Where it is kept.
+#[derive(Debug)]
+pub struct Journal {
+    /// In memory, if the system has a folder for it.
+    running: PathBuf,
+    /// On the disk.
+    kept: PathBuf,
+}
+
+impl Journal {
+    /// The places of a host with this state directory, `--root` included.
+    #[must_use]
+    pub fn of(state_dir: &std::path::Path, world: &World) -> Self {
+        Self {
+            running: world.path(RUN).join(FILE),
+            kept: state_dir.join(FILE),
+        }
+    }
+
+    /// What was last written for this agent.
+    #[must_use]
+    pub fn load(&self, agent_id: Uuid) -> Option<Health> {
+        let read = |path| {
+            let health: Health = serde_json::from_slice(&read::own(path).ok()?).ok()?;
+            (health.agent_id == agent_id).then_some(health)
+        };
+        // RFC 3339 in UTC sorts as time does.
+        let latest = |health: &Health| health.stopped_at.clone().max(health.last_try.clone());
+        [read(&self.running), read(&self.kept)]
+            .into_iter()
+            .flatten()
+            .max_by_key(latest)
+    }
+
+    /// Writes it. That it cannot be written is no reason to be silent towards the hub.
+    pub(super) fn save(&self, health: &Health, owner: Owner) {
+        let mut bytes = serde_json::to_vec(health).unwrap_or_default();
+        bytes.push(b'\n');
+        let is_kept = health.stopped_at.is_some();
+        let running = write(&self.running, &bytes, owner);
+        if (is_kept || running.is_err())
+            && let Err(error) = write(&self.kept, &bytes, owner)
+        {
+            tracing::debug!("{}: {error}", self.kept.display());
+        }
+    }
+}
+
+fn write(path: &std::path::Path, bytes: &[u8], owner: Owner) -> io::Result<()> {
+    atomic::write_lazily(path, bytes, owner)
+}
+
+fn stamp(now: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(now).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorId;
+    use std::time::UNIX_EPOCH;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_row_of_failures_is_one_until_a_heartbeat_is_taken() {
+        let error = Error::new(ErrorId::Unreachable, "no connection").about("https://hub");
+        let mut health = Health::default();
+        health.missed(&error, at(10));
+        health.missed(&error, at(20));
+        let failure = health.failing().unwrap();
+        assert_eq!(failure.tries, 2);
+        assert_eq!(failure.since, "1970-01-01T00:00:10Z");
+        assert_eq!(failure.at, "1970-01-01T00:00:20Z");
+        health.accepted(at(30));
+        health.accepted(at(60));
+        assert!(health.failing().is_none());
+        let ended = health.failure.as_ref().unwrap().ended_at.clone();
+        assert_eq!(ended.unwrap(), "1970-01-01T00:00:30Z");
+        health.missed(&error, at(90));
+        assert_eq!(health.failing().unwrap().tries, 1);
+    }
+
+    #[test]
+    fn is_kept_in_memory_while_it_runs_and_on_the_disk_when_it_stops() {
+        let root = tempfile::tempdir().unwrap();
+        let state_dir = root.path().join("var/lib/monsys");
+        std::fs::create_dir_all(&state_dir).unwrap();
+        let world = World::real().with_root(root.path());
+        let journal = Journal::of(&state_dir, &world);
+        let owner = Owner::of(root.path()).unwrap();
+        let mut health = Health::default();
+        health.accepted(at(10));
+        journal.save(&health, owner);
+        assert!(state_dir.join(FILE).exists(), "there is no /run/monsys");
+        std::fs::create_dir_all(root.path().join("run/monsys")).unwrap();
+        health.accepted(at(40));
+        journal.save(&health, owner);
+        assert_eq!(journal.load(health.agent_id), Some(health.clone()));
+        health.stopped(at(50));
+        journal.save(&health, owner);
+        std::fs::remove_dir_all(root.path().join("run")).unwrap();
+        assert_eq!(journal.load(health.agent_id), Some(health));
+        assert_eq!(journal.load(Uuid::from_u128(1)), None, "another agent's");
+    }
+}

@@ -1,0 +1,67 @@
+//! SIGTERM and SIGINT stop the service, SIGHUP makes it read its configuration again.
+
+use std::future::pending;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::error::{Error, ErrorId, Result};
+
+/// The signals that the service listens to.
+#[derive(Debug, Default)]
+pub(super) struct Signals(Option<Streams>);
+
+#[derive(Debug)]
+struct Streams {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// To end.
+    Stop,
+    /// To read the configuration again.
+    Reload,
+}
+
+impl Signals {
+    /// Listens from now on.
+    pub(super) fn listen() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Error::new(ErrorId::Internal, error.to_string()).about("listening for signals")
+            })
+        };
+        Ok(Self(Some(Streams {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })))
+    }
+
+    /// Waits for any of them.
+    pub(super) async fn wish(&mut self) -> Wish {
+        let Some(streams) = &mut self.0 else {
+            return pending().await;
+        };
+        tokio::select! {
+            biased;
+            _ = streams.terminate.recv() => Wish::Stop,
+            _ = streams.interrupt.recv() => Wish::Stop,
+            _ = streams.hangup.recv() => Wish::Reload,
+        }
+    }
+
+    /// Waits until the service is to end; what else comes is for later.
+    pub(super) async fn stop(&mut self) {
+        let Some(streams) = &mut self.0 else {
+            return pending().await;
+        };
+        tokio::select! {
+            _ = streams.terminate.recv() => {}
+            _ = streams.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A running service, and waiting for what it does.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Prepared, Run, TestHost};
+
+/// Longer than anything here takes on a busy machine.
+const BOUND: Duration = Duration::from_mins(1);
+
+/// `monsys-agent run`, in the background. Dropping it kills it.
+pub(crate) struct Service(Option<Child>);
+
+impl Service {
+    pub(crate) fn of(prepared: Prepared) -> Self {
+        Self(Some(prepared.start()))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.id()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+    }
+
+    /// Stops it in good order.
+    pub(crate) fn stop(self) -> Run {
+        self.signal(Signal::SIGTERM);
+        self.end()
+    }
+
+    /// Waits until it ends.
+    pub(crate) fn end(mut self) -> Run {
+        let child = self.0.as_mut().unwrap();
+        until("the service to end", || child.try_wait().unwrap().is_some());
+        Run::of(self.0.take().unwrap())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl TestHost {
+    /// The service on this host, with nothing in its environment.
+    pub(crate) fn service(&self) -> Service {
+        Service::of(self.agent(&["run"]))
+    }
+}
+
+/// Polls until `condition` holds.
+#[track_caller]
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < BOUND, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
