@@ -1,0 +1,174 @@
+#!/bin/sh
+# Installs monsys-agent as a service and enrols this host. It asks nothing, and never ends in
+# success unless the hub has said yes:
+#
+#   curl -fsSL https://get.monsys.ai/install.sh | MONSYS_TOKEN=enrl_... sh
+#
+# MONSYS_DOWNLOAD_URL  a folder with the release's files: https://, http:// or file://
+# MONSYS_VERSION       another version; takes MONSYS_SHA256=HEX, or minisign and a signed release
+# MONSYS_VERIFY=strict demands the release's minisign signature
+# The agent's own variables (MONSYS_TOKEN, MONSYS_HUB_URL, MONSYS_TAGS...) and arguments
+# (sh -s -- --no-start) reach `monsys-agent install`. See docs/install.md.
+
+# A release, and a hub that is a mirror, fill these in.
+DEFAULT_VERSION='0.0.0'
+DEFAULT_DOWNLOAD_URL='https://get.monsys.ai/releases/v0.0.0'
+DEFAULT_HUB_URL=''
+CHECKSUMS=''
+MINISIGN_KEY=''
+
+main() {
+  set +x # the token is in the environment, and a trace would show it
+  [ -z "${ZSH_VERSION-}" ] || emulate sh
+  set -eu
+  script=$1
+  shift
+  token=${MONSYS_TOKEN-}
+  unset MONSYS_TOKEN # for the agent alone, not for what downloads it
+
+  has() { command -v "$1" >/dev/null 2>&1; }
+  fail() { # CODE WHAT WHY MEND
+    printf 'error: %s\n  why:  %s\n  mend: %s\n' "$2" "$3" "$4" >&2
+    exit "$1"
+  }
+  is_file() { [ -f "$script" ] && grep -q '^MINISIGN_KEY=' "$script"; }
+  line() { # NAMES ARGUMENTS...: how to run this with sudo; sudo-rs ignores -E
+    sudo="sudo --preserve-env=$1 sh"
+    shift
+    site=${DEFAULT_DOWNLOAD_URL%/releases/*}
+    if is_file; then
+      echo "$sudo $script $*"
+    else
+      echo "curl -fsSL ${site%/dist}/install.sh | $sudo${*:+ -s -- $*}"
+    fi
+  }
+  sum() { # FILE
+    if has sha256sum; then
+      sha256sum <"$1"
+    elif has shasum; then
+      shasum -a 256 <"$1"
+    elif has openssl; then
+      openssl dgst -sha256 -r <"$1"
+    else
+      busybox sha256sum <"$1"
+    fi
+  }
+  sum_of() { # NAME, from lines `SUM  NAME` on standard input
+    while read -r sum name; do
+      [ "${name#\*}" != "$1" ] || echo "$sum"
+    done
+  }
+  fetch() { # NAME, from $url into $dir
+    case $url in
+    file://*) cp "${url#file://}/$1" "$dir/$1" 2>"$dir/why" ;;
+    *)
+      if has curl; then
+        curl -fsSL --retry 3 --connect-timeout 30 --speed-limit 1 --speed-time 60 \
+          ${MONSYS_CA_FILE:+--cacert "$MONSYS_CA_FILE"} -o "$dir/$1" "$url/$1" 2>"$dir/why"
+      elif wget --help 2>&1 | grep -q -e --ca-certificate; then
+        wget -nv -t 3 -T 60 ${MONSYS_CA_FILE:+--ca-certificate="$MONSYS_CA_FILE"} \
+          -O "$dir/$1" "$url/$1" 2>"$dir/why"
+      else # BusyBox's knows no CA; the checksum decides
+        wget -q -T 60 -O "$dir/$1" "$url/$1" 2>"$dir/why"
+      fi
+      ;;
+    esac || fail 69 "$1 could not be downloaded from $shown" "$(tail -n 1 "$dir/why")" \
+      'check the address, the network, the proxy (HTTPS_PROXY) and the room; or name a mirror: MONSYS_DOWNLOAD_URL=URL'
+  }
+
+  names=MONSYS_TOKEN
+  for name in MONSYS_TOKEN_FILE MONSYS_HUB_URL MONSYS_TAGS MONSYS_ROLE MONSYS_CA_FILE \
+    MONSYS_CA_PIN MONSYS_DOWNLOAD_URL MONSYS_VERSION MONSYS_SHA256 MONSYS_VERIFY HTTPS_PROXY; do
+    eval "[ -z \"\${$name-}\" ]" || names=$names,$name
+  done
+  [ "$(id -u)" = 0 ] || fail 73 'a service is installed by root' \
+    "this is user $(id -un 2>/dev/null || id -u)" "$(line "$names" "$@")"
+  given=$token${MONSYS_TOKEN_FILE-}${CREDENTIALS_DIRECTORY-}
+  for word in "$@"; do
+    case $word in
+    --token-* | --no-enrol | --defer | --dry-run | --root* | --help) given=$word ;;
+    esac
+  done
+  if [ -z "$given" ] && [ -n "${SUDO_USER-}" ] && [ ! -e "${MONSYS_CONFIG:-/etc/monsys/agent.toml}" ]; then
+    fail 64 'no token was given' 'MONSYS_TOKEN is empty here: sudo has dropped the environment' \
+      "$(line "$names,MONSYS_HUB_URL,MONSYS_TAGS,MONSYS_ROLE" "$@")"
+  fi
+
+  case $(uname -s)-$(uname -m) in
+  Linux-x86_64 | Linux-amd64) platform=linux-x86_64 ;;
+  Linux-aarch64 | Linux-arm64) platform=linux-aarch64 ;;
+  *) fail 69 "there is no release for $(uname -s) on $(uname -m)" \
+    'there are linux-x86_64 and linux-aarch64' 'build it from source: cargo build --release' ;;
+  esac
+  version=${MONSYS_VERSION:-$DEFAULT_VERSION}
+  version=${version#v}
+  file=monsys-agent-$version-$platform
+  url=${DEFAULT_DOWNLOAD_URL%"/v$DEFAULT_VERSION"}
+  [ "$url" = "$DEFAULT_DOWNLOAD_URL" ] || url=$url/v$version
+  url=${MONSYS_DOWNLOAD_URL:-$url}
+  url=${url%/}
+  shown=$(printf '%s\n' "$url" | sed 's#//[^/]*@#//#')
+  case $url in
+  file://*) ;;
+  *) has curl || has wget || fail 69 'nothing here can download' 'there is neither curl nor wget' \
+    'install one of them; or bring the files, and set MONSYS_DOWNLOAD_URL=file:///FOLDER' ;;
+  esac
+  has sha256sum || has shasum || has openssl || has busybox || fail 69 'nothing here can verify a download' \
+    'there is no sha256sum, shasum, openssl or busybox' 'install one of them (coreutils, perl, openssl)'
+
+  dir=''
+  trap '[ -z "$dir" ] || rm -rf "$dir"' EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  for place in "${TMPDIR:-/tmp}" /var/tmp /run /opt; do
+    dir=$(mktemp -d "$place/monsys-install.XXXXXX" 2>/dev/null) || continue
+    printf '#!/bin/sh\n' 2>/dev/null >"$dir/probe" && chmod 700 "$dir/probe" && "$dir/probe" 2>/dev/null && break
+    rm -rf "$dir" && dir=''
+  done
+  [ -n "$dir" ] || fail 73 'no folder takes the program' \
+    "${TMPDIR:-/tmp}, /var/tmp, /run and /opt are read-only, full, or mounted noexec" 'name another one: TMPDIR=FOLDER'
+
+  echo "Downloading monsys-agent $version for $platform from $shown" >&2
+  signed=''
+  if [ -n "$MINISIGN_KEY" ] && has minisign; then
+    fetch SHA256SUMS
+    fetch SHA256SUMS.minisig
+    minisign -Vqm "$dir/SHA256SUMS" -P "$MINISIGN_KEY" >"$dir/why" 2>&1 || fail 76 \
+      "the signature of $shown/SHA256SUMS is wrong" "$(tail -n 1 "$dir/why")" 'do not trust this mirror; use another one'
+    signed=$(sum_of "$file" <"$dir/SHA256SUMS")
+    [ -n "$signed" ] || fail 76 "the release at $shown has no $file" 'SHA256SUMS does not list it' \
+      'check MONSYS_VERSION and MONSYS_DOWNLOAD_URL'
+  elif [ "${MONSYS_VERIFY-}" = strict ]; then
+    fail 69 'the signature cannot be verified' \
+      "MONSYS_VERIFY=strict takes minisign and a signed release; the key here: ${MINISIGN_KEY:-none}" \
+      'install minisign; or leave MONSYS_VERIFY out, and the checksum alone decides'
+  fi
+  wanted=$(printf '%s' "${MONSYS_SHA256-}" | tr A-F a-f)
+  wanted=${wanted:-$(printf '%s\n' "$CHECKSUMS" | sum_of "$file")}
+  wanted=${wanted:-$signed}
+  [ -n "$wanted" ] || fail 69 "there is no checksum for $file" \
+    "this install.sh is of version $DEFAULT_VERSION" 'use the install.sh of that release; or set MONSYS_SHA256=HEX'
+  fetch "$file"
+  found=$(sum "$dir/$file")
+  found=${found%% *}
+  for sum in "$wanted" "${signed:-$wanted}"; do
+    [ "$found" = "$sum" ] || fail 76 "$shown/$file is not the file of the release" \
+      "its SHA-256 is $found, and it must be $sum" 'download again; should it stay so, do not trust this mirror'
+  done
+  chmod 700 "$dir/$file"
+  "$dir/$file" --version >"$dir/why" 2>&1 || fail 74 'the program does not run here' \
+    "$(tail -n 1 "$dir/why")" 'see what keeps it from that: noexec, SELinux, fapolicyd or AppArmor'
+
+  [ -z "${MONSYS_HUB_URL:-$DEFAULT_HUB_URL}" ] || export MONSYS_HUB_URL="${MONSYS_HUB_URL:-$DEFAULT_HUB_URL}"
+  [ -z "$token" ] || export MONSYS_TOKEN="$token"
+  code=0
+  if is_file; then
+    "$dir/$file" install "$@" || code=$?
+  else # standard input is this script
+    "$dir/$file" install "$@" </dev/null || code=$?
+  fi
+  exit "$code"
+}
+
+{ main "$0" "$@"; }
