@@ -189,6 +189,41 @@ pub enum Command {
     Doctor(Box<EnrolArgs>),
     /// Print the host metadata that an enrolment would send
     Facts(FactsArgs),
+    /// Print a completion script for a shell
+    ///
+    /// For this shell alone: . <(monsys-agent completions bash). Packages install them.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them into a folder
+    ///
+    /// To read it at once: monsys-agent man | man -l -
+    Man(ManArgs),
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell that reads it
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// The shells that there are completions for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// bash, with the package bash-completion
+    Bash,
+    /// fish
+    Fish,
+    /// zsh
+    Zsh,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Folder to write a page a command into; it has to exist
+    #[arg(value_name = "DIR")]
+    pub folder: Option<std::path::PathBuf>,
 }
 
 /// Where the agent's files are.

@@ -1,9 +1,11 @@
 //! A file a subcommand: `run(args, &World) -> Result<Report>`. Nothing here prints.
 
+mod completions;
 mod doctor;
 mod enrol;
 mod facts;
 mod run;
+mod man;
 mod status;
 
 use serde_json::Value;
@@ -71,6 +73,8 @@ pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
         Command::Run(args) => run::run(args, world).await,
         Command::Status(args) => status::run(args, world),
         Command::Facts(args) => facts::run(args, world).await,
+        Command::Completions(args) => Ok(completions::run(args)),
+        Command::Man(args) => man::run(args),
     }
 }
 

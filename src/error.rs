@@ -172,6 +172,9 @@ catalogue! {
     StateUnwritable = "state-unwritable", Unwritable, "the state directory cannot be written",
         "It is not a directory, not ours to write, or on a read-only or full file system. Checked before a use is spent.",
         "correct the path named above, or choose another one with --state-dir DIR";
+    PagesUnwritable = "pages-unwritable", Unwritable, "a manual page could not be written",
+        "`man DIR` was given a folder that is not there, not ours to write, or on a read-only or full file system.",
+        "make the folder, or name another one: monsys-agent man DIR";
     Unreadable = "unreadable", Io, "a file could not be read",
         "A file that was asked for is missing, not readable, or too large.",
         "correct the path or its permissions";

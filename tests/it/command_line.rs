@@ -6,7 +6,15 @@ use crate::common::TestHost;
 fn help_and_version_are_on_standard_output() {
     let host = TestHost::new();
     let help = host.agent(&["--help"]).run().expect(0);
-    for part in ["enrol", "status", "facts", "First steps", "--root"] {
+    for part in [
+        "enrol",
+        "status",
+        "facts",
+        "completions",
+        "man",
+        "First steps",
+        "--root",
+    ] {
         assert!(help.stdout.contains(part), "{}", help.stdout);
     }
     let help = host.agent(&["enrol", "--help"]).run().expect(0);

@@ -20,6 +20,7 @@ mod documentation;
 mod enrol;
 mod facts;
 mod golden_image;
+mod manual;
 mod per_agent_token;
 mod races;
 mod recovery;
