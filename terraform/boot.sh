@@ -1,0 +1,183 @@
+#!/bin/sh
+# The first boot of a host with monsys-agent. It fetches install.sh, proves that it arrived whole,
+# runs it with the settings that lie beside this script, and removes all of it, the token first.
+# After a failure all of it stays, and the same command tries again:
+#     sh /var/lib/monsys-boot/boot.sh
+# Settings are data: one NAME=VALUE a line, taken as it is, never run. Nothing is quoted.
+set -u
+umask 077
+
+DIR=${MONSYS_BOOT_DIR:-/var/lib/monsys-boot}
+# What cloud-init runs. It is gone after a success, so that no copy of this disk runs it.
+HOOK=${MONSYS_BOOT_HOOK:-/var/lib/cloud/scripts/per-instance/monsys-agent}
+SETTINGS=$DIR/settings
+INSTALLER=$DIR/install.sh
+
+main() {
+  tags='' install_url=https://get.monsys.ai/install.sh install_sha256='' tries=12
+  sha256_x86_64='' sha256_aarch64=''
+  [ -f "$SETTINGS" ] ||
+    fail 78 "there is no $SETTINGS" 'write it anew: cloud-init clean --logs && reboot'
+  chmod 700 "$DIR" || fail 73 "$DIR could not be closed to others" 'run this as root'
+  set --
+  while IFS= read -r line || [ -n "$line" ]; do
+    value=${line#*=}
+    case $line in
+    '' | '#'*) ;;
+    ARGUMENT=*) set -- "$@" "$value" ;;
+    *) take "${line%%=*}" "$value" ;;
+    esac
+  done <"$SETTINGS"
+  [ -z "$tags" ] || export "MONSYS_TAGS=$tags"
+  [ -z "${HTTPS_PROXY:-}" ] || export "https_proxy=$HTTPS_PROXY"
+  [ -z "${NO_PROXY:-}" ] || export "no_proxy=$NO_PROXY"
+  choose_checksum
+  fetch_with_patience
+  check_installer
+  sh "$INSTALLER" "$@" ||
+    fail $? "install.sh ended with $?; it said why above" 'mend what it names'
+  clean_up
+}
+
+# take NAME VALUE: one line of the settings. An empty value counts as not given.
+take() {
+  case $1 in
+  *[!A-Z0-9_a-z]*) fail 78 "a line of $SETTINGS is no NAME=VALUE" "edit $SETTINGS" ;;
+  esac
+  [ -n "$2" ] || return 0
+  case $1 in
+  TAG) tags=$tags${tags:+,}$2 ;;
+  INSTALL_URL) install_url=$2 ;;
+  INSTALL_SHA256) install_sha256=$2 ;;
+  SHA256_x86_64) sha256_x86_64=$2 ;;
+  SHA256_aarch64) sha256_aarch64=$2 ;;
+  TRIES) tries=$2 ;;
+  MONSYS_* | HTTPS_PROXY | NO_PROXY) export "$1=$2" ;;
+  *) fail 78 "$SETTINGS has the unknown setting $1" "edit $SETTINGS" ;;
+  esac
+}
+
+# The pinned checksum of the agent's binary for this machine, when there are any.
+choose_checksum() {
+  [ -n "$sha256_x86_64$sha256_aarch64" ] || return 0
+  machine=$(uname -m)
+  case $machine in
+  x86_64 | amd64) wanted=$sha256_x86_64 ;;
+  aarch64 | arm64) wanted=$sha256_aarch64 ;;
+  *) wanted='' ;;
+  esac
+  [ -n "$wanted" ] ||
+    fail 78 "checksums are pinned, but none for $machine" "add SHA256_$machine=HEX to $SETTINGS"
+  export "MONSYS_SHA256=$wanted"
+}
+
+# The network may come up late, and so may the right time. The tries are counted, for the clock
+# may jump.
+fetch_with_patience() {
+  try=1 pause=1
+  until fetch; do
+    said=$(tail -n 1 "$DIR/fetch.log")
+    case $said in
+    *' 401'* | *' 403'* | *' 404'* | *' 410'*) try=$tries ;;
+    esac
+    [ "$try" -lt "$tries" ] ||
+      fail 69 "$install_url could not be fetched: $said" "make it reachable from this host"
+    say "$install_url: $said; try $try of $tries, the next in $pause s"
+    sleep "$pause"
+    try=$((try + 1)) pause=$((pause * 2))
+    [ "$pause" -le 30 ] || pause=30
+  done
+}
+
+# One try, with the CA that was given, and else with those of the system. The secret is no
+# concern of whatever fetches.
+fetch() (
+  unset MONSYS_TOKEN
+  exec 2>"$DIR/fetch.log"
+  case $install_url in
+  file://*)
+    cat -- "${install_url#file://}" >"$INSTALLER"
+    return
+    ;;
+  esac
+  if [ -n "${MONSYS_CA_FILE:-}" ]; then
+    get "$MONSYS_CA_FILE" && return
+  fi
+  get ''
+)
+
+# get CA: with whatever is there. cloud-init itself runs on Python.
+get() {
+  if command -v curl >/dev/null; then
+    set -- ${1:+--cacert "$1"}
+    case $install_url in https:*) set -- "$@" --proto =https ;; esac
+    curl --fail --silent --show-error --location --connect-timeout 10 --max-time 120 "$@" \
+      --output "$INSTALLER" "$install_url"
+  elif wget --version 2>/dev/null | grep -q 'GNU Wget'; then
+    set -- ${1:+--ca-certificate="$1"}
+    case $install_url in https:*) set -- "$@" --https-only ;; esac
+    wget --no-verbose --tries=1 --timeout=30 "$@" --output-document="$INSTALLER" "$install_url"
+  elif command -v python3 >/dev/null; then
+    python3 -c '
+import ssl, sys, urllib.request
+url, ca, to = sys.argv[1:]
+try:
+    trust = ssl.create_default_context(cafile=ca or None)
+    with urllib.request.urlopen(url, timeout=30, context=trust) as answer:
+        if url.startswith("https:") and not answer.url.startswith("https:"):
+            sys.exit("it leads to a place without TLS")
+        open(to, "wb").write(answer.read())
+except Exception as why:
+    sys.exit(str(why))' "$install_url" "$1" "$INSTALLER"
+  else
+    echo 'there is no curl, GNU wget or python3: put one of them into the image' >&2
+    return 127
+  fi
+}
+
+# A portal answers with a page of its own, and half a script does half the work.
+check_installer() {
+  case $(head -n 1 "$INSTALLER") in
+  '#!'*) ;;
+  *) fail 76 "what came from $install_url is no script" "look at $INSTALLER" ;;
+  esac
+  # shellcheck disable=SC2016 # the line itself is meant
+  [ "$(tail -n 1 "$INSTALLER")" = 'main "$@"' ] ||
+    fail 76 "what came from $install_url is not whole" "look at $INSTALLER"
+  [ -n "$install_sha256" ] || return 0
+  found=$(sha256 "$INSTALLER") || fail 69 'there is no sha256sum' 'put it into the image'
+  [ "$found" = "$install_sha256" ] ||
+    fail 76 "install.sh has the SHA-256 $found, and $install_sha256 is pinned" \
+      'find out who changed it, or pin the new one'
+}
+
+sha256() {
+  if command -v sha256sum >/dev/null; then
+    sha256sum <"$1" | cut -c 1-64
+  else
+    openssl dgst -sha256 -r <"$1" | cut -c 1-64
+  fi
+}
+
+# The token is written over before its file goes.
+clean_up() {
+  bytes=$(wc -c <"$SETTINGS")
+  dd if=/dev/zero of="$SETTINGS" bs="$bytes" count=1 conv=notrunc,fsync 2>/dev/null
+  rm -rf "$HOOK" "$DIR" && return
+  say "this host is enrolled, but $DIR could not be removed: rm -rf $HOOK $DIR"
+  exit 73
+}
+
+say() {
+  echo "monsys boot: $*" >&2
+}
+
+# fail CODE WHAT MEND
+fail() {
+  say "this host is not enrolled: $2
+  $3, then: sh $DIR/boot.sh
+  To give up, and remove the token: rm -rf $DIR $HOOK"
+  exit "$1"
+}
+
+main

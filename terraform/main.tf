@@ -1,0 +1,113 @@
+# The user data. boot.sh is the same for every host; what differs lies beside it as data, one
+# setting a line. Nothing is ever pasted into a shell's line, and the document is encoded, not
+# written: JSON is YAML.
+
+locals {
+  folder   = "/var/lib/monsys-boot"
+  settings = "${local.folder}/settings"
+  boot     = "${local.folder}/boot.sh"
+  ca_file  = "/etc/monsys/hub-ca.pem"
+
+  token       = var.monsys_token == null ? null : trimspace(var.monsys_token)
+  source      = "https://get.monsys.ai"
+  release     = var.agent_version == null ? null : "${local.source}/releases/v${var.agent_version}"
+  mirror      = var.download_url == null ? null : trimsuffix(var.download_url, "/")
+  folder_url  = var.download_url == null ? local.release : local.mirror
+  install_url = var.install_url != null ? var.install_url : "${local.folder_url == null ? local.source : local.folder_url}/install.sh"
+
+  given = [
+    ["INSTALL_URL", local.install_url],
+    ["INSTALL_SHA256", var.install_sha256],
+    ["SHA256_x86_64", try(var.checksums.x86_64, null)],
+    ["SHA256_aarch64", try(var.checksums.aarch64, null)],
+    ["MONSYS_DOWNLOAD_URL", local.mirror],
+    ["MONSYS_VERSION", var.agent_version],
+    ["MONSYS_HUB_URL", var.hub_url],
+    ["MONSYS_CA_FILE", var.ca_pem == null ? null : local.ca_file],
+    ["MONSYS_CA_PIN", var.ca_pin],
+    ["HTTPS_PROXY", var.proxy],
+    ["NO_PROXY", join(",", var.no_proxy)],
+    ["MONSYS_WAIT", var.wait],
+    ["MONSYS_SPLAY", var.splay],
+    ["MONSYS_TOKEN", local.token],
+    ["MONSYS_TOKEN_FILE", try(var.monsys_token_from.file, null)],
+    ["ARGUMENT", local.token_command == null ? null : "--token-command"],
+    ["ARGUMENT", local.token_command],
+    ["ARGUMENT", var.defer ? "--defer" : null],
+    ["MONSYS_ROLE", var.role],
+  ]
+  lines = concat(
+    [for pair in local.given : "${pair[0]}=${pair[1]}" if pair[1] != null && pair[1] != ""],
+    [for tag in var.tags : "TAG=${tag}"],
+  )
+  settings_text = join("", [for line in local.lines : "${line}\n"])
+  boot_text     = file("${path.module}/boot.sh")
+  ca_text       = var.ca_pem == null ? "" : "${trimspace(var.ca_pem)}\n"
+
+  # A control character, which no tag has, marks the place of the zone until all else is escaped.
+  zone_mark = "TAG=\u0001\n"
+  zone_json = "TAG={% if v1.availability_zone %}{{ v1.availability_zone }}{% endif %}\\n"
+
+  document = merge(
+    # Whoever puts parts together in multipart user data loses none of the parts before this one.
+    { merge_how = "list(append)+dict(no_replace,recurse_list)+str()" },
+    var.extra_cloud_config,
+    { write_files = concat(
+      [{
+        path        = local.settings
+        permissions = "0600"
+        content     = "${local.settings_text}${var.availability_zone_tag ? local.zone_mark : ""}"
+      }],
+      [{ path = local.boot, permissions = "0600", content = local.boot_text }],
+      # cloud-init runs it before anybody's runcmd. A failure in it is told by `cloud-init status`
+      # whatever runs after it, where that of a runcmd is lost unless it is the last.
+      [{
+        path        = "/var/lib/cloud/scripts/per-instance/monsys-agent"
+        permissions = "0700"
+        content     = "#!/bin/sh\nexec sh ${local.boot}\n"
+      }],
+      var.ca_pem == null ? [] : [{ path = local.ca_file, permissions = "0644", content = local.ca_text }],
+      try(var.extra_cloud_config.write_files, []),
+    ) },
+    length(local.runcmd) == 0 ? null : { runcmd = local.runcmd },
+  )
+  runcmd = concat(try(var.extra_cloud_config.runcmd, []), [for command in var.extra_runcmd : command])
+
+  encoded = jsonencode(local.document)
+  # Nobody's text but ours is a template.
+  escaped = replace(replace(replace(local.encoded, "{{", "{\\u007b"), "{%", "\\u007b%"), "{#", "\\u007b#")
+  jinja   = replace(local.escaped, "TAG=\\u0001\\n", local.zone_json)
+
+  cloud_init = var.availability_zone_tag ? "## template: jinja\n#cloud-config\n${local.jinja}\n" : "#cloud-config\n${local.encoded}\n"
+
+  # Bytes, not what one sees as characters. How many there are is no secret.
+  base64 = { plain = base64encode(local.cloud_init), gzip = base64gzip(local.cloud_init) }
+  bytes  = { for form, text in local.base64 : form => nonsensitive(length(text) / 4 * 3 - length(regexall("=", text))) }
+
+  # The same without cloud-init. A word that no line of the texts is ends each of them.
+  install_script = var.availability_zone_tag ? null : join("", concat(
+    [
+      "#!/bin/sh\n",
+      "# Brings monsys-agent onto this host, as root. To be run as it is, at the first boot.\n",
+      "main() {\n",
+      "umask 077 && mkdir -p ${local.folder} || exit 73\n",
+      local.heredoc[local.settings], local.heredoc[local.boot],
+    ],
+    var.ca_pem == null ? [] : [
+      "(umask 022 && mkdir -p ${dirname(local.ca_file)}) || exit 73\n",
+      local.heredoc[local.ca_file],
+      "chmod 644 ${local.ca_file}\n",
+    ],
+    [
+      "sh ${local.boot} || status=$?\n",
+    ],
+    [for command in local.runcmd : "${try(tostring(command), join(" ", [for word in command : "'${replace(word, "'", "'\\''")}'"]))}\n"],
+    [
+      "exit \"$${status:-0}\"\n}\nmain\n",
+    ],
+  ))
+  heredoc = {
+    for path, text in { (local.settings) = local.settings_text, (local.boot) = local.boot_text, (local.ca_file) = local.ca_text } :
+    path => "cat >${path} <<'END_OF_MONSYS_FILE' || exit 73\n${text}END_OF_MONSYS_FILE\n"
+  }
+}

@@ -1,0 +1,40 @@
+output "cloud_init" {
+  description = "The user data, as text."
+  value       = local.cloud_init
+  sensitive   = true
+
+  precondition {
+    condition     = (var.monsys_token == null) != (var.monsys_token_from == null)
+    error_message = "Give either monsys_token, or monsys_token_from, which keeps the token out of Terraform's state."
+  }
+  precondition {
+    condition     = !var.defer || var.monsys_token_from != null
+    error_message = "An image carries no secret: with defer = true, say in monsys_token_from where each host gets the token at its first boot."
+  }
+  precondition {
+    condition     = var.user_data_gzip || local.bytes.plain <= var.user_data_limit
+    error_message = "The user data has ${local.bytes.plain} bytes, and ${var.user_data_limit} are allowed. Use cloud_init_gzip_base64 and say user_data_gzip = true, or carry less in extra_cloud_config and ca_pem (ca_pin alone is enough when the hub sends its CA along), or set user_data_limit to what your cloud takes."
+  }
+  precondition {
+    condition     = !var.user_data_gzip || local.bytes.gzip <= var.user_data_limit
+    error_message = "The compressed user data has ${local.bytes.gzip} bytes, and ${var.user_data_limit} are allowed. Carry less in extra_cloud_config and ca_pem, or set user_data_limit to what your cloud takes."
+  }
+}
+
+output "cloud_init_base64" {
+  description = "The same in base64, for a cloud that takes it so."
+  value       = local.base64.plain
+  sensitive   = true
+}
+
+output "cloud_init_gzip_base64" {
+  description = "The same, compressed, in base64: about a third of the bytes, such as for `user_data_base64` at AWS. Say `user_data_gzip = true` with it."
+  value       = local.base64.gzip
+  sensitive   = true
+}
+
+output "install_script" {
+  description = "A shell script that does the same on an image without cloud-init, and as a `text/x-shellscript` part beside anybody's cloud-config. `extra_cloud_config` is no part of it. Null with `availability_zone_tag`."
+  value       = local.install_script
+  sensitive   = true
+}
