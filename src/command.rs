@@ -4,8 +4,8 @@ mod completions;
 mod doctor;
 mod enrol;
 mod facts;
-mod run;
 mod man;
+mod run;
 mod status;
 
 use serde_json::Value;

@@ -81,7 +81,11 @@ fn a_run_that_finds_the_host_enrolled_scrubs_what_a_killed_one_left() {
         .env("MONSYS_SCRUB_CLOUD_INIT", "1");
     let again = again.run().expect(0);
     let told = ["already", "the token, from 4 files of cloud-init"];
-    assert!(told.iter().all(|part| again.stdout.contains(part)), "{}", again.stdout);
+    assert!(
+        told.iter().all(|part| again.stdout.contains(part)),
+        "{}",
+        again.stdout
+    );
     assert_eq!(held(&host, &token).len(), 2);
     hub.expect_one_slot();
 }
