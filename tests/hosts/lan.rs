@@ -45,6 +45,7 @@ impl Lan {
     pub(crate) fn hub(&self) -> TestHub {
         TestHub::with(Options {
             listen: format!("{HUB}:8443").parse().unwrap(),
+            dist: Some(crate::prepared::dist()),
             ..Options::default()
         })
     }

@@ -18,7 +18,9 @@ mod common;
 mod disk;
 mod lan;
 mod machine;
+mod one_liner;
 mod prepared;
+mod watch;
 
 mod booting;
 

@@ -1,0 +1,202 @@
+//! The installer's one line, on a booted host, from the hub as its mirror.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::TestHub;
+use crate::disk::{Disk, Entry};
+use crate::lan::Lan;
+use crate::machine::Machine;
+use crate::watch::Watch;
+
+/// What a host has to type, or cloud-init for it.
+pub(crate) const ONE_LINER: &str = "curl -fsSL https://192.0.2.1:8443/install.sh | sh";
+
+/// The host trusts the hub as a company's hosts trust theirs: by the system's store.
+pub(crate) fn trust(hub: &TestHub, disk: &Disk) {
+    let ca = fs::read_to_string(hub.ca_file().unwrap()).unwrap();
+    disk.write("usr/local/share/ca-certificates/hub.crt", &ca);
+    let status = std::process::Command::new("chroot")
+        .arg(disk.root())
+        .args(["update-ca-certificates"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// The service is up and the hub hears from it.
+#[track_caller]
+pub(crate) fn expect_in_service(hub: &TestHub, host: &Machine<'_>) {
+    assert_eq!(
+        host.must("systemctl is-active monsys-agent").trim(),
+        "active"
+    );
+    let name = host.disk.name.clone();
+    crate::eventually("a heartbeat", || {
+        let agents = hub.agents();
+        let agent = agents
+            .iter()
+            .find(|agent| agent["hostname"] == name.as_str());
+        agent.is_some_and(|agent| !agent["last_heartbeat"].is_null())
+    });
+}
+
+/// No file, no log and no argument of the host holds the token. Returns how many files were read.
+#[track_caller]
+pub(crate) fn expect_no_trace(host: &Machine<'_>, token: &str) -> usize {
+    let (found, read) = host.files_with(token);
+    assert!(found.is_empty(), "the token is in {found:?}");
+    assert!(
+        !host.journal().contains(token),
+        "the token is in the journal"
+    );
+    assert!(read > 1000, "only {read} files were read");
+    read
+}
+
+/// What differs between two looks at a disk, but for what every running system writes.
+fn differences(
+    before: &BTreeMap<PathBuf, Entry>,
+    after: &BTreeMap<PathBuf, Entry>,
+) -> Vec<PathBuf> {
+    const OF_THE_SYSTEM: [&str; 5] = ["var/log", "var/lib/systemd", "var/tmp", "tmp", "run"];
+    let paths = before.keys().chain(after.keys());
+    let mut differing: Vec<PathBuf> = paths
+        .filter(|path| before.get(*path) != after.get(*path))
+        .filter(|path| !OF_THE_SYSTEM.iter().any(|of| path.starts_with(of)))
+        .cloned()
+        .collect();
+    differing.dedup();
+    differing
+}
+
+#[test]
+fn one_line_brings_a_bare_host_into_service() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = hub.token();
+    let disk = Disk::debian("bookworm", "web-1");
+    trust(&hub, &disk);
+    let host = lan.boot(&disk);
+    let fresh = disk.entries();
+
+    let watch = Watch::start();
+    let ran = host.run_with(
+        &[("MONSYS_TOKEN", &token), ("MONSYS_TAGS", "shard-1")],
+        ONE_LINER,
+    );
+    let ran = ran.expect(0);
+    expect_in_service(&hub, &host);
+    hub.expect_one_slot();
+    let agent = &hub.agents()[0];
+    assert_eq!(
+        agent["tags"],
+        serde_json::json!(["prod", "eu-west", "web", "shard-1"])
+    );
+    watch.end().without(&token, "monsys-agent run");
+    assert!(!(ran.stdout + &ran.stderr).contains(&token));
+    expect_no_trace(&host, &token);
+    let user = host.must("ps -o user= -C monsys-agent");
+    assert_eq!(user.trim(), "monsys");
+
+    // The same line again changes nothing, spends nothing, and leaves the service as it is.
+    let installed = disk.entries();
+    let pid = host.must("systemctl show --value --property=MainPID monsys-agent");
+    host.run_with(
+        &[("MONSYS_TOKEN", &token), ("MONSYS_TAGS", "shard-1")],
+        ONE_LINER,
+    )
+    .expect(0);
+    assert_eq!(
+        differences(&installed, &disk.entries()),
+        Vec::<PathBuf>::new()
+    );
+    let still = host.must("systemctl show --value --property=MainPID monsys-agent");
+    assert_eq!(pid, still);
+    hub.expect_one_slot();
+
+    // It comes up again by itself.
+    let host = host.reboot();
+    expect_in_service(&hub, &host);
+    hub.expect_one_slot();
+
+    // What was done is taken back, file by file.
+    host.must("monsys-agent uninstall --purge");
+    assert_eq!(differences(&fresh, &disk.entries()), Vec::<PathBuf>::new());
+    assert_ne!(host.run("systemctl cat monsys-agent").code, 0);
+}
+
+#[test]
+fn an_upgrade_keeps_the_identity_and_the_service() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = hub.token();
+    let disk = Disk::debian("bookworm", "web-1");
+    trust(&hub, &disk);
+    let host = lan.boot(&disk);
+    host.run_with(&[("MONSYS_TOKEN", &token)], ONE_LINER)
+        .expect(0);
+    expect_in_service(&hub, &host);
+    let binary = Path::new("usr/local/bin/monsys-agent");
+    let new = fs::read(disk.path("usr/local/bin/monsys-agent")).unwrap();
+    // The version before, as far as anybody can tell them apart: other bytes, in service.
+    let mut old = new.clone();
+    old.extend(b"the version before");
+    let aside = disk.path("usr/local/bin/.old");
+    fs::write(&aside, old).unwrap();
+    fs::set_permissions(
+        &aside,
+        fs::metadata(disk.path("usr/local/bin/monsys-agent"))
+            .unwrap()
+            .permissions(),
+    )
+    .unwrap();
+    fs::rename(&aside, disk.root().join(binary)).unwrap();
+    host.must("systemctl restart monsys-agent");
+    let credential = disk.read("etc/monsys/agent.toml");
+
+    host.run_with(&[("MONSYS_TOKEN", &token)], ONE_LINER)
+        .expect(0);
+    assert!(fs::read(disk.root().join(binary)).unwrap() == new);
+    let pid = host.must("systemctl show --value --property=MainPID monsys-agent");
+    let running = fs::read(host.path(&format!("proc/{}/exe", pid.trim()))).unwrap();
+    assert!(running == new, "the old binary is still in service");
+    expect_in_service(&hub, &host);
+    assert_eq!(disk.read("etc/monsys/agent.toml"), credential);
+    hub.expect_one_slot();
+    assert_eq!(
+        host.must("systemctl show --value --property=NRestarts monsys-agent")
+            .trim(),
+        "0",
+        "it failed on the way"
+    );
+}
+
+#[test]
+fn a_refusal_ends_the_line_with_its_code_and_leaves_nothing() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = format!("{}x", hub.token());
+    let disk = Disk::debian("bookworm", "web-1");
+    trust(&hub, &disk);
+    let host = lan.boot(&disk);
+    let fresh = disk.entries();
+    let ran = host
+        .run_with(&[("MONSYS_TOKEN", &token)], ONE_LINER)
+        .expect(77);
+    assert!(
+        ran.stderr.contains("the hub rejected the token"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains(&token));
+    let left = differences(&fresh, &disk.entries());
+    // The key stays, since to the hub it is this host: who comes again is the same one.
+    let is_identity = |path: &PathBuf| path.starts_with("var/lib/monsys");
+    assert!(left.iter().all(is_identity), "{left:?}");
+    expect_no_trace(&host, &token);
+    assert_eq!(hub.agents().len(), 0);
+}
