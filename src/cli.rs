@@ -5,6 +5,8 @@
     reason = "help is plain text, not Markdown"
 )]
 
+mod install;
+
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
@@ -13,6 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::error::{Error, ErrorId, Result};
 use crate::redact::redact;
 use crate::settings::Flags;
+pub use install::{InstallArgs, UninstallArgs};
 
 /// Brings this host into a monsys fleet.
 ///
@@ -189,6 +192,15 @@ pub enum Command {
     Doctor(Box<EnrolArgs>),
     /// Print the host metadata that an enrolment would send
     Facts(FactsArgs),
+    /// Put the program and its service in place, enrol this host, and start the service
+    ///
+    /// Takes the same options as enrol. Safe to repeat: what is in place is left alone. A failure
+    /// takes back what the run had done. --dry-run shows every change.
+    Install(Box<InstallArgs>),
+    /// Take back what `install` did, by its receipt
+    ///
+    /// agent.toml, the host's key and its state stay unless --purge is given.
+    Uninstall(UninstallArgs),
     /// Print a completion script for a shell
     ///
     /// For this shell alone: . <(monsys-agent completions bash). Packages install them.

@@ -4,9 +4,11 @@ mod completions;
 mod doctor;
 mod enrol;
 mod facts;
+mod install;
 mod man;
 mod run;
 mod status;
+mod uninstall;
 
 use serde_json::Value;
 
@@ -75,6 +77,8 @@ pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
         Command::Facts(args) => facts::run(args, world).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Man(args) => man::run(args),
+        Command::Install(args) => install::run(args, world).await,
+        Command::Uninstall(args) => uninstall::run(args, world).await,
     }
 }
 

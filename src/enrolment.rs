@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use defer::{Deferred, defer};
 pub use introduction::Introducer;
-pub use paths::Paths;
+pub use paths::{Paths, files};
 pub use plan::lost_key;
 pub use plan::{Ask, Call, Plan};
 pub use standing::{Enrolled, Standing};

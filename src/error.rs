@@ -154,6 +154,9 @@ catalogue! {
     ImageHasIdentity = "image-has-identity", Usage, "an image must not carry an identity",
         "`enrol --defer` prepares a golden image, and the host holds a key, a state or a credential: every host made from the image would begin as this one.",
         "remove the files named above, and run the same command again";
+    PackageOwned = "package-owned", Usage, "this host's monsys-agent belongs to a package",
+        "`install` or `uninstall` was run where a deb or rpm package has put the agent and its service.",
+        "enrol it with `monsys-agent enrol`, start it with `systemctl enable --now monsys-agent`, and remove it with the package manager";
     Refused = "refused", Refused, "the hub refused the request",
         "The hub answered 400, 404, 409, 413, 415, 422, or another status that no retry will change.",
         "check the hub's URL and that the hub speaks this version; `monsys-agent facts --output json` prints what is sent";
@@ -175,6 +178,12 @@ catalogue! {
     PagesUnwritable = "pages-unwritable", Unwritable, "a manual page could not be written",
         "`man DIR` was given a folder that is not there, not ours to write, or on a read-only or full file system.",
         "make the folder, or name another one: monsys-agent man DIR";
+    NeedsRoot = "needs-root", Unwritable, "installing and uninstalling takes root",
+        "`install` or `uninstall` was run by another user.",
+        "run it as root: sudo --preserve-env=MONSYS_TOKEN monsys-agent install";
+    NotInstallable = "not-installable", Unwritable, "a step of the installation failed",
+        "A folder or file of the installation is not ours to write, on a read-only or full file system, or something else stands in its place. What the run had done is taken back.",
+        "correct the path named above, and run the same command again";
     Unreadable = "unreadable", Io, "a file could not be read",
         "A file that was asked for is missing, not readable, or too large.",
         "correct the path or its permissions";
@@ -184,6 +193,12 @@ catalogue! {
     TokenLeftBehind = "token-left-behind", Io, "this host is enrolled, but the enrolment token is still on its disk",
         "`--scrub-cloud-init` was asked for, or cloud-init ran the agent, and a file of cloud-init's that may hold the token could not be read or written.",
         "make it writable and run the same command again, which sends nothing; or remove it: shred -u FILE";
+    SystemCommand = "system-command", Io, "a command of the system failed",
+        "A program that `install` or `uninstall` runs, such as systemctl, useradd or rc-service, is missing, ended with an error, or did not end.",
+        "run the command named above by hand, as root";
+    ServiceFailed = "service-failed", Io, "the service did not start",
+        "The service manager could not start monsys-agent, or it ended at once. What the run had put in place is taken back; an enrolment stays.",
+        "see what it said, mend that, and run the same command again: journalctl -u monsys-agent";
     Output = "output", Io, "the result could not be written to standard output",
         "Standard output is closed or full.",
         "the host's state is on disk all the same: monsys-agent status";
@@ -214,6 +229,9 @@ catalogue! {
     IdentityLost = "identity-lost", Config, "the host's signing key is gone",
         "agent.toml holds a credential, and agent-signing.key, which belongs to it, is not there any more. A new key is never made without being asked for: the hub would take it for a stranger's.",
         "restore the file; or have an operator unpin the key (POST /api/v1/agents/ID/rotate-signing-key), then run: monsys-agent enrol --force";
+    ReceiptBroken = "receipt-broken", Config, "the receipt of the installation is broken",
+        "/var/lib/monsys/install.json is not readable as one, or others than root could have written it. Nothing is taken back by such a receipt.",
+        "move the file away, and run `monsys-agent install` again";
     NotEnrolled = "not-enrolled", Config, "this host is not enrolled",
         "agent.toml holds no confirmed credential, or it belongs to another host that this one was cloned from.",
         "MONSYS_TOKEN=enrl_… monsys-agent enrol";

@@ -17,6 +17,7 @@ pub mod facts;
 pub mod fuzzing;
 pub mod hub;
 pub mod identity;
+pub mod install;
 pub mod log;
 pub mod redact;
 pub mod reference;

@@ -26,6 +26,7 @@ pub type Progress = Box<dyn Fn(&str) + Send + Sync>;
 pub struct World {
     root: PathBuf,
     kernel: PathBuf,
+    executable: PathBuf,
     environment: BTreeMap<OsString, OsString>,
     secret: Option<SecretString>,
     stdin: SharedInput,
@@ -45,6 +46,7 @@ impl World {
         Self {
             root: PathBuf::from("/"),
             kernel: PathBuf::from("/"),
+            executable: PathBuf::from("/proc/self/exe"),
             environment: BTreeMap::new(),
             secret: None,
             stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
@@ -87,6 +89,13 @@ impl World {
     #[must_use]
     pub fn with_kernel(mut self, folder: impl Into<PathBuf>) -> Self {
         self.kernel = folder.into();
+        self
+    }
+
+    /// The same world with another program as the one that runs.
+    #[must_use]
+    pub fn with_executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.executable = path.into();
         self
     }
 
@@ -140,6 +149,18 @@ impl World {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether the host is the system that this runs on, and not a folder of its files.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// The program that runs, for reading: also when its file has been replaced since.
+    #[must_use]
+    pub fn executable(&self) -> &Path {
+        &self.executable
     }
 
     /// Value of an environment variable; an empty one counts as not given.

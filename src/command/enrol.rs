@@ -31,7 +31,8 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
     Ok(report(&enrolment))
 }
 
-fn report(enrolment: &Enrolment) -> Report {
+/// What an enrolment came to.
+pub(super) fn report(enrolment: &Enrolment) -> Report {
     let host = enrolment.hostname.as_deref().unwrap_or("this host");
     let hub = &enrolment.hub_url;
     let headline = match enrolment.done {
@@ -79,7 +80,8 @@ fn report(enrolment: &Enrolment) -> Report {
     )
 }
 
-fn deferred(deferred: &Deferred) -> Report {
+/// What the preparation of an image came to.
+pub(super) fn deferred(deferred: &Deferred) -> Report {
     let token = match &deferred.token_from {
         Some(from) => format!("at the first boot, from {from}"),
         None => "to be given at the first boot".into(),

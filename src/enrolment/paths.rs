@@ -150,6 +150,18 @@ impl Paths {
     }
 }
 
+/// What an enrolment has left on the host: agent.toml, and what makes the host itself.
+#[must_use]
+pub fn files(config: &Path, state_dir: &Path) -> Vec<PathBuf> {
+    let paths = Paths {
+        config: config.into(),
+        state_dir: state_dir.into(),
+    };
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+    let config = Some(paths.config.clone()).filter(is_there);
+    config.into_iter().chain(paths.identity_files()).collect()
+}
+
 /// Whether a killed run left something in `folder`. What cannot be read has nothing to sweep.
 fn has_leftovers(folder: &Path) -> bool {
     std::fs::read_dir(folder)

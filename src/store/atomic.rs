@@ -33,6 +33,24 @@ impl Owner {
         })
     }
 
+    /// The user and group with these ids.
+    #[must_use]
+    pub fn new(uid: u32, gid: u32) -> Self {
+        Self { uid, gid }
+    }
+
+    /// Root, whom the programs and services of a host belong to.
+    #[must_use]
+    pub fn root() -> Self {
+        Self::new(0, 0)
+    }
+
+    /// User and group, as numbers.
+    #[must_use]
+    pub fn ids(self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
     /// Who runs this.
     #[must_use]
     pub fn ours() -> Self {
@@ -154,6 +172,61 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) => Err(error),
         Ok(()) => sync_folder(folder_of(path)),
     }
+}
+
+/// Gives `path`, a folder or a file of one name, to `owner`. Only root can; see [`Owner::own`].
+///
+/// # Errors
+/// What the system says; a link is not followed, and a file that has a second name elsewhere is
+/// refused: whoever may write in its folder could have made that name.
+pub fn give(path: &Path, owner: Owner) -> io::Result<()> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.nlink() > 1 {
+        return Err(io::Error::other("the file has a second name elsewhere"));
+    }
+    owner.own(&file)
+}
+
+/// Makes a second name of a file, durably.
+///
+/// # Errors
+/// What the system says.
+pub fn second_name(path: &Path, name: &Path) -> io::Result<()> {
+    fs::hard_link(path, name)?;
+    sync_folder(folder_of(name))
+}
+
+/// Makes a symbolic link, durably.
+///
+/// # Errors
+/// What the system says.
+pub fn link(path: &Path, target: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, path)?;
+    sync_folder(folder_of(path))
+}
+
+/// Removes a folder that is empty, durably. One that is not there is fine.
+///
+/// # Errors
+/// What the system says.
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_folder(folder_of(folder)),
+    }
+}
+
+/// Name of the second name under which a file is kept while it is replaced. A run that is killed
+/// leaves it, and [`sweep`] removes it.
+#[must_use]
+pub fn aside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    folder_of(path).join(format!("{}before-{name}{}", TEMPORARY.0, TEMPORARY.1))
 }
 
 /// Makes `folder` with `mode`, and its parents (0755) as needed. One that is there is left alone.

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use super::atomic::Owner;
 use crate::error::{Error, ErrorId, Result};
 
+/// Name of the file in the state directory.
+pub const FILE: &str = "lock";
 /// How often a busy lock is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -24,7 +26,7 @@ impl Lock {
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when there can be none.
     pub async fn take(state_dir: &Path, deadline: Instant) -> Result<Self> {
-        let path = state_dir.join("lock");
+        let path = state_dir.join(FILE);
         let unwritable =
             |error: io::Error| super::unwritable(ErrorId::StateUnwritable, &path, &error);
         let mut file = OpenOptions::new()
@@ -43,26 +45,7 @@ impl Lock {
         Owner::of(state_dir)
             .and_then(|owner| owner.own(&file))
             .map_err(unwritable)?;
-        let mut told = false;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(unwritable(error)),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            let holder = holder(&mut file);
-            if Instant::now() + PAUSE > deadline {
-                return Err(
-                    Error::new(ErrorId::LockBusy, format!("{holder} holds the lock"))
-                        .about(path.display()),
-                );
-            }
-            if !told {
-                tracing::info!("{holder} is enrolling this host already; waiting for it to end");
-                told = true;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        wait(&mut file, &path, deadline, unwritable).await?;
         // Only for the message above: who waits can say for whom.
         let note = format!("{}\n", std::process::id());
         file.set_len(0)
@@ -70,6 +53,46 @@ impl Lock {
             .and_then(|_| file.write_all(note.as_bytes()))
             .map_err(unwritable)?;
         Ok(Self(file))
+    }
+
+    /// Takes the lock on a folder itself, which leaves nothing behind, waiting until `deadline`.
+    ///
+    /// # Errors
+    /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::Unreadable`] when there can be none.
+    pub async fn take_folder(folder: &Path, deadline: Instant) -> Result<Self> {
+        let unreadable = |error: io::Error| super::unreadable(folder, &error);
+        let mut file = File::open(folder).map_err(unreadable)?;
+        wait(&mut file, folder, deadline, unreadable).await?;
+        Ok(Self(file))
+    }
+}
+
+/// Waits for its turn, and says once for whom.
+async fn wait(
+    file: &mut File,
+    path: &Path,
+    deadline: Instant,
+    fault: impl Fn(io::Error) -> Error,
+) -> Result<()> {
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(fault(error)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let holder = holder(file);
+        if Instant::now() + PAUSE > deadline {
+            return Err(
+                Error::new(ErrorId::LockBusy, format!("{holder} holds the lock"))
+                    .about(path.display()),
+            );
+        }
+        if !told {
+            tracing::info!("{holder} is at work on this host already; waiting for it to end");
+            told = true;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

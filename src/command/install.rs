@@ -1,0 +1,129 @@
+//! `monsys-agent install`.
+
+use serde_json::{Value, json};
+
+use super::{Report, enrol};
+use crate::VERSION;
+use crate::cli::InstallArgs;
+use crate::error::Result;
+use crate::install::{self, Enrolled, Installed, Options, RECEIPT, Service};
+use crate::world::World;
+
+/// Installs, or says what it would do.
+///
+/// # Errors
+/// See [`install::install`].
+pub(super) async fn run(args: &InstallArgs, world: &World) -> Result<Report> {
+    args.enrol.refuse_token()?;
+    let options = Options {
+        flags: args.enrol.flags(),
+        force: args.enrol.force,
+        defer: args.enrol.defer,
+        no_enrol: args.no_enrol,
+        no_start: args.no_start,
+        ephemeral: args.ephemeral,
+    };
+    if args.enrol.dry_run {
+        let plan = install::preview(&options, world)?;
+        return Ok(planned(&plan, &options));
+    }
+    let installed = install::install(&options, world).await?;
+    Ok(report(&installed))
+}
+
+fn planned(plan: &Installed, options: &Options) -> Report {
+    let mut steps: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+    if options.defer {
+        steps.push("prepare the image: see `monsys-agent enrol --defer`".into());
+    } else if !options.no_enrol {
+        steps.push("enrol, unless it is enrolled: see `monsys-agent enrol --dry-run`".into());
+    }
+    if plan.service == Service::Started {
+        steps.push("start the service, or restart it when something of it has changed".into());
+    }
+    let text = format!(
+        "Dry run: nothing was changed. These are the changes:\n{}{}",
+        lines(&steps),
+        not_done(plan)
+    );
+    Report::new(text, json(plan, "dry_run"))
+}
+
+fn report(installed: &Installed) -> Report {
+    let (enrolment, text) = match &installed.enrolled {
+        None => (Value::Null, "Not enrolled: --no-enrol was given.\n".into()),
+        Some(enrolled) => {
+            let report = match enrolled {
+                Enrolled::Now(enrolment) => enrol::report(enrolment),
+                Enrolled::Deferred(deferred) => enrol::deferred(deferred),
+            };
+            (report.json, report.text)
+        }
+    };
+    let headline = if installed.changed {
+        "Installed"
+    } else {
+        "Nothing to change:"
+    };
+    let steps: Vec<String> = installed.changes.iter().map(ToString::to_string).collect();
+    let service = match installed.service {
+        Service::Started => "The service is up.\n",
+        Service::Restarted => "The service was restarted, and is up.\n",
+        Service::Running => "The service is up, as it was.\n",
+        Service::NotStarted => "The service was not started; it starts at the next boot.\n",
+        Service::None => "",
+    };
+    let text = format!(
+        "{headline} monsys-agent {VERSION}, {}\n{}{service}{}{text}",
+        installed.binary.display(),
+        lines(&steps),
+        not_done(installed),
+    );
+    let result = if installed.changed {
+        "installed"
+    } else {
+        "unchanged"
+    };
+    let mut json = json(installed, result);
+    json["enrolment"] = enrolment;
+    json["service"] = json!(installed.service.word());
+    Report::new(text, json)
+}
+
+fn json(installed: &Installed, result: &str) -> Value {
+    let changes: Vec<Value> = installed
+        .changes
+        .iter()
+        .map(install::Change::json)
+        .collect();
+    let not_done: Vec<Value> = installed
+        .not_done
+        .iter()
+        .map(|step| json!({"what": step.what, "why": step.why, "mend": step.mend}))
+        .collect();
+    json!({
+        "result": result,
+        "changed": installed.changed,
+        "version": VERSION,
+        "binary": installed.binary,
+        "receipt": RECEIPT,
+        "changes": changes,
+        "not_done": not_done,
+    })
+}
+
+fn not_done(installed: &Installed) -> String {
+    let told = |text: String, step: &install::NotDone| {
+        text + &format!(
+            "Not done: {}\n  why:  {}\n  mend: {}\n",
+            step.what, step.why, step.mend
+        )
+    };
+    installed.not_done.iter().fold(String::new(), told)
+}
+
+fn lines(steps: &[String]) -> String {
+    steps
+        .iter()
+        .fold(String::new(), |text, step| text + &format!("  - {step}\n"))
+}

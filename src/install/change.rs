@@ -1,0 +1,175 @@
+//! One change of the host: how it is told, and what the receipt says of it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::receipt::Deed;
+use super::user::USER;
+use crate::store::atomic::Owner;
+
+/// A step of the plan. Paths are the host's own, without `--root`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Make the service's user and its group.
+    MakeUser,
+    /// Make a folder, root's.
+    MakeFolder {
+        /// Where.
+        path: PathBuf,
+        /// Permissions.
+        mode: u32,
+    },
+    /// Give a folder or file to the service's user.
+    Give {
+        /// What.
+        path: PathBuf,
+        /// Whose it was.
+        from: Owner,
+    },
+    /// Put a file, root's.
+    PutFile(PutFile),
+    /// Make a symbolic link.
+    Link {
+        /// Where.
+        path: PathBuf,
+        /// What it leads to.
+        target: PathBuf,
+    },
+}
+
+/// A file to put.
+#[derive(PartialEq, Eq)]
+pub struct PutFile {
+    /// Where.
+    pub path: PathBuf,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// Permissions.
+    pub mode: u32,
+    /// What is there now.
+    pub there: There,
+}
+
+/// What is in the place of a file that is to be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum There {
+    /// Nothing.
+    Nothing,
+    /// What an earlier run put there.
+    Ours,
+    /// Somebody else's; it is kept beside the new one.
+    Foreign,
+}
+
+impl fmt::Debug for PutFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.path.display(), self.bytes.len())
+    }
+}
+
+impl Change {
+    /// For programs: `--output json`.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let octal = |mode: u32| format!("{mode:04o}");
+        match self {
+            Self::MakeUser => json!({"do": "make_user", "name": USER}),
+            Self::MakeFolder { path, mode } => {
+                json!({"do": "make_folder", "path": path, "mode": octal(*mode)})
+            }
+            Self::Give { path, .. } => json!({"do": "give", "path": path, "to": USER}),
+            Self::PutFile(file) => json!({
+                "do": "put_file",
+                "path": file.path,
+                "mode": octal(file.mode),
+                "sha256": sha256(&file.bytes),
+                "replaces": match file.there {
+                    There::Nothing => Value::Null,
+                    There::Ours => json!("ours"),
+                    There::Foreign => json!("foreign"),
+                },
+            }),
+            Self::Link { path, target } => json!({"do": "link", "path": path, "target": target}),
+        }
+    }
+
+    /// The path that a fault of it is about.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::MakeUser => Path::new("/etc/passwd"),
+            Self::MakeFolder { path, .. } | Self::Give { path, .. } | Self::Link { path, .. } => {
+                path
+            }
+            Self::PutFile(file) => &file.path,
+        }
+    }
+
+    /// What the receipt says of it.
+    pub(super) fn deed(&self) -> Deed {
+        match self {
+            Self::MakeUser => Deed::MakeUser { name: USER.into() },
+            Self::MakeFolder { path, .. } => Deed::MakeFolder { path: path.clone() },
+            Self::Give { path, from } => {
+                let (uid, gid) = from.ids();
+                let path = path.clone();
+                Deed::Give { path, uid, gid }
+            }
+            Self::PutFile(file) => Deed::PutFile {
+                path: file.path.clone(),
+                sha256: vec![sha256(&file.bytes)],
+                kept: None,
+            },
+            Self::Link { path, target } => Deed::Link {
+                path: path.clone(),
+                target: target.clone(),
+            },
+        }
+    }
+}
+
+/// For people: a line of the plan.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeUser => write!(f, "make the user and group {USER}"),
+            Self::MakeFolder { path, mode } => {
+                write!(f, "make the folder {} ({mode:04o})", path.display())
+            }
+            Self::Give { path, .. } => write!(f, "give {} to {USER}", path.display()),
+            Self::PutFile(file) => {
+                let (path, mode) = (file.path.display(), file.mode);
+                match file.there {
+                    There::Nothing => write!(f, "write {path} ({mode:04o})"),
+                    There::Ours => write!(f, "replace {path} ({mode:04o})"),
+                    There::Foreign => write!(
+                        f,
+                        "replace {path} ({mode:04o}), and keep what is there as {}",
+                        kept(&file.path).display()
+                    ),
+                }
+            }
+            Self::Link { path, target } => {
+                write!(f, "link {} to {}", path.display(), target.display())
+            }
+        }
+    }
+}
+
+/// Where somebody else's file is kept while ours is in its place.
+pub(super) fn kept(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".monsys-kept");
+    name.into()
+}
+
+/// SHA-256 in hex.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}

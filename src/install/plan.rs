@@ -1,0 +1,344 @@
+//! The plan: every change that the host needs, found by looking and without changing anything.
+
+use std::fs;
+use std::io::ErrorKind::NotFound;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access};
+
+use super::change::{Change, PutFile, There, sha256};
+use super::receipt::{self, Receipt};
+use super::service::Manager;
+use super::user::{self, USER};
+use super::{NotDone, Options, unwritable};
+use crate::error::{Error, ErrorId, Result};
+use crate::settings::{Flags, Settings};
+use crate::store::atomic::Owner;
+use crate::store::{read, unreadable};
+use crate::world::World;
+
+/// Where the binary may go: the first folder that can be written and run from. None of them is in
+/// the service's own folders, so that the service cannot replace what root runs.
+const BIN_FOLDERS: [&str; 3] = ["/usr/local/bin", "/opt/monsys/bin", "/var/opt/monsys/bin"];
+const BIN_NAME: &str = "monsys-agent";
+/// The copy of a CA file that the service could not read where it is.
+const CA_COPY: &str = "hub-ca.pem";
+
+/// What the host needs.
+pub(super) struct Plan {
+    /// Where the binary goes.
+    pub(super) binary: PathBuf,
+    /// What has to be done before the enrolment.
+    pub(super) before: Vec<Change>,
+    /// What has to be done after it.
+    pub(super) after: Vec<Change>,
+    /// What starts services here.
+    pub(super) manager: Option<Manager>,
+    /// What is not done on this host.
+    pub(super) not_done: Vec<NotDone>,
+    /// What the enrolment is to be told.
+    pub(super) flags: Flags,
+}
+
+impl Plan {
+    /// Looks at the host.
+    ///
+    /// # Errors
+    /// [`ErrorId::NotInstallable`] when something else stands where a file has to go, or no folder
+    /// takes the binary; [`ErrorId::Unreadable`].
+    pub(super) fn of(
+        options: &Options,
+        settings: &Settings,
+        receipt: &Receipt,
+        world: &World,
+    ) -> Result<Self> {
+        let manager = Manager::of(world);
+        let mut sketch = Sketch {
+            world,
+            receipt,
+            changes: Vec::new(),
+        };
+        let binary = sketch.binary()?;
+        let mut flags = options.flags.clone();
+        let mut not_done = Vec::new();
+
+        // The receipt comes first, so its folder does.
+        sketch.folder(Path::new(receipt::FOLDER), 0o700)?;
+        sketch.folder(&settings.state_dir.value, 0o700)?;
+        let config_dir = parent(&settings.config_path);
+        sketch.folder(config_dir, 0o755)?;
+        if let Some(manager) = manager {
+            if user::find(world).is_none() && world.is_live() {
+                sketch.changes.push(Change::MakeUser);
+            }
+            if user::find(world).is_some() || world.is_live() {
+                sketch.changes.extend(gives(settings, world)?);
+            } else {
+                not_done.push(NotDone {
+                    what: format!("the user {USER}"),
+                    why: format!("{} is not the running system", world.root().display()),
+                    mend: "run `monsys-agent install` once on the host itself, or in a chroot"
+                        .into(),
+                });
+            }
+            if !manager.runs(world) && !options.no_start {
+                not_done.push(NotDone {
+                    what: "the start of the service".into(),
+                    why: format!("{} does not run here", manager.name()),
+                    mend: "nothing: it starts at the next boot".into(),
+                });
+            }
+        } else {
+            not_done.push(NotDone {
+                what: "the service".into(),
+                why: "this host has neither systemd nor OpenRC".into(),
+                mend: format!(
+                    "have what starts services here run: {} run",
+                    binary.display()
+                ),
+            });
+        }
+        if let Some(ca) = ca_for_service(settings, world) {
+            let copy = config_dir.join(CA_COPY);
+            sketch.file(&copy, ca, 0o644)?;
+            flags.ca_file = Some(world.path(&copy).to_string_lossy().into_owned());
+        }
+        let program = world.executable();
+        let bytes = fs::read(program).map_err(|error| unreadable(program, &error))?;
+        sketch.file(&binary, bytes, 0o755)?;
+        for file in manager
+            .iter()
+            .flat_map(|manager| manager.files(&binary, settings, options.ephemeral))
+        {
+            sketch.file(&file.path, file.text.into_bytes(), file.mode)?;
+        }
+        if options.ephemeral && manager != Some(Manager::Systemd) {
+            not_done.push(NotDone {
+                what: "--ephemeral".into(),
+                why: "only systemd tells a power-off from a reboot".into(),
+                mend: "run `monsys-agent unenrol` where this host is taken away".into(),
+            });
+        }
+        let enabling = sketch.changes.len();
+        if let Some(manager) = manager {
+            let (path, target) = manager.enabled();
+            sketch.link(Path::new(path), Path::new(target))?;
+        }
+        let mut before = sketch.changes;
+        let after = before.split_off(enabling);
+        Ok(Self {
+            binary,
+            before,
+            after,
+            manager,
+            not_done,
+            flags,
+        })
+    }
+}
+
+/// What the service has to own, and does not.
+///
+/// # Errors
+/// [`ErrorId::Unreadable`].
+pub(super) fn gives(settings: &Settings, world: &World) -> Result<Vec<Change>> {
+    let service = user::find(world);
+    let mut changes = Vec::new();
+    let mut look = |path: &Path| -> Result<()> {
+        let from = match fs::symlink_metadata(world.path(path)) {
+            Ok(metadata) => Owner::new(metadata.uid(), metadata.gid()),
+            // It is about to be made.
+            Err(error) if error.kind() == NotFound => owner_of_new(),
+            Err(error) => return Err(unreadable(&world.path(path), &error)),
+        };
+        if Some(from) != service {
+            let path = path.to_owned();
+            changes.push(Change::Give { path, from });
+        }
+        Ok(())
+    };
+    let state_dir = &settings.state_dir.value;
+    look(state_dir)?;
+    look(parent(&settings.config_path))?;
+    // An enrolment before there was a service left root's files.
+    if world.path(&settings.config_path).exists() {
+        look(&settings.config_path)?;
+    }
+    for entry in fs::read_dir(world.path(state_dir))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && Path::new(receipt::PATH).file_name() != Some(&name) {
+            look(&state_dir.join(name))?;
+        }
+    }
+    Ok(changes)
+}
+
+/// Who a folder belongs to that this run makes.
+fn owner_of_new() -> Owner {
+    if nix::unistd::geteuid().is_root() {
+        Owner::root()
+    } else {
+        Owner::ours()
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// A plan that is being made.
+struct Sketch<'a> {
+    world: &'a World,
+    receipt: &'a Receipt,
+    changes: Vec<Change>,
+}
+
+impl Sketch<'_> {
+    /// Where the binary goes: where it was put before, or the first folder that takes it.
+    fn binary(&self) -> Result<PathBuf> {
+        let places = || {
+            BIN_FOLDERS
+                .iter()
+                .map(|folder| Path::new(folder).join(BIN_NAME))
+        };
+        if let Some(known) = places().find(|path| self.receipt.file(path).is_some()) {
+            return Ok(known);
+        }
+        places()
+            .find(|path| takes_programs(&self.world.path(parent(path))))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorId::NotInstallable,
+                    format!("{} are read-only or mounted noexec", BIN_FOLDERS.join(", ")),
+                )
+                .mend("make one of them writable, and run the same command again")
+            })
+    }
+
+    /// Plans the folder, and those above it, unless they are there.
+    fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
+        let is_planned = self.changes.iter().any(
+            |change| matches!(change, Change::MakeFolder { path: known, .. } if known == path),
+        );
+        if is_planned {
+            return Ok(());
+        }
+        match fs::metadata(self.world.path(path)) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(self.in_the_way(path, "it is not a folder")),
+            Err(error) if error.kind() == NotFound => {
+                self.folder(parent(path), 0o755)?;
+                let path = path.to_owned();
+                self.changes.push(Change::MakeFolder { path, mode });
+                Ok(())
+            }
+            Err(error) => Err(unwritable(&self.world.path(path), &error)),
+        }
+    }
+
+    /// Plans the file unless it is there, byte for byte.
+    fn file(&mut self, path: &Path, bytes: Vec<u8>, mode: u32) -> Result<()> {
+        self.folder(parent(path), 0o755)?;
+        let on_disk = self.world.path(path);
+        let there = match fs::symlink_metadata(&on_disk) {
+            Err(error) if error.kind() == NotFound => There::Nothing,
+            Err(error) => return Err(unwritable(&on_disk, &error)),
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(self.in_the_way(path, "it is not a regular file"));
+            }
+            Ok(metadata) => {
+                let old = fs::read(&on_disk).map_err(|error| unreadable(&on_disk, &error))?;
+                let is_owned = (metadata.uid(), metadata.gid()) == owner_of_new().ids();
+                let has_mode = metadata.permissions().mode() & 0o7777 == mode;
+                if old == bytes && is_owned && has_mode {
+                    return Ok(());
+                }
+                match self.receipt.file(path) {
+                    Some((sums, _)) if sums.contains(&sha256(&old)) => There::Ours,
+                    _ => There::Foreign,
+                }
+            }
+        };
+        self.changes.push(Change::PutFile(PutFile {
+            path: path.to_owned(),
+            bytes,
+            mode,
+            there,
+        }));
+        Ok(())
+    }
+
+    /// Plans the link unless it is there.
+    fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
+        self.folder(parent(path), 0o755)?;
+        let on_disk = self.world.path(path);
+        match fs::read_link(&on_disk) {
+            Ok(known) if known == target => Ok(()),
+            Err(error) if error.kind() == NotFound => {
+                let (path, target) = (path.to_owned(), target.to_owned());
+                self.changes.push(Change::Link { path, target });
+                Ok(())
+            }
+            Ok(_) => Err(self.in_the_way(path, "it is a link to something else")),
+            Err(_) => Err(self.in_the_way(path, "it is not a symbolic link")),
+        }
+    }
+
+    fn in_the_way(&self, path: &Path, why: &str) -> Error {
+        let path = self.world.path(path);
+        Error::new(ErrorId::NotInstallable, why)
+            .about(path.display())
+            .mend(format!(
+                "move it away, and run the same command again: mv {0} {0}.old",
+                path.display()
+            ))
+    }
+}
+
+/// Whether a program can be put into `folder`, or into one that is made there, and run from it.
+fn takes_programs(folder: &Path) -> bool {
+    let Some(there) = folder.ancestors().find(|path| path.exists()) else {
+        return false;
+    };
+    let is_noexec = statvfs(there).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC));
+    there.is_dir() && access(there, AccessFlags::W_OK | AccessFlags::X_OK).is_ok() && !is_noexec
+}
+
+/// The CA file that this run was given, if the service could not read it where it is.
+fn ca_for_service(settings: &Settings, world: &World) -> Option<Vec<u8>> {
+    let given = settings
+        .ca_file
+        .as_ref()
+        .filter(|ca| ca.origin.is_asked())?;
+    let path = fs::canonicalize(&given.value).ok()?;
+    if let Ok(on_host) = path.strip_prefix(world.root())
+        && is_for_all(&path, on_host)
+    {
+        return None;
+    }
+    // One that cannot be read is the enrolment's to tell.
+    read::bytes(&path).ok()
+}
+
+/// Whether every user can read the file, and the service, which sees no home and no `/tmp`, too.
+fn is_for_all(path: &Path, on_host: &Path) -> bool {
+    const UNSEEN: [&str; 6] = ["home", "root", "run/user", "tmp", "var/tmp", "dev"];
+    let depth = on_host.components().count();
+    let may = |path: &Path, bits: u32| {
+        fs::metadata(path).is_ok_and(|metadata| metadata.mode() & bits == bits)
+    };
+    !UNSEEN.iter().any(|folder| on_host.starts_with(folder))
+        && may(path, 0o004)
+        && path
+            .ancestors()
+            .skip(1)
+            .take(depth)
+            .all(|folder| may(folder, 0o001))
+}

@@ -1,0 +1,176 @@
+//! The receipt: what `install` has done, so that `uninstall` takes back exactly that.
+//!
+//! Each deed is written down before it is done, so a run that is killed leaves a receipt that has
+//! all of it. What is written there and was not done yet is found to be so when it is taken back.
+
+use std::fmt;
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::VERSION;
+use crate::error::{Error, ErrorId, Result};
+use crate::store::atomic::{self, Owner};
+use crate::store::{read, unreadable};
+use crate::world::World;
+
+/// Where it is. This does not follow `--state-dir`: it is about the host, not about one agent.
+pub const PATH: &str = "/var/lib/monsys/install.json";
+
+/// The folder that it is in.
+pub(super) const FOLDER: &str = "/var/lib/monsys";
+
+/// Something that was done. Paths are the host's own, without `--root`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "did", rename_all = "snake_case")]
+pub(super) enum Deed {
+    /// Made the service's user, with a group of the same name.
+    MakeUser { name: String },
+    /// Made a folder.
+    MakeFolder { path: PathBuf },
+    /// Gave something that was there to the service's user.
+    Give { path: PathBuf, uid: u32, gid: u32 },
+    /// Put a file. While it is replaced, the sums are those of the old and of the new one.
+    PutFile {
+        path: PathBuf,
+        sha256: Vec<String>,
+        /// Where somebody else's file, which was there before, is kept.
+        kept: Option<PathBuf>,
+    },
+    /// Made a symbolic link.
+    Link { path: PathBuf, target: PathBuf },
+}
+
+impl Deed {
+    /// Whether both are about the same thing.
+    pub(super) fn is_about(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self.path() == other.path()
+    }
+
+    /// What it is about.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::MakeUser { name } => Path::new(name),
+            Self::MakeFolder { path }
+            | Self::Give { path, .. }
+            | Self::PutFile { path, .. }
+            | Self::Link { path, .. } => path,
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeUser { name } => write!(f, "the user {name}"),
+            Self::MakeFolder { path } => write!(f, "the folder {}", path.display()),
+            Self::Give { path, .. } => write!(f, "the owner of {}", path.display()),
+            Self::PutFile { path, .. } => write!(f, "{}", path.display()),
+            Self::Link { path, .. } => write!(f, "the link {}", path.display()),
+        }
+    }
+}
+
+/// All that was done, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Receipt {
+    /// Version of the agent that was installed.
+    pub(super) version: String,
+    /// What was done, the first thing first.
+    pub(super) done: Vec<Deed>,
+}
+
+impl Receipt {
+    /// Reads it; a host without one has an empty one.
+    ///
+    /// # Errors
+    /// [`ErrorId::ReceiptBroken`], also when somebody else than who runs this could have written
+    /// it: root removes nothing by the service's word. [`ErrorId::Unreadable`].
+    pub(super) fn load(world: &World) -> Result<Self> {
+        let path = world.path(PATH);
+        let broken = |why: String| Error::new(ErrorId::ReceiptBroken, why).about(path.display());
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+            .open(&path);
+        let file = match file {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {
+                return Err(broken("it is a symbolic link".into()));
+            }
+            opened => opened.map_err(|error| unreadable(&path, &error))?,
+        };
+        let metadata = file.metadata().map_err(|error| unreadable(&path, &error))?;
+        let us = nix::unistd::geteuid().as_raw();
+        if ![us, 0].contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
+            return Err(broken(format!(
+                "others than user {us} can write it (owner {}, mode {:04o})",
+                metadata.uid(),
+                metadata.mode() & 0o7777
+            )));
+        }
+        let mut bytes = Vec::new();
+        file.take(read::LIMIT)
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(&path, &error))?;
+        serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))
+    }
+
+    /// Writes it, or removes it when there is nothing left to take back. Its folder is among the
+    /// first things that are made and the last ones that are removed; without it there is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn save(&self, world: &World) -> std::io::Result<()> {
+        let path = world.path(PATH);
+        if !world.path(FOLDER).is_dir() {
+            return Ok(());
+        }
+        if self.done.is_empty() {
+            return atomic::remove(&path);
+        }
+        let mut text = serde_json::to_vec_pretty(&Self {
+            version: VERSION.into(),
+            done: self.done.clone(),
+        })?;
+        text.push(b'\n');
+        atomic::write(&path, &text, 0o644, Owner::root())
+    }
+
+    /// The deed about the same thing, if there is one.
+    pub(super) fn find(&self, like: &Deed) -> Option<&Deed> {
+        self.done.iter().find(|deed| deed.is_about(like))
+    }
+
+    /// Writes down `deed` in the place of the one about the same thing; gives that one back.
+    pub(super) fn put(&mut self, deed: Deed) -> Option<Deed> {
+        match self.done.iter_mut().find(|known| known.is_about(&deed)) {
+            Some(known) => Some(std::mem::replace(known, deed)),
+            None => {
+                self.done.push(deed);
+                None
+            }
+        }
+    }
+
+    /// Forgets the deed about the same thing as `deed`.
+    pub(super) fn forget(&mut self, deed: &Deed) {
+        self.done.retain(|known| !known.is_about(deed));
+    }
+
+    /// The file at `path`, as this agent left it.
+    pub(super) fn file(&self, path: &Path) -> Option<(&[String], Option<&Path>)> {
+        self.done.iter().find_map(|deed| match deed {
+            Deed::PutFile {
+                path: known,
+                sha256,
+                kept,
+            } if known == path => Some((sha256.as_slice(), kept.as_deref())),
+            _ => None,
+        })
+    }
+}

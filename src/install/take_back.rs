@@ -1,0 +1,154 @@
+//! Taking back one deed of the receipt: only what is still as it was left.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use tokio::time::Instant;
+
+use super::change::sha256;
+use super::receipt::{self, Deed};
+use super::system::System;
+use super::user;
+use crate::store::atomic::{self, Owner};
+use crate::store::lock::{self, Lock};
+use crate::world::World;
+
+/// What became of a deed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It was taken back.
+    Taken,
+    /// There was nothing to take back any more.
+    Gone,
+    /// It stays, for this reason.
+    Left(String),
+}
+
+/// Takes back `deed`. `purge` also takes a file that somebody has changed since.
+pub(super) async fn take_back(
+    deed: &Deed,
+    purge: bool,
+    world: &World,
+    system: &System<'_>,
+) -> Fate {
+    let told = |error: io::Error| Fate::Left(error.to_string());
+    match deed {
+        Deed::MakeUser { .. } if user::find(world).is_none() => Fate::Gone,
+        Deed::MakeUser { .. } => match user::remove(system).await {
+            Ok(()) => Fate::Taken,
+            Err(error) => Fate::Left(format!("{}: {}", error.what(), error.why())),
+        },
+        Deed::MakeFolder { path } => remove_folder(path, world).await,
+        Deed::Give { path, uid, gid } => {
+            give_back(&world.path(path), Owner::new(*uid, *gid), world).unwrap_or_else(told)
+        }
+        Deed::PutFile { path, sha256, kept } => {
+            let kept = kept.as_ref().map(|kept| world.path(kept));
+            remove_file(&world.path(path), sha256, kept.as_deref(), purge).unwrap_or_else(told)
+        }
+        Deed::Link { path, target } => remove_link(&world.path(path), target).unwrap_or_else(told),
+    }
+}
+
+fn remove_link(path: &Path, target: &Path) -> io::Result<Fate> {
+    match fs::read_link(path) {
+        Ok(known) if known == target => atomic::remove(path).map(|()| Fate::Taken),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Fate::Gone),
+        _ => Ok(Fate::Left("it is not the link that was made".into())),
+    }
+}
+
+fn remove_file(path: &Path, sums: &[String], kept: Option<&Path>, purge: bool) -> io::Result<Fate> {
+    let kept = kept.filter(|kept| fs::symlink_metadata(kept).is_ok());
+    let restore = |kept: &Path| {
+        atomic::rename(kept, path)?;
+        // Nothing happens when both are names of the same file: it was not replaced yet.
+        atomic::remove(kept)
+    };
+    let there = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match kept {
+                Some(kept) => restore(kept).map(|()| Fate::Taken),
+                None => Ok(Fate::Gone),
+            };
+        }
+        Err(error) => return Err(error),
+    };
+    let is_kept = kept
+        .and_then(|kept| fs::symlink_metadata(kept).ok())
+        .is_some_and(|kept| (kept.dev(), kept.ino()) == (there.dev(), there.ino()));
+    let is_ours = there.is_file() && sums.contains(&sha256(&fs::read(path)?));
+    let is_taken = is_ours || is_kept || (purge && there.is_file());
+    if !is_taken {
+        return Ok(Fate::Left("somebody has changed it since".into()));
+    }
+    match kept {
+        Some(kept) => restore(kept),
+        None => atomic::remove(path),
+    }
+    .map(|()| Fate::Taken)
+}
+
+/// Gives a folder or file back, and what the service made in it.
+fn give_back(path: &Path, owner: Owner, world: &World) -> io::Result<Fate> {
+    let service = user::find(world).map(|service| service.ids().0);
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Fate::Gone),
+        metadata => metadata?,
+    };
+    atomic::give(path, owner)?;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let inside = entry.metadata()?;
+            if inside.is_file() && Some(inside.uid()) == service {
+                atomic::give(&entry.path(), owner)?;
+            }
+        }
+    }
+    Ok(Fate::Taken)
+}
+
+/// Removes a folder that holds nothing but what an agent leaves that is on no hub: its lock, its
+/// temporary files and its receipt.
+async fn remove_folder(path: &Path, world: &World) -> Fate {
+    let folder = world.path(path);
+    let told = |error: io::Error| Fate::Left(error.to_string());
+    let names = match names(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Gone,
+        Err(error) => return told(error),
+        Ok(names) => names,
+    };
+    let is_receipt = |name: &str| path == Path::new(receipt::FOLDER) && name == "install.json";
+    let holds = |name: &&String| {
+        !is_receipt(name) && name.as_str() != lock::FILE && !atomic::is_temporary(name)
+    };
+    let others: Vec<&str> = names.iter().filter(holds).map(String::as_str).collect();
+    if !others.is_empty() {
+        return Fate::Left(format!("it holds {}", others.join(", ")));
+    }
+    // Whoever holds the lock is enrolling, and will write here.
+    let held = if names.iter().any(|name| name == lock::FILE) {
+        match Lock::take(&folder, Instant::now()).await {
+            Ok(lock) => Some(lock),
+            Err(error) => return Fate::Left(error.why().to_owned()),
+        }
+    } else {
+        None
+    };
+    let removed = names
+        .iter()
+        .try_for_each(|name| atomic::remove(&folder.join(name)))
+        .and_then(|()| atomic::remove_folder(&folder));
+    drop(held);
+    removed.map_or_else(told, |()| Fate::Taken)
+}
+
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}

@@ -1,0 +1,78 @@
+//! The user that the service runs as.
+
+use super::receipt::FOLDER;
+use super::system::System;
+use crate::error::{Error, ErrorId, Result};
+use crate::store::atomic::Owner;
+use crate::store::read;
+use crate::world::World;
+
+/// Name of the user, and of its group.
+pub const USER: &str = "monsys";
+
+/// What systemd-sysusers is told; packages bring the same as a file.
+const SYSUSERS: &str = include_str!("../../packaging/systemd/monsys-agent.sysusers");
+
+/// The user's ids, if the host has the user.
+pub(super) fn find(world: &World) -> Option<Owner> {
+    let passwd = read::text(&world.path("/etc/passwd")).ok()?;
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == USER).then_some(())?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        Some(Owner::new(uid, gid))
+    })
+}
+
+/// Makes the user, by what the host has for it.
+pub(super) async fn make(system: &System<'_>) -> Result<()> {
+    const NOLOGIN: &str = "/sbin/nologin";
+    if system.has("systemd-sysusers") {
+        let lines = SYSUSERS.lines().filter(|line| !line.starts_with('#'));
+        let arguments: Vec<&str> = std::iter::once("--inline").chain(lines).collect();
+        return system.run("systemd-sysusers", &arguments).await;
+    }
+    if system.has("useradd") {
+        let home = ["--home-dir", FOLDER, "--no-create-home"];
+        let arguments = [
+            &["--system", "--user-group", "--shell", NOLOGIN][..],
+            &home,
+            &["--comment", "monsys agent", USER],
+        ];
+        return system.run("useradd", &arguments.concat()).await;
+    }
+    if system.has("adduser") && system.has("addgroup") {
+        system.run("addgroup", &["-S", USER]).await?;
+        let home = ["-h", FOLDER, "-H", "-s", NOLOGIN];
+        let arguments = [
+            &["-S", "-D"][..],
+            &home,
+            &["-G", USER, "-g", "monsys agent", USER],
+        ];
+        return system.run("adduser", &arguments.concat()).await;
+    }
+    Err(Error::new(
+        ErrorId::SystemCommand,
+        "there is neither systemd-sysusers nor useradd nor adduser",
+    )
+    .about(format!("making the user {USER}"))
+    .mend(format!(
+        "make the system user and group {USER} by hand, and run the same command again"
+    )))
+}
+
+/// Removes the user and its group.
+pub(super) async fn remove(system: &System<'_>) -> Result<()> {
+    let (user, group) = if system.has("userdel") {
+        ("userdel", "groupdel")
+    } else {
+        ("deluser", "delgroup")
+    };
+    system.run(user, &[USER]).await?;
+    // Most often the group goes with its user; what is left of it is no harm.
+    if system.has(group) {
+        drop(system.ask(group, &[USER]).await);
+    }
+    Ok(())
+}
