@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import uuid
+from datetime import UTC, datetime
 
 import requests
 import schemathesis
@@ -87,6 +88,8 @@ def before_call(context, case, kwargs):
         host.token = host.operate("agents", {})["token"]
     elif is_uuid(case.path_parameters.get("id")):
         case.path_parameters["id"] = host.become(case.path_parameters["id"])
+    if isinstance(case.body, dict) and is_moment(case.body.get("captured_at")):
+        case.body["captured_at"] = datetime.now(UTC).isoformat()  # any other is 409
     if isinstance(case.body, dict) and is_key(case.body.get("signing_pubkey")):
         case.body["signing_pubkey"] = host.public
     kwargs["auth"] = host
@@ -96,6 +99,13 @@ def is_uuid(text):
     try:
         return str(uuid.UUID(text)) == text
     except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def is_moment(text):
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except (TypeError, ValueError):
         return False
 
 

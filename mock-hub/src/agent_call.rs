@@ -1,5 +1,6 @@
 //! What the calls that an agent makes with its own token have in common.
 
+use crate::App;
 use crate::agents::AgentRow;
 use crate::clock::Millis;
 use crate::database::Stop;
@@ -10,10 +11,12 @@ use crate::secret::TokenHash;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use rusqlite::Transaction;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// A call under a token that may be an agent's.
 pub(crate) struct AgentCall {
+    pub(crate) app: Arc<App>,
     pub(crate) token: TokenHash,
     pub(crate) source: Source,
     pub(crate) headers: HeaderMap,
@@ -46,8 +49,9 @@ impl AgentCall {
         Ok(agent)
     }
 
-    pub(crate) fn sighting(&self, agent: &AgentRow) -> Sighting {
+    pub(crate) fn sighting(&self, agent: &AgentRow) -> Sighting<'_> {
         Sighting {
+            app: &self.app,
             agent_id: agent.id,
             source: self.source.0,
             now: self.now,

@@ -18,9 +18,6 @@ use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How often an agent is to send a heartbeat.
-pub(crate) const HEARTBEAT_INTERVAL_SECS: u32 = 30;
-
 /// What the agent's own calls need to know of it.
 pub(crate) struct AgentRow {
     pub(crate) id: Uuid,

@@ -97,6 +97,7 @@ impl Cli {
             admin_token_file: self.admin_token_file,
             dist: self.dist,
             trusted_proxies: self.trusted_proxies,
+            ..Options::default()
         }
     }
 }

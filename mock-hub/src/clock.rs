@@ -1,5 +1,7 @@
 //! The hub's clock, which a test can put forward, and times on the wire.
 
+use axum::http::HeaderValue;
+use httpdate::fmt_http_date;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
@@ -7,6 +9,9 @@ use time::format_description::well_known::Rfc3339;
 
 /// A moment, in milliseconds since 1970, as the database keeps it.
 pub(crate) type Millis = i64;
+
+/// The end of the year 9999, after which there are no more HTTP dates.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// The system's clock plus an offset.
 #[derive(Debug, Default)]
@@ -20,6 +25,13 @@ impl Clock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         millis(since_1970).saturating_add(self.offset.load(Ordering::Relaxed))
+    }
+
+    /// Now, as the `Date` header says it.
+    pub(crate) fn http_date(&self) -> HeaderValue {
+        let seconds = u64::try_from(self.now() / 1000).unwrap_or_default();
+        let text = fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND)));
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
     }
 
     pub(crate) fn advance(&self, by: Duration) {

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 const SCHEMA: &str = include_str!("schema.sql");
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// The way to the database's thread. The thread ends when the last of these is dropped.
 #[derive(Clone)]

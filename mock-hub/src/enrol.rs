@@ -1,7 +1,6 @@
 //! `POST /api/v1/agents/enrol`: one shared secret in, one credential of the host's own out.
 
 use crate::App;
-use crate::agents::HEARTBEAT_INTERVAL_SECS;
 use crate::clock::Millis;
 use crate::database::{Stop, from_json, to_json};
 use crate::host::{Host, Introduction};
@@ -68,7 +67,7 @@ pub(crate) async fn enrol(
         default_role: admitted.token.default_role,
         tags: admitted.tags,
         role: admitted.role,
-        heartbeat_interval_secs: HEARTBEAT_INTERVAL_SECS,
+        heartbeat_interval_secs: app.heartbeat_interval_secs,
     };
     Ok((status, Json(answer)))
 }

@@ -3,14 +3,15 @@
 use crate::App;
 use crate::agent_call::AgentCall;
 use crate::clock::{Millis, parse_rfc3339};
-use crate::database::{Stop, to_json};
+use crate::database::Stop;
 use crate::host::{Interface, check_interfaces, check_version};
+use crate::rate::Caller;
 use crate::refusal::Refusal;
 use crate::request::{Bearer, Id, JsonBody, Source, Wire};
+use crate::rules::{self, Memory};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use rusqlite::{Transaction, named_params};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -18,13 +19,29 @@ use std::sync::Arc;
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Heartbeat {
     captured_at: String,
-    agent_version: String,
+    pub(crate) agent_version: String,
     cpu_usage: Option<f64>,
     memory_used: Option<u64>,
     memory_total: Option<u64>,
     memory_percent: Option<f64>,
     #[serde(default)]
     interfaces: Vec<Interface>,
+}
+
+impl Heartbeat {
+    /// What is measured, if anything is.
+    pub(crate) fn metrics(&self) -> Option<impl Serialize> {
+        let metrics = (
+            self.cpu_usage,
+            self.memory_used,
+            self.memory_total,
+            self.memory_percent,
+            &self.interfaces,
+        );
+        let nothing =
+            matches!(metrics, (None, None, None, None, interfaces) if interfaces.is_empty());
+        (!nothing).then_some(metrics)
+    }
 }
 
 impl Wire for Heartbeat {
@@ -65,40 +82,25 @@ pub(crate) async fn heartbeat(
         headers,
         raw: body.raw,
         now: app.clock.now(),
+        app: Arc::clone(&app),
     };
     app.database
         .transact(move |transaction| -> Result<(), Stop> {
             let agent = call.signed_agent(transaction, id)?;
             let sighting = call.sighting(&agent);
-            sighting.check_clock(transaction, captured_at)?;
+            sighting.count(Caller::Agent)?;
+            rules::check_clock(transaction, &sighting, captured_at)?;
+            rules::check_new(transaction, &sighting, &call.raw)?;
+            let mut memory = Memory::of(transaction, &sighting)?;
+            memory.check_cadence(transaction, &sighting)?;
+            memory.check_metrics(transaction, &sighting, &heartbeat)?;
             if let Some(before) = &agent.agent_version {
-                sighting.check_version(transaction, before, &heartbeat.agent_version)?;
+                rules::check_version(transaction, &sighting, before, &heartbeat.agent_version)?;
             }
-            Ok(keep(transaction, &call, id, &heartbeat)?)
+            Ok(memory.keep(transaction, &sighting, &heartbeat)?)
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn keep(
-    transaction: &Transaction<'_>,
-    call: &AgentCall,
-    id: uuid::Uuid,
-    heartbeat: &Heartbeat,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "UPDATE agents SET last_heartbeat = :heartbeat, agent_version = :version,
-                               last_seen_at = :now
-              WHERE id = :id",
-        )?
-        .execute(named_params! {
-            ":id": id.to_string(),
-            ":heartbeat": to_json(heartbeat)?,
-            ":version": heartbeat.agent_version,
-            ":now": call.now,
-        })?;
-    Ok(())
 }
 
 /// Lets an agent go. Its row is deleted, so its key is free; the audit of its enrolment stays.
@@ -116,6 +118,7 @@ pub(crate) async fn leave(
         headers,
         raw,
         now: app.clock.now(),
+        app: Arc::clone(&app),
     };
     app.database
         .transact(move |transaction| -> Result<(), Stop> {

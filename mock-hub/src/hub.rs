@@ -1,11 +1,12 @@
 //! A hub from start to stop.
 
 use crate::cidr::Cidr;
-use crate::clock::Clock;
+use crate::clock::{Clock, Millis};
 use crate::database::Database;
 use crate::dist;
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::rate::Rate;
 use crate::routes::router;
 use crate::secret::{TokenHash, TokenKind, fresh_token};
 use crate::server::Server;
@@ -39,6 +40,9 @@ pub struct Options {
     pub admin_token_file: Option<PathBuf>,
     /// The folder of installer and packages to serve; none if not given.
     pub dist: Option<PathBuf>,
+    /// How often agents are told to send a heartbeat, at least 1. The limits of their calls
+    /// go with it.
+    pub heartbeat_interval_secs: u32,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
 }
@@ -52,6 +56,7 @@ impl Default for Options {
             database: None,
             admin_token_file: None,
             dist: None,
+            heartbeat_interval_secs: 30,
             trusted_proxies: Vec::new(),
         }
     }
@@ -75,7 +80,16 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) admin_token: TokenHash,
     pub(crate) faults: Faults,
+    pub(crate) heartbeat_interval_secs: u32,
+    pub(crate) rate: Rate,
+    pub(crate) started_at: Millis,
     pub(crate) trusted_proxies: Vec<Cidr>,
+}
+
+impl App {
+    pub(crate) fn interval_millis(&self) -> Millis {
+        Millis::from(self.heartbeat_interval_secs) * 1000
+    }
 }
 
 /// Starts a hub on the current tokio runtime. It answers as soon as this returns.
@@ -101,13 +115,18 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
     })?;
     let (database, database_thread) = Database::open(options.database.as_deref())?;
 
+    let clock = Clock::default();
+    let heartbeat_interval_secs = options.heartbeat_interval_secs.max(1);
     let app = Arc::new(App {
         url: url(address, options.http),
         dist,
         database,
-        clock: Clock::default(),
+        started_at: clock.now(),
+        clock,
         admin_token: TokenHash::of(&admin_token),
         faults: Faults::default(),
+        heartbeat_interval_secs,
+        rate: Rate::new(heartbeat_interval_secs),
         trusted_proxies: options.trusted_proxies,
     });
     let server = Server {

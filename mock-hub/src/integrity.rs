@@ -3,6 +3,7 @@
 use crate::App;
 use crate::clock::{Millis, rfc3339};
 use crate::database::Stop;
+use crate::rate::Caller;
 use crate::refusal::Refusal;
 use crate::request::Admin;
 use crate::signature::{PublicKey, Verdict, verify};
@@ -15,18 +16,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How far a host's clock may be off.
-const CLOCK_TOLERANCE: Millis = 5 * 60 * 1000;
-
 /// The six kinds of doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anomaly {
     UnsignedPayload,
     SignatureInvalid,
     ClockDrift,
-    #[expect(dead_code, reason = "listed by the protocol; no rule raises it yet")]
     Cadence,
-    #[expect(dead_code, reason = "listed by the protocol; no rule raises it yet")]
     FlatMetrics,
     VersionDowngrade,
 }
@@ -63,13 +59,22 @@ fn severity(kind: &str) -> &'static str {
 
 /// Where and when something was noticed.
 #[derive(Clone, Copy)]
-pub(crate) struct Sighting {
+pub(crate) struct Sighting<'a> {
+    pub(crate) app: &'a App,
     pub(crate) agent_id: Uuid,
     pub(crate) source: IpAddr,
     pub(crate) now: Millis,
 }
 
-impl Sighting {
+impl Sighting<'_> {
+    /// Counts one call of the agent, and refuses it if it comes too early.
+    pub(crate) fn count(&self, caller: Caller) -> Result<(), Refusal> {
+        self.app
+            .rate
+            .count(self.agent_id, caller, self.now)
+            .map_err(Refusal::too_many)
+    }
+
     /// Writes an anomaly down, or counts one more of its kind.
     pub(crate) fn record(
         &self,
@@ -111,64 +116,16 @@ impl Sighting {
         self.refuse(transaction, anomaly)
     }
 
-    /// Writes an anomaly down and refuses the request for it.
+    /// Writes an anomaly down and refuses the request for it. Who makes too many of them gets
+    /// no more rows written.
     pub(crate) fn refuse(
         &self,
         transaction: &Transaction<'_>,
         anomaly: Anomaly,
     ) -> Result<(), Stop> {
+        self.count(Caller::Stranger)?;
         self.record(transaction, anomaly, "the request was refused")?;
         Err(anomaly.forbidden().into())
-    }
-
-    /// Compares the host's clock with the hub's.
-    pub(crate) fn check_clock(
-        &self,
-        transaction: &Transaction<'_>,
-        captured_at: Millis,
-    ) -> rusqlite::Result<()> {
-        let drift = captured_at.saturating_sub(self.now);
-        if drift.abs() > CLOCK_TOLERANCE {
-            let detail = format!("the host's clock is off by {} s", drift / 1000);
-            self.record(transaction, Anomaly::ClockDrift, &detail)?;
-        }
-        Ok(())
-    }
-
-    /// Compares the agent's version with the one before.
-    pub(crate) fn check_version(
-        &self,
-        transaction: &Transaction<'_>,
-        before: &str,
-        now: &str,
-    ) -> rusqlite::Result<()> {
-        if Version::of(now) < Version::of(before) {
-            let detail = format!("from {before:?} to {now:?}");
-            self.record(transaction, Anomaly::VersionDowngrade, &detail)?;
-        }
-        Ok(())
-    }
-}
-
-/// A version in the order of releases: by its numbers, and a pre-release before its release.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Version {
-    numbers: Vec<u64>,
-    is_release: bool,
-}
-
-impl Version {
-    fn of(text: &str) -> Self {
-        let text = text.split('+').next().unwrap_or_default();
-        let (numbers, is_release) = match text.split_once('-') {
-            Some((numbers, _)) => (numbers, false),
-            None => (text, true),
-        };
-        let numbers = numbers.trim_start_matches('v').split('.');
-        Self {
-            numbers: numbers.map_while(|number| number.parse().ok()).collect(),
-            is_release,
-        }
     }
 }
 
@@ -221,25 +178,4 @@ pub(crate) async fn list(
         })
         .await?;
     Ok(Json(Anomalies { anomalies }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_ordered_as_releases_are() {
-        let ascending = [
-            "0.9.10",
-            "0.10.0-rc.1",
-            "0.10.0",
-            "v0.10.1",
-            "1.0.0+build",
-            "1.0.1",
-        ];
-        for pair in ascending.windows(2) {
-            assert!(Version::of(pair[0]) < Version::of(pair[1]), "{pair:?}");
-        }
-        assert!(Version::of("1.0.0+a") == Version::of("1.0.0+b"));
-    }
 }

@@ -1,7 +1,8 @@
 //! Every answer of the hub that is a no: `{"error": "short_code", "message": "one sentence"}`.
 
+use crate::clock::Millis;
 use axum::Json;
-use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -12,6 +13,8 @@ pub(crate) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// In whole seconds.
+    retry_after: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -50,6 +53,28 @@ impl Refusal {
         let message = "This signing key is pinned to another agent: delete that agent, \
                        or rotate its signing key first.";
         Self::new(StatusCode::CONFLICT, "key_in_use", message)
+    }
+
+    /// A heartbeat from another time than the hub's. `off` says how far.
+    pub(crate) fn clock_drift(off: &str, now: &str) -> Self {
+        let message = format!(
+            "{off}, which says {now}: a heartbeat is good for 5 minutes. Set the host's clock."
+        );
+        Self::new(StatusCode::CONFLICT, "clock_drift", message)
+    }
+
+    pub(crate) fn replayed() -> Self {
+        let message = "This very heartbeat has been taken before.";
+        Self::new(StatusCode::CONFLICT, "replayed", message)
+    }
+
+    /// A call that comes so many milliseconds too early.
+    pub(crate) fn too_many(early: Millis) -> Self {
+        let seconds = early.saturating_add(999) / 1000;
+        let message = format!("Too many calls of this agent: the next one in {seconds} s.");
+        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+        refusal.retry_after = Some(seconds);
+        refusal
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
@@ -91,6 +116,7 @@ impl Refusal {
             status,
             code,
             message: message.into(),
+            retry_after: None,
         }
     }
 }
@@ -105,6 +131,9 @@ impl IntoResponse for Refusal {
         if self.status == StatusCode::UNAUTHORIZED {
             let bearer = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
     }

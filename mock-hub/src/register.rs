@@ -2,7 +2,7 @@
 
 use crate::App;
 use crate::agent_call::AgentCall;
-use crate::agents::{AgentRow, HEARTBEAT_INTERVAL_SECS};
+use crate::agents::AgentRow;
 use crate::clock::Millis;
 use crate::database::{Stop, to_json};
 use crate::host::{Host, Introduction};
@@ -44,6 +44,7 @@ pub(crate) async fn register(
         headers,
         raw: body.raw,
         now: app.clock.now(),
+        app: Arc::clone(&app),
     };
     let registered = app
         .database
@@ -68,7 +69,7 @@ fn run(transaction: &Transaction<'_>, call: &AgentCall, host: &Host) -> Result<R
         role: merge_role(agent.default_role.as_deref(), host.role.as_deref()),
         default_tags: agent.default_tags,
         default_role: agent.default_role,
-        heartbeat_interval_secs: HEARTBEAT_INTERVAL_SECS,
+        heartbeat_interval_secs: call.app.heartbeat_interval_secs,
     };
     keep(transaction, &registered, host, call.now)?;
     Ok(registered)

@@ -28,6 +28,9 @@ CREATE TABLE agents (
     agent_version  TEXT,
     facts          TEXT,
     last_heartbeat TEXT,
+    heartbeat_at   INTEGER,
+    metrics_sha256 BLOB,
+    metrics_alike  INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL,
     last_seen_at   INTEGER
 ) STRICT;
@@ -42,6 +45,14 @@ CREATE TABLE enrolment_uses (
     UNIQUE (token_id, agent_id)
 ) STRICT;
 
+-- The heartbeats taken of late, so that none is taken twice.
+CREATE TABLE heartbeats (
+    agent_id    TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    body_sha256 BLOB NOT NULL,
+    received_at INTEGER NOT NULL,
+    PRIMARY KEY (agent_id, body_sha256)
+) STRICT, WITHOUT ROWID;
+
 -- One row an agent and kind, counted up, so that a broken clock does not fill the disk.
 CREATE TABLE anomalies (
     id            INTEGER PRIMARY KEY,
@@ -55,4 +66,4 @@ CREATE TABLE anomalies (
     UNIQUE (agent_id, kind)
 ) STRICT;
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

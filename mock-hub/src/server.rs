@@ -7,6 +7,7 @@ use crate::request::Source;
 use crate::source::source_address;
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::http::header::DATE;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -123,6 +124,10 @@ impl Server {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Source(source));
         let mut response = self.router.oneshot(request).await?;
+        // Hyper would say the system's time, which a test cannot put forward.
+        response
+            .headers_mut()
+            .insert(DATE, self.app.clock.http_date());
 
         let sever = response.extensions_mut().remove::<Sever>();
         let status = match sever {

@@ -48,9 +48,12 @@ impl Hub {
         Self::launch(&mut command, dir).await
     }
 
-    /// The same without TLS, for clients that are not to bother with a CA.
-    pub(crate) async fn start_plain(program: &Path, dir: &Path) -> Result<Self> {
-        Self::launch(Command::new(program).arg("--http"), dir).await
+    /// The same without TLS, for clients that are not to bother with a CA. It is the mirror of
+    /// the folder `dist`.
+    pub(crate) async fn start_plain(program: &Path, dir: &Path, dist: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("--http").arg("--dist").arg(dist);
+        Self::launch(&mut command, dir).await
     }
 
     /// Waits until it says that it answers.

@@ -258,8 +258,12 @@ pub(crate) fn text(value: &Value, field: &str) -> String {
         .to_owned()
 }
 
-/// A heartbeat of now, by the system's clock.
-pub(crate) fn sign_of_life(captured_at: &str, version: &str) -> Value {
-    json!({"captured_at": captured_at, "agent_version": version, "cpu_usage": 12.5,
-        "memory_used": 1, "memory_total": 2, "memory_percent": 50.0, "interfaces": []})
+/// A per-agent token, as one click makes it.
+pub(crate) async fn click(operator: &Caller, body: &Value) -> Agent {
+    let (status, made) = operator.post("/api/v1/agents", body).await;
+    assert_eq!(status, 201, "{made}");
+    Agent {
+        id: text(&made, "agent_id"),
+        token: text(&made, "token"),
+    }
 }

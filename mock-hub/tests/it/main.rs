@@ -10,6 +10,8 @@ mod clients;
 mod dist;
 mod enrolment;
 mod faults;
+mod heartbeat;
+mod integrity;
 mod limits;
 mod openapi;
 mod operator;

@@ -1,6 +1,7 @@
 //! The mock hub does what docs/openapi.yaml says, and nothing that it does not say.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
@@ -34,10 +35,30 @@ pub(crate) async fn run() -> Result<Count> {
     Ok(count)
 }
 
+/// A folder of what the description's examples ask for.
+fn dist(scratch: &Path) -> Result<PathBuf> {
+    let dist = scratch.join("dist");
+    let files = [
+        (
+            "install.sh",
+            "#!/bin/sh\nDEFAULT_DOWNLOAD_URL=''\nDEFAULT_HUB_URL=''\n",
+        ),
+        ("SHA256SUMS", "none yet\n"),
+    ];
+    fs::create_dir(&dist)
+        .and_then(|()| {
+            files
+                .iter()
+                .try_for_each(|(name, text)| fs::write(dist.join(name), text))
+        })
+        .context(|| format!("could not fill {}", dist.display()))?;
+    Ok(dist)
+}
+
 /// One run of schemathesis against a hub of its own.
 async fn schemathesis(bin: &Path, hub: &Path, options: &[&str]) -> Result<()> {
     let scratch = tempfile::tempdir().context(|| "no scratch directory".to_owned())?;
-    let hub = Hub::start_plain(hub, scratch.path()).await?;
+    let hub = Hub::start_plain(hub, scratch.path(), &dist(scratch.path())?).await?;
     let mut schemathesis = Command::new(bin.join("schemathesis"));
     schemathesis
         .args(["--config-file", "mock-hub/schemathesis/schemathesis.toml"])
