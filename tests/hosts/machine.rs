@@ -213,7 +213,10 @@ impl<'a> Machine<'a> {
 impl Drop for Machine<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- console of {}\n{}", self.disk.name, self.console());
+            let log = self.run("journalctl --boot --no-pager --lines=60 --priority=info");
+            let name = &self.disk.name;
+            eprintln!("--- console of {name}\n{}", self.console());
+            eprintln!("--- journal of {name}\n{}{}", log.stdout, log.stderr);
         }
         let _ = self.nspawn.kill();
         self.cgroup.kill();

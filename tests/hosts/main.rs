@@ -27,7 +27,7 @@ mod booting;
 /// Waits until `condition` holds, and fails the test if it never does.
 #[track_caller]
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let patience = std::time::Instant::now() + std::time::Duration::from_mins(5);
+    let patience = std::time::Instant::now() + std::time::Duration::from_mins(2);
     while !condition() {
         assert!(std::time::Instant::now() < patience, "never: {what}");
         std::thread::sleep(std::time::Duration::from_millis(10));

@@ -39,7 +39,7 @@ pub(crate) fn expect_in_service(hub: &TestHub, host: &Machine<'_>) {
         let agents = hub.agents();
         let agent = agents
             .iter()
-            .find(|agent| agent["hostname"] == name.as_str());
+            .find(|agent| agent["facts"]["hostname"] == name.as_str());
         agent.is_some_and(|agent| !agent["last_heartbeat"].is_null())
     });
 }
@@ -62,7 +62,18 @@ fn differences(
     before: &BTreeMap<PathBuf, Entry>,
     after: &BTreeMap<PathBuf, Entry>,
 ) -> Vec<PathBuf> {
-    const OF_THE_SYSTEM: [&str; 5] = ["var/log", "var/lib/systemd", "var/tmp", "tmp", "run"];
+    const OF_THE_SYSTEM: [&str; 9] = [
+        // Copies that the tools for users keep of the files before.
+        "etc/group-",
+        "etc/gshadow-",
+        "etc/passwd-",
+        "etc/shadow-",
+        "run",
+        "tmp",
+        "var/lib/systemd",
+        "var/log",
+        "var/tmp",
+    ];
     let paths = before.keys().chain(after.keys());
     let mut differing: Vec<PathBuf> = paths
         .filter(|path| before.get(*path) != after.get(*path))
