@@ -10,7 +10,7 @@ use crate::request::Source;
 use crate::secret::TokenHash;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use rusqlite::Transaction;
+use rusqlite::Savepoint;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -26,8 +26,8 @@ pub(crate) struct AgentCall {
 
 impl AgentCall {
     /// The agent whose token this is. An unknown token is the plain 401.
-    pub(crate) fn agent(&self, transaction: &Transaction<'_>) -> Result<AgentRow, Stop> {
-        let agent = AgentRow::by_token(transaction, self.token)?;
+    pub(crate) fn agent(&self, savepoint: &Savepoint<'_>) -> Result<AgentRow, Stop> {
+        let agent = AgentRow::by_token(savepoint, self.token)?;
         Ok(agent.ok_or_else(Refusal::unauthorised)?)
     }
 
@@ -35,16 +35,16 @@ impl AgentCall {
     /// pinned, has signed the body.
     pub(crate) fn signed_agent(
         &self,
-        transaction: &Transaction<'_>,
+        savepoint: &Savepoint<'_>,
         id: Uuid,
     ) -> Result<AgentRow, Stop> {
-        let agent = self.agent(transaction)?;
+        let agent = self.agent(savepoint)?;
         if agent.id != id {
             return Err(Refusal::unauthorised().into());
         }
         if let Some(key) = agent.key {
             self.sighting(&agent)
-                .check_signature(transaction, &self.headers, &self.raw, key)?;
+                .check_signature(savepoint, &self.headers, &self.raw, key)?;
         }
         Ok(agent)
     }

@@ -12,7 +12,7 @@ use crate::tokens::check_name;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use rusqlite::{OptionalExtension as _, Row, Transaction, named_params, params};
+use rusqlite::{OptionalExtension as _, Row, Savepoint, named_params, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ pub(crate) struct AgentRow {
 impl AgentRow {
     /// The agent that holds this token.
     pub(crate) fn by_token(
-        transaction: &Transaction<'_>,
+        savepoint: &Savepoint<'_>,
         token: TokenHash,
     ) -> rusqlite::Result<Option<Self>> {
-        transaction
+        savepoint
             .prepare_cached("SELECT * FROM agents WHERE token_sha256 = ?1")?
             .query_row([token.as_bytes()], |row| {
                 Ok(Self {
@@ -108,8 +108,8 @@ pub(crate) struct Agents {
 pub(crate) async fn list(_: Admin, State(app): State<Arc<App>>) -> Result<Json<Agents>, Refusal> {
     let agents = app
         .database
-        .transact(|transaction| {
-            transaction
+        .transact(|savepoint| {
+            savepoint
                 .prepare_cached("SELECT * FROM agents ORDER BY created_at, rowid")?
                 .query_map([], AgentView::of)?
                 .collect()
@@ -126,8 +126,8 @@ pub(crate) async fn get(
 ) -> Result<Json<AgentView>, Refusal> {
     let found = app
         .database
-        .transact(move |transaction| {
-            transaction
+        .transact(move |savepoint| {
+            savepoint
                 .prepare_cached("SELECT * FROM agents WHERE id = ?1")?
                 .query_row([id.to_string()], AgentView::of)
                 .optional()
@@ -182,9 +182,9 @@ pub(crate) async fn create(
     let now = app.clock.now();
     let tags = merge_tags(&new.default_tags.unwrap_or_default(), &[]);
     app.database
-        .transact(move |transaction| {
+        .transact(move |savepoint| {
             let tags = to_json(&tags)?;
-            transaction
+            savepoint
                 .prepare_cached(
                     "INSERT INTO agents (id, name, token_sha256, default_tags, default_role, tags,
                                          role, created_at)
@@ -214,8 +214,8 @@ pub(crate) async fn rotate_token(
     let hash = TokenHash::of(&token);
     let changed = app
         .database
-        .transact(move |transaction| {
-            transaction
+        .transact(move |savepoint| {
+            savepoint
                 .prepare_cached("UPDATE agents SET token_sha256 = ?2 WHERE id = ?1")?
                 .execute(params![id.to_string(), hash.as_bytes()])
         })
@@ -237,8 +237,8 @@ pub(crate) async fn rotate_signing_key(
 ) -> Result<StatusCode, Refusal> {
     let changed = app
         .database
-        .transact(move |transaction| {
-            transaction
+        .transact(move |savepoint| {
+            savepoint
                 .prepare_cached("UPDATE agents SET signing_pubkey = NULL WHERE id = ?1")?
                 .execute([id.to_string()])
         })

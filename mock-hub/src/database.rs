@@ -1,11 +1,14 @@
-//! SQLite on a thread of its own. Each request's work is one transaction, and its answer
-//! is handed back only once that transaction is committed.
+//! SQLite on a thread of its own. Each request's work is all or nothing, and its answer is
+//! handed back only once it is committed, which is to say on disk.
+
+mod group;
 
 use crate::cidr::Cidr;
 use crate::error::Error;
 use crate::refusal::Refusal;
+use group::Job;
 use rusqlite::functions::{Context, FunctionFlags};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Savepoint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::OpenOptions;
@@ -26,10 +29,6 @@ pub(crate) struct Database {
     jobs: mpsc::Sender<Job>,
 }
 
-/// One request's work. It returns what tells the waiting handler, to be called after the commit.
-type Job = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<Announce> + Send>;
-type Announce = Box<dyn FnOnce() + Send>;
-
 impl Database {
     /// Opens the file, or a database in memory, and starts its thread.
     pub(crate) fn open(path: Option<&Path>) -> Result<(Self, JoinHandle<()>), Error> {
@@ -42,23 +41,23 @@ impl Database {
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("database".to_owned())
-            .spawn(move || work(connection, &queue))
+            .spawn(move || group::work(connection, &queue))
             .map_err(|why| {
                 Error::new("starting the database's thread", why, "Free some memory.")
             })?;
         Ok((Self { jobs }, thread))
     }
 
-    /// Runs `work` in one transaction and returns what it returned, once that is committed.
+    /// Runs `work` as a whole or not at all, and returns what it returned, once that is committed.
     pub(crate) async fn transact<T, E, F>(&self, work: F) -> Result<T, Refusal>
     where
         T: Send + 'static,
         E: Into<Stop>,
-        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&Savepoint<'_>) -> Result<T, E> + Send + 'static,
     {
         let (answer, committed) = oneshot::channel();
-        let job: Job = Box::new(move |transaction| {
-            let outcome = match work(transaction).map_err(Into::into) {
+        let job: Job = Box::new(move |savepoint| {
+            let outcome = match work(savepoint).map_err(Into::into) {
                 Ok(value) => Ok(value),
                 Err(Stop::Refused(refusal)) => Err(refusal),
                 Err(Stop::Failed(why)) => return Err(why),
@@ -74,11 +73,11 @@ impl Database {
     }
 }
 
-/// Why a transaction's work stopped early.
+/// Why a request's work stopped early.
 pub(crate) enum Stop {
     /// The hub says no. What was written down about it is committed.
     Refused(Refusal),
-    /// The database failed, and all is rolled back.
+    /// The database failed, and all that this request did is rolled back.
     Failed(rusqlite::Error),
 }
 
@@ -92,23 +91,6 @@ impl From<rusqlite::Error> for Stop {
     fn from(why: rusqlite::Error) -> Self {
         Self::Failed(why)
     }
-}
-
-/// The thread: job after job until no handler is left.
-fn work(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
-    for job in queue {
-        if let Err(why) = run(&mut connection, job) {
-            tracing::error!(%why, "database");
-        }
-    }
-}
-
-fn run(connection: &mut Connection, job: Job) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let announce = job(&transaction)?;
-    transaction.commit()?;
-    announce();
-    Ok(())
 }
 
 fn open_file(path: &Path) -> Result<Connection, Error> {

@@ -12,7 +12,7 @@ use crate::tags::{merge_role, merge_tags};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use rusqlite::{OptionalExtension as _, Transaction, named_params};
+use rusqlite::{OptionalExtension as _, Savepoint, named_params};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(crate) async fn enrol(
     };
     let admitted = app
         .database
-        .transact(move |transaction| attempt.run(transaction, &host))
+        .transact(move |savepoint| attempt.run(savepoint, &host))
         .await?;
     let status = if admitted.is_new {
         StatusCode::CREATED
@@ -95,12 +95,12 @@ struct TokenRow {
 }
 
 impl Attempt {
-    /// All in one transaction.
-    fn run(&self, transaction: &Transaction<'_>, host: &Host) -> Result<Admitted, Stop> {
+    /// All in one savepoint.
+    fn run(&self, savepoint: &Savepoint<'_>, host: &Host) -> Result<Admitted, Stop> {
         let token = self
-            .claim(transaction, host)?
+            .claim(savepoint, host)?
             .ok_or_else(Refusal::unauthorised)?;
-        let known: Option<Uuid> = transaction
+        let known: Option<Uuid> = savepoint
             .prepare_cached("SELECT id FROM agents WHERE signing_pubkey = ?1")?
             .query_row([host.key.as_bytes()], |row| row.get::<_, String>(0))
             .optional()?
@@ -112,20 +112,16 @@ impl Attempt {
             role: merge_role(token.default_role.as_deref(), host.role.as_deref()),
             token,
         };
-        self.keep_agent(transaction, host, &admitted)?;
-        self.keep_use(transaction, &admitted)?;
+        self.keep_agent(savepoint, host, &admitted)?;
+        self.keep_use(savepoint, &admitted)?;
         Ok(admitted)
     }
 
     /// The one statement that decides. Unknown, expired, revoked, used up and the wrong
     /// address are all the same to it: no row. A host that this token has let in before
     /// (its key is on an agent in the token's audit) takes no use, and needs none to be left.
-    fn claim(
-        &self,
-        transaction: &Transaction<'_>,
-        host: &Host,
-    ) -> rusqlite::Result<Option<TokenRow>> {
-        transaction
+    fn claim(&self, savepoint: &Savepoint<'_>, host: &Host) -> rusqlite::Result<Option<TokenRow>> {
+        savepoint
             .prepare_cached(
                 "UPDATE enrolment_tokens
                     SET uses = uses + (NOT EXISTS (
@@ -161,11 +157,11 @@ impl Attempt {
     /// A known agent is brought up to date, and its credential replaced: the one before is dead.
     fn keep_agent(
         &self,
-        transaction: &Transaction<'_>,
+        savepoint: &Savepoint<'_>,
         host: &Host,
         admitted: &Admitted,
     ) -> rusqlite::Result<()> {
-        transaction
+        savepoint
             .prepare_cached(
                 "INSERT INTO agents (id, token_sha256, signing_pubkey, admitted_by, default_tags,
                                      default_role, tags, role, agent_version, facts, created_at,
@@ -195,8 +191,8 @@ impl Attempt {
     }
 
     /// A row a use: the pair of token and agent is unique, so a repeated enrolment adds none.
-    fn keep_use(&self, transaction: &Transaction<'_>, admitted: &Admitted) -> rusqlite::Result<()> {
-        transaction
+    fn keep_use(&self, savepoint: &Savepoint<'_>, admitted: &Admitted) -> rusqlite::Result<()> {
+        savepoint
             .prepare_cached(
                 "INSERT INTO enrolment_uses (token_id, agent_id, source_ip, used_at)
                  VALUES (:token, :agent, :source, :now)

@@ -85,19 +85,19 @@ pub(crate) async fn heartbeat(
         app: Arc::clone(&app),
     };
     app.database
-        .transact(move |transaction| -> Result<(), Stop> {
-            let agent = call.signed_agent(transaction, id)?;
+        .transact(move |savepoint| -> Result<(), Stop> {
+            let agent = call.signed_agent(savepoint, id)?;
             let sighting = call.sighting(&agent);
             sighting.count(Caller::Agent)?;
-            rules::check_clock(transaction, &sighting, captured_at)?;
-            rules::check_new(transaction, &sighting, &call.raw)?;
-            let mut memory = Memory::of(transaction, &sighting)?;
-            memory.check_cadence(transaction, &sighting)?;
-            memory.check_metrics(transaction, &sighting, &heartbeat)?;
+            rules::check_clock(savepoint, &sighting, captured_at)?;
+            rules::check_new(savepoint, &sighting, &call.raw)?;
+            let mut memory = Memory::of(savepoint, &sighting)?;
+            memory.check_cadence(savepoint, &sighting)?;
+            memory.check_metrics(savepoint, &sighting, &heartbeat)?;
             if let Some(before) = &agent.agent_version {
-                rules::check_version(transaction, &sighting, before, &heartbeat.agent_version)?;
+                rules::check_version(savepoint, &sighting, before, &heartbeat.agent_version)?;
             }
-            Ok(memory.keep(transaction, &sighting, &heartbeat)?)
+            Ok(memory.keep(savepoint, &sighting, &heartbeat)?)
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)
@@ -121,9 +121,9 @@ pub(crate) async fn leave(
         app: Arc::clone(&app),
     };
     app.database
-        .transact(move |transaction| -> Result<(), Stop> {
-            call.signed_agent(transaction, id)?;
-            transaction
+        .transact(move |savepoint| -> Result<(), Stop> {
+            call.signed_agent(savepoint, id)?;
+            savepoint
                 .prepare_cached("DELETE FROM agents WHERE id = ?1")?
                 .execute([id.to_string()])?;
             Ok(())

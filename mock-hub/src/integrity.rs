@@ -10,7 +10,7 @@ use crate::signature::{PublicKey, Verdict, verify};
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use rusqlite::{Row, Transaction, named_params};
+use rusqlite::{Row, Savepoint, named_params};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -78,11 +78,11 @@ impl Sighting<'_> {
     /// Writes an anomaly down, or counts one more of its kind.
     pub(crate) fn record(
         &self,
-        transaction: &Transaction<'_>,
+        savepoint: &Savepoint<'_>,
         anomaly: Anomaly,
         detail: &str,
     ) -> rusqlite::Result<()> {
-        transaction
+        savepoint
             .prepare_cached(
                 "INSERT INTO anomalies (agent_id, kind, detail, source_ip, first_seen_at, last_seen_at)
                  VALUES (:agent, :kind, :detail, :source, :now, :now)
@@ -103,7 +103,7 @@ impl Sighting<'_> {
     /// Checks a signature by the pinned key. A wrong or missing one is an anomaly and a 403.
     pub(crate) fn check_signature(
         &self,
-        transaction: &Transaction<'_>,
+        savepoint: &Savepoint<'_>,
         headers: &HeaderMap,
         body: &[u8],
         key: PublicKey,
@@ -113,18 +113,14 @@ impl Sighting<'_> {
             Verdict::Missing => Anomaly::UnsignedPayload,
             Verdict::Wrong => Anomaly::SignatureInvalid,
         };
-        self.refuse(transaction, anomaly)
+        self.refuse(savepoint, anomaly)
     }
 
     /// Writes an anomaly down and refuses the request for it. Who makes too many of them gets
     /// no more rows written.
-    pub(crate) fn refuse(
-        &self,
-        transaction: &Transaction<'_>,
-        anomaly: Anomaly,
-    ) -> Result<(), Stop> {
+    pub(crate) fn refuse(&self, savepoint: &Savepoint<'_>, anomaly: Anomaly) -> Result<(), Stop> {
         self.count(Caller::Stranger)?;
-        self.record(transaction, anomaly, "the request was refused")?;
+        self.record(savepoint, anomaly, "the request was refused")?;
         Err(anomaly.forbidden().into())
     }
 }
@@ -170,8 +166,8 @@ pub(crate) async fn list(
 ) -> Result<Json<Anomalies>, Refusal> {
     let anomalies = app
         .database
-        .transact(|transaction| {
-            transaction
+        .transact(|savepoint| {
+            savepoint
                 .prepare_cached("SELECT * FROM anomalies ORDER BY id")?
                 .query_map([], AnomalyView::of)?
                 .collect()

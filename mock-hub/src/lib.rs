@@ -17,8 +17,9 @@
 //! How a request goes: `server` accepts it and finds its `source`; `routes` leads it through
 //! `request` (limits, who asks, what the body means) to a handler, past `faults` if one is
 //! due. The handlers are `enrol`, `register` and `heartbeat` for hosts, `tokens`, `agents`
-//! and `integrity` for the operator. Each does its work as one transaction on the
-//! `database`'s own thread, and answers once that is committed. `dist` serves the installer and
+//! and `integrity` for the operator. Each does its work, all or nothing, on
+//! the `database`'s own thread, which commits those that wait together at once, and answers once
+//! that is on disk. `dist` serves the installer and
 //! what it downloads.
 
 mod agent_call;

@@ -13,7 +13,7 @@ use crate::tags::{merge_role, merge_tags};
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use rusqlite::{OptionalExtension as _, Transaction, named_params, params};
+use rusqlite::{OptionalExtension as _, Savepoint, named_params, params};
 use serde::Serialize;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -48,20 +48,20 @@ pub(crate) async fn register(
     };
     let registered = app
         .database
-        .transact(move |transaction| run(transaction, &call, &host))
+        .transact(move |savepoint| run(savepoint, &call, &host))
         .await?;
     Ok(Json(registered))
 }
 
-fn run(transaction: &Transaction<'_>, call: &AgentCall, host: &Host) -> Result<Registered, Stop> {
-    let agent = call.agent(transaction)?;
+fn run(savepoint: &Savepoint<'_>, call: &AgentCall, host: &Host) -> Result<Registered, Stop> {
+    let agent = call.agent(savepoint)?;
     let sighting = call.sighting(&agent);
     // Whoever registers must hold the key of the body, and that key must be the pinned one.
-    sighting.check_signature(transaction, &call.headers, &call.raw, host.key)?;
+    sighting.check_signature(savepoint, &call.headers, &call.raw, host.key)?;
     if agent.key.is_some_and(|pinned| pinned != host.key) {
-        sighting.refuse(transaction, Anomaly::SignatureInvalid)?;
+        sighting.refuse(savepoint, Anomaly::SignatureInvalid)?;
     }
-    check_key_is_free(transaction, &agent, host)?;
+    check_key_is_free(savepoint, &agent, host)?;
 
     let registered = Registered {
         agent_id: agent.id,
@@ -71,17 +71,13 @@ fn run(transaction: &Transaction<'_>, call: &AgentCall, host: &Host) -> Result<R
         default_role: agent.default_role,
         heartbeat_interval_secs: call.app.heartbeat_interval_secs,
     };
-    keep(transaction, &registered, host, call.now)?;
+    keep(savepoint, &registered, host, call.now)?;
     Ok(registered)
 }
 
 /// A key is one agent's identity, so two agents cannot share one.
-fn check_key_is_free(
-    transaction: &Transaction<'_>,
-    agent: &AgentRow,
-    host: &Host,
-) -> Result<(), Stop> {
-    let other: Option<i64> = transaction
+fn check_key_is_free(savepoint: &Savepoint<'_>, agent: &AgentRow, host: &Host) -> Result<(), Stop> {
+    let other: Option<i64> = savepoint
         .prepare_cached("SELECT 1 FROM agents WHERE signing_pubkey = ?1 AND id <> ?2")?
         .query_row(params![host.key.as_bytes(), agent.id.to_string()], |row| {
             row.get(0)
@@ -94,12 +90,12 @@ fn check_key_is_free(
 }
 
 fn keep(
-    transaction: &Transaction<'_>,
+    savepoint: &Savepoint<'_>,
     registered: &Registered,
     host: &Host,
     now: Millis,
 ) -> rusqlite::Result<()> {
-    transaction
+    savepoint
         .prepare_cached(
             "UPDATE agents
                 SET signing_pubkey = :key, tags = :tags, role = :role, facts = :facts,

@@ -6,7 +6,7 @@ use crate::heartbeat::Heartbeat;
 use crate::integrity::{Anomaly, Sighting};
 use crate::refusal::Refusal;
 use crate::secret::sha256;
-use rusqlite::{Transaction, named_params, params};
+use rusqlite::{Savepoint, named_params, params};
 
 /// How far a host's clock may be off, and so how long a signed body is good for.
 const CLOCK_TOLERANCE: Millis = 5 * 60 * 1000;
@@ -22,7 +22,7 @@ const FLAT: i64 = 10;
 /// A body from outside of the tolerance is a replay or comes from a host whose clock is wrong.
 /// Nothing in it tells which, so it is refused, and the refusal says by how much it is off.
 pub(crate) fn check_clock(
-    transaction: &Transaction<'_>,
+    savepoint: &Savepoint<'_>,
     sighting: &Sighting<'_>,
     captured_at: Millis,
 ) -> Result<(), Stop> {
@@ -35,14 +35,14 @@ pub(crate) fn check_clock(
         "captured_at is {} s {side} the hub's clock",
         drift.saturating_abs() / 1000
     );
-    sighting.record(transaction, Anomaly::ClockDrift, &off)?;
+    sighting.record(savepoint, Anomaly::ClockDrift, &off)?;
     Err(Refusal::clock_drift(&off, &rfc3339(sighting.now)).into())
 }
 
 /// Whether a body is new. The hub knows each that it has taken by its hash, for as long as the
 /// clock would let it pass.
 pub(crate) fn check_new(
-    transaction: &Transaction<'_>,
+    savepoint: &Savepoint<'_>,
     sighting: &Sighting<'_>,
     body: &[u8],
 ) -> Result<(), Stop> {
@@ -50,10 +50,10 @@ pub(crate) fn check_new(
     let window = sighting.app.interval_millis() * INTERVALS;
     // One that came at `t` says at most `t` and the tolerance, and has gone stale as long after that.
     let kept = window.max(2 * CLOCK_TOLERANCE);
-    transaction
+    savepoint
         .prepare_cached("DELETE FROM heartbeats WHERE agent_id = ?1 AND received_at < ?2")?
         .execute(params![agent, sighting.now - kept])?;
-    let added = transaction
+    let added = savepoint
         .prepare_cached(
             "INSERT INTO heartbeats (agent_id, body_sha256, received_at) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO NOTHING",
@@ -61,7 +61,7 @@ pub(crate) fn check_new(
         .execute(params![agent, sha256(body), sighting.now])?;
     if added == 0 {
         let detail = "a heartbeat came a second time, byte for byte";
-        sighting.record(transaction, Anomaly::Cadence, detail)?;
+        sighting.record(savepoint, Anomaly::Cadence, detail)?;
         return Err(Refusal::replayed().into());
     }
     Ok(())
@@ -76,11 +76,8 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn of(
-        transaction: &Transaction<'_>,
-        sighting: &Sighting<'_>,
-    ) -> rusqlite::Result<Self> {
-        transaction
+    pub(crate) fn of(savepoint: &Savepoint<'_>, sighting: &Sighting<'_>) -> rusqlite::Result<Self> {
+        savepoint
             .prepare_cached(
                 "SELECT heartbeat_at, metrics_sha256, metrics_alike FROM agents WHERE id = ?1",
             )?
@@ -96,7 +93,7 @@ impl Memory {
     /// Silence, and too many heartbeats.
     pub(crate) fn check_cadence(
         &self,
-        transaction: &Transaction<'_>,
+        savepoint: &Savepoint<'_>,
         sighting: &Sighting<'_>,
     ) -> rusqlite::Result<()> {
         let window = sighting.app.interval_millis() * INTERVALS;
@@ -106,9 +103,9 @@ impl Memory {
             .map(|last| sighting.now - last.max(sighting.app.started_at));
         if let Some(silence) = silence.filter(|silence| *silence > window) {
             let detail = format!("no heartbeat for {} s", silence / 1000);
-            sighting.record(transaction, Anomaly::Cadence, &detail)?;
+            sighting.record(savepoint, Anomaly::Cadence, &detail)?;
         }
-        let recent: i64 = transaction
+        let recent: i64 = savepoint
             .prepare_cached(
                 "SELECT count(*) FROM heartbeats WHERE agent_id = ?1 AND received_at > ?2",
             )?
@@ -118,7 +115,7 @@ impl Memory {
             )?;
         if recent > MOST {
             let detail = format!("{recent} heartbeats in {} s", window / 1000);
-            sighting.record(transaction, Anomaly::Cadence, &detail)?;
+            sighting.record(savepoint, Anomaly::Cadence, &detail)?;
         }
         Ok(())
     }
@@ -126,7 +123,7 @@ impl Memory {
     /// Whether the metrics move. A host that sends none is not doubted for that.
     pub(crate) fn check_metrics(
         &mut self,
-        transaction: &Transaction<'_>,
+        savepoint: &Savepoint<'_>,
         sighting: &Sighting<'_>,
         heartbeat: &Heartbeat,
     ) -> rusqlite::Result<()> {
@@ -142,7 +139,7 @@ impl Memory {
         self.metrics = hash;
         if self.alike >= FLAT {
             let detail = format!("{} heartbeats with the very same metrics", self.alike);
-            sighting.record(transaction, Anomaly::FlatMetrics, &detail)?;
+            sighting.record(savepoint, Anomaly::FlatMetrics, &detail)?;
         }
         Ok(())
     }
@@ -150,11 +147,11 @@ impl Memory {
     /// Writes down the heartbeat, and what to remember of it.
     pub(crate) fn keep(
         &self,
-        transaction: &Transaction<'_>,
+        savepoint: &Savepoint<'_>,
         sighting: &Sighting<'_>,
         heartbeat: &Heartbeat,
     ) -> rusqlite::Result<()> {
-        transaction
+        savepoint
             .prepare_cached(
                 "UPDATE agents
                     SET last_heartbeat = :heartbeat, agent_version = :version, last_seen_at = :now,
@@ -175,14 +172,14 @@ impl Memory {
 
 /// Compares the agent's version with the one before.
 pub(crate) fn check_version(
-    transaction: &Transaction<'_>,
+    savepoint: &Savepoint<'_>,
     sighting: &Sighting<'_>,
     before: &str,
     now: &str,
 ) -> rusqlite::Result<()> {
     if Version::of(now) < Version::of(before) {
         let detail = format!("from {before:?} to {now:?}");
-        sighting.record(transaction, Anomaly::VersionDowngrade, &detail)?;
+        sighting.record(savepoint, Anomaly::VersionDowngrade, &detail)?;
     }
     Ok(())
 }

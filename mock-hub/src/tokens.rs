@@ -11,7 +11,7 @@ use crate::tags::{check_role, check_tags, merge_tags};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use rusqlite::{OptionalExtension as _, Row, Transaction, named_params, params};
+use rusqlite::{OptionalExtension as _, Row, Savepoint, named_params, params};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -153,18 +153,18 @@ pub(crate) async fn create(
     let now = app.clock.now();
     let view = app
         .database
-        .transact(move |transaction| insert(transaction, &body.value, hash, now))
+        .transact(move |savepoint| insert(savepoint, &body.value, hash, now))
         .await?;
     Ok((StatusCode::CREATED, Json(Minted { token, view })))
 }
 
 fn insert(
-    transaction: &Transaction<'_>,
+    savepoint: &Savepoint<'_>,
     new: &NewToken,
     hash: TokenHash,
     now: Millis,
 ) -> rusqlite::Result<TokenView> {
-    transaction
+    savepoint
         .prepare_cached(
             "INSERT INTO enrolment_tokens (id, name, token_sha256, max_uses, default_tags,
                                            default_role, allowed_cidrs, created_at, expires_at)
@@ -198,8 +198,8 @@ pub(crate) async fn list(_: Admin, State(app): State<Arc<App>>) -> Result<Json<T
     let now = app.clock.now();
     let enrolment_tokens = app
         .database
-        .transact(move |transaction| {
-            transaction
+        .transact(move |savepoint| {
+            savepoint
                 .prepare_cached("SELECT * FROM enrolment_tokens ORDER BY created_at, rowid")?
                 .query_map([], |row| TokenView::of(row, now))?
                 .collect()
@@ -217,7 +217,7 @@ pub(crate) async fn get(
     let now = app.clock.now();
     let found = app
         .database
-        .transact(move |transaction| find(transaction, id, now))
+        .transact(move |savepoint| find(savepoint, id, now))
         .await?;
     found.map(Json).ok_or_else(no_token)
 }
@@ -231,24 +231,20 @@ pub(crate) async fn revoke(
     let now = app.clock.now();
     let found = app
         .database
-        .transact(move |transaction| {
-            transaction
+        .transact(move |savepoint| {
+            savepoint
                 .prepare_cached(
                     "UPDATE enrolment_tokens SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1",
                 )?
                 .execute(params![id.to_string(), now])?;
-            find(transaction, id, now)
+            find(savepoint, id, now)
         })
         .await?;
     found.map(Json).ok_or_else(no_token)
 }
 
-fn find(
-    transaction: &Transaction<'_>,
-    id: Uuid,
-    now: Millis,
-) -> rusqlite::Result<Option<TokenView>> {
-    transaction
+fn find(savepoint: &Savepoint<'_>, id: Uuid, now: Millis) -> rusqlite::Result<Option<TokenView>> {
+    savepoint
         .prepare_cached("SELECT * FROM enrolment_tokens WHERE id = ?1")?
         .query_row([id.to_string()], |row| TokenView::of(row, now))
         .optional()
@@ -288,12 +284,12 @@ pub(crate) async fn uses(
     let now = app.clock.now();
     let found = app
         .database
-        .transact(move |transaction| {
-            let uses: rusqlite::Result<Vec<UseView>> = transaction
+        .transact(move |savepoint| {
+            let uses: rusqlite::Result<Vec<UseView>> = savepoint
                 .prepare_cached("SELECT * FROM enrolment_uses WHERE token_id = ?1 ORDER BY id")?
                 .query_map([id.to_string()], UseView::of)?
                 .collect();
-            find(transaction, id, now)?.map(|_| uses).transpose()
+            find(savepoint, id, now)?.map(|_| uses).transpose()
         })
         .await?;
     found.map(|uses| Json(Uses { uses })).ok_or_else(no_token)

@@ -10,6 +10,8 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use tokio::task::JoinSet;
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mock-hub"));
@@ -185,6 +187,46 @@ async fn it_is_the_same_hub_after_a_restart() {
     }
     Agent::enrol(&Host::new(), &second.caller(), &minted.token).await;
     second.end(Signal::SIGTERM);
+}
+
+#[tokio::test]
+async fn what_it_has_answered_outlives_its_sudden_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+    let (database, admin) = (path("hub.db"), path("admin-token"));
+    let args = [
+        "--http",
+        "--database",
+        &database,
+        "--admin-token-file",
+        &admin,
+    ];
+    let hub = Running::start(&args);
+    let operator = Arc::new(hub.caller());
+    let minted = operator.mint(30, json!({})).await;
+    let mut hosts = JoinSet::new();
+    for _ in 0..40 {
+        let (operator, token) = (Arc::clone(&operator), minted.token.clone());
+        hosts.spawn(async move { Host::new().enrol(&operator, &token).await });
+    }
+    let answers = hosts.join_all().await;
+    // By SIGKILL.
+    drop(hub);
+
+    let enrolled: Vec<&Value> = answers
+        .iter()
+        .filter_map(|(status, body)| (*status == 201).then_some(body))
+        .collect();
+    assert_eq!(enrolled.len(), 30, "no more than the token's uses");
+    let hub = Running::start(&args);
+    let operator = hub.caller();
+    assert_eq!(operator.uses(&minted).await, (30, 30));
+    assert_eq!(operator.fleet().await, 30);
+    for body in enrolled {
+        let id = body["agent_id"].as_str().expect("an id");
+        assert_eq!(operator.get(&format!("/api/v1/agents/{id}")).await.0, 200);
+    }
+    hub.end(Signal::SIGTERM);
 }
 
 #[tokio::test]
