@@ -181,10 +181,25 @@ pub enum Command {
     /// credential says where a token is to be had; else it exits with 78. SIGHUP, or a change of
     /// agent.toml, makes it read its configuration again.
     Run(PathArgs),
-    /// Show whether this host is enrolled, where, and as what
+    /// Show whether this host is enrolled, as what, and whether the hub hears from it
     ///
-    /// Exits with 78 when it is not enrolled. Sends nothing.
+    /// Exits with 78 when it is not enrolled, and with 75 when the service's heartbeats fail or are
+    /// overdue. Sends nothing.
     Status(PathArgs),
+    /// Take a new per-agent token: prove it against the hub, then replace the old one
+    ///
+    /// The running service takes it up by itself.
+    RotateToken(RotateTokenArgs),
+    /// Make a new signing key, once an operator has unpinned the old one
+    ///
+    /// The old key stays until the hub has the new one pinned. The running service takes the new one
+    /// up by itself.
+    RotateKey(RotateKeyArgs),
+    /// Leave: tell the hub, then remove the credential from this host
+    ///
+    /// Safe to repeat. Other keys and comments of agent.toml stay.
+    #[command(visible_alias = "unenroll")]
+    Unenrol(UnenrolArgs),
     /// Check all that an enrolment needs, without spending a use
     ///
     /// Takes the same options as enrol. Each failed check names its mend. Exits with the code that
@@ -247,6 +262,46 @@ pub struct PathArgs {
     /// Directory of key and state [default: /var/lib/monsys]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<String>,
+}
+
+/// Arguments of `rotate-token`.
+#[derive(Debug, Args)]
+pub struct RotateTokenArgs {
+    /// File that holds the new token; `-` is standard input
+    #[arg(long, value_name = "PATH")]
+    token_file: Option<String>,
+    /// Command that prints the new token
+    #[arg(long, value_name = "CMD")]
+    token_command: Option<String>,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+/// Arguments of `rotate-key`.
+#[derive(Debug, Args)]
+pub struct RotateKeyArgs {
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+/// Arguments of `unenrol`.
+#[derive(Debug, Args)]
+pub struct UnenrolArgs {
+    /// Remove the credential from this host whatever the hub says
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+/// For commands that talk to the hub with the host's own credential.
+#[derive(Debug, Args)]
+struct HubArgs {
+    /// How long it may take over all, retries included [default: 5m]
+    #[arg(long, value_name = "DURATION")]
+    wait: Option<String>,
+    #[command(flatten)]
+    paths: PathArgs,
 }
 
 /// Arguments of `facts`.
@@ -369,6 +424,43 @@ impl PathArgs {
             state_dir: self.state_dir.clone(),
             ..Flags::default()
         }
+    }
+}
+
+impl HubArgs {
+    fn flags(&self) -> Flags {
+        Flags {
+            wait: self.wait.clone(),
+            ..self.paths.flags()
+        }
+    }
+}
+
+impl RotateTokenArgs {
+    /// The settings among the arguments.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        Flags {
+            token_file: self.token_file.clone(),
+            token_command: self.token_command.clone(),
+            ..self.hub.flags()
+        }
+    }
+}
+
+impl RotateKeyArgs {
+    /// The settings among the arguments.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        self.hub.flags()
+    }
+}
+
+impl UnenrolArgs {
+    /// The settings among the arguments.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        self.hub.flags()
     }
 }
 

@@ -6,8 +6,10 @@ mod enrol;
 mod facts;
 mod install;
 mod man;
+mod rotate;
 mod run;
 mod status;
+mod unenrol;
 mod uninstall;
 
 use serde_json::Value;
@@ -72,6 +74,9 @@ pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
     match &cli.command {
         Command::Enrol(args) => enrol::run(args, world).await,
         Command::Doctor(args) => doctor::run(args, world).await,
+        Command::RotateToken(args) => rotate::token(args, world).await,
+        Command::RotateKey(args) => rotate::key(args, world).await,
+        Command::Unenrol(args) => unenrol::run(args, world).await,
         Command::Run(args) => run::run(args, world).await,
         Command::Status(args) => status::run(args, world),
         Command::Facts(args) => facts::run(args, world).await,

@@ -7,9 +7,13 @@
 
 mod defer;
 mod introduction;
+mod leaving;
 mod paths;
 mod persist;
 mod plan;
+mod rotation;
+mod run;
+mod settling;
 mod standing;
 mod traces;
 
@@ -20,25 +24,21 @@ use uuid::Uuid;
 
 pub use defer::{Deferred, defer};
 pub use introduction::Introducer;
+pub use leaving::{Leaving, Parting, unenrol};
 pub use paths::{Paths, files};
 pub use plan::lost_key;
 pub use plan::{Ask, Call, Plan};
+pub use rotation::{Rotation, rotate_key, rotate_token};
+pub use settling::settle_now;
 pub use standing::{Enrolled, Standing};
 
-use crate::error::{ErrorId, Result};
-use crate::facts::HostFacts;
-use crate::facts::route::Target;
-use crate::hub::client::{Client, Reply};
-use crate::hub::monsys::{self, Admission, Introduction};
-use crate::hub::retry::{self, Limit};
-use crate::hub::verdict::{self, Outcome};
-use crate::identity::Identity;
+use crate::error::Result;
+use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
 use crate::store::lock::Lock;
-use crate::token::{Kind, Secret, Token};
+use crate::token::{Kind, Token};
 use crate::world::World;
-use persist::{Confirmed, Keeper};
-use plan::Bearer;
+use run::Run;
 use traces::Traces;
 
 /// How long the service waits for a run that has the lock.
@@ -134,15 +134,8 @@ async fn join(flags: &Flags, force: bool, traces: &mut Traces, world: &World) ->
     drop(before);
 
     let (settings, paths, lock) = locked(flags, world, limit).await?;
-    paths.sweep()?;
-    let keeper = Keeper::new(&paths, world)?;
-    keeper.roll_forward(&settings)?;
-    let run = Run {
-        settings: &settings,
-        keeper,
-        world,
-        limit,
-    };
+    let (settings, _) = settling::settle(settings, flags, &paths, world, limit).await?;
+    let run = Run::new(&settings, &paths, world, limit)?;
     let enrolment = run.go(token, force).await?;
     drop(lock);
     Ok(enrolment)
@@ -174,22 +167,6 @@ pub fn preview(
         _ => token,
     };
     plan::plan(standing, settings, token, force)
-}
-
-/// Ends what an interrupted run left unsettled on an enrolled host.
-///
-/// # Errors
-/// [`ErrorId::LockBusy`] when a run is at work right now, and what cannot be written.
-pub async fn settle(flags: &Flags, world: &World) -> Result<()> {
-    let (settings, paths, lock) = locked(flags, world, Limit::of(MOMENT)).await?;
-    paths.sweep()?;
-    let keeper = Keeper::new(&paths, world)?;
-    keeper.roll_forward(&settings)?;
-    if let Standing::Enrolled(enrolled) = Standing::of(&settings, &paths, world)? {
-        keeper.repair(enrolled.agent_id)?;
-    }
-    drop(lock);
-    Ok(())
 }
 
 /// Takes the lock. Whoever held it before may have enrolled this host, so the settings are read
@@ -240,169 +217,5 @@ fn already(enrolled: Enrolled, paths: &Paths) -> Enrolment {
         config: paths.config.clone(),
         hostname: None,
         scrubbed: Vec::new(),
-    }
-}
-
-/// One run under the lock.
-struct Run<'a> {
-    settings: &'a Settings,
-    keeper: Keeper<'a>,
-    world: &'a World,
-    limit: Limit,
-}
-
-/// What one exchange is made with.
-struct Asking<'a> {
-    ask: &'a Ask,
-    client: Client,
-    bearer: &'a Secret,
-    identity: &'a Identity,
-    /// This run has marked the credential on the disk, so it may take the mark away again.
-    is_marked_here: bool,
-}
-
-/// What the hub said to one ask.
-struct Answer {
-    admission: Admission,
-    hostname: String,
-}
-
-impl Run<'_> {
-    async fn go(&self, token: Option<Token>, force: bool) -> Result<Enrolment> {
-        let paths = self.keeper.paths;
-        let standing = Standing::of(self.settings, paths, self.world)?;
-        // It may have been enrolled when this run began, and no longer be so.
-        let token = match token {
-            None if standing.takes_token(self.settings, force) => {
-                fetch_token(self.settings, self.world, self.limit).await?
-            }
-            token => token,
-        };
-        let kind = token.as_ref().map(Token::kind);
-        match plan::plan(standing, self.settings, kind, force)? {
-            Plan::Already(enrolled) => {
-                let changed = self.keeper.repair(enrolled.agent_id)?;
-                Ok(Enrolment {
-                    changed,
-                    ..already(*enrolled, paths)
-                })
-            }
-            Plan::Ask(ask) => {
-                paths.prove_writable(self.settings)?;
-                self.ask(*ask, token).await
-            }
-        }
-    }
-
-    /// Asks the hub, and persists what it says.
-    async fn ask(&self, ask: Ask, token: Option<Token>) -> Result<Enrolment> {
-        if ask.is_clone {
-            tracing::info!(
-                "the identity on this disk belongs to another machine: this one enrols as itself"
-            );
-        }
-        let bearer = match (&ask.bearer, &token) {
-            (Bearer::Own(secret), _) => secret,
-            (Bearer::Given, Some(token)) => token.secret(),
-            (Bearer::Given, None) => return Err(plan::no_token()),
-        };
-        let client = Client::new(self.settings)?;
-        let identity = self.keeper.identity(&ask)?;
-        let is_marked_here = ask.replaces_credential && self.keeper.mark_renewing(true)?;
-        let asking = Asking {
-            ask: &ask,
-            client,
-            bearer,
-            identity: &identity,
-            is_marked_here,
-        };
-        let mut answer = self.exchange(&asking).await?;
-        let fresh = answer.admission.agent_token.take();
-        let done = match (ask.call, &ask.bearer, answer.admission.is_new) {
-            (Call::Enrol, _, true) => Done::Enrolled,
-            (Call::Enrol, _, false) => Done::Recovered,
-            (Call::Register, Bearer::Own(_), _) if ask.is_update => Done::Updated,
-            (Call::Register, ..) => Done::Registered,
-        };
-        let agent_id = answer.admission.agent_id;
-        let merged = self.keeper.save(
-            self.settings,
-            Confirmed {
-                admission: answer.admission,
-                secret: fresh.as_ref().unwrap_or(bearer),
-                own: ask.own,
-                key: ask.key,
-                hostname: &answer.hostname,
-                public_key: identity.public_key(),
-            },
-        )?;
-        Ok(Enrolment {
-            done,
-            agent_id,
-            hub_url: self.settings.hub_url.value.to_string(),
-            tags: merged.tags,
-            role: merged.role,
-            changed: true,
-            config: self.keeper.paths.config.clone(),
-            hostname: Some(answer.hostname),
-            scrubbed: Vec::new(),
-        })
-    }
-
-    /// One signed exchange, tried until the deadline. The facts are gathered anew for each try:
-    /// at the first one, the network may not be up yet.
-    async fn exchange(&self, asking: &Asking<'_>) -> Result<Answer> {
-        let Asking {
-            ask,
-            client,
-            bearer,
-            identity,
-            is_marked_here,
-        } = asking;
-        let accepted: fn(&Reply) -> Result<Admission, String> = match ask.call {
-            Call::Enrol => monsys::enrolled,
-            Call::Register => monsys::registered,
-        };
-        let hub = &self.settings.hub_url.value;
-        let url = hub.join(ask.call.path()).to_string();
-        let mut is_certain = true;
-        tracing::info!("asking {url}");
-        let answer = retry::until(&url, self.limit, self.world, async || {
-            let target = Target::resolve(self.settings).await;
-            let facts = HostFacts::gather(self.settings, self.world, &target);
-            let introduction = Introduction {
-                facts: &facts,
-                tags: &ask.own.tags,
-                role: ask.own.role.as_deref(),
-            };
-            let request = monsys::request(hub, ask.call.path(), bearer, &introduction, identity);
-            tracing::debug!("{} bytes to {url}", request.body.len());
-            let sent = client.send(request, self.world, self.limit.deadline).await;
-            let outcome = verdict::judge(&url, sent, |reply| {
-                accepted(reply).map(|admission| Answer {
-                    admission,
-                    hostname: facts.hostname.clone(),
-                })
-            });
-            is_certain &= !matches!(outcome, Outcome::Wait { .. });
-            Ok(outcome)
-        })
-        .await;
-        answer.map_err(|error| {
-            let refused = [
-                ErrorId::Rejected,
-                ErrorId::Forbidden,
-                ErrorId::OtherKey,
-                ErrorId::Refused,
-                ErrorId::Untrusted,
-            ];
-            if *is_marked_here && is_certain && refused.contains(&error.id()) {
-                // The hub has given out no new credential, so the one on the disk lives.
-                if let Err(fault) = self.keeper.mark_renewing(false) {
-                    tracing::warn!("{}: {}", fault.what(), fault.why());
-                }
-            }
-            ask.told(error)
-        })
     }
 }

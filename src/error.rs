@@ -214,7 +214,7 @@ catalogue! {
     Forbidden = "forbidden", Rejected, "the hub forbade it",
         "The hub answered 403, for instance because the token was used up in this very moment (`secret_exhausted`).",
         "ask an operator of the hub why; then run the same command again, or enrol anew with --force and an enrolment token";
-    OtherKey = "other-key", Rejected, "the hub has another signing key pinned for this agent",
+    OtherKey = "other-key", Rejected, "the hub does not take this host's signing key",
         "The hub answered 403 `signature_invalid`. A new key is pinned only after an operator has unpinned the one before; or this host's key or token is not its own.",
         "an operator unpins the key (POST /api/v1/agents/ID/rotate-signing-key), then run the same command again; or enrol anew with --force and an enrolment token";
     Silent = "silent", Silent, "the hub does not hear from this host",

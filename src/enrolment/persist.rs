@@ -7,6 +7,8 @@
 //!   next key, *exchange*, state (what the hub confirmed for which public key), agent.toml, key,
 //!   agent-id, state. agent.toml decides: while it does not name the confirmed agent, the hub is
 //!   asked again with the same key; once it does, the rest is written by [`Keeper::roll_forward`].
+//! - A rotation of the key is a new key beside an old one that is still good. Interrupted before the
+//!   hub's yes is written down, it leaves a doubt which of the two the hub has: see `settling.rs`.
 //! - A forced enrolment kills the credential on the disk: state (renewing), *exchange*, and on as
 //!   above; the mark goes last. While it stands, the host is not told to be enrolled already.
 //!
@@ -108,6 +110,29 @@ impl<'a> Keeper<'a> {
         Ok(is_new)
     }
 
+    /// Marks, or unmarks, that the hub may have forgotten this host. Tells whether that is new.
+    pub(super) fn mark_leaving(&self, leaving: bool) -> Result<bool> {
+        let state = State::load(&self.paths.state_dir)?.unwrap_or_else(|| self.this_machine());
+        let is_new = state.leaving != leaving;
+        if is_new {
+            self.save_state(&State { leaving, ..state })?;
+        }
+        Ok(is_new)
+    }
+
+    /// Gives up a new key that the hub does not have; the one in its place stays.
+    pub(super) fn drop_next(&self) -> Result<()> {
+        if let Some(state) = State::load(&self.paths.state_dir)?
+            && state.next.is_some()
+        {
+            self.save_state(&State {
+                next: None,
+                ..state
+            })?;
+        }
+        self.paths.remove_next_keys()
+    }
+
     /// Writes what the hub has confirmed; returns the merged tags and role.
     pub(super) fn save(&self, settings: &Settings, confirmed: Confirmed<'_>) -> Result<Asked> {
         let Confirmed {
@@ -137,7 +162,7 @@ impl<'a> Keeper<'a> {
         let agent_id = admission.agent_id;
         let before = State::load(&self.paths.state_dir)?;
         let state = self.state_after(admission, own, hostname, before.as_ref());
-        let was_renewing = before.as_ref().is_some_and(|state| state.renewing);
+        let was_renewing = before.as_ref().is_some_and(State::may_be_dead);
         self.save_state(&match key {
             KeyPlace::Current => State {
                 renewing: was_renewing,
@@ -178,14 +203,15 @@ impl<'a> Keeper<'a> {
     }
 
     /// Ends what a killed run began, if agent.toml says that it was as good as done.
-    pub(super) fn roll_forward(&self, settings: &Settings) -> Result<()> {
+    /// Tells whether there was something to end.
+    pub(super) fn roll_forward(&self, settings: &Settings) -> Result<bool> {
         let Some(state) = State::load(&self.paths.state_dir)? else {
-            return Ok(());
+            return Ok(false);
         };
         match &state.next {
             Some(next) if takes_over(&state, next, settings.file.agent_id()?, &self.machine) => {
                 let Some(confirmed) = &next.confirmed else {
-                    return Ok(());
+                    return Ok(false);
                 };
                 tracing::info!("ending what an interrupted run began");
                 self.take_next_key(&confirmed.public_key)?;
@@ -193,9 +219,10 @@ impl<'a> Keeper<'a> {
                 self.save_state(&State {
                     fingerprint: self.machine.clone(),
                     ..confirmed.state.clone()
-                })
+                })?;
+                Ok(true)
             }
-            _ => Ok(()),
+            _ => Ok(false),
         }
     }
 
@@ -273,8 +300,8 @@ impl<'a> Keeper<'a> {
                 role: admission.default_role,
             },
             heartbeat_interval_secs: Some(admission.heartbeat_interval_secs),
-            last_heartbeat: same.and_then(|state| state.last_heartbeat.clone()),
             renewing: false,
+            leaving: false,
             next: None,
         }
     }

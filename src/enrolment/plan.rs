@@ -1,6 +1,8 @@
 //! What a run of `enrol` comes to, decided from where the host stands and what was asked for.
 //! `--dry-run` shows the same plan.
 
+use uuid::Uuid;
+
 use super::standing::{self, Enrolled, Standing};
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::monsys;
@@ -35,6 +37,21 @@ pub struct Ask {
     pub(super) is_update: bool,
     /// A yes of the hub kills the credential on the disk.
     pub(super) replaces_credential: bool,
+    /// The one agent that the hub may answer with.
+    pub(super) must_be: Option<Uuid>,
+    /// What becomes of the new key beside the old one after a no.
+    pub(super) after_a_no: AfterANo,
+}
+
+/// What becomes of a new key beside the old one when the hub says no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AfterANo {
+    /// It stays for the next run.
+    Keep,
+    /// It goes, unless an answer before was lost.
+    DropIfCertain,
+    /// It goes when the hub has another one pinned; else the doubt stays.
+    DropIfOther,
 }
 
 /// The calls that admit a host.
@@ -155,6 +172,43 @@ impl Ask {
             is_clone: false,
             is_update: false,
             replaces_credential: false,
+            must_be: None,
+            after_a_no: AfterANo::Keep,
+        }
+    }
+
+    /// A new key for this host; or the one that waits already, when that is in doubt.
+    pub(super) fn new_key(enrolled: Enrolled, settings: &Settings) -> Self {
+        Self {
+            key: KeyPlace::Next,
+            is_update: true,
+            must_be: Some(enrolled.agent_id),
+            after_a_no: if enrolled.is_in_doubt {
+                AfterANo::DropIfOther
+            } else {
+                AfterANo::DropIfCertain
+            },
+            ..Self::with_own(
+                enrolled.agent_token,
+                standing::own(settings, enrolled.state.as_ref()),
+            )
+        }
+    }
+
+    /// A new per-agent token for this host, proved with the key in its place; or, in doubt, with
+    /// the one that waits.
+    pub(super) fn new_token(enrolled: &Enrolled, settings: &Settings) -> Self {
+        let own = standing::own(settings, enrolled.state.as_ref());
+        let (key, after_a_no) = if enrolled.is_in_doubt {
+            (KeyPlace::Next, AfterANo::DropIfOther)
+        } else {
+            (KeyPlace::Current, AfterANo::Keep)
+        };
+        Self {
+            key,
+            must_be: Some(enrolled.agent_id),
+            after_a_no,
+            ..Self::with_given(Kind::Agent, own)
         }
     }
 
@@ -177,7 +231,7 @@ impl Ask {
                 "the hub answered 401 to this host's own credential: it was rotated or the agent was deleted, or the hub lost its data; agent.toml is left as it is",
             )
             .about(url)
-            .mend("an operator looks up the agent at the hub; with a new token: monsys-agent enrol --force");
+            .mend("an operator looks up the agent at the hub; with a new token of this very agent: monsys-agent rotate-token --token-file -; if the agent is gone: monsys-agent unenrol --force, and enrol anew");
         }
         Error::new(
             ErrorId::Rejected,

@@ -43,6 +43,8 @@ pub struct Enrolled {
     pub state: Option<State>,
     /// The signing key is not there any more.
     pub key_is_lost: bool,
+    /// A new key waits, and an interrupted rotation left open whether the hub has it.
+    pub is_in_doubt: bool,
 }
 
 impl Standing {
@@ -80,6 +82,13 @@ impl Standing {
             }
             _ => key.is_none(),
         };
+        // One that another machine made waits for nothing here.
+        let is_in_doubt = !is_taken_over
+            && next.is_some_and(|next| {
+                next.confirmed.is_none()
+                    && next.machine.is_same_machine(&machine)
+                    && paths.state_dir.join(&next.key_file).exists()
+            });
         Ok(match (token, id) {
             (Some(agent_token), Some(agent_id)) => Self::Enrolled(Box::new(Enrolled {
                 agent_id,
@@ -92,6 +101,7 @@ impl Standing {
                 role: file.settings().role.clone().filter(|role| !role.is_empty()),
                 state,
                 key_is_lost,
+                is_in_doubt,
             })),
             (Some(agent_token), None) => Self::Unconfirmed(agent_token, state.map(Box::new)),
             (None, _) => Self::New(state.map(Box::new)),
@@ -128,10 +138,10 @@ pub(super) fn takes_over(
 }
 
 impl Enrolled {
-    /// A forced enrolment has begun and not ended.
+    /// A forced enrolment, or leaving, has begun and not ended.
     #[must_use]
     pub fn is_renewing(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.renewing)
+        self.state.as_ref().is_some_and(State::may_be_dead)
     }
 
     /// Whether the host has what `asked` says, so that nothing needs to be sent.

@@ -168,7 +168,7 @@ fn forbidden(url: &str, reply: &Reply) -> Error {
         .mend("mint a new token, or one with more uses, and run the same command with it"),
         Some("signature_invalid") => Error::new(
             ErrorId::OtherKey,
-            "the hub answered 403 `signature_invalid`: it does not take this host's signature",
+            "the hub answered 403 `signature_invalid`: another signing key is pinned for this agent",
         )
         .about(url),
         _ => Error::new(

@@ -233,7 +233,7 @@ impl<W: Wire> Host for Agent<'_, W> {
             return Ok(Beat::Held);
         }
         if self.on_disk.is_unsettled {
-            match enrolment::settle(self.flags, self.world).await {
+            match enrolment::settle_now(self.flags, self.world).await {
                 Ok(()) => self.read_again()?,
                 Err(error) if error.id() == ErrorId::LockBusy => return Ok(Beat::Held),
                 Err(error) => {

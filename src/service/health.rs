@@ -151,6 +151,11 @@ impl Journal {
             .max_by_key(latest)
     }
 
+    /// Both places.
+    pub(crate) fn paths(&self) -> [&PathBuf; 2] {
+        [&self.running, &self.kept]
+    }
+
     /// Writes it. That it cannot be written is no reason to be silent towards the hub.
     pub(super) fn save(&self, health: &Health, owner: Owner) {
         let mut bytes = serde_json::to_vec(health).unwrap_or_default();

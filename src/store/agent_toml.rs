@@ -72,6 +72,8 @@ pub enum Entry<'a> {
     /// Nothing: a key that is there becomes empty, which is not given. Removing it would remove
     /// the user's comment with it.
     Nothing,
+    /// No such key, unless the user's comment stands beside it: then it becomes empty.
+    Gone,
 }
 
 impl AgentToml {
@@ -175,6 +177,11 @@ impl AgentToml {
                 Entry::Flag(flag) => (*flag).into(),
                 Entry::Secret(secret) => secret.expose_secret().into(),
                 Entry::Nothing if document.contains_key(key) => "".into(),
+                Entry::Gone if has_comment(&document, key) => "".into(),
+                Entry::Gone => {
+                    document.remove(key);
+                    continue;
+                }
                 Entry::Nothing => continue,
             };
             set(&mut document, key, value);
@@ -213,6 +220,19 @@ fn set(document: &mut DocumentMut, key: &str, mut value: Value) {
     } else {
         document.insert(key, Item::Value(value));
     }
+}
+
+/// Whether a comment stands over a key or behind its value.
+fn has_comment(document: &DocumentMut, key: &str) -> bool {
+    let Some((key, item)) = document.get_key_value(key) else {
+        return false;
+    };
+    let over = key.leaf_decor().prefix();
+    let behind = item.as_value().and_then(|value| value.decor().suffix());
+    [over, behind]
+        .into_iter()
+        .flatten()
+        .any(|text| text.as_str().is_none_or(|text| text.contains('#')))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>> {

@@ -30,12 +30,13 @@ pub struct State {
     pub defaults: Asked,
     /// Seconds between heartbeats, as the hub said.
     pub heartbeat_interval_secs: Option<u64>,
-    /// When the last heartbeat was accepted, RFC 3339.
-    pub last_heartbeat: Option<String>,
     /// A forced enrolment has begun and not ended: the hub may have given out a new credential,
     /// and then the one in agent.toml is dead.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub renewing: bool,
+    /// This host has begun to leave and not ended: the hub may have forgotten it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// A new key that waits beside the old one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Box<Next>>,
@@ -75,6 +76,12 @@ pub struct Asked {
 }
 
 impl State {
+    /// Whether the credential on the disk may be dead, because of something that was interrupted.
+    #[must_use]
+    pub fn may_be_dead(&self) -> bool {
+        self.renewing || self.leaving
+    }
+
     /// Reads the state. A missing or broken file is no state; one that is there and cannot be read
     /// is not taken for a missing one, since a clone would not be known for one.
     ///

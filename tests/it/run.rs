@@ -72,8 +72,8 @@ fn the_first_heartbeat_is_sent_at_once_signed_and_whole() {
 fn stops_at_once_also_while_the_hub_says_nothing() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
-    hub.fault(json!({"route": "heartbeat", "delay_ms": 600_000, "times": 1}));
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        hub.fault(json!({"route": "heartbeat", "delay_ms": 600_000, "times": 1}));
         let service = host.service();
         until("the request", || fault_is_spent(&hub));
         service.signal(signal);

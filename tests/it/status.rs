@@ -1,6 +1,8 @@
 //! `status`: the second command, which proves the first.
 
-use crate::common::{TestHost, TestHub};
+use nix::sys::signal::Signal;
+
+use crate::common::{TestHost, TestHub, until};
 
 #[test]
 fn says_whether_where_and_as_what() {
@@ -34,4 +36,67 @@ fn a_lost_key_is_told() {
     std::fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
     let run = host.agent(&["status"]).run().expect(78);
     assert!(run.stdout.contains("lost"), "{}", run.stdout);
+}
+
+/// Monitoring looks at the exit code alone.
+#[test]
+fn says_when_the_hub_does_not_hear_from_the_host() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let status = |code| {
+        let run = host.agent(&["status", "--output", "json"]).run();
+        run.expect(code).json()
+    };
+    let word = |json: &serde_json::Value| json["heartbeats"].as_str().unwrap().to_owned();
+    assert_eq!(
+        word(&status(0)),
+        "none",
+        "nobody said that the service is to run"
+    );
+
+    let service = host.service();
+    until("a heartbeat", || word(&status(0)) == "ok");
+    let fine = status(0);
+    assert!(fine["last_heartbeat"].is_string());
+    assert!(fine["last_heartbeat_age_secs"].as_u64().unwrap() < 60);
+    assert!(fine["last_failure"].is_null());
+
+    let id = host.key("agent_id").unwrap();
+    hub.post(&format!("agents/{id}/rotate-token"), serde_json::json!({}));
+    service.signal(Signal::SIGHUP);
+    until("a refusal", || host.agent(&["status"]).run().code == 75);
+    let failing = status(75);
+    assert_eq!(word(&failing), "failing");
+    assert_eq!(failing["last_failure"]["id"], "rejected");
+    assert_eq!(failing["last_heartbeat"], fine["last_heartbeat"]);
+    let text = host.agent(&["status"]).run().expect(75).stdout;
+    for part in ["FAILING", "last failure", "rotate-token", "doctor"] {
+        assert!(text.contains(part), "{text}");
+    }
+    service.stop().expect(0);
+    assert_eq!(word(&status(0)), "stopped");
+}
+
+#[test]
+fn a_service_that_was_killed_is_overdue_in_time() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let service = host.service();
+    let note = host.path("var/lib/monsys/heartbeat.json");
+    until("a heartbeat", || note.exists());
+    drop(service);
+    let text = std::fs::read_to_string(&note).unwrap();
+    let now = text.split("\"last_try\":\"").nth(1).unwrap();
+    let now = &now[.."2026-01-01T00:00:00Z".len()];
+    host.lay(
+        "var/lib/monsys/heartbeat.json",
+        &text.replace(now, "2020-01-01T00:00:00Z"),
+    );
+    let run = host.agent(&["status"]).run().expect(75);
+    assert!(run.stdout.contains("OVERDUE"), "{}", run.stdout);
+    // A copy of the note on another agent's disk says nothing of that one.
+    let other = TestHost::new();
+    other.enrol(&hub, &hub.token()).run().expect(0);
+    other.lay("var/lib/monsys/heartbeat.json", &text);
+    other.agent(&["status"]).run().expect(0);
 }

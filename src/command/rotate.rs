@@ -1,0 +1,55 @@
+//! `monsys-agent rotate-token` and `monsys-agent rotate-key`.
+
+use serde_json::json;
+
+use super::{Report, rows};
+use crate::cli::{RotateKeyArgs, RotateTokenArgs};
+use crate::enrolment::{self, Rotation};
+use crate::error::Result;
+use crate::world::World;
+
+/// Takes a new per-agent token.
+///
+/// # Errors
+/// See [`enrolment::rotate_token`].
+pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Report> {
+    let rotation = enrolment::rotate_token(&args.flags(), world).await?;
+    let headline = if rotation.changed {
+        "The hub takes the new token, and agent.toml holds it now."
+    } else {
+        "The hub takes this token, and agent.toml held it already."
+    };
+    Ok(report(headline, "token_rotated", &rotation))
+}
+
+/// Makes a new signing key.
+///
+/// # Errors
+/// See [`enrolment::rotate_key`].
+pub(super) async fn key(args: &RotateKeyArgs, world: &World) -> Result<Report> {
+    let rotation = enrolment::rotate_key(&args.flags(), world).await?;
+    let headline = if rotation.was_begun {
+        "The hub has this host's new key pinned: this ended a rotation that had been interrupted."
+    } else {
+        "The hub has this host's new key pinned."
+    };
+    Ok(report(headline, "key_rotated", &rotation))
+}
+
+fn report(headline: &str, result: &str, rotation: &Rotation) -> Report {
+    let table = rows(&[
+        ("agent", rotation.agent_id.to_string()),
+        ("hub", rotation.hub_url.clone()),
+        ("config", rotation.config.display().to_string()),
+    ]);
+    Report::new(
+        format!("{headline}\n{table}A running service takes it up by itself.\n"),
+        json!({
+            "result": result,
+            "changed": rotation.changed,
+            "agent_id": rotation.agent_id,
+            "hub_url": rotation.hub_url,
+            "config": rotation.config,
+        }),
+    )
+}

@@ -1,0 +1,80 @@
+//! Ending what an interrupted run left open, before anything else is done.
+//!
+//! What the hub has confirmed is only written on. But a rotation of the key that was interrupted
+//! before its yes was written down leaves a doubt: the hub has the old key, the new one, or none
+//! pinned. So it is asked, with the new one: the operator has unpinned the old one, so the new one
+//! is pinned now or was before. When the hub says that it has another one, that is the old one,
+//! and the new one goes.
+
+use super::persist::Keeper;
+use super::plan::Ask;
+use super::{Enrolled, MOMENT, Paths, Run, Standing, locked};
+use crate::error::{Error, ErrorId, Result};
+use crate::hub::retry::Limit;
+use crate::settings::{Flags, Settings};
+use crate::world::World;
+
+/// What had to be ended.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// Nothing.
+    Nothing,
+    /// A new key is in its place.
+    Ended,
+    /// The hub has the old key: the new one is gone.
+    Dropped(Error),
+}
+
+/// Ends what is open, under the lock; returns the settings as they are then.
+pub(super) async fn settle(
+    settings: Settings,
+    flags: &Flags,
+    paths: &Paths,
+    world: &World,
+    limit: Limit,
+) -> Result<(Settings, Settled)> {
+    if end_confirmed(&settings, paths, world)? {
+        return Ok((Settings::resolve(flags, world)?, Settled::Ended));
+    }
+    let Some(enrolled) = in_doubt(&settings, paths, world)? else {
+        return Ok((settings, Settled::Nothing));
+    };
+    tracing::info!("a rotation of the key was interrupted: asking the hub which key it has");
+    let ask = Ask::new_key(enrolled, &settings);
+    let run = Run::new(&settings, paths, world, limit)?;
+    let settled = match run.ask(ask, None).await {
+        Ok(_) => Settled::Ended,
+        Err(error) if error.id() == ErrorId::OtherKey => Settled::Dropped(error),
+        Err(error) => return Err(error),
+    };
+    Ok((Settings::resolve(flags, world)?, settled))
+}
+
+/// Writes on what the hub has confirmed; tells whether there was something.
+pub(super) fn end_confirmed(settings: &Settings, paths: &Paths, world: &World) -> Result<bool> {
+    paths.sweep()?;
+    Keeper::new(paths, world)?.roll_forward(settings)
+}
+
+fn in_doubt(settings: &Settings, paths: &Paths, world: &World) -> Result<Option<Enrolled>> {
+    Ok(match Standing::of(settings, paths, world)? {
+        Standing::Enrolled(enrolled) if enrolled.is_in_doubt => Some(*enrolled),
+        _ => None,
+    })
+}
+
+/// Ends what an interrupted run left open on an enrolled host, with one try: for the service.
+///
+/// # Errors
+/// [`ErrorId::LockBusy`] when a run is at work right now, what cannot be written, and what the hub
+/// says to a doubt.
+pub async fn settle_now(flags: &Flags, world: &World) -> Result<()> {
+    let (settings, paths, lock) = locked(flags, world, Limit::of(MOMENT)).await?;
+    let limit = Limit::of(std::time::Duration::ZERO);
+    let (settings, _) = settle(settings, flags, &paths, world, limit).await?;
+    if let Standing::Enrolled(enrolled) = Standing::of(&settings, &paths, world)? {
+        Keeper::new(&paths, world)?.repair(enrolled.agent_id)?;
+    }
+    drop(lock);
+    Ok(())
+}

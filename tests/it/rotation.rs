@@ -1,0 +1,321 @@
+//! `rotate-token` and `rotate-key`: the old credential goes only after the hub has taken the new.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::common::{Run, TestHost, TestHub, until};
+
+const KEY: &str = "var/lib/monsys/agent-signing.key";
+
+fn enrolled(hub: &TestHub) -> (TestHost, String) {
+    let host = TestHost::new();
+    host.enrol(hub, &hub.token()).run().expect(0);
+    let id = host.key("agent_id").unwrap();
+    (host, id)
+}
+
+/// What the operator does: the new token of an agent.
+fn new_token(hub: &TestHub, id: &str) -> String {
+    let rotated = hub.post(&format!("agents/{id}/rotate-token"), json!({}));
+    rotated["token"].as_str().unwrap().to_owned()
+}
+
+fn unpin(hub: &TestHub, id: &str) {
+    hub.post(&format!("agents/{id}/rotate-signing-key"), json!({}));
+}
+
+fn rotate_token(host: &TestHost, token: &str) -> Run {
+    host.agent(&["rotate-token", "--token-file", "-", "--output", "json"])
+        .stdin(format!("{token}\n").as_bytes())
+        .run()
+}
+
+fn key(host: &TestHost) -> Vec<u8> {
+    fs::read(host.path(KEY)).unwrap()
+}
+
+/// The service gets a heartbeat through.
+#[track_caller]
+fn expect_heartbeat(hub: &TestHub, host: &TestHost) {
+    let last = || hub.agents()[0]["last_heartbeat"]["captured_at"].clone();
+    let before = last();
+    let service = host.service();
+    until("a heartbeat", || last() != before);
+    service.stop().expect(0);
+}
+
+#[track_caller]
+fn expect_no_waiting_key(host: &TestHost) {
+    let names = host.names("var/lib/monsys");
+    assert!(
+        !names.iter().any(|name| name.contains(".next")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn a_new_token_is_proved_and_then_takes_the_old_ones_place() {
+    let hub = TestHub::new();
+    let (host, id) = enrolled(&hub);
+    let text = format!("# mine\n{}extra = 1 # kept\n", host.agent_toml());
+    host.lay("etc/monsys/agent.toml", &text);
+    let token = new_token(&hub, &id);
+    let json = rotate_token(&host, &token).expect(0).json();
+    assert_eq!(
+        (&json["result"], &json["changed"]),
+        (&json!("token_rotated"), &json!(true))
+    );
+    assert!(!json.to_string().contains("agt_"));
+    assert_eq!(host.key("agent_token").unwrap(), token);
+    let text = host.agent_toml();
+    assert!(
+        text.starts_with("# mine\n") && text.contains("extra = 1 # kept\n"),
+        "{text}"
+    );
+    assert_eq!(host.mode("etc/monsys/agent.toml"), 0o600);
+    expect_heartbeat(&hub, &host);
+    assert_eq!(
+        rotate_token(&host, &token).expect(0).json()["changed"],
+        false
+    );
+}
+
+#[test]
+fn a_token_that_the_hub_does_not_take_changes_nothing() {
+    let hub = TestHub::new();
+    let (host, _) = enrolled(&hub);
+    let before = host.files("");
+    let unchanged = || {
+        let mut now = host.files("");
+        now.retain(|(path, _)| !path.ends_with("lock"));
+        let mut then = before.clone();
+        then.retain(|(path, _)| !path.ends_with("lock"));
+        assert_eq!(now, then);
+    };
+    rotate_token(&host, "agt_wrong")
+        .expect(77)
+        .says(&["does not know this per-agent token"]);
+    unchanged();
+    rotate_token(&host, &hub.token())
+        .expect(64)
+        .says(&["enrolment token", "enrol --force"]);
+    unchanged();
+    // Another agent's, with and without a key of its own.
+    let (other, _) = hub.per_agent_token(json!({}));
+    rotate_token(&host, &other).expect(65);
+    unchanged();
+    let (_, id) = enrolled(&hub);
+    rotate_token(&host, &new_token(&hub, &id)).expect(77);
+    unchanged();
+    host.agent(&["rotate-token"])
+        .run()
+        .expect(64)
+        .says(&["no token was given", "rotate-token --token-file -"]);
+    hub.fault(json!({"route": "register", "status": 503, "times": 1}));
+    host.agent(&["rotate-token", "--wait", "0"])
+        .env("MONSYS_TOKEN", "agt_x1")
+        .run()
+        .expect(69);
+    unchanged();
+}
+
+/// A hub of another make may not look at the key. Then the agent has to see whose token it is.
+#[test]
+fn a_token_of_another_agent_is_refused_by_the_host_itself() {
+    let hub = TestHub::new();
+    let (host, id) = enrolled(&hub);
+    let other = "00000000-0000-4000-8000-000000000000";
+    let body = json!({"agent_id": other, "default_tags": [], "heartbeat_interval_secs": 30});
+    hub.fault(json!({"route": "register", "status": 200, "body": body.to_string(), "times": 1}));
+    let before = host.agent_toml();
+    let run = rotate_token(&host, "agt_another").expect(65);
+    run.says(&[other, &id, "nothing was changed"]);
+    assert_eq!(host.agent_toml(), before);
+}
+
+#[test]
+fn a_new_key_is_taken_once_the_old_one_is_unpinned() {
+    let hub = TestHub::new();
+    let (host, id) = enrolled(&hub);
+    let before = key(&host);
+    let service = host.service();
+    let last = || hub.agents()[0]["last_heartbeat"]["captured_at"].clone();
+    until("a heartbeat", || last().is_string());
+    // The service has registered by then, so that it does not pin the old key in between.
+    until("its registration", || {
+        host.path("var/lib/monsys/heartbeat.json").exists()
+    });
+    unpin(&hub, &id);
+    let run = host
+        .agent(&["rotate-key", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(run.json()["changed"], true);
+    assert_ne!(key(&host), before);
+    expect_no_waiting_key(&host);
+    let taken = last();
+    service.signal(Signal::SIGHUP);
+    until("a heartbeat with the new key", || last() != taken);
+    service.stop().expect(0);
+    assert_eq!(hub.get("integrity")["anomalies"], json!([]));
+    assert_eq!(host.mode(KEY), 0o600);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_key_that_nobody_has_unpinned_stays() {
+    let hub = TestHub::new();
+    let (host, id) = enrolled(&hub);
+    let before = key(&host);
+    host.agent(&["rotate-key"]).run().expect(77).says(&[
+        "has the present key pinned",
+        &format!("agents/{id}/rotate-signing-key"),
+    ]);
+    assert_eq!(key(&host), before);
+    expect_no_waiting_key(&host);
+    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(run.json()["changed"], false);
+    expect_heartbeat(&hub, &host);
+}
+
+/// The hub has the new key, and the host does not know: whatever runs next finds out.
+#[test]
+fn a_lost_reply_leaves_a_host_that_works() {
+    for next in ["run", "rotate-key", "enrol", "rotate-token"] {
+        let hub = TestHub::new();
+        let (host, id) = enrolled(&hub);
+        let before = key(&host);
+        unpin(&hub, &id);
+        hub.fault(json!({"route": "register", "reset": "after", "times": 1}));
+        host.agent(&["rotate-key", "--wait", "0"]).run().expect(69);
+        assert_eq!(
+            key(&host),
+            before,
+            "the old one stays until the yes is there"
+        );
+        let status = host.agent(&["status", "--output", "json"]).run().expect(0);
+        assert_eq!(status.json()["rotating_key"], true);
+        match next {
+            "run" => {}
+            "rotate-token" => {
+                let token = new_token(&hub, &id);
+                rotate_token(&host, &token).expect(0);
+            }
+            _ => {
+                host.agent(&[next]).run().expect(0);
+            }
+        }
+        expect_heartbeat(&hub, &host);
+        assert_ne!(key(&host), before, "{next}");
+        expect_no_waiting_key(&host);
+        assert_eq!(hub.get("integrity")["anomalies"], json!([]), "{next}");
+        hub.expect_one_slot();
+    }
+}
+
+/// The request has never come to the hub, and the old key is pinned: the doubt ends with it.
+#[test]
+fn a_request_that_was_lost_without_an_unpinning_ends_with_the_old_key() {
+    for next in ["run", "rotate-key", "rotate-token"] {
+        let hub = TestHub::new();
+        let (host, id) = enrolled(&hub);
+        let before = key(&host);
+        hub.fault(json!({"route": "register", "reset": "before", "times": 1}));
+        host.agent(&["rotate-key", "--wait", "0"]).run().expect(69);
+        match next {
+            "rotate-key" => {
+                host.agent(&[next]).run().expect(77);
+            }
+            "rotate-token" => {
+                let token = new_token(&hub, &id);
+                rotate_token(&host, &token).expect(0);
+            }
+            _ => {}
+        }
+        expect_heartbeat(&hub, &host);
+        assert_eq!(key(&host), before, "{next}");
+        expect_no_waiting_key(&host);
+    }
+}
+
+#[test]
+fn a_hub_that_lost_the_pin_gets_the_key_from_the_service() {
+    let hub = TestHub::new();
+    let (host, id) = enrolled(&hub);
+    let pinned = || hub.agents()[0]["signing_pubkey"].clone();
+    let before = pinned();
+    unpin(&hub, &id);
+    assert!(pinned().is_null());
+    let service = host.service();
+    until("the pin", || pinned() == before);
+    service.stop().expect(0);
+}
+
+#[test]
+fn neither_is_for_a_host_that_is_not_enrolled_or_is_a_clone() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    rotate_token(&host, "agt_x1").expect(78);
+    host.agent(&["rotate-key"]).run().expect(78);
+    let (original, id) = enrolled(&hub);
+    let clone = original.copy();
+    clone.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    unpin(&hub, &id);
+    clone
+        .agent(&["rotate-key"])
+        .run()
+        .expect(78)
+        .says(&["cloned from"]);
+    original.agent(&["rotate-key"]).run().expect(0);
+}
+
+/// The security document's promise: the token alone is worth nothing.
+#[test]
+fn who_has_stolen_the_token_but_not_the_key_can_push_nothing() {
+    let hub = TestHub::new();
+    let (host, id) = enrolled(&hub);
+    let token = host.key("agent_token").unwrap();
+    let ca_file = hub.ca_file().unwrap();
+    let heartbeat = json!({
+        "captured_at": humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        "agent_version": "9.9.9", "cpu_usage": 1.0, "interfaces": [],
+    });
+    let push = |method: &str, path: &str, body: &str, more: &[&str]| {
+        let output = std::process::Command::new("curl")
+            .args([
+                "--silent",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+            ])
+            .args(["--noproxy", "*", "--request", method, "--data", body])
+            .args(["--header", &format!("Authorization: Bearer {token}")])
+            .args(["--header", "Content-Type: application/json"])
+            .args(more)
+            .arg("--cacert")
+            .arg(&ca_file)
+            .arg(format!("{}/api/v1/agents/{path}", hub.url()))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let body = heartbeat.to_string();
+    let path = format!("{id}/heartbeat");
+    let forged = "X-Monsys-Signature: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
+    assert_eq!(push("POST", &path, &body, &[]), "403", "unsigned");
+    assert_eq!(push("POST", &path, &body, &["--header", forged]), "403");
+    assert_eq!(push("DELETE", &id, "", &[]), "403");
+    let agent = hub.agents()[0].clone();
+    assert!(agent["last_heartbeat"].is_null(), "{agent}");
+    let anomalies = hub.get("integrity")["anomalies"].clone();
+    let kinds: Vec<&str> = anomalies
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|anomaly| anomaly["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["unsigned_payload", "signature_invalid"]);
+    expect_heartbeat(&hub, &host);
+}

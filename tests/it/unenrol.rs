@@ -1,0 +1,267 @@
+//! `unenrol`: the hub is told, then the credential goes, and nothing of the user's.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::common::{TestHost, TestHub, keys, until};
+
+const STATE: &str = "var/lib/monsys/state.json";
+
+fn enrolled(hub: &TestHub) -> TestHost {
+    let host = TestHost::new();
+    host.lay(
+        "etc/monsys/agent.toml",
+        "# mine\nlog_dir = '/srv' # kept\n\n[plugins]\ncpu = true\n",
+    );
+    host.enrol_with(hub, &hub.token(), &["--tag", "own"])
+        .run()
+        .expect(0);
+    host
+}
+
+#[track_caller]
+fn expect_clean(host: &TestHost) {
+    assert_eq!(host.names("var/lib/monsys"), ["lock"]);
+    for key in ["agent_id", "agent_token"] {
+        assert_eq!(host.key(key), None, "{}", host.agent_toml());
+    }
+    host.agent(&["status"]).run().expect(78);
+}
+
+#[test]
+fn the_hub_lets_the_host_go_and_the_users_keys_stay() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let json = host
+        .agent(&["unenrol", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(
+        keys(&json),
+        [
+            "agent_id",
+            "changed",
+            "config",
+            "hub_told",
+            "hub_url",
+            "result",
+            "would_enrol_again"
+        ]
+    );
+    assert_eq!(
+        (&json["result"], &json["changed"]),
+        (&json!("left"), &json!(true))
+    );
+    assert!(hub.agents().is_empty());
+    expect_clean(&host);
+    let text = host.agent_toml();
+    for part in [
+        "# mine\n",
+        "log_dir = '/srv' # kept\n",
+        "[plugins]\ncpu = true",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    // What the token's defaults brought has left too.
+    assert_eq!(host.key("tags").unwrap(), r#"["own"]"#);
+    assert_eq!(host.key("role"), None);
+    assert_eq!(host.key("hub_url").unwrap(), hub.url());
+
+    let again = host
+        .agent(&["unenroll", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(
+        (&again["result"], &again["changed"]),
+        (&json!("not_enrolled"), &json!(false))
+    );
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    assert_eq!(hub.agents().len(), 1);
+}
+
+#[test]
+fn a_comment_of_the_users_keeps_its_place() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let text = host.agent_toml();
+    let text = text.replace("agent_token =", "# rotate in May\nagent_token =");
+    host.lay("etc/monsys/agent.toml", &text);
+    host.agent(&["unenrol"]).run().expect(0);
+    let text = host.agent_toml();
+    assert!(
+        text.contains("# rotate in May\nagent_token = \"\"\n"),
+        "{text}"
+    );
+    host.agent(&["status"]).run().expect(78);
+}
+
+#[test]
+fn a_running_service_ends_with_it_and_leaves_nothing_behind() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    fs::create_dir_all(host.path("run/monsys")).unwrap();
+    let service = host.service();
+    let note = host.path("run/monsys/heartbeat.json");
+    until("its note", || note.exists());
+    host.agent(&["unenrol"]).run().expect(0);
+    service.signal(nix::sys::signal::Signal::SIGHUP);
+    service.end().expect(78);
+    assert!(!note.exists());
+    expect_clean(&host);
+}
+
+#[test]
+fn a_hub_that_has_forgotten_the_host_is_explained_and_force_cleans_up() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let copy = host.copy();
+    copy.agent(&["unenrol"]).run().expect(0);
+    let before = host.agent_toml();
+    host.agent(&["unenrol"])
+        .run()
+        .expect(77)
+        .says(&["forgotten this host already", "unenrol --force"]);
+    assert_eq!(host.agent_toml(), before);
+    let state = fs::read_to_string(host.path(STATE)).unwrap();
+    assert!(!state.contains("leaving"), "a clear no leaves no mark");
+    let json = host
+        .agent(&["unenrol", "--force", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(
+        (&json["result"], &json["hub_told"]),
+        (&json!("removed"), &json!(false))
+    );
+    expect_clean(&host);
+}
+
+#[test]
+fn a_hub_that_is_away_is_waited_for_and_force_does_not() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let before = host.agent_toml();
+    hub.fault(json!({"route": "delete", "status": 503, "times": 1}));
+    host.agent(&["unenrol", "--wait", "0"]).run().expect(69);
+    assert_eq!(host.agent_toml(), before);
+    host.agent(&["unenrol"]).run().expect(0);
+    assert!(hub.agents().is_empty());
+
+    let host = enrolled(&hub);
+    hub.fault(json!({"route": "delete", "status": 503, "times": 1}));
+    host.agent(&["unenrol", "--force"])
+        .run()
+        .expect(0)
+        .says(&["may still list this host"]);
+    expect_clean(&host);
+    assert_eq!(hub.agents().len(), 1);
+}
+
+#[test]
+fn a_yes_that_was_lost_is_known_for_one() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    hub.fault(json!({"route": "delete", "reset": "after", "times": 1}));
+    host.agent(&["unenrol", "--wait", "0"]).run().expect(69);
+    let status = host.agent(&["status", "--output", "json"]).run().expect(0);
+    assert_eq!(status.json()["leaving"], true);
+    // The hub may have forgotten it, so this must not say that all is well.
+    host.agent(&["enrol"]).run().expect(77);
+    let json = host
+        .agent(&["unenrol", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(
+        (&json["result"], &json["hub_told"]),
+        (&json!("left"), &json!(true))
+    );
+    expect_clean(&host);
+
+    // In one run as well: the second try is told that it is gone.
+    let host = enrolled(&hub);
+    hub.fault(json!({"route": "delete", "reset": "after", "times": 1}));
+    host.agent(&["unenrol"]).run().expect(0);
+    expect_clean(&host);
+    assert!(hub.agents().is_empty());
+}
+
+#[test]
+fn a_host_that_changed_its_mind_is_enrolled_again_by_a_plain_run() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    hub.fault(json!({"route": "delete", "reset": "before", "times": 1}));
+    host.agent(&["unenrol", "--wait", "0"]).run().expect(69);
+    host.agent(&["enrol"]).run().expect(0);
+    let status = host.agent(&["status", "--output", "json"]).run().expect(0);
+    assert_eq!(status.json()["leaving"], false);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_clone_does_not_take_the_original_away() {
+    let hub = TestHub::new();
+    let original = enrolled(&hub);
+    let clone = original.copy();
+    clone.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    clone
+        .agent(&["unenrol"])
+        .run()
+        .expect(78)
+        .says(&["cloned from"]);
+    clone.agent(&["unenrol", "--force"]).run().expect(0);
+    expect_clean(&clone);
+    assert_eq!(hub.agents().len(), 1);
+    original
+        .agent(&["enrol", "--tag", "signed"])
+        .run()
+        .expect(0);
+}
+
+#[test]
+fn a_lost_key_is_told_and_force_cleans_up() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
+    host.agent(&["unenrol"])
+        .run()
+        .expect(78)
+        .says(&["an operator deletes the agent", "--force"]);
+    host.agent(&["unenrol", "--force"]).run().expect(0);
+    expect_clean(&host);
+}
+
+#[test]
+fn the_key_of_an_enrolment_that_was_interrupted_stays_unless_forced() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    hub.fault(json!({"route": "enrol", "reset": "after", "times": 1}));
+    host.enrol(&hub, &token).run().expect(0);
+    let host = TestHost::new();
+    hub.fault(json!({"route": "enrol", "reset": "after", "times": 1}));
+    host.enrol_with(&hub, &token, &["--wait", "0"])
+        .run()
+        .expect(69);
+    let json = host
+        .agent(&["unenrol", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(json["changed"], false);
+    assert!(host.path("var/lib/monsys/agent-signing.key").exists());
+    host.agent(&["unenrol", "--force"]).run().expect(0);
+    assert_eq!(host.names("var/lib/monsys"), ["lock"]);
+}
+
+#[test]
+fn says_when_the_next_start_would_enrol_it_again() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("run/token", &hub.token());
+    host.lay("etc/monsys/agent.toml", "token_file = '/run/token'\n");
+    host.enrol(&hub, "").run().expect(0);
+    let run = host.agent(&["unenrol"]).run().expect(0);
+    assert!(run.stdout.contains("systemctl disable"), "{}", run.stdout);
+}
