@@ -85,3 +85,6 @@ async fn admit(flags: &Flags, world: &World, notify: &mut Notify) -> Result<()> 
     };
     Err(Error::new(ErrorId::NotEnrolled, why).about(paths.config.display()))
 }
+
+#[cfg(test)]
+mod tests;

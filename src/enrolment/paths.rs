@@ -83,7 +83,7 @@ impl Paths {
     }
 
     /// Whether an enrolled host lacks none of its files and has none left over.
-    pub(super) fn are_complete(&self, enrolled: &Enrolled) -> bool {
+    pub(crate) fn are_complete(&self, enrolled: &Enrolled) -> bool {
         let is_settled = enrolled
             .state
             .as_ref()

@@ -66,6 +66,8 @@ struct OnDisk<W> {
     state_dir: std::path::PathBuf,
     /// A new key waits, and whether the hub has it pinned is not known.
     is_unsettled: bool,
+    /// A killed run has left something behind.
+    is_untidy: bool,
 }
 
 impl<'a, W: Wire> Agent<'a, W> {
@@ -245,6 +247,12 @@ impl<W: Wire> Host for Agent<'_, W> {
                 }
             }
         }
+        if std::mem::take(&mut self.on_disk.is_untidy)
+            && let Err(error) = enrolment::settle_now(self.flags, self.world).await
+        {
+            // No reason to be silent towards the hub.
+            tracing::debug!("{}: {}", error.what(), error.why());
+        }
         let Some(quiet) = Quiet::share(&self.on_disk.state_dir)? else {
             return Ok(Beat::Held);
         };
@@ -319,6 +327,7 @@ impl<W: Wire> OnDisk<W> {
         Ok(Some(Self {
             introducer: Introducer::of(&settings, state),
             is_unsettled: state.is_some_and(|state| state.next.is_some()),
+            is_untidy: !paths.are_complete(&enrolled),
             wire: W::new(&settings, interval <= KEPT)?,
             agent_id: enrolled.agent_id,
             token: enrolled.agent_token,

@@ -1,5 +1,6 @@
 //! Whatever kills an enrolment, or refuses it a system call, the next run ends in one agent, one
-//! use and whole files.
+//! use and whole files. Whatever kills a rotation, the host still talks to the hub; whatever kills
+//! leaving, the next run ends it.
 //!
 //! strace records the system calls of one undisturbed run. Then, for each of them, a host of its
 //! own runs the real binary with SIGKILL (or an error) at that very call, and runs it again
@@ -16,16 +17,38 @@
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
+mod enrolled;
+mod life;
 mod scenario;
 mod strace;
 mod sweep;
 
+use scenario::Scenario;
 use strace::Blow;
 use sweep::sweep;
 
 #[test]
 fn killed_at_every_system_call() {
-    for scenario in scenario::ALL {
+    killed(scenario::ENROLMENTS);
+}
+
+#[test]
+fn refused_every_write_sync_rename_and_open() {
+    refused(scenario::ENROLMENTS);
+}
+
+#[test]
+fn killed_at_every_system_call_of_a_rotation_and_of_leaving() {
+    killed(life::ALL);
+}
+
+#[test]
+fn refused_every_write_sync_rename_and_open_of_a_rotation_and_of_leaving() {
+    refused(life::ALL);
+}
+
+fn killed(scenarios: &[Scenario]) {
+    for scenario in scenarios {
         let calls = strace::record(scenario);
         let blows = calls.points(|_| true).map(|point| point.with(Blow::Kill));
         let tried = sweep(scenario, &blows.collect::<Vec<_>>());
@@ -33,10 +56,9 @@ fn killed_at_every_system_call() {
     }
 }
 
-#[test]
-fn refused_every_write_sync_rename_and_open() {
+fn refused(scenarios: &[Scenario]) {
     let errors = ["ENOSPC", "EIO", "EROFS", "EINTR"];
-    for scenario in scenario::ALL {
+    for scenario in scenarios {
         let calls = strace::record(scenario);
         let points: Vec<_> = calls.points(strace::touches_files).collect();
         let blows = errors

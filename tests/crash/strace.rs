@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use crate::common::{Prepared, TestHub};
-use crate::scenario::{Case, Scenario};
+use crate::common::TestHub;
+use crate::scenario::Scenario;
 
 /// Tests run with an environment of their own, so without a search path.
 const STRACE: &str = "/usr/bin/strace";
@@ -39,9 +39,10 @@ pub(crate) struct PointedBlow {
 /// Runs the scenario once, undisturbed, under strace.
 pub(crate) fn record(scenario: &Scenario) -> Calls {
     let hub = TestHub::new();
-    let case = scenario.prepare(&hub);
+    let case = (scenario.prepare)(&hub);
     let trace = tempfile::NamedTempFile::new().unwrap();
-    let run = enrol(&case, &hub)
+    let run = case
+        .command(&hub)
         .under(
             Command::new(STRACE)
                 .args(["-f", "-qq", "-o"])
@@ -70,17 +71,6 @@ pub(crate) fn record(scenario: &Scenario) -> Calls {
     let calls = Calls(points.collect());
     assert!(calls.0.len() > 100, "{text}");
     calls
-}
-
-/// The command that the scenario interrupts.
-pub(crate) fn enrol(case: &Case, hub: &TestHub) -> Prepared {
-    case.host.enrol_with(hub, &case.token, &case.arguments)
-}
-
-/// The command that comes after it.
-pub(crate) fn enrol_again(case: &Case, hub: &TestHub) -> Prepared {
-    let arguments = case.again.as_ref().unwrap_or(&case.arguments);
-    case.host.enrol_with(hub, &case.token, arguments)
 }
 
 /// Whether a call of this name opens, writes, syncs or renames a file, or makes a directory.

@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::{MODES, Run, TestHub};
-use crate::scenario::{Case, Scenario};
-use crate::strace::{PointedBlow, enrol, enrol_again};
+use crate::common::TestHub;
+use crate::scenario::{Scenario, must};
+use crate::strace::PointedBlow;
 
 /// Hosts at once, and hubs: a hub that has seen thousands of hosts is slower to ask.
 const WORKERS: usize = 3;
@@ -61,10 +61,11 @@ enum Hit {
 }
 
 fn strike(scenario: &Scenario, hub: &TestHub, blow: &PointedBlow) -> Result<Hit, String> {
-    let case = scenario.prepare(hub);
-    let before = case.host.files("etc/monsys");
-    let disturbed = enrol(&case, hub).under(&mut blow.strace()).run();
-    is_whole(&case, &before, &disturbed)?;
+    let case = (scenario.prepare)(hub);
+    let config = case.host().path("etc/monsys/agent.toml");
+    let before = std::fs::read(config).ok();
+    let disturbed = case.command(hub).under(&mut blow.strace()).run();
+    case.is_whole(before.as_deref(), &disturbed)?;
     let hit = if blow.is_deadly() && disturbed.code == 0 {
         Hit::No
     } else {
@@ -75,91 +76,6 @@ fn strike(scenario: &Scenario, hub: &TestHub, blow: &PointedBlow) -> Result<Hit,
         )?;
         Hit::Yes
     };
-
-    let again = enrol_again(&case, hub).run();
-    must(again.code == 0, "the next run failed", &again)?;
-    is_complete(&case, hub)?;
+    case.goes_on(hub)?;
     Ok(hit)
-}
-
-/// agent.toml is as it was, or has all of the new credential.
-fn is_whole(
-    case: &Case,
-    before: &[(std::path::PathBuf, Vec<u8>)],
-    run: &Run,
-) -> Result<(), String> {
-    let path = case.host.path("etc/monsys/agent.toml");
-    let now = std::fs::read(&path).ok();
-    let then = before.iter().find(|(p, _)| *p == path).map(|(_, b)| b);
-    let is_new = now
-        .as_deref()
-        .map(String::from_utf8_lossy)
-        .is_some_and(|text| {
-            let has = |key: &str| text.contains(&format!("{key} = "));
-            ["hub_url", "agent_id", "agent_token", "tags"]
-                .iter()
-                .all(|key| has(key))
-        });
-    must(now.as_ref() == then || is_new, "agent.toml is torn", run)?;
-    must(
-        run.code != 0 || (is_new && now.as_ref() != then),
-        "success without a credential",
-        run,
-    )
-}
-
-fn is_complete(case: &Case, hub: &TestHub) -> Result<(), String> {
-    let host = &case.host;
-    for (path, mode) in MODES {
-        if host.mode(path) != mode {
-            return Err(format!("{path} has mode {:o}", host.mode(path)));
-        }
-    }
-    let mut names: Vec<String> = ["etc/monsys", "var/lib/monsys"]
-        .iter()
-        .flat_map(|folder| host.files(folder))
-        .map(|(path, _)| path.file_name().unwrap().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    let expected = [
-        "agent-id",
-        "agent-signing.key",
-        "agent.toml",
-        "lock",
-        "state.json",
-    ];
-    if names != expected {
-        return Err(format!("stray or missing files: {names:?}"));
-    }
-    let text = host.agent_toml();
-    let last = format!("\"{}\"]", case.last_tag);
-    if !text.contains(&last) {
-        return Err(format!("tags are not those asked for:\n{text}"));
-    }
-    let id = host.key("agent_id").unwrap();
-    let id_file = std::fs::read_to_string(host.path("var/lib/monsys/agent-id")).unwrap();
-    if id_file.trim() != id {
-        return Err(format!("agent-id {id_file:?} is not {id}"));
-    }
-    if let Some((token, expected)) = &case.counted {
-        let spent = hub.get(&format!("enrolment-tokens/{token}"))["uses"].clone();
-        let rows = hub.uses(token);
-        if spent != *expected || rows.len() as u64 != *expected || rows[0]["agent_id"] != *id {
-            return Err(format!("{spent} uses, audit {rows:?}, agent {id}"));
-        }
-    }
-    // Key and credential belong together: a signed call with both is accepted.
-    let proof = host.agent(&["enrol", "--tag", "proof"]).run();
-    must(proof.code == 0, "the credential does not work", &proof)
-}
-
-fn must(holds: bool, fault: &str, run: &Run) -> Result<(), String> {
-    if holds {
-        Ok(())
-    } else {
-        Err(format!(
-            "{fault}: code {}\n{}{}",
-            run.code, run.stdout, run.stderr
-        ))
-    }
 }

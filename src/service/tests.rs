@@ -1,0 +1,4 @@
+//! The service in paused time: outages of a fleet, and a day of one host.
+
+mod day;
+mod fleet;
