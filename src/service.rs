@@ -14,7 +14,7 @@ mod teller;
 mod vitals;
 mod wire;
 
-pub use health::{Failure, Health, Journal};
+pub use health::{FILE as HEALTH_FILE, Failure, Health, Journal};
 
 use crate::enrolment::{self, Paths, Standing};
 use crate::error::{Error, ErrorId, Result};

@@ -9,6 +9,7 @@ use super::standing::Enrolled;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{KEY_FILE, NEXT_KEY_FILE};
+use crate::service::HEALTH_FILE;
 use crate::settings::Settings;
 use crate::store::atomic::{self, Owner};
 use crate::store::{read, unwritable};
@@ -150,7 +151,8 @@ impl Paths {
     }
 }
 
-/// What an enrolment has left on the host: agent.toml, and what makes the host itself.
+/// What an enrolment and its service have left on the host: agent.toml, what makes the host itself,
+/// and how its heartbeats fared.
 #[must_use]
 pub fn files(config: &Path, state_dir: &Path) -> Vec<PathBuf> {
     let paths = Paths {
@@ -159,7 +161,9 @@ pub fn files(config: &Path, state_dir: &Path) -> Vec<PathBuf> {
     };
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
     let config = Some(paths.config.clone()).filter(is_there);
-    config.into_iter().chain(paths.identity_files()).collect()
+    let health = Some(state_dir.join(HEALTH_FILE)).filter(is_there);
+    let identity = paths.identity_files();
+    config.into_iter().chain(identity).chain(health).collect()
 }
 
 /// Whether a killed run left something in `folder`. What cannot be read has nothing to sweep.

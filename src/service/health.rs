@@ -17,7 +17,7 @@ use crate::store::read;
 use crate::world::World;
 
 /// Name of the file.
-const FILE: &str = "heartbeat.json";
+pub const FILE: &str = "heartbeat.json";
 /// Folder of the running system for it.
 const RUN: &str = "/run/monsys";
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use memchr::memmem::Finder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -154,6 +155,7 @@ impl<'a> Machine<'a> {
     pub(crate) fn files_with(&self, needle: &str) -> (Vec<PathBuf>, usize) {
         let mut found = Vec::new();
         let mut read = 0;
+        let needle = Finder::new(needle);
         let root = self.path("");
         for top in fs::read_dir(&root).unwrap().flatten() {
             if ["proc", "sys"]
@@ -168,8 +170,7 @@ impl<'a> Machine<'a> {
                 }
                 let bytes = fs::read(path).unwrap_or_default();
                 read += 1;
-                let needle = needle.as_bytes();
-                if bytes.windows(needle.len()).any(|part| part == needle) {
+                if needle.find(&bytes).is_some() {
                     found.push(path.strip_prefix(&root).unwrap().to_path_buf());
                 }
             });
