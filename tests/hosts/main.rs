@@ -12,6 +12,7 @@
 )]
 
 mod cgroup;
+mod cloud_init;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the other tests use all of it")]
 mod common;
@@ -20,6 +21,7 @@ mod lan;
 mod machine;
 mod one_liner;
 mod prepared;
+mod seed;
 mod watch;
 
 mod booting;

@@ -1,0 +1,58 @@
+//! Hosts that cloud-init brings up, from user data on a seed disk (NoCloud).
+
+use std::fs;
+
+use crate::disk::Disk;
+use crate::lan::Lan;
+use crate::machine::Machine;
+use crate::one_liner::{ONE_LINER, trust};
+
+/// Gives the host this user data.
+pub(crate) fn seed(disk: &Disk, user_data: &str) {
+    let folder = "var/lib/cloud/seed/nocloud";
+    let name = &disk.name;
+    let meta = format!("instance-id: iid-{name}-1\nlocal-hostname: {name}\n");
+    disk.write(&format!("{folder}/meta-data"), &meta);
+    disk.write(&format!("{folder}/user-data"), user_data);
+    // The network is there already. Keys of one kind, since each takes time to make.
+    disk.write(
+        "etc/cloud/cloud.cfg.d/99-test.cfg",
+        "network: {config: disabled}\ndatasource_list: [NoCloud, None]\nlocale: false\nssh_genkeytypes: [ed25519]\n",
+    );
+}
+
+/// cloud-init is done, and says that nothing failed.
+#[track_caller]
+pub(crate) fn expect_done(host: &Machine<'_>) {
+    let status = host.run("cloud-init status --wait --long");
+    let log = fs::read_to_string(host.path("var/log/cloud-init-output.log")).unwrap_or_default();
+    assert_eq!(status.code, 0, "{}\n{log}", status.stdout);
+    assert!(status.stdout.contains("status: done"), "{}", status.stdout);
+}
+
+#[test]
+fn a_refusal_is_an_error_of_cloud_init_with_its_reason_in_the_log() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = format!("{}x", hub.token());
+    let disk = Disk::with_cloud_init("bookworm", "web-1");
+    trust(&hub, &disk);
+    seed(
+        &disk,
+        &format!(
+            "#cloud-config\nruncmd:\n- [sh, -c, \"{}\"]\n",
+            ONE_LINER.replace("sh |", &format!("sh | MONSYS_TOKEN={token}"))
+        ),
+    );
+    let host = lan.boot(&disk);
+    let status = host.run("cloud-init status --wait --long");
+    assert!(status.stdout.contains("status: error"), "{}", status.stdout);
+    assert_ne!(status.code, 0);
+    let log = host.must("cat /var/log/cloud-init-output.log");
+    assert!(log.contains("the hub rejected the token"), "{log}");
+    assert_eq!(hub.agents().len(), 0);
+    assert_eq!(
+        host.run("systemctl is-active monsys-agent").stdout.trim(),
+        "inactive"
+    );
+}
