@@ -16,11 +16,10 @@
 //!
 //! How a request goes: `server` accepts it and finds its `source`; `routes` leads it through
 //! `request` (limits, who asks, what the body means) to a handler, past `faults` if one is
-//! due. The handlers are `enrol`, `register` and `heartbeat` for hosts, `tokens`, `agents`
-//! and `integrity` for the operator. Each does its work, all or nothing, on
-//! the `database`'s own thread, which commits those that wait together at once, and answers once
-//! that is on disk. `dist` serves the installer and
-//! what it downloads.
+//! due. The handlers are `enrol`, `register` and `heartbeat` for hosts, `tokens`, `agents` and
+//! `integrity` for the operator, and `dist` for who installs. Each does its work, all or nothing,
+//! on the `database`'s own thread, and answers once that is on disk. `rules` and `rate` decide
+//! which heartbeats are refused, and which doubted.
 
 mod agent_call;
 mod agents;
