@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, which pass or fail by what they prove and never by a time.
 
 mod cpu;
+mod idle;
 mod latency;
 mod progress;
 mod storm;
@@ -15,12 +16,16 @@ pub(crate) enum Bench {
     /// Enrol many hosts at once while replies are lost and hosts are killed, and count the agents
     #[command(after_help = storm::ABOUT)]
     Storm(storm::Options),
+    /// Watch a running agent that has nothing to do: memory, wake-ups and processor
+    #[command(after_help = idle::ABOUT)]
+    Idle(idle::Options),
 }
 
 impl Bench {
     pub(crate) async fn run(self) -> Result<()> {
         match self {
             Self::Storm(options) => storm::run(&options).await,
+            Self::Idle(options) => idle::run(&options).await,
         }
     }
 }
