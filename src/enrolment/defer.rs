@@ -13,7 +13,6 @@ use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
 use crate::store::agent_toml::Entry;
-use crate::store::atomic::Owner;
 use crate::token_source::TokenSource;
 use crate::world::World;
 
@@ -89,10 +88,11 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
     let text = settings.file.with(&entries)?;
     let changed = !settings.file.is(&text);
     if changed {
-        // There is no credential in it, and root runs no command from a file of somebody else's.
+        // There is no credential in it, and root runs no command from a file of somebody else's; but
+        // the service's user, who may be the one to enrol, has to read it.
         settings
             .file
-            .replace(&text, Owner::ours())
+            .prepare(&text, paths.owner()?)
             .map_err(|error| paths.config_fault(&error))?;
     }
     drop(lock);

@@ -204,6 +204,22 @@ impl AgentToml {
     }
 }
 
+impl AgentToml {
+    /// Replaces the file by `text`, which holds no credential yet: owned by who runs this, and
+    /// readable to `reader`'s group.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn prepare(&self, text: &str, reader: Owner) -> io::Result<()> {
+        let owner = Owner::ours();
+        if reader == owner {
+            return self.replace(text, owner);
+        }
+        let owner = owner.with_group_of(reader);
+        atomic::write(&self.path, text.as_bytes(), 0o640, owner)
+    }
+}
+
 impl std::fmt::Debug for AgentToml {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AgentToml")

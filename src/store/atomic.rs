@@ -51,6 +51,15 @@ impl Owner {
         (self.uid, self.gid)
     }
 
+    /// This user, with the group of `other`, who can then be let read.
+    #[must_use]
+    pub fn with_group_of(self, other: Self) -> Self {
+        Self {
+            gid: other.gid,
+            ..self
+        }
+    }
+
     /// Who runs this.
     #[must_use]
     pub fn ours() -> Self {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{Run, TestHost, TestHub};
+use crate::common::{Run, Service, TestHost, TestHub, until};
 
 #[test]
 fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
@@ -135,5 +135,33 @@ fn an_image_that_somebody_enrols_in_the_meantime_is_left_alone() {
         image.expect(64).says(&["must not carry an identity"]);
     }
     host.agent(&["status"]).run().expect(0);
+    hub.expect_one_slot();
+}
+
+/// An image is prepared by root, and its first boot may be the service's, who is somebody else.
+#[test]
+fn what_root_has_prepared_the_services_user_ends() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (hub, image) = (TestHub::new(), TestHost::new());
+    let user = 54_321;
+    for folder in ["etc/monsys", "var/lib/monsys"] {
+        std::fs::create_dir_all(image.path(folder)).unwrap();
+        std::os::unix::fs::chown(image.path(folder), Some(user), Some(user)).unwrap();
+    }
+    let command = format!("echo {}", hub.token());
+    image
+        .enrol_with(&hub, "", &["--defer", "--token-command", &command])
+        .run()
+        .expect(0);
+    assert_eq!(image.mode("etc/monsys/agent.toml"), 0o640);
+    let service = Service::of(image.agent(&["run"]).by_user(user));
+    until("a heartbeat", || {
+        let agents = hub.agents();
+        agents.len() == 1 && agents[0]["last_heartbeat"]["captured_at"].is_string()
+    });
+    service.stop().expect(0);
+    assert_eq!(image.mode("etc/monsys/agent.toml"), 0o600);
     hub.expect_one_slot();
 }
