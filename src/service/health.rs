@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::redact::redact;
 use crate::store::atomic::{self, Owner};
 use crate::store::read;
 use crate::world::World;
@@ -90,9 +91,9 @@ impl Health {
             ended_at: None,
             tries,
             id: error.id().code().into(),
-            what: error.what(),
-            why: error.why().into(),
-            mend: error.next_step().into(),
+            what: redact(&error.what()).into_owned(),
+            why: redact(error.why()).into_owned(),
+            mend: redact(error.next_step()).into_owned(),
         });
         self.last_try = Some(now);
     }

@@ -42,12 +42,12 @@ impl Notify {
 
     /// Tells what goes on, and that the service lives.
     pub(super) fn status(&mut self, status: &str) {
-        self.say(&format!("STATUS={status}"));
+        self.say(&format!("STATUS={}", one_line(status)));
     }
 
     /// The service is up.
     pub(super) fn ready(&mut self, status: &str) {
-        self.say(&format!("READY=1\nSTATUS={status}"));
+        self.say(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
     /// The configuration is read again; [`Notify::ready`] ends it.
@@ -104,6 +104,11 @@ impl Notify {
     }
 }
 
+/// A line break would begin an assignment of its own.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// A path, or behind an `@` a name without a file (unix(7), abstract).
 fn address(name: &[u8]) -> Option<SocketAddr> {
     match name {
@@ -138,6 +143,8 @@ mod tests {
         let socket = UnixDatagram::bind(&path).unwrap();
         Notify::of(&world(path.to_str().unwrap(), &[])).ready("enrolled");
         assert_eq!(heard(&socket), "READY=1\nSTATUS=enrolled");
+        Notify::of(&world(path.to_str().unwrap(), &[])).status("a\nMAINPID=1");
+        assert_eq!(heard(&socket), "STATUS=a MAINPID=1");
 
         let name = format!("monsys-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
