@@ -68,8 +68,8 @@ main() {
       elif wget --help 2>&1 | grep -q -e --ca-certificate; then
         wget -nv -t 3 -T 60 ${MONSYS_CA_FILE:+--ca-certificate="$MONSYS_CA_FILE"} \
           -O "$dir/$1" "$url/$1" 2>"$dir/why"
-      else # BusyBox's knows no CA; the checksum decides
-        wget -q -T 60 -O "$dir/$1" "$url/$1" 2>"$dir/why"
+      else # BusyBox's knows no CA, the checksum decides; and Debian 12's dies of -T
+        wget -q -O "$dir/$1" "$url/$1" 2>"$dir/why"
       fi
       ;;
     esac || fail 69 "$1 could not be downloaded from $shown" "$(tail -n 1 "$dir/why")" \

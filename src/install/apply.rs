@@ -26,8 +26,10 @@ struct Done {
     deed: Deed,
     /// What the receipt had of it before.
     before: Option<Deed>,
-    /// Where the file that was replaced is for now.
-    aside: Option<PathBuf>,
+    /// Where the file is that was replaced.
+    room: Option<PathBuf>,
+    /// That file is ours too, so its second name goes when the run ends.
+    is_room_ours: bool,
 }
 
 impl<'a> Work<'a> {
@@ -56,14 +58,21 @@ impl<'a> Work<'a> {
         let mut done = Done {
             deed: change.deed(),
             before: self.receipt.find(&change.deed()).cloned(),
-            aside: None,
+            room: None,
+            is_room_ours: false,
         };
         if let Change::PutFile(file) = change {
-            self.make_room(file, &mut done).map_err(fault)?;
+            self.plan_room(file, &mut done);
         }
         self.receipt.put(done.deed.clone());
+        let room = done.room.clone();
         self.done.push(done);
         self.note()?;
+        if let Some(room) = room {
+            atomic::remove(&room)
+                .and_then(|()| atomic::second_name(&path, &room))
+                .map_err(fault)?;
+        }
         match change {
             Change::MakeUser => user::make(&self.system).await?,
             Change::MakeFolder { mode, .. } => {
@@ -87,38 +96,36 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Gives what is in the file's place a second name, so that it can come back.
-    fn make_room(&self, file: &PutFile, done: &mut Done) -> io::Result<()> {
-        let path = self.world.path(&file.path);
-        let old = match &done.before {
-            Some(Deed::PutFile { sha256, kept, .. }) => Some((sha256.clone(), kept.clone())),
-            _ => None,
-        };
+    /// Decides under which second name the file that is replaced can come back: until the end of
+    /// this run when it is ours, and until an uninstallation when it is somebody else's.
+    fn plan_room(&self, file: &PutFile, done: &mut Done) {
         if let Deed::PutFile {
             sha256,
             kept: keeps,
             ..
         } = &mut done.deed
         {
-            let (old_sums, old_kept) = old.unwrap_or_default();
-            // The file may be the old one still when this run is killed.
-            sha256.extend(old_sums);
-            *keeps = old_kept;
-            if file.there == There::Foreign && keeps.is_none() {
-                let name = kept(&file.path);
-                atomic::remove(&self.world.path(&name))?;
-                atomic::second_name(&path, &self.world.path(&name))?;
+            if let Some(Deed::PutFile {
+                sha256: sums, kept, ..
+            }) = &done.before
+            {
+                // The file may be the old one still when this run is killed.
+                sha256.extend(sums.clone());
+                keeps.clone_from(kept);
+            }
+            let name = kept(&file.path);
+            let on_disk = self.world.path(&name);
+            // A run may have been killed between writing this down and doing it.
+            if file.there == There::Foreign && (keeps.is_none() || !on_disk.exists()) {
+                done.room = Some(on_disk);
                 *keeps = Some(name);
-                return Ok(());
+                return;
             }
         }
         if file.there != There::Nothing {
-            let aside = atomic::aside(&path);
-            atomic::remove(&aside)?;
-            atomic::second_name(&path, &aside)?;
-            done.aside = Some(aside);
+            done.room = Some(atomic::aside(&self.world.path(&file.path)));
+            done.is_room_ours = true;
         }
-        Ok(())
     }
 
     /// Writes the receipt; before its folder is made, and after it is gone, there is none.
@@ -137,8 +144,8 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         for done in &self.done {
-            if let Some(aside) = &done.aside {
-                atomic::remove(aside).map_err(|error| unwritable(aside, &error))?;
+            if let Some(room) = done.room.as_ref().filter(|_| done.is_room_ours) {
+                atomic::remove(room).map_err(|error| unwritable(room, &error))?;
             }
             if let Deed::PutFile { path, sha256, kept } = &done.deed {
                 self.receipt.put(Deed::PutFile {
@@ -155,8 +162,13 @@ impl<'a> Work<'a> {
     /// stays in the receipt.
     pub(super) async fn roll_back(&mut self) {
         for done in std::mem::take(&mut self.done).into_iter().rev() {
-            let fate = match &done.aside {
-                Some(aside) => atomic::rename(aside, &self.world.path(done.deed.path()))
+            let path = self.world.path(done.deed.path());
+            let fate = match &done.room {
+                // It was not come to.
+                Some(room) if !room.exists() => Fate::Gone,
+                // When both are names of one file, it was not replaced yet, and nothing happens.
+                Some(room) => atomic::rename(room, &path)
+                    .and_then(|()| atomic::remove(room))
                     .map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Taken),
                 None => take_back(&done.deed, false, self.world, &self.system).await,
             };

@@ -15,7 +15,7 @@ use super::user::{self, USER};
 use super::{NotDone, Options, unwritable};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{Flags, Settings};
-use crate::store::atomic::Owner;
+use crate::store::atomic::{self, Owner};
 use crate::store::{read, unreadable};
 use crate::world::World;
 
@@ -230,8 +230,17 @@ impl Sketch<'_> {
         if is_planned {
             return Ok(());
         }
-        match fs::metadata(self.world.path(path)) {
-            Ok(metadata) if metadata.is_dir() => Ok(()),
+        let on_disk = self.world.path(path);
+        let is_left_over = path == Path::new(receipt::FOLDER)
+            && self.receipt.done.is_empty()
+            && is_left_over(&on_disk);
+        match fs::metadata(&on_disk) {
+            Ok(metadata) if metadata.is_dir() && !is_left_over => Ok(()),
+            Ok(metadata) if metadata.is_dir() => {
+                let path = path.to_owned();
+                self.changes.push(Change::MakeFolder { path, mode });
+                Ok(())
+            }
             Ok(_) => Err(self.in_the_way(path, "it is not a folder")),
             Err(error) if error.kind() == NotFound => {
                 self.folder(parent(path), 0o755)?;
@@ -239,7 +248,7 @@ impl Sketch<'_> {
                 self.changes.push(Change::MakeFolder { path, mode });
                 Ok(())
             }
-            Err(error) => Err(unwritable(&self.world.path(path), &error)),
+            Err(error) => Err(unwritable(&on_disk, &error)),
         }
     }
 
@@ -300,6 +309,16 @@ impl Sketch<'_> {
                 path.display()
             ))
     }
+}
+
+/// Whether nothing is in the receipt's folder but what a run leaves that was killed before it had
+/// a receipt.
+fn is_left_over(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.all(|entry| {
+            entry.is_ok_and(|entry| atomic::is_temporary(&entry.file_name().to_string_lossy()))
+        })
+    })
 }
 
 /// Whether a program can be put into `folder`, or into one that is made there, and run from it.

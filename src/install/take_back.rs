@@ -61,35 +61,34 @@ fn remove_link(path: &Path, target: &Path) -> io::Result<Fate> {
 }
 
 fn remove_file(path: &Path, sums: &[String], kept: Option<&Path>, purge: bool) -> io::Result<Fate> {
-    let kept = kept.filter(|kept| fs::symlink_metadata(kept).is_ok());
     let restore = |kept: &Path| {
         atomic::rename(kept, path)?;
         // Nothing happens when both are names of the same file: it was not replaced yet.
-        atomic::remove(kept)
+        atomic::remove(kept).map(|()| Fate::Taken)
     };
     let there = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return match kept {
-                Some(kept) => restore(kept).map(|()| Fate::Taken),
+            return match kept.filter(|kept| kept.exists()) {
+                Some(kept) => restore(kept),
                 None => Ok(Fate::Gone),
             };
         }
         Err(error) => return Err(error),
     };
-    let is_kept = kept
-        .and_then(|kept| fs::symlink_metadata(kept).ok())
-        .is_some_and(|kept| (kept.dev(), kept.ino()) == (there.dev(), there.ino()));
     let is_ours = there.is_file() && sums.contains(&sha256(&fs::read(path)?));
-    let is_taken = is_ours || is_kept || (purge && there.is_file());
-    if !is_taken {
-        return Ok(Fate::Left("somebody has changed it since".into()));
+    match kept.map(|kept| (kept, fs::symlink_metadata(kept))) {
+        // A run was killed before it replaced the file.
+        Some((_, Err(_))) if !is_ours => Ok(Fate::Gone),
+        Some((kept, Ok(old))) if is_ours || is_same(&old, &there) => restore(kept),
+        _ if is_ours || (purge && there.is_file()) => atomic::remove(path).map(|()| Fate::Taken),
+        _ => Ok(Fate::Left("somebody has changed it since".into())),
     }
-    match kept {
-        Some(kept) => restore(kept),
-        None => atomic::remove(path),
-    }
-    .map(|()| Fate::Taken)
+}
+
+/// Whether both are names of one file.
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// Gives a folder or file back, and what the service made in it.

@@ -8,6 +8,7 @@ mod service;
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use host::{MODES, Prepared, Run, TestHost, keys};
+#[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use hub::{Mint, TestHub};
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use service::{Service, until};

@@ -21,6 +21,7 @@ mod enrol;
 mod facts;
 mod golden_image;
 mod manual;
+mod install;
 mod per_agent_token;
 mod races;
 mod recovery;

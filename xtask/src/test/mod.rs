@@ -12,6 +12,7 @@ mod doc;
 mod fmt;
 mod fuzz;
 mod hosts;
+mod installer;
 mod networks;
 mod openapi;
 mod os_release;
@@ -54,6 +55,11 @@ const SUITES: &[Suite] = &[
     Suite::new("crash", "killed at every system call", || {
         Box::pin(crash::run())
     }),
+    Suite::new(
+        "installer",
+        "install.sh and install on whole machines",
+        || Box::pin(installer::run()),
+    ),
     Suite::new(
         "networks",
         "real proxies, cuts and bad names between",

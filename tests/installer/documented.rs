@@ -1,0 +1,82 @@
+//! The commands that the documentation shows are run as they stand there.
+
+use std::fs;
+use std::path::Path;
+
+use crate::machine::{Machine, run};
+use crate::release::Release;
+use crate::script::mirror;
+
+const MARK: &str = "<!-- tested -->\n```sh\n";
+
+fn commands(page: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = fs::read_to_string(path).unwrap();
+    text.split(MARK)
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_command_that_is_shown_installs_and_enrols() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let shown = [commands("docs/install.md"), commands("README.md")];
+    assert!(shown[0].len() >= 9 && !shown[1].is_empty(), "{shown:?}");
+    let release = Release::new();
+    for command in shown.concat() {
+        let machine = Machine::new();
+        let hub = mirror(&release, &machine);
+        let token = hub.token();
+        // A host that trusts the hub's CA, as it does that of get.monsys.ai.
+        let ca = fs::read(hub.ca_file().unwrap()).unwrap();
+        let store = machine.path("etc/ssl/certs/ca-certificates.crt");
+        let mut all = fs::read(&store).unwrap();
+        all.extend(&ca);
+        fs::write(&store, all).unwrap();
+        machine.lay("tmp/hub-ca.pem", &ca);
+        machine.lay("run/secrets/monsys-token", &token);
+        for name in ["install.sh", &crate::release::binary()] {
+            machine.lay(
+                &format!("mnt/release/{name}"),
+                fs::read(release.path(name)).unwrap(),
+            );
+        }
+        let script = command
+            .replace("https://get.monsys.ai", &hub.url())
+            .replace("https://hub.example.com", &hub.url())
+            .replace("enrl_…", &token);
+        assert_ne!(script, command);
+        let mut shell = machine.command(&["sh"]);
+        shell.args(["-e", "-c", &script]);
+        println!("{command}");
+        run(shell).expect(0);
+        hub.expect_one_slot();
+        assert!(machine.path("run/up").exists());
+    }
+}
+
+#[test]
+fn in_two_steps_an_installer_that_is_not_there_is_a_failure() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let release = Release::new();
+    let machine = Machine::new();
+    let hub = mirror(&release, &machine);
+    fs::remove_file(release.path("install.sh")).unwrap();
+    let command = commands("docs/install.md")
+        .into_iter()
+        .find(|command| command.contains("-o install.sh"))
+        .unwrap();
+    let script = command
+        .replace("https://get.monsys.ai", &hub.url())
+        .replace("curl ", "curl --cacert /etc/ssl/hub-ca.pem ");
+    let before = machine.changes();
+    let mut shell = machine.command(&["sh"]);
+    shell.args(["-e", "-c", &script]);
+    run(shell).expect(22);
+    assert_eq!(machine.changes(), before);
+}

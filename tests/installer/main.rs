@@ -1,0 +1,29 @@
+//! install.sh and `monsys-agent install` on a whole machine: this one, under an overlay that each
+//! test has for itself, in a mount namespace of its own. What a run changes stays in the overlay
+//! and vanishes with the test. It takes root; as another user all pass without looking.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests lay out hosts, run processes, and fail by panicking"
+)]
+
+mod blows;
+#[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "the other tests use all of it")]
+mod common;
+mod documented;
+mod failures;
+mod machine;
+mod release;
+mod script;
+mod service;
+mod shells;
+mod truncated;
+mod unit;
+
+/// Whether machines can be made here; a test that needs one ends at once if not.
+fn can_make_machines() -> bool {
+    nix::unistd::geteuid().is_root()
+}

@@ -1,0 +1,118 @@
+//! A release folder as `cargo xtask dist` lays it out, of the agent that was built for the tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The version that it has.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A release.
+pub(crate) struct Release {
+    folder: tempfile::TempDir,
+}
+
+impl Release {
+    /// An unsigned one.
+    pub(crate) fn new() -> Self {
+        let release = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        fs::copy(agent(), release.path(&binary())).unwrap();
+        let sums = sha256sum(&release.path(&binary()));
+        fs::write(release.path("SHA256SUMS"), &sums).unwrap();
+        release.write_script(&sums, "");
+        release
+    }
+
+    /// One that is signed with a key made for it.
+    pub(crate) fn signed() -> Self {
+        let release = Self::new();
+        let key = release.path("key.pub");
+        let secret = release.path("key.sec");
+        minisign(&["-GW", "-f", "-p", text(&key), "-s", text(&secret)]);
+        let sums = release.path("SHA256SUMS");
+        minisign(&["-S", "-s", text(&secret), "-m", text(&sums)]);
+        let public = fs::read_to_string(&key).unwrap();
+        let sums = fs::read_to_string(&sums).unwrap();
+        release.write_script(&sums, public.lines().nth(1).unwrap());
+        fs::remove_file(secret).unwrap();
+        release
+    }
+
+    /// install.sh with its lines filled in, as a release has it.
+    fn write_script(&self, sums: &str, key: &str) {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/install.sh");
+        let filled = [
+            ("DEFAULT_VERSION=", VERSION.to_owned()),
+            (
+                "DEFAULT_DOWNLOAD_URL=",
+                format!("https://get.monsys.ai/releases/v{VERSION}"),
+            ),
+            ("CHECKSUMS=", sums.trim_end().to_owned()),
+            ("MINISIGN_KEY=", key.to_owned()),
+        ];
+        let mut script = String::new();
+        let mut count = 0;
+        for line in fs::read_to_string(source).unwrap().lines() {
+            match filled.iter().find(|(name, _)| line.starts_with(name)) {
+                Some((name, value)) => {
+                    count += 1;
+                    script += &format!("{name}'{value}'\n");
+                }
+                None => script += &format!("{line}\n"),
+            }
+        }
+        assert_eq!(count, filled.len(), "install.sh has lost a line");
+        fs::write(self.path("install.sh"), script).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// install.sh as a release has it.
+    pub(crate) fn script(&self) -> String {
+        fs::read_to_string(self.path("install.sh")).unwrap()
+    }
+}
+
+/// The agent without its debug information, which is most of it.
+pub(crate) fn agent() -> &'static Path {
+    static STRIPPED: OnceLock<tempfile::TempPath> = OnceLock::new();
+    STRIPPED.get_or_init(|| {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let status = Command::new("strip")
+            .arg("-o")
+            .arg(&path)
+            .arg(env!("CARGO_BIN_EXE_monsys-agent"))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        path
+    })
+}
+
+/// Name of the binary for this machine.
+pub(crate) fn binary() -> String {
+    format!("monsys-agent-{VERSION}-linux-{}", std::env::consts::ARCH)
+}
+
+fn sha256sum(path: &Path) -> String {
+    let output = Command::new("sha256sum")
+        .arg(path.file_name().unwrap())
+        .current_dir(path.parent().unwrap())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn minisign(arguments: &[&str]) {
+    let output = Command::new("minisign").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,458 @@
+//! `install` and `uninstall` where a service manager runs: upgrades, what was there before, and
+//! the ways back.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::Value;
+
+use crate::common::{Run, TestHub};
+use crate::machine::{Machine, run};
+use crate::release::{self, Release};
+use crate::script::{CA, mirror};
+
+const AGENT: &str = "/usr/local/bin/monsys-agent";
+const UNIT: &str = "etc/systemd/system/monsys-agent.service";
+
+/// Runs the program at `path` with these arguments, knowing the hub and a token.
+fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Run {
+    let mut command = machine.command(&[&[path], arguments].concat());
+    command
+        .env("MONSYS_TOKEN", hub.token())
+        .env("MONSYS_HUB_URL", hub.url())
+        .env("MONSYS_CA_FILE", CA);
+    run(command)
+}
+
+fn scene() -> (Machine, TestHub) {
+    let release = Release::new();
+    let machine = Machine::new();
+    let hub = mirror(&release, &machine);
+    let bytes = fs::read(release::agent()).unwrap();
+    machine.program("root/monsys-agent", bytes);
+    (machine, hub)
+}
+
+#[test]
+fn the_service_owns_its_files_and_nothing_else() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
+    let passwd = fs::read_to_string(machine.path("etc/passwd")).unwrap();
+    let user = passwd
+        .lines()
+        .find(|line| line.starts_with("monsys:"))
+        .unwrap();
+    assert!(user.ends_with("nologin"), "{user}");
+    let uid: u32 = user.split(':').nth(2).unwrap().parse().unwrap();
+    for (path, owner, mode) in [
+        ("etc/monsys", uid, 0o755),
+        ("etc/monsys/agent.toml", uid, 0o600),
+        ("var/lib/monsys", uid, 0o700),
+        ("var/lib/monsys/agent-signing.key", uid, 0o600),
+        ("var/lib/monsys/agent-id", uid, 0o644),
+        ("var/lib/monsys/state.json", uid, 0o600),
+        ("var/lib/monsys/lock", uid, 0o600),
+        ("var/lib/monsys/install.json", 0, 0o644),
+        ("usr/local/bin/monsys-agent", 0, 0o755),
+        (UNIT, 0, 0o644),
+    ] {
+        let metadata = fs::metadata(machine.path(path)).unwrap();
+        assert_eq!(
+            (metadata.uid(), metadata.mode() & 0o7777),
+            (owner, mode),
+            "{path}"
+        );
+    }
+    assert_eq!(
+        fs::read_link(
+            machine.path("etc/systemd/system/multi-user.target.wants/monsys-agent.service")
+        )
+        .unwrap(),
+        std::path::Path::new("/").join(UNIT)
+    );
+    assert_eq!(
+        machine.asked(),
+        [
+            "is-active --quiet monsys-agent",
+            "daemon-reload",
+            "start monsys-agent",
+            "is-active --quiet monsys-agent"
+        ]
+    );
+}
+
+#[test]
+fn a_host_that_was_enrolled_before_is_taken_over_and_given_back() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    agent(&machine, &hub, "/root/monsys-agent", &["enrol"]).expect(0);
+    let before = machine.changes();
+    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
+    assert_ne!(
+        fs::metadata(machine.path("etc/monsys/agent.toml"))
+            .unwrap()
+            .uid(),
+        0
+    );
+    agent(&machine, &hub, AGENT, &["uninstall"]).expect(0);
+    assert_eq!(machine.changes(), before);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
+    let old = machine.changes();
+    let mut bytes = fs::read(release::agent()).unwrap();
+    bytes.extend_from_slice(b"another build");
+    machine.program("root/new", &bytes);
+    let asked = machine.asked().len();
+
+    // It does not come up: the old program is back, and the service with it.
+    machine.program("run/switch", "#!/bin/sh\n");
+    let systemctl = fs::read_to_string(machine.path("usr/bin/systemctl")).unwrap();
+    let picky = systemctl.replace(
+        "test ! -e /run/broken",
+        "! grep -q 'another build' /usr/local/bin/monsys-agent",
+    );
+    assert_ne!(picky, systemctl);
+    machine.program("usr/bin/systemctl", &picky);
+    agent(&machine, &hub, "/root/new", &["install"])
+        .expect(74)
+        .says(&["the service did not start", "taking back what this run did"]);
+    machine.program("usr/bin/systemctl", &systemctl);
+    fs::remove_file(machine.path("run/switch")).unwrap();
+    let mut now = machine.changes();
+    now.remove(std::path::Path::new("/root/new"));
+    assert_eq!(now, old);
+    assert!(machine.path("run/up").exists());
+    assert_eq!(
+        machine.asked()[asked..]
+            .iter()
+            .filter(|call| call.starts_with("restart"))
+            .count(),
+        2
+    );
+
+    // It does come up.
+    let asked = machine.asked().len();
+    let report = agent(
+        &machine,
+        &hub,
+        "/root/new",
+        &["install", "--output", "json"],
+    )
+    .expect(0)
+    .json();
+    assert_eq!(report["service"], "restarted");
+    assert_eq!(report["changes"].as_array().unwrap().len(), 1);
+    assert_eq!(report["changes"][0]["replaces"], "ours");
+    let calls = machine.asked()[asked..].to_vec();
+    assert!(
+        !calls.iter().any(|call| call.starts_with("stop")),
+        "{calls:?}"
+    );
+    assert_eq!(fs::read(machine.path(&AGENT[1..])).unwrap(), bytes);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn what_stood_there_before_comes_back() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    machine.lay(UNIT, "# somebody's own\n");
+    machine.program(&AGENT[1..], "#!/bin/sh\necho somebody's own\n");
+    let before = machine.changes();
+    // A failure brings it back, and so does the end.
+    machine.lay("run/broken", "");
+    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(74);
+    fs::remove_file(machine.path("run/broken")).unwrap();
+    assert_eq!(
+        fs::read_to_string(machine.path(UNIT)).unwrap(),
+        "# somebody's own\n"
+    );
+    let text = agent(&machine, &hub, "/root/monsys-agent", &["install"])
+        .expect(0)
+        .stdout;
+    assert!(
+        text.contains("keep what is there as /usr/local/bin/monsys-agent.monsys-kept"),
+        "{text}"
+    );
+    agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
+    assert_eq!(machine.changes(), before);
+}
+
+#[test]
+fn what_somebody_has_changed_stays_unless_purged() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    let before = machine.changes();
+    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
+    let unit = fs::read_to_string(machine.path(UNIT)).unwrap();
+    machine.lay(UNIT, unit + "# mine\n");
+    let run = agent(
+        &machine,
+        &hub,
+        "/root/monsys-agent",
+        &["uninstall", "--output", "json"],
+    )
+    .expect(0);
+    let report = run.json();
+    assert_eq!(report["left"][0]["what"], format!("/{UNIT}"));
+    assert_eq!(report["left"][0]["why"], "somebody has changed it since");
+    let kept: Vec<&Value> = report["kept"].as_array().unwrap().iter().collect();
+    assert_eq!(kept.len(), 4, "{kept:?}");
+    assert!(machine.path(UNIT).exists());
+    // What is left is known still.
+    agent(
+        &machine,
+        &hub,
+        "/root/monsys-agent",
+        &["uninstall", "--purge"],
+    )
+    .expect(0);
+    assert_eq!(machine.changes(), before);
+}
+
+#[test]
+fn a_receipt_that_the_service_could_have_written_is_refused() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
+    let receipt = machine.path("var/lib/monsys/install.json");
+    let text = fs::read_to_string(&receipt).unwrap();
+    let victim = machine.lay("etc/victim", "precious");
+    let sum = "c3d3ad1d5b3a1a0a6d2a5c3bd7a3a6c3";
+    fs::remove_file(&receipt).unwrap();
+    fs::write(
+        &receipt,
+        text.replacen("/etc/monsys", "/etc/victim", 1)
+            .replace("x", sum),
+    )
+    .unwrap();
+    let uid = fs::metadata(machine.path("var/lib/monsys")).unwrap().uid();
+    std::os::unix::fs::chown(&receipt, Some(uid), None).unwrap();
+    let before = machine.changes();
+    for command in ["install", "uninstall"] {
+        agent(&machine, &hub, AGENT, &[command])
+            .expect(78)
+            .says(&["the receipt of the installation is broken", "can write it"]);
+    }
+    assert_eq!(machine.changes(), before);
+    assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+}
+
+#[test]
+fn a_read_only_usr_local_is_passed_over() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    let before = machine.changes();
+    machine.remount("usr/local", "ro");
+    let report = agent(
+        &machine,
+        &hub,
+        "/root/monsys-agent",
+        &["install", "--output", "json"],
+    )
+    .expect(0)
+    .json();
+    let binary = "/opt/monsys/bin/monsys-agent";
+    assert_eq!(report["binary"], binary);
+    let unit = fs::read_to_string(machine.path(UNIT)).unwrap();
+    assert!(unit.contains(&format!("ExecStart={binary} run")), "{unit}");
+    // Where it was put, it stays, also when the other place can be written again.
+    machine.remount("usr/local", "rw");
+    let again = agent(
+        &machine,
+        &hub,
+        "/root/monsys-agent",
+        &["install", "--output", "json"],
+    );
+    assert_eq!(again.expect(0).json()["changed"], false);
+    agent(&machine, &hub, binary, &["uninstall", "--purge"]).expect(0);
+    assert_eq!(machine.changes(), before);
+}
+
+#[test]
+fn a_private_ca_that_the_service_could_not_read_is_copied() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    let before = machine.changes();
+    let ca = fs::read(machine.path(&CA[1..])).unwrap();
+    machine.lay("root/ca.pem", &ca);
+    let mut install = machine.command(&["/root/monsys-agent", "install"]);
+    install
+        .env("MONSYS_TOKEN", hub.token())
+        .env("MONSYS_HUB_URL", hub.url())
+        .env("MONSYS_CA_FILE", "ca.pem")
+        .current_dir("/");
+    // As a user types it: beside where they are.
+    let args: Vec<_> = install.get_args().map(std::ffi::OsStr::to_owned).collect();
+    let mut moved = std::process::Command::new(install.get_program());
+    moved.args(args.iter().map(|arg| {
+        if arg == "/tmp" {
+            "/root".as_ref()
+        } else {
+            arg.as_os_str()
+        }
+    }));
+    moved.env_clear().envs(
+        install
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    moved
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    run(moved).expect(0);
+    let copy = machine.path("etc/monsys/hub-ca.pem");
+    assert_eq!(fs::read(&copy).unwrap(), ca);
+    let toml = fs::read_to_string(machine.path("etc/monsys/agent.toml")).unwrap();
+    assert!(
+        toml.contains("ca_file = \"/etc/monsys/hub-ca.pem\""),
+        "{toml}"
+    );
+    agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
+    fs::remove_file(machine.path("root/ca.pem")).unwrap();
+    assert_eq!(machine.changes(), before);
+}
+
+#[test]
+fn without_a_manager_it_enrols_and_says_what_it_did_not_do() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    // systemd is there and does not run, as in a container or a chroot.
+    let release = Release::new();
+    let machine = Machine::without_manager();
+    let hub = mirror(&release, &machine);
+    machine.program("root/monsys-agent", fs::read(release::agent()).unwrap());
+    let before = machine.changes();
+    let report = agent(
+        &machine,
+        &hub,
+        "/root/monsys-agent",
+        &["install", "--output", "json"],
+    )
+    .expect(0)
+    .json();
+    assert_eq!(report["service"], "not_started");
+    assert_eq!(report["not_done"][0]["what"], "the start of the service");
+    hub.expect_one_slot();
+    agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
+    assert_eq!(machine.changes(), before);
+
+    // OpenRC runs.
+    fs::create_dir_all(machine.path("run/openrc")).unwrap();
+    let rc_service = "#!/bin/sh\necho \"rc $*\" >>/run/calls\ncase $2 in status) test -e /run/up ;; start) touch /run/up ;; stop) rm -f /run/up ;; esac\n";
+    machine.program("usr/sbin/rc-service", rc_service);
+    let before = machine.changes();
+    let report = agent(
+        &machine,
+        &hub,
+        "/root/monsys-agent",
+        &["install", "--output", "json"],
+    )
+    .expect(0)
+    .json();
+    assert_eq!(report["service"], "started");
+    let script = fs::read_to_string(machine.path("etc/init.d/monsys-agent")).unwrap();
+    assert!(
+        script.contains("command=\"/usr/local/bin/monsys-agent\""),
+        "{script}"
+    );
+    assert!(
+        machine
+            .path("etc/runlevels/default/monsys-agent")
+            .is_symlink()
+    );
+    assert_eq!(
+        machine.asked(),
+        [
+            "rc monsys-agent status",
+            "rc monsys-agent start",
+            "rc monsys-agent status"
+        ]
+    );
+    agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
+    assert_eq!(machine.changes(), before);
+}
+
+#[test]
+fn an_image_is_prepared_and_an_ephemeral_host_has_its_hook() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    let arguments = [
+        "install",
+        "--defer",
+        "--no-start",
+        "--ephemeral",
+        "--token-command",
+        "cat /run/token",
+        "--output",
+        "json",
+    ];
+    let report = agent(&machine, &hub, "/root/monsys-agent", &arguments)
+        .expect(0)
+        .json();
+    assert_eq!(report["enrolment"]["result"], "deferred");
+    assert_eq!(report["service"], "not_started");
+    assert!(hub.agents().is_empty());
+    // The service can read what it has to finish.
+    let toml = fs::metadata(machine.path("etc/monsys/agent.toml")).unwrap();
+    assert_eq!(
+        toml.uid(),
+        fs::metadata(machine.path("etc/monsys")).unwrap().uid()
+    );
+    let hook = machine.path("etc/systemd/system/monsys-agent.service.d/50-ephemeral.conf");
+    let hook = fs::read_to_string(hook).unwrap();
+    assert!(
+        hook.contains("exec /usr/local/bin/monsys-agent unenrol"),
+        "{hook}"
+    );
+    assert!(!machine.asked().iter().any(|call| call.starts_with("start")));
+    let again = agent(&machine, &hub, AGENT, &arguments).expect(0).json();
+    assert_eq!(again["changed"], false, "{again}");
+}
+
+#[test]
+fn a_packaged_host_is_left_to_the_package_manager() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let (machine, hub) = scene();
+    machine.program("usr/bin/monsys-agent", fs::read(release::agent()).unwrap());
+    machine.lay("var/lib/dpkg/info/monsys-agent.list", "");
+    let before = machine.changes();
+    for command in [
+        &["install"][..],
+        &["install", "--dry-run"],
+        &["uninstall", "--purge"],
+    ] {
+        agent(&machine, &hub, "/usr/bin/monsys-agent", command)
+            .expect(64)
+            .says(&["belongs to a package", "apt-get remove monsys-agent"]);
+    }
+    assert_eq!(machine.changes(), before);
+}

@@ -1,0 +1,512 @@
+//! `install` and `uninstall` of a host's tree (`--root`): the plan, the receipt, the way back. On a
+//! whole machine they are tested by `cargo xtask test installer`.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::common::{Run, TestHost, TestHub, keys};
+
+const UNIT: &str = "etc/systemd/system/monsys-agent.service";
+const LINK: &str = "etc/systemd/system/multi-user.target.wants/monsys-agent.service";
+const BINARY: &str = "usr/local/bin/monsys-agent";
+
+/// A host that has systemd, which does not run, since `--root` is no running host.
+fn host() -> TestHost {
+    let host = TestHost::new();
+    host.lay("usr/lib/systemd/systemd", "");
+    host.lay("etc/systemd/system/other.service", "");
+    host.lay("usr/local/bin/other", "");
+    host.lay("var/lib/other", "");
+    host
+}
+
+fn install(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Run {
+    let ca_file = host.install_ca(hub).unwrap();
+    let url = hub.url();
+    let arguments = [
+        "install",
+        "--hub-url",
+        &url,
+        "--ca-file",
+        ca_file.to_str().unwrap(),
+    ];
+    host.agent(&[&arguments, more].concat())
+        .env("MONSYS_TOKEN", token)
+        .run()
+}
+
+/// Path, permissions, owner and bytes of everything.
+fn tree(host: &TestHost) -> Vec<(PathBuf, u32, u32, Vec<u8>)> {
+    let files = host.files("").into_iter().map(|(path, bytes)| {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        (path, metadata.mode(), metadata.uid(), bytes)
+    });
+    let mut tree: Vec<_> = files.collect();
+    let mut folders = vec![host.path("")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                let metadata = entry.metadata().unwrap();
+                folders.push(entry.path());
+                tree.push((entry.path(), metadata.mode(), metadata.uid(), Vec::new()));
+            }
+        }
+    }
+    tree.sort();
+    tree
+}
+
+/// When each file and folder was last written.
+fn times(host: &TestHost) -> Vec<(PathBuf, SystemTime)> {
+    let time = |path: PathBuf| {
+        let time = fs::symlink_metadata(&path).unwrap().modified().unwrap();
+        (path, time)
+    };
+    tree(host).into_iter().map(|entry| time(entry.0)).collect()
+}
+
+#[test]
+fn a_dry_run_lists_every_change_and_makes_none() {
+    let host = host();
+    let before = times(&host);
+    let arguments = ["install", "--no-enrol", "--dry-run", "--output", "json"];
+    let report = host.agent(&arguments).run().expect(0).json();
+    assert_eq!(
+        keys(&report),
+        [
+            "binary", "changed", "changes", "not_done", "receipt", "result", "version"
+        ]
+    );
+    assert_eq!(report["result"], "dry_run");
+    assert_eq!(report["changed"], false);
+    let planned: Vec<(&str, &str)> = report["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| {
+            (
+                change["do"].as_str().unwrap(),
+                change["path"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let absolute = |path: &str| format!("/{path}");
+    assert_eq!(
+        planned,
+        [
+            ("make_folder", "/var/lib/monsys"),
+            ("make_folder", "/etc/monsys"),
+            ("put_file", &absolute(BINARY)),
+            ("put_file", &absolute(UNIT)),
+            ("make_folder", "/etc/systemd/system/multi-user.target.wants"),
+            ("link", &absolute(LINK)),
+        ]
+    );
+    let text = host.agent(&arguments[..3]).run().expect(0).stdout;
+    for line in [
+        "nothing was changed",
+        "make the folder /var/lib/monsys (0700)",
+        "write /usr/local/bin/monsys-agent (0755)",
+        "Not done: the user monsys",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+    assert_eq!(times(&host), before);
+
+    // The run itself does just that.
+    let done = host
+        .agent(&["install", "--no-enrol", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(done["changes"], report["changes"]);
+    assert_eq!(done["enrolment"], Value::Null);
+}
+
+#[test]
+fn from_nothing_to_enrolled_and_back() {
+    let (hub, host) = (TestHub::new(), host());
+    host.install_ca(&hub);
+    let before = tree(&host);
+    let token = hub.token();
+    let run = install(
+        &host,
+        &hub,
+        &token,
+        &["--tag", "shard-3", "--output", "json"],
+    )
+    .expect(0);
+    let report = run.json();
+    assert_eq!(
+        keys(&report),
+        [
+            "binary",
+            "changed",
+            "changes",
+            "enrolment",
+            "not_done",
+            "receipt",
+            "result",
+            "service",
+            "version"
+        ]
+    );
+    assert_eq!(report["result"], "installed");
+    assert_eq!(report["service"], "not_started");
+    assert_eq!(report["enrolment"]["result"], "enrolled");
+    assert_eq!(
+        report["enrolment"]["tags"],
+        json!(["prod", "eu-west", "web", "shard-3"])
+    );
+    let agent = fs::read(env!("CARGO_BIN_EXE_monsys-agent")).unwrap();
+    assert!(
+        fs::read(host.path(BINARY)).unwrap() == agent,
+        "not this program"
+    );
+    assert_eq!(host.mode(BINARY), 0o755);
+    let unit = fs::read_to_string(host.path(UNIT)).unwrap();
+    assert!(
+        unit.contains("\nExecStart=/usr/local/bin/monsys-agent run\n"),
+        "{unit}"
+    );
+    assert_eq!(
+        fs::read_link(host.path(LINK)).unwrap(),
+        PathBuf::from("/").join(UNIT)
+    );
+
+    // Once more: nothing is written, not even anew.
+    let stamps = times(&host);
+    let again = install(
+        &host,
+        &hub,
+        &token,
+        &["--tag", "shard-3", "--output", "json"],
+    )
+    .expect(0);
+    assert_eq!(again.json()["changed"], false);
+    assert_eq!(again.json()["result"], "unchanged");
+    assert_eq!(again.json()["enrolment"]["result"], "already_enrolled");
+    assert_eq!(times(&host), stamps);
+
+    // The identity stays, so that the host can come back as the same agent.
+    let report = host
+        .agent(&["uninstall", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(
+        keys(&report),
+        [
+            "changed",
+            "forgets_agent",
+            "kept",
+            "left",
+            "result",
+            "taken"
+        ]
+    );
+    assert_eq!(report["kept"].as_array().unwrap().len(), 4);
+    for path in [BINARY, UNIT, LINK] {
+        assert!(fs::symlink_metadata(host.path(path)).is_err(), "{path}");
+    }
+    host.agent(&["status"]).run().expect(0);
+    install(&host, &hub, "", &[]).expect(0);
+    hub.expect_one_slot();
+
+    let report = host
+        .agent(&["uninstall", "--purge", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(report["left"], json!([]));
+    assert_eq!(report["forgets_agent"], true);
+    assert_eq!(tree(&host), before);
+    let nothing = host
+        .agent(&["uninstall", "--purge", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(nothing.json()["changed"], false);
+    assert_eq!(tree(&host), before);
+}
+
+#[test]
+fn no_token_is_left_anywhere() {
+    let (hub, host) = (TestHub::new(), host());
+    let token = hub.token();
+    let secret = token.strip_prefix("enrl_").unwrap();
+    let mut seen = String::new();
+    for more in [&["-vvv", "--wait", "1s"][..], &["-vvv", "--output", "json"]] {
+        if more.contains(&"--wait") {
+            hub.fault(json!({"route": "enrol", "status": 422, "body": format!("{{\"message\":\"bad {token}\"}}")}));
+        }
+        let run = install(&host, &hub, &token, more);
+        seen.push_str(&run.stdout);
+        seen.push_str(&run.stderr);
+    }
+    assert!(seen.contains("TRACE") && seen.contains("agent_id"));
+    assert!(!seen.contains(secret));
+    for (path, bytes) in host.files("") {
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(secret), "{}", path.display());
+    }
+    let run = host
+        .agent(&["install", "--token", "enrl_verysecret"])
+        .run()
+        .expect(64);
+    assert!(!format!("{}{}", run.stdout, run.stderr).contains("verysecret"));
+}
+
+#[test]
+fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
+    let hub = TestHub::new();
+    let obstacle = |host: &TestHost, path: &str| {
+        host.lay(&format!("{path}/x"), "");
+    };
+    for (path, says) in [
+        (BINARY, "it is not a regular file"),
+        (UNIT, "it is not a regular file"),
+        (LINK, "it is not a symbolic link"),
+    ] {
+        let host = host();
+        obstacle(&host, path);
+        host.install_ca(&hub);
+        let before = tree(&host);
+        let token = hub.token();
+        install(&host, &hub, &token, &[]).expect(73).says(&[
+            path,
+            says,
+            "  mend: move it away",
+            ".old",
+        ]);
+        assert_eq!(tree(&host), before);
+    }
+    let host = host();
+    host.lay("etc/monsys", "");
+    host.lay("etc/x", "");
+    let before = tree(&host);
+    host.agent(&["install", "--no-enrol"])
+        .run()
+        .expect(73)
+        .says(&["it is not a folder"]);
+    assert_eq!(tree(&host), before);
+
+    let host = self::host();
+    let before = tree(&host);
+    host.agent(&["install"])
+        .run()
+        .expect(64)
+        .says(&["no token was given"]);
+    host.agent(&["install"])
+        .env("SUDO_USER", "ada")
+        .env("MONSYS_TAGS", "a")
+        .run()
+        .expect(64)
+        .says(&["sudo --preserve-env=MONSYS_TOKEN,MONSYS_TAGS monsys-agent install"]);
+    host.agent(&["install", "--hub-url", "nonsense"])
+        .run()
+        .expect(64);
+    host.agent(&["install", "--no-enrol", "--defer"])
+        .run()
+        .expect(64);
+    assert_eq!(tree(&host), before);
+    assert!(hub.agents().is_empty());
+}
+
+#[test]
+fn a_failed_enrolment_takes_all_back_but_the_key_that_a_hub_may_have_seen() {
+    let (hub, host) = (TestHub::new(), host());
+    host.install_ca(&hub);
+    let before = tree(&host);
+    install(&host, &hub, "enrl_unknown0000", &[])
+        .expect(77)
+        .says(&[
+            "taking back what this run did",
+            "the hub rejected the token",
+        ]);
+    let left: Vec<_> = tree(&host)
+        .into_iter()
+        .map(|entry| entry.0)
+        .filter(|path| !before.iter().any(|entry| entry.0 == *path))
+        .collect();
+    let names = [
+        "",
+        "/agent-signing.key",
+        "/install.json",
+        "/lock",
+        "/state.json",
+    ];
+    let expected = names.map(|name| host.path(&format!("var/lib/monsys{name}")));
+    assert_eq!(left, expected);
+    let key = fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
+    let token = hub.token();
+    install(&host, &hub, &token, &[]).expect(0);
+    assert_eq!(
+        fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap(),
+        key
+    );
+    hub.expect_one_slot();
+    host.agent(&["uninstall", "--purge"]).run().expect(0);
+    assert_eq!(tree(&host), before);
+}
+
+#[test]
+fn two_at_once_are_one_after_the_other() {
+    let (hub, host) = (TestHub::new(), host());
+    let ca_file = host.install_ca(&hub).unwrap();
+    let token = hub.token();
+    hub.fault(json!({"route": "enrol", "times": 1, "delay_ms": 300}));
+    let url = hub.url();
+    let start = || -> Child {
+        let ca_file = ca_file.to_str().unwrap();
+        host.agent(&[
+            "install",
+            "--hub-url",
+            &url,
+            "--ca-file",
+            ca_file,
+            "--output",
+            "json",
+        ])
+        .env("MONSYS_TOKEN", &token)
+        .start()
+    };
+    let (one, other) = (start(), start());
+    let results = [one, other].map(|child| Run::of(child).expect(0).json()["changed"].clone());
+    assert!(
+        results.contains(&json!(true)) && results.contains(&json!(false)),
+        "{results:?}"
+    );
+    hub.expect_one_slot();
+}
+
+#[test]
+fn an_upgrade_replaces_what_is_ours_and_keeps_what_is_not() {
+    let host = host();
+    host.agent(&["install", "--no-enrol"]).run().expect(0);
+    let inode = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
+    let (binary, unit) = (inode(BINARY), inode(UNIT));
+    // An older agent's unit, by the receipt's word.
+    let old = "# an older unit\n";
+    let receipt = host.path("var/lib/monsys/install.json");
+    let text = fs::read_to_string(&receipt).unwrap();
+    let mut known: Value = serde_json::from_str(&text).unwrap();
+    let path = format!("/{UNIT}");
+    for deed in known["done"].as_array_mut().unwrap() {
+        if deed["path"] == path.as_str() {
+            let digest = ring::digest::digest(&ring::digest::SHA256, old.as_bytes());
+            let hex = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+                write!(hex, "{byte:02x}").unwrap();
+                hex
+            });
+            deed["sha256"] = json!([hex]);
+        }
+    }
+    fs::write(&receipt, known.to_string()).unwrap();
+    fs::write(host.path(UNIT), old).unwrap();
+    let report = host
+        .agent(&["install", "--no-enrol", "--output", "json"])
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(report["changes"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["changes"][0]["replaces"], "ours");
+    assert_eq!(inode(BINARY), binary);
+    assert_ne!(inode(UNIT), unit);
+    assert_eq!(
+        host.names("etc/systemd/system"),
+        [
+            "monsys-agent.service",
+            "multi-user.target.wants",
+            "other.service"
+        ]
+    );
+
+    // Somebody's own change is kept beside the new one.
+    fs::write(host.path(UNIT), "# mine\n").unwrap();
+    let text = host
+        .agent(&["install", "--no-enrol"])
+        .run()
+        .expect(0)
+        .stdout;
+    assert!(text.contains(".monsys-kept"), "{text}");
+    let kept = host.path(&format!("{UNIT}.monsys-kept"));
+    assert_eq!(fs::read_to_string(kept).unwrap(), "# mine\n");
+}
+
+#[test]
+fn other_paths_reach_the_service() {
+    let (hub, host) = (TestHub::new(), host());
+    let token = hub.token();
+    let paths = ["--config", "/srv/m/agent.toml", "--state-dir", "/srv/state"];
+    let before = tree(&host).len();
+    install(&host, &hub, &token, &paths).expect(0);
+    let drop_in = host.path("etc/systemd/system/monsys-agent.service.d/50-paths.conf");
+    let text = fs::read_to_string(drop_in).unwrap();
+    assert!(
+        text.contains("Environment=\"MONSYS_CONFIG=/srv/m/agent.toml\""),
+        "{text}"
+    );
+    assert!(
+        text.contains("ReadWritePaths=\"-/srv/m\" \"-/srv/state\""),
+        "{text}"
+    );
+    assert!(host.path("srv/state/agent-signing.key").exists());
+    let purge = [&["uninstall", "--purge"][..], &paths[..2]].concat();
+    host.agent(&purge).run().expect(0);
+    // But for the hub's CA, which the test itself has put there.
+    assert_eq!(tree(&host).len(), before + 2);
+}
+
+#[test]
+fn hosts_without_systemd() {
+    let openrc = TestHost::new();
+    openrc.lay("sbin/openrc-run", "");
+    openrc.agent(&["install", "--no-enrol"]).run().expect(0);
+    assert_eq!(openrc.mode("etc/init.d/monsys-agent"), 0o755);
+    let link = fs::read_link(openrc.path("etc/runlevels/default/monsys-agent")).unwrap();
+    assert_eq!(link, PathBuf::from("/etc/init.d/monsys-agent"));
+
+    let (hub, bare) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    let arguments = ["--ephemeral", "--output", "json"];
+    let report = install(&bare, &hub, &token, &arguments).expect(0).json();
+    assert_eq!(report["service"], "none");
+    let not_done: Vec<&Value> = report["not_done"].as_array().unwrap().iter().collect();
+    assert_eq!(not_done[0]["what"], "the service");
+    assert_eq!(
+        not_done[0]["mend"],
+        "have what starts services here run: /usr/local/bin/monsys-agent run"
+    );
+    assert_eq!(not_done[1]["what"], "--ephemeral");
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_packaged_host_and_a_receipt_that_is_none() {
+    let host = host();
+    host.lay("usr/bin/monsys-agent", "");
+    for command in [&["install", "--no-enrol"][..], &["uninstall"]] {
+        host.agent(command)
+            .run()
+            .expect(64)
+            .says(&["belongs to a package", "systemctl enable --now"]);
+    }
+    let host = self::host();
+    for (text, mode) in [("{", 0o644), ("{\"version\":\"1\",\"done\":[]}", 0o666)] {
+        let receipt = host.lay("var/lib/monsys/install.json", text);
+        fs::set_permissions(&receipt, fs::Permissions::from_mode(mode)).unwrap();
+        for command in [&["install", "--no-enrol"][..], &["uninstall"]] {
+            host.agent(command)
+                .run()
+                .expect(78)
+                .says(&["install.json", "receipt"]);
+        }
+    }
+}
