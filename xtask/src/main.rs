@@ -1,7 +1,8 @@
-//! What the project does to itself: `cargo xtask demo`, `test`, `bench` and `docs`.
+//! What the project does to itself: `cargo xtask demo`, `test`, `bench`, `dist` and `docs`.
 //!
 //! [`demo`] shows one enrolment from end to end, [`mod@test`] holds the suites, a file each,
-//! [`mod@bench`] measures, and [`docs`] writes the pages that come from the code. Below them: [`hub`]
+//! [`mod@bench`] measures, [`dist`] makes a release, and [`docs`] writes the pages that come from the
+//! code. Below them: [`hub`]
 //! runs the mock hub, [`tools`] gets what a suite needs, [`process`] starts and ends children.
 #![allow(
     clippy::print_stdout,
@@ -11,6 +12,7 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod docs;
 mod error;
 mod hub;
@@ -53,6 +55,8 @@ enum Command {
     /// Measure the agent and the hub together, and prove that they keep their promises meanwhile
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Make all that a release is made of, for both architectures, into target/dist/
+    Dist(dist::Options),
     /// Write the pages under docs/ that are generated from the code
     Docs,
 }
@@ -91,6 +95,7 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Test { suites, .. } => test::run(&suites).await,
         Command::Bench(bench) => bench.run().await,
+        Command::Dist(options) => dist::run(&options).await.map(drop),
         Command::Docs => docs::run(),
     }
 }

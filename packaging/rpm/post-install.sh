@@ -1,0 +1,50 @@
+#!/bin/sh
+# $1 is 1 at the first installation, 2 at an upgrade. The host is not enrolled here: that takes a
+# secret, and a package never asks for one.
+unit=monsys-agent.service
+
+# The user that the service runs as.
+systemd-sysusers monsys-agent.conf || exit 1
+
+# Its two directories. One that is there keeps its owner and its mode.
+[ -d /etc/monsys ] || install -d -o monsys -g monsys -m 0755 /etc/monsys || exit 1
+[ -d /var/lib/monsys ] || install -d -o monsys -g monsys -m 0700 /var/lib/monsys || exit 1
+
+# What root left there before the host had this user (an enrolment by hand) becomes the user's.
+if [ "$1" = 1 ]; then
+  for path in /etc/monsys /etc/monsys/agent.toml /var/lib/monsys /var/lib/monsys/*; do
+    [ ! -e "$path" ] || chown --no-dereference --from=root:root monsys:monsys "$path" || exit 1
+  done
+fi
+
+enrolled() {
+  monsys-agent status >/dev/null 2>&1
+}
+
+if [ "$1" = 1 ]; then
+  systemctl --no-reload enable "$unit" >/dev/null 2>&1 || :
+fi
+if [ -d /run/systemd/system ]; then
+  systemctl daemon-reload >/dev/null 2>&1 || :
+  if [ "$1" != 1 ]; then
+    # An upgrade: what runs goes on with the new program, what does not stays down.
+    systemctl try-restart "$unit" >/dev/null 2>&1 ||
+      echo "monsys-agent: the service did not come back: journalctl -u monsys-agent" >&2
+  elif enrolled; then
+    systemctl start "$unit" >/dev/null 2>&1 ||
+      echo "monsys-agent: the service did not start: journalctl -u monsys-agent" >&2
+  fi
+fi
+
+if [ "$1" = 1 ] && ! enrolled; then
+  echo "monsys-agent: this host is not enrolled yet, so its service is not started. As root:"
+  echo "  MONSYS_TOKEN=enrl_... monsys-agent enrol --hub-url https://hub.example.com"
+  echo "  systemctl start monsys-agent"
+fi
+
+# `monsys-agent install` has made a unit of its own, which hides the one of this package.
+if [ -e "/etc/systemd/system/$unit" ] && [ ! -L "/etc/systemd/system/$unit" ]; then
+  echo "monsys-agent: /etc/systemd/system/$unit hides this package's unit; to remove what" \
+    "was installed by hand: /usr/local/bin/monsys-agent uninstall" >&2
+fi
+exit 0

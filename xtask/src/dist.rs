@@ -1,0 +1,134 @@
+//! `cargo xtask dist`: all that a release is made of, into `target/dist/`.
+//!
+//! For each architecture a static binary, its tarball and its packages; then what is about all of
+//! them: the bill of materials, the checksums, their signature, and the installer that knows them.
+//! The same sources make the same bytes. Nothing that is up to date is made again.
+
+pub(crate) mod apt;
+pub(crate) mod arch;
+mod binary;
+mod folder;
+mod installer;
+mod packages;
+mod sbom;
+mod signature;
+mod stage;
+mod sysroot;
+mod tarball;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::{Result, Stop};
+use crate::{process, tools};
+use arch::Arch;
+pub(crate) use folder::{Folder, sha256};
+
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Architecture to build for; can be repeated [default: both]
+    #[arg(long, value_enum, value_name = "ARCH")]
+    pub(crate) arch: Vec<Arch>,
+    /// minisign secret key that signs SHA256SUMS; its password, if any, is in `MINISIGN_PASSWORD`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Only packages, which call themselves this version, into target/dist-VERSION: to try upgrades
+    #[arg(long, value_name = "VERSION", conflicts_with = "key")]
+    pub(crate) package_version: Option<String>,
+}
+
+/// What a release is called and when it was made.
+struct Release {
+    version: String,
+    /// The time of all that carries one, in seconds since 1970: that of the commit.
+    epoch: u64,
+}
+
+/// Makes the release; the folder that it is in.
+pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
+    let architectures = match options.arch.as_slice() {
+        [] => Arch::ALL.to_vec(),
+        some => some.to_vec(),
+    };
+    let release = Release {
+        version: monsys_agent::VERSION.to_owned(),
+        epoch: epoch().await?,
+    };
+    if let Some(version) = &options.package_version {
+        return repackage(&release, &architectures, version).await;
+    }
+    let mut folder = Folder::open(tools::target().join("dist"))?;
+    let stage = stage::make(&release).await?;
+    for arch in &architectures {
+        let binary = binary::build(*arch, release.epoch).await?;
+        let name = release.binary(*arch);
+        folder.put(&name, &binary, 0o755)?;
+        folder.put(
+            &format!("{name}.tar.gz"),
+            &tarball::make(&name, &stage.for_tarball(&binary)?, release.epoch)?,
+            0o644,
+        )?;
+        packages::make(*arch, &release.version, release.epoch, &mut folder).await?;
+    }
+    let sbom = sbom::make(&release).await?;
+    folder.put(&format!("{}.cdx.json", release.name()), &sbom, 0o644)?;
+    let checksums = folder.checksums()?;
+    folder.put("SHA256SUMS", checksums.as_bytes(), 0o644)?;
+    let public_key = match &options.key {
+        Some(key) => Some(signature::sign(key, &release.name(), &mut folder)?),
+        None => None,
+    };
+    let binaries: Vec<_> = architectures.iter().map(|a| release.binary(*a)).collect();
+    let script = installer::make(&release, &checksums, &binaries, public_key.as_deref())?;
+    folder.put("install.sh", script.as_bytes(), 0o755)?;
+    let path = folder.close()?;
+    if public_key.is_none() {
+        println!("not signed: --key FILE signs it with minisign");
+    }
+    Ok(path)
+}
+
+/// The same trees under another version number.
+async fn repackage(release: &Release, all: &[Arch], version: &str) -> Result<PathBuf> {
+    if version.is_empty() || !version.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return Err(Stop::failed(format!(
+            "--package-version {version}: digits and dots make a version, such as 0.0.9"
+        )));
+    }
+    let mut folder = Folder::open(tools::target().join(format!("dist-{version}")))?;
+    stage::make(release).await?;
+    for arch in all {
+        binary::build(*arch, release.epoch).await?;
+        packages::make(*arch, version, release.epoch, &mut folder).await?;
+    }
+    folder.close()
+}
+
+impl Release {
+    /// `monsys-agent-0.1.0`
+    fn name(&self) -> String {
+        format!("monsys-agent-{}", self.version)
+    }
+
+    /// `monsys-agent-0.1.0-linux-x86_64`
+    fn binary(&self, arch: Arch) -> String {
+        format!("{}-linux-{}", self.name(), arch.kernel())
+    }
+}
+
+/// The time of the newest commit, unless `SOURCE_DATE_EPOCH` names another one.
+async fn epoch() -> Result<u64> {
+    let told = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(told) => told,
+        Err(_) => {
+            let mut git = tokio::process::Command::new("git");
+            git.args(["log", "-1", "--format=%ct"])
+                .current_dir(tools::root());
+            process::capture(&mut git).await?.stdout
+        }
+    };
+    told.trim().parse().map_err(|_| {
+        Stop::failed("this is no git clone, so set SOURCE_DATE_EPOCH to seconds since 1970")
+    })
+}

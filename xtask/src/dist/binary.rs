@@ -1,0 +1,187 @@
+//! The static binary of one architecture: built, and looked at.
+
+use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+use super::arch::Arch;
+use super::folder::read;
+use super::sysroot::Sysroot;
+use crate::error::{Result, Stop};
+use crate::{process, tools};
+
+const PROFILE: &str = "dist";
+
+/// Builds it, which is nothing to do when nothing has changed; its bytes.
+pub(super) async fn build(arch: Arch, epoch: u64) -> Result<Vec<u8>> {
+    println!("building the agent for {}", arch.target());
+    let compilers = compilers(arch).await?;
+    let mut cargo = tools::cargo(&["build", "--locked", "--package=monsys-agent", "--quiet"]);
+    cargo
+        .args(["--profile", PROFILE, "--target", arch.target()])
+        .arg("--target-dir")
+        .arg(target())
+        .env("SOURCE_DATE_EPOCH", epoch.to_string());
+    let mut hidden = vec![
+        (tools::root().to_owned(), "/monsys-agent"),
+        (cargo_home()?.join("registry/src"), "/cargo"),
+    ];
+    if !has_target(arch).await? {
+        let sysroot = Sysroot::ready(arch, compilers.gcc).await?;
+        cargo
+            .arg("-Zbuild-std=std,panic_abort")
+            .env("RUSTC", sysroot.rustc())
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("LD_LIBRARY_PATH", sysroot.libraries());
+        let sources = sysroot.path().join("usr/lib/rustlib/src/rust");
+        // Cargo names what is below the workspace by its path there.
+        hidden.push((PathBuf::from(tools::shown(&sources)), "/rustc"));
+        hidden.push((sysroot.path().to_owned(), "/rustc"));
+    }
+    let flags: Vec<_> = hidden
+        .iter()
+        .map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()))
+        .collect();
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    compilers.tell(arch, &mut cargo);
+    process::run(&mut cargo).await?;
+    let path = built(arch);
+    is_static_pie(&path).await?;
+    let bytes = read(&path)?;
+    let paths = hidden.iter().map(|(path, _)| path.as_path());
+    names_none_of(&bytes, paths.chain([target().as_path()]))?;
+    Ok(bytes)
+}
+
+/// Cargo's target folder: it is not shared with builds by another compiler.
+pub(super) fn target() -> PathBuf {
+    tools::target().join("static")
+}
+
+/// Where cargo puts the binary.
+pub(super) fn built(arch: Arch) -> PathBuf {
+    target()
+        .join(arch.target())
+        .join(PROFILE)
+        .join("monsys-agent")
+}
+
+/// Whether the toolchain can build for it by itself.
+async fn has_target(arch: Arch) -> Result<bool> {
+    let mut rustc = Command::new("rustc");
+    rustc
+        .args(["--print=target-libdir", "--target", arch.target()])
+        .current_dir(tools::root());
+    let folder = process::capture(&mut rustc).await?.stdout;
+    Ok(Path::new(folder.trim()).is_dir())
+}
+
+/// Compiler of C for musl, which ring needs, and the gcc that links.
+struct Compilers {
+    cc: &'static str,
+    gcc: &'static str,
+}
+
+impl Compilers {
+    /// What the environment says already goes first.
+    fn tell(&self, arch: Arch, cargo: &mut Command) {
+        let target = arch.target().replace('-', "_");
+        let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase());
+        for (name, value) in [
+            (format!("CC_{target}"), self.cc),
+            // Some distributions' gcc adds calls that musl has not got.
+            (format!("CFLAGS_{target}"), "-U_FORTIFY_SOURCE"),
+            // Not musl-gcc: with that the binary is no static one.
+            (linker, self.gcc),
+        ] {
+            if std::env::var_os(&name).is_none() {
+                cargo.env(name, value);
+            }
+        }
+    }
+}
+
+async fn compilers(arch: Arch) -> Result<Compilers> {
+    let (compilers, packages): (_, &[&str]) = match arch {
+        Arch::X86_64 => (
+            Compilers {
+                cc: "musl-gcc",
+                gcc: "gcc",
+            },
+            &["gcc", "musl-tools"],
+        ),
+        Arch::Aarch64 => (
+            Compilers {
+                cc: "aarch64-linux-gnu-gcc",
+                gcc: "aarch64-linux-gnu-gcc",
+            },
+            &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+        ),
+    };
+    for program in [compilers.cc, compilers.gcc] {
+        let mut version = Command::new(program);
+        let runs = process::capture(version.arg("--version")).await;
+        if !runs.is_ok_and(|runs| runs.status.success()) {
+            tools::apt(packages).await?;
+        }
+    }
+    Ok(compilers)
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let below_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(below_home)
+        .ok_or_else(|| Stop::failed("neither CARGO_HOME nor HOME is set"))
+}
+
+/// A static PIE asks nothing of its host; anything else asks for a dynamic loader, or sits where
+/// everybody knows.
+async fn is_static_pie(binary: &Path) -> Result<()> {
+    if !Path::new("/usr/bin/file").exists() {
+        tools::apt(&["file"]).await?;
+    }
+    let mut file = Command::new("file");
+    let says = process::capture(file.arg("--brief").arg(binary)).await?;
+    let says = says.stdout.trim();
+    if says.contains("static-pie linked") && says.contains("stripped") {
+        return Ok(());
+    }
+    Err(Stop::failed(format!(
+        "{} has to be static-pie linked and stripped; file says: {says}",
+        tools::shown(binary)
+    )))
+}
+
+/// A path of the machine that built it would make another binary on each machine.
+fn names_none_of<'a>(binary: &[u8], paths: impl Iterator<Item = &'a Path>) -> Result<()> {
+    for path in paths {
+        let path = path.as_os_str().as_encoded_bytes();
+        if let Some(at) = binary.windows(path.len()).position(|bytes| bytes == path) {
+            let end = (at + 120).min(binary.len());
+            return Err(Stop::failed(format!(
+                "the binary names a path of this machine: {:?}",
+                String::from_utf8_lossy(&binary[at..end])
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_machine_is_found() {
+        let names = |path: &str| {
+            names_none_of(
+                b"\0src/a.rs\0/home/x/.cargo/b",
+                [Path::new(path)].into_iter(),
+            )
+        };
+        assert!(names("/home/x").is_err());
+        assert!(names("/home/y").is_ok());
+    }
+}

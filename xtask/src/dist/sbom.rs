@@ -1,0 +1,209 @@
+//! What is linked into the agent: a bill of materials in the JSON of `CycloneDX`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Release;
+use super::arch::Arch;
+use super::folder::{read, sha256};
+use crate::error::{Context, Result, Stop};
+use crate::{process, tools};
+
+/// Every crate that is linked for either architecture, with its licence and its checksum.
+pub(super) async fn make(release: &Release) -> Result<Vec<u8>> {
+    let checksums = checksums()?;
+    let mut crates = BTreeMap::new();
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for arch in Arch::ALL {
+        let metadata = metadata(arch).await?;
+        let linked = Graph::of(&metadata)?;
+        for (package, needs) in linked.walk("monsys-agent")? {
+            let its = edges.entry(reference(package)).or_default();
+            its.extend(needs.into_iter().map(reference));
+            crates.insert(reference(package), component(package, &checksums));
+        }
+    }
+    let agent = format!("pkg:cargo/monsys-agent@{}", release.version);
+    let main = crates
+        .remove(&agent)
+        .ok_or_else(|| Stop::failed(format!("cargo metadata does not know {agent}")))?;
+    let dependencies: Vec<_> = edges
+        .iter()
+        .map(|(of, on)| json!({"ref": of, "dependsOn": on}))
+        .collect();
+    let components: Vec<_> = crates.into_values().collect();
+    let serial = serial(&json!([components, dependencies]).to_string());
+    let sbom = json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": format!("urn:uuid:{serial}"),
+        "version": 1,
+        "metadata": {
+            "timestamp": timestamp(release.epoch)?,
+            "component": main,
+        },
+        "components": components,
+        "dependencies": dependencies,
+    });
+    let mut text = serde_json::to_vec_pretty(&sbom).context(|| "no JSON".to_owned())?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+async fn metadata(arch: Arch) -> Result<Value> {
+    let what = ["metadata", "--format-version=1", "--locked"];
+    let mut cargo = tools::cargo(&what);
+    let platform = ["--filter-platform", arch.target()];
+    let told = process::capture(cargo.args(platform)).await?;
+    if !told.status.success() {
+        return Err(Stop::failed(told.stderr));
+    }
+    serde_json::from_str(&told.stdout).context(|| "cargo metadata".to_owned())
+}
+
+/// Packages and what each of them needs to be linked with, by package id.
+struct Graph<'a> {
+    packages: BTreeMap<&'a str, &'a Value>,
+    needs: BTreeMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Graph<'a> {
+    fn of(metadata: &'a Value) -> Result<Self> {
+        let packages = list(&metadata["packages"]).iter();
+        let nodes = list(&metadata["resolve"]["nodes"]).iter();
+        let graph = Self {
+            packages: packages
+                .filter_map(|p| Some((p["id"].as_str()?, p)))
+                .collect(),
+            needs: nodes
+                .filter_map(|node| {
+                    let normal =
+                        |dep: &&Value| list(&dep["dep_kinds"]).iter().any(|k| k["kind"].is_null());
+                    let needs = list(&node["deps"]).iter().filter(normal);
+                    Some((
+                        node["id"].as_str()?,
+                        needs.filter_map(|d| d["pkg"].as_str()).collect(),
+                    ))
+                })
+                .collect(),
+        };
+        if graph.packages.is_empty() || graph.needs.is_empty() {
+            return Err(Stop::failed("cargo metadata lists no packages"));
+        }
+        Ok(graph)
+    }
+
+    /// The package of this name, all below it, and what each needs itself. A procedural macro runs
+    /// in the compiler: neither it nor what it needs is linked.
+    fn walk(&self, name: &str) -> Result<Vec<(&'a Value, Vec<&'a Value>)>> {
+        let is_macro = |package: &Value| {
+            let targets = package["targets"].as_array();
+            let kinds = targets
+                .into_iter()
+                .flatten()
+                .map(|target| &target["kind"][0]);
+            kinds.into_iter().any(|kind| kind == "proc-macro")
+        };
+        let (first, _) = self
+            .packages
+            .iter()
+            .find(|(_, package)| package["name"] == name)
+            .ok_or_else(|| Stop::failed(format!("there is no package {name}")))?;
+        let (mut seen, mut open, mut found) = (BTreeSet::new(), vec![*first], Vec::new());
+        while let Some(id) = open.pop() {
+            let Some(package) = self.packages.get(id) else {
+                continue;
+            };
+            if is_macro(package) || !seen.insert(id) {
+                continue;
+            }
+            let ids = self.needs.get(id).map(Vec::as_slice).unwrap_or_default();
+            let needs = ids.iter().filter_map(|id| self.packages.get(id).copied());
+            found.push((*package, needs.filter(|p| !is_macro(p)).collect()));
+            open.extend(ids);
+        }
+        Ok(found)
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// As the ecosystem names packages across tools.
+fn reference(package: &Value) -> String {
+    let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
+    format!("pkg:cargo/{}@{}", text("name"), text("version"))
+}
+
+fn component(package: &Value, checksums: &BTreeMap<String, String>) -> Value {
+    let reference = reference(package);
+    let is_agent = package["source"].is_null();
+    let mut component = json!({
+        "type": if is_agent { "application" } else { "library" },
+        "bom-ref": reference,
+        "name": package["name"],
+        "version": package["version"],
+        "purl": reference,
+    });
+    if let Some(description) = package["description"].as_str() {
+        component["description"] = json!(description.trim());
+    }
+    if let Some(licence) = package["license"].as_str() {
+        // Crates of old say "or" by a slash.
+        let expression = licence.replace(" OR ", "/").replace('/', " OR ");
+        component["licenses"] = json!([{ "expression": expression }]);
+    }
+    if let Some(checksum) = checksums.get(&reference) {
+        component["hashes"] = json!([{"alg": "SHA-256", "content": checksum}]);
+    }
+    if let Some(url) = package["repository"].as_str() {
+        component["externalReferences"] = json!([{"type": "vcs", "url": url}]);
+    }
+    component
+}
+
+/// From Cargo.lock, what the registry's archive of each package has to hash to.
+fn checksums() -> Result<BTreeMap<String, String>> {
+    let what = || "Cargo.lock".to_owned();
+    let lock = String::from_utf8(read(&tools::root().join("Cargo.lock"))?).context(what)?;
+    let lock: toml::Table = lock.parse().context(what)?;
+    let packages = lock.get("package").and_then(toml::Value::as_array);
+    let text = |package: &toml::Value, key: &str| package.get(key)?.as_str().map(str::to_owned);
+    Ok(packages
+        .into_iter()
+        .flatten()
+        .filter_map(|package| {
+            let (name, version) = (text(package, "name")?, text(package, "version")?);
+            Some((
+                format!("pkg:cargo/{name}@{version}"),
+                text(package, "checksum")?,
+            ))
+        })
+        .collect())
+}
+
+fn timestamp(epoch: u64) -> Result<String> {
+    i64::try_from(epoch)
+        .ok()
+        .and_then(|epoch| OffsetDateTime::from_unix_timestamp(epoch).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .ok_or_else(|| Stop::failed(format!("{epoch} is no time")))
+}
+
+/// A UUID (version 8) of the content: the same parts have the same number.
+fn serial(content: &str) -> String {
+    let hash = sha256(content.as_bytes());
+    format!(
+        "{}-{}-8{}-8{}-{}",
+        &hash[..8],
+        &hash[8..12],
+        &hash[12..15],
+        &hash[15..18],
+        &hash[18..30]
+    )
+}
