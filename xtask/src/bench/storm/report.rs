@@ -52,7 +52,7 @@ impl Report {
             return self.full.bound();
         }
         format!(
-            "the hub, which takes {:.0} % of a host's time: its database commits one by one",
+            "the hub, which takes {:.0} % of a host's time: it waits for its commits, or for a processor",
             100.0 * share
         )
     }
