@@ -24,6 +24,7 @@ mod prepared;
 mod seed;
 mod watch;
 
+mod ansible;
 mod booting;
 
 /// Waits until `condition` holds, and fails the test if it never does.

@@ -12,6 +12,17 @@ pub(crate) fn dist() -> PathBuf {
     folder("MONSYS_TEST_DIST")
 }
 
+/// Where Ansible's programs are.
+pub(crate) fn ansible() -> PathBuf {
+    folder("MONSYS_TEST_ANSIBLE")
+}
+
+/// The agent as it is released for this machine.
+pub(crate) fn program() -> PathBuf {
+    let name = format!("monsys-agent-{}-linux-x86_64", env!("CARGO_PKG_VERSION"));
+    dist().join(name)
+}
+
 fn folder(variable: &str) -> PathBuf {
     let folder = std::env::var_os(variable);
     folder

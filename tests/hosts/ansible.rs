@@ -1,0 +1,189 @@
+//! The Ansible role, played over ssh on booted hosts. Whatever it prints at its loudest, and
+//! whatever runs meanwhile, is looked through for the token.
+
+mod controller;
+mod vectors;
+mod ways_in;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::common::TestHub;
+use crate::disk::{Disk, Entry};
+use crate::lan::Lan;
+use crate::machine::Machine;
+use crate::one_liner::{expect_in_service, expect_no_trace};
+use crate::prepared::program;
+use controller::{Controller, TOKEN};
+
+/// What the role needs to know in every test.
+fn settings(hub: &TestHub) -> Value {
+    json!({
+        "monsys_agent_hub_url": hub.url(),
+        "monsys_agent_ca_pem": fs::read_to_string(hub.ca_file().unwrap()).unwrap(),
+        "monsys_agent_method": "binary",
+        "monsys_agent_binary": program(),
+    })
+}
+
+fn with(mut settings: Value, key: &str, value: impl Into<Value>) -> Value {
+    settings[key] = value.into();
+    settings
+}
+
+/// What differs between two looks at a host, but for what every running system and every login
+/// writes.
+fn differences(
+    before: &BTreeMap<PathBuf, Entry>,
+    after: &BTreeMap<PathBuf, Entry>,
+) -> Vec<PathBuf> {
+    const NOT_OURS: [&str; 5] = ["var/log", "var/lib/systemd", "var/tmp", "tmp", "run"];
+    let paths = before.keys().chain(after.keys());
+    let mut differing: Vec<PathBuf> = paths
+        .filter(|path| before.get(*path) != after.get(*path))
+        .filter(|path| !NOT_OURS.iter().any(|folder| path.starts_with(folder)))
+        // Ansible's own folder, in which nothing may be left.
+        .filter(|path| !path.ends_with(".ansible") && !path.ends_with(".ansible/tmp"))
+        .cloned()
+        .collect();
+    differing.sort();
+    differing.dedup();
+    differing
+}
+
+fn tags(hub: &TestHub) -> Value {
+    hub.agents()[0]["tags"].clone()
+}
+
+/// Nothing on either side holds the token.
+#[track_caller]
+fn expect_no_trace_anywhere(controller: &Controller, host: &Machine<'_>, token: &str) {
+    let read = expect_no_trace(host, token);
+    assert_eq!(controller.files_with(token), Vec::<PathBuf>::new());
+    println!(
+        "{}: {read} files read, none holds the token",
+        host.disk.name
+    );
+}
+
+#[test]
+fn a_host_comes_in_changes_and_leaves() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = hub.token();
+    let disk = Disk::debian("bookworm", "web-1");
+    let host = lan.boot(&disk);
+    let controller = Controller::new();
+    controller.adopt(&host, &["web", "eu_north"]);
+    let settings = settings(&hub);
+    let fresh = disk.entries();
+
+    // Check mode on a host that has nothing writes nothing, and foretells what a run will do.
+    let checked = controller.role(&token, &settings, &["--check"]).well();
+    let checked = checked.without(&token, "ansible-playbook");
+    assert_eq!(differences(&fresh, &disk.entries()), Vec::<PathBuf>::new());
+    assert_eq!(hub.agents().len(), 0);
+
+    let first = controller.role(&token, &settings, &[]).well();
+    let first = first.without(&token, "enrol --output json");
+    assert!(first.changed("web-1") > 0);
+    assert_eq!(first.changed("web-1"), checked.changed("web-1"));
+    hub.expect_one_slot();
+    assert_eq!(
+        tags(&hub),
+        json!(["prod", "eu-west", "web", "eu_north"]),
+        "the token's tags, then the groups"
+    );
+    expect_in_service(&hub, &host);
+    expect_no_trace_anywhere(&controller, &host, &token);
+
+    // Again, with and without --check, nothing is to be done; no token is needed for that.
+    let enrolled = disk.entries();
+    let pid = host.must("systemctl show --value --property=MainPID monsys-agent");
+    for options in [&["--check"][..], &[]] {
+        let again = controller.role("", &settings, options).well();
+        assert_eq!(again.changed("web-1"), 0, "{}", again.output);
+    }
+    let state = PathBuf::from("var/lib/monsys/state.json");
+    let mut touched = differences(&enrolled, &disk.entries());
+    touched.retain(|path| *path != state);
+    assert_eq!(touched, Vec::<PathBuf>::new());
+    let still = host.must("systemctl show --value --property=MainPID monsys-agent");
+    assert_eq!(still, pid);
+
+    // Other tags are registered with the host's own credential.
+    let other = with(settings.clone(), "monsys_agent_tags", "shard-3, canary");
+    for options in [&["--check"][..], &[]] {
+        let changed = controller.role("", &other, options).well();
+        assert_eq!(changed.changed("web-1"), 1, "{}", changed.output);
+    }
+    assert_eq!(
+        tags(&hub),
+        json!(["prod", "eu-west", "web", "shard-3", "canary"])
+    );
+    hub.expect_one_slot();
+    let again = controller.role("", &other, &[]).well();
+    assert_eq!(again.changed("web-1"), 0);
+    expect_in_service(&hub, &host);
+
+    // Without purge the identity stays, and the host comes back as the same agent.
+    let gone = with(other.clone(), "monsys_agent_state", "absent");
+    let left = controller.role("", &gone, &[]).well();
+    assert!(left.changed("web-1") > 0);
+    assert!(!disk.exists("usr/local/bin/monsys-agent"));
+    let again = controller.role("", &gone, &[]).well();
+    assert_eq!(again.changed("web-1"), 0, "{}", again.output);
+    controller.role("", &other, &[]).well();
+    hub.expect_one_slot();
+    expect_in_service(&hub, &host);
+
+    // With it nothing stays, here or at the hub.
+    let purged = with(gone, "monsys_agent_purge", true);
+    controller.role("", &purged, &["--check"]).well();
+    assert_eq!(hub.agents().len(), 1);
+    controller.role("", &purged, &[]).well();
+    assert_eq!(differences(&fresh, &disk.entries()), Vec::<PathBuf>::new());
+    assert_eq!(hub.agents().len(), 0);
+    let again = controller.role("", &purged, &[]).well();
+    assert_eq!(again.changed("web-1"), 0, "{}", again.output);
+}
+
+#[test]
+fn a_refusal_fails_the_play_with_its_reason() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = format!("{}x", hub.token());
+    let disk = Disk::debian("bookworm", "web-1");
+    let host = lan.boot(&disk);
+    let controller = Controller::new();
+    controller.adopt(&host, &[]);
+    let settings = settings(&hub);
+
+    // What a real run would fail with, check mode tells as well.
+    let none = controller.role("", &settings, &["--check"]);
+    none.failed(&["monsys_agent_token"]);
+
+    let rejected = controller.role(&token, &settings, &[]);
+    let rejected = rejected.failed(&["what: the hub rejected the token", "why: ", "mend: "]);
+    let rejected = rejected.without(&token, "enrol --output json");
+    assert_eq!(hub.agents().len(), 0);
+    assert_ne!(host.run("systemctl is-active monsys-agent").code, 0);
+    expect_no_trace_anywhere(&controller, &host, &token);
+
+    // A variable of the wrong type is told by its name; what it holds is not.
+    let nested =
+        json!({"monsys_agent_token": {"token": format!("{{{{ lookup('env', '{TOKEN}') }}}}")}});
+    let options = ["--check", "--extra-vars", &nested.to_string()];
+    let wrong = controller.role(&token, &settings, &options);
+    let wrong = wrong.failed(&["monsys_agent_token"]);
+    let _ = wrong.without(&token, "ansible-playbook");
+
+    // The next run with the right token goes on from there.
+    let right = hub.token();
+    controller.role(&right, &settings, &[]).well();
+    hub.expect_one_slot();
+    expect_in_service(&hub, &host);
+}

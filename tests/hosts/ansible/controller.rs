@@ -1,0 +1,296 @@
+//! The controller: Ansible as an operator has it, with a home, an ssh key and an inventory.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::common::namespace::tool;
+use crate::machine::Machine;
+use crate::watch::{Seen, Watch};
+
+/// The project's collection.
+const COLLECTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ansible");
+/// The variable that the plays take the token from.
+pub(super) const TOKEN: &str = "TEST_ENROLMENT_TOKEN";
+
+/// A controller with hosts in its inventory. It runs where the hub is.
+pub(super) struct Controller {
+    home: TempDir,
+    /// Hosts by name, each with its variables.
+    hosts: RefCell<BTreeMap<String, Value>>,
+    groups: RefCell<BTreeMap<String, Vec<String>>>,
+}
+
+/// What a run came to.
+pub(super) struct Played {
+    pub(super) success: bool,
+    /// All that it printed.
+    pub(super) output: String,
+    /// What was seen meanwhile.
+    pub(super) seen: Seen,
+}
+
+impl Controller {
+    pub(super) fn new() -> Self {
+        let controller = Self {
+            home: tempfile::tempdir().unwrap(),
+            hosts: RefCell::default(),
+            groups: RefCell::default(),
+        };
+        let key = controller.path("key");
+        let key = key.to_str().unwrap();
+        tool(
+            "ssh-keygen",
+            &["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key],
+        );
+        // As a user who has cloned the project does it.
+        let installed = controller
+            .command("ansible-galaxy")
+            .args(["collection", "install", "--offline", COLLECTION])
+            .output()
+            .unwrap();
+        assert!(installed.status.success(), "{installed:?}");
+        controller
+    }
+
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.home.path().join(path)
+    }
+
+    /// Lets the controller into the host: as `ops`, who may use sudo, and as root.
+    pub(super) fn adopt(&self, host: &Machine<'_>, groups: &[&str]) {
+        let name = &host.disk.name;
+        let key = fs::read_to_string(self.path("key.pub")).unwrap();
+        host.must("useradd --create-home --shell /bin/sh ops");
+        host.must("echo 'ops ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops");
+        for home in ["root", "home/ops"] {
+            host.must(&format!("mkdir -p -m 700 /{home}/.ssh"));
+            host.disk
+                .write(&format!("{home}/.ssh/authorized_keys"), &key);
+        }
+        host.must("chown -R ops: /home/ops/.ssh");
+        host.must("ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key");
+        // Without a key it has failed at boot, more often than systemd puts up with.
+        host.must("systemctl reset-failed ssh; systemctl restart ssh");
+        let address = host.must("hostname -I").trim().to_owned();
+        let host_key = host.disk.read("etc/ssh/ssh_host_ed25519_key.pub");
+        let mut known = fs::read_to_string(self.path("known_hosts")).unwrap_or_default();
+        known += &format!("{address} {host_key}");
+        fs::write(self.path("known_hosts"), known).unwrap();
+        let variables = json!({
+            "ansible_host": address,
+            "ansible_user": "ops",
+            "ansible_ssh_private_key_file": self.path("key"),
+        });
+        self.hosts.borrow_mut().insert(name.clone(), variables);
+        for group in groups {
+            let mut all = self.groups.borrow_mut();
+            all.entry((*group).to_owned())
+                .or_default()
+                .push(name.clone());
+        }
+    }
+
+    /// Gives a host, or replaces, a variable in the inventory.
+    pub(super) fn set(&self, host: &str, variable: &str, value: Value) {
+        self.hosts.borrow_mut().get_mut(host).unwrap()[variable] = value;
+    }
+
+    /// The inventory as a file. JSON is YAML.
+    pub(super) fn inventory(&self) -> PathBuf {
+        let members = |names: &Vec<String>| -> Value {
+            let hosts: BTreeMap<&String, Value> =
+                names.iter().map(|name| (name, json!({}))).collect();
+            json!({ "hosts": hosts })
+        };
+        let groups: BTreeMap<String, Value> = self
+            .groups
+            .borrow()
+            .iter()
+            .map(|(name, names)| (name.clone(), members(names)))
+            .collect();
+        let all = json!({"all": {"hosts": *self.hosts.borrow(), "children": groups}});
+        let path = self.path("inventory.yml");
+        fs::write(&path, all.to_string()).unwrap();
+        path
+    }
+
+    /// A program of Ansible's, with nothing of our own environment.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let bin = crate::prepared::ansible();
+        let mut command = Command::new(bin.join(program));
+        let path = format!("{}:/usr/bin:/bin", bin.display());
+        let ssh = format!(
+            "-o ControlMaster=auto -o ControlPersist=20s -o UserKnownHostsFile={}",
+            self.path("known_hosts").display()
+        );
+        command
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", self.home.path())
+            .env("LC_ALL", "C.UTF-8")
+            .env("TMPDIR", self.folder("tmp"))
+            .env("ANSIBLE_SSH_ARGS", ssh)
+            .env("ANSIBLE_SSH_CONTROL_PATH_DIR", self.folder("cp"))
+            .env("ANSIBLE_LOG_PATH", self.path("ansible.log"))
+            .current_dir(self.home.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Plays the role on all hosts with these variables, and with `token` as an operator has it.
+    pub(super) fn role(&self, token: &str, variables: &Value, options: &[&str]) -> Played {
+        let mut variables = variables.clone();
+        variables["monsys_agent_token"] = json!(format!(
+            "{{{{ lookup('ansible.builtin.env', '{TOKEN}') }}}}"
+        ));
+        let role = json!({"role": "gotrust.monsys.monsys_agent", "vars": variables});
+        let play = json!([{
+            "name": "Play the role",
+            "hosts": "all",
+            "become": true,
+            "gather_facts": false,
+            "roles": [role],
+        }]);
+        self.play(token, &play.to_string(), options)
+    }
+
+    /// Plays this, as loud as it gets.
+    pub(super) fn play(&self, token: &str, play: &str, options: &[&str]) -> Played {
+        let file = self.path("play.yml");
+        fs::write(&file, play).unwrap();
+        let mut command = self.command("ansible-playbook");
+        command
+            .args(["-vvv", "--diff", "--inventory"])
+            .arg(self.inventory())
+            .args(options)
+            .arg(file);
+        self.run(token, command)
+    }
+
+    pub(super) fn run(&self, token: &str, mut command: Command) -> Played {
+        let watch = Watch::start();
+        let output = command.env(TOKEN, token).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        Played {
+            success: output.status.success(),
+            output: text,
+            seen: watch.end(),
+        }
+    }
+
+    /// The files of the controller that hold this.
+    pub(super) fn files_with(&self, needle: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        crate::disk::walk(self.home.path(), &mut |path, metadata| {
+            let holds = |bytes: Vec<u8>| {
+                bytes
+                    .windows(needle.len())
+                    .any(|part| part == needle.as_bytes())
+            };
+            if metadata.is_file() && fs::read(path).is_ok_and(holds) {
+                found.push(path.to_path_buf());
+            }
+        });
+        found
+    }
+
+    /// Where molecule finds the collection as a clone has it.
+    pub(super) fn clone_of_collection(&self) -> PathBuf {
+        let folder = self.folder("clone/ansible_collections/gotrust");
+        let clone = folder.join("monsys");
+        if !clone.exists() {
+            symlink(COLLECTION, &clone).unwrap();
+        }
+        clone
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // The connections that are kept open for the next play.
+        for socket in fs::read_dir(self.path("cp"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            end_connection(&socket.path());
+        }
+    }
+}
+
+fn end_connection(socket: &Path) {
+    let mut path = std::ffi::OsString::from("ControlPath=");
+    path.push(socket);
+    let _ = Command::new("ssh")
+        .args(["-O", "exit", "-o"])
+        .arg(path)
+        .arg("host")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}
+
+impl Played {
+    /// It succeeded.
+    #[track_caller]
+    pub(super) fn well(self) -> Self {
+        assert!(self.success, "{}", self.output);
+        self
+    }
+
+    /// It failed, and said all of this.
+    #[track_caller]
+    pub(super) fn failed(self, parts: &[&str]) -> Self {
+        assert!(!self.success, "{}", self.output);
+        for part in parts {
+            assert!(
+                self.output.contains(part),
+                "no {part:?} in\n{}",
+                self.output
+            );
+        }
+        self
+    }
+
+    /// How many tasks have changed the host, by the recap.
+    #[track_caller]
+    pub(super) fn changed(&self, host: &str) -> u32 {
+        let recap =
+            self.output.lines().rev().find(|line| {
+                line.split_whitespace().next() == Some(host) && line.contains("changed=")
+            });
+        let count = recap.and_then(|line| {
+            let words = line.split_whitespace();
+            words
+                .filter_map(|word| word.strip_prefix("changed="))
+                .next()
+        });
+        let count = count.unwrap_or_else(|| panic!("no recap of {host} in\n{}", self.output));
+        count.parse().unwrap()
+    }
+
+    /// Neither what was printed nor any process's arguments held the secret, and those of
+    /// `program` were seen.
+    #[track_caller]
+    pub(super) fn without(self, secret: &str, program: &str) -> Self {
+        if let Some(line) = self.output.lines().find(|line| line.contains(secret)) {
+            panic!("the secret is in the output: {line}");
+        }
+        self.seen.without(secret, program);
+        self
+    }
+}

@@ -1,0 +1,143 @@
+//! Other ways to bring the program: the hub as a mirror, a package, molecule, and the document's own
+//! play.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::controller::{Controller, TOKEN};
+use super::{expect_no_trace_anywhere, settings, tags, with};
+use crate::common::TestHub;
+use crate::disk::Disk;
+use crate::lan::Lan;
+use crate::machine::Machine;
+use crate::one_liner::{expect_in_service, trust};
+
+/// A host that Ansible reaches.
+fn scene<'a>(lan: &Lan, disk: &'a Disk, groups: &[&str]) -> (Machine<'a>, Controller) {
+    let host = lan.boot(disk);
+    let controller = Controller::new();
+    controller.adopt(&host, groups);
+    (host, controller)
+}
+
+fn role(hub: &TestHub) -> String {
+    hub.agents()[0]["role"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_hub_is_the_mirror_and_the_proxy_keeps_its_password() {
+    const PASSWORD: &str = "pa55word-of-the-proxy";
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = hub.token();
+    let disk = Disk::debian("bookworm", "web-1");
+    let (host, controller) = scene(&lan, &disk, &["web"]);
+    let mut settings = with(settings(&hub), "monsys_agent_method", "mirror");
+    settings["monsys_agent_mirror_url"] = json!(hub.url());
+    settings["monsys_agent_binary"] = json!("");
+    // There is no such proxy: all goes past it.
+    settings["monsys_agent_proxy"] = json!(format!("http://ops:{PASSWORD}@192.0.2.200:3128"));
+    settings["monsys_agent_no_proxy"] = json!("192.0.2.1");
+
+    let checked = controller.role(&token, &settings, &["--check"]).well();
+    let first = controller.role(&token, &settings, &[]).well();
+    assert_eq!(first.changed("web-1"), checked.changed("web-1"));
+    let _ = first
+        .without(&token, "install.sh")
+        .without(PASSWORD, "install.sh");
+    expect_in_service(&hub, &host);
+    let agent_toml = disk.read("etc/monsys/agent.toml");
+    assert!(agent_toml.contains(PASSWORD), "{agent_toml}");
+    expect_no_trace_anywhere(&controller, &host, &token);
+
+    let again = controller.role("", &settings, &[]).well();
+    assert_eq!(again.changed("web-1"), 0, "{}", again.output);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn the_package_is_installed_and_removed() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = hub.token();
+    let disk = Disk::debian("bookworm", "web-1");
+    let (host, controller) = scene(&lan, &disk, &["web"]);
+    let package = crate::prepared::dist().join(concat!(
+        "monsys-agent_",
+        env!("CARGO_PKG_VERSION"),
+        "-1_amd64.deb"
+    ));
+    let mut settings = with(settings(&hub), "monsys_agent_method", "package");
+    settings["monsys_agent_package"] = json!(package);
+
+    let checked = controller.role(&token, &settings, &["--check"]).well();
+    let first = controller.role(&token, &settings, &[]).well();
+    assert_eq!(first.changed("web-1"), checked.changed("web-1"));
+    let _ = first.without(&token, "enrol --output json");
+    expect_in_service(&hub, &host);
+    hub.expect_one_slot();
+    expect_no_trace_anywhere(&controller, &host, &token);
+    let again = controller.role("", &settings, &[]).well();
+    assert_eq!(again.changed("web-1"), 0, "{}", again.output);
+
+    let mut gone = with(settings, "monsys_agent_state", "absent");
+    gone["monsys_agent_purge"] = json!(true);
+    controller.role("", &gone, &[]).well();
+    for path in ["usr/bin/monsys-agent", "etc/monsys", "var/lib/monsys"] {
+        assert!(!disk.exists(path), "{path}");
+    }
+    assert_eq!(hub.agents().len(), 0);
+}
+
+#[test]
+fn the_documents_own_play_enrols() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = hub.token();
+    let disk = Disk::debian("bookworm", "web-1");
+    trust(&hub, &disk);
+    let (host, controller) = scene(&lan, &disk, &["shard-7"]);
+    controller.set("web-1", "ansible_role", json!("db"));
+    let play = include_str!("seed.yml").replace("https://get.monsys.ai", &hub.url());
+    // Instead of the vault.
+    let vault = json!({"monsys_token": format!("{{{{ lookup('env', '{TOKEN}') }}}}")}).to_string();
+    for changed in [1, 0] {
+        let played = controller.play(&token, &play, &["--extra-vars", &vault]);
+        assert_eq!(played.well().changed("web-1"), changed);
+    }
+    expect_in_service(&hub, &host);
+    hub.expect_one_slot();
+    assert_eq!(tags(&hub), json!(["prod", "eu-west", "web", "shard-7"]));
+    assert_eq!(role(&hub), "db");
+}
+
+#[test]
+fn molecule_runs_its_scenario() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = hub.token();
+    let disk = Disk::debian("bookworm", "web-1");
+    let (host, controller) = scene(&lan, &disk, &["web"]);
+    for (name, value) in settings(&hub).as_object().unwrap() {
+        controller.set("web-1", name, value.clone());
+    }
+    let inventory = controller.inventory();
+    let mut molecule = controller.command("molecule");
+    molecule
+        .args(["test", "--scenario-name=default"])
+        .env("MONSYS_INVENTORY", inventory)
+        .env("MONSYS_TOKEN", &token)
+        .current_dir(controller.clone_of_collection());
+    let played = controller.run(&token, molecule).well();
+    for step in ["check", "converge", "idempotence", "verify", "cleanup"] {
+        assert!(played.output.contains(step), "{step}\n{}", played.output);
+    }
+    let _ = played.without(&token, "enrol --output json");
+    // It came in, and it is gone.
+    assert_eq!(hub.spent(), 1);
+    assert_eq!(hub.agents().len(), 0);
+    assert!(!disk.exists("usr/local/bin/monsys-agent"));
+    assert!(fs::read_dir(disk.path("etc/monsys")).is_err());
+    expect_no_trace_anywhere(&controller, &host, &token);
+}
