@@ -9,6 +9,8 @@ pub(crate) mod arch;
 mod binary;
 mod folder;
 mod installer;
+mod licences;
+mod linked;
 mod packages;
 mod sbom;
 mod signature;
@@ -59,7 +61,8 @@ pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
         return repackage(&release, &architectures, version).await;
     }
     let mut folder = Folder::open(tools::target().join("dist"))?;
-    let stage = stage::make(&release).await?;
+    let linked = linked::crates().await?;
+    let stage = stage::make(&release, &licences::make(&linked)?).await?;
     for arch in &architectures {
         let binary = binary::build(*arch, release.epoch).await?;
         let name = release.binary(*arch);
@@ -71,7 +74,7 @@ pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
         )?;
         packages::make(*arch, &release.version, release.epoch, &mut folder).await?;
     }
-    let sbom = sbom::make(&release).await?;
+    let sbom = sbom::make(&release, &linked)?;
     folder.put(&format!("{}.cdx.json", release.name()), &sbom, 0o644)?;
     let checksums = folder.checksums()?;
     folder.put("SHA256SUMS", checksums.as_bytes(), 0o644)?;
@@ -97,7 +100,8 @@ async fn repackage(release: &Release, all: &[Arch], version: &str) -> Result<Pat
         )));
     }
     let mut folder = Folder::open(tools::target().join(format!("dist-{version}")))?;
-    stage::make(release).await?;
+    let licences = licences::make(&linked::crates().await?)?;
+    stage::make(release, &licences).await?;
     for arch in all {
         binary::build(*arch, release.epoch).await?;
         packages::make(*arch, version, release.epoch, &mut folder).await?;

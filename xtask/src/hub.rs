@@ -22,6 +22,8 @@ pub(crate) struct Hub {
     pub(crate) url: String,
     /// The CA that it made; `None` over plain HTTP.
     pub(crate) ca_file: Option<PathBuf>,
+    /// The pin of that CA.
+    pub(crate) ca_pin: Option<String>,
     /// The operator's secret.
     pub(crate) admin_token: String,
     running: Running,
@@ -81,6 +83,7 @@ impl Hub {
         Ok(Self {
             url: text(&hello, "url")?.trim_end_matches('/').to_owned(),
             ca_file: hello["ca_file"].as_str().map(PathBuf::from),
+            ca_pin: hello["ca_pin"].as_str().map(str::to_owned),
             admin_token: text(&hello, "admin_token")?,
             running,
             _stdout: stdout,

@@ -11,6 +11,9 @@ use crate::error::{Result, Stop};
 use crate::{process, tools};
 
 const PROFILE: &str = "dist";
+/// A panic aborts, and there are no symbols to show a backtrace with: a tenth of the binary for
+/// nothing.
+const NO_UNWIND_TABLES: &str = "-Cforce-unwind-tables=no";
 
 /// Builds it, which is nothing to do when nothing has changed; its bytes.
 pub(super) async fn build(arch: Arch, epoch: u64) -> Result<Vec<u8>> {
@@ -38,10 +41,10 @@ pub(super) async fn build(arch: Arch, epoch: u64) -> Result<Vec<u8>> {
         hidden.push((PathBuf::from(tools::shown(&sources)), "/rustc"));
         hidden.push((sysroot.path().to_owned(), "/rustc"));
     }
-    let flags: Vec<_> = hidden
-        .iter()
-        .map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()))
-        .collect();
+    let mut flags = vec![NO_UNWIND_TABLES.to_owned()];
+    for (path, name) in &hidden {
+        flags.push(format!("--remap-path-prefix={}={name}", path.display()));
+    }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     compilers.tell(arch, &mut cargo);
     process::run(&mut cargo).await?;

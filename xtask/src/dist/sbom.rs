@@ -7,24 +7,21 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Release;
-use super::arch::Arch;
 use super::folder::{read, sha256};
+use super::linked::Linked;
 use crate::error::{Context, Result, Stop};
-use crate::{process, tools};
+use crate::tools;
 
 /// Every crate that is linked for either architecture, with its licence and its checksum.
-pub(super) async fn make(release: &Release) -> Result<Vec<u8>> {
+pub(super) fn make(release: &Release, linked: &[Linked]) -> Result<Vec<u8>> {
     let checksums = checksums()?;
     let mut crates = BTreeMap::new();
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for arch in Arch::ALL {
-        let metadata = metadata(arch).await?;
-        let linked = Graph::of(&metadata)?;
-        for (package, needs) in linked.walk("monsys-agent")? {
-            let its = edges.entry(reference(package)).or_default();
-            its.extend(needs.into_iter().map(reference));
-            crates.insert(reference(package), component(package, &checksums));
-        }
+    for linked in linked {
+        let of = reference(&linked.package);
+        let its = edges.entry(of.clone()).or_default();
+        its.extend(linked.needs.iter().map(reference));
+        crates.insert(of, component(&linked.package, &checksums));
     }
     let agent = format!("pkg:cargo/monsys-agent@{}", release.version);
     let main = crates
@@ -52,86 +49,6 @@ pub(super) async fn make(release: &Release) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(&sbom).context(|| "no JSON".to_owned())?;
     text.push(b'\n');
     Ok(text)
-}
-
-async fn metadata(arch: Arch) -> Result<Value> {
-    let what = ["metadata", "--format-version=1", "--locked"];
-    let mut cargo = tools::cargo(&what);
-    let platform = ["--filter-platform", arch.target()];
-    let told = process::capture(cargo.args(platform)).await?;
-    if !told.status.success() {
-        return Err(Stop::failed(told.stderr));
-    }
-    serde_json::from_str(&told.stdout).context(|| "cargo metadata".to_owned())
-}
-
-/// Packages and what each of them needs to be linked with, by package id.
-struct Graph<'a> {
-    packages: BTreeMap<&'a str, &'a Value>,
-    needs: BTreeMap<&'a str, Vec<&'a str>>,
-}
-
-impl<'a> Graph<'a> {
-    fn of(metadata: &'a Value) -> Result<Self> {
-        let packages = list(&metadata["packages"]).iter();
-        let nodes = list(&metadata["resolve"]["nodes"]).iter();
-        let graph = Self {
-            packages: packages
-                .filter_map(|p| Some((p["id"].as_str()?, p)))
-                .collect(),
-            needs: nodes
-                .filter_map(|node| {
-                    let normal =
-                        |dep: &&Value| list(&dep["dep_kinds"]).iter().any(|k| k["kind"].is_null());
-                    let needs = list(&node["deps"]).iter().filter(normal);
-                    Some((
-                        node["id"].as_str()?,
-                        needs.filter_map(|d| d["pkg"].as_str()).collect(),
-                    ))
-                })
-                .collect(),
-        };
-        if graph.packages.is_empty() || graph.needs.is_empty() {
-            return Err(Stop::failed("cargo metadata lists no packages"));
-        }
-        Ok(graph)
-    }
-
-    /// The package of this name, all below it, and what each needs itself. A procedural macro runs
-    /// in the compiler: neither it nor what it needs is linked.
-    fn walk(&self, name: &str) -> Result<Vec<(&'a Value, Vec<&'a Value>)>> {
-        let is_macro = |package: &Value| {
-            let targets = package["targets"].as_array();
-            let kinds = targets
-                .into_iter()
-                .flatten()
-                .map(|target| &target["kind"][0]);
-            kinds.into_iter().any(|kind| kind == "proc-macro")
-        };
-        let (first, _) = self
-            .packages
-            .iter()
-            .find(|(_, package)| package["name"] == name)
-            .ok_or_else(|| Stop::failed(format!("there is no package {name}")))?;
-        let (mut seen, mut open, mut found) = (BTreeSet::new(), vec![*first], Vec::new());
-        while let Some(id) = open.pop() {
-            let Some(package) = self.packages.get(id) else {
-                continue;
-            };
-            if is_macro(package) || !seen.insert(id) {
-                continue;
-            }
-            let ids = self.needs.get(id).map(Vec::as_slice).unwrap_or_default();
-            let needs = ids.iter().filter_map(|id| self.packages.get(id).copied());
-            found.push((*package, needs.filter(|p| !is_macro(p)).collect()));
-            open.extend(ids);
-        }
-        Ok(found)
-    }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// As the ecosystem names packages across tools.

@@ -29,6 +29,9 @@ const COMPLETIONS: [(&str, &str); 3] = [
     ("zsh", "_monsys-agent"),
 ];
 
+/// The licences of others.
+pub(super) const LICENCES: &str = "THIRD-PARTY-LICENSES";
+
 pub(super) struct Stage {
     folder: PathBuf,
 }
@@ -38,7 +41,7 @@ pub(super) fn folder() -> PathBuf {
 }
 
 /// Fills the folder anew.
-pub(super) async fn make(release: &Release) -> Result<Stage> {
+pub(super) async fn make(release: &Release, licences: &str) -> Result<Stage> {
     let stage = Stage { folder: folder() };
     for part in ["man", "man-gz", "completions", "deb"] {
         let part = stage.folder.join(part);
@@ -61,6 +64,9 @@ pub(super) async fn make(release: &Release) -> Result<Stage> {
         let path = stage.folder.join("completions").join(file);
         write(&path, script.as_bytes(), 0o644)?;
     }
+    write(&stage.folder.join(LICENCES), licences.as_bytes(), 0o644)?;
+    let compressed = stage.folder.join(format!("deb/{LICENCES}.gz"));
+    write(&compressed, &gzip(licences.as_bytes())?, 0o644)?;
     let upstream = gzip(&read(&tools::root().join("CHANGELOG.md"))?)?;
     write(&stage.folder.join("deb/changelog.gz"), &upstream, 0o644)?;
     let changelog = gzip(changelog(release)?.as_bytes())?;
@@ -80,6 +86,8 @@ impl Stage {
         for file in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md"] {
             entries.push(Entry::new(file, read(&root.join(file))?, 0o644));
         }
+        let licences = read(&self.folder.join(LICENCES))?;
+        entries.push(Entry::new(LICENCES, licences, 0o644));
         for (place, folder) in [
             ("completions", self.folder.join("completions")),
             ("man", self.folder.join("man")),

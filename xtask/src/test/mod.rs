@@ -8,6 +8,7 @@ mod clippy;
 mod crash;
 mod demo;
 mod deps;
+mod dist;
 mod doc;
 mod fmt;
 mod fuzz;
@@ -16,6 +17,7 @@ mod installer;
 mod networks;
 mod openapi;
 mod os_release;
+mod packages;
 mod report;
 mod rust;
 mod shell;
@@ -70,6 +72,12 @@ const SUITES: &[Suite] = &[
     }),
     Suite::new("openapi", "the mock hub keeps docs/openapi.yaml", || {
         Box::pin(openapi::run())
+    }),
+    Suite::new("dist", "a release: static, signed, runs on nothing", || {
+        Box::pin(dist::run())
+    }),
+    Suite::new("packages", "what is in the deb and the rpm", || {
+        Box::pin(packages::run())
     }),
     Suite::new("hosts", "booted hosts, every way in", || {
         Box::pin(hosts::run())
