@@ -53,8 +53,8 @@ Durations are written as `90s`, `5m` or `1h30m`; a bare number is seconds.
 ## `agent.toml`
 
 The agent writes `hub_url`, `agent_id`, `agent_token`, `tags` and `role`, and what the service will
-need to reach the same hub (`ca_file`, `ca_pin`, `allow_http`, `state_dir`) when a flag or variable
-gave it. All other keys, the order and the comments are yours and are kept. The file is 0600 and is
+need to reach the same hub (`ca_file`, `ca_pin`, `https_proxy`, `no_proxy`, `allow_http`, `state_dir`)
+when a flag or variable gave it. All other keys, the order and the comments are yours and are kept. The file is 0600 and is
 replaced atomically. An enrolment token is never written to it, nor to any other file.
 
 ```toml

@@ -339,6 +339,15 @@ pub(super) fn connection(
     {
         kept.push(("ca_pin", Entry::Text(pin.value.to_string())));
     }
+    if let Some(proxy) = &settings.proxy
+        && proxy.origin.is_asked()
+    {
+        // It may hold a password, which is why the file is for its owner alone.
+        kept.push(("https_proxy", Entry::Text(proxy.value.url.to_string())));
+        if let Some(bypass) = &proxy.value.bypass {
+            kept.push(("no_proxy", Entry::Text(bypass.clone())));
+        }
+    }
     if settings.allow_http.value && settings.allow_http.origin.is_asked() {
         kept.push(("allow_http", Entry::Flag(true)));
     }

@@ -165,3 +165,30 @@ fn what_root_has_prepared_the_services_user_ends() {
     assert_eq!(image.mode("etc/monsys/agent.toml"), 0o600);
     hub.expect_one_slot();
 }
+
+#[test]
+fn the_proxy_of_this_run_is_kept_for_the_service() {
+    let image = TestHost::new();
+    let run = image
+        .agent(&[
+            "enrol",
+            "--defer",
+            "--hub-url",
+            "https://hub.example.com",
+            "-vvv",
+        ])
+        .env(
+            "HTTPS_PROXY",
+            "http://ada:verysecret@proxy.example.com:3128",
+        )
+        .env("NO_PROXY", "10.0.0.0/8,.example.org")
+        .run()
+        .expect(0);
+    assert!(!format!("{}{}", run.stdout, run.stderr).contains("verysecret"));
+    assert_eq!(
+        image.key("https_proxy").unwrap(),
+        "http://ada:verysecret@proxy.example.com:3128/"
+    );
+    assert_eq!(image.key("no_proxy").unwrap(), "10.0.0.0/8,.example.org");
+    assert_eq!(image.mode("etc/monsys/agent.toml"), 0o600);
+}
