@@ -27,7 +27,9 @@ fn host() -> TestHost {
 }
 
 fn install(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Run {
-    let ca_file = host.install_ca(hub).unwrap();
+    // Laid once: some tests look at when files were written.
+    let ca_file = Some(host.path("etc/ssl/hub-ca.pem")).filter(|path| path.exists());
+    let ca_file = ca_file.or_else(|| host.install_ca(hub)).unwrap();
     let url = hub.url();
     let arguments = [
         "install",
@@ -294,7 +296,7 @@ fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
     host.agent(&["install", "--no-enrol"])
         .run()
         .expect(73)
-        .says(&["it is not a folder"]);
+        .says(&["agent.toml cannot be written", "Not a directory"]);
     assert_eq!(tree(&host), before);
 
     let host = self::host();
