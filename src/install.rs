@@ -56,6 +56,14 @@ pub struct Options {
     pub ephemeral: bool,
 }
 
+impl Options {
+    /// Whether the service is to be started now. In an image it would enrol, and every host made
+    /// from the image would begin as this one.
+    fn starts(&self) -> bool {
+        !self.no_start && !self.defer
+    }
+}
+
 /// What an installation came to.
 pub struct Installed {
     /// The changes, made or planned.
@@ -130,7 +138,7 @@ pub fn preview(options: &Options, world: &World) -> Result<Installed> {
     check_enrolment(options, &settings, world)?;
     let plan = Plan::of(options, &settings, &receipt, world)?;
     let service = match plan.manager {
-        Some(manager) if manager.runs(world) && !options.no_start => Service::Started,
+        Some(manager) if manager.runs(world) && options.starts() => Service::Started,
         Some(_) => Service::NotStarted,
         None => Service::None,
     };
@@ -276,7 +284,7 @@ impl Run<'_> {
         let (verb, service) = match (self.was_up, is_new) {
             (true, false) => return Ok(Service::Running),
             (true, true) => ("restart", Service::Restarted),
-            (false, _) if self.options.no_start => return Ok(Service::NotStarted),
+            (false, _) if !self.options.starts() => return Ok(Service::NotStarted),
             (false, _) => ("start", Service::Started),
         };
         tracing::info!("{verb}ing the service, and waiting until it is up");

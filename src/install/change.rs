@@ -59,6 +59,9 @@ pub enum There {
     Nothing,
     /// What an earlier run put there.
     Ours,
+    /// What an earlier run put there, and somebody has changed since. That is not kept: a program
+    /// is not edited, and a unit says where changes belong.
+    Changed,
     /// Somebody else's; it is kept beside the new one.
     Foreign,
 }
@@ -88,6 +91,7 @@ impl Change {
                 "replaces": match file.there {
                     There::Nothing => Value::Null,
                     There::Ours => json!("ours"),
+                    There::Changed => json!("changed"),
                     There::Foreign => json!("foreign"),
                 },
             }),
@@ -143,6 +147,9 @@ impl fmt::Display for Change {
                 match file.there {
                     There::Nothing => write!(f, "write {path} ({mode:04o})"),
                     There::Ours => write!(f, "replace {path} ({mode:04o})"),
+                    There::Changed => {
+                        write!(f, "replace {path} ({mode:04o}), which somebody has changed")
+                    }
                     There::Foreign => write!(
                         f,
                         "replace {path} ({mode:04o}), and keep what is there as {}",

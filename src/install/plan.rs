@@ -83,7 +83,7 @@ impl Plan {
                         .into(),
                 });
             }
-            if !manager.runs(world) && !options.no_start {
+            if !manager.runs(world) && options.starts() {
                 not_done.push(NotDone {
                     what: "the start of the service".into(),
                     why: format!("{} does not run here", manager.name()),
@@ -271,7 +271,10 @@ impl Sketch<'_> {
                 }
                 match self.receipt.file(path) {
                     Some((sums, _)) if sums.contains(&sha256(&old)) => There::Ours,
-                    _ => There::Foreign,
+                    // A run was killed before it gave somebody else's file its second name.
+                    Some((_, Some(kept))) if !self.world.path(kept).exists() => There::Foreign,
+                    Some(_) => There::Changed,
+                    None => There::Foreign,
                 }
             }
         };

@@ -406,7 +406,6 @@ fn an_image_is_prepared_and_an_ephemeral_host_has_its_hook() {
     let arguments = [
         "install",
         "--defer",
-        "--no-start",
         "--ephemeral",
         "--token-command",
         "cat /run/token",

@@ -389,7 +389,7 @@ fn two_at_once_are_one_after_the_other() {
 }
 
 #[test]
-fn an_upgrade_replaces_what_is_ours_and_keeps_what_is_not() {
+fn an_upgrade_replaces_what_is_ours_and_nothing_else() {
     let host = host();
     host.agent(&["install", "--no-enrol"]).run().expect(0);
     let inode = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
@@ -430,16 +430,17 @@ fn an_upgrade_replaces_what_is_ours_and_keeps_what_is_not() {
         ]
     );
 
-    // Somebody's own change is kept beside the new one.
+    // What somebody has changed is told before it is replaced.
     fs::write(host.path(UNIT), "# mine\n").unwrap();
     let text = host
-        .agent(&["install", "--no-enrol"])
+        .agent(&["install", "--no-enrol", "--dry-run"])
         .run()
         .expect(0)
         .stdout;
-    assert!(text.contains(".monsys-kept"), "{text}");
-    let kept = host.path(&format!("{UNIT}.monsys-kept"));
-    assert_eq!(fs::read_to_string(kept).unwrap(), "# mine\n");
+    assert!(text.contains("which somebody has changed"), "{text}");
+    host.agent(&["install", "--no-enrol"]).run().expect(0);
+    host.agent(&["uninstall"]).run().expect(0);
+    assert!(!host.path(UNIT).exists());
 }
 
 #[test]
