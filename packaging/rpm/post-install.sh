@@ -17,8 +17,8 @@ if [ "$1" = 1 ]; then
   done
 fi
 
-enrolled() {
-  monsys-agent status >/dev/null 2>&1
+enrolled() { # 75 is a host that the hub has not heard from yet
+  monsys-agent status >/dev/null 2>&1 || [ $? = 75 ]
 }
 
 if [ "$1" = 1 ]; then

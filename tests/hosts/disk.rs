@@ -15,6 +15,8 @@ use crate::prepared::tree;
 /// A disk. It outlives the machines that are booted from it.
 pub(crate) struct Disk {
     folder: TempDir,
+    /// What lies below what was written to it, as the overlay names it.
+    below: String,
     pub(crate) name: String,
 }
 
@@ -42,6 +44,16 @@ impl Disk {
 
     /// A fresh Debian of this release, whose cloud-init finds no data yet.
     pub(crate) fn with_cloud_init(release: &str, name: &str) -> Self {
+        Self::over(tree(release).display().to_string(), name)
+    }
+
+    /// A disk made from this one, which is an image from now on: nothing writes to it any more.
+    pub(crate) fn copy(&self, name: &str) -> Self {
+        let upper = self.folder.path().join("upper");
+        Self::over(format!("{}:{}", upper.display(), self.below), name)
+    }
+
+    fn over(below: String, name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for part in ["root", "upper", "work"] {
             fs::create_dir(folder.path().join(part)).unwrap();
@@ -53,11 +65,12 @@ impl Disk {
         .unwrap();
         let disk = Self {
             folder,
+            below,
             name: name.into(),
         };
         let layers = format!(
             "lowerdir={},upperdir={},workdir={}",
-            tree(release).display(),
+            disk.below,
             disk.folder.path().join("upper").display(),
             disk.folder.path().join("work").display()
         );

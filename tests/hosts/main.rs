@@ -17,12 +17,16 @@ mod cloud_init;
 #[allow(dead_code, reason = "the other tests use all of it")]
 mod common;
 mod disk;
+mod fleet;
 mod lan;
 mod machine;
 mod one_liner;
+mod packages;
 mod prepared;
 mod seed;
+mod templates;
 mod watch;
+mod web;
 
 mod ansible;
 mod booting;

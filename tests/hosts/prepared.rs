@@ -23,6 +23,11 @@ pub(crate) fn program() -> PathBuf {
     dist().join(name)
 }
 
+/// Packages of the same tree that call themselves version 0.0.9.
+pub(crate) fn older_packages() -> PathBuf {
+    folder("MONSYS_TEST_OLDER")
+}
+
 fn folder(variable: &str) -> PathBuf {
     let folder = std::env::var_os(variable);
     folder

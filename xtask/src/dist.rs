@@ -27,7 +27,7 @@ use crate::{process, tools};
 use arch::Arch;
 pub(crate) use folder::{Folder, sha256};
 
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 pub(crate) struct Options {
     /// Architecture to build for; can be repeated [default: both]
     #[arg(long, value_enum, value_name = "ARCH")]

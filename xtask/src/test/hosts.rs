@@ -3,6 +3,7 @@
 use tokio::process::Command;
 
 use super::{Count, rust};
+use crate::dist::{self, arch::Arch};
 use crate::error::{Result, Stop};
 use crate::{process, tools, trees};
 
@@ -23,9 +24,25 @@ pub(crate) async fn run() -> Result<Count> {
     }
     tools::programs(&PROGRAMS).await?;
     let trees = trees::all().await?;
+    let release = dist::Options {
+        arch: vec![Arch::X86_64],
+        ..dist::Options::default()
+    };
+    let older = dist::Options {
+        package_version: Some("0.0.9".into()),
+        ..release.clone()
+    };
+    let older = dist::run(&older).await?;
+    let dist = dist::run(&release).await?;
+    let ansible = tools::venv("ansible", "xtask/requirements/ansible.txt").await?;
     rust::cargo_test_with(
         &["--package=monsys-agent", "--test=hosts"],
-        &[("MONSYS_TEST_TREES", trees.as_os_str())],
+        &[
+            ("MONSYS_TEST_ANSIBLE", ansible.as_os_str()),
+            ("MONSYS_TEST_DIST", dist.as_os_str()),
+            ("MONSYS_TEST_OLDER", older.as_os_str()),
+            ("MONSYS_TEST_TREES", trees.as_os_str()),
+        ],
     )
     .await
 }
