@@ -45,8 +45,9 @@ locals {
   ca_text       = var.ca_pem == null ? "" : "${trimspace(var.ca_pem)}\n"
 
   # A control character, which no tag has, marks the place of the zone until all else is escaped.
+  # An expression, for behind a block cloud-init's jinja swallows the end of the line.
   zone_mark = "TAG=\u0001\n"
-  zone_json = "TAG={% if v1.availability_zone %}{{ v1.availability_zone }}{% endif %}\\n"
+  zone_json = "TAG={{ v1.availability_zone or '' }}\\n"
 
   document = merge(
     # Whoever puts parts together in multipart user data loses none of the parts before this one.
@@ -88,8 +89,9 @@ locals {
   install_script = var.availability_zone_tag ? null : join("", concat(
     [
       "#!/bin/sh\n",
-      "# Brings monsys-agent onto this host, as root. To be run as it is, at the first boot.\n",
+      "# Brings monsys-agent onto this host, as root. Harmless when it runs again at the next boot.\n",
       "main() {\n",
+      "monsys-agent status >/dev/null 2>&1 && exit\n",
       "umask 077 && mkdir -p ${local.folder} || exit 73\n",
       local.heredoc[local.settings], local.heredoc[local.boot],
     ],
