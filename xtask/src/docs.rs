@@ -3,9 +3,9 @@
 use std::fs;
 
 use crate::error::{Context, Result};
-use crate::tools;
+use crate::{terraform_docs, tools};
 
-/// Writes docs/configuration.md and docs/errors.md.
+/// Writes docs/configuration.md, docs/errors.md and the tables of terraform/README.md.
 pub(crate) fn run() -> Result<()> {
     let pages = [
         (
@@ -18,5 +18,5 @@ pub(crate) fn run() -> Result<()> {
         fs::write(tools::root().join(page), text).context(|| format!("could not write {page}"))?;
         println!("wrote {page}");
     }
-    Ok(())
+    terraform_docs::write()
 }

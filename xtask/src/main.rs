@@ -11,6 +11,8 @@
 )]
 
 mod bench;
+mod cloud_config;
+mod cloud_init;
 mod demo;
 mod dist;
 mod docs;
@@ -18,6 +20,8 @@ mod error;
 mod hub;
 mod no_services;
 mod process;
+mod terraform;
+mod terraform_docs;
 mod test;
 mod tools;
 mod trees;
@@ -57,8 +61,10 @@ enum Command {
     Bench(bench::Bench),
     /// Make all that a release is made of, for both architectures, into target/dist/
     Dist(dist::Options),
-    /// Write the pages under docs/ that are generated from the code
+    /// Write the pages that are generated from the code
     Docs,
+    /// Write the templates under cloud-init/ from the Terraform module; takes terraform
+    CloudInit,
 }
 
 fn main() -> ExitCode {
@@ -97,6 +103,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Bench(bench) => bench.run().await,
         Command::Dist(options) => dist::run(&options).await.map(drop),
         Command::Docs => docs::run(),
+        Command::CloudInit => cloud_config::run().await,
     }
 }
 

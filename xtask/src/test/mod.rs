@@ -5,6 +5,7 @@
 //! is not to be had, returns [`Stop::Missing`]: that is told loudly, and is a failure in CI.
 
 mod clippy;
+mod cloud_init;
 mod crash;
 mod demo;
 mod deps;
@@ -21,6 +22,7 @@ mod packages;
 mod report;
 mod rust;
 mod shell;
+mod terraform;
 
 use std::pin::Pin;
 use std::time::Instant;
@@ -69,6 +71,12 @@ const SUITES: &[Suite] = &[
     ),
     Suite::new("os-release", "its reader beside Python's two", || {
         Box::pin(os_release::run())
+    }),
+    Suite::new("terraform", "the module, without network", || {
+        Box::pin(terraform::run())
+    }),
+    Suite::new("cloud-init", "user data, by cloud-init itself", || {
+        Box::pin(cloud_init::run())
     }),
     Suite::new("openapi", "the mock hub keeps docs/openapi.yaml", || {
         Box::pin(openapi::run())

@@ -43,6 +43,17 @@ impl Count {
         })
     }
 
+    /// Counts one check, and says what failed.
+    pub(crate) fn check(&mut self, what: &str, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(why) => {
+                self.failed += 1;
+                println!("FAILED: {what}: {why}");
+            }
+        }
+    }
+
     /// An error unless all passed. Which did not has been printed.
     pub(crate) fn verdict(self) -> Result<()> {
         if self.failed == 0 {

@@ -1,0 +1,49 @@
+#!/bin/sh
+# A first boot of cloud-init itself, over this machine's own files, in a mount namespace: what it
+# writes below /etc, /run, /var/lib and /var/log is in memory, and gone with the namespace.
+#
+#     unshare --mount first-boot.sh WORK
+#
+# WORK is a directory with user-data, meta-data and an executable cloud-init. What came of it is put
+# there: status, output, cloud-init.log, and left, a list of the files that the boot script had.
+# WORK/after, when there is one, is a script that runs at the end as an operator would, with the
+# program in CLOUD_INIT; what it says is in after.log, and left is told after it.
+set -eu
+work=$1
+export CLOUD_INIT="$work/cloud-init"
+memory=$work/memory
+
+mkdir -p "$memory"
+mount -t tmpfs tmpfs "$memory"
+mkdir "$memory/upper" "$memory/workdir"
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$memory/upper,workdir=$memory/workdir" /etc
+for folder in /run /var/lib /var/log; do
+  mount -t tmpfs tmpfs "$folder"
+done
+
+mkdir -p /etc/cloud/cloud.cfg.d /var/lib/cloud/seed/nocloud
+cp "$work/user-data" "$work/meta-data" /var/lib/cloud/seed/nocloud
+# Of all its modules those alone that run what user data holds: this machine's names, users, disks
+# and network are none of its business.
+cat >/etc/cloud/cloud.cfg <<'END'
+datasource_list: [NoCloud, None]
+network: {config: disabled}
+cloud_init_modules: [write-files]
+cloud_config_modules: [runcmd]
+cloud_final_modules: [scripts-per-once, scripts-per-boot, scripts-per-instance, scripts-user]
+system_info: {distro: debian}
+END
+# Where it logs is Debian's: its own log in one file, what the scripts say in another.
+cp "$(dirname "$(readlink -f "$CLOUD_INIT")")/root/etc/cloud/cloud.cfg.d/05_logging.cfg" /etc/cloud/cloud.cfg.d/
+
+for stage in 'init --local' init 'modules --mode=config' 'modules --mode=final'; do
+  # shellcheck disable=SC2086 # words of a command
+  "$CLOUD_INIT" $stage >/dev/null 2>>"$work/stages.log" || :
+done
+"$CLOUD_INIT" status --long >"$work/status" || :
+cp /var/log/cloud-init-output.log "$work/output"
+cp /var/log/cloud-init.log "$work/cloud-init.log"
+if [ -e "$work/after" ]; then
+  sh "$work/after" >"$work/after.log" 2>&1 || echo "exit $?" >>"$work/after.log"
+fi
+find /var/lib/monsys-boot /var/lib/cloud/scripts -type f >"$work/left" 2>/dev/null || :
