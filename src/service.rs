@@ -7,7 +7,9 @@
 mod agent;
 mod health;
 mod notify;
+mod on_disk;
 mod pace;
+mod pulse;
 mod rhythm;
 mod signals;
 mod teller;
@@ -15,6 +17,7 @@ mod vitals;
 mod wire;
 
 pub use health::{FILE as HEALTH_FILE, Failure, Health, Journal};
+pub use pulse::{Pulse, Rate};
 
 use crate::enrolment::{self, Paths, Standing};
 use crate::error::{Error, ErrorId, Result};

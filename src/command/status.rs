@@ -1,6 +1,6 @@
 //! `monsys-agent status`.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::{Report, list, rows};
 use crate::cli::PathArgs;
 use crate::enrolment::{Enrolled, Paths, Standing};
 use crate::error::{Error, ErrorId, Kind, Result};
-use crate::service::{Health, Journal};
+use crate::service::{Health, Journal, Pulse, Rate};
 use crate::settings::Settings;
 use crate::store::state::State;
 use crate::world::World;
@@ -69,7 +69,7 @@ fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &
             "since",
             state.enrolled_at.clone().unwrap_or("not known".into()),
         ),
-        ("heartbeat", pulse.told(health)),
+        ("heartbeat", told(pulse, health)),
         ("key", key.into()),
         (
             "machine",
@@ -97,7 +97,7 @@ fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &
         enrolled.hub_url,
         rows(&table),
         unfinished(&state),
-        pulse.mend(),
+        mend(pulse),
     );
     let mut report = Report::new(text, as_json(enrolled, health, pulse, config));
     report.exit_code = if enrolled.key_is_lost {
@@ -144,103 +144,30 @@ fn unfinished(state: &State) -> &'static str {
     }
 }
 
-/// Whether the hub hears from this host, by what the service wrote down.
-struct Pulse {
-    rate: Rate,
-    age: Option<Duration>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rate {
-    /// The service has never run.
-    Never,
-    /// It was stopped.
-    Stopped,
-    /// The hub hears from this host.
-    Good,
-    /// Each try fails.
-    Failing,
-    /// Nobody tries: the service was killed, or hangs.
-    Overdue,
-}
-
-impl Rate {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Never => "none",
-            Self::Stopped => "stopped",
-            Self::Good => "ok",
-            Self::Failing => "failing",
-            Self::Overdue => "overdue",
+/// The last heartbeat, for people.
+fn told(pulse: &Pulse, health: Option<&Health>) -> String {
+    let last = health.and_then(|health| health.last_heartbeat.as_deref());
+    let last = match (last, pulse.age) {
+        (Some(last), Some(age)) => {
+            let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+            format!("{last}, {age} ago")
         }
+        _ => "none yet".into(),
+    };
+    match pulse.rate {
+        Rate::Never | Rate::Good => last,
+        Rate::Stopped => format!("{last}; the service was stopped"),
+        Rate::Failing => format!("{last}; FAILING"),
+        Rate::Overdue => format!("{last}; OVERDUE: the service does not try"),
     }
 }
 
-impl Pulse {
-    fn of(health: Option<&Health>, now: SystemTime) -> Self {
-        let age = |at: &Option<String>| {
-            let at = humantime::parse_rfc3339(at.as_deref()?).ok()?;
-            // A clock that was put back makes no heartbeat old.
-            Some(now.duration_since(at).unwrap_or_default())
-        };
-        let Some(health) = health else {
-            return Self {
-                rate: Rate::Never,
-                age: None,
-            };
-        };
-        let since_taken = age(&health.last_heartbeat);
-        let late = |age: Option<Duration>| age.is_none_or(|age| age > health.patience());
-        let failing_for = health
-            .failing()
-            .map(|failure| age(&Some(failure.since.clone())));
-        let is_refused = health.failing().is_some_and(|failure| {
-            let is_it = |id: &&ErrorId| id.code() == failure.id;
-            let id = ErrorId::ALL.iter().find(is_it);
-            id.is_some_and(|id| id.kind() == Kind::Rejected)
-        });
-        let rate = if health.stopped_at.is_some() {
-            Rate::Stopped
-        } else if late(age(&health.last_try)) {
-            Rate::Overdue
-        } else if is_refused || failing_for.is_some_and(|time| late(since_taken.or(time))) {
-            Rate::Failing
-        } else {
-            Rate::Good
-        };
-        Self {
-            rate,
-            age: since_taken,
-        }
-    }
-
-    fn is_silent(&self) -> bool {
-        matches!(self.rate, Rate::Failing | Rate::Overdue)
-    }
-
-    fn told(&self, health: Option<&Health>) -> String {
-        let last = health.and_then(|health| health.last_heartbeat.as_deref());
-        let last = match (last, self.age) {
-            (Some(last), Some(age)) => {
-                let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
-                format!("{last}, {age} ago")
-            }
-            _ => "none yet".into(),
-        };
-        match self.rate {
-            Rate::Never | Rate::Good => last,
-            Rate::Stopped => format!("{last}; the service was stopped"),
-            Rate::Failing => format!("{last}; FAILING"),
-            Rate::Overdue => format!("{last}; OVERDUE: the service does not try"),
-        }
-    }
-
-    fn mend(&self) -> String {
-        match self.rate {
-            Rate::Never => "The service has not run yet: monsys-agent run\n".into(),
-            Rate::Overdue | Rate::Failing => format!("To mend it, {}\n", ErrorId::Silent.mend()),
-            _ => String::new(),
-        }
+/// What is to be done, if anything is.
+fn mend(pulse: &Pulse) -> String {
+    match pulse.rate {
+        Rate::Never => "The service has sent nothing yet: does it run? monsys-agent run\n".into(),
+        Rate::Overdue | Rate::Failing => format!("To mend it, {}\n", ErrorId::Silent.mend()),
+        _ => String::new(),
     }
 }
 
@@ -264,76 +191,5 @@ fn not_enrolled(standing: &str, config: &str, headline: &str) -> Report {
         ),
         json: json!({"enrolled": false, "standing": standing, "config": config}),
         exit_code: ErrorId::NotEnrolled.kind().exit_code(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOON: &str = "2026-01-01T12:00:00Z";
-
-    fn after_noon(seconds: u64) -> SystemTime {
-        humantime::parse_rfc3339(NOON).unwrap() + Duration::from_secs(seconds)
-    }
-
-    fn health(failing: Option<ErrorId>) -> Health {
-        let failure = failing.map(|id| {
-            json!({
-                "since": NOON, "at": NOON, "tries": 1,
-                "id": id.code(), "what": "", "why": "", "mend": ""
-            })
-        });
-        serde_json::from_value(json!({
-            "agent_id": uuid::Uuid::nil(), "interval_secs": 30,
-            "last_try": NOON, "last_heartbeat": NOON, "failure": failure,
-        }))
-        .unwrap()
-    }
-
-    #[track_caller]
-    fn expect(health: Option<&Health>, seconds: u64, word: &str) {
-        let pulse = Pulse::of(health, after_noon(seconds));
-        assert_eq!(pulse.rate.word(), word, "after {seconds} s");
-    }
-
-    #[test]
-    fn three_intervals_and_a_minute_are_waited_for() {
-        let fine = health(None);
-        expect(None, 0, "none");
-        expect(Some(&fine), 0, "ok");
-        expect(Some(&fine), 150, "ok");
-        expect(Some(&fine), 151, "overdue");
-        let stopped = Health {
-            stopped_at: Some(NOON.into()),
-            ..fine
-        };
-        expect(Some(&stopped), 10_000, "stopped");
-    }
-
-    #[test]
-    fn a_blip_is_no_alarm_and_a_refusal_is_one_at_once() {
-        let away = health(Some(ErrorId::Unreachable));
-        expect(Some(&away), 60, "ok");
-        let trying = Health {
-            last_try: Some("2026-01-01T12:05:00Z".into()),
-            ..away
-        };
-        expect(Some(&trying), 301, "failing");
-        let never = Health {
-            last_heartbeat: None,
-            ..trying.clone()
-        };
-        expect(Some(&never), 60, "ok");
-        expect(Some(&never), 301, "failing");
-        expect(Some(&health(Some(ErrorId::Rejected))), 0, "failing");
-        expect(Some(&health(Some(ErrorId::OtherKey))), 0, "failing");
-    }
-
-    #[test]
-    fn a_clock_that_was_put_back_is_no_alarm() {
-        let before = after_noon(0) - Duration::from_hours(1);
-        let pulse = Pulse::of(Some(&health(None)), before);
-        assert_eq!((pulse.rate.word(), pulse.age), ("ok", Some(Duration::ZERO)));
     }
 }

@@ -107,7 +107,7 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
 }
 
 fn refuse_identity(settings: &Settings, paths: &Paths) -> Result<()> {
-    let mut found = paths.identity_files();
+    let mut found = paths.identity_files()?;
     if settings.file.agent_token()?.is_some() || settings.file.agent_id()?.is_some() {
         found.push(paths.config.clone());
     }

@@ -64,7 +64,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
     let before = Settings::resolve(flags, world)?;
     let paths = Paths::of(&before, world);
     if matches!(Standing::of(&before, &paths, world)?, Standing::New(_))
-        && paths.identity_files().is_empty()
+        && paths.identity_files()?.is_empty()
     {
         return Ok(done(Parting::NotEnrolled, None, false, &before, &paths));
     }
@@ -191,8 +191,9 @@ fn clear(settings: &Settings, paths: &Paths, state: Option<&State>, world: &Worl
         file.replace(&text, paths.owner()?)
             .map_err(|error| paths.config_fault(&error))?;
     }
+    let files = paths.identity_files()?;
     let is_state = |path: &PathBuf| path.ends_with(crate::store::state::FILE);
-    for path in paths.identity_files().iter().filter(|path| !is_state(path)) {
+    for path in files.iter().filter(|path| !is_state(path)) {
         atomic::remove(path).map_err(|error| state_fault(&error))?;
     }
     for path in Journal::of(&paths.state_dir, world).paths() {

@@ -1,6 +1,7 @@
 //! Where this host's files are, and the proof that they can be written.
 
 use std::io;
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use crate::identity::{KEY_FILE, NEXT_KEY_FILE};
 use crate::service::HEALTH_FILE;
 use crate::settings::Settings;
 use crate::store::atomic::{self, Owner};
-use crate::store::{read, unwritable};
+use crate::store::{read, unreadable, unwritable};
 use crate::world::World;
 
 /// Name of the file that holds the agent's id.
@@ -107,21 +108,28 @@ impl Paths {
         String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 
-    /// What makes this host itself: key, id, state, and keys that wait for a yes.
-    pub(super) fn identity_files(&self) -> Vec<PathBuf> {
+    /// What makes this host itself: key, id, state, and keys that wait for a yes. A directory that is
+    /// not there holds none; one that cannot be read may hold them.
+    pub(super) fn identity_files(&self) -> Result<Vec<PathBuf>> {
         let is_identity = |name: &str| {
             [KEY_FILE, ID_FILE, crate::store::state::FILE].contains(&name)
                 || name.starts_with(NEXT_KEY_FILE)
         };
-        let mut found: Vec<PathBuf> = std::fs::read_dir(&self.state_dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|entry| is_identity(&entry.file_name().to_string_lossy()))
-            .map(|entry| entry.path())
-            .collect();
+        let unreadable = |error: &io::Error| unreadable(&self.state_dir, error);
+        let entries = match std::fs::read_dir(&self.state_dir) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(Vec::new()),
+            Err(error) => return Err(unreadable(&error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| unreadable(&error))?;
+            if is_identity(&entry.file_name().to_string_lossy()) {
+                found.push(entry.path());
+            }
+        }
         found.sort();
-        found
+        Ok(found)
     }
 
     /// Removes every key that still waits for a yes: there is nothing left for it to wait for.

@@ -1,34 +1,24 @@
 //! The host that the rhythm is kept for: what it has on its disk, and one heartbeat of it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::health::{Health, Journal};
+use super::health::{Health, Journal, Occasion};
+use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::rhythm::{Beat, Host, Miss};
 use super::vitals::Meter;
 use super::wire::Wire;
-use crate::enrolment::{self, Introducer, Paths, Standing};
+use crate::enrolment;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::route::Target;
 use crate::hub::monsys;
 use crate::hub::verdict::{self, Outcome};
-use crate::identity::{Identity, KEY_FILE};
-use crate::settings::{Flags, Settings};
+use crate::settings::Flags;
 use crate::store::atomic::Owner;
 use crate::store::quiet::Quiet;
-use crate::store::state;
-use crate::token::Secret;
 use crate::world::World;
 
-/// Between heartbeats when the hub has never said.
-const INTERVAL: u64 = 30;
-/// Above this interval a connection is not kept: something on the way would have dropped it.
-const KEPT: Duration = Duration::from_mins(1);
 /// How long agent.toml may lack its credential: an editor replaces a file in two steps.
 const GRACE: Duration = Duration::from_secs(10);
 /// How often the facts are told anew, and a key that was unpinned is pinned again.
@@ -49,25 +39,6 @@ pub(super) struct Agent<'a, W> {
     gone_since: Option<Instant>,
     register_at: Instant,
     told: Option<ErrorId>,
-}
-
-/// What was read from the disk.
-struct OnDisk<W> {
-    settings: Settings,
-    agent_id: Uuid,
-    token: Secret,
-    identity: Identity,
-    introducer: Introducer,
-    interval: Duration,
-    stamp: Stamp,
-    wire: W,
-    /// Where the hub is, for the address that reaches it; looked up once.
-    target: Option<Target>,
-    state_dir: std::path::PathBuf,
-    /// A new key waits, and whether the hub has it pinned is not known.
-    is_unsettled: bool,
-    /// A killed run has left something behind.
-    is_untidy: bool,
 }
 
 impl<'a, W: Wire> Agent<'a, W> {
@@ -96,7 +67,6 @@ impl<'a, W: Wire> Agent<'a, W> {
             register_at: Instant::now(),
             told: None,
         };
-        agent.health.stopped_at = None;
         agent.take_over();
         Ok(agent)
     }
@@ -280,10 +250,10 @@ impl<W: Wire> Host for Agent<'_, W> {
         &mut self.health
     }
 
-    fn save(&mut self) {
+    fn save(&mut self, occasion: Occasion) {
         // What was left of a host that has left is not made again.
         if self.gone_since.is_none() {
-            self.journal.save(&self.health, self.owner);
+            self.journal.save(&self.health, self.owner, occasion);
         }
     }
 
@@ -302,71 +272,6 @@ impl<W: Wire> Host for Agent<'_, W> {
             self.on_disk.agent_id, self.on_disk.settings.hub_url.value
         )
     }
-}
-
-impl<W: Wire> OnDisk<W> {
-    /// `None` when there is no credential.
-    fn read(flags: &Flags, world: &World) -> Result<Option<Self>> {
-        let settings = Settings::resolve(flags, world)?;
-        let paths = Paths::of(&settings, world);
-        let stamp = Stamp::of(flags, world, &paths.state_dir);
-        let enrolled = match Standing::of(&settings, &paths, world)? {
-            Standing::Enrolled(enrolled) => *enrolled,
-            Standing::Clone(_) => {
-                return Err(not_enrolled(
-                    "the identity on this disk belongs to another machine that this one was cloned from",
-                ));
-            }
-            Standing::New(_) | Standing::Unconfirmed(..) => return Ok(None),
-        };
-        let state = enrolled.state.as_ref();
-        let seconds = state.and_then(|state| state.heartbeat_interval_secs);
-        let interval = Duration::from_secs(seconds.unwrap_or(INTERVAL).clamp(1, 86_400));
-        let identity =
-            Identity::load(&paths.state_dir, KEY_FILE)?.ok_or_else(enrolment::lost_key)?;
-        Ok(Some(Self {
-            introducer: Introducer::of(&settings, state),
-            is_unsettled: state.is_some_and(|state| state.next.is_some()),
-            is_untidy: !paths.are_complete(&enrolled),
-            wire: W::new(&settings, interval <= KEPT)?,
-            agent_id: enrolled.agent_id,
-            token: enrolled.agent_token,
-            state_dir: paths.state_dir,
-            target: None,
-            settings,
-            identity,
-            interval,
-            stamp,
-        }))
-    }
-}
-
-/// What tells that a file was replaced or edited: inode, size, and time of change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp([Option<(u64, u64, i64, i64)>; 3]);
-
-impl Stamp {
-    fn of(flags: &Flags, world: &World, state_dir: &Path) -> Self {
-        let of = |path: &Path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((
-                metadata.ino(),
-                metadata.len(),
-                metadata.mtime(),
-                metadata.mtime_nsec(),
-            ))
-        };
-        let config = crate::settings::config_path(flags, world).unwrap_or_default();
-        Self([
-            of(&world.path(config)),
-            of(&state_dir.join(KEY_FILE)),
-            of(&state_dir.join(state::FILE)),
-        ])
-    }
-}
-
-fn not_enrolled(why: &str) -> Error {
-    Error::new(ErrorId::NotEnrolled, why)
 }
 
 /// A refusal in the words that fit this host's own credential.

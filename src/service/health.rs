@@ -2,7 +2,8 @@
 //!
 //! It is written after each try. A disk would have to write it each time, so it is kept in
 //! `/run/monsys` where there is one (systemd's `RuntimeDirectory=`), and in the state directory
-//! when the service stops, or always when there is none. It is not synced: it can be lost.
+//! when the service starts and stops, or always when there is none. It is not synced: it can be
+//! lost.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,6 +33,9 @@ pub struct Health {
     /// Last try, RFC 3339.
     #[serde(default)]
     pub last_try: Option<String>,
+    /// When the next try is to be, RFC 3339.
+    #[serde(default)]
+    pub next_try: Option<String>,
     /// Last heartbeat that the hub took, RFC 3339.
     #[serde(default)]
     pub last_heartbeat: Option<String>,
@@ -98,6 +102,17 @@ impl Health {
         self.last_try = Some(now);
     }
 
+    /// The service begins, and has tried nothing yet.
+    pub(super) fn started(&mut self, now: SystemTime) {
+        self.stopped_at = None;
+        self.next_try = Some(stamp(now));
+    }
+
+    /// It waits.
+    pub(super) fn waits(&mut self, now: SystemTime, pause: Duration) {
+        self.next_try = now.checked_add(pause).map(stamp);
+    }
+
     /// The service ends in good order.
     pub(super) fn stopped(&mut self, now: SystemTime) {
         self.stopped_at = Some(stamp(now));
@@ -116,6 +131,15 @@ impl Health {
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.interval_secs.saturating_mul(3).saturating_add(60))
     }
+}
+
+/// Why it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// After a try.
+    Try,
+    /// The service begins or ends: a power cut later on must not look like a stop.
+    StartOrStop,
 }
 
 /// Where it is kept.
@@ -145,7 +169,10 @@ impl Journal {
             (health.agent_id == agent_id).then_some(health)
         };
         // RFC 3339 in UTC sorts as time does.
-        let latest = |health: &Health| health.stopped_at.clone().max(health.last_try.clone());
+        let latest = |health: &Health| {
+            let times = [&health.stopped_at, &health.next_try, &health.last_try];
+            times.into_iter().flatten().max().cloned()
+        };
         [read(&self.running), read(&self.kept)]
             .into_iter()
             .flatten()
@@ -158,12 +185,11 @@ impl Journal {
     }
 
     /// Writes it. That it cannot be written is no reason to be silent towards the hub.
-    pub(super) fn save(&self, health: &Health, owner: Owner) {
+    pub(super) fn save(&self, health: &Health, owner: Owner, occasion: Occasion) {
         let mut bytes = serde_json::to_vec(health).unwrap_or_default();
         bytes.push(b'\n');
-        let is_kept = health.stopped_at.is_some();
         let running = write(&self.running, &bytes, owner);
-        if (is_kept || running.is_err())
+        if (occasion == Occasion::StartOrStop || running.is_err())
             && let Err(error) = write(&self.kept, &bytes, owner)
         {
             tracing::debug!("{}: {error}", self.kept.display());
@@ -218,14 +244,14 @@ mod tests {
         let owner = Owner::of(root.path()).unwrap();
         let mut health = Health::default();
         health.accepted(at(10));
-        journal.save(&health, owner);
+        journal.save(&health, owner, Occasion::Try);
         assert!(state_dir.join(FILE).exists(), "there is no /run/monsys");
         std::fs::create_dir_all(root.path().join("run/monsys")).unwrap();
         health.accepted(at(40));
-        journal.save(&health, owner);
+        journal.save(&health, owner, Occasion::Try);
         assert_eq!(journal.load(health.agent_id), Some(health.clone()));
         health.stopped(at(50));
-        journal.save(&health, owner);
+        journal.save(&health, owner, Occasion::StartOrStop);
         std::fs::remove_dir_all(root.path().join("run")).unwrap();
         assert_eq!(journal.load(health.agent_id), Some(health));
         assert_eq!(journal.load(Uuid::from_u128(1)), None, "another agent's");

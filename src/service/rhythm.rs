@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::health::Health;
+use super::health::{Health, Occasion};
 use super::notify::Notify;
 use super::pace::Pace;
 use super::signals::{Signals, Wish};
@@ -43,7 +43,7 @@ pub(super) trait Host {
     /// How it fared so far.
     fn health(&mut self) -> &mut Health;
     /// Writes that down.
-    fn save(&mut self);
+    fn save(&mut self, occasion: Occasion);
     /// Whether the files that it was read from have changed.
     fn is_stale(&self) -> bool;
     /// Has it read all of them again at the next try.
@@ -69,6 +69,8 @@ pub(super) async fn keep(
     notify: &mut Notify,
     world: &World,
 ) -> Result<()> {
+    host.health().started(world.now());
+    host.save(Occasion::StartOrStop);
     let mut pace = Pace::default();
     let mut teller = Teller::default();
     loop {
@@ -85,9 +87,10 @@ pub(super) async fn keep(
             Beat::Missed(miss) => host.health().missed(&miss.error, now),
             Beat::Held => {}
         }
+        host.health().waits(now, pause);
         teller.hear(&beat, host.health(), pause);
         if !matches!(beat, Beat::Held) {
-            host.save();
+            host.save(Occasion::Try);
             notify.status(&status(host));
         }
         let end = Instant::now() + pause;
@@ -103,7 +106,7 @@ pub(super) async fn keep(
         }
     }
     host.health().stopped(world.now());
-    host.save();
+    host.save(Occasion::StartOrStop);
     Ok(())
 }
 

@@ -145,7 +145,8 @@ fn a_new_key_is_taken_once_the_old_one_is_unpinned() {
     until("a heartbeat", || last().is_string());
     // The service has registered by then, so that it does not pin the old key in between.
     until("its registration", || {
-        host.path("var/lib/monsys/heartbeat.json").exists()
+        let note = fs::read_to_string(host.path("var/lib/monsys/heartbeat.json"));
+        note.is_ok_and(|text| text.contains("\"last_heartbeat\":\"2"))
     });
     unpin(&hub, &id);
     let run = host

@@ -307,12 +307,19 @@ fn where_the_system_keeps_a_folder_in_memory_no_disk_is_written_while_it_runs() 
     let host = enrolled(&hub);
     fs::create_dir_all(host.path("run/monsys")).unwrap();
     let service = host.service();
-    until("the journal", || {
-        host.path("run/monsys/heartbeat.json").exists()
+    let note = host.path("run/monsys/heartbeat.json");
+    until("a heartbeat", || {
+        fs::read_to_string(&note).is_ok_and(|text| text.contains("\"last_heartbeat\":\"2"))
     });
-    assert!(!host.path(JOURNAL).exists());
+    let on_disk = journal(&host);
+    assert!(on_disk["last_heartbeat"].is_null(), "{on_disk}");
+    assert!(
+        on_disk["stopped_at"].is_null(),
+        "a power cut would not look like a stop"
+    );
     service.stop().expect(0);
-    assert!(host.path(JOURNAL).exists());
+    assert!(journal(&host)["last_heartbeat"].is_string());
+    assert!(journal(&host)["stopped_at"].is_string());
     let is_stray = |name: &String| Path::new(name).extension().is_some_and(|it| it == "tmp");
     assert!(!host.names("run/monsys").iter().any(is_stray));
 }

@@ -83,15 +83,16 @@ fn a_service_that_was_killed_is_overdue_in_time() {
     host.enrol(&hub, &hub.token()).run().expect(0);
     let service = host.service();
     let note = host.path("var/lib/monsys/heartbeat.json");
-    until("a heartbeat", || note.exists());
+    let read = || std::fs::read_to_string(&note).unwrap_or_default();
+    until("a heartbeat", || read().contains("\"last_heartbeat\":\"2"));
     drop(service);
-    let text = std::fs::read_to_string(&note).unwrap();
-    let now = text.split("\"last_try\":\"").nth(1).unwrap();
-    let now = &now[.."2026-01-01T00:00:00Z".len()];
-    host.lay(
-        "var/lib/monsys/heartbeat.json",
-        &text.replace(now, "2020-01-01T00:00:00Z"),
-    );
+    let text = read();
+    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for key in ["last_try", "next_try", "last_heartbeat"] {
+        assert!(old[key].is_string(), "{old}");
+        old[key] = "2020-01-01T00:00:00Z".into();
+    }
+    host.lay("var/lib/monsys/heartbeat.json", &old.to_string());
     let run = host.agent(&["status"]).run().expect(75);
     assert!(run.stdout.contains("OVERDUE"), "{}", run.stdout);
     // A copy of the note on another agent's disk says nothing of that one.

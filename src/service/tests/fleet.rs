@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use super::super::health::Health;
+use super::super::health::{Health, Occasion};
 use super::super::notify::Notify;
 use super::super::rhythm::{Beat, Host, Miss, keep};
 use super::super::signals::Signals;
@@ -57,7 +57,7 @@ impl Host for Simulated {
         &mut self.health
     }
 
-    fn save(&mut self) {}
+    fn save(&mut self, _: Occasion) {}
 
     fn is_stale(&self) -> bool {
         false

@@ -1,0 +1,108 @@
+//! What the service reads of an enrolled host, and how it sees that something has changed.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::wire::Wire;
+use crate::enrolment::{self, Introducer, Paths, Standing};
+use crate::error::{Error, ErrorId, Result};
+use crate::facts::route::Target;
+use crate::identity::{Identity, KEY_FILE};
+use crate::settings::{Flags, Settings};
+use crate::store::state;
+use crate::token::Secret;
+use crate::world::World;
+
+/// Between heartbeats when the hub has never said.
+const INTERVAL: u64 = 30;
+/// Above this interval a connection is not kept: something on the way would have dropped it.
+const KEPT: Duration = Duration::from_mins(1);
+
+/// What was read from the disk.
+pub(super) struct OnDisk<W> {
+    pub(super) settings: Settings,
+    pub(super) agent_id: Uuid,
+    pub(super) token: Secret,
+    pub(super) identity: Identity,
+    pub(super) introducer: Introducer,
+    pub(super) interval: Duration,
+    pub(super) stamp: Stamp,
+    pub(super) wire: W,
+    /// Where the hub is, for the address that reaches it; looked up once.
+    pub(super) target: Option<Target>,
+    pub(super) state_dir: PathBuf,
+    /// A new key waits, and whether the hub has it pinned is not known.
+    pub(super) is_unsettled: bool,
+    /// A killed run has left something behind.
+    pub(super) is_untidy: bool,
+}
+
+impl<W: Wire> OnDisk<W> {
+    /// `None` when there is no credential.
+    pub(super) fn read(flags: &Flags, world: &World) -> Result<Option<Self>> {
+        let settings = Settings::resolve(flags, world)?;
+        let paths = Paths::of(&settings, world);
+        let stamp = Stamp::of(flags, world, &paths.state_dir);
+        let enrolled = match Standing::of(&settings, &paths, world)? {
+            Standing::Enrolled(enrolled) => *enrolled,
+            Standing::Clone(_) => {
+                return Err(not_enrolled(
+                    "the identity on this disk belongs to another machine that this one was cloned from",
+                ));
+            }
+            Standing::New(_) | Standing::Unconfirmed(..) => return Ok(None),
+        };
+        let state = enrolled.state.as_ref();
+        let seconds = state.and_then(|state| state.heartbeat_interval_secs);
+        let interval = Duration::from_secs(seconds.unwrap_or(INTERVAL).clamp(1, 86_400));
+        let identity =
+            Identity::load(&paths.state_dir, KEY_FILE)?.ok_or_else(enrolment::lost_key)?;
+        Ok(Some(Self {
+            introducer: Introducer::of(&settings, state),
+            is_unsettled: state.is_some_and(|state| state.next.is_some()),
+            is_untidy: !paths.are_complete(&enrolled),
+            wire: W::new(&settings, interval <= KEPT)?,
+            agent_id: enrolled.agent_id,
+            token: enrolled.agent_token,
+            state_dir: paths.state_dir,
+            target: None,
+            settings,
+            identity,
+            interval,
+            stamp,
+        }))
+    }
+}
+
+/// What tells that a file was replaced or edited: inode, size, and time of change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp([Option<(u64, u64, i64, i64)>; 3]);
+
+impl Stamp {
+    pub(super) fn of(flags: &Flags, world: &World, state_dir: &Path) -> Self {
+        let of = |path: &Path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((
+                metadata.ino(),
+                metadata.len(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+            ))
+        };
+        let config = crate::settings::config_path(flags, world).unwrap_or_default();
+        Self([
+            of(&world.path(config)),
+            of(&state_dir.join(KEY_FILE)),
+            of(&state_dir.join(state::FILE)),
+        ])
+    }
+}
+
+/// There is no credential that a heartbeat could go out with.
+pub(super) fn not_enrolled(why: &str) -> Error {
+    Error::new(ErrorId::NotEnrolled, why)
+}
