@@ -12,7 +12,7 @@ use crate::tools;
 const TREES: [(&str, &str); 2] = [
     (
         "bookworm",
-        "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,rpm,sudo,wget",
+        "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget",
     ),
     ("trixie", "ca-certificates,curl,iproute2,procps"),
 ];

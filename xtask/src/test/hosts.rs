@@ -2,7 +2,7 @@
 
 use tokio::process::Command;
 
-use super::{Count, rust};
+use super::{Count, ansible, rust};
 use crate::dist::{self, arch::Arch};
 use crate::error::{Result, Stop};
 use crate::{process, tools, trees};
@@ -34,7 +34,7 @@ pub(crate) async fn run() -> Result<Count> {
     };
     let older = dist::run(&older).await?;
     let dist = dist::run(&release).await?;
-    let ansible = tools::venv("ansible", "xtask/requirements/ansible.txt").await?;
+    let ansible = ansible::venv().await?;
     rust::cargo_test_with(
         &["--package=monsys-agent", "--test=hosts"],
         &[

@@ -4,6 +4,7 @@
 //! Result<Count>`, and give it its line in `SUITES`. A suite that cannot run here, because a tool
 //! is not to be had, returns [`Stop::Missing`]: that is told loudly, and is a failure in CI.
 
+mod ansible;
 mod clippy;
 mod cloud_init;
 mod crash;
@@ -86,6 +87,9 @@ const SUITES: &[Suite] = &[
     }),
     Suite::new("packages", "what is in the deb and the rpm", || {
         Box::pin(packages::run())
+    }),
+    Suite::new("ansible", "the collection: lint, syntax, variables", || {
+        Box::pin(ansible::run())
     }),
     Suite::new("hosts", "booted hosts, every way in", || {
         Box::pin(hosts::run())
