@@ -161,8 +161,10 @@ impl Paths {
 
 /// What an enrolment and its service have left on the host: agent.toml, what makes the host itself,
 /// and how its heartbeats fared.
-#[must_use]
-pub fn files(config: &Path, state_dir: &Path) -> Vec<PathBuf> {
+///
+/// # Errors
+/// [`ErrorId::Unreadable`].
+pub fn files(config: &Path, state_dir: &Path) -> Result<Vec<PathBuf>> {
     let paths = Paths {
         config: config.into(),
         state_dir: state_dir.into(),
@@ -170,8 +172,8 @@ pub fn files(config: &Path, state_dir: &Path) -> Vec<PathBuf> {
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
     let config = Some(paths.config.clone()).filter(is_there);
     let health = Some(state_dir.join(HEALTH_FILE)).filter(is_there);
-    let identity = paths.identity_files();
-    config.into_iter().chain(identity).chain(health).collect()
+    let identity = paths.identity_files()?;
+    Ok(config.into_iter().chain(identity).chain(health).collect())
 }
 
 /// Whether a killed run left something in `folder`. What cannot be read has nothing to sweep.

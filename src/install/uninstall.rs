@@ -60,7 +60,7 @@ pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Unin
         forgets_agent: false,
     };
     let (config, state_dir) = enrolment_paths(flags, world);
-    let files = enrolment::files(&config, &state_dir);
+    let files = enrolment::files(&config, &state_dir)?;
     if purge {
         uninstalled.forgets_agent = files.iter().any(|path| path.ends_with("agent-id"));
         for path in files {
