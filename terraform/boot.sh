@@ -76,7 +76,9 @@ choose_checksum() {
 fetch_with_patience() {
   try=1 pause=1
   until fetch; do
-    said=$(tail -n 1 "$DIR/fetch.log")
+    # curl says what it is first, and advice after; the others say it last.
+    said=$(sed -n '/^curl: /{p;q;}' "$DIR/fetch.log")
+    [ -n "$said" ] || said=$(tail -n 1 "$DIR/fetch.log")
     case $said in
     *' 401'* | *' 403'* | *' 404'* | *' 410'*) try=$tries ;;
     esac
@@ -89,8 +91,8 @@ fetch_with_patience() {
   done
 }
 
-# One try, with the CA that was given, and else with those of the system. The secret is no
-# concern of whatever fetches.
+# One try, with the CA that was given, and with those of the system when that one does not vouch
+# for the place. The secret is no concern of whatever fetches.
 fetch() (
   unset MONSYS_TOKEN
   exec 2>"$DIR/fetch.log"
@@ -102,6 +104,7 @@ fetch() (
   esac
   if [ -n "${MONSYS_CA_FILE:-}" ]; then
     get "$MONSYS_CA_FILE" && return
+    grep -qi certificate "$DIR/fetch.log" || return
   fi
   get ''
 )
@@ -141,9 +144,12 @@ check_installer() {
   '#!'*) ;;
   *) fail 76 "what came from $install_url is no script" "look at $INSTALLER" ;;
   esac
+  # It ends with the call of all that is before it.
   # shellcheck disable=SC2016 # the line itself is meant
-  [ "$(tail -n 1 "$INSTALLER")" = 'main "$@"' ] ||
-    fail 76 "what came from $install_url is not whole" "look at $INSTALLER"
+  case $(tail -n 1 "$INSTALLER") in
+  *main*'"$@"' | *main*'"$@"; }') sh -n "$INSTALLER" ;;
+  *) false ;;
+  esac || fail 76 "what came from $install_url is not whole" "look at $INSTALLER"
   [ -n "$install_sha256" ] || return 0
   found=$(sha256 "$INSTALLER") || fail 69 'there is no sha256sum' 'put it into the image'
   [ "$found" = "$install_sha256" ] ||
