@@ -4,7 +4,8 @@
 
 mod apply;
 mod change;
-mod package;
+mod checks;
+mod look;
 mod plan;
 mod receipt;
 mod service;
@@ -28,9 +29,9 @@ use crate::error::{Error, ErrorId, Result};
 use crate::settings::{Flags, Settings};
 use crate::store::atomic;
 use crate::store::lock::Lock;
-use crate::token::Kind;
-use crate::world::{SECRET_VARIABLE, World};
+use crate::world::World;
 use apply::Work;
+use checks::{check_enrolment, refuse_package, require_root};
 use plan::Plan;
 use receipt::Receipt;
 use service::Manager;
@@ -134,7 +135,7 @@ pub struct NotDone {
 pub fn preview(options: &Options, world: &World) -> Result<Installed> {
     let settings = Settings::resolve(&options.flags, world)?;
     let receipt = Receipt::load(world)?;
-    package::refuse(&receipt, world)?;
+    refuse_package(&receipt, world)?;
     check_enrolment(options, &settings, world)?;
     let plan = Plan::of(options, &settings, &receipt, world)?;
     let service = match plan.manager {
@@ -164,7 +165,7 @@ pub async fn install(options: &Options, world: &World) -> Result<Installed> {
     let deadline = Instant::now() + settings.wait;
     let turn = Lock::take_folder(world.root(), deadline).await?;
     let receipt = Receipt::load(world)?;
-    package::refuse(&receipt, world)?;
+    refuse_package(&receipt, world)?;
     check_enrolment(options, &settings, world)?;
     let plan = Plan::of(options, &settings, &receipt, world)?;
     sweep(&plan, world)?;
@@ -215,7 +216,7 @@ impl Run<'_> {
         let enrolled = self.enrol(&plan.flags).await?;
         // The enrolment may have made files as root.
         if plan.manager.is_some() && user::find(self.world).is_some() {
-            for change in plan::gives(&self.settings, self.world)? {
+            for change in look::gives(&self.settings, self.world)? {
                 self.work.apply(&change).await?;
                 changes.push(change);
             }
@@ -320,57 +321,6 @@ impl Run<'_> {
             }
         }
     }
-}
-
-/// What an enrolment would end with at once is told before anything is changed.
-fn check_enrolment(options: &Options, settings: &Settings, world: &World) -> Result<()> {
-    if options.no_enrol || options.defer {
-        return Ok(());
-    }
-    // Its kind makes no difference to what can be told before it is fetched.
-    let token = settings.token.as_ref().map(|_| Kind::Enrolment);
-    enrolment::preview(settings, token, options.force, world)?;
-    if settings.token.is_some() || !enrolment::takes_token(settings, options.force, world)? {
-        return Ok(());
-    }
-    let missing = Error::new(
-        ErrorId::TokenMissing,
-        "this host is not enrolled, and there is no MONSYS_TOKEN, --token-file or --token-command",
-    );
-    Err(if world.env("SUDO_USER").is_some() {
-        missing.mend(format!(
-            "sudo drops the environment unless it is told what to keep: {}",
-            sudo_line("install", world)
-        ))
-    } else {
-        missing
-    })
-}
-
-fn require_root(command: &str, world: &World) -> Result<()> {
-    if !world.is_live() || nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    let uid = nix::unistd::geteuid();
-    Err(
-        Error::new(ErrorId::NeedsRoot, format!("this is user {uid}"))
-            .mend(format!("run: {}", sudo_line(command, world))),
-    )
-}
-
-/// How to run it with sudo. The variables are named, since `-E` is ignored by some.
-fn sudo_line(command: &str, world: &World) -> String {
-    let mut names = vec![SECRET_VARIABLE];
-    names.extend(
-        world
-            .child_environment()
-            .filter_map(|(name, _)| name.to_str())
-            .filter(|name| name.starts_with("MONSYS_") || *name == "HTTPS_PROXY"),
-    );
-    format!(
-        "sudo --preserve-env={} monsys-agent {command}",
-        names.join(",")
-    )
 }
 
 /// Removes what killed runs left beside the files of the plan.

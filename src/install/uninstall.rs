@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use tokio::time::Instant;
 
+use super::checks::{refuse_package, require_root};
 use super::receipt::{Deed, Receipt};
 use super::service::Manager;
 use super::system::System;
 use super::take_back::{Fate, take_back};
-use super::{enrolment_paths, package, require_root, unwritable};
+use super::{enrolment_paths, unwritable};
 use crate::enrolment;
 use crate::error::Result;
 use crate::settings::Flags;
@@ -40,7 +41,7 @@ pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Unin
     require_root("uninstall", world)?;
     let turn = Lock::take_folder(world.root(), Instant::now() + PATIENCE).await?;
     let mut receipt = Receipt::load(world)?;
-    package::refuse(&receipt, world)?;
+    refuse_package(&receipt, world)?;
     let system = System::of(world);
     let manager = Manager::of(world).filter(|manager| manager.runs(world));
     let has_service = |receipt: &Receipt| {

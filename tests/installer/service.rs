@@ -1,10 +1,11 @@
 //! `install` and `uninstall` where a service manager runs: upgrades, what was there before, and
 //! the ways back.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{Run, TestHub};
 use crate::machine::{Machine, run};
@@ -118,7 +119,6 @@ fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
     let asked = machine.asked().len();
 
     // It does not come up: the old program is back, and the service with it.
-    machine.program("run/switch", "#!/bin/sh\n");
     let systemctl = fs::read_to_string(machine.path("usr/bin/systemctl")).unwrap();
     let picky = systemctl.replace(
         "test ! -e /run/broken",
@@ -130,7 +130,6 @@ fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
         .expect(74)
         .says(&["the service did not start", "taking back what this run did"]);
     machine.program("usr/bin/systemctl", &systemctl);
-    fs::remove_file(machine.path("run/switch")).unwrap();
     let mut now = machine.changes();
     now.remove(std::path::Path::new("/root/new"));
     assert_eq!(now, old);
@@ -235,16 +234,17 @@ fn a_receipt_that_the_service_could_have_written_is_refused() {
     let (machine, hub) = scene();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
     let receipt = machine.path("var/lib/monsys/install.json");
-    let text = fs::read_to_string(&receipt).unwrap();
     let victim = machine.lay("etc/victim", "precious");
-    let sum = "c3d3ad1d5b3a1a0a6d2a5c3bd7a3a6c3";
+    let digest = ring::digest::digest(&ring::digest::SHA256, b"precious");
+    let sum = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    });
+    let mut forged: Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
+    let deeds = forged["done"].as_array_mut().unwrap();
+    deeds.push(json!({"did": "put_file", "path": "/etc/victim", "sha256": [sum], "kept": null}));
     fs::remove_file(&receipt).unwrap();
-    fs::write(
-        &receipt,
-        text.replacen("/etc/monsys", "/etc/victim", 1)
-            .replace("x", sum),
-    )
-    .unwrap();
+    fs::write(&receipt, forged.to_string()).unwrap();
     let uid = fs::metadata(machine.path("var/lib/monsys")).unwrap().uid();
     std::os::unix::fs::chown(&receipt, Some(uid), None).unwrap();
     let before = machine.changes();
@@ -254,7 +254,11 @@ fn a_receipt_that_the_service_could_have_written_is_refused() {
             .says(&["the receipt of the installation is broken", "can write it"]);
     }
     assert_eq!(machine.changes(), before);
-    assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    // By root's own word it would have been removed.
+    std::os::unix::fs::chown(&receipt, Some(0), None).unwrap();
+    agent(&machine, &hub, AGENT, &["uninstall"]).expect(0);
+    assert!(!victim.exists());
 }
 
 #[test]
@@ -303,27 +307,8 @@ fn a_private_ca_that_the_service_could_not_read_is_copied() {
     install
         .env("MONSYS_TOKEN", hub.token())
         .env("MONSYS_HUB_URL", hub.url())
-        .env("MONSYS_CA_FILE", "ca.pem")
-        .current_dir("/");
-    // As a user types it: beside where they are.
-    let args: Vec<_> = install.get_args().map(std::ffi::OsStr::to_owned).collect();
-    let mut moved = std::process::Command::new(install.get_program());
-    moved.args(args.iter().map(|arg| {
-        if arg == "/tmp" {
-            "/root".as_ref()
-        } else {
-            arg.as_os_str()
-        }
-    }));
-    moved.env_clear().envs(
-        install
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    moved
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    run(moved).expect(0);
+        .env("MONSYS_CA_FILE", "/root/ca.pem");
+    run(install).expect(0);
     let copy = machine.path("etc/monsys/hub-ca.pem");
     assert_eq!(fs::read(&copy).unwrap(), ca);
     let toml = fs::read_to_string(machine.path("etc/monsys/agent.toml")).unwrap();

@@ -1,0 +1,93 @@
+//! What is looked at before anything is planned: who runs it, whose the host's agent is, and whether
+//! there is something to enrol with.
+
+use super::Options;
+use super::receipt::Receipt;
+use crate::enrolment;
+use crate::error::{Error, ErrorId, Result};
+use crate::settings::Settings;
+use crate::token::Kind;
+use crate::world::{SECRET_VARIABLE, World};
+
+/// Where a package has the program, and what dpkg knows of it.
+const BINARY: &str = "/usr/bin/monsys-agent";
+const DPKG: &str = "/var/lib/dpkg/info/monsys-agent.list";
+
+/// Refuses a host whose agent came as a package, and not by `install`.
+///
+/// # Errors
+/// [`ErrorId::PackageOwned`].
+pub(super) fn refuse_package(receipt: &Receipt, world: &World) -> Result<()> {
+    if !receipt.done.is_empty() || !world.path(BINARY).exists() {
+        return Ok(());
+    }
+    let remove = if world.path(DPKG).exists() {
+        "apt-get remove monsys-agent"
+    } else {
+        "dnf remove monsys-agent, or zypper or rpm -e"
+    };
+    Err(
+        Error::new(ErrorId::PackageOwned, format!("{BINARY} is there, and no receipt of `install`"))
+            .mend(format!(
+                "to enrol and start it: monsys-agent enrol && systemctl enable --now monsys-agent; to remove it: {remove}"
+            )),
+    )
+}
+
+/// What an enrolment would end with at once is told before anything is changed.
+///
+/// # Errors
+/// [`ErrorId::TokenMissing`], and what [`enrolment::preview`] ends with.
+pub(super) fn check_enrolment(options: &Options, settings: &Settings, world: &World) -> Result<()> {
+    if options.no_enrol || options.defer {
+        return Ok(());
+    }
+    // Its kind makes no difference to what can be told before it is fetched.
+    let token = settings.token.as_ref().map(|_| Kind::Enrolment);
+    enrolment::preview(settings, token, options.force, world)?;
+    if settings.token.is_some() || !enrolment::takes_token(settings, options.force, world)? {
+        return Ok(());
+    }
+    let missing = Error::new(
+        ErrorId::TokenMissing,
+        "this host is not enrolled, and there is no MONSYS_TOKEN, --token-file or --token-command",
+    );
+    Err(if world.env("SUDO_USER").is_some() {
+        missing.mend(format!(
+            "sudo drops the environment unless it is told what to keep: {}",
+            sudo_line("install", world)
+        ))
+    } else {
+        missing
+    })
+}
+
+/// Refuses another user than root, unless it is about a tree of files.
+///
+/// # Errors
+/// [`ErrorId::NeedsRoot`].
+pub(super) fn require_root(command: &str, world: &World) -> Result<()> {
+    if !world.is_live() || nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let uid = nix::unistd::geteuid();
+    Err(
+        Error::new(ErrorId::NeedsRoot, format!("this is user {uid}"))
+            .mend(format!("run: {}", sudo_line(command, world))),
+    )
+}
+
+/// How to run it with sudo. The variables are named, since `-E` is ignored by some.
+fn sudo_line(command: &str, world: &World) -> String {
+    let mut names = vec![SECRET_VARIABLE];
+    names.extend(
+        world
+            .child_environment()
+            .filter_map(|(name, _)| name.to_str())
+            .filter(|name| name.starts_with("MONSYS_") || *name == "HTTPS_PROXY"),
+    );
+    format!(
+        "sudo --preserve-env={} monsys-agent {command}",
+        names.join(",")
+    )
+}
