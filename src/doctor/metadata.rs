@@ -1,45 +1,112 @@
 //! Whether the cloud's metadata service still hands out user data that holds an enrolment token.
 //!
-//! Every process of the host can ask that service. It is asked only where the firmware says that
-//! there is one, or where its address is given; `AWS_EC2_METADATA_DISABLED=true` turns it off, as
-//! in AWS's own tools.
+//! Every process of the host can ask that service. It is asked only where the firmware says which
+//! cloud this is, or where its address is given by the variable that the cloud's own tools take;
+//! `AWS_EC2_METADATA_DISABLED=true`, as AWS's tools take it, turns it off for every cloud.
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use reqwest::{Method, Url};
 use tokio::time::Instant;
 
 use super::Check;
 use crate::hub::client::Client;
+use crate::scrub;
 use crate::settings::Settings;
 use crate::store::read;
 use crate::world::World;
 
 const NAME: &str = "metadata service";
-const ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
-const DEFAULT: &str = "http://169.254.169.254";
 /// It is on the same machine or on none.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A cloud's service.
+struct Cloud {
+    /// What the firmware calls the maker of the machine.
+    vendor: &'static str,
+    /// Variable with another address, as the cloud's own tools take it.
+    variable: Option<&'static str>,
+    /// Where it is.
+    default: &'static str,
+    /// Where the user data is.
+    path: &'static str,
+    query: Option<&'static str>,
+    header: Option<(&'static str, &'static str)>,
+    /// The user data is encoded once more.
+    is_base64: bool,
+}
+
+/// EC2, whose user data takes a session (`IMDSv2`).
+const AWS: Cloud = Cloud {
+    vendor: "Amazon EC2",
+    variable: Some("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+    path: "/latest/user-data",
+    ..PLAIN
+};
+
+const PLAIN: Cloud = Cloud {
+    vendor: "",
+    variable: None,
+    default: "http://169.254.169.254",
+    path: "",
+    query: None,
+    header: None,
+    is_base64: false,
+};
+
+const CLOUDS: [Cloud; 5] = [
+    AWS,
+    Cloud {
+        vendor: "Google",
+        variable: Some("GCE_METADATA_HOST"),
+        default: "http://metadata.google.internal",
+        path: "/computeMetadata/v1/instance/attributes/user-data",
+        header: Some(("metadata-flavor", "Google")),
+        ..PLAIN
+    },
+    // Custom data, the older way, is not handed out.
+    Cloud {
+        vendor: "Microsoft Corporation",
+        variable: Some("AZURE_POD_IDENTITY_AUTHORITY_HOST"),
+        path: "/metadata/instance/compute/userData",
+        query: Some("api-version=2021-01-01&format=text"),
+        header: Some(("metadata", "true")),
+        is_base64: true,
+        ..PLAIN
+    },
+    Cloud {
+        vendor: "Hetzner",
+        path: "/hetzner/v1/userdata",
+        ..PLAIN
+    },
+    Cloud {
+        vendor: "DigitalOcean",
+        path: "/metadata/v1/user-data",
+        ..PLAIN
+    },
+];
 
 pub(super) async fn examine(settings: &Settings, world: &World) -> Check {
     let is_disabled = world
         .env(DISABLED)
         .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let endpoint = match world.env(ENDPOINT).and_then(|value| value.to_str()) {
-        _ if is_disabled => return Check::skipped(NAME, "AWS_EC2_METADATA_DISABLED is set"),
-        Some(endpoint) => endpoint,
-        None if is_ec2(world) => DEFAULT,
-        None => return Check::skipped(NAME, "no cloud with one is known to run this host"),
+    if is_disabled {
+        return Check::skipped(NAME, "AWS_EC2_METADATA_DISABLED is set");
+    }
+    let Some((cloud, address)) = place(world) else {
+        return Check::skipped(NAME, "no cloud with one is known to run this host");
     };
-    let base = match Url::parse(endpoint) {
+    let base = match Url::parse(&address) {
         Ok(base) if base.scheme() == "http" && base.host().is_some() => base,
-        _ => return Check::skipped(NAME, "AWS_EC2_METADATA_SERVICE_ENDPOINT is no http URL"),
+        _ => return Check::skipped(NAME, "the address that was given for it is no http URL"),
     };
-    match user_data(settings, world, &base).await {
+    match user_data(cloud, settings, world, &base).await {
         Answer::Silent => Check::skipped(NAME, "it could not be asked"),
         Answer::Nothing => Check::good(NAME, "it hands out no user data"),
-        Answer::Data(bytes) if bytes.windows(5).any(|window| window == b"enrl_") => Check::warning(
+        Answer::Data(bytes) if scrub::has_token(&bytes) => Check::warning(
             NAME,
             "it hands out an enrolment token to every process of this host",
             "give the token by reference (--token-command) instead of in user data; revoke this one when the batch is done",
@@ -51,6 +118,21 @@ pub(super) async fn examine(settings: &Settings, world: &World) -> Check {
     }
 }
 
+/// Which cloud's service is where.
+fn place(world: &World) -> Option<(&'static Cloud, String)> {
+    let given = |cloud: &'static Cloud| {
+        let value = world.env(cloud.variable?)?.to_str()?;
+        let has_scheme = value.contains("://");
+        let scheme = if has_scheme { "" } else { "http://" };
+        Some((cloud, format!("{scheme}{value}")))
+    };
+    CLOUDS.iter().find_map(given).or_else(|| {
+        let vendor = read::text(&world.kernel_path("/sys/class/dmi/id/sys_vendor")).ok()?;
+        let cloud = CLOUDS.iter().find(|cloud| cloud.vendor == vendor.trim())?;
+        Some((cloud, cloud.default.to_owned()))
+    })
+}
+
 /// What the service said.
 enum Answer {
     Silent,
@@ -58,35 +140,38 @@ enum Answer {
     Data(Vec<u8>),
 }
 
-/// `IMDSv2`: a session token first, then the data with it.
-async fn user_data(settings: &Settings, world: &World, base: &Url) -> Answer {
+async fn user_data(cloud: &Cloud, settings: &Settings, world: &World, base: &Url) -> Answer {
     let Ok(client) = Client::new(settings) else {
         return Answer::Silent;
     };
     let deadline = Instant::now() + PATIENCE;
-    let ask = async |method, path: &str, header: (&str, &str)| {
+    let ask = async |method, path: &str, query, header: &[(&str, &str)]| {
         let mut url = base.clone();
         url.set_path(path);
-        client
-            .ask(method, url, &[header], world, deadline)
-            .await
-            .ok()
+        url.set_query(query);
+        client.ask(method, url, header, world, deadline).await.ok()
     };
-    let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "60");
-    let session = ask(Method::PUT, "/latest/api/token", ttl).await;
-    let Some(session) = session.filter(|reply| reply.status == 200) else {
-        return Answer::Silent;
-    };
-    let session = String::from_utf8_lossy(&session.body).trim().to_owned();
-    let header = ("x-aws-ec2-metadata-token", session.as_str());
-    match ask(Method::GET, "/latest/user-data", header).await {
+    let mut session = String::new();
+    if cloud.vendor == AWS.vendor {
+        let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "60");
+        let reply = ask(Method::PUT, "/latest/api/token", None, &[ttl]).await;
+        let Some(reply) = reply.filter(|reply| reply.status == 200) else {
+            return Answer::Silent;
+        };
+        String::from_utf8_lossy(&reply.body)
+            .trim()
+            .clone_into(&mut session);
+    }
+    let session = Some(("x-aws-ec2-metadata-token", session.as_str()));
+    let session = session.filter(|(_, session)| !session.is_empty());
+    let headers: Vec<_> = session.into_iter().chain(cloud.header).collect();
+    match ask(Method::GET, cloud.path, cloud.query, &headers).await {
+        Some(reply) if reply.status == 200 && cloud.is_base64 => {
+            let text = String::from_utf8_lossy(&reply.body);
+            Answer::Data(BASE64_STANDARD.decode(text.trim()).unwrap_or_default())
+        }
         Some(reply) if reply.status == 200 => Answer::Data(reply.body.to_vec()),
         Some(reply) if reply.status == 404 => Answer::Nothing,
         _ => Answer::Silent,
     }
-}
-
-fn is_ec2(world: &World) -> bool {
-    read::text(&world.kernel_path("/sys/class/dmi/id/sys_vendor"))
-        .is_ok_and(|vendor| vendor.trim() == "Amazon EC2")
 }

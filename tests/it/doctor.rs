@@ -235,6 +235,25 @@ fn a_token_that_the_metadata_service_hands_out_is_found() {
     ]));
     assert_eq!(word, "good");
     let run = doctor(&host, &hub, "enrl_x1", &[]).run().expect(0);
+    // The other clouds, each by the variable that its own tools take.
+    let elsewhere = |variable: &str, address: SocketAddr| {
+        let run = doctor(&host, &hub, "enrl_x1", &[])
+            .env("AWS_EC2_METADATA_DISABLED", "false")
+            .env(variable, &address.to_string())
+            .run()
+            .expect(0);
+        finding(&run, "metadata service").0
+    };
+    let google = canned(&[
+        "HTTP/1.1 200 OK\r\ncontent-length: 35\r\n\r\nexport MONSYS_TOKEN=enrl_abcdefghijk",
+    ]);
+    assert_eq!(elsewhere("GCE_METADATA_HOST", google), "warning");
+    // enrl_abcdefghijk, encoded.
+    let azure = canned(&["HTTP/1.1 200 OK\r\ncontent-length: 24\r\n\r\nZW5ybF9hYmNkZWZnaGlqaw=="]);
+    let variable = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
+    assert_eq!(elsewhere(variable, azure), "warning");
+    let nothing = canned(&["HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"]);
+    assert_eq!(elsewhere(variable, nothing), "good");
     let skipped: Value = finding(&run, "metadata service").0.into();
     assert_eq!(skipped, "skipped");
 }
