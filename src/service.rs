@@ -5,6 +5,7 @@
 //! [`health`] what `status` reads.
 
 mod agent;
+mod alarm;
 mod health;
 mod notify;
 mod on_disk;
@@ -25,6 +26,7 @@ use crate::hub::client::Client;
 use crate::settings::{Flags, Settings};
 use crate::world::World;
 use agent::Agent;
+use alarm::Alarm;
 use notify::Notify;
 use rhythm::Host;
 use signals::Signals;
@@ -47,7 +49,8 @@ pub async fn run(flags: &Flags, world: &World) -> Result<()> {
     let who = agent.describe();
     tracing::info!("{who}: a heartbeat every {} s", agent.interval().as_secs());
     notify.ready(&who);
-    let ended = rhythm::keep(&mut agent, &mut signals, &mut notify, world).await;
+    let alarm = Alarm::new();
+    let ended = rhythm::keep(&mut agent, &mut signals, &mut notify, &alarm, world).await;
     notify.stopping();
     ended
 }

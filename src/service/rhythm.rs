@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::alarm::Alarm;
 use super::health::{Health, Occasion};
 use super::notify::Notify;
 use super::pace::Pace;
@@ -67,6 +68,7 @@ pub(super) async fn keep(
     host: &mut impl Host,
     signals: &mut Signals,
     notify: &mut Notify,
+    alarm: &Alarm,
     world: &World,
 ) -> Result<()> {
     host.health().started(world.now());
@@ -94,7 +96,7 @@ pub(super) async fn keep(
             notify.status(&status(host));
         }
         let end = Instant::now() + pause;
-        match wait(end, interval, host, signals, notify).await {
+        match wait(end, interval, host, signals, notify, alarm).await {
             Woken::Due => {}
             Woken::Stop => break,
             Woken::Reload => {
@@ -133,6 +135,7 @@ async fn wait(
     host: &impl Host,
     signals: &mut Signals,
     notify: &mut Notify,
+    alarm: &Alarm,
 ) -> Woken {
     loop {
         // A wake-up more at the very end of the wait would be for nothing.
@@ -149,7 +152,7 @@ async fn wait(
                 Wish::Stop => Woken::Stop,
                 Wish::Reload => Woken::Reload,
             },
-            () = sleep_until(due) => {}
+            () = alarm.until(due) => {}
         }
         notify.alive_if_due();
         let now = Instant::now();

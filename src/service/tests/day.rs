@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::super::agent::Agent;
+use super::super::alarm::Alarm;
 use super::super::notify::Notify;
 use super::super::rhythm::{Beat, Host, keep};
 use super::super::signals::Signals;
@@ -115,7 +116,8 @@ fn a_day_of_heartbeats_outages_and_refusals_retains_nothing() {
         .unwrap();
     let mut agent = runtime.block_on(async { Agent::<Cut>::load(&flags, &world).unwrap() });
     let (mut signals, mut notify) = (Signals::default(), Notify::default());
-    let mut life = Box::pin(keep(&mut agent, &mut signals, &mut notify, &world));
+    let alarm = Alarm::default();
+    let mut life = Box::pin(keep(&mut agent, &mut signals, &mut notify, &alarm, &world));
     let mut beats = 0;
     let mut day = |part: Duration, beats: &mut usize| {
         for status in [204, 503, 204, 401, 403, 204, 409, 204] {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
+use super::super::alarm::Alarm;
 use super::super::health::{Health, Occasion};
 use super::super::notify::Notify;
 use super::super::rhythm::{Beat, Host, Miss, keep};
@@ -94,7 +95,14 @@ async fn simulate(
                 health: Health::default(),
             };
             let (mut signals, mut notify) = (Signals::default(), Notify::default());
-            keep(&mut host, &mut signals, &mut notify, &world).await
+            keep(
+                &mut host,
+                &mut signals,
+                &mut notify,
+                &Alarm::default(),
+                &world,
+            )
+            .await
         });
     }
     local.run_until(sleep(time)).await;
