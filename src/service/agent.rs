@@ -235,11 +235,18 @@ impl<W: Wire> Host for Agent<'_, W> {
             }
             beat = self.send().await;
         }
-        if matches!(beat, Beat::Accepted) && Instant::now() >= self.register_at {
-            self.register().await;
-        }
         drop(quiet);
         Ok(beat)
+    }
+
+    async fn follow_up(&mut self) {
+        if Instant::now() < self.register_at || self.is_stale() {
+            return;
+        }
+        if let Ok(Some(quiet)) = Quiet::share(&self.on_disk.state_dir) {
+            self.register().await;
+            drop(quiet);
+        }
     }
 
     fn interval(&self) -> Duration {

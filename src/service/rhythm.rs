@@ -39,6 +39,8 @@ pub(super) struct Miss {
 pub(super) trait Host {
     /// One try. An error ends the service.
     async fn beat(&mut self) -> Result<Beat>;
+    /// What there may be to tell after a heartbeat that was taken.
+    async fn follow_up(&mut self);
     /// The hub's interval.
     fn interval(&self) -> Duration;
     /// How it fared so far.
@@ -96,6 +98,13 @@ pub(super) async fn keep(
             notify.status(&status(host));
         }
         let end = Instant::now() + pause;
+        if matches!(beat, Beat::Accepted) {
+            tokio::select! {
+                biased;
+                () = signals.stop() => break,
+                () = alive(host.follow_up(), notify) => {}
+            }
+        }
         match wait(end, interval, host, signals, notify, alarm).await {
             Woken::Due => {}
             Woken::Stop => break,

@@ -60,6 +60,7 @@ fn the_first_heartbeat_is_sent_at_once_signed_and_whole() {
     let interfaces = sent["interfaces"].as_array().unwrap();
     assert!(interfaces.iter().any(|it| it["is_loopback"] == true));
     assert_eq!(hub.get("integrity")["anomalies"], json!([]));
+    until("its note", || journal(&host)["last_heartbeat"].is_string());
     let run = service
         .stop()
         .expect(0)

@@ -50,6 +50,8 @@ impl Host for Simulated {
         }))
     }
 
+    async fn follow_up(&mut self) {}
+
     fn interval(&self) -> Duration {
         INTERVAL
     }
