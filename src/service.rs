@@ -7,6 +7,7 @@
 mod agent;
 mod alarm;
 mod health;
+mod hub_clock;
 mod notify;
 mod on_disk;
 mod pace;

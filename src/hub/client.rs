@@ -44,6 +44,7 @@ pub struct Request<'a> {
 }
 
 /// An answer, read whole.
+#[derive(Default)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::health::{Health, Journal, Occasion};
+use super::hub_clock::HubClock;
 use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::rhythm::{Beat, Host, Miss};
 use super::vitals::Meter;
@@ -30,6 +31,7 @@ pub(super) struct Agent<'a, W> {
     world: &'a World,
     on_disk: OnDisk<W>,
     meter: Meter,
+    clock: HubClock,
     health: Health,
     journal: Journal,
     owner: Owner,
@@ -58,6 +60,7 @@ impl<'a, W: Wire> Agent<'a, W> {
             world,
             on_disk,
             meter: Meter::default(),
+            clock: HubClock::default(),
             health,
             journal,
             owner,
@@ -138,11 +141,22 @@ impl<'a, W: Wire> Agent<'a, W> {
             *target = Some(Target::resolve(settings).await);
         }
         let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
-        let vitals = self.meter.measure(self.world, target);
         let hub = &settings.hub_url.value;
-        let request = monsys::heartbeat(hub, *agent_id, token, &vitals, identity);
-        let url = request.url.to_string();
-        let sent = wire.send(request, self.world).await;
+        let mut attempt = async |clock: HubClock| {
+            let captured_at = clock.at(self.world.now());
+            let vitals = self.meter.measure(captured_at, self.world, target);
+            let request = monsys::heartbeat(hub, *agent_id, token, &vitals, identity);
+            (
+                request.url.to_string(),
+                wire.send(request, self.world).await,
+            )
+        };
+        let (url, mut sent) = attempt(self.clock).await;
+        if let Ok(reply) = &sent
+            && self.clock.learn(reply, self.world.now())
+        {
+            (_, sent) = attempt(self.clock).await;
+        }
         match verdict::judge_empty(&url, sent) {
             Outcome::Done(()) => Beat::Accepted,
             Outcome::Stop(error) => Beat::Missed(Miss {

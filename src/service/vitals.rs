@@ -1,5 +1,7 @@
 //! What a heartbeat tells: processors and memory as the kernel counts them.
 
+use std::time::SystemTime;
+
 use crate::facts::interfaces_now;
 use crate::facts::route::Target;
 use crate::hub::monsys::Vitals;
@@ -28,11 +30,16 @@ struct Memory {
 
 impl Meter {
     /// Measures. What the kernel does not tell is left out.
-    pub(super) fn measure(&mut self, world: &World, target: &Target) -> Vitals {
+    pub(super) fn measure(
+        &mut self,
+        captured_at: SystemTime,
+        world: &World,
+        target: &Target,
+    ) -> Vitals {
         let text = |path| read::text(&world.kernel_path(path)).ok();
         let memory = text("/proc/meminfo").and_then(|text| Memory::of(&text));
         Vitals {
-            captured_at: humantime::format_rfc3339_millis(world.now()).to_string(),
+            captured_at: humantime::format_rfc3339_millis(captured_at).to_string(),
             cpu_usage: text("/proc/stat")
                 .and_then(|text| Processors::of(&text))
                 .and_then(|now| self.usage(now)),
@@ -146,14 +153,15 @@ mod tests {
 
     #[test]
     fn this_very_host_can_be_measured() {
-        let vitals = Meter::default().measure(&World::real(), &Target::default());
+        let vitals =
+            Meter::default().measure(SystemTime::now(), &World::real(), &Target::default());
         let share = 0.0..=100.0;
         assert!(share.contains(&vitals.cpu_usage.unwrap()));
         assert!(share.contains(&vitals.memory_percent.unwrap()));
         assert!(vitals.memory_used.unwrap() < vitals.memory_total.unwrap());
         assert!(vitals.captured_at.ends_with('Z'));
         let elsewhere = World::real().with_kernel("/nonexistent");
-        let vitals = Meter::default().measure(&elsewhere, &Target::default());
+        let vitals = Meter::default().measure(SystemTime::now(), &elsewhere, &Target::default());
         assert_eq!((vitals.cpu_usage, vitals.memory_used), (None, None));
     }
 }

@@ -324,3 +324,25 @@ fn where_the_system_keeps_a_folder_in_memory_no_disk_is_written_while_it_runs() 
     let is_stray = |name: &String| Path::new(name).extension().is_some_and(|it| it == "tmp");
     assert!(!host.names("run/monsys").iter().any(is_stray));
 }
+
+#[test]
+fn a_host_whose_clock_is_wrong_is_heard_after_the_operator_was_told() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    hub.advance_clock(Duration::from_hours(3));
+    let service = host.service();
+    until_heartbeat(&hub, None);
+    let anomalies = hub.get("integrity")["anomalies"].clone();
+    let kinds: Vec<&Value> = anomalies
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["kind"])
+        .collect();
+    assert_eq!(kinds, ["clock_drift"], "{anomalies}");
+    let told = service.stop().expect(0).stderr;
+    assert!(
+        told.contains("behind the hub's") && told.contains("timedatectl"),
+        "{told}"
+    );
+}
