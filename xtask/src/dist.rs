@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
     let linked = linked::crates().await?;
     let stage = stage::make(&release, &licences::make(&linked)?).await?;
     for arch in &architectures {
-        let binary = binary::build(*arch, release.epoch).await?;
+        let binary = binary::build(*arch).await?;
         let name = release.binary(*arch);
         folder.put(&name, &binary, 0o755)?;
         folder.put(
@@ -103,7 +103,7 @@ async fn repackage(release: &Release, all: &[Arch], version: &str) -> Result<Pat
     let licences = licences::make(&linked::crates().await?)?;
     stage::make(release, &licences).await?;
     for arch in all {
-        binary::build(*arch, release.epoch).await?;
+        binary::build(*arch).await?;
         packages::make(*arch, version, release.epoch, &mut folder).await?;
     }
     folder.close()
