@@ -27,7 +27,7 @@ pub(super) async fn run(scene: &Scene, count: &mut Count) -> Result<()> {
     );
     let key_vault = format!("https://127.0.0.1:{}", server.https);
     let aws = Aws::start(scene, &token).await?;
-    let command = format!("cat '{}' | head -n 1", file.display());
+    let command = format!("cat \"{}\" | head -n 1", file.display());
     let stored = json!({"project": "prod-1", "secret": "monsys-enrolment"});
     let kept = json!({"vault": key_vault, "secret": "monsys-enrolment"});
     let parameter = json!({"name": "/monsys/enrolment", "region": "eu-west-1"});
