@@ -58,7 +58,7 @@ pub(crate) fn expect_no_trace(host: &Machine<'_>, token: &str) -> usize {
 }
 
 /// What differs between two looks at a disk, but for what every running system writes.
-fn differences(
+pub(crate) fn differences(
     before: &BTreeMap<PathBuf, Entry>,
     after: &BTreeMap<PathBuf, Entry>,
 ) -> Vec<PathBuf> {

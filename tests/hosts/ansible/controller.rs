@@ -1,7 +1,7 @@
 //! The controller: Ansible as an operator has it, with a home, an ssh key and an inventory.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use crate::common::namespace::tool;
 use crate::machine::Machine;
 use crate::watch::{Seen, Watch};
 
+use super::leaks::{Found, Leaks, holds};
+
 /// The project's collection.
 const COLLECTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ansible");
 /// The variable that the plays take the token from.
@@ -25,6 +27,10 @@ pub(super) struct Controller {
     /// Hosts by name, each with its variables.
     hosts: RefCell<BTreeMap<String, Value>>,
     groups: RefCell<BTreeMap<String, Vec<String>>>,
+    /// Where Ansible puts its modules on the hosts.
+    folders: RefCell<Vec<PathBuf>>,
+    /// What must be in none of those, besides the token.
+    pub(super) secrets: RefCell<Vec<String>>,
 }
 
 /// What a run came to.
@@ -34,6 +40,8 @@ pub(super) struct Played {
     pub(super) output: String,
     /// What was seen meanwhile.
     pub(super) seen: Seen,
+    /// What was in Ansible's own folders meanwhile, on both sides.
+    found: Found,
 }
 
 impl Controller {
@@ -42,6 +50,8 @@ impl Controller {
             home: tempfile::tempdir().unwrap(),
             hosts: RefCell::default(),
             groups: RefCell::default(),
+            folders: RefCell::default(),
+            secrets: RefCell::default(),
         };
         let key = controller.path("key");
         let key = key.to_str().unwrap();
@@ -89,6 +99,9 @@ impl Controller {
             "ansible_ssh_private_key_file": self.path("key"),
         });
         self.hosts.borrow_mut().insert(name.clone(), variables);
+        for folder in ["root/.ansible", "home/ops/.ansible"] {
+            self.folders.borrow_mut().push(host.path(folder));
+        }
         for group in groups {
             let mut all = self.groups.borrow_mut();
             all.entry((*group).to_owned())
@@ -181,6 +194,11 @@ impl Controller {
     }
 
     pub(super) fn run(&self, token: &str, mut command: Command) -> Played {
+        let mut folders = self.folders.borrow().clone();
+        folders.extend([self.folder("tmp"), self.folder(".ansible/tmp")]);
+        let mut secrets = self.secrets.borrow().clone();
+        secrets.extend((!token.is_empty()).then(|| token.to_owned()));
+        let leaks = Leaks::start(secrets, folders);
         let watch = Watch::start();
         let output = command.env(TOKEN, token).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -189,6 +207,7 @@ impl Controller {
             success: output.status.success(),
             output: text,
             seen: watch.end(),
+            found: leaks.end(),
         }
     }
 
@@ -196,12 +215,8 @@ impl Controller {
     pub(super) fn files_with(&self, needle: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         crate::disk::walk(self.home.path(), &mut |path, metadata| {
-            let holds = |bytes: Vec<u8>| {
-                bytes
-                    .windows(needle.len())
-                    .any(|part| part == needle.as_bytes())
-            };
-            if metadata.is_file() && fs::read(path).is_ok_and(holds) {
+            let is_leak = |bytes: Vec<u8>| holds(&bytes, needle);
+            if metadata.is_file() && fs::read(path).is_ok_and(is_leak) {
                 found.push(path.to_path_buf());
             }
         });
@@ -283,14 +298,16 @@ impl Played {
         count.parse().unwrap()
     }
 
-    /// Neither what was printed nor any process's arguments held the secret, and those of
-    /// `program` were seen.
+    /// Neither what was printed, nor any process's arguments, nor any module that Ansible had on a
+    /// disk for a moment held the secret; and the arguments of `program` were seen.
     #[track_caller]
     pub(super) fn without(self, secret: &str, program: &str) -> Self {
         if let Some(line) = self.output.lines().find(|line| line.contains(secret)) {
             panic!("the secret is in the output: {line}");
         }
         self.seen.without(secret, program);
+        assert_eq!(self.found.leaks, BTreeSet::new());
+        assert!(!self.found.read.is_empty(), "no module was seen");
         self
     }
 }
