@@ -58,19 +58,21 @@ main() {
       [ "${name#\*}" != "$1" ] || echo "$sum"
     done
   }
+  get() { # NAME CA, which may be empty
+    if has curl; then
+      curl -fsSL --retry 3 --connect-timeout 30 --speed-limit 1 --speed-time 60 \
+        ${2:+--cacert "$2"} -o "$dir/$1" "$url/$1" 2>"$dir/why"
+    elif wget --help 2>&1 | grep -q -e --ca-certificate; then
+      wget -nv -t 3 -T 60 ${2:+--ca-certificate="$2"} -O "$dir/$1" "$url/$1" 2>"$dir/why"
+    else # BusyBox's knows no CA, the checksum decides; and Debian 12's dies of -T
+      wget -q -O "$dir/$1" "$url/$1" 2>"$dir/why"
+    fi
+  }
   fetch() { # NAME, from $url into $dir
     case $url in
     file://*) cp "${url#file://}/$1" "$dir/$1" 2>"$dir/why" ;;
-    *)
-      if has curl; then
-        curl -fsSL --retry 3 --connect-timeout 30 --speed-limit 1 --speed-time 60 \
-          ${MONSYS_CA_FILE:+--cacert "$MONSYS_CA_FILE"} -o "$dir/$1" "$url/$1" 2>"$dir/why"
-      elif wget --help 2>&1 | grep -q -e --ca-certificate; then
-        wget -nv -t 3 -T 60 ${MONSYS_CA_FILE:+--ca-certificate="$MONSYS_CA_FILE"} \
-          -O "$dir/$1" "$url/$1" 2>"$dir/why"
-      else # BusyBox's knows no CA, the checksum decides; and Debian 12's dies of -T
-        wget -q -O "$dir/$1" "$url/$1" 2>"$dir/why"
-      fi
+    *) # The hub's CA may not be that of the place to download from: 60 and 5 are "not trusted".
+      get "$1" "${MONSYS_CA_FILE-}" || case $? in 5 | 60) get "$1" '' ;; *) false ;; esac
       ;;
     esac || fail 69 "$1 could not be downloaded from $shown" "$(tail -n 1 "$dir/why")" \
       'check the address, the network, the proxy (HTTPS_PROXY) and the room; or name a mirror: MONSYS_DOWNLOAD_URL=URL'

@@ -1,8 +1,8 @@
 //! `run`: the life after the enrolment. A signed heartbeat on the hub's interval, for ever.
 //!
-//! [`rhythm`] keeps the beat and [`pace`] chooses the pauses; [`agent`] is the host that it is kept
-//! for; [`notify`] and [`signals`] are the service manager's side, [`teller`] the log, and
-//! [`health`] what `status` reads.
+//! `rhythm` keeps the beat and `pace` chooses the pauses; `agent` is the host that it is kept
+//! for; `notify` and `signals` are the service manager's side, `teller` the log, and
+//! `health` what `status` reads.
 
 mod agent;
 mod alarm;

@@ -19,7 +19,7 @@ use crate::world::World;
 /// What the service has to own, and does not.
 ///
 /// # Errors
-/// [`ErrorId::Unreadable`].
+/// [`crate::error::ErrorId::Unreadable`].
 pub(super) fn gives(settings: &Settings, world: &World) -> Result<Vec<Change>> {
     let service = user::find(world);
     let mut changes = Vec::new();

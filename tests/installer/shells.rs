@@ -169,3 +169,30 @@ fn where_tmp_is_noexec_and_from_a_folder_without_any_network() {
     assert_eq!(fs::read_dir(machine.path("tmp")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(machine.path("var/tmp")).unwrap().count(), 0);
 }
+
+#[test]
+fn the_hub_may_have_a_private_ca_and_the_place_to_download_from_a_public_one() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let release = Release::new();
+    for gone in ["wget", "curl"] {
+        let machine = Machine::new();
+        let site = mirror(&release, &machine);
+        // The site's CA becomes one of the system's, and the hub's the one that is given.
+        let public = fs::read(machine.path(&crate::script::CA[1..])).unwrap();
+        machine.lay("etc/ssl/certs/ca-certificates.crt", public);
+        let hub = mirror(&release, &machine);
+        machine.without(gone);
+        let token = hub.token();
+        let url = format!("{}/dist", site.url());
+        let run = piped(
+            &machine,
+            &["dash"],
+            &served(&release, &hub),
+            &[("MONSYS_TOKEN", &token), ("MONSYS_DOWNLOAD_URL", &url)],
+        );
+        assert_eq!(run.code, 0, "without {gone}: {}", run.stderr);
+        hub.expect_one_slot();
+    }
+}

@@ -184,7 +184,7 @@ fn plain(text: &str) -> String {
     {
         let (before, marked) = rest.split_at(at);
         let (inner, after) = marked[2..].split_once(')').unwrap_or((&marked[2..], ""));
-        plain += &format!("{before}`{inner}`");
+        plain.extend([before, "`", inner, "`"]);
         rest = after;
     }
     plain + rest

@@ -13,6 +13,7 @@ pub(crate) async fn run() -> Result<Count> {
         "--test=crash",
         "--test=networks",
         "--test=hosts",
+        "--test=installer",
         "--locked",
         "--",
         "-D",

@@ -37,22 +37,6 @@ pub(crate) async fn run() -> Result<Count> {
     Ok(count)
 }
 
-impl Count {
-    /// Counts one check, and says how it went.
-    pub(super) fn check(&mut self, what: &str, outcome: Result<()>) {
-        match outcome {
-            Ok(()) => {
-                self.passed += 1;
-                println!("ok      {what}");
-            }
-            Err(why) => {
-                self.failed += 1;
-                println!("FAILED  {what}: {why}");
-            }
-        }
-    }
-}
-
 /// The name of the release's file that ends so.
 pub(super) fn named(rest: &str) -> String {
     format!("monsys-agent-{}{rest}", monsys_agent::VERSION)
