@@ -154,14 +154,14 @@ mod tests {
     #[test]
     fn this_very_host_can_be_measured() {
         let vitals =
-            Meter::default().measure(SystemTime::now(), &World::real(), &Target::default());
+            Meter::default().measure(World::real().now(), &World::real(), &Target::default());
         let share = 0.0..=100.0;
         assert!(share.contains(&vitals.cpu_usage.unwrap()));
         assert!(share.contains(&vitals.memory_percent.unwrap()));
         assert!(vitals.memory_used.unwrap() < vitals.memory_total.unwrap());
         assert!(vitals.captured_at.ends_with('Z'));
         let elsewhere = World::real().with_kernel("/nonexistent");
-        let vitals = Meter::default().measure(SystemTime::now(), &elsewhere, &Target::default());
+        let vitals = Meter::default().measure(elsewhere.now(), &elsewhere, &Target::default());
         assert_eq!((vitals.cpu_usage, vitals.memory_used), (None, None));
     }
 }
