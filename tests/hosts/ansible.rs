@@ -1,5 +1,9 @@
 //! The Ansible role, played over ssh on booted hosts. Whatever it prints at its loudest, and
 //! whatever runs meanwhile, is looked through for the token.
+#![allow(
+    clippy::print_stdout,
+    reason = "how much was looked at, for who runs it by hand"
+)]
 
 mod controller;
 mod leaks;
@@ -159,7 +163,7 @@ fn a_refusal_fails_the_play_with_its_reason() {
 
     let rejected = controller.role(&token, &settings, &[]);
     let rejected = rejected.failed(&["what: the hub rejected the token", "why: ", "mend: "]);
-    let rejected = rejected.without(&token, "enrol --output json");
+    let _ = rejected.without(&token, "enrol --output json");
     assert_eq!(hub.agents().len(), 0);
     assert_ne!(host.run("systemctl is-active monsys-agent").code, 0);
     expect_no_trace_anywhere(&controller, &host, &token);

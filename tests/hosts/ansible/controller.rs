@@ -91,7 +91,7 @@ impl Controller {
         let address = host.must("hostname -I").trim().to_owned();
         let host_key = host.disk.read("etc/ssh/ssh_host_ed25519_key.pub");
         let mut known = fs::read_to_string(self.path("known_hosts")).unwrap_or_default();
-        known += &format!("{address} {host_key}");
+        known.extend([&address, " ", &host_key]);
         fs::write(self.path("known_hosts"), known).unwrap();
         let variables = json!({
             "ansible_host": address,
@@ -289,10 +289,8 @@ impl Played {
                 line.split_whitespace().next() == Some(host) && line.contains("changed=")
             });
         let count = recap.and_then(|line| {
-            let words = line.split_whitespace();
-            words
-                .filter_map(|word| word.strip_prefix("changed="))
-                .next()
+            let mut words = line.split_whitespace();
+            words.find_map(|word| word.strip_prefix("changed="))
         });
         let count = count.unwrap_or_else(|| panic!("no recap of {host} in\n{}", self.output));
         count.parse().unwrap()
