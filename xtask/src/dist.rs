@@ -63,8 +63,9 @@ pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
     let mut folder = Folder::open(tools::target().join("dist"))?;
     let linked = linked::crates().await?;
     let stage = stage::make(&release, &licences::make(&linked)?).await?;
+    binary::build(&architectures).await?;
     for arch in &architectures {
-        let binary = binary::build(*arch).await?;
+        let binary = folder::read(&binary::built(*arch))?;
         let name = release.binary(*arch);
         folder.put(&name, &binary, 0o755)?;
         folder.put(
@@ -102,8 +103,8 @@ async fn repackage(release: &Release, all: &[Arch], version: &str) -> Result<Pat
     let mut folder = Folder::open(tools::target().join(format!("dist-{version}")))?;
     let licences = licences::make(&linked::crates().await?)?;
     stage::make(release, &licences).await?;
+    binary::build(all).await?;
     for arch in all {
-        binary::build(*arch).await?;
         packages::make(*arch, version, release.epoch, &mut folder).await?;
     }
     folder.close()

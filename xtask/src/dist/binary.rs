@@ -15,23 +15,43 @@ const PROFILE: &str = "dist";
 /// nothing.
 const NO_UNWIND_TABLES: &str = "-Cforce-unwind-tables=no";
 
-/// Builds it, which is nothing to do when nothing has changed; its bytes.
-pub(super) async fn build(arch: Arch) -> Result<Vec<u8>> {
-    println!("building the agent for {}", arch.target());
-    let compilers = compilers(arch).await?;
+/// Builds it for all of these at once, which is nothing to do when nothing has changed.
+pub(super) async fn build(all: &[Arch]) -> Result<()> {
+    let (mut own, mut other) = (Vec::new(), Vec::new());
+    for arch in all {
+        let has_target = has_target(*arch).await?;
+        if has_target { &mut own } else { &mut other }.push(*arch);
+    }
+    if !own.is_empty() {
+        build_with(None, &own).await?;
+    }
+    if !other.is_empty() {
+        build_with(Some(Sysroot::new()), &other).await?;
+    }
+    Ok(())
+}
+
+/// Builds it with the toolchain's own compiler, or with one of a sysroot.
+async fn build_with(sysroot: Option<Sysroot>, all: &[Arch]) -> Result<()> {
     let mut cargo = tools::cargo(&["build", "--locked", "--package=monsys-agent", "--quiet"]);
     cargo
-        .args(["--profile", PROFILE, "--target", arch.target()])
-        .arg("--target-dir")
+        .args(["--profile", PROFILE, "--target-dir"])
         .arg(target())
         // No time is in the binary; ring would be built anew whenever this changes.
         .env_remove("SOURCE_DATE_EPOCH");
+    for arch in all {
+        let compilers = compilers(*arch).await?;
+        if let Some(sysroot) = &sysroot {
+            sysroot.ready(*arch, compilers.gcc).await?;
+        }
+        cargo.args(["--target", arch.target()]);
+        compilers.tell(*arch, &mut cargo);
+    }
     let mut hidden = vec![
         (tools::root().to_owned(), "/monsys-agent"),
         (cargo_home()?.join("registry/src"), "/cargo"),
     ];
-    if !has_target(arch).await? {
-        let sysroot = Sysroot::ready(arch, compilers.gcc).await?;
+    if let Some(sysroot) = &sysroot {
         cargo
             .arg("-Zbuild-std=std,panic_abort")
             .env("RUSTC", sysroot.rustc())
@@ -47,14 +67,15 @@ pub(super) async fn build(arch: Arch) -> Result<Vec<u8>> {
         flags.push(format!("--remap-path-prefix={}={name}", path.display()));
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
-    compilers.tell(arch, &mut cargo);
+    let targets: Vec<_> = all.iter().map(|arch| arch.target()).collect();
+    println!("building the agent for {}", targets.join(" and "));
     process::run(&mut cargo).await?;
-    let path = built(arch);
-    is_static_pie(&path).await?;
-    let bytes = read(&path)?;
-    let paths = hidden.iter().map(|(path, _)| path.as_path());
-    names_none_of(&bytes, paths.chain([target().as_path()]))?;
-    Ok(bytes)
+    for arch in all {
+        is_static_pie(&built(*arch)).await?;
+        let paths = hidden.iter().map(|(path, _)| path.as_path());
+        names_none_of(&read(&built(*arch))?, paths.chain([target().as_path()]))?;
+    }
+    Ok(())
 }
 
 /// Cargo's target folder: it is not shared with builds by another compiler.

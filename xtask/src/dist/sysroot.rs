@@ -22,15 +22,17 @@ pub(super) struct Sysroot {
 }
 
 impl Sysroot {
-    /// The compiler, made ready for `arch`.
-    pub(super) async fn ready(arch: Arch, gcc: &str) -> Result<Self> {
-        let folder = tools::target().join("static");
-        let sysroot = Self {
-            root: folder.join("rustc"),
-        };
+    pub(super) fn new() -> Self {
+        Self {
+            root: super::binary::target().join("rustc"),
+        }
+    }
+
+    /// Makes the compiler ready for `arch`; `gcc` is the one that links for it.
+    pub(super) async fn ready(&self, arch: Arch, gcc: &str) -> Result<()> {
+        let folder = super::binary::target();
         let musl = folder.join(format!("musl-{}", arch.kernel()));
-        sysroot
-            .unpack(&folder, arch, &musl)
+        self.unpack(&folder, arch, &musl)
             .await
             .map_err(|why| match why {
                 Stop::Missing(why) => Stop::missing(format!(
@@ -40,9 +42,8 @@ impl Sysroot {
                 )),
                 other => other,
             })?;
-        sysroot.run_compiler().await?;
-        sysroot.link_with(arch, &musl, gcc).await?;
-        Ok(sysroot)
+        self.run_compiler().await?;
+        self.link_with(arch, &musl, gcc).await
     }
 
     /// Its rustc.
