@@ -5,17 +5,23 @@
     reason = "help is plain text, not Markdown"
 )]
 
+mod enrol;
 mod install;
+mod life;
+mod pages;
 
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Error, ErrorId, Result};
+use crate::error::{Error, ErrorId};
 use crate::redact::redact;
 use crate::settings::Flags;
+pub use enrol::EnrolArgs;
 pub use install::{InstallArgs, UninstallArgs};
+pub use life::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
+pub use pages::{CompletionsArgs, ManArgs, Shell};
 
 /// Brings this host into a monsys fleet.
 ///
@@ -226,33 +232,6 @@ pub enum Command {
     Man(ManArgs),
 }
 
-/// Arguments of `completions`.
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// The shell that reads it
-    #[arg(value_enum)]
-    pub shell: Shell,
-}
-
-/// The shells that there are completions for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
-    /// bash, with the package bash-completion
-    Bash,
-    /// fish
-    Fish,
-    /// zsh
-    Zsh,
-}
-
-/// Arguments of `man`.
-#[derive(Debug, Args)]
-pub struct ManArgs {
-    /// Folder to write a page a command into; it has to exist
-    #[arg(value_name = "DIR")]
-    pub folder: Option<std::path::PathBuf>,
-}
-
 /// Where the agent's files are.
 #[derive(Debug, Default, Args)]
 pub struct PathArgs {
@@ -262,46 +241,6 @@ pub struct PathArgs {
     /// Directory of key and state [default: /var/lib/monsys]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<String>,
-}
-
-/// Arguments of `rotate-token`.
-#[derive(Debug, Args)]
-pub struct RotateTokenArgs {
-    /// File that holds the new token; `-` is standard input
-    #[arg(long, value_name = "PATH")]
-    token_file: Option<String>,
-    /// Command that prints the new token
-    #[arg(long, value_name = "CMD")]
-    token_command: Option<String>,
-    #[command(flatten)]
-    hub: HubArgs,
-}
-
-/// Arguments of `rotate-key`.
-#[derive(Debug, Args)]
-pub struct RotateKeyArgs {
-    #[command(flatten)]
-    hub: HubArgs,
-}
-
-/// Arguments of `unenrol`.
-#[derive(Debug, Args)]
-pub struct UnenrolArgs {
-    /// Remove the credential from this host whatever the hub says
-    #[arg(long)]
-    pub force: bool,
-    #[command(flatten)]
-    hub: HubArgs,
-}
-
-/// For commands that talk to the hub with the host's own credential.
-#[derive(Debug, Args)]
-struct HubArgs {
-    /// How long it may take over all, retries included [default: 5m]
-    #[arg(long, value_name = "DURATION")]
-    wait: Option<String>,
-    #[command(flatten)]
-    paths: PathArgs,
 }
 
 /// Arguments of `facts`.
@@ -317,104 +256,6 @@ pub struct FactsArgs {
     allow_http: bool,
 }
 
-/// Arguments of `enrol`.
-#[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent switches, as the user gives them"
-)]
-pub struct EnrolArgs {
-    /// The hub [default: https://api.monsys.ai]
-    #[arg(long, value_name = "URL")]
-    hub_url: Option<String>,
-    /// File that holds the token; `-` is standard input
-    #[arg(long, value_name = "PATH")]
-    token_file: Option<String>,
-    /// Command that prints the token
-    #[arg(long, value_name = "CMD")]
-    token_command: Option<String>,
-    /// Refused: a secret on a command line is readable by every user of the host
-    #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, default_missing_value = "")]
-    token: Option<String>,
-    /// A tag of this host; can be repeated
-    #[arg(long, value_name = "TAG")]
-    tag: Vec<String>,
-    /// Tags of this host, comma separated
-    #[arg(long, value_name = "A,B")]
-    tags: Option<String>,
-    /// Role of this host; wins over the token's default role
-    #[arg(long)]
-    role: Option<String>,
-    /// PEM file of the hub's CA: then the only one trusted
-    #[arg(long, value_name = "PATH")]
-    ca_file: Option<String>,
-    /// SPKI pin of the hub's CA
-    #[arg(long, value_name = "sha256:HEX")]
-    ca_pin: Option<String>,
-    /// Allow plain http to a hub that is not on this host
-    #[arg(long)]
-    allow_http: bool,
-    /// How long it may take over all, retries included [default: 5m]
-    #[arg(long, value_name = "DURATION")]
-    wait: Option<String>,
-    /// Wait a random time of at most DURATION before the first try [default: 0s]
-    #[arg(long, value_name = "DURATION")]
-    splay: Option<String>,
-    /// Take the token out of cloud-init's files once enrolled: yes, no, or auto, which is yes when
-    /// cloud-init runs this [default: auto]
-    #[arg(long, value_name = "WHEN")]
-    scrub_cloud_init: Option<String>,
-    /// Enrol again although enrolled; the same host stays the same agent
-    #[arg(long)]
-    pub force: bool,
-    /// Show what would be sent and written, without network and without changing anything
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Golden images: prepare all but spend nothing, so that `enrol` at the first boot finishes it
-    #[arg(long, conflicts_with_all = ["force", "dry_run"])]
-    pub defer: bool,
-    #[command(flatten)]
-    paths: PathArgs,
-}
-
-impl EnrolArgs {
-    /// Refuses `--token`, whatever followed it.
-    ///
-    /// # Errors
-    /// [`ErrorId::TokenOnCommandLine`].
-    pub fn refuse_token(&self) -> Result<()> {
-        if self.token.is_none() {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorId::TokenOnCommandLine,
-            "every user of this host can read a process's arguments (ps, /proc)",
-        )
-        .about("--token"))
-    }
-
-    /// The settings among the arguments.
-    #[must_use]
-    pub fn flags(&self) -> Flags {
-        Flags {
-            config: self.paths.config.clone(),
-            state_dir: self.paths.state_dir.clone(),
-            hub_url: self.hub_url.clone(),
-            token_file: self.token_file.clone(),
-            token_command: self.token_command.clone(),
-            tag: self.tag.clone(),
-            tags: self.tags.clone(),
-            role: self.role.clone(),
-            ca_file: self.ca_file.clone(),
-            ca_pin: self.ca_pin.clone(),
-            allow_http: self.allow_http,
-            wait: self.wait.clone(),
-            splay: self.splay.clone(),
-            scrub_cloud_init: self.scrub_cloud_init.clone(),
-        }
-    }
-}
-
 impl PathArgs {
     /// The settings among the arguments.
     #[must_use]
@@ -424,43 +265,6 @@ impl PathArgs {
             state_dir: self.state_dir.clone(),
             ..Flags::default()
         }
-    }
-}
-
-impl HubArgs {
-    fn flags(&self) -> Flags {
-        Flags {
-            wait: self.wait.clone(),
-            ..self.paths.flags()
-        }
-    }
-}
-
-impl RotateTokenArgs {
-    /// The settings among the arguments.
-    #[must_use]
-    pub fn flags(&self) -> Flags {
-        Flags {
-            token_file: self.token_file.clone(),
-            token_command: self.token_command.clone(),
-            ..self.hub.flags()
-        }
-    }
-}
-
-impl RotateKeyArgs {
-    /// The settings among the arguments.
-    #[must_use]
-    pub fn flags(&self) -> Flags {
-        self.hub.flags()
-    }
-}
-
-impl UnenrolArgs {
-    /// The settings among the arguments.
-    #[must_use]
-    pub fn flags(&self) -> Flags {
-        self.hub.flags()
     }
 }
 

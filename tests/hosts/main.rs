@@ -17,6 +17,7 @@ mod cloud_init;
 #[allow(dead_code, reason = "the other tests use all of it")]
 mod common;
 mod disk;
+mod ephemeral;
 mod fleet;
 mod lan;
 mod machine;

@@ -108,7 +108,9 @@ fn one_line_brings_a_bare_host_into_service() {
         serde_json::json!(["prod", "eu-west", "web", "shard-1"])
     );
     watch.end().without(&token, "monsys-agent run");
-    assert!(!(ran.stdout + &ran.stderr).contains(&token));
+    let transcript = ran.stderr + &ran.stdout;
+    assert!(!transcript.contains(&token));
+    println!("# {ONE_LINER}\n{transcript}");
     expect_no_trace(&host, &token);
     let user = host.must("ps -o user= -C monsys-agent");
     assert_eq!(user.trim(), "monsys");
