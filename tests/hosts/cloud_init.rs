@@ -1,4 +1,4 @@
-//! Hosts that cloud-init brings up, from user data on a seed disk (NoCloud).
+//! Hosts that cloud-init brings up, from user data on a seed disk (`NoCloud`).
 
 use std::fs;
 

@@ -43,6 +43,7 @@ impl Lan {
 
     /// A hub at port 8443 that hands out the release.
     pub(crate) fn hub(&self) -> TestHub {
+        self.hub.enter();
         TestHub::with(Options {
             listen: format!("{HUB}:8443").parse().unwrap(),
             dist: Some(crate::prepared::dist()),

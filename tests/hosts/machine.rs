@@ -114,12 +114,12 @@ impl<'a> Machine<'a> {
     pub(crate) fn run_with(&self, variables: &[(&str, &str)], line: &str) -> Ran {
         // By way of standard input, since an argument could be seen by everybody.
         let mut command = self.command("sh");
-        let exports: String = variables
+        let exports = variables
             .iter()
-            .map(|(name, value)| {
-                format!("{name}='{}'; export {name}\n", value.replace('\'', "'\\''"))
-            })
-            .collect();
+            .fold(String::new(), |lines, (name, value)| {
+                let value = value.replace('\'', "'\\''");
+                lines + &format!("{name}='{value}'; export {name}\n")
+            });
         command.arg("-s").stdin(Stdio::piped());
         let script = format!("{exports}exec </dev/null\n{line}\n");
         let mut child = command

@@ -115,18 +115,18 @@ fn the_download() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_machine() {
+    type Spoil = fn(&Machine);
     if !crate::can_make_machines() {
         return;
     }
-    type Spoil = fn(&Machine);
     let cases: [(&str, Spoil, i32, &[&str]); 12] = [
         (
             "no downloader",
             |machine| {
-                ["curl", "wget"]
-                    .iter()
-                    .for_each(|name| machine.without(name))
+                machine.without("curl");
+                machine.without("wget");
             },
             69,
             &["neither curl nor wget", "MONSYS_DOWNLOAD_URL=file://"],
@@ -134,8 +134,9 @@ fn the_machine() {
         (
             "no checksum tool",
             |machine| {
-                let tools = ["sha256sum", "shasum", "openssl", "busybox"];
-                tools.iter().for_each(|name| machine.without(name));
+                for tool in ["sha256sum", "shasum", "openssl", "busybox"] {
+                    machine.without(tool);
+                }
             },
             69,
             &["no sha256sum, shasum, openssl or busybox"],
@@ -167,10 +168,9 @@ fn the_machine() {
         (
             "no folder to run from",
             |machine| {
-                let folders = ["tmp", "var/tmp", "run", "opt"];
-                folders
-                    .iter()
-                    .for_each(|folder| machine.remount(folder, "noexec"));
+                for folder in ["tmp", "var/tmp", "run", "opt"] {
+                    machine.remount(folder, "noexec");
+                }
             },
             73,
             &["no folder takes the program", "TMPDIR=FOLDER"],

@@ -145,39 +145,11 @@ impl Machine {
     pub(crate) fn changes(&self) -> Changes {
         let mut changes = Changes::new();
         let upper = self.folder.path().join("upper");
-        self.walk(&upper, &upper, &mut changes);
+        walk(&upper, &upper, &mut changes);
         for folder in ["tmp", "var/tmp", "run", "opt"] {
-            self.walk(&self.path(""), &self.path(folder), &mut changes);
+            walk(&self.path(""), &self.path(folder), &mut changes);
         }
         changes
-    }
-
-    fn walk(&self, top: &Path, folder: &Path, changes: &mut Changes) {
-        const NOT_OURS: [&str; 8] = [
-            "/etc/passwd-",
-            "/etc/group-",
-            "/etc/shadow-",
-            "/etc/gshadow-",
-            "/etc/.pwd.lock",
-            "/etc/subuid-",
-            "/etc/subgid-",
-            "/run/calls",
-        ];
-        for entry in fs::read_dir(folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            let on_host = Path::new("/").join(path.strip_prefix(top).unwrap());
-            if NOT_OURS.iter().any(|other| on_host == Path::new(other)) {
-                continue;
-            }
-            let now = describe(&path);
-            let is_of_overlay = top.ends_with("upper");
-            if !is_of_overlay || describe(&on_host) != now {
-                changes.insert(on_host, now.unwrap());
-            }
-            if path.is_dir() && !path.is_symlink() {
-                self.walk(top, &path, changes);
-            }
-        }
     }
 
     /// Fails the test if `secret` is in any file that was changed.
@@ -193,6 +165,35 @@ impl Machine {
                 .output()
                 .unwrap();
             assert_eq!(found.status.code(), Some(1), "{found:?}");
+        }
+    }
+}
+
+/// Adds what is below `folder`, by its path on the host, where it differs from what the host has.
+fn walk(top: &Path, folder: &Path, changes: &mut Changes) {
+    const NOT_OURS: [&str; 8] = [
+        "/etc/passwd-",
+        "/etc/group-",
+        "/etc/shadow-",
+        "/etc/gshadow-",
+        "/etc/.pwd.lock",
+        "/etc/subuid-",
+        "/etc/subgid-",
+        "/run/calls",
+    ];
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let on_host = Path::new("/").join(path.strip_prefix(top).unwrap());
+        if NOT_OURS.iter().any(|other| on_host == Path::new(other)) {
+            continue;
+        }
+        let now = describe(&path);
+        let is_of_overlay = top.ends_with("upper");
+        if !is_of_overlay || describe(&on_host) != now {
+            changes.insert(on_host, now.unwrap());
+        }
+        if path.is_dir() && !path.is_symlink() {
+            walk(top, &path, changes);
         }
     }
 }

@@ -5,8 +5,10 @@
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests lay out hosts, run processes, and fail by panicking"
+    reason = "tests lay out hosts, run processes, tell what they saw, and fail by panicking"
 )]
 
 mod blows;

@@ -59,9 +59,9 @@ impl Release {
             match filled.iter().find(|(name, _)| line.starts_with(name)) {
                 Some((name, value)) => {
                     count += 1;
-                    script += &format!("{name}'{value}'\n");
+                    script.extend([*name, "'", value, "'\n"]);
                 }
-                None => script += &format!("{line}\n"),
+                None => script.extend([line, "\n"]),
             }
         }
         assert_eq!(count, filled.len(), "install.sh has lost a line");

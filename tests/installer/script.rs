@@ -23,7 +23,7 @@ pub(crate) fn mirror(release: &Release, machine: &Machine) -> TestHub {
     hub
 }
 
-/// The same over plain http: BusyBox's own TLS and this hub's find no common cipher. It verifies no
+/// The same over plain http: `BusyBox`'s own TLS and this hub's find no common cipher. It verifies no
 /// certificate anyway; what comes down is verified all the same.
 pub(crate) fn plain_mirror(release: &Release) -> TestHub {
     TestHub::with(Options {
@@ -33,7 +33,7 @@ pub(crate) fn plain_mirror(release: &Release) -> TestHub {
     })
 }
 
-/// Has the machine nothing but BusyBox to download with.
+/// Has the machine nothing but `BusyBox` to download with.
 pub(crate) fn leave_busybox_alone(machine: &Machine) {
     machine.without("curl");
     machine.program("usr/bin/wget", "#!/bin/sh\nexec busybox wget \"$@\"\n");
