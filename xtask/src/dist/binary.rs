@@ -1,5 +1,6 @@
 //! The static binary of one architecture: built, and looked at.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
@@ -7,7 +8,7 @@ use tokio::process::Command;
 use super::arch::Arch;
 use super::folder::read;
 use super::sysroot::Sysroot;
-use crate::error::{Result, Stop};
+use crate::error::{Context, Result, Stop};
 use crate::{process, tools};
 
 const PROFILE: &str = "dist";
@@ -37,6 +38,7 @@ async fn build_with(sysroot: Option<Sysroot>, all: &[Arch]) -> Result<()> {
     cargo
         .args(["--profile", PROFILE, "--target-dir"])
         .arg(target())
+        .env("PATH", path_of_linkers()?)
         // No time is in the binary; ring would be built anew whenever this changes.
         .env_remove("SOURCE_DATE_EPOCH");
     for arch in all {
@@ -101,10 +103,12 @@ async fn has_target(arch: Arch) -> Result<bool> {
     Ok(Path::new(folder.trim()).is_dir())
 }
 
-/// Compiler of C for musl, which ring needs, and the gcc that links.
+/// Compiler of C for musl, which ring needs; the gcc that links; and what rustc calls to link, which
+/// is not musl-gcc: with that the binary is no static one.
 struct Compilers {
     cc: &'static str,
     gcc: &'static str,
+    linker: &'static str,
 }
 
 impl Compilers {
@@ -116,8 +120,7 @@ impl Compilers {
             (format!("CC_{target}"), self.cc),
             // Some distributions' gcc adds calls that musl has not got.
             (format!("CFLAGS_{target}"), "-U_FORTIFY_SOURCE"),
-            // Not musl-gcc: with that the binary is no static one.
-            (linker, self.gcc),
+            (linker, self.linker),
         ] {
             if std::env::var_os(&name).is_none() {
                 cargo.env(name, value);
@@ -132,6 +135,7 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
             Compilers {
                 cc: "musl-gcc",
                 gcc: "gcc",
+                linker: "gcc",
             },
             &["gcc", "musl-tools"],
         ),
@@ -139,6 +143,7 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
             Compilers {
                 cc: "aarch64-linux-gnu-gcc",
                 gcc: "aarch64-linux-gnu-gcc",
+                linker: "link-static-pie.sh",
             },
             &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
         ),
@@ -151,6 +156,15 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
         }
     }
     Ok(compilers)
+}
+
+/// Where our own linker is, and then all that there is: by its path, it would be another linker in
+/// each clone.
+fn path_of_linkers() -> Result<OsString> {
+    let ours = tools::root().join("xtask/src/dist");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&path)))
+        .context(|| "PATH".to_owned())
 }
 
 fn cargo_home() -> Result<PathBuf> {
