@@ -1,6 +1,7 @@
 //! What is in the deb and the rpm, and what lintian and rpmlint say of them. How they behave on a
 //! host is for booted hosts to show.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -140,11 +141,13 @@ impl Rpm {
         require(told == wanted, || told)?;
         let query = async |what: &str| said("rpm", &["--query", "--package", what], &self.0).await;
         let needs = query("--requires").await?;
-        let needs: Vec<_> = needs
+        let needs: BTreeSet<_> = needs
             .lines()
             .filter(|need| !need.starts_with("rpmlib("))
             .collect();
-        require(needs == ["/bin/sh", "systemd"], || format!("{needs:?}"))?;
+        require(needs == BTreeSet::from(["/bin/sh", "systemd"]), || {
+            format!("{needs:?}")
+        })?;
         let configuration = query("--configfiles").await?;
         require(configuration.is_empty(), || configuration)?;
         let list = said(

@@ -92,6 +92,8 @@ async fn name_server(hub: &Hub, binary: &Path) -> Result<()> {
             "--pid-file=",
         ])
         .args(["--log-facility=-", "--address=/localhost/127.0.0.1"])
+        // It has no IPv6 address, and that is an answer: musl takes a refusal for a failure.
+        .arg("--local=/localhost/")
         .arg(format!("--listen-address={NAME_SERVER}"));
     // The agent's own retries wait for it.
     let dnsmasq = Running::spawn(&mut dnsmasq)?;
@@ -142,7 +144,9 @@ async fn other_processor(hub: &Hub, binary: &Path) -> Result<()> {
     command.arg(binary).arg("--root").arg(root.folder.path());
     let id = enrol(command, hub, "127.0.0.1").await?;
     let agent = hub.operator()?.get(&format!("agents/{id}")).await?;
-    require(agent["architecture"] == "arm64", || agent.to_string())
+    require(agent["facts"]["architecture"] == "arm64", || {
+        agent.to_string()
+    })
 }
 
 /// A root folder with the binary in it, and nothing else.
