@@ -2,13 +2,14 @@
 //! is in them is said in Cargo.toml, under `package.metadata`.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use tokio::process::Command;
 
 use super::arch::Arch;
-use super::folder::{read, sha256};
+use super::folder::{read, sha256, write};
 use super::{Folder, binary, stage};
 use crate::error::{Context, Result};
 use crate::{process, tools};
@@ -41,20 +42,52 @@ pub(super) async fn make(arch: Arch, version: &str, epoch: u64, folder: &mut Fol
     let rpm = folder.keep(&rpm);
     if !up_to_date(&rpm, &inputs)? {
         println!("packaging {}", tools::shown(&rpm));
+        stage_for_rpm(arch, epoch)?;
         let mut cargo_rpm = tool(CARGO_GENERATE_RPM).await?;
         cargo_rpm
-            .args(["--profile", "dist", "--target", arch.target()])
             .args(["--arch", arch.kernel(), "--auto-req", "disabled"])
             // Every rpm of the last ten years reads it.
             .args(["--payload-compress", "xz"])
             .args(["--set-metadata", &format!("version = \"{version}\"")])
             .args(["--source-date", &epoch.to_string()])
-            .arg("--target-dir")
-            .arg(binary::target())
             .arg("--output")
             .arg(&rpm);
         process::run(&mut cargo_rpm).await?;
         made_from(&rpm, &inputs)?;
+    }
+    Ok(())
+}
+
+/// Copies all that is in the rpm to where Cargo.toml says, with the release's time: what is older
+/// than that keeps its own in an rpm.
+fn stage_for_rpm(arch: Arch, epoch: u64) -> Result<()> {
+    let target = stage::folder().join("rpm");
+    let root = tools::root();
+    let mut sources = vec![
+        (binary::built(arch), 0o755),
+        (stage::folder().join(stage::LICENCES), 0o644),
+    ];
+    for file in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md"] {
+        sources.push((root.join(file), 0o644));
+    }
+    for folder in [
+        root.join("packaging/systemd"),
+        stage::folder().join("completions"),
+        stage::folder().join("man-gz"),
+    ] {
+        sources.extend(stage::files(&folder)?.into_iter().map(|file| (file, 0o644)));
+    }
+    if target.exists() {
+        fs::remove_dir_all(&target).context(|| format!("could not clear {}", target.display()))?;
+    }
+    fs::create_dir_all(&target).context(|| format!("could not make {}", target.display()))?;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(epoch);
+    for (source, mode) in sources {
+        let copy = target.join(source.file_name().unwrap_or_default());
+        write(&copy, &read(&source)?, mode)?;
+        File::open(&copy)
+            .and_then(|file| file.set_modified(time))
+            .context(|| format!("could not set the time of {}", copy.display()))?;
     }
     Ok(())
 }
