@@ -24,6 +24,7 @@ mod service;
 mod shells;
 mod truncated;
 mod unit;
+mod vectors;
 
 /// Whether machines can be made here; a test that needs one ends at once if not.
 fn can_make_machines() -> bool {
