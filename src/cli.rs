@@ -5,10 +5,12 @@
     reason = "help is plain text, not Markdown"
 )]
 
+mod dialect;
 mod enrol;
 mod install;
 mod life;
 mod pages;
+mod run;
 
 use std::ffi::OsString;
 
@@ -18,10 +20,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::error::{Error, ErrorId};
 use crate::redact::redact;
 use crate::settings::Flags;
+pub use dialect::DialectArgs;
 pub use enrol::EnrolArgs;
 pub use install::{InstallArgs, UninstallArgs};
 pub use life::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
 pub use pages::{CompletionsArgs, ManArgs, Shell};
+pub use run::RunArgs;
 
 /// Brings this host into a monsys fleet.
 ///
@@ -186,7 +190,7 @@ pub enum Command {
     /// A host that is not enrolled yet enrols first, if agent.toml, the environment or a systemd
     /// credential says where a token is to be had; else it exits with 78. SIGHUP, or a change of
     /// agent.toml, makes it read its configuration again.
-    Run(PathArgs),
+    Run(RunArgs),
     /// Show whether this host is enrolled, as what, and whether the hub hears from it
     ///
     /// Exits with 78 when it is not enrolled, and with 75 when the service's heartbeats fail or are
@@ -235,6 +239,8 @@ pub enum Command {
 /// Where the agent's files are.
 #[derive(Debug, Default, Args)]
 pub struct PathArgs {
+    #[command(flatten)]
+    dialect: DialectArgs,
     /// Path of agent.toml [default: /etc/monsys/agent.toml]
     #[arg(long, value_name = "PATH")]
     pub config: Option<String>,
@@ -263,7 +269,7 @@ impl PathArgs {
         Flags {
             config: self.config.clone(),
             state_dir: self.state_dir.clone(),
-            ..Flags::default()
+            ..self.dialect.flags()
         }
     }
 }

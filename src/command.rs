@@ -100,20 +100,3 @@ pub fn error_json(error: &Error) -> Value {
         }
     })
 }
-
-/// Rows of label and value, the values in one column.
-fn rows(rows: &[(&str, String)]) -> String {
-    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-    rows.iter().fold(String::new(), |text, (label, value)| {
-        text + &format!("  {label:width$}  {value}\n")
-    })
-}
-
-/// A list for people.
-fn list(items: &[String]) -> String {
-    if items.is_empty() {
-        "none".into()
-    } else {
-        items.join(", ")
-    }
-}

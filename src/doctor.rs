@@ -8,9 +8,10 @@ mod leftovers;
 mod metadata;
 mod network;
 
+use crate::dialect;
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
-use crate::settings::{Flags, Settings};
+use crate::settings::Flags;
 use crate::store::atomic;
 use crate::world::World;
 
@@ -66,22 +67,26 @@ impl Check {
         }
     }
 
-    fn good(name: &'static str, says: impl Into<String>) -> Self {
+    pub(crate) fn good(name: &'static str, says: impl Into<String>) -> Self {
         Self::new(name, Finding::Good, says)
     }
 
-    fn skipped(name: &'static str, because: &str) -> Self {
+    pub(crate) fn skipped(name: &'static str, because: &str) -> Self {
         Self::new(name, Finding::Skipped, because)
     }
 
-    fn warning(name: &'static str, says: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(crate) fn warning(
+        name: &'static str,
+        says: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Self {
             mend: Some(mend.into()),
             ..Self::new(name, Finding::Warning, says)
         }
     }
 
-    fn bad(name: &'static str, error: &Error) -> Self {
+    pub(crate) fn bad(name: &'static str, error: &Error) -> Self {
         Self {
             mend: Some(error.next_step().into()),
             exit_code: error.exit_code(),
@@ -99,8 +104,8 @@ impl Check {
 /// # Errors
 /// None: what fails is a finding.
 pub async fn examine(flags: &Flags, world: &World) -> Vec<Check> {
-    let settings = match Settings::resolve(flags, world) {
-        Ok(settings) => settings,
+    let host = match dialect::open(flags, world) {
+        Ok(host) => host,
         Err(error) => {
             return vec![
                 Check::bad("settings", &error),
@@ -108,17 +113,17 @@ pub async fn examine(flags: &Flags, world: &World) -> Vec<Check> {
             ];
         }
     };
-    let mut checks = vec![host::settings(&settings, world)];
+    let settings = host.settings();
+    let mut checks = host.checks();
     let limit = Limit::of(settings.wait);
-    let (check, token) = host::token(&settings, world, limit).await;
+    let (check, token) = host::token(&*host, world, limit).await;
     checks.push(check);
-    checks.push(host::identity(&settings, world));
-    checks.push(host::plan(&settings, token.as_ref(), world));
-    checks.extend(host::folders(&settings, world));
-    checks.extend(network::examine(&settings, world).await);
+    checks.push(host::plan(&*host, token.as_ref(), world));
+    checks.extend(host::folders(&*host));
+    checks.extend(network::examine(settings, world).await);
     checks.push(host::service_manager(world));
     checks.push(leftovers::examine(world));
-    checks.push(metadata::examine(&settings, world).await);
+    checks.push(metadata::examine(settings, world).await);
     checks
 }
 

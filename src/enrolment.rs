@@ -1,70 +1,57 @@
 //! The story itself: enrolled already?, lock, prove that the result can be written, exchange the
-//! secret for a credential, merge, persist.
+//! secret for a credential, put it into its sink.
 //!
-//! What makes it safe to be killed anywhere: the host's key is on the disk before the first
-//! request, and to the hub that key *is* the host. Whoever comes again with the same key gets the
-//! same agent and spends no further use.
+//! What makes it safe to be killed anywhere is each dialect's own: what has to be on the disk before
+//! the first request leaves is made by [`Dialect::exchange`], and whatever a killed run leaves is
+//! ended by [`Dialect::settle`] or [`Dialect::repair`] of the next one.
 
-mod defer;
-mod introduction;
-mod leaving;
-mod paths;
-mod persist;
-mod plan;
-mod rotation;
-mod run;
-mod settling;
-mod standing;
+mod ask;
 mod traces;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use uuid::Uuid;
+use serde_json::Value;
 
-pub use defer::{Deferred, defer};
-pub use introduction::Introducer;
-pub use leaving::{Leaving, Parting, unenrol};
-pub use paths::{Paths, files};
-pub use plan::lost_key;
-pub use plan::{Ask, Call, Plan};
-pub use rotation::{Rotation, rotate_key, rotate_token};
-pub use settling::settle_now;
-pub use standing::{Enrolled, Standing};
+pub(crate) use ask::ask;
 
+use crate::dialect::{self, Dialect, Plan};
 use crate::error::Result;
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
+use crate::store::atomic;
 use crate::store::lock::Lock;
-use crate::token::{Kind, Token};
+use crate::store::unwritable;
+use crate::token::Token;
 use crate::world::World;
-use run::Run;
 use traces::Traces;
-
-/// How long the service waits for a run that has the lock.
-const MOMENT: Duration = Duration::from_millis(300);
 
 /// What an enrolment came to.
 #[derive(Debug)]
 pub struct Enrolment {
     /// What was done.
     pub done: Done,
-    /// The agent's id.
-    pub agent_id: Uuid,
     /// The hub.
     pub hub_url: String,
-    /// Tags, merged.
-    pub tags: Vec<String>,
-    /// Role, merged.
-    pub role: Option<String>,
-    /// Whether anything on the host was written.
-    pub changed: bool,
-    /// Where agent.toml is.
-    pub config: PathBuf,
     /// Host name that the hub was told, when it was told.
     pub hostname: Option<String>,
+    /// Whether anything on the host was written.
+    pub changed: bool,
+    /// What the host has of it now.
+    pub holds: Vec<Held>,
     /// Files of cloud-init's that the enrolment token was scrubbed from.
     pub scrubbed: Vec<PathBuf>,
+}
+
+/// One thing that an enrolled host has, such as its id.
+#[derive(Debug)]
+pub struct Held {
+    /// Its name for people.
+    pub label: &'static str,
+    /// Its key in `--output json`.
+    pub key: &'static str,
+    /// A text, a list of texts, or nothing.
+    pub value: Value,
 }
 
 /// What was done.
@@ -74,9 +61,9 @@ pub enum Done {
     Enrolled,
     /// The hub knew this host's key: the same agent, with a fresh credential.
     Recovered,
-    /// A per-agent token was taken and the key pinned.
+    /// A credential of its own that the host was given was confirmed by the hub.
     Registered,
-    /// Tags or role were changed with the host's own credential.
+    /// What the hub knows of the host was changed with the host's own credential.
     Updated,
     /// Nothing had to be done; nothing was sent.
     AlreadyEnrolled,
@@ -111,89 +98,90 @@ pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolmen
 async fn join(flags: &Flags, force: bool, traces: &mut Traces, world: &World) -> Result<Enrolment> {
     // What is wrong with the command, or needs nothing to be done, is told before anything on the
     // host is touched.
-    let before = Settings::resolve(flags, world)?;
-    let paths = Paths::of(&before, world);
-    let mut limit = Limit::of(before.wait);
-    let standing = Standing::of(&before, &paths, world)?;
-    let token = if standing.takes_token(&before, force) {
-        let token = fetch_token(&before, world, limit).await?;
-        traces.note(&before, token.as_ref(), world);
-        token
+    let before = dialect::open(flags, world)?;
+    let mut limit = Limit::of(before.settings().wait);
+    let mut secret = None;
+    if before.takes_secret(force)? {
+        secret = fetch(&*before, world, limit).await?;
+        traces.note(before.settings(), secret.as_ref(), world);
     } else {
-        traces.look_for(&before, world, limit).await;
-        None
-    };
-    let kind = token.as_ref().map(Token::kind);
-    match plan::plan(standing, &before, kind, force)? {
-        Plan::Already(enrolled) if paths.are_complete(&enrolled) => {
-            return Ok(already(*enrolled, &paths));
-        }
-        Plan::Already(_) => {}
-        Plan::Ask(_) => limit = limit.later(splay(&before, world).await),
+        traces.look_for(&*before, world, limit).await;
+    }
+    match before.plan(secret.as_ref().map(Token::kind), force)? {
+        Plan::Nothing => return before.enrolled(),
+        Plan::Repair => {}
+        Plan::Ask => limit = limit.later(splay(before.settings(), world).await),
     }
     drop(before);
 
-    let (settings, paths, lock) = locked(flags, world, limit).await?;
-    let (settings, _) = settling::settle(settings, flags, &paths, world, limit).await?;
-    let run = Run::new(&settings, &paths, world, limit)?;
-    let enrolment = run.go(token, force).await?;
+    let read = || dialect::open(flags, world);
+    let (mut host, lock) = locked(read, |host| &**host, limit).await?;
+    host.settle(limit).await?;
+    // It may have been enrolled when this run began, and no longer be so.
+    if secret.is_none() && host.takes_secret(force)? {
+        secret = fetch(&*host, world, limit).await?;
+    }
+    let enrolment = match host.plan(secret.as_ref().map(Token::kind), force)? {
+        Plan::Nothing | Plan::Repair => Enrolment {
+            changed: host.repair()?,
+            ..host.enrolled()?
+        },
+        Plan::Ask => {
+            host.prove_writable()?;
+            let secret = secret.as_ref();
+            let mut exchange = host.exchange(secret, force, limit).await?;
+            ask(&mut *exchange, secret, host.settings(), world, limit).await?
+        }
+    };
     drop(lock);
     Ok(enrolment)
 }
 
-/// Whether a run of [`enrol`] would take the token that it is given, so that it has to be fetched.
+/// Makes the folders and takes the lock. Whoever held it before may have enrolled this host, so
+/// all is read again under it; should it name another folder now, that one's lock counts.
 ///
 /// # Errors
-/// A broken agent.toml or key.
-pub fn takes_token(settings: &Settings, force: bool, world: &World) -> Result<bool> {
-    let standing = Standing::of(settings, &Paths::of(settings, world), world)?;
-    Ok(standing.takes_token(settings, force))
-}
-
-/// What a run of [`enrol`] would do, without network and without changing anything.
-///
-/// # Errors
-/// What [`enrol`] would end with before it asks the hub.
-pub fn preview(
-    settings: &Settings,
-    token: Option<Kind>,
-    force: bool,
-    world: &World,
-) -> Result<Plan> {
-    let standing = Standing::of(settings, &Paths::of(settings, world), world)?;
-    let token = match standing {
-        // The token that a run needs is an enrolment token more often than not.
-        Standing::New(_) | Standing::Clone(_) => token.or(Some(Kind::Enrolment)),
-        _ => token,
+/// What cannot be read or made, and [`crate::error::ErrorId::LockBusy`] at the deadline.
+pub(crate) async fn locked<D>(
+    read: impl Fn() -> Result<D>,
+    view: impl for<'v> Fn(&'v D) -> &'v dyn Dialect,
+    limit: Limit,
+) -> Result<(D, Lock)> {
+    let place = |host: &D| {
+        let folder = view(host).folders().into_iter().next();
+        folder.map(|folder| folder.path).unwrap_or_default()
     };
-    plan::plan(standing, settings, token, force)
-}
-
-/// Takes the lock. Whoever held it before may have enrolled this host, so the settings are read
-/// again under it; should they name another state directory now, that one's lock counts.
-async fn locked(flags: &Flags, world: &World, limit: Limit) -> Result<(Settings, Paths, Lock)> {
-    let mut paths = Paths::of(&Settings::resolve(flags, world)?, world);
+    let mut host = read()?;
     loop {
-        paths.make_folders()?;
-        let lock = Lock::take(&paths.state_dir, limit.deadline).await?;
-        let settings = Settings::resolve(flags, world)?;
-        let now = Paths::of(&settings, world);
-        if now.state_dir == paths.state_dir {
-            return Ok((settings, now, lock));
+        for folder in view(&host).folders() {
+            atomic::make_folder(&folder.path, folder.mode)
+                .map_err(|(path, error)| unwritable(folder.fault, &path, &error))?;
         }
-        paths = now;
+        let lock = Lock::take(&place(&host), view(&host).lock_name(), limit.deadline).await?;
+        let now = read()?;
+        if place(&now) == place(&host) {
+            return Ok((now, lock));
+        }
+        host = now;
     }
 }
 
-async fn fetch_token(settings: &Settings, world: &World, limit: Limit) -> Result<Option<Token>> {
-    match &settings.token {
-        Some(source) => {
-            let token = source.fetch(world, limit.deadline).await?;
-            tracing::debug!("{} from {source}", token.kind());
-            Ok(Some(token))
-        }
-        None => Ok(None),
-    }
+/// The secret that this run was given, if it was.
+///
+/// # Errors
+/// Why it cannot be had, and what is wrong with it.
+pub(crate) async fn fetch(
+    host: &dyn Dialect,
+    world: &World,
+    limit: Limit,
+) -> Result<Option<Token>> {
+    let Some(source) = &host.settings().token else {
+        return Ok(None);
+    };
+    let text = source.fetch(world, limit.deadline).await?;
+    let secret = host.read_secret(&text, source)?;
+    tracing::debug!("{} from {source}", secret.kind());
+    Ok(Some(secret))
 }
 
 /// Waits a random time, if asked to; returns how long.
@@ -204,18 +192,4 @@ async fn splay(settings: &Settings, world: &World) -> Duration {
         tokio::time::sleep(pause).await;
     }
     pause
-}
-
-fn already(enrolled: Enrolled, paths: &Paths) -> Enrolment {
-    Enrolment {
-        done: Done::AlreadyEnrolled,
-        agent_id: enrolled.agent_id,
-        hub_url: enrolled.hub_url,
-        tags: enrolled.tags,
-        role: enrolled.role,
-        changed: false,
-        config: paths.config.clone(),
-        hostname: None,
-        scrubbed: Vec::new(),
-    }
 }

@@ -1,5 +1,6 @@
 //! One error type: what failed, why, and what mends it; the id decides the exit code.
 
+use crate::token::Secret;
 use std::fmt;
 
 /// Result with the crate's [`Error`].
@@ -271,6 +272,18 @@ impl Error {
     #[must_use]
     pub fn mend(mut self, mend: impl Into<String>) -> Self {
         self.0.mend = mend.into();
+        self
+    }
+
+    /// The same without `secret`, which the other side may have repeated: not every system's secrets
+    /// have a prefix that [`crate::redact`] would know.
+    #[must_use]
+    pub fn hiding(mut self, secret: &Secret) -> Self {
+        let secret = secret.expose_secret();
+        // A shorter one is not taken for a secret by any system.
+        if secret.len() >= 4 && self.0.why.contains(secret) {
+            self.0.why = self.0.why.replace(secret, "[redacted]");
+        }
         self
     }
 

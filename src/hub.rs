@@ -3,7 +3,6 @@
 
 pub mod client;
 mod fault;
-pub mod monsys;
 pub mod retry;
 mod tls;
 pub mod verdict;

@@ -24,7 +24,8 @@ pub use receipt::PATH as RECEIPT;
 pub use uninstall::{Uninstalled, uninstall};
 pub use user::USER;
 
-use crate::enrolment::{self, Deferred, Enrolment, Paths};
+use crate::dialect::monsys::{self, Deferred, Paths};
+use crate::enrolment::{self, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{Flags, Settings};
 use crate::store::atomic;
@@ -136,7 +137,7 @@ pub fn preview(options: &Options, world: &World) -> Result<Installed> {
     let settings = Settings::resolve(&options.flags, world)?;
     let receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
-    check_enrolment(options, &settings, world)?;
+    check_enrolment(options, world)?;
     let plan = Plan::of(options, &settings, &receipt, world)?;
     let service = match plan.manager {
         Some(manager) if manager.runs(world) && options.starts() => Service::Started,
@@ -166,7 +167,7 @@ pub async fn install(options: &Options, world: &World) -> Result<Installed> {
     let turn = Lock::take_folder(world.root(), deadline).await?;
     let receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
-    check_enrolment(options, &settings, world)?;
+    check_enrolment(options, world)?;
     let plan = Plan::of(options, &settings, &receipt, world)?;
     sweep(&plan, world)?;
     let mut run = Run {
@@ -252,7 +253,7 @@ impl Run<'_> {
             return Ok(None);
         }
         if self.options.defer {
-            let deferred = enrolment::defer(flags, self.world).await?;
+            let deferred = monsys::defer(flags, self.world).await?;
             return Ok(Some(Enrolled::Deferred(deferred)));
         }
         let enrolment = enrolment::enrol(flags, self.options.force, self.world).await?;

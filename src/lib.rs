@@ -3,12 +3,14 @@
 //! can lose it.
 //!
 //! The modules follow that sentence: [`settings`] and [`token`] are what comes in, [`facts`] and
-//! [`identity`] what the host is, [`enrolment`] tells the story, [`hub`] speaks, [`store`] writes.
+//! [`identity`] what the host is, [`enrolment`] tells the story, a [`dialect`] knows the words, [`hub`]
+//! speaks, [`store`] writes.
 //! [`command`] is thin, and only [`world`] touches the outside.
 
 pub mod cli;
 pub mod cloud_init;
 pub mod command;
+pub mod dialect;
 pub mod doctor;
 pub mod enrolment;
 pub mod error;
@@ -26,6 +28,7 @@ pub mod service;
 pub mod settings;
 pub mod store;
 pub mod tags;
+mod text;
 pub mod token;
 pub mod token_source;
 pub mod world;

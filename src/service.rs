@@ -21,7 +21,8 @@ mod wire;
 pub use health::{FILE as HEALTH_FILE, Failure, Health, Journal};
 pub use pulse::{Pulse, Rate};
 
-use crate::enrolment::{self, Paths, Standing};
+use crate::dialect::monsys::{Paths, Standing, lost_key};
+use crate::enrolment;
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::client::Client;
 use crate::settings::{Flags, Settings};
@@ -63,7 +64,7 @@ async fn admit(flags: &Flags, world: &World, notify: &mut Notify) -> Result<()> 
     let has_token = settings.token.is_some();
     let why = match Standing::of(&settings, &paths, world)? {
         Standing::Enrolled(enrolled) if enrolled.key_is_lost => {
-            return Err(enrolment::lost_key());
+            return Err(lost_key());
         }
         Standing::Enrolled(enrolled) if enrolled.is_renewing() && has_token => {
             // The credential may be dead, or may not: then the heartbeats tell.

@@ -5,14 +5,16 @@ mod reader;
 mod table;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use hub_url::HubUrl;
 pub use table::{Setting, TABLE};
 
+use crate::dialect::System;
 use crate::error::{ErrorId, Result};
-use crate::store::agent_toml::AgentToml;
+use crate::store::agent_toml::{AgentToml, FileSettings};
+use crate::token::Secret;
 use crate::token_source::TokenSource;
 use crate::world::World;
 use reader::{Reader, absolute, pick};
@@ -88,6 +90,10 @@ pub struct Flags {
     pub splay: Option<String>,
     /// `--scrub-cloud-init`
     pub scrub_cloud_init: Option<String>,
+    /// `--dialect`
+    pub dialect: Option<System>,
+    /// `--strict`
+    pub strict: bool,
 }
 
 /// SHA-256 of a certificate's `SubjectPublicKeyInfo`.
@@ -155,7 +161,7 @@ impl Settings {
     pub fn resolve(flags: &Flags, world: &World) -> Result<Self> {
         let config_path = config_path(flags, world)?;
         let file = AgentToml::load(&world.path(&config_path))?;
-        Self::with_file(flags, world, config_path, file)
+        Self::with_file(flags, world, &config_path, &file)
     }
 
     /// As [`Settings::resolve`], for what can do without `agent.toml` when it may not read it.
@@ -172,71 +178,111 @@ impl Settings {
             }
             loaded => loaded?,
         };
-        Self::with_file(flags, world, config_path, file)
+        Self::with_file(flags, world, &config_path, &file)
     }
 
     fn with_file(
         flags: &Flags,
         world: &World,
-        config_path: PathBuf,
-        file: AgentToml,
+        config_path: &Path,
+        file: &AgentToml,
     ) -> Result<Self> {
-        let keys = file.settings();
         let reader = Reader {
             world,
-            keys,
-            path: &config_path,
-        };
-
-        let allow_http = reader.allow_http(flags.allow_http)?;
-        let hub_url = reader.pick(
-            &table::HUB_URL,
-            flags.hub_url.as_deref(),
-            keys.hub_url.as_deref(),
-        )?;
-        let hub_url = Given {
-            value: HubUrl::parse(&hub_url.value, allow_http.value, &hub_url.origin)?,
-            origin: hub_url.origin,
+            keys: file.settings(),
+            path: config_path,
         };
         let state_dir = reader.pick(
             &table::STATE_DIR,
             flags.state_dir.as_deref(),
-            keys.state_dir.as_deref(),
+            reader.keys.state_dir.as_deref(),
         )?;
-        let hostname_file = reader.pick(
-            &table::HOSTNAME_FILE,
-            None,
-            keys.host_hostname_file.as_deref(),
-        )?;
-        let os_release_file = reader.pick(
-            &table::OS_RELEASE_FILE,
-            None,
-            keys.host_os_release_file.as_deref(),
-        )?;
+        let state_dir = Given {
+            value: absolute(&state_dir)?,
+            origin: state_dir.origin,
+        };
+        let reached = reader.hub(&table::HUB_URL, flags)?;
+        let token = TokenSource::choose(flags, world, reader.keys, config_path)?;
+        Self::with(flags, &reader, state_dir, reached, token, file.clone())
+    }
+
+    /// The settings of a system that has its own file, and its own names for its hub and its secret.
+    ///
+    /// # Errors
+    /// Usage errors, which name the flag, variable or key.
+    pub fn of_system(flags: &Flags, world: &World, own: SystemSettings) -> Result<Self> {
+        let mut keys = FileSettings::default();
+        keys.hub_url = own.hub_url_in_file;
+        let reader = Reader {
+            world,
+            keys: &keys,
+            path: &own.file,
+        };
+        let reached = reader.hub(own.hub_url, flags)?;
+        let file = AgentToml::absent(&world.path(&own.file));
+        let state_dir = Given {
+            value: own.folder,
+            origin: Origin::Default,
+        };
+        let token = match TokenSource::given(flags, world, own.secrets)? {
+            None => own
+                .secret_in_file
+                .map(|(key, secret)| TokenSource::Held(secret, Origin::Key(key, own.file.clone()))),
+            given => given,
+        };
+        Self::with(flags, &reader, state_dir, reached, token, file)
+    }
+
+    fn with(
+        flags: &Flags,
+        reader: &Reader<'_>,
+        state_dir: Given<PathBuf>,
+        (hub_url, allow_http): (Given<HubUrl>, Given<bool>),
+        token: Option<TokenSource>,
+        file: AgentToml,
+    ) -> Result<Self> {
+        let keys = reader.keys;
+        let path = |setting, key: &Option<String>| -> Result<PathBuf> {
+            let given = reader.pick(setting, None, key.as_deref())?;
+            Ok(PathBuf::from(given.value))
+        };
         Ok(Self {
-            state_dir: Given {
-                value: absolute(&state_dir)?,
-                origin: state_dir.origin,
-            },
+            state_dir,
             hub_url,
-            token: TokenSource::choose(flags, world, keys, &config_path)?,
+            token,
             tags: reader.tags(flags)?,
             role: reader.role(flags)?,
             ca_file: reader.ca_file(flags)?,
             ca_pin: reader.ca_pin(flags)?,
             proxy: reader.proxy()?,
             allow_http,
-            hostname_file: PathBuf::from(hostname_file.value),
-            os_release_file: PathBuf::from(os_release_file.value),
+            hostname_file: path(&table::HOSTNAME_FILE, &keys.host_hostname_file)?,
+            os_release_file: path(&table::OS_RELEASE_FILE, &keys.host_os_release_file)?,
             wait: reader
                 .duration(&table::WAIT, flags.wait.as_deref(), keys.wait.as_deref())?
                 .value,
             splay: reader.duration(&table::SPLAY, flags.splay.as_deref(), keys.splay.as_deref())?,
             scrub_cloud_init: reader.scrub_cloud_init(flags)?,
-            config_path,
+            config_path: reader.path.to_owned(),
             file,
         })
     }
+}
+
+/// What a system has in places of its own.
+pub struct SystemSettings {
+    /// Its names for the hub.
+    pub hub_url: &'static Setting,
+    /// The hub, as its own file has it, below the key that `hub_url` names.
+    pub hub_url_in_file: Option<String>,
+    /// Its own file on the host, without `--root`.
+    pub file: PathBuf,
+    /// The folder of its credential on the host, without `--root`.
+    pub folder: PathBuf,
+    /// Variables that hold its secret. The first that is set wins, and `MONSYS_TOKEN` comes last.
+    pub secrets: &'static [&'static str],
+    /// The secret, as its own file has it, and the key there.
+    pub secret_in_file: Option<(&'static str, Secret)>,
 }
 
 /// Path of `agent.toml` on the host, without `--root`.

@@ -42,6 +42,25 @@ impl Token {
         }
     }
 
+    /// Takes `raw` from `origin` as the secret of a system whose secrets have no prefix: it is
+    /// exchanged for a credential, and never stored, as an enrolment token is.
+    ///
+    /// # Errors
+    /// [`ErrorId::TokenMalformed`], which never repeats the secret.
+    pub fn shared(raw: &str, origin: &dyn fmt::Display) -> Result<Self> {
+        let text = raw.trim();
+        let fault = if text.len() > MAX_BYTES {
+            format!("it has more than {MAX_BYTES} bytes")
+        } else if text.chars().any(char::is_control) {
+            "it has a line break or a control character inside".into()
+        } else {
+            return Ok(Self::Enrolment(Secret(SecretString::from(text))));
+        };
+        Err(Error::new(ErrorId::TokenMalformed, fault)
+            .about(origin)
+            .mend("copy it again from where it was made, and run the same command"))
+    }
+
     /// What kind it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -120,6 +139,22 @@ impl Secret {
             None if text.starts_with("enrl_") => Err("it is an enrolment token".into()),
             None => Ok(Self(SecretString::from(text))),
         }
+    }
+
+    /// A credential out of the answer, or the files, of a system whose credentials have no prefix.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that do not repeat it.
+    pub fn opaque(text: &str) -> std::result::Result<Self, String> {
+        if text.is_empty() {
+            return Err("it is empty".into());
+        }
+        if text.len() > 8 * MAX_BYTES || !text.chars().all(|c| c.is_ascii_graphic()) {
+            return Err(
+                "it is longer than 4 KiB, or has a character that is not printable ASCII".into(),
+            );
+        }
+        Ok(Self(SecretString::from(text)))
     }
 
     /// The secret itself. Grep for this name to see every place that handles it.

@@ -20,8 +20,8 @@ use crate::error::{Error, ErrorId, Result};
 use crate::redact::redact;
 use crate::settings::{Flags, Origin};
 use crate::store::agent_toml::FileSettings;
-use crate::token::Token;
-use crate::world::World;
+use crate::token::Secret;
+use crate::world::{SECRET_VARIABLE, World};
 
 /// More than any token has; what is longer is refused as malformed without being read whole.
 const READ_LIMIT: u64 = 4096;
@@ -33,10 +33,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const CREDENTIAL: &str = "monsys-token";
 
 /// One of the ways to hand over a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum TokenSource {
-    /// `MONSYS_TOKEN`.
-    Variable,
+    /// A variable of the environment, such as `MONSYS_TOKEN`.
+    Variable(&'static str),
+    /// A system's own file, which held it when the settings were read.
+    Held(Secret, Origin),
     /// A file, from a flag, a variable, or a key of agent.toml.
     File(PathBuf, Origin),
     /// Standard input.
@@ -55,8 +57,28 @@ impl TokenSource {
         keys: &FileSettings,
         config_path: &Path,
     ) -> Result<Option<Self>> {
-        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-        match (given(&flags.token_file), given(&flags.token_command)) {
+        if let Some(given) = Self::given(flags, world, &[])? {
+            return Ok(Some(given));
+        }
+        let key = |name| Origin::Key(name, config_path.into());
+        if let Some(path) = not_empty(keys.token_file.as_ref()) {
+            return Ok(Some(Self::File(world.path(path), key("token_file"))));
+        }
+        let command = not_empty(keys.token_command.as_ref());
+        Ok(command.map(|command| Self::Command(command, key("token_command"))))
+    }
+
+    /// The first that this very run was given: flags, environment (`variables`, and then
+    /// `MONSYS_TOKEN`), systemd credential.
+    pub(crate) fn given(
+        flags: &Flags,
+        world: &World,
+        variables: &[&'static str],
+    ) -> Result<Option<Self>> {
+        match (
+            not_empty(flags.token_file.as_ref()),
+            not_empty(flags.token_command.as_ref()),
+        ) {
             (Some(_), Some(_)) => {
                 return Err(Error::new(
                     ErrorId::BadArguments,
@@ -74,27 +96,17 @@ impl TokenSource {
             }
             (None, None) => {}
         }
-        if world.secret().is_some() {
-            return Ok(Some(Self::Variable));
+        let mut variables = variables.iter().chain([&SECRET_VARIABLE]);
+        if let Some(name) = variables.find(|name| world.secret(name).is_some()) {
+            return Ok(Some(Self::Variable(name)));
         }
         if let Some(path) = world.env("MONSYS_TOKEN_FILE") {
             let origin = Origin::Variable("MONSYS_TOKEN_FILE");
             return Ok(Some(Self::File(path.into(), origin)));
         }
-        if let Some(folder) = world.env("CREDENTIALS_DIRECTORY") {
-            let path = Path::new(folder).join(CREDENTIAL);
-            if path.exists() {
-                return Ok(Some(Self::Credential(path)));
-            }
-        }
-        let key = |name| Origin::Key(name, config_path.into());
-        if let Some(path) = given(&keys.token_file) {
-            return Ok(Some(Self::File(world.path(path), key("token_file"))));
-        }
-        if let Some(command) = given(&keys.token_command) {
-            return Ok(Some(Self::Command(command, key("token_command"))));
-        }
-        Ok(None)
+        let folder = world.env("CREDENTIALS_DIRECTORY");
+        let path = folder.map(|folder| Path::new(folder).join(CREDENTIAL));
+        Ok(path.filter(|path| path.exists()).map(Self::Credential))
     }
 
     /// Whether this very run was given it, and not agent.toml.
@@ -102,19 +114,22 @@ impl TokenSource {
     pub fn is_asked(&self) -> bool {
         match self {
             Self::File(_, origin) | Self::Command(_, origin) => origin.is_asked(),
-            Self::Variable | Self::Stdin | Self::Credential(_) => true,
+            Self::Held(..) => false,
+            Self::Variable(_) | Self::Stdin | Self::Credential(_) => true,
         }
     }
 
-    /// Fetches and checks the token; a command gets until `deadline`.
+    /// Fetches the text of the token; a command gets until `deadline`.
     ///
     /// # Errors
-    /// [`ErrorId::Unreadable`], [`ErrorId::TokenCommandFailed`] or [`ErrorId::TokenMalformed`].
-    pub async fn fetch(&self, world: &World, deadline: Instant) -> Result<Token> {
+    /// [`ErrorId::Unreadable`], [`ErrorId::TokenCommandFailed`], [`ErrorId::TokenMissing`] or
+    /// [`ErrorId::TokenMalformed`].
+    pub async fn fetch(&self, world: &World, deadline: Instant) -> Result<Zeroizing<String>> {
         let bytes = match self {
-            Self::Variable => Zeroizing::new(
+            Self::Held(secret, _) => Zeroizing::new(secret.expose_secret().as_bytes().to_vec()),
+            Self::Variable(name) => Zeroizing::new(
                 world
-                    .secret()
+                    .secret(name)
                     .map(|secret| secret.expose_secret().as_bytes().to_vec())
                     .unwrap_or_default(),
             ),
@@ -149,7 +164,7 @@ impl TokenSource {
                 _ => Error::new(ErrorId::TokenMissing, "it is empty").about(self),
             });
         }
-        Token::parse(text, self)
+        Ok(Zeroizing::new(text.to_owned()))
     }
 }
 
@@ -173,15 +188,19 @@ impl TokenSource {
 impl fmt::Display for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Variable => f.write_str("MONSYS_TOKEN"),
+            Self::Variable(name) => f.write_str(name),
             Self::File(path, origin) => write!(f, "{origin} {}", path.display()),
             Self::Stdin => f.write_str("--token-file - (standard input)"),
-            Self::Command(_, origin) => write!(f, "{origin}"),
+            Self::Command(_, origin) | Self::Held(_, origin) => write!(f, "{origin}"),
             Self::Credential(path) => {
                 write!(f, "systemd credential {CREDENTIAL} ({})", path.display())
             }
         }
     }
+}
+
+fn not_empty(value: Option<&String>) -> Option<String> {
+    value.filter(|value| !value.is_empty()).cloned()
 }
 
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {

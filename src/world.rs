@@ -15,6 +15,14 @@ use zeroize::Zeroizing;
 
 /// The environment variable that holds the secret itself. No child process inherits it.
 pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
+/// All that hold one, in any dialect.
+const SECRET_VARIABLES: [&str; 5] = [
+    SECRET_VARIABLE,
+    "INSTALL_TOKEN",
+    "SENSOR_TOKEN",
+    "MIMIR_ENROLLMENT_SECRET",
+    "LYFTDATA_AUTO_ENROLLMENT_KEY",
+];
 
 /// Standard input, which a thread of its own may have to wait for.
 pub type SharedInput = Arc<Mutex<Box<dyn Read + Send>>>;
@@ -28,7 +36,7 @@ pub struct World {
     kernel: PathBuf,
     executable: PathBuf,
     environment: BTreeMap<OsString, OsString>,
-    secret: Option<SecretString>,
+    secrets: BTreeMap<&'static str, SecretString>,
     stdin: SharedInput,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
     chance: Mutex<fastrand::Rng>,
@@ -48,7 +56,7 @@ impl World {
             kernel: PathBuf::from("/"),
             executable: PathBuf::from("/proc/self/exe"),
             environment: BTreeMap::new(),
-            secret: None,
+            secrets: BTreeMap::new(),
             stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
             clock: Box::new(SystemTime::now),
             chance: Mutex::new(fastrand::Rng::new()),
@@ -64,14 +72,18 @@ impl World {
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         self.environment.clear();
-        self.secret = None;
+        self.secrets.clear();
         for (name, value) in variables {
             let (name, value) = (name.into(), value.into());
-            if name == SECRET_VARIABLE {
-                let value = Zeroizing::new(value.into_encoded_bytes());
-                self.secret = Some(String::from_utf8_lossy(&value).into_owned().into());
-            } else {
-                self.environment.insert(name, value);
+            match SECRET_VARIABLES.into_iter().find(|secret| name == *secret) {
+                Some(secret) => {
+                    let value = Zeroizing::new(value.into_encoded_bytes());
+                    let value = String::from_utf8_lossy(&value).into_owned().into();
+                    self.secrets.insert(secret, value);
+                }
+                None => {
+                    self.environment.insert(name, value);
+                }
             }
         }
         self
@@ -172,16 +184,17 @@ impl World {
             .filter(|value| !value.is_empty())
     }
 
-    /// The secret from the environment, if there is one.
+    /// The secret in this variable of the environment, if there is one. An empty one counts as not
+    /// given.
     #[must_use]
-    pub fn secret(&self) -> Option<&SecretString> {
+    pub fn secret(&self, variable: &str) -> Option<&SecretString> {
         use secrecy::ExposeSecret;
-        self.secret
-            .as_ref()
+        self.secrets
+            .get(variable)
             .filter(|secret| !secret.expose_secret().trim().is_empty())
     }
 
-    /// What a child process may inherit: everything but the secret.
+    /// What a child process may inherit: everything but the secrets.
     pub fn child_environment(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.environment.iter()
     }
@@ -233,7 +246,7 @@ mod tests {
     #[test]
     fn the_secret_is_not_among_what_children_inherit() {
         let world = World::real().with_environment([("MONSYS_TOKEN", "enrl_x"), ("A", "b")]);
-        assert!(world.secret().is_some());
+        assert!(world.secret(SECRET_VARIABLE).is_some());
         assert!(world.env("MONSYS_TOKEN").is_none());
         assert_eq!(world.child_environment().count(), 1);
     }
@@ -241,7 +254,7 @@ mod tests {
     #[test]
     fn an_empty_variable_counts_as_not_given() {
         let world = World::real().with_environment([("MONSYS_TOKEN", " "), ("MONSYS_ROLE", "")]);
-        assert!(world.secret().is_none());
+        assert!(world.secret(SECRET_VARIABLE).is_none());
         assert!(world.env("MONSYS_ROLE").is_none());
     }
 }

@@ -86,8 +86,6 @@ impl EnrolArgs {
     #[must_use]
     pub fn flags(&self) -> Flags {
         Flags {
-            config: self.paths.config.clone(),
-            state_dir: self.paths.state_dir.clone(),
             hub_url: self.hub_url.clone(),
             token_file: self.token_file.clone(),
             token_command: self.token_command.clone(),
@@ -100,6 +98,7 @@ impl EnrolArgs {
             wait: self.wait.clone(),
             splay: self.splay.clone(),
             scrub_cloud_init: self.scrub_cloud_init.clone(),
+            ..self.paths.flags()
         }
     }
 }

@@ -1,16 +1,17 @@
 //! `monsys-agent enrol`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Report, list, rows};
+use super::Report;
 use crate::cli::EnrolArgs;
-use crate::enrolment::{self, Deferred, Done, Enrolment, Paths, Plan};
+use crate::dialect::monsys::{self, Deferred};
+use crate::dialect::{self, Dialect};
+use crate::enrolment::{self, Done, Enrolment};
 use crate::error::Result;
 use crate::facts::HostFacts;
 use crate::facts::route::Target;
-use crate::hub::monsys;
 use crate::hub::retry::Limit;
-use crate::settings::Settings;
+use crate::text::{list, rows, told};
 use crate::token::Kind;
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -25,7 +26,7 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
         return dry_run(args, world).await;
     }
     if args.defer {
-        return Ok(deferred(&enrolment::defer(&args.flags(), world).await?));
+        return Ok(deferred(&monsys::defer(&args.flags(), world).await?));
     }
     let enrolment = enrolment::enrol(&args.flags(), args.force, world).await?;
     Ok(report(&enrolment))
@@ -46,12 +47,11 @@ pub(super) fn report(enrolment: &Enrolment) -> Report {
             format!("This host is enrolled at {hub} already; nothing was sent.")
         }
     };
-    let mut facts = vec![
-        ("agent", enrolment.agent_id.to_string()),
-        ("tags", list(&enrolment.tags)),
-        ("role", enrolment.role.clone().unwrap_or("none".into())),
-        ("config", enrolment.config.display().to_string()),
-    ];
+    let mut facts: Vec<(&str, String)> = enrolment
+        .holds
+        .iter()
+        .map(|held| (held.label, told(&held.value)))
+        .collect();
     if !enrolment.scrubbed.is_empty() {
         let files = enrolment.scrubbed.len();
         let plural = if files == 1 { "" } else { "s" };
@@ -65,19 +65,16 @@ pub(super) fn report(enrolment: &Enrolment) -> Report {
         Done::AlreadyEnrolled => "To enrol again: monsys-agent enrol --force\n",
         _ => "Next: monsys-agent status\n",
     };
-    Report::new(
-        format!("{headline}\n{table}{next}"),
-        json!({
-            "result": enrolment.done.word(),
-            "changed": enrolment.changed,
-            "agent_id": enrolment.agent_id,
-            "hub_url": enrolment.hub_url,
-            "tags": enrolment.tags,
-            "role": enrolment.role,
-            "config": enrolment.config,
-            "scrubbed": enrolment.scrubbed,
-        }),
-    )
+    let mut json = json!({
+        "result": enrolment.done.word(),
+        "changed": enrolment.changed,
+        "hub_url": enrolment.hub_url,
+        "scrubbed": enrolment.scrubbed,
+    });
+    for held in &enrolment.holds {
+        json[held.key] = held.value.clone();
+    }
+    Report::new(format!("{headline}\n{table}{next}"), json)
 }
 
 /// What the preparation of an image came to.
@@ -111,92 +108,71 @@ pub(super) fn deferred(deferred: &Deferred) -> Report {
 }
 
 async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
-    let settings = Settings::resolve(&args.flags(), world)?;
-    let token = token(&settings, args.force, world).await?;
+    let flags = args.flags();
+    let host = dialect::open(&flags, world)?;
+    let settings = host.settings();
+    let secret = secret(&*host, args.force, world).await?;
     // A token command is not run: it may use the network. It most likely has an enrolment token.
-    let kind = token
+    let kind = secret
         .as_ref()
         .map(|(kind, _)| kind.unwrap_or(Kind::Enrolment));
-    let described = token.as_ref().map(|(kind, from)| match kind {
+    let described = secret.as_ref().map(|(kind, from)| match kind {
         Some(kind) => format!("{kind} from {from}"),
         None => format!("from {from}, which was not run"),
     });
-    let ask = match enrolment::preview(&settings, kind, args.force, world)? {
-        Plan::Ask(ask) => ask,
-        Plan::Already(enrolled) => {
-            let text = format!(
-                "Dry run: this host is enrolled at {} already; nothing would be sent.\n",
-                enrolled.hub_url
-            );
-            let json = json!({"result": "dry_run", "changed": false, "request": null});
-            return Ok(Report::new(text, json));
-        }
+    let facts = HostFacts::gather(settings, world, &Target::literal(settings));
+    let Some(preview) = host.preview(kind, args.force, &facts)? else {
+        let text = format!(
+            "Dry run: this host is enrolled at {} already; nothing would be sent.\n",
+            host.enrolled()?.hub_url
+        );
+        let json = json!({"result": "dry_run", "changed": false, "request": null});
+        return Ok(Report::new(text, json));
     };
-    let facts = HostFacts::gather(&settings, world, &Target::literal(&settings));
-    let paths = Paths::of(&settings, world);
-    let mut body = monsys::facts_json(&facts);
-    body["tags"] = json!(ask.own.tags);
-    body["role"] = json!(ask.own.role);
-    let url = settings.hub_url.value.join(ask.call.path()).to_string();
-    let key = if ask.is_clone {
-        "a new one: the identity on this disk is another machine's"
-    } else {
-        "this host's own"
-    };
+    let mut table = vec![
+        ("host", format!("{} ({})", facts.hostname, facts.os_info)),
+        ("token", described.clone().unwrap_or("none given".into())),
+        ("request", format!("POST {}", preview.url)),
+    ];
+    table.extend(preview.rows);
     let text = format!(
         "Dry run: nothing was sent and nothing was changed.\n{}{}",
-        rows(&[
-            ("host", format!("{} ({})", facts.hostname, facts.os_info)),
-            ("token", described.clone().unwrap_or("none given".into())),
-            ("request", format!("POST {url}")),
-            ("key", key.into()),
-            (
-                "tags",
-                format!("the token's default tags, then: {}", list(&ask.own.tags))
-            ),
-            (
-                "role",
-                ask.own
-                    .role
-                    .clone()
-                    .unwrap_or("the token's default role, if it has one".into())
-            ),
-            ("config", paths.config.display().to_string()),
-            ("state", paths.state_dir.display().to_string()),
-        ]),
+        rows(&table),
         "To see the facts that are sent: monsys-agent facts\n"
     );
-    Ok(Report::new(
-        text,
-        json!({
-            "result": "dry_run",
-            "changed": false,
-            "token": described,
-            "hub_url": settings.hub_url.value.to_string(),
-            "request": {"method": "POST", "url": url, "path": ask.call.path(), "body": body},
-            "tags": ask.own.tags,
-            "role": ask.own.role,
-            "config": paths.config,
-            "state_dir": paths.state_dir,
-        }),
-    ))
+    let mut json = json!({
+        "result": "dry_run",
+        "changed": false,
+        "token": described,
+        "hub_url": settings.hub_url.value.to_string(),
+        "request": {
+            "method": "POST",
+            "url": preview.url,
+            "path": preview.path,
+            "body": preview.body,
+        },
+    });
+    if let (Some(json), Value::Object(own)) = (json.as_object_mut(), preview.json) {
+        json.extend(own);
+    }
+    Ok(Report::new(text, json))
 }
 
-/// Source of the token, and its kind, which is not known of a command that was not run.
-async fn token<'a>(
-    settings: &'a Settings,
+/// Source of the secret, and its kind, which is not known of a command that was not run.
+async fn secret<'a>(
+    host: &'a dyn Dialect,
     force: bool,
     world: &World,
 ) -> Result<Option<(Option<Kind>, &'a TokenSource)>> {
-    match &settings.token {
-        None => Ok(None),
+    let source = host.settings().token.as_ref();
+    let Some(source) = source.filter(|_| host.takes_secret(force).unwrap_or(false)) else {
         // The real run would not take it, and would not fetch it.
-        Some(_) if !enrolment::takes_token(settings, force, world)? => Ok(None),
-        Some(source @ TokenSource::Command(..)) => Ok(Some((None, source))),
-        Some(source) => {
-            let limit = Limit::of(settings.wait);
-            let token = source.fetch(world, limit.deadline).await?;
-            Ok(Some((Some(token.kind()), source)))
-        }
+        return Ok(None);
+    };
+    if matches!(source, TokenSource::Command(..)) {
+        return Ok(Some((None, source)));
     }
+    let limit = Limit::of(host.settings().wait);
+    let secret = enrolment::fetch(host, world, limit).await?;
+    Ok(secret.map(|secret| (Some(secret.kind()), source)))
 }

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use super::{Report, rows};
+use super::Report;
 use crate::cli::FactsArgs;
+use crate::dialect;
 use crate::error::Result;
 use crate::facts::route::Target;
 use crate::facts::{HostFacts, Interface};
-use crate::hub::monsys;
-use crate::settings::Settings;
+use crate::text::{rows, told};
 use crate::world::World;
 
 /// Prints exactly the metadata that an enrolment would send.
@@ -16,33 +16,32 @@ use crate::world::World;
 /// # Errors
 /// Only for bad settings: no fact fails.
 pub(super) async fn run(args: &FactsArgs, world: &World) -> Result<Report> {
-    let settings = Settings::resolve_without(&args.flags(), world)?;
-    let target = Target::resolve(&settings).await;
-    let facts = HostFacts::gather(&settings, world, &target);
-    let or_none = |value: Option<String>| value.unwrap_or("none".into());
-    let mut text = rows(&[
-        ("hostname", facts.hostname.clone()),
-        ("os_info", facts.os_info.clone()),
-        ("architecture", facts.architecture.clone()),
-        ("kernel", facts.kernel.clone()),
-        ("cpus", facts.cpus.to_string()),
-        ("memory_bytes", facts.memory_bytes.to_string()),
-        (
-            "primary_ip",
-            or_none(facts.primary_ip.map(|ip| ip.to_string())),
-        ),
-        (
-            "machine_fingerprint",
-            or_none(facts.machine_fingerprint.clone()),
-        ),
-        ("agent_version", facts.agent_version.into()),
-    ]);
-    text.push_str("  interfaces\n");
-    for interface in &facts.interfaces {
-        let _ = writeln!(text, "    {}", line(interface));
+    let flags = args.flags();
+    let host = dialect::open_for_facts(&flags, world)?;
+    let settings = host.settings();
+    let target = Target::resolve(settings).await;
+    let facts = HostFacts::gather(settings, world, &target);
+    let sent = host.facts(&facts);
+    let table: Vec<(&str, String)> = sent
+        .iter()
+        .filter(|(name, _)| *name != INTERFACES)
+        .map(|(name, value)| (*name, told(value)))
+        .collect();
+    let mut text = rows(&table);
+    if table.len() < sent.len() {
+        text.push_str("  interfaces\n");
+        for interface in &facts.interfaces {
+            let _ = writeln!(text, "    {}", line(interface));
+        }
     }
-    Ok(Report::new(text, monsys::facts_json(&facts)))
+    let json = sent
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    Ok(Report::new(text, json.collect()))
 }
+
+/// What every system calls them that is told of them.
+const INTERFACES: &str = "interfaces";
 
 fn line(interface: &Interface) -> String {
     let marks = [

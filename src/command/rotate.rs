@@ -2,18 +2,19 @@
 
 use serde_json::json;
 
-use super::{Report, rows};
+use super::Report;
 use crate::cli::{RotateKeyArgs, RotateTokenArgs};
-use crate::enrolment::{self, Rotation};
+use crate::dialect::monsys::{self, Rotation};
 use crate::error::Result;
+use crate::text::rows;
 use crate::world::World;
 
 /// Takes a new per-agent token.
 ///
 /// # Errors
-/// See [`enrolment::rotate_token`].
+/// See [`monsys::rotate_token`].
 pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Report> {
-    let rotation = enrolment::rotate_token(&args.flags(), world).await?;
+    let rotation = monsys::rotate_token(&args.flags(), world).await?;
     let headline = if rotation.changed {
         "The hub takes the new token, and agent.toml holds it now."
     } else {
@@ -25,9 +26,9 @@ pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Repor
 /// Makes a new signing key.
 ///
 /// # Errors
-/// See [`enrolment::rotate_key`].
+/// See [`monsys::rotate_key`].
 pub(super) async fn key(args: &RotateKeyArgs, world: &World) -> Result<Report> {
-    let rotation = enrolment::rotate_key(&args.flags(), world).await?;
+    let rotation = monsys::rotate_key(&args.flags(), world).await?;
     let headline = if rotation.was_begun {
         "The hub has this host's new key pinned: this ended a rotation that had been interrupted."
     } else {

@@ -2,18 +2,19 @@
 
 use serde_json::json;
 
-use super::{Report, rows};
+use super::Report;
 use crate::cli::UnenrolArgs;
-use crate::enrolment::{self, Parting};
+use crate::dialect::monsys::{self, Parting};
 use crate::error::Result;
+use crate::text::rows;
 use crate::world::World;
 
 /// Leaves the hub.
 ///
 /// # Errors
-/// See [`enrolment::unenrol`].
+/// See [`monsys::unenrol`].
 pub(super) async fn run(args: &UnenrolArgs, world: &World) -> Result<Report> {
-    let leaving = enrolment::unenrol(&args.flags(), args.force, world).await?;
+    let leaving = monsys::unenrol(&args.flags(), args.force, world).await?;
     let hub = &leaving.hub_url;
     let (result, headline) = match leaving.parting {
         Parting::Left => ("left", format!("This host has left {hub}.")),

@@ -35,12 +35,12 @@ pub struct Request<'a> {
     pub method: Method,
     /// Where to.
     pub url: Url,
-    /// Bearer token.
-    pub bearer: &'a Secret,
-    /// Value of `X-Monsys-Signature`.
-    pub signature: String,
-    /// JSON.
-    pub body: Vec<u8>,
+    /// Bearer token, where one is wanted.
+    pub bearer: Option<&'a Secret>,
+    /// Value of `X-Monsys-Signature`, where one is wanted.
+    pub signature: Option<String>,
+    /// JSON; it may hold a secret.
+    pub body: Zeroizing<Vec<u8>>,
 }
 
 /// An answer, read whole.
@@ -140,7 +140,7 @@ impl Client {
             .http
             .request(request.method, request.url)
             .headers(headers)
-            .body(request.body);
+            .body(request.body.to_vec());
         self.by(deadline, request, world).await
     }
 
@@ -222,14 +222,18 @@ impl Client {
 }
 
 fn headers(request: &Request<'_>) -> Option<HeaderMap> {
-    let bearer = Zeroizing::new(format!("Bearer {}", request.bearer.expose_secret()));
-    let mut bearer = HeaderValue::from_str(&bearer).ok()?;
-    bearer.set_sensitive(true);
-    Some(HeaderMap::from_iter([
-        (AUTHORIZATION, bearer),
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (SIGNATURE, HeaderValue::from_str(&request.signature).ok()?),
-    ]))
+    let json = HeaderValue::from_static("application/json");
+    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+    if let Some(bearer) = request.bearer {
+        let bearer = Zeroizing::new(format!("Bearer {}", bearer.expose_secret()));
+        let mut bearer = HeaderValue::from_str(&bearer).ok()?;
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+    }
+    if let Some(signature) = &request.signature {
+        headers.insert(SIGNATURE, HeaderValue::from_str(signature).ok()?);
+    }
+    Some(headers)
 }
 
 impl Reply {

@@ -3,9 +3,10 @@
 
 use super::Options;
 use super::receipt::Receipt;
-use crate::enrolment;
+use crate::dialect;
 use crate::error::{Error, ErrorId, Result};
-use crate::settings::Settings;
+use crate::facts::HostFacts;
+use crate::facts::route::Target;
 use crate::token::Kind;
 use crate::world::{SECRET_VARIABLE, World};
 
@@ -37,15 +38,18 @@ pub(super) fn refuse_package(receipt: &Receipt, world: &World) -> Result<()> {
 /// What an enrolment would end with at once is told before anything is changed.
 ///
 /// # Errors
-/// [`ErrorId::TokenMissing`], and what [`enrolment::preview`] ends with.
-pub(super) fn check_enrolment(options: &Options, settings: &Settings, world: &World) -> Result<()> {
+/// [`ErrorId::TokenMissing`], and what [`dialect::Dialect::preview`] ends with.
+pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
     if options.no_enrol || options.defer {
         return Ok(());
     }
+    let host = dialect::open(&options.flags, world)?;
+    let settings = host.settings();
     // Its kind makes no difference to what can be told before it is fetched.
     let token = settings.token.as_ref().map(|_| Kind::Enrolment);
-    enrolment::preview(settings, token, options.force, world)?;
-    if settings.token.is_some() || !enrolment::takes_token(settings, options.force, world)? {
+    let facts = HostFacts::gather(settings, world, &Target::literal(settings));
+    host.preview(token, options.force, &facts)?;
+    if settings.token.is_some() || !host.takes_secret(options.force)? {
         return Ok(());
     }
     let missing = Error::new(

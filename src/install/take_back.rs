@@ -131,7 +131,7 @@ async fn remove_folder(path: &Path, world: &World) -> Fate {
     }
     // Whoever holds the lock is enrolling, and will write here.
     let held = if names.iter().any(|name| name == lock::FILE) {
-        match Lock::take(&folder, Instant::now()).await {
+        match Lock::take(&folder, lock::FILE, Instant::now()).await {
             Ok(lock) => Some(lock),
             Err(error) => return Fate::Left(error.why().to_owned()),
         }

@@ -10,7 +10,7 @@ use super::service::Manager;
 use super::system::System;
 use super::take_back::{Fate, take_back};
 use super::{enrolment_paths, unwritable};
-use crate::enrolment;
+use crate::dialect::monsys;
 use crate::error::Result;
 use crate::settings::Flags;
 use crate::store::atomic;
@@ -61,7 +61,7 @@ pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Unin
         forgets_agent: false,
     };
     let (config, state_dir) = enrolment_paths(flags, world);
-    let files = enrolment::files(&config, &state_dir)?;
+    let files = monsys::files(&config, &state_dir)?;
     if purge {
         uninstalled.forgets_agent = files.iter().any(|path| path.ends_with("agent-id"));
         for path in files {

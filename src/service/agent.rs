@@ -10,10 +10,9 @@ use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::rhythm::{Beat, Host, Miss};
 use super::vitals::Meter;
 use super::wire::Wire;
-use crate::enrolment;
+use crate::dialect::monsys::{settle_now, wire as hub};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::route::Target;
-use crate::hub::monsys;
 use crate::hub::verdict::{self, Outcome};
 use crate::settings::Flags;
 use crate::store::atomic::Owner;
@@ -141,11 +140,11 @@ impl<'a, W: Wire> Agent<'a, W> {
             *target = Some(Target::resolve(settings).await);
         }
         let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
-        let hub = &settings.hub_url.value;
+        let base = &settings.hub_url.value;
         let mut attempt = async |clock: HubClock| {
             let captured_at = clock.at(self.world.now());
             let vitals = self.meter.measure(captured_at, self.world, target);
-            let request = monsys::heartbeat(hub, *agent_id, token, &vitals, identity);
+            let request = hub::heartbeat(base, *agent_id, token, &vitals, identity);
             (
                 request.url.to_string(),
                 wire.send(request, self.world).await,
@@ -187,7 +186,7 @@ impl<'a, W: Wire> Agent<'a, W> {
         let request = introducer.request(settings, self.world, target, token, identity);
         let url = request.url.to_string();
         let sent = wire.send(request, self.world).await;
-        match verdict::judge(&url, sent, monsys::registered) {
+        match verdict::judge(&url, sent, hub::registered) {
             Outcome::Done(admission) => {
                 let seconds = admission.heartbeat_interval_secs;
                 self.interval = Some(Duration::from_secs(seconds));
@@ -219,7 +218,7 @@ impl<W: Wire> Host for Agent<'_, W> {
             return Ok(Beat::Held);
         }
         if self.on_disk.is_unsettled {
-            match enrolment::settle_now(self.flags, self.world).await {
+            match settle_now(self.flags, self.world).await {
                 Ok(()) => self.read_again()?,
                 Err(error) if error.id() == ErrorId::LockBusy => return Ok(Beat::Held),
                 Err(error) => {
@@ -232,7 +231,7 @@ impl<W: Wire> Host for Agent<'_, W> {
             }
         }
         if std::mem::take(&mut self.on_disk.is_untidy)
-            && let Err(error) = enrolment::settle_now(self.flags, self.world).await
+            && let Err(error) = settle_now(self.flags, self.world).await
         {
             // No reason to be silent towards the hub.
             tracing::debug!("{}: {}", error.what(), error.why());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::wire::Wire;
-use crate::enrolment::{self, Introducer, Paths, Standing};
+use crate::dialect::monsys::{Introducer, Paths, Standing, lost_key};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::route::Target;
 use crate::identity::{Identity, KEY_FILE};
@@ -59,8 +59,7 @@ impl<W: Wire> OnDisk<W> {
         let state = enrolled.state.as_ref();
         let seconds = state.and_then(|state| state.heartbeat_interval_secs);
         let interval = Duration::from_secs(seconds.unwrap_or(INTERVAL).clamp(1, 86_400));
-        let identity =
-            Identity::load(&paths.state_dir, KEY_FILE)?.ok_or_else(enrolment::lost_key)?;
+        let identity = Identity::load(&paths.state_dir, KEY_FILE)?.ok_or_else(lost_key)?;
         Ok(Some(Self {
             introducer: Introducer::of(&settings, state),
             is_unsettled: state.is_some_and(|state| state.next.is_some()),

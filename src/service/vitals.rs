@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
+use crate::dialect::monsys::wire::Vitals;
 use crate::facts::interfaces_now;
 use crate::facts::route::Target;
-use crate::hub::monsys::Vitals;
 use crate::store::read;
 use crate::world::World;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::table::{self, Setting};
-use super::{CaPin, Flags, Given, Origin, ProxySettings};
+use super::{CaPin, Flags, Given, HubUrl, Origin, ProxySettings};
 use crate::error::{Error, ErrorId, Result};
 use crate::store::agent_toml::FileSettings;
 use crate::tags;
@@ -78,6 +78,28 @@ impl Reader<'_> {
     ) -> Result<Option<Given<String>>> {
         let given = self.pick(setting, flag, key)?;
         Ok((given.origin != Origin::Default).then_some(given))
+    }
+
+    /// The hub, and whether plain http may reach it.
+    pub(super) fn hub(
+        &self,
+        setting: &'static Setting,
+        flags: &Flags,
+    ) -> Result<(Given<HubUrl>, Given<bool>)> {
+        let allow_http = self.allow_http(flags.allow_http)?;
+        let flag = flags.hub_url.as_deref();
+        let given = self.pick(setting, flag, self.keys.hub_url.as_deref())?;
+        if given.value.is_empty() {
+            let names = setting.flag.iter().chain(setting.variables);
+            let names: Vec<&str> = names.copied().collect();
+            return Err(
+                Error::new(ErrorId::BadHubUrl, "none is given, and there is no default")
+                    .mend(format!("give it as one of: {}", names.join(", "))),
+            );
+        }
+        let value = HubUrl::parse(&given.value, allow_http.value, &given.origin)?;
+        let origin = given.origin;
+        Ok((Given { value, origin }, allow_http))
     }
 
     pub(super) fn tags(&self, flags: &Flags) -> Result<Given<Vec<String>>> {

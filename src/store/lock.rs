@@ -21,12 +21,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Lock(#[expect(dead_code, reason = "holds the lock while it lives")] File);
 
 impl Lock {
-    /// Takes the lock of the state directory, waiting for another run until `deadline`.
+    /// Takes the lock `name` of a state directory, waiting for another run until `deadline`.
     ///
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when there can be none.
-    pub async fn take(state_dir: &Path, deadline: Instant) -> Result<Self> {
-        let path = state_dir.join(FILE);
+    pub async fn take(state_dir: &Path, name: &str, deadline: Instant) -> Result<Self> {
+        let path = state_dir.join(name);
         let unwritable =
             |error: io::Error| super::unwritable(ErrorId::StateUnwritable, &path, &error);
         let mut file = OpenOptions::new()
@@ -115,11 +115,13 @@ mod tests {
     async fn a_second_run_waits_and_says_for_whom() {
         let folder = tempfile::tempdir().unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
-        let first = Lock::take(folder.path(), deadline).await.unwrap();
-        let error = Lock::take(folder.path(), deadline).await.unwrap_err();
+        let first = Lock::take(folder.path(), FILE, deadline).await.unwrap();
+        let error = Lock::take(folder.path(), FILE, deadline).await.unwrap_err();
         assert_eq!(error.id(), ErrorId::LockBusy);
         assert!(error.why().contains(&std::process::id().to_string()));
         drop(first);
-        Lock::take(folder.path(), Instant::now()).await.unwrap();
+        Lock::take(folder.path(), FILE, Instant::now())
+            .await
+            .unwrap();
     }
 }

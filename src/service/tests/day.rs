@@ -44,7 +44,9 @@ impl Wire for Cut {
             let body = json!({"agent_id": AGENT, "heartbeat_interval_secs": 30});
             (200, body.to_string())
         } else {
-            TOKENS.with_borrow_mut(|tokens| tokens.push(request.bearer.expose_secret().to_owned()));
+            TOKENS.with_borrow_mut(|tokens| {
+                tokens.push(request.bearer.unwrap().expose_secret().to_owned());
+            });
             (STATUS.get(), String::new())
         };
         if let Some(meanwhile) = MEANWHILE.take() {

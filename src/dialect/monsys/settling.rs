@@ -25,29 +25,42 @@ pub(super) enum Settled {
     Dropped(Error),
 }
 
-/// Ends what is open, under the lock; returns the settings as they are then.
+impl Settled {
+    /// The settings as they are then.
+    pub(super) fn read_again(
+        &self,
+        settings: Settings,
+        flags: &Flags,
+        world: &World,
+    ) -> Result<Settings> {
+        match self {
+            Self::Nothing => Ok(settings),
+            Self::Ended | Self::Dropped(_) => Settings::resolve(flags, world),
+        }
+    }
+}
+
+/// Ends what is open, under the lock.
 pub(super) async fn settle(
-    settings: Settings,
-    flags: &Flags,
+    settings: &Settings,
     paths: &Paths,
     world: &World,
     limit: Limit,
-) -> Result<(Settings, Settled)> {
-    if end_confirmed(&settings, paths, world)? {
-        return Ok((Settings::resolve(flags, world)?, Settled::Ended));
+) -> Result<Settled> {
+    if end_confirmed(settings, paths, world)? {
+        return Ok(Settled::Ended);
     }
-    let Some(enrolled) = in_doubt(&settings, paths, world)? else {
-        return Ok((settings, Settled::Nothing));
+    let Some(enrolled) = in_doubt(settings, paths, world)? else {
+        return Ok(Settled::Nothing);
     };
     tracing::info!("a rotation of the key was interrupted: asking the hub which key it has");
-    let ask = Ask::new_key(enrolled, &settings);
-    let run = Run::new(&settings, paths, world, limit)?;
-    let settled = match run.ask(ask, None).await {
-        Ok(_) => Settled::Ended,
-        Err(error) if error.id() == ErrorId::OtherKey => Settled::Dropped(error),
-        Err(error) => return Err(error),
-    };
-    Ok((Settings::resolve(flags, world)?, settled))
+    let ask = Ask::new_key(enrolled, settings);
+    let run = Run::new(settings, paths, world, limit)?;
+    match run.ask(ask, None).await {
+        Ok(_) => Ok(Settled::Ended),
+        Err(error) if error.id() == ErrorId::OtherKey => Ok(Settled::Dropped(error)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes on what the hub has confirmed; tells whether there was something.
@@ -71,7 +84,8 @@ fn in_doubt(settings: &Settings, paths: &Paths, world: &World) -> Result<Option<
 pub async fn settle_now(flags: &Flags, world: &World) -> Result<()> {
     let (settings, paths, lock) = locked(flags, world, Limit::of(MOMENT)).await?;
     let limit = Limit::of(std::time::Duration::ZERO);
-    let (settings, _) = settle(settings, flags, &paths, world, limit).await?;
+    let settled = settle(&settings, &paths, world, limit).await?;
+    let settings = settled.read_again(settings, flags, world)?;
     if let Standing::Enrolled(enrolled) = Standing::of(&settings, &paths, world)? {
         Keeper::new(&paths, world)?.repair(enrolled.agent_id)?;
     }

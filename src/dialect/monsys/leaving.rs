@@ -10,10 +10,9 @@ use uuid::Uuid;
 
 use super::persist::Keeper;
 use super::settling::settle;
-use super::{Enrolled, Paths, Standing, locked, lost_key};
+use super::{Enrolled, Paths, Standing, locked, lost_key, wire};
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::client::Client;
-use crate::hub::monsys;
 use crate::hub::retry::{self, Limit};
 use crate::hub::verdict::{self, Outcome};
 use crate::identity::{Identity, KEY_FILE};
@@ -75,8 +74,8 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
         before.wait
     });
     let (settings, paths, lock) = locked(flags, world, limit).await?;
-    let settings = match settle(settings, flags, &paths, world, limit).await {
-        Ok((settings, _)) => settings,
+    let settings = match settle(&settings, &paths, world, limit).await {
+        Ok(settled) => settled.read_again(settings, flags, world)?,
         Err(error) if force => {
             tracing::warn!("{}: {}", error.what(), error.why());
             Settings::resolve(flags, world)?
@@ -135,7 +134,7 @@ async fn part(
     let identity = Identity::load(&paths.state_dir, KEY_FILE)?.ok_or_else(lost_key)?;
     let is_marked_here = keeper.mark_leaving(true)?;
     let hub = &settings.hub_url.value;
-    let request = || monsys::leave(hub, enrolled.agent_id, &enrolled.agent_token, &identity);
+    let request = || wire::leave(hub, enrolled.agent_id, &enrolled.agent_token, &identity);
     let url = request().url.to_string();
     let mut was_lost = false;
     tracing::info!("telling {url} that this host leaves");

@@ -2,10 +2,10 @@
 
 use super::plan::Call;
 use super::standing;
+use super::wire::{self, Introduction};
 use crate::facts::HostFacts;
 use crate::facts::route::Target;
 use crate::hub::client::Request;
-use crate::hub::monsys::{self, Introduction};
 use crate::identity::Identity;
 use crate::settings::Settings;
 use crate::store::state::{Asked, State};
@@ -40,6 +40,6 @@ impl Introducer {
             role: self.0.role.as_deref(),
         };
         let hub = &settings.hub_url.value;
-        monsys::request(hub, Call::Register.path(), bearer, &introduction, identity)
+        wire::request(hub, Call::Register.path(), bearer, &introduction, identity)
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::standing::Enrolled;
+use crate::dialect::Folder;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{KEY_FILE, NEXT_KEY_FILE};
@@ -56,12 +57,22 @@ impl Paths {
         format!("{NEXT_KEY_FILE}{}", machine.short())
     }
 
-    /// Makes the directories that are not there.
-    pub(super) fn make_folders(&self) -> Result<()> {
-        atomic::make_folder(&self.state_dir, 0o700)
-            .map_err(|(path, error)| unwritable(ErrorId::StateUnwritable, &path, &error))?;
-        atomic::make_folder(self.config_dir(), 0o755)
-            .map_err(|(path, error)| unwritable(ErrorId::ConfigUnwritable, &path, &error))
+    /// Both directories.
+    pub(super) fn folders(&self) -> Vec<Folder> {
+        vec![
+            Folder {
+                name: "state directory",
+                path: self.state_dir.clone(),
+                mode: 0o700,
+                fault: ErrorId::StateUnwritable,
+            },
+            Folder {
+                name: "config directory",
+                path: self.config_dir().to_owned(),
+                mode: 0o755,
+                fault: ErrorId::ConfigUnwritable,
+            },
+        ]
     }
 
     /// The user that the secret files belong to: the state directory's, which is the service's.

@@ -4,8 +4,8 @@
 use uuid::Uuid;
 
 use super::standing::{self, Enrolled, Standing};
+use super::wire;
 use crate::error::{Error, ErrorId, Result};
-use crate::hub::monsys;
 use crate::settings::{HubUrl, Origin, Settings};
 use crate::store::state::Asked;
 use crate::tags;
@@ -13,7 +13,7 @@ use crate::token::{Kind, Secret};
 
 /// What a run comes to.
 #[derive(Debug)]
-pub enum Plan {
+pub(super) enum Plan {
     /// Nothing has to be done.
     Already(Box<Enrolled>),
     /// The hub is asked.
@@ -22,17 +22,17 @@ pub enum Plan {
 
 /// One question to the hub.
 #[derive(Debug)]
-pub struct Ask {
+pub(super) struct Ask {
     /// Which call.
-    pub call: Call,
+    pub(super) call: Call,
     /// Which token goes with it.
     pub(super) bearer: Bearer,
     /// The host's own tags and role.
-    pub own: Asked,
+    pub(super) own: Asked,
     /// Which key signs it.
     pub(super) key: KeyPlace,
     /// This machine is a copy of another one.
-    pub is_clone: bool,
+    pub(super) is_clone: bool,
     /// An enrolled host changes tags, role or key with its own credential.
     pub(super) is_update: bool,
     /// A yes of the hub kills the credential on the disk.
@@ -56,7 +56,7 @@ pub(super) enum AfterANo {
 
 /// The calls that admit a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub(super) enum Call {
     /// With an enrolment token.
     Enrol,
     /// With a per-agent token.
@@ -90,11 +90,10 @@ impl Call {
     }
 
     /// Path of the call.
-    #[must_use]
-    pub const fn path(self) -> &'static str {
+    pub(super) const fn path(self) -> &'static str {
         match self {
-            Self::Enrol => monsys::ENROL,
-            Self::Register => monsys::REGISTER,
+            Self::Enrol => wire::ENROL,
+            Self::Register => wire::REGISTER,
         }
     }
 }

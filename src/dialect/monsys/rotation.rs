@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::plan::{Ask, lost_key};
 use super::settling::{Settled, end_confirmed, settle};
-use super::{Enrolled, Enrolment, Paths, Run, Standing, locked};
+use super::{Enrolled, Paths, Run, Standing, locked};
+use crate::enrolment::Enrolment;
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
@@ -39,7 +40,8 @@ pub async fn rotate_key(flags: &Flags, world: &World) -> Result<Rotation> {
     enrolled(&before, &Paths::of(&before, world), world)?;
     let limit = Limit::of(before.wait);
     let (settings, paths, lock) = locked(flags, world, limit).await?;
-    let (settings, settled) = settle(settings, flags, &paths, world, limit).await?;
+    let settled = settle(&settings, &paths, world, limit).await?;
+    let settings = settled.read_again(settings, flags, world)?;
     let enrolled = enrolled(&settings, &paths, world)?;
     let id = enrolled.agent_id;
     let was_begun = match settled {
@@ -93,14 +95,14 @@ pub async fn rotate_token(flags: &Flags, world: &World) -> Result<Rotation> {
     paths.prove_writable(&settings)?;
     let old = &enrolled.agent_token;
     let changed = token.secret().expose_secret() != old.expose_secret();
-    let enrolment = prove(&settings, &paths, world, limit, token, &enrolled).await?;
+    prove(&settings, &paths, world, limit, token, &enrolled).await?;
     drop(lock);
     Ok(Rotation {
-        agent_id: enrolment.agent_id,
-        hub_url: enrolment.hub_url,
+        agent_id: enrolled.agent_id,
+        hub_url: settings.hub_url.value.to_string(),
         changed,
         was_begun: false,
-        config: enrolment.config,
+        config: paths.config,
     })
 }
 
@@ -114,15 +116,16 @@ async fn prove(
     token: Token,
     enrolled: &Enrolled,
 ) -> Result<Enrolment> {
-    let run = Run::new(settings, paths, world, limit)?;
+    let run = || Run::new(settings, paths, world, limit);
     let ask = Ask::new_token(enrolled, settings);
-    match run.ask(ask, Some(&token)).await {
+    match run()?.ask(ask, Some(&token)).await {
         Err(error) if enrolled.is_in_doubt && error.id() == ErrorId::OtherKey => {}
         proved => return proved,
     }
     // The key that waited is gone now, and no doubt is left.
     let enrolled = self::enrolled(settings, paths, world)?;
-    run.ask(Ask::new_token(&enrolled, settings), Some(&token))
+    run()?
+        .ask(Ask::new_token(&enrolled, settings), Some(&token))
         .await
 }
 
@@ -148,7 +151,7 @@ async fn given_token(settings: &Settings, world: &World, limit: Limit) -> Result
         )
         .mend("printf %s \"$TOKEN\" | monsys-agent rotate-token --token-file -; or --token-file PATH, --token-command CMD, MONSYS_TOKEN"));
     };
-    let token = source.fetch(world, limit.deadline).await?;
+    let token = Token::parse(&source.fetch(world, limit.deadline).await?, source)?;
     refuse_enrolment_token(&token, source)?;
     Ok(token)
 }

@@ -2,10 +2,11 @@
 
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::client::{Reply, Request};
 use crate::facts::{HostFacts, Interface};
+use crate::hub::client::{Reply, Request};
 use crate::identity::Identity;
 use crate::settings::HubUrl;
 use crate::tags;
@@ -56,9 +57,9 @@ pub fn request<'a>(
     Request {
         method: Method::POST,
         url: hub.join(path),
-        bearer,
-        signature: identity.sign(&body),
-        body,
+        bearer: Some(bearer),
+        signature: Some(identity.sign(&body)),
+        body: body.into(),
     }
 }
 
@@ -101,9 +102,9 @@ pub fn heartbeat<'a>(
     Request {
         method: Method::POST,
         url: hub.join(&format!("/api/v1/agents/{agent}/heartbeat")),
-        bearer,
-        signature: identity.sign(&body),
-        body,
+        bearer: Some(bearer),
+        signature: Some(identity.sign(&body)),
+        body: body.into(),
     }
 }
 
@@ -118,9 +119,9 @@ pub fn leave<'a>(
     Request {
         method: Method::DELETE,
         url: hub.join(&format!("/api/v1/agents/{agent}")),
-        bearer,
-        signature: identity.sign(&[]),
-        body: Vec::new(),
+        bearer: Some(bearer),
+        signature: Some(identity.sign(&[])),
+        body: Vec::new().into(),
     }
 }
 
@@ -135,6 +136,24 @@ pub fn body(introduction: &Introduction<'_>, public_key: &str) -> Vec<u8> {
     };
     // Strings, numbers and lists always have a JSON form.
     serde_json::to_vec(&body).unwrap_or_default()
+}
+
+/// The facts as they are sent, one by one.
+#[must_use]
+pub fn facts(facts: &HostFacts) -> Vec<(&'static str, serde_json::Value)> {
+    let host = HostBody::from(facts);
+    vec![
+        ("hostname", json!(host.hostname)),
+        ("os_info", json!(host.os_info)),
+        ("architecture", json!(host.architecture)),
+        ("kernel", json!(host.kernel)),
+        ("cpus", json!(host.cpus)),
+        ("memory_bytes", json!(host.memory_bytes)),
+        ("primary_ip", json!(host.primary_ip)),
+        ("machine_fingerprint", json!(host.machine_fingerprint)),
+        ("agent_version", json!(host.agent_version)),
+        ("interfaces", json!(host.interfaces)),
+    ]
 }
 
 /// The facts as they are sent.

@@ -1,0 +1,268 @@
+//! The systems that a host enrols into. Each is the same sentence: a proof that the host holds a
+//! secret, exchanged for a credential, put into a sink. A dialect is the choice of the three, and
+//! one file of this folder; [`crate::enrolment`] tells the sentence and knows none of them by name.
+//!
+//! To add one: its file, which implements [`Dialect`], and its lines in [`System`] and [`open`].
+
+pub mod monsys;
+
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::doctor::Check;
+use crate::enrolment::Enrolment;
+use crate::error::{Error, ErrorId, Result};
+use crate::facts::HostFacts;
+use crate::hub::client::{Client, Reply, Request, SendError};
+use crate::hub::retry::Limit;
+use crate::hub::verdict::Outcome;
+use crate::settings::{Flags, Settings};
+use crate::token::{Kind, Token};
+use crate::token_source::TokenSource;
+use crate::world::World;
+
+/// The systems, by the names that `--dialect` takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum System {
+    /// The monsys hub
+    #[default]
+    Monsys,
+}
+
+/// Reads what `flags` and the environment say, and what the host has of the system that they mean.
+///
+/// # Errors
+/// A name that is no system's, and what is wrong with the settings or the files of the one meant.
+pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
+    Ok(match System::of(flags, world)? {
+        System::Monsys => Box::new(monsys::Monsys::read(flags, world)?),
+    })
+}
+
+/// As [`open`], for what tells of the host alone, and can do without files that it may not read.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for_facts<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
+    match System::of(flags, world)? {
+        System::Monsys => Ok(Box::new(monsys::Monsys::read_for_facts(flags, world)?)),
+    }
+}
+
+impl System {
+    /// The system that is meant: by flag, by variable, or by what only its own commands give.
+    ///
+    /// # Errors
+    /// [`ErrorId::BadSetting`].
+    pub fn of(flags: &Flags, world: &World) -> Result<Self> {
+        if let Some(system) = flags.dialect {
+            return Ok(system);
+        }
+        let Some(name) = world.env(VARIABLE) else {
+            return Ok(Self::default());
+        };
+        let name = name.to_string_lossy();
+        Self::from_str(name.trim(), true).map_err(|_| {
+            let known: Vec<String> = Self::value_variants()
+                .iter()
+                .filter_map(|system| Some(system.to_possible_value()?.get_name().to_owned()))
+                .collect();
+            Error::new(ErrorId::BadSetting, format!("{name:?} is no dialect"))
+                .about(VARIABLE)
+                .mend(format!("give one of: {}", known.join(", ")))
+        })
+    }
+}
+
+/// Names the system, as `--dialect` does.
+pub const VARIABLE: &str = "MONSYS_DIALECT";
+
+/// What takes its time, as a method of an object.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+
+/// One system as this run sees it: its settings, and what the host has of it on its disk.
+///
+/// The story calls these in the order in which they stand here.
+pub trait Dialect {
+    /// The settings that every system has.
+    fn settings(&self) -> &Settings;
+
+    /// Whether a run takes the secret that it was given, so that it has to be fetched.
+    ///
+    /// # Errors
+    /// Broken files of the host.
+    fn takes_secret(&self, force: bool) -> Result<bool>;
+
+    /// Reads a secret as `source` gave it.
+    ///
+    /// # Errors
+    /// What is wrong with it, without repeating it.
+    fn read_secret(&self, text: &str, source: &TokenSource) -> Result<Token>;
+
+    /// What a run comes to. `secret` is the kind of what it was given, if it was.
+    ///
+    /// # Errors
+    /// Why there can be no run. Nothing on the host was touched.
+    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan>;
+
+    /// Folders that the run writes to, made when they are missing. The first one holds the lock.
+    fn folders(&self) -> Vec<Folder>;
+
+    /// Name of the lock in the first of the folders.
+    fn lock_name(&self) -> &'static str;
+
+    /// Under the lock: ends what an interrupted run left half done, and what nobody wanted.
+    ///
+    /// # Errors
+    /// What cannot be written, and what the hub says, if it has to be asked.
+    fn settle(&mut self, limit: Limit) -> Later<'_, ()>;
+
+    /// Proves, before a use is spent, that what will be written can be.
+    ///
+    /// # Errors
+    /// [`ErrorId::ConfigUnwritable`], [`ErrorId::StateUnwritable`].
+    fn prove_writable(&self) -> Result<()>;
+
+    /// The question that turns the secret into a credential. What has to be on the disk before the
+    /// first request leaves is there when this returns.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    fn exchange<'a>(
+        &'a self,
+        secret: Option<&'a Token>,
+        force: bool,
+        limit: Limit,
+    ) -> Later<'a, Box<dyn Exchange + 'a>>;
+
+    /// The host is enrolled already: writes what it lacks of its own files, and tells whether that
+    /// was anything.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    fn repair(&self) -> Result<bool>;
+
+    /// The host as it is enrolled already.
+    ///
+    /// # Errors
+    /// Broken files of the host, and [`ErrorId::NotEnrolled`].
+    fn enrolled(&self) -> Result<Enrolment>;
+
+    /// What this system is told of the host, field by field, in the order of its documents.
+    fn facts(&self, facts: &HostFacts) -> Vec<(&'static str, Value)>;
+
+    /// What a run would send and write: for `--dry-run`. `None` when it would send nothing.
+    ///
+    /// # Errors
+    /// As [`Dialect::plan`].
+    fn preview(
+        &self,
+        secret: Option<Kind>,
+        force: bool,
+        facts: &HostFacts,
+    ) -> Result<Option<Preview>>;
+
+    /// Where this host stands.
+    ///
+    /// # Errors
+    /// Broken files of the host.
+    fn status(&self) -> Result<Account>;
+
+    /// What `doctor` finds of this system on the host: its settings, and whose the credential is.
+    fn checks(&self) -> Vec<Check>;
+
+    /// What `doctor` says of the secret when none was given, or none is taken.
+    fn without_secret(&self) -> Check;
+
+    /// The service, until it is told to stop.
+    ///
+    /// # Errors
+    /// Why there is none, or what it ended with.
+    fn serve(&self) -> Later<'_, ()>;
+}
+
+/// One question to the hub, asked until it says yes or no.
+pub trait Exchange {
+    /// The client that asks it.
+    fn client(&self) -> &Client;
+
+    /// Where it is asked.
+    fn url(&self) -> String;
+
+    /// The request of one try. The facts are of this moment.
+    ///
+    /// # Errors
+    /// What cannot be made.
+    fn request(&self, facts: &HostFacts) -> Result<Request<'_>>;
+
+    /// What one try came to. After a yes, what the answer brought is held for [`Exchange::keep`].
+    fn judge(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()>;
+
+    /// The hub has said no, or nothing until the deadline; the error in the words of this question.
+    /// `is_certain` when no answer to it can have been lost.
+    fn refused(&mut self, error: Error, is_certain: bool) -> Error;
+
+    /// Puts what the hub has confirmed into its sink.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    fn keep(&mut self, facts: &HostFacts) -> Result<Kept>;
+}
+
+/// What follows when something was kept.
+pub enum Kept {
+    /// The host is enrolled.
+    Enrolled(Enrolment),
+    /// There is one more question.
+    Ask,
+}
+
+/// What a run comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing has to be done: the host is enrolled, and has all of its files.
+    Nothing,
+    /// The host is enrolled, and lacks some of its files, or has some left over.
+    Repair,
+    /// The hub is asked.
+    Ask,
+}
+
+/// A folder that a run writes to.
+pub struct Folder {
+    /// What it is, for people.
+    pub name: &'static str,
+    /// Where it is, `--root` included.
+    pub path: PathBuf,
+    /// Mode of one that is made.
+    pub mode: u32,
+    /// What fails when it cannot be written.
+    pub fault: ErrorId,
+}
+
+/// What a run would send and write.
+pub struct Preview {
+    /// Where it would POST.
+    pub url: String,
+    /// Path of that.
+    pub path: &'static str,
+    /// What it would send, without secrets.
+    pub body: Value,
+    /// Rows for people.
+    pub rows: Vec<(&'static str, String)>,
+    /// Keys for programs.
+    pub json: Value,
+}
+
+/// Where a host stands, told.
+pub struct Account {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+    /// Exit code of `status`.
+    pub exit_code: u8,
+}

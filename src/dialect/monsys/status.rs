@@ -1,0 +1,186 @@
+//! Where a host stands to a monsys hub, told.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Enrolled, Paths, Standing};
+use crate::dialect::Account;
+use crate::error::{ErrorId, Kind, Result};
+use crate::service::{Health, Journal, Pulse, Rate};
+use crate::settings::Settings;
+use crate::store::state::State;
+use crate::text::{list, rows};
+use crate::world::World;
+
+/// Says whether this host is enrolled, where, and as what, and whether the hub hears from it.
+/// Sends nothing.
+///
+/// # Errors
+/// A broken agent.toml or key.
+pub(super) fn account(settings: &Settings, paths: &Paths, world: &World) -> Result<Account> {
+    let config = paths.config.display().to_string();
+    let enrolled = match Standing::of(settings, paths, world)? {
+        Standing::Enrolled(enrolled) => enrolled,
+        Standing::New(_) => {
+            return Ok(not_enrolled("new", &config, "This host is not enrolled."));
+        }
+        Standing::Unconfirmed(..) => {
+            return Ok(not_enrolled(
+                "unconfirmed",
+                &config,
+                "This host is not enrolled: agent.toml holds a per-agent token that no hub has confirmed.",
+            ));
+        }
+        Standing::Clone(state) => {
+            let original = state.and_then(|state| state.hostname);
+            let headline = format!(
+                "This host is not enrolled: the identity on its disk belongs to {}, which it was cloned from.",
+                original
+                    .as_deref()
+                    .map_or("another machine".into(), |name| format!(
+                        "another machine, {name}"
+                    ))
+            );
+            return Ok(not_enrolled("clone", &config, &headline));
+        }
+    };
+    let health = Journal::of(&paths.state_dir, world).load(enrolled.agent_id);
+    let pulse = Pulse::of(health.as_ref(), world.now());
+    Ok(report(&enrolled, health.as_ref(), &pulse, &config))
+}
+
+fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &str) -> Account {
+    let state = enrolled.state.clone().unwrap_or_default();
+    let key = if enrolled.key_is_lost {
+        "lost: have an operator unpin it, then run `monsys-agent enrol --force`"
+    } else if enrolled.is_in_doubt {
+        "present; a rotation was interrupted, and the service or `monsys-agent rotate-key` ends it"
+    } else {
+        "present"
+    };
+    let mut table = vec![
+        ("agent", enrolled.agent_id.to_string()),
+        ("tags", list(&enrolled.tags)),
+        ("role", enrolled.role.clone().unwrap_or("none".into())),
+        (
+            "since",
+            state.enrolled_at.clone().unwrap_or("not known".into()),
+        ),
+        ("heartbeat", told(pulse, health)),
+        ("key", key.into()),
+        (
+            "machine",
+            format!(
+                "this one, {}",
+                state.hostname.as_deref().unwrap_or("as far as is known")
+            ),
+        ),
+        ("config", config.into()),
+    ];
+    if let Some(failure) = health.and_then(|health| health.failure.as_ref()) {
+        let span = match &failure.ended_at {
+            Some(ended) => format!("from {} to {ended}", failure.since),
+            None => format!("since {}", failure.since),
+        };
+        let text = format!("{} ({span}, {} tries)", failure.what, failure.tries);
+        table.push(("last failure", text));
+        table.push(("  why", failure.why.clone()));
+        if failure.ended_at.is_none() {
+            table.push(("  mend", failure.mend.clone()));
+        }
+    }
+    let text = format!(
+        "This host is enrolled at {}.\n{}{}{}",
+        enrolled.hub_url,
+        rows(&table),
+        unfinished(&state),
+        mend(pulse),
+    );
+    let json = as_json(enrolled, health, pulse, config);
+    let exit_code = if enrolled.key_is_lost {
+        ErrorId::IdentityBroken.kind().exit_code()
+    } else if pulse.is_silent() {
+        Kind::Silent.exit_code()
+    } else {
+        0
+    };
+    Account {
+        text,
+        json,
+        exit_code,
+    }
+}
+
+fn as_json(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &str) -> Value {
+    let state = enrolled.state.clone().unwrap_or_default();
+    json!({
+        "enrolled": true,
+        "standing": "enrolled",
+        "agent_id": enrolled.agent_id,
+        "hub_url": enrolled.hub_url,
+        "tags": enrolled.tags,
+        "role": enrolled.role,
+        "enrolled_at": state.enrolled_at,
+        "heartbeats": pulse.rate.word(),
+        "last_heartbeat": health.and_then(|health| health.last_heartbeat.clone()),
+        "last_heartbeat_age_secs": pulse.age.map(|age| age.as_secs()),
+        "heartbeat_interval_secs": health.map(|health| health.interval_secs),
+        "last_failure": health.and_then(|health| health.failure.clone()),
+        "key_present": !enrolled.key_is_lost,
+        "renewing": state.renewing,
+        "leaving": state.leaving,
+        "rotating_key": enrolled.is_in_doubt,
+        "config": config,
+    })
+}
+
+/// What was begun and not ended.
+fn unfinished(state: &State) -> &'static str {
+    if state.leaving {
+        "Leaving was interrupted, so the hub may have forgotten this host. To end it: monsys-agent unenrol\n"
+    } else if state.renewing {
+        "A forced enrolment was interrupted, so the credential may be dead. To end it: monsys-agent enrol\n"
+    } else {
+        ""
+    }
+}
+
+/// The last heartbeat, for people.
+fn told(pulse: &Pulse, health: Option<&Health>) -> String {
+    let last = health.and_then(|health| health.last_heartbeat.as_deref());
+    let last = match (last, pulse.age) {
+        (Some(last), Some(age)) => {
+            let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+            format!("{last}, {age} ago")
+        }
+        _ => "none yet".into(),
+    };
+    match pulse.rate {
+        Rate::Never | Rate::Good => last,
+        Rate::Stopped => format!("{last}; the service was stopped"),
+        Rate::Failing => format!("{last}; FAILING"),
+        Rate::Overdue => format!("{last}; OVERDUE: the service does not try"),
+    }
+}
+
+/// What is to be done, if anything is.
+fn mend(pulse: &Pulse) -> String {
+    match pulse.rate {
+        Rate::Never => "The service has sent nothing yet: does it run? monsys-agent run\n".into(),
+        Rate::Overdue | Rate::Failing => format!("To mend it, {}\n", ErrorId::Silent.mend()),
+        _ => String::new(),
+    }
+}
+
+fn not_enrolled(standing: &str, config: &str, headline: &str) -> Account {
+    Account {
+        text: format!(
+            "{headline}\n{}To enrol it: {}\n",
+            rows(&[("config", config.to_owned())]),
+            ErrorId::NotEnrolled.mend()
+        ),
+        json: json!({"enrolled": false, "standing": standing, "config": config}),
+        exit_code: ErrorId::NotEnrolled.kind().exit_code(),
+    }
+}
