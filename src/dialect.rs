@@ -19,7 +19,7 @@ use crate::facts::HostFacts;
 use crate::hub::client::{Client, Reply, Request, SendError};
 use crate::hub::retry::Limit;
 use crate::hub::verdict::Outcome;
-use crate::settings::{Flags, Settings};
+use crate::settings::{Flags, Settings, table};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -61,7 +61,7 @@ impl System {
         if let Some(system) = flags.dialect {
             return Ok(system);
         }
-        let Some(name) = world.env(VARIABLE) else {
+        let Some(name) = world.env(table::DIALECT.variables[0]) else {
             return Ok(Self::default());
         };
         let name = name.to_string_lossy();
@@ -71,14 +71,11 @@ impl System {
                 .filter_map(|system| Some(system.to_possible_value()?.get_name().to_owned()))
                 .collect();
             Error::new(ErrorId::BadSetting, format!("{name:?} is no dialect"))
-                .about(VARIABLE)
+                .about(table::DIALECT.variables[0])
                 .mend(format!("give one of: {}", known.join(", ")))
         })
     }
 }
-
-/// Names the system, as `--dialect` does.
-pub const VARIABLE: &str = "MONSYS_DIALECT";
 
 /// What takes its time, as a method of an object.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;

@@ -2,7 +2,7 @@
 
 mod hub_url;
 mod reader;
-mod table;
+pub(crate) mod table;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

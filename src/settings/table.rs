@@ -18,7 +18,7 @@ pub struct Setting {
 
 macro_rules! table {
     ($($id:ident: $name:literal, $flag:expr, [$($variable:literal),*], $key:expr, $default:expr, $help:literal;)*) => {
-        $(pub(super) static $id: Setting = Setting {
+        $(pub(crate) static $id: Setting = Setting {
             name: $name,
             flag: $flag,
             variables: &[$($variable),*],
@@ -34,6 +34,8 @@ macro_rules! table {
 table! {
     HUB_URL: "hub", Some("--hub-url"), ["MONSYS_HUB_URL"], Some("hub_url"), Some("https://api.monsys.ai"),
         "Where the hub is: https, without user name, password or query. A path before `/api` is kept.";
+    DIALECT: "dialect", Some("--dialect"), ["MONSYS_DIALECT"], None, Some("monsys"),
+        "Which system the host enrols into. The others have settings of their own, which `docs/dialects` tells.";
     TOKEN: "token", None, ["MONSYS_TOKEN"], None, None,
         "The secret itself. There is no flag for it: every user of a host can read a process's arguments.";
     TOKEN_FILE: "token file", Some("--token-file"), ["MONSYS_TOKEN_FILE"], Some("token_file"), None,
