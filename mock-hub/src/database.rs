@@ -4,6 +4,7 @@
 mod group;
 
 use crate::cidr::Cidr;
+use crate::dialect;
 use crate::error::Error;
 use crate::refusal::Refusal;
 use group::Job;
@@ -124,12 +125,17 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.create_scalar_function("ip_in_cidrs", 2, deterministic, ip_in_cidrs)?;
 
     match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
-        0 => connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;")),
-        SCHEMA_VERSION => Ok(()),
-        other => Err(rusqlite::Error::ToSqlConversionFailure(
-            format!("it was written by another version (schema {other})").into(),
-        )),
+        0 => connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?,
+        SCHEMA_VERSION => {}
+        other => {
+            return Err(rusqlite::Error::ToSqlConversionFailure(
+                format!("it was written by another version (schema {other})").into(),
+            ));
+        }
     }
+    dialect::SCHEMAS
+        .iter()
+        .try_for_each(|schema| connection.execute_batch(schema))
 }
 
 /// `ip_in_cidrs(ip, cidrs)`: whether the address lies in one of the ranges of a JSON list.

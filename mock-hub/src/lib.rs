@@ -17,7 +17,8 @@
 //! How a request goes: `server` accepts it and finds its `source`; `routes` leads it through
 //! `request` (limits, who asks, what the body means) to a handler, past `faults` if one is
 //! due. The handlers are `enrol`, `register` and `heartbeat` for hosts, `tokens`, `agents` and
-//! `integrity` for the operator, and `dist` for who installs. Each does its work, all or nothing,
+//! `integrity` for the operator, `dist` for who installs, and `dialect` for the hosts and operators
+//! of other systems. Each does its work, all or nothing,
 //! on the `database`'s own thread, and answers once that is on disk. `rules` and `rate` decide
 //! which heartbeats are refused, and which doubted.
 
@@ -28,6 +29,7 @@ pub mod cli;
 mod clock;
 mod connection;
 mod database;
+mod dialect;
 mod dist;
 mod enrol;
 mod error;

@@ -3,7 +3,7 @@
 use crate::faults::{FaultPoint, Route, strike};
 use crate::refusal::Refusal;
 use crate::request::read_body;
-use crate::{App, agents, dist, enrol, faults, heartbeat, integrity, register, tokens};
+use crate::{App, agents, dialect, dist, enrol, faults, heartbeat, integrity, register, tokens};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -65,6 +65,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(agent_calls)
         .merge(mirror)
         .merge(operator_calls)
+        .merge(dialect::routes(&faulty))
         .route("/healthz", get(health))
         .fallback(async || Refusal::not_found("address"))
         .method_not_allowed_fallback(async || Refusal::wrong_method())

@@ -38,17 +38,18 @@ impl TokenKind {
     }
 }
 
-/// A fresh token: the prefix and 32 random bytes as 43 characters of base64url.
+/// A fresh token: the prefix and a fresh secret.
 pub(crate) fn fresh_token(kind: TokenKind) -> Result<String, NoRandomness> {
+    Ok(format!("{}{}", kind.prefix(), fresh_secret()?))
+}
+
+/// 32 random bytes as 43 characters of base64url.
+pub(crate) fn fresh_secret() -> Result<String, NoRandomness> {
     let mut bytes = [0; 32];
     SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| NoRandomness)?;
-    Ok(format!(
-        "{}{}",
-        kind.prefix(),
-        URL_SAFE_NO_PAD.encode(bytes)
-    ))
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -32,6 +32,10 @@ pub(crate) enum Route {
     Delete,
     Install,
     Dist,
+    #[serde(rename = "ravenxcope-enroll")]
+    RavenxcopeEnroll,
+    #[serde(rename = "ravenxcope-heartbeat")]
+    RavenxcopeHeartbeat,
 }
 
 /// Something that is to go wrong.

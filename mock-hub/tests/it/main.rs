@@ -16,6 +16,7 @@ mod limits;
 mod openapi;
 mod operator;
 mod program;
+mod ravenxcope;
 mod raw;
 mod register;
 mod rejection;
