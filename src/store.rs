@@ -3,6 +3,7 @@
 
 pub mod agent_toml;
 pub mod atomic;
+pub mod env_file;
 pub mod lock;
 pub mod overwrite;
 pub mod quiet;

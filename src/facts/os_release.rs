@@ -29,8 +29,9 @@ pub(crate) fn value(text: &str, key: &str) -> Option<String> {
 
 /// One shell word: bare, single- or double-quoted pieces, put together. Quotes that do not close
 /// make the line invalid.
-fn unquote(text: &str) -> Option<String> {
-    let mut word = String::new();
+pub(crate) fn unquote(text: &str) -> Option<String> {
+    // It may be a secret, which is not to be left behind where a longer string would be made.
+    let mut word = String::with_capacity(text.len());
     let mut characters = text.trim_end().chars();
     while let Some(character) = characters.next() {
         match character {
