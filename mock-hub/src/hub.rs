@@ -1,6 +1,7 @@
 //! A hub from start to stop.
 
 use crate::cidr::Cidr;
+use crate::client_ca::ClientCa;
 use crate::clock::{Clock, Millis};
 use crate::database::Database;
 use crate::dist;
@@ -32,7 +33,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Plain HTTP instead of HTTPS, on loopback addresses only.
     pub http: bool,
-    /// Where the CA and the certificate are kept; a temporary directory if not given.
+    /// Where the CAs and the certificate are kept; a temporary directory if not given.
     pub tls_dir: Option<PathBuf>,
     /// The database's file; in memory if not given.
     pub database: Option<PathBuf>,
@@ -84,6 +85,7 @@ pub(crate) struct App {
     pub(crate) rate: Rate,
     pub(crate) started_at: Millis,
     pub(crate) trusted_proxies: Vec<Cidr>,
+    pub(crate) client_ca: ClientCa,
 }
 
 impl App {
@@ -102,10 +104,12 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
     }
     let dist = options.dist.as_deref().map(dist::prepare).transpose()?;
     let admin_token = admin_token(options.admin_token_file.as_deref())?;
+    let client_ca = ClientCa::prepare(options.tls_dir.as_deref())?;
     let tls = if options.http {
         None
     } else {
-        Some(Tls::prepare(options.tls_dir.as_deref(), listen)?)
+        let tls_dir = options.tls_dir.as_deref();
+        Some(Tls::prepare(tls_dir, listen, &client_ca)?)
     };
     let listener = TcpListener::bind(options.listen).await;
     let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -128,6 +132,7 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
         heartbeat_interval_secs,
         rate: Rate::new(heartbeat_interval_secs),
         trusted_proxies: options.trusted_proxies,
+        client_ca,
     });
     let server = Server {
         app: Arc::clone(&app),

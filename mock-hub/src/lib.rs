@@ -26,6 +26,7 @@ mod agent_call;
 mod agents;
 mod cidr;
 pub mod cli;
+mod client_ca;
 mod clock;
 mod connection;
 mod database;

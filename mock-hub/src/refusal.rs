@@ -30,7 +30,7 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
-    /// The credential is right, the signature that must go with it is not.
+    /// The credential is right, and something else about it is not.
     pub(crate) fn forbidden(code: &'static str, message: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, message)
     }

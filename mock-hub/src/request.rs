@@ -11,10 +11,11 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
+use rustls::pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -122,6 +123,41 @@ impl<S: Send + Sync> FromRequestParts<S> for Source {
             .extensions
             .get()
             .copied()
+            .ok_or_else(Refusal::internal)
+    }
+}
+
+/// Who is at the other end of a connection. The server has put it there.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// The certificate that it has proved in the handshake to be its own, if it has shown one.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+impl Peer {
+    pub(crate) fn of(address: SocketAddr) -> Self {
+        Self {
+            address: address.ip(),
+            certificate: None,
+        }
+    }
+
+    pub(crate) fn with(mut self, chain: Option<&[CertificateDer<'_>]>) -> Self {
+        let certificate = chain.and_then(<[_]>::first);
+        self.certificate = certificate.map(|certificate| certificate.clone().into_owned());
+        self
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts
+            .extensions
+            .get()
+            .cloned()
             .ok_or_else(Refusal::internal)
     }
 }

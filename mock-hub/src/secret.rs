@@ -26,6 +26,7 @@ pub(crate) enum TokenKind {
     Enrolment,
     Agent,
     Admin,
+    Mimir,
 }
 
 impl TokenKind {
@@ -34,6 +35,8 @@ impl TokenKind {
             Self::Enrolment => "enrl_",
             Self::Agent => "agt_",
             Self::Admin => "adm_",
+            // Its documentation names no prefix.
+            Self::Mimir => "",
         }
     }
 }

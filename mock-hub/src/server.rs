@@ -3,7 +3,7 @@
 use crate::App;
 use crate::connection::{Cord, Link, truncated};
 use crate::faults::Sever;
-use crate::request::Source;
+use crate::request::{Peer, Source};
 use crate::source::source_address;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -69,24 +69,28 @@ impl Server {
         let _ = tcp.set_nodelay(true);
         let (link, cord) = Link::new(tcp);
         let Some(tls) = self.tls.clone() else {
-            return self.http(link, &cord, peer.ip(), stop).await;
+            return self.http(link, &cord, Peer::of(peer), stop).await;
         };
         let handshake = tokio::select! {
             done = timeout(HANDSHAKE_TIME, tls.accept(link)) => done,
             _ = stop.changed() => return,
         };
         match handshake {
-            Ok(Ok(stream)) => self.http(stream, &cord, peer.ip(), stop).await,
+            Ok(Ok(stream)) => {
+                let peer = Peer::of(peer).with(stream.get_ref().1.peer_certificates());
+                self.http(stream, &cord, peer, stop).await;
+            }
             Ok(Err(why)) => tracing::info!(source = %peer.ip(), %why, "TLS handshake"),
             Err(_) => tracing::info!(source = %peer.ip(), "TLS handshake took too long"),
         }
     }
 
-    async fn http<S>(self, stream: S, cord: &Arc<Cord>, peer: IpAddr, mut stop: watch::Receiver<()>)
+    async fn http<S>(self, stream: S, cord: &Arc<Cord>, peer: Peer, mut stop: watch::Receiver<()>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request| self.clone().answer(request, peer, Arc::clone(cord)));
+        let service =
+            service_fn(|request| self.clone().answer(request, peer.clone(), Arc::clone(cord)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), service);
@@ -96,7 +100,7 @@ impl Server {
             tokio::select! {
                 ended = &mut connection => {
                     if let Err(why) = ended {
-                        tracing::debug!(source = %peer, %why, "connection");
+                        tracing::debug!(source = %peer.address, %why, "connection");
                     }
                     return;
                 }
@@ -113,16 +117,17 @@ impl Server {
     async fn answer(
         self,
         request: Request<Incoming>,
-        peer: IpAddr,
+        peer: Peer,
         cord: Arc<Cord>,
     ) -> Result<Response<Body>, Infallible> {
         let started = Instant::now();
-        let source = source_address(peer, request.headers(), &self.app.trusted_proxies);
+        let source = source_address(peer.address, request.headers(), &self.app.trusted_proxies);
         let method = request.method().clone();
         let path = without_tokens(request.uri().path());
 
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Source(source));
+        request.extensions_mut().insert(peer);
         let mut response = self.router.oneshot(request).await?;
         // Hyper would say the system's time, which a test cannot put forward.
         response

@@ -1,5 +1,6 @@
 //! The hub's own certificate authority, and the certificate that it serves with.
 
+use crate::client_ca::ClientCa;
 use crate::error::Error;
 use crate::secret::{hex, sha256};
 use rcgen::{
@@ -36,20 +37,22 @@ pub(crate) struct Tls {
 impl Tls {
     /// Takes CA and certificate from `dir`, making what is not there or no longer good. Without
     /// a directory all is made anew, in a temporary one.
-    pub(crate) fn prepare(dir: Option<&Path>, listen: IpAddr) -> Result<Self, Error> {
+    ///
+    /// Who shows a certificate must have it from `clients`; nobody has to show one.
+    pub(crate) fn prepare(
+        dir: Option<&Path>,
+        listen: IpAddr,
+        clients: &ClientCa,
+    ) -> Result<Self, Error> {
         let (dir, temporary) = if let Some(dir) = dir {
             (dir.to_owned(), None)
         } else {
             let made = temporary_dir()?;
             (made.path().to_owned(), Some(made))
         };
-        let failed = |why: Failure| {
-            let next = "Give --tls-dir a directory that this user may write, and whose ca.pem, \
-                        ca.key, leaf.pem and leaf.key are a mock hub's or not there yet.";
-            Error::new(format!("preparing TLS in {}", dir.display()), why.0, next)
-        };
+        let failed = |why: Failure| why.in_dir(&dir);
         let identity = Identity::load_or_make(&dir, listen).map_err(failed)?;
-        let config = server_config(&identity).map_err(failed)?;
+        let config = server_config(&identity, clients).map_err(failed)?;
         let ca_file = dir.join("ca.pem");
         Ok(Self {
             config: Arc::new(config),
@@ -67,8 +70,16 @@ fn temporary_dir() -> Result<TempDir, Error> {
         .map_err(|why| Error::new("making a directory for the CA", why, "Check TMPDIR."))
 }
 
-/// Anything that goes wrong in this file, already in words.
-struct Failure(String);
+/// Anything that goes wrong with keys and certificates, already in words.
+pub(crate) struct Failure(pub(crate) String);
+
+impl Failure {
+    pub(crate) fn in_dir(self, dir: &Path) -> Error {
+        let next = "Give --tls-dir a directory that this user may write, and whose keys and \
+                    certificates are a mock hub's or not there yet.";
+        Error::new(format!("preparing TLS in {}", dir.display()), self.0, next)
+    }
+}
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(why: E) -> Self {
@@ -85,54 +96,87 @@ struct Identity {
 
 impl Identity {
     fn load_or_make(dir: &Path, listen: IpAddr) -> Result<Self, Failure> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let (ca_key_file, ca_pem) = (dir.join("ca.key"), dir.join("ca.pem"));
-        if ca_pem.exists() && !ca_key_file.exists() {
-            return Err(Failure("ca.pem is there without its ca.key".to_owned()));
-        }
-        let ca_key = load_or_make_key(&ca_key_file)?;
-        let ca_params = ca_params(&ca_key);
-        if !ca_pem.exists() {
-            let certificate = ca_params.self_signed(&ca_key)?;
-            write(&ca_pem, &certificate.pem(), 0o644)?;
-        }
-        let ca = CertificateDer::from_pem_file(&ca_pem)?;
-        let public_key = ca_key.subject_public_key_info();
-        if ParsedCertificate::try_from(&ca)?
-            .subject_public_key_info()
-            .as_ref()
-            != public_key
-        {
-            return Err(Failure(
-                "ca.pem and ca.key do not belong together".to_owned(),
-            ));
-        }
+        let ca = Ca::load_or_make(dir, "ca", "mock hub CA")?;
+        let public_key = ca.key.subject_public_key_info();
         let ca_pin = format!("sha256:{}", hex(&sha256(&public_key)));
 
         let leaf_pem = dir.join("leaf.pem");
         let leaf_key = load_or_make_key(&dir.join("leaf.key"))?;
-        if !is_good(&leaf_pem, &ca, listen)? {
-            let certificate =
-                leaf_params(listen)?.signed_by(&leaf_key, &Issuer::new(ca_params, ca_key))?;
-            write(&leaf_pem, &certificate.pem(), 0o644)?;
+        let certificate = ca.certificate.clone();
+        if !is_good(&leaf_pem, &certificate, listen)? {
+            let leaf = leaf_params(listen)?.signed_by(&leaf_key, &ca.issuer())?;
+            write(&leaf_pem, &leaf.pem(), 0o644)?;
         }
         Ok(Self {
             ca_pin,
-            chain: vec![CertificateDer::from_pem_file(&leaf_pem)?, ca],
+            chain: vec![CertificateDer::from_pem_file(&leaf_pem)?, certificate],
             key: PrivateKeyDer::try_from(leaf_key.serialize_der())
                 .map_err(|why| Failure(why.to_owned()))?,
         })
     }
 }
 
+/// A CA of the hub's own: a key, and the certificate that it has signed itself.
+pub(crate) struct Ca {
+    pub(crate) certificate: CertificateDer<'static>,
+    key: KeyPair,
+    params: CertificateParams,
+}
+
+impl Ca {
+    /// One that nothing keeps.
+    pub(crate) fn make(name: &str) -> Result<Self, Failure> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let params = ca_params(&key, name);
+        Ok(Self {
+            certificate: params.self_signed(&key)?.der().clone(),
+            key,
+            params,
+        })
+    }
+
+    /// The one of `STEM.pem` and `STEM.key`, made there unless it is.
+    pub(crate) fn load_or_make(dir: &Path, stem: &str, name: &str) -> Result<Self, Failure> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let key_file = dir.join(format!("{stem}.key"));
+        let pem_file = dir.join(format!("{stem}.pem"));
+        if pem_file.exists() && !key_file.exists() {
+            return Err(Failure(format!(
+                "{stem}.pem is there without its {stem}.key"
+            )));
+        }
+        let key = load_or_make_key(&key_file)?;
+        let params = ca_params(&key, name);
+        if !pem_file.exists() {
+            write(&pem_file, &params.self_signed(&key)?.pem(), 0o644)?;
+        }
+        let certificate = CertificateDer::from_pem_file(&pem_file)?;
+        let certified = ParsedCertificate::try_from(&certificate)?.subject_public_key_info();
+        if certified.as_ref() != key.subject_public_key_info() {
+            return Err(Failure(format!(
+                "{stem}.pem and {stem}.key do not belong together"
+            )));
+        }
+        Ok(Self {
+            certificate,
+            key,
+            params,
+        })
+    }
+
+    pub(crate) fn issuer(&self) -> Issuer<'_, &KeyPair> {
+        Issuer::from_params(&self.params, &self.key)
+    }
+}
+
 /// Follows from the key alone, so that a kept CA signs under the name it was made with.
-fn ca_params(key: &KeyPair) -> CertificateParams {
+fn ca_params(key: &KeyPair, name: &str) -> CertificateParams {
     let fingerprint = hex(&sha256(&key.subject_public_key_info())[..4]);
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
         .distinguished_name
-        .push(DnType::CommonName, format!("mock hub CA {fingerprint}"));
+        .push(DnType::CommonName, format!("{name} {fingerprint}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = date_time_ymd(2020, 1, 1);
@@ -179,10 +223,10 @@ fn is_good(leaf: &Path, ca: &CertificateDer<'_>, listen: IpAddr) -> Result<bool,
     Ok(verdict.is_ok())
 }
 
-fn server_config(identity: &Identity) -> Result<ServerConfig, Failure> {
+fn server_config(identity: &Identity, clients: &ClientCa) -> Result<ServerConfig, Failure> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients.verifier()?)
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)

@@ -36,6 +36,17 @@ pub(crate) enum Route {
     RavenxcopeEnroll,
     #[serde(rename = "ravenxcope-heartbeat")]
     RavenxcopeHeartbeat,
+    #[serde(rename = "mimir-enroll")]
+    MimirEnroll,
+    /// Between the check of a secret and the claim of a slot: delays alone happen there.
+    #[serde(rename = "mimir-claim")]
+    MimirClaim,
+    #[serde(rename = "mimir-self")]
+    MimirSelf,
+    #[serde(rename = "mimir-renew")]
+    MimirRenew,
+    #[serde(rename = "lyftdata-enroll")]
+    LyftdataEnroll,
 }
 
 /// Something that is to go wrong.
@@ -125,6 +136,13 @@ impl Faults {
                 Some(faults[at].clone())
             }
         })
+    }
+
+    /// Waits, in the middle of a call, as long as the next fault of this point says.
+    pub(crate) async fn pause(&self, route: Route) {
+        if let Some(delay) = self.take(route, "").and_then(|fault| fault.delay) {
+            tokio::time::sleep(delay).await;
+        }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Vec<Fault>) -> T) -> T {

@@ -13,6 +13,7 @@ mod faults;
 mod heartbeat;
 mod integrity;
 mod limits;
+mod mimir;
 mod openapi;
 mod operator;
 mod program;
