@@ -1,4 +1,4 @@
-//! LyftData: an HMAC of a shared secret and a nonce in, a worker's id and an API key out.
+//! `LyftData`: an HMAC of a shared secret and a nonce in, a worker's id and an API key out.
 //!
 //! What its documentation tells (the two calls of auto enrolment, the enrolment, the key that all
 //! workers share, its Community Edition) is as it tells it. It names no fields of the enrolment, so
@@ -142,7 +142,7 @@ fn admit(
             ))
         })?;
     if community {
-        return Err(Refusal::of(StatusCode::BAD_REQUEST, "community_edition", COMMUNITY).into());
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "community_edition", COMMUNITY).into());
     }
     let secret = secret.filter(|_| enabled);
     if !secret.is_some_and(|secret| is_proof(&secret, &body)) {
@@ -164,7 +164,7 @@ fn admit(
     if let Some(taken) = taken {
         let why = format!("auto enrollment error, requested worker ID {taken} already exists");
         tracing::warn!("{why}");
-        return Err(Refusal::of(StatusCode::CONFLICT, "already_exists", why).into());
+        return Err(Refusal::new(StatusCode::CONFLICT, "already_exists", why).into());
     }
     // The first worker brings the key that all the others get, until an admin gives another.
     let api_key = key.unwrap_or(fresh_key);
@@ -309,7 +309,8 @@ async fn edition(
 /// A worker, as the operator sees it.
 #[derive(Serialize)]
 struct Worker {
-    worker: String,
+    #[serde(rename = "worker")]
+    id: String,
     name: String,
     auto_enrolled: bool,
     enrolled_at: String,
@@ -325,7 +326,7 @@ async fn list(_: Admin, State(app): State<Arc<App>>) -> Result<Json<Vec<Worker>>
             )?;
             let workers = statement.query_map([], |row| {
                 Ok(Worker {
-                    worker: row.get(0)?,
+                    id: row.get(0)?,
                     name: row.get(1)?,
                     auto_enrolled: true,
                     enrolled_at: rfc3339(row.get(2)?),
@@ -349,7 +350,7 @@ async fn remove(
                 .prepare_cached("DELETE FROM lyftdata_workers WHERE worker = ?1")?
                 .execute([worker])?;
             if removed == 0 {
-                return Err(Refusal::no_such("worker").into());
+                return Err(Refusal::not_found("worker").into());
             }
             Ok(())
         })
