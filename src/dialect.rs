@@ -4,6 +4,7 @@
 //!
 //! To add one: its file, which implements [`Dialect`], and its lines in [`System`] and [`open`].
 
+mod lyftdata;
 pub mod monsys;
 
 use std::path::PathBuf;
@@ -19,10 +20,10 @@ use crate::facts::HostFacts;
 use crate::hub::client::{Client, Reply, Request, SendError};
 use crate::hub::retry::Limit;
 use crate::hub::verdict::Outcome;
-use crate::settings::{Flags, Settings, table};
+use crate::settings::{Flags, Setting, Settings, table};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
-use crate::world::World;
+use crate::world::{SECRET_VARIABLE, World};
 
 /// The systems, by the names that `--dialect` takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -30,7 +31,12 @@ pub enum System {
     /// The monsys hub
     #[default]
     Monsys,
+    /// Workers of a `LyftData` server
+    Lyftdata,
 }
+
+/// The settings that only one of the systems has.
+pub static SETTINGS: &[(System, &[&Setting])] = &[(System::Lyftdata, lyftdata::SETTINGS)];
 
 /// Reads what `flags` and the environment say, and what the host has of the system that they mean.
 ///
@@ -39,6 +45,7 @@ pub enum System {
 pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
     Ok(match System::of(flags, world)? {
         System::Monsys => Box::new(monsys::Monsys::read(flags, world)?),
+        System::Lyftdata => Box::new(lyftdata::Lyftdata::read(flags, world)?),
     })
 }
 
@@ -47,9 +54,10 @@ pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 
 /// # Errors
 /// As [`open`].
 pub fn open_for_facts<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
-    match System::of(flags, world)? {
-        System::Monsys => Ok(Box::new(monsys::Monsys::read_for_facts(flags, world)?)),
+    if System::of(flags, world)? == System::Monsys {
+        return Ok(Box::new(monsys::Monsys::read_for_facts(flags, world)?));
     }
+    open(flags, world)
 }
 
 impl System {
@@ -62,18 +70,39 @@ impl System {
             return Ok(system);
         }
         let Some(name) = world.env(table::DIALECT.variables[0]) else {
-            return Ok(Self::default());
+            return Ok(Self::meant(world));
         };
         let name = name.to_string_lossy();
         Self::from_str(name.trim(), true).map_err(|_| {
-            let known: Vec<String> = Self::value_variants()
-                .iter()
-                .filter_map(|system| Some(system.to_possible_value()?.get_name().to_owned()))
-                .collect();
+            let known = Self::value_variants().iter().map(|system| system.name());
+            let known: Vec<String> = known.collect();
             Error::new(ErrorId::BadSetting, format!("{name:?} is no dialect"))
                 .about(table::DIALECT.variables[0])
                 .mend(format!("give one of: {}", known.join(", ")))
         })
+    }
+}
+
+impl System {
+    /// What the variables of only one system say, when nothing says monsys.
+    fn meant(world: &World) -> Self {
+        let is_monsys = ["MONSYS_HUB_URL", "MONSYS_TOKEN_FILE"]
+            .iter()
+            .any(|name| world.env(name).is_some())
+            || world.secret(SECRET_VARIABLE).is_some();
+        match () {
+            () if is_monsys => Self::Monsys,
+            () if lyftdata::is_meant(world) => Self::Lyftdata,
+            () => Self::default(),
+        }
+    }
+
+    /// Its name, as `--dialect` takes it.
+    #[must_use]
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
     }
 }
 

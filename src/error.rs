@@ -230,6 +230,9 @@ catalogue! {
     IdentityLost = "identity-lost", Config, "the host's signing key is gone",
         "agent.toml holds a credential, and agent-signing.key, which belongs to it, is not there any more. A new key is never made without being asked for: the hub would take it for a stranger's.",
         "restore the file; or have an operator unpin the key (POST /api/v1/agents/ID/rotate-signing-key), then run: monsys-agent enrol --force";
+    CredentialIncomplete = "credential-incomplete", Config, "the credential on this host is not whole",
+        "One of the files that belong together is there, and the other is not.",
+        "put the missing file back, or remove the other one too, and enrol again";
     ReceiptBroken = "receipt-broken", Config, "the receipt of the installation is broken",
         "/var/lib/monsys/install.json is not readable as one, or others than root could have written it. Nothing is taken back by such a receipt.",
         "move the file away, and run `monsys-agent install` again";

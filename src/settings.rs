@@ -94,6 +94,10 @@ pub struct Flags {
     pub dialect: Option<System>,
     /// `--strict`
     pub strict: bool,
+    /// `--worker-name`
+    pub worker_name: Option<String>,
+    /// `--worker-jobs-dir`
+    pub worker_jobs_dir: Option<String>,
 }
 
 /// SHA-256 of a certificate's `SubjectPublicKeyInfo`.

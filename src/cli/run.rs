@@ -1,21 +1,44 @@
 //! Arguments of `run`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::PathArgs;
+use crate::dialect::System;
 use crate::settings::Flags;
 
 /// Arguments of `run`.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
+    /// What to run, as another system's own command says it: `run worker` is LyftData's
+    #[arg(value_enum, value_name = "WHAT", hide_possible_values = true)]
+    what: Option<What>,
     #[command(flatten)]
     paths: PathArgs,
+}
+
+/// What another system's own command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// A worker of LyftData's
+    Worker,
+}
+
+impl What {
+    fn system(self) -> System {
+        match self {
+            Self::Worker => System::Lyftdata,
+        }
+    }
 }
 
 impl RunArgs {
     /// The settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
-        self.paths.flags()
+        let flags = self.paths.flags();
+        Flags {
+            dialect: flags.dialect.or(self.what.map(What::system)),
+            ..flags
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! The table of all settings. `docs/configuration.md` is generated from it.
 
+use super::reader;
+use crate::error::Result;
+use crate::world::World;
+
 /// One setting: its flag, variables, key and default.
 pub struct Setting {
     /// What it is, as the documentation heads it.
@@ -14,6 +18,17 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// What it means, in a sentence or two.
     pub help: &'static str,
+}
+
+impl Setting {
+    /// What a system's own setting is, by flag, variable or default. An empty one is not given.
+    ///
+    /// # Errors
+    /// A variable that is not UTF-8.
+    pub(crate) fn pick(&'static self, flag: Option<&str>, world: &World) -> Result<Option<String>> {
+        let given = reader::pick(self, flag, None, world)?;
+        Ok(Some(given.value).filter(|value| !value.is_empty()))
+    }
 }
 
 macro_rules! table {

@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 /// More than any file has that the agent reads whole.
 pub const LIMIT: u64 = 1024 * 1024;
 
@@ -49,6 +51,20 @@ fn regular(path: &Path, flags: i32, limit: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("it is larger than {mib} MiB")));
     }
     Ok(bytes)
+}
+
+/// The text of one of our own files, as [`own`] reads it.
+///
+/// # Errors
+/// As [`own`]; what is not UTF-8 is refused.
+pub fn own_text(path: &Path) -> io::Result<Zeroizing<String>> {
+    match String::from_utf8(own(path)?) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            Err(io::Error::other("it is not UTF-8"))
+        }
+    }
 }
 
 /// The text of a regular file of the system's.

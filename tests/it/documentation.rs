@@ -35,8 +35,11 @@ fn every_flag_of_the_table_exists_and_every_flag_of_enrol_is_in_the_table() {
         .filter(|argument| !argument.is_hide_set() && !argument.is_global_set())
         .filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
         .collect();
+    let own = monsys_agent::dialect::SETTINGS.iter();
+    let own = own.flat_map(|(_, settings)| settings.iter());
     let table: Vec<&str> = monsys_agent::settings::TABLE
         .iter()
+        .chain(own)
         .filter_map(|setting| setting.flag)
         .collect();
     for flag in &table {
