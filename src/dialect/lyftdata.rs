@@ -8,6 +8,7 @@
 //!
 //! Source: `LyftData`'s "Worker Auto Enrollment". Fields of the enrolment are the contract's.
 
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::PathBuf;
 
 use reqwest::Method;
@@ -188,7 +189,7 @@ impl<'a> Lyftdata<'a> {
         let path = self.path(name);
         match read::own_text(&path) {
             Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
             Err(error) => Err(unreadable(&path, &error)),
         }
     }

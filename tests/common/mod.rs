@@ -2,6 +2,7 @@
 
 mod host;
 mod hub;
+pub(crate) mod lyftdata;
 #[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) mod namespace;
 mod service;

@@ -21,6 +21,7 @@ mod enrol;
 mod facts;
 mod golden_image;
 mod install;
+mod lyftdata;
 mod manual;
 mod per_agent_token;
 mod races;

@@ -1,0 +1,335 @@
+//! `--dialect lyftdata`: the commands of "Worker Auto Enrollment" as they stand there, and each row
+//! of its troubleshooting table.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::common::lyftdata::{FILES, JOBS, SECRET, configure, file, server, worker, workers};
+use crate::common::{TestHost, TestHub};
+
+/// `lyftdata run worker --worker-jobs-dir /var/lib/lyftdata-worker`, with the program's name replaced.
+const RUN: [&str; 4] = [
+    "run",
+    "worker",
+    "--worker-jobs-dir",
+    "/var/lib/lyftdata-worker",
+];
+
+#[test]
+fn the_documented_commands_work_as_they_stand() {
+    let (hub, host) = (server(), TestHost::new());
+    let shown = hub.get("/api/workers/auto-enrollment");
+    assert_eq!(shown["enabled"], true);
+    assert!(!shown.to_string().contains(SECRET), "{shown}");
+    worker(&host, &hub, "ingest-us-east-01", &RUN)
+        .run()
+        .expect(0)
+        .says(&["worker is using auto enrollment"]);
+    let id = file(&host, "LYFTDATA_WORKER_ID");
+    assert_eq!(workers(&hub), [(id, "ingest-us-east-01".into())]);
+    assert_eq!(
+        host.names(JOBS),
+        [
+            ".LYFTDATA_WORKER_API_KEY",
+            ".monsys-enrol.lock",
+            "LYFTDATA_WORKER_ID"
+        ]
+    );
+    for name in FILES {
+        assert_eq!(host.mode(&format!("{JOBS}/{name}")), 0o600);
+    }
+    for (path, bytes) in host.files("") {
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(SECRET), "{}", path.display());
+    }
+    // "Future restarts reuse these files, so the auto-enrollment secret is no longer needed."
+    configure(&hub, json!({"enabled": false}));
+    let again = worker(&host, &hub, "ingest-us-east-01", &RUN)
+        .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "")
+        .run()
+        .expect(0);
+    assert!(!again.stderr.contains("asking"), "{}", again.stderr);
+    assert_eq!(workers(&hub).len(), 1);
+}
+
+#[test]
+fn enrol_status_facts_doctor_and_dry_run_speak_it() {
+    let (hub, host) = (server(), TestHost::new());
+    let run = |arguments: &[&str]| {
+        let arguments = [arguments, &["--output", "json", "--dialect", "lyftdata"]].concat();
+        worker(&host, &hub, "w-1", &arguments).run()
+    };
+    assert_eq!(run(&["status"]).expect(78).json()["standing"], "new");
+    assert_eq!(run(&["facts"]).expect(0).json(), json!({"name": "w-1"}));
+    let dry = run(&["enrol", "--dry-run"]).expect(0).json();
+    assert_eq!(dry["request"]["path"], "/api/workers/enroll");
+    assert_eq!(dry["request"]["body"], json!({"name": "w-1"}));
+    assert_eq!(run(&["doctor"]).expect(0).json()["ok"], true);
+    assert!(host.names(JOBS).is_empty() && workers(&hub).is_empty());
+
+    let enrolled = run(&["enrol"]).expect(0).json();
+    assert_eq!(
+        (&enrolled["result"], &enrolled["name"]),
+        (&json!("enrolled"), &json!("w-1"))
+    );
+    assert_eq!(enrolled["worker"], json!(workers(&hub)[0].0));
+    let again = run(&["enrol"]).expect(0).json();
+    assert_eq!(
+        (&again["result"], &again["changed"]),
+        (&json!("already_enrolled"), &json!(false))
+    );
+    let status = run(&["status"]).expect(0).json();
+    assert_eq!(
+        (&status["enrolled"], &status["worker"]),
+        (&json!(true), &enrolled["worker"])
+    );
+    for text in [enrolled, again, status] {
+        let key = file(&host, ".LYFTDATA_WORKER_API_KEY");
+        assert!(!text.to_string().contains(&key), "{text}");
+    }
+}
+
+/// The rows of the troubleshooting table, in its order.
+mod rows {
+    use super::*;
+
+    #[test]
+    fn worker_exits_immediately() {
+        let (hub, host) = (server(), TestHost::new());
+        // "Secret missing, worker name unset, or cached ID/API key mismatch"
+        worker(&host, &hub, "w-1", &RUN)
+            .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "")
+            .run()
+            .expect(64)
+            .says(&["LYFTDATA_AUTO_ENROLLMENT_KEY"]);
+        worker(&host, &hub, "", &RUN)
+            .run()
+            .expect(64)
+            .says(&["unique name", "LYFTDATA_WORKER_NAME"]);
+        for (there, missing) in [(FILES[0], FILES[1]), (FILES[1], FILES[0])] {
+            let host = TestHost::new();
+            host.lay(&format!("{JOBS}/{there}"), "x");
+            worker(&host, &hub, "w-1", &RUN)
+                .run()
+                .expect(78)
+                .says(&[there, missing, "rm -f"]);
+        }
+        assert!(workers(&hub).is_empty());
+    }
+
+    #[test]
+    fn unauthorized_401_in_worker_logs() {
+        let (hub, host) = (server(), TestHost::new());
+        worker(&host, &hub, "w-1", &RUN)
+            .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "wrong-secret")
+            .run()
+            .expect(77)
+            .says(&[
+                "401",
+                "wrong secret",
+                "refresh LYFTDATA_AUTO_ENROLLMENT_KEY",
+            ]);
+        // A no for certain leaves nothing to remember.
+        assert_eq!(host.names(JOBS), [".monsys-enrol.lock"]);
+        worker(&host, &hub, "w-1", &RUN).run().expect(0);
+    }
+
+    #[test]
+    fn community_edition_only_supports_the_built_in_worker() {
+        let (hub, host) = (server(), TestHost::new());
+        hub.post("/api/workers/edition", json!({"community": true}));
+        worker(&host, &hub, "w-1", &RUN).run().expect(65).says(&[
+            "Community Edition only supports the built-in worker",
+            "manual API key",
+        ]);
+    }
+
+    #[test]
+    fn repeated_enrollments_reuse_the_same_api_key() {
+        let hub = server();
+        let enrolled = |name: &str| {
+            let host = TestHost::new();
+            worker(&host, &hub, name, &RUN).run().expect(0);
+            file(&host, ".LYFTDATA_WORKER_API_KEY")
+        };
+        let keys = ["w-1", "w-2", "w-3"].map(enrolled);
+        assert!(keys.iter().all(|key| *key == keys[0] && !key.is_empty()));
+        assert_eq!(workers(&hub).len(), 3);
+        // "Rotate the shared API key": future enrollments return the new one.
+        configure(
+            &hub,
+            json!({"enabled": true, "enrollment_secret": SECRET, "enrollment_api_key": "key-2"}),
+        );
+        assert_eq!(enrolled("w-4"), "key-2");
+    }
+
+    #[test]
+    fn worker_never_appears_since_its_id_already_exists() {
+        let (hub, first, second) = (server(), TestHost::new(), TestHost::new());
+        let with_id = |host: &TestHost, name: &str| {
+            worker(host, &hub, name, &RUN).env("LYFTDATA_WORKER_ID", "worker-7")
+        };
+        with_id(&first, "w-1").run().expect(0);
+        assert_eq!(file(&first, "LYFTDATA_WORKER_ID"), "worker-7");
+        with_id(&second, "w-2").run().expect(65).says(&[
+            "requested worker ID worker-7",
+            "already exists",
+            "clear LYFTDATA_WORKER_ID, or choose a different --worker-name",
+        ]);
+        worker(&second, &hub, "w-1", &RUN)
+            .run()
+            .expect(65)
+            .says(&["already exists", "--worker-name"]);
+        let other = [&RUN[..], &["--worker-name", "w-2"]].concat();
+        worker(&second, &hub, "w-1", &other).run().expect(0);
+    }
+}
+
+#[test]
+fn deleting_the_files_forces_a_new_enrolment() {
+    let (hub, host) = (server(), TestHost::new());
+    worker(&host, &hub, "w-1", &RUN).run().expect(0);
+    let id = file(&host, "LYFTDATA_WORKER_ID");
+    for name in FILES {
+        std::fs::remove_file(host.path(JOBS).join(name)).unwrap();
+    }
+    hub.call(Method::DELETE, &format!("/api/workers/{id}"), None);
+    worker(&host, &hub, "w-1", &RUN).run().expect(0);
+    assert_ne!(file(&host, "LYFTDATA_WORKER_ID"), id);
+}
+
+#[test]
+fn a_rotated_secret_and_a_disabled_enrollment_are_refused() {
+    let hub = server();
+    configure(
+        &hub,
+        json!({"enabled": true, "enrollment_secret": "another-secret"}),
+    );
+    let host = TestHost::new();
+    worker(&host, &hub, "w-1", &RUN).run().expect(77);
+    configure(&hub, json!({"enabled": false}));
+    worker(&host, &hub, "w-1", &RUN)
+        .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "another-secret")
+        .run()
+        .expect(77)
+        .says(&["not enabled"]);
+    assert!(workers(&hub).is_empty());
+}
+
+#[test]
+fn a_lost_answer_makes_no_second_worker_and_the_next_run_says_what_to_do() {
+    let (hub, host) = (server(), TestHost::new());
+    hub.fault(json!({"route": "lyftdata-enroll", "reset": "after", "times": 1}));
+    let lost = [
+        "already exists",
+        "answer to this very host was lost",
+        "an admin removes that worker",
+    ];
+    worker(&host, &hub, "w-1", &RUN)
+        .run()
+        .expect(65)
+        .says(&lost);
+    // The next run knows it too.
+    worker(&host, &hub, "w-1", &RUN)
+        .run()
+        .expect(65)
+        .says(&lost);
+    let [(id, _)] = &workers(&hub)[..] else {
+        panic!("not one worker");
+    };
+    hub.call(Method::DELETE, &format!("/api/workers/{id}"), None);
+    worker(&host, &hub, "w-1", &RUN).run().expect(0);
+    assert_eq!(workers(&hub).len(), 1);
+    assert!(!host.names(JOBS).contains(&".monsys-enrol.json".into()));
+}
+
+#[test]
+fn what_was_confirmed_is_put_in_place_by_the_next_run_without_the_server() {
+    let host = TestHost::new();
+    let confirmed = json!({"name": "w-1", "asked_at": "2026-01-01T00:00:00Z",
+        "confirmed": {"worker": "worker-7", "name": "w-1", "api_key": "key-1"}});
+    host.lay(
+        &format!("{JOBS}/.monsys-enrol.json"),
+        &confirmed.to_string(),
+    );
+    host.agent(&["enrol", "--dialect", "lyftdata"])
+        .env("LYFTDATA_URL", "https://127.0.0.1:9")
+        .run()
+        .expect(0);
+    assert_eq!(file(&host, "LYFTDATA_WORKER_ID"), "worker-7");
+    assert_eq!(file(&host, ".LYFTDATA_WORKER_API_KEY"), "key-1");
+    assert!(!host.names(JOBS).contains(&".monsys-enrol.json".into()));
+}
+
+#[test]
+fn the_secret_never_travels_and_each_try_has_a_nonce_of_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen = std::thread::spawn(move || {
+        ["503 Service Unavailable", "401 Unauthorized"].map(|status| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            // The body ends with the object's brace.
+            while !request.ends_with(b"}") {
+                let mut chunk = [0; 4096];
+                let length = stream.read(&mut chunk).unwrap();
+                request.extend_from_slice(&chunk[..length]);
+            }
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            )
+            .unwrap();
+            String::from_utf8(request).unwrap()
+        })
+    });
+    let run = TestHost::new()
+        .agent(&["enrol", "--dialect", "lyftdata"])
+        .env("LYFTDATA_URL", &url)
+        .env("LYFTDATA_WORKER_NAME", "w-1")
+        .env("LYFTDATA_AUTO_ENROLLMENT_KEY", SECRET)
+        .run()
+        .expect(77);
+    assert!(!run.stderr.contains(SECRET));
+    let nonces = seen.join().unwrap().map(|request| {
+        assert!(!request.contains(SECRET), "{request}");
+        let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let nonce = body["nonce"].as_str().unwrap().to_owned();
+        assert!(
+            nonce.len() == 32 && body["hmac"].as_str().unwrap().len() == 64,
+            "{body}"
+        );
+        nonce
+    });
+    assert_ne!(nonces[0], nonces[1]);
+}
+
+#[test]
+fn what_the_jobs_directory_does_not_take_is_told_before_anything_is_sent() {
+    let (hub, host) = (server(), TestHost::new());
+    host.lay("var/lib/lyftdata-worker", "a file in the directory's place");
+    worker(&host, &hub, "w-1", &RUN).run().expect(73);
+    assert!(workers(&hub).is_empty());
+}
+
+#[test]
+fn many_at_once_are_one_worker_each() {
+    let hub: TestHub = server();
+    let hosts: Vec<TestHost> = (0..8).map(|_| TestHost::new()).collect();
+    // Two processes a host.
+    let children: Vec<_> = hosts
+        .iter()
+        .enumerate()
+        .flat_map(|(number, host)| {
+            let start = || worker(host, &hub, &format!("w-{number}"), &RUN).start();
+            [start(), start()]
+        })
+        .collect();
+    for child in children {
+        crate::common::Run::of(child).expect(0);
+    }
+    assert_eq!(workers(&hub).len(), 8);
+}
