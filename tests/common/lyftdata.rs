@@ -1,4 +1,4 @@
-//! A LyftData server, as its admin sees it, and a worker of it.
+//! A `LyftData` server, as its admin sees it, and a worker of it.
 
 use serde_json::{Value, json};
 

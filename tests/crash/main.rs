@@ -19,6 +19,7 @@
 mod common;
 mod enrolled;
 mod life;
+mod lyftdata;
 mod scenario;
 mod strace;
 mod sweep;
@@ -46,6 +47,19 @@ fn killed_at_every_system_call_of_a_rotation_and_of_leaving() {
 fn refused_every_write_sync_rename_and_open_of_a_rotation_and_of_leaving() {
     refused(life::ALL);
 }
+
+#[test]
+fn killed_at_every_system_call_of_other_systems() {
+    OTHERS.iter().for_each(|scenarios| killed(scenarios));
+}
+
+#[test]
+fn refused_every_write_sync_rename_and_open_of_other_systems() {
+    OTHERS.iter().for_each(|scenarios| refused(scenarios));
+}
+
+/// The other systems, a file each.
+const OTHERS: &[&[Scenario]] = &[lyftdata::ALL];
 
 fn killed(scenarios: &[Scenario]) {
     for scenario in scenarios {

@@ -1,0 +1,117 @@
+//! A worker of `LyftData`'s: an answer that is lost cannot be asked for again, and makes no second
+//! worker; everything else is ended by the next run.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::common::lyftdata::{FILES, JOBS, SECRET, configure, file, worker, workers};
+use crate::common::{Prepared, Run, TestHost, TestHub};
+use crate::scenario::{Case, Scenario, must};
+
+/// The key that the server hands to every worker.
+const API_KEY: &str = "key-of-the-fleet";
+
+pub(crate) const ALL: &[Scenario] = &[Scenario {
+    name: "a LyftData worker",
+    prepare: |hub| Box::new(Worker::of(hub)),
+}];
+
+struct Worker {
+    host: TestHost,
+    name: String,
+}
+
+impl Worker {
+    fn of(hub: &TestHub) -> Self {
+        configure(
+            hub,
+            json!({"enabled": true, "enrollment_secret": SECRET, "enrollment_api_key": API_KEY}),
+        );
+        let host = TestHost::new();
+        // Made before the run, as an operator makes it: whether it is there is no part of this.
+        std::fs::create_dir_all(host.path(JOBS)).unwrap();
+        let name = host.path("").display().to_string();
+        Self { host, name }
+    }
+
+    fn ids(&self, hub: &TestHub) -> Vec<String> {
+        let mine = |worker: &(String, String)| worker.1 == self.name;
+        let workers = workers(hub).into_iter().filter(mine);
+        workers.map(|(id, _)| id).collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.host.path(JOBS).join(name).exists()
+    }
+}
+
+impl Case for Worker {
+    fn host(&self) -> &TestHost {
+        &self.host
+    }
+
+    fn command(&self, hub: &TestHub) -> Prepared {
+        worker(&self.host, hub, &self.name, &["run", "worker"])
+    }
+
+    fn is_whole(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
+        for name in FILES.into_iter().filter(|name| self.has(name)) {
+            let text = file(&self.host, name);
+            let is_whole = if name == FILES[0] {
+                text == API_KEY
+            } else {
+                text.len() == 36
+            };
+            must(is_whole, &format!("{name} is torn: {text:?}"), run)?;
+        }
+        let is_enrolled = FILES.iter().all(|name| self.has(name));
+        must(
+            run.code != 0 || is_enrolled,
+            "success without a credential",
+            run,
+        )
+    }
+
+    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
+        let mut again = self.command(hub).run();
+        if again.code != 0 {
+            let is_told = again.code == 65
+                && ["already exists", "answer to this very host was lost"]
+                    .iter()
+                    .all(|part| again.stderr.contains(part));
+            must(is_told, "the next run failed, and does not say why", &again)?;
+            let ids = self.ids(hub);
+            let [id] = &ids[..] else {
+                return Err(format!("{ids:?} at the server after a lost answer"));
+            };
+            // What the message tells the admin to do.
+            hub.call(Method::DELETE, &format!("/api/workers/{id}"), None);
+            again = self.command(hub).run();
+            must(again.code == 0, "the run after that failed", &again)?;
+        }
+        let id = file(&self.host, "LYFTDATA_WORKER_ID");
+        if self.ids(hub) != [id] {
+            return Err(format!("{:?} at the server", self.ids(hub)));
+        }
+        let expected = [FILES[0], ".monsys-enrol.lock", FILES[1]];
+        if self.host.names(JOBS) != expected {
+            return Err(format!(
+                "stray or missing files: {:?}",
+                self.host.names(JOBS)
+            ));
+        }
+        let modes = FILES.map(|name| self.host.mode(&format!("{JOBS}/{name}")));
+        if modes != [0o600; 2] {
+            return Err(format!("modes {modes:?}"));
+        }
+        let holds = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(SECRET);
+        match self.host.files("").iter().find(|(_, bytes)| holds(bytes)) {
+            Some((path, _)) => Err(format!("the secret is in {}", path.display())),
+            None => must(
+                !again.stderr.contains(SECRET),
+                "the secret is in the log",
+                &again,
+            ),
+        }
+    }
+}
