@@ -11,6 +11,7 @@ mod install;
 mod life;
 mod pages;
 mod run;
+pub mod secret_argument;
 
 use std::ffi::OsString;
 

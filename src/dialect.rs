@@ -5,6 +5,7 @@
 //! To add one: its file, which implements [`Dialect`], and its lines in [`System`] and [`open`].
 
 mod lyftdata;
+pub mod mimir;
 pub mod monsys;
 
 use std::path::PathBuf;
@@ -33,10 +34,15 @@ pub enum System {
     Monsys,
     /// Workers of a `LyftData` server
     Lyftdata,
+    /// Mimir: an enrollment secret for a client certificate
+    Mimir,
 }
 
 /// The settings that only one of the systems has.
-pub static SETTINGS: &[(System, &[&Setting])] = &[(System::Lyftdata, lyftdata::SETTINGS)];
+pub static SETTINGS: &[(System, &[&Setting])] = &[
+    (System::Mimir, mimir::SETTINGS),
+    (System::Lyftdata, lyftdata::SETTINGS),
+];
 
 /// Reads what `flags` and the environment say, and what the host has of the system that they mean.
 ///
@@ -46,6 +52,7 @@ pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 
     Ok(match System::of(flags, world)? {
         System::Monsys => Box::new(monsys::Monsys::read(flags, world)?),
         System::Lyftdata => Box::new(lyftdata::Lyftdata::read(flags, world)?),
+        System::Mimir => Box::new(mimir::Mimir::read(flags, world)?),
     })
 }
 
@@ -93,6 +100,7 @@ impl System {
         match () {
             () if is_monsys => Self::Monsys,
             () if lyftdata::is_meant(world) => Self::Lyftdata,
+            () if mimir::is_meant(world) => Self::Mimir,
             () => Self::default(),
         }
     }

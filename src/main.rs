@@ -1,8 +1,11 @@
 //! Parse, run, print, exit code.
 
+use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
+use monsys_agent::cli::secret_argument::{self, TakenOut};
 use monsys_agent::cli::{Cli, OutputFormat, Stop};
 use monsys_agent::command;
 use monsys_agent::error::{Error, ErrorId, Result};
@@ -12,7 +15,11 @@ use monsys_agent::world::World;
 
 #[expect(clippy::disallowed_methods, reason = "only main reads the arguments")]
 fn main() -> ExitCode {
-    let cli = match Cli::parse_from(std::env::args_os()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(taken_out) = secret_argument::take_out(&arguments) {
+        return run_again(&taken_out);
+    }
+    let cli = match Cli::parse_from(arguments) {
         Ok(cli) => cli,
         Err(Stop::Show(text)) => return exit(print(&text).map(|()| 0), OutputFormat::Text),
         Err(Stop::Refuse {
@@ -32,6 +39,22 @@ fn main() -> ExitCode {
         result.and_then(|report| print(&report.render(output)).map(|()| report.exit_code)),
         output,
     )
+}
+
+/// Replaces this process by itself, without the secret among its arguments.
+fn run_again(taken_out: &TakenOut) -> ExitCode {
+    complain(secret_argument::WARNING);
+    let mut arguments = taken_out.arguments.iter();
+    let mut again = Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    again
+        .args(arguments)
+        .envs(taken_out.variables.iter().cloned());
+    let why = format!("it could not be taken out of them: {}", again.exec());
+    let error = Error::new(ErrorId::TokenOnCommandLine, why).about("--enrollment-secret");
+    fail(&error, &format!("error: {error}\n"), OutputFormat::Text)
 }
 
 fn exit(result: Result<u8>, output: OutputFormat) -> ExitCode {

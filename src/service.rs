@@ -18,8 +18,11 @@ mod teller;
 mod vitals;
 mod wire;
 
+pub(crate) use health::Occasion;
 pub use health::{FILE as HEALTH_FILE, Failure, Health, Journal};
+pub(crate) use notify::Notify;
 pub use pulse::{Pulse, Rate};
+pub(crate) use rhythm::{Beat, Host, Miss};
 
 use crate::dialect::monsys::{Paths, Standing, lost_key};
 use crate::enrolment;
@@ -29,8 +32,6 @@ use crate::settings::{Flags, Settings};
 use crate::world::World;
 use agent::Agent;
 use alarm::Alarm;
-use notify::Notify;
-use rhythm::Host;
 use signals::Signals;
 
 /// Sends heartbeats until SIGTERM or SIGINT. A host that is not enrolled yet, and is told where a
@@ -40,19 +41,33 @@ use signals::Signals;
 /// What an enrolment ends with; [`ErrorId::NotEnrolled`] when there is no token either, or the
 /// credential is taken away meanwhile. No heartbeat that fails is one.
 pub async fn run(flags: &Flags, world: &World) -> Result<()> {
+    let admit = async |notify: &mut Notify| admit(flags, world, notify).await;
+    serve(admit, || Agent::<Client>::load(flags, world), world).await
+}
+
+/// The service of any system: `admit` sees to it that this host is enrolled, `load` is the host that
+/// the rhythm is kept for.
+///
+/// # Errors
+/// What the two end with, and what ends the rhythm.
+pub(crate) async fn serve<H: Host>(
+    admit: impl AsyncFnOnce(&mut Notify) -> Result<()>,
+    load: impl FnOnce() -> Result<H>,
+    world: &World,
+) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut notify = Notify::of(world);
     tokio::select! {
         biased;
         () = signals.stop() => return Ok(()),
-        admitted = admit(flags, world, &mut notify) => admitted?,
+        admitted = admit(&mut notify) => admitted?,
     }
-    let mut agent = Agent::<Client>::load(flags, world)?;
-    let who = agent.describe();
-    tracing::info!("{who}: a heartbeat every {} s", agent.interval().as_secs());
+    let mut host = load()?;
+    let who = host.describe();
+    tracing::info!("{who}: a heartbeat every {} s", host.interval().as_secs());
     notify.ready(&who);
     let alarm = Alarm::new();
-    let ended = rhythm::keep(&mut agent, &mut signals, &mut notify, &alarm, world).await;
+    let ended = rhythm::keep(&mut host, &mut signals, &mut notify, &alarm, world).await;
     notify.stopping();
     ended
 }

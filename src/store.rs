@@ -4,6 +4,7 @@
 pub mod agent_toml;
 pub mod atomic;
 pub mod env_file;
+pub mod key_files;
 pub mod lock;
 pub mod overwrite;
 pub mod quiet;

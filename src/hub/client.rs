@@ -18,6 +18,7 @@ use crate::token::Secret;
 use crate::world::World;
 
 pub use super::fault::SendError;
+pub use super::tls::Proof;
 
 /// How long the connection of a service may go without an acknowledgement before it is dead.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
@@ -73,7 +74,15 @@ impl Client {
     /// # Errors
     /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
     pub fn new(settings: &Settings) -> Result<Self> {
-        Self::of(settings, reqwest::Client::builder())
+        Self::of(settings, reqwest::Client::builder(), None)
+    }
+
+    /// A client that shows a certificate of its own.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn proving(settings: &Settings, proof: Proof) -> Result<Self> {
+        Self::of(settings, reqwest::Client::builder(), Some(proof))
     }
 
     /// A client that keeps its one connection from one request to the next, or not.
@@ -88,10 +97,14 @@ impl Client {
             .pool_idle_timeout(None)
             .tcp_keepalive(None)
             .tcp_user_timeout(UNACKNOWLEDGED);
-        Self::of(settings, builder)
+        Self::of(settings, builder, None)
     }
 
-    fn of(settings: &Settings, builder: reqwest::ClientBuilder) -> Result<Self> {
+    fn of(
+        settings: &Settings,
+        builder: reqwest::ClientBuilder,
+        proof: Option<Proof>,
+    ) -> Result<Self> {
         let mut builder = builder
             .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -99,7 +112,7 @@ impl Client {
             .connect_timeout(CONNECT)
             // The environment is read by `World`, so that a test has one of its own.
             .no_proxy()
-            .tls_backend_preconfigured(tls::configuration(settings)?);
+            .tls_backend_preconfigured(tls::configuration(settings, proof)?);
         if let Some(proxy) = &settings.proxy {
             let bypass = proxy.value.bypass.as_deref().and_then(NoProxy::from_string);
             let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {

@@ -139,6 +139,10 @@ fn explain(error: &TlsError) -> SendError {
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         ) => return too_old(),
+        TlsError::AlertReceived(alert) if is_about_our_certificate(*alert) => {
+            let why = format!("the server does not take this host's certificate (TLS: {error})");
+            return SendError::Final(Error::new(ErrorId::Rejected, why));
+        }
         _ => return unreachable(format!("TLS failed: {error}")),
     };
     if let Some(fault) = out_of_time(certificate) {
@@ -166,6 +170,21 @@ fn explain(error: &TlsError) -> SendError {
         }
         _ => untrusted(format!("it does not verify: {certificate}")),
     })
+}
+
+/// What a server says of a client's certificate, or of there being none (RFC 8446, section 6.2).
+const fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
 }
 
 const WRONG_NAME: &str = "give --hub-url with a name that the certificate is for, or have the hub's certificate made for this one too";

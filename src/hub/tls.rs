@@ -7,7 +7,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError,
     RootCertStore, SignatureScheme,
@@ -16,11 +16,19 @@ use rustls::{
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{CaPin, Settings};
 
-/// The configuration of TLS 1.2 and 1.3 for one hub.
+/// A certificate of the host's own, and its key.
+pub struct Proof {
+    /// The certificate first, then what is between it and its CA.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// The configuration of TLS 1.2 and 1.3 for one hub, which shows `proof` if the hub asks for one.
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
-pub(super) fn configuration(settings: &Settings) -> Result<ClientConfig> {
+pub(super) fn configuration(settings: &Settings, proof: Option<Proof>) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let given = match &settings.ca_file {
         Some(ca_file) => Some(read_anchors(&ca_file.value).map_err(|(id, why)| {
@@ -35,12 +43,16 @@ pub(super) fn configuration(settings: &Settings) -> Result<ClientConfig> {
         builtin: OnceLock::new(),
         system: OnceLock::new(),
     };
-    Ok(ClientConfig::builder_with_provider(provider)
+    let internal = |error: TlsError| Error::new(ErrorId::Internal, error.to_string()).about("TLS");
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("TLS"))?
+        .map_err(internal)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    match proof {
+        Some(Proof { chain, key }) => builder.with_client_auth_cert(chain, key).map_err(internal),
+        None => Ok(builder.with_no_client_auth()),
+    }
 }
 
 fn read_anchors(

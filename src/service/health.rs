@@ -135,7 +135,7 @@ impl Health {
 
 /// Why it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Occasion {
+pub(crate) enum Occasion {
     /// After a try.
     Try,
     /// The service begins or ends: a power cut later on must not look like a stop.
@@ -185,7 +185,7 @@ impl Journal {
     }
 
     /// Writes it. That it cannot be written is no reason to be silent towards the hub.
-    pub(super) fn save(&self, health: &Health, owner: Owner, occasion: Occasion) {
+    pub(crate) fn save(&self, health: &Health, owner: Owner, occasion: Occasion) {
         let mut bytes = serde_json::to_vec(health).unwrap_or_default();
         bytes.push(b'\n');
         let running = write(&self.running, &bytes, owner);

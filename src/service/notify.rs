@@ -12,7 +12,7 @@ use crate::world::World;
 
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct Notify {
+pub(crate) struct Notify {
     to: Option<(UnixDatagram, SocketAddr)>,
     /// How often it wants to hear, halved as it asks for.
     watchdog: Option<Duration>,
@@ -41,7 +41,7 @@ impl Notify {
     }
 
     /// Tells what goes on, and that the service lives.
-    pub(super) fn status(&mut self, status: &str) {
+    pub(crate) fn status(&mut self, status: &str) {
         self.say(&format!("STATUS={}", one_line(status)));
     }
 

@@ -15,7 +15,7 @@ use crate::world::World;
 
 /// What one try came to.
 #[derive(Debug)]
-pub(super) enum Beat {
+pub(crate) enum Beat {
     /// The hub took it.
     Accepted,
     /// It failed, as the next one may not.
@@ -26,17 +26,17 @@ pub(super) enum Beat {
 
 /// A heartbeat that failed.
 #[derive(Debug)]
-pub(super) struct Miss {
+pub(crate) struct Miss {
     /// What, why, and what mends it.
-    pub(super) error: Error,
+    pub(crate) error: Error,
     /// How long the hub asked to wait.
-    pub(super) retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
     /// The same try would fail again: somebody has to do something.
-    pub(super) is_refusal: bool,
+    pub(crate) is_refusal: bool,
 }
 
 /// What the rhythm is kept for.
-pub(super) trait Host {
+pub(crate) trait Host {
     /// One try. An error ends the service.
     async fn beat(&mut self) -> Result<Beat>;
     /// What there may be to tell after a heartbeat that was taken.

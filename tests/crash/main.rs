@@ -20,6 +20,7 @@ mod common;
 mod enrolled;
 mod life;
 mod lyftdata;
+mod mimir;
 mod scenario;
 mod strace;
 mod sweep;
@@ -59,7 +60,7 @@ fn refused_every_write_sync_rename_and_open_of_other_systems() {
 }
 
 /// The other systems, a file each.
-const OTHERS: &[&[Scenario]] = &[lyftdata::ALL];
+const OTHERS: &[&[Scenario]] = &[lyftdata::ALL, mimir::ALL];
 
 fn killed(scenarios: &[Scenario]) {
     for scenario in scenarios {

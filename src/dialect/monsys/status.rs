@@ -1,13 +1,11 @@
 //! Where a host stands to a monsys hub, told.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{Enrolled, Paths, Standing};
 use crate::dialect::Account;
 use crate::error::{ErrorId, Kind, Result};
-use crate::service::{Health, Journal, Pulse, Rate};
+use crate::service::{Health, Journal, Pulse};
 use crate::settings::Settings;
 use crate::store::state::State;
 use crate::text::{list, rows};
@@ -67,7 +65,7 @@ fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &
             "since",
             state.enrolled_at.clone().unwrap_or("not known".into()),
         ),
-        ("heartbeat", told(pulse, health)),
+        ("heartbeat", pulse.told(health)),
         ("key", key.into()),
         (
             "machine",
@@ -95,7 +93,7 @@ fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &
         enrolled.hub_url,
         rows(&table),
         unfinished(&state),
-        mend(pulse),
+        pulse.mend(),
     );
     let json = as_json(enrolled, health, pulse, config);
     let exit_code = if enrolled.key_is_lost {
@@ -143,33 +141,6 @@ fn unfinished(state: &State) -> &'static str {
         "A forced enrolment was interrupted, so the credential may be dead. To end it: monsys-agent enrol\n"
     } else {
         ""
-    }
-}
-
-/// The last heartbeat, for people.
-fn told(pulse: &Pulse, health: Option<&Health>) -> String {
-    let last = health.and_then(|health| health.last_heartbeat.as_deref());
-    let last = match (last, pulse.age) {
-        (Some(last), Some(age)) => {
-            let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
-            format!("{last}, {age} ago")
-        }
-        _ => "none yet".into(),
-    };
-    match pulse.rate {
-        Rate::Never | Rate::Good => last,
-        Rate::Stopped => format!("{last}; the service was stopped"),
-        Rate::Failing => format!("{last}; FAILING"),
-        Rate::Overdue => format!("{last}; OVERDUE: the service does not try"),
-    }
-}
-
-/// What is to be done, if anything is.
-fn mend(pulse: &Pulse) -> String {
-    match pulse.rate {
-        Rate::Never => "The service has sent nothing yet: does it run? monsys-agent run\n".into(),
-        Rate::Overdue | Rate::Failing => format!("To mend it, {}\n", ErrorId::Silent.mend()),
-        _ => String::new(),
     }
 }
 

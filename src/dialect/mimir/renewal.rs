@@ -1,0 +1,259 @@
+//! The life after the enrolment: the server sees this host, and its certificate is renewed when two
+//! thirds of its life are over.
+
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::certificate::Certificate;
+use super::host::{Host, NOTES, Notes, Standing};
+use super::{LOCK, Mimir, asking, status, wire};
+use crate::enrolment;
+use crate::error::{Error, ErrorId, Result};
+use crate::facts::HostFacts;
+use crate::facts::route::Target;
+use crate::hub::client::{Client, EXCHANGE, Reply, Request};
+use crate::hub::verdict::{self, Outcome};
+use crate::service::{self, Beat, Health, Journal, Miss, Notify, Occasion};
+use crate::settings::{Flags, Settings};
+use crate::store::atomic::Owner;
+use crate::store::key_files::{CERTIFICATE, KEY};
+use crate::store::lock::Lock;
+use crate::world::World;
+
+/// How often the server sees a host. The documentation says to give it a minute.
+const INTERVAL: Duration = Duration::from_mins(1);
+/// How long a renewal waits for a run that has the lock.
+const MOMENT: Duration = Duration::from_millis(300);
+
+/// The service. A host that is not enrolled yet, and is told where a secret is to be had, enrols
+/// first.
+pub(super) async fn serve(flags: &Flags, world: &World) -> Result<()> {
+    let admit = async |notify: &mut Notify| admit(flags, world, notify).await;
+    service::serve(admit, || Renewing::load(flags, world), world).await
+}
+
+async fn admit(flags: &Flags, world: &World, notify: &mut Notify) -> Result<()> {
+    let host = Mimir::read(flags, world)?;
+    let standing = host.standing()?;
+    match standing {
+        Standing::Enrolled => return Ok(()),
+        Standing::Unproved => {}
+        _ if host.settings.token.is_some() => {}
+        _ => return Err(not_enrolled(standing, &host.host)),
+    }
+    tracing::info!("this host is not enrolled yet: enrolling it first");
+    notify.status(&format!("enrolling at {}", host.settings.hub_url.value));
+    drop(host);
+    enrolment::enrol(flags, false, world).await.map(drop)
+}
+
+fn not_enrolled(standing: Standing, host: &Host) -> Error {
+    let why = match standing {
+        Standing::Expired => {
+            "its client certificate has expired, so only an enrollment secret brings a new one"
+        }
+        Standing::Clone => {
+            "what is on this disk belongs to another machine that this one was cloned from, and nothing says where a secret is to be had"
+        }
+        _ => "it has no client certificate, and nothing says where a secret is to be had",
+    };
+    Error::new(ErrorId::NotEnrolled, why)
+        .about(host.files.folder().display())
+        .mend(status::TO_ENROL)
+}
+
+/// The service's notes go by a UUID, and Mimir's ids need not be one.
+pub(super) fn journal_id(agent_id: &str) -> Uuid {
+    let hash = ring::digest::digest(&ring::digest::SHA256, agent_id.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_ref()[..16]);
+    Uuid::from_bytes(bytes)
+}
+
+/// An enrolled host.
+struct Renewing<'a> {
+    flags: &'a Flags,
+    world: &'a World,
+    now: OnDisk,
+    health: Health,
+    journal: Journal,
+    owner: Owner,
+    must_reload: bool,
+}
+
+/// What it was read from.
+struct OnDisk {
+    settings: Settings,
+    host: Host,
+    certificate: Certificate,
+    client: Client,
+    stamp: Stamp,
+}
+
+type Stamp = [Option<(u64, i64, i64)>; 2];
+
+impl OnDisk {
+    fn read(flags: &Flags, world: &World) -> Result<Self> {
+        let Mimir { settings, host, .. } = Mimir::read(flags, world)?;
+        let stamp = stamp(&host);
+        let standing = host.standing(world.now())?;
+        // An expired one is told by the server: it may be this host's clock that is wrong.
+        if !matches!(standing, Standing::Enrolled | Standing::Expired) {
+            return Err(not_enrolled(standing, &host));
+        }
+        let certificate = host
+            .certificate()?
+            .ok_or_else(|| not_enrolled(Standing::New, &host))?;
+        Ok(Self {
+            client: asking::proving(&settings, &host)?,
+            settings,
+            host,
+            certificate,
+            stamp,
+        })
+    }
+}
+
+/// When the files that count were last replaced.
+fn stamp(host: &Host) -> Stamp {
+    [CERTIFICATE, NOTES].map(|name| {
+        let metadata = std::fs::symlink_metadata(host.files.folder().join(name)).ok()?;
+        Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+    })
+}
+
+impl<'a> Renewing<'a> {
+    fn load(flags: &'a Flags, world: &'a World) -> Result<Self> {
+        let now = OnDisk::read(flags, world)?;
+        let journal = Journal::of(now.host.files.folder(), world);
+        let agent_id = journal_id(now.host.notes.agent_id.as_deref().unwrap_or_default());
+        let mut health = journal.load(agent_id).unwrap_or_default();
+        health.agent_id = agent_id;
+        health.interval_secs = INTERVAL.as_secs();
+        Ok(Self {
+            owner: now.host.files.owner()?,
+            flags,
+            world,
+            now,
+            health,
+            journal,
+            must_reload: false,
+        })
+    }
+
+    /// One call under the certificate.
+    async fn call<T>(
+        &self,
+        request: Request<'_>,
+        accepted: impl FnOnce(&Reply) -> std::result::Result<T, String>,
+    ) -> std::result::Result<T, Miss> {
+        let url = request.url.to_string();
+        let deadline = Instant::now() + EXCHANGE;
+        let sent = self.now.client.send(request, self.world, deadline).await;
+        match verdict::judge(&url, sent, accepted) {
+            Outcome::Done(value) => Ok(value),
+            Outcome::Stop(error) => Err(Miss {
+                error: wire::not_known(error),
+                retry_after: None,
+                is_refusal: true,
+            }),
+            Outcome::Wait { error, retry_after } => Err(Miss {
+                error,
+                retry_after,
+                is_refusal: false,
+            }),
+        }
+    }
+
+    /// Asks for the next certificate, for the same key, and puts it into the place of this one.
+    async fn renew(&mut self) -> Result<std::result::Result<(), Miss>> {
+        let folder = self.now.host.files.folder().to_owned();
+        let _lock = Lock::take(&folder, LOCK, Instant::now() + MOMENT).await?;
+        let settings = &self.now.settings;
+        let facts = HostFacts::gather(settings, self.world, &Target::literal(settings));
+        let key = self.now.host.key()?;
+        let request = key.and_then(|key| Some((key.request(&facts.hostname)?, key.public())));
+        let Some((csr, public)) = request else {
+            return Err(not_enrolled(Standing::New, &self.now.host));
+        };
+        let request = wire::renew(&settings.hub_url.value, &csr);
+        let now = self.world.now();
+        let answer = self.call(request, |reply| {
+            let certified = wire::certified(reply)?;
+            let certificate = Certificate::from_pem(certified.certificate_pem.as_bytes())?;
+            certificate.check(&public, certified.ca_pem.as_bytes(), now)?;
+            Ok((certified, certificate.expires_at()))
+        });
+        let (certified, until) = match answer.await {
+            Ok(renewed) => renewed,
+            Err(miss) => return Ok(Err(miss)),
+        };
+        let notes: Notes = self.now.host.notes.clone();
+        let (certificate, ca) = (&certified.certificate_pem, &certified.ca_pem);
+        self.now.host.keep(notes, KEY, certificate, ca)?;
+        tracing::info!(
+            "renewed the client certificate: good until {}",
+            humantime::format_rfc3339_seconds(until)
+        );
+        self.now = OnDisk::read(self.flags, self.world)?;
+        Ok(Ok(()))
+    }
+}
+
+impl service::Host for Renewing<'_> {
+    async fn beat(&mut self) -> Result<Beat> {
+        if self.must_reload || self.is_stale() {
+            self.now = OnDisk::read(self.flags, self.world)?;
+            self.must_reload = false;
+            tracing::info!("read {} again", self.now.host.files.folder().display());
+        }
+        let myself = wire::myself(&self.now.settings.hub_url.value);
+        if let Err(miss) = self.call(myself, wire::known_as).await {
+            return Ok(Beat::Missed(miss));
+        }
+        if self.world.now() < self.now.certificate.renew_at() {
+            return Ok(Beat::Accepted);
+        }
+        match self.renew().await {
+            Ok(Ok(())) => Ok(Beat::Accepted),
+            Ok(Err(miss)) => Ok(Beat::Missed(miss)),
+            Err(error) if error.id() == ErrorId::LockBusy => Ok(Beat::Held),
+            // A full disk is no reason to be silent towards the server.
+            Err(error) => Ok(Beat::Missed(Miss {
+                error,
+                retry_after: None,
+                is_refusal: true,
+            })),
+        }
+    }
+
+    async fn follow_up(&mut self) {}
+
+    fn interval(&self) -> Duration {
+        INTERVAL
+    }
+
+    fn health(&mut self) -> &mut Health {
+        &mut self.health
+    }
+
+    fn save(&mut self, occasion: Occasion) {
+        self.journal.save(&self.health, self.owner, occasion);
+    }
+
+    fn is_stale(&self) -> bool {
+        self.now.stamp != stamp(&self.now.host)
+    }
+
+    fn reload(&mut self) {
+        self.must_reload = true;
+    }
+
+    fn describe(&self) -> String {
+        let agent = self.now.host.notes.agent_id.as_deref().unwrap_or_default();
+        format!("agent {agent} of {}", self.now.settings.hub_url.value)
+    }
+}

@@ -1,0 +1,165 @@
+//! Mimir's wire, and its refusals in its own documentation's words.
+//!
+//! The documentation names neither addresses nor fields: those of the enrolment are the contract's,
+//! the other two calls are ours.
+
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, ErrorId};
+use crate::hub::client::{Reply, Request};
+use crate::settings::HubUrl;
+use crate::token::Secret;
+
+/// Where a secret is exchanged for a certificate.
+pub(super) const ENROLL: &str = "/api/v1/enroll";
+/// Where a certificate is proved.
+pub(super) const MYSELF: &str = "/api/v1/agent/self";
+/// Where a certificate is renewed.
+pub(super) const RENEW: &str = "/api/v1/agent/renew";
+
+/// What a host asks with.
+#[derive(Serialize)]
+struct Enroll<'a> {
+    enrollment_secret: &'a str,
+    hostname: &'a str,
+    csr: &'a str,
+}
+
+/// A certificate, as it comes.
+#[derive(Deserialize)]
+pub(super) struct Certified {
+    pub(super) agent_id: String,
+    pub(super) certificate_pem: String,
+    pub(super) ca_pem: String,
+}
+
+/// The request for the first certificate.
+pub(super) fn enroll(hub: &HubUrl, secret: &Secret, hostname: &str, csr: &str) -> Request<'static> {
+    let enroll = Enroll {
+        enrollment_secret: secret.expose_secret(),
+        hostname,
+        csr,
+    };
+    // With room for all of it, so that growing leaves no copy of the secret behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(32 * 1024));
+    // Strings always have a JSON form, and memory takes it.
+    let _ = serde_json::to_writer(&mut *body, &enroll);
+    request(Method::POST, hub, ENROLL, body)
+}
+
+/// The request under a certificate that proves it.
+pub(super) fn myself(hub: &HubUrl) -> Request<'static> {
+    request(Method::GET, hub, MYSELF, Zeroizing::default())
+}
+
+/// The request under a certificate for the next one.
+pub(super) fn renew(hub: &HubUrl, csr: &str) -> Request<'static> {
+    let body = json!({"csr": csr}).to_string().into_bytes();
+    request(Method::POST, hub, RENEW, body.into())
+}
+
+fn request(method: Method, hub: &HubUrl, path: &str, body: Zeroizing<Vec<u8>>) -> Request<'static> {
+    Request {
+        method,
+        url: hub.join(path),
+        bearer: None,
+        signature: None,
+        body,
+    }
+}
+
+/// Reads a certificate that was issued.
+pub(super) fn certified(reply: &Reply) -> Result<Certified, String> {
+    let certified: Certified = body(reply)?;
+    let id = &certified.agent_id;
+    if id.is_empty() || id.len() > 128 || id.contains(char::is_control) {
+        return Err("`agent_id` is not 1 to 128 bytes without control character".into());
+    }
+    Ok(certified)
+}
+
+/// Reads as whom the server knows the certificate.
+pub(super) fn known_as(reply: &Reply) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Myself {
+        agent_id: String,
+    }
+    body(reply).map(|myself: Myself| myself.agent_id)
+}
+
+fn body<T: DeserializeOwned>(reply: &Reply) -> Result<T, String> {
+    match reply.media_type.as_deref() {
+        Some("application/json") => {
+            serde_json::from_slice(&reply.body).map_err(|why| format!("the answer: {why}"))
+        }
+        other => Err(format!(
+            "the answer is {:?}, not application/json: a portal or a proxy may answer in the server's place",
+            other.unwrap_or("of no media type")
+        )),
+    }
+}
+
+/// A refused enrolment.
+pub(super) fn refused(error: Error) -> Error {
+    let subject = error.subject().unwrap_or_default().to_owned();
+    match error.id() {
+        ErrorId::Rejected => Error::new(
+            ErrorId::Rejected,
+            "the server answered 401 `unauthorized`, and never tells which of three it is. In order of frequency: the secret was revoked; its cap is exhausted; it was copied incorrectly",
+        )
+        .about(subject)
+        .mend("an operator looks at Settings, Enrollment: is it among the Revoked secrets, or do its Uses say N / N? Then mint a new secret, and else copy it again; and run the same command with it"),
+        ErrorId::Forbidden if error.why().contains("secret_exhausted") => Error::new(
+            ErrorId::Forbidden,
+            "the server answered 403 `secret_exhausted`: another agent took the last use of the secret in this very moment",
+        )
+        .about(subject)
+        .mend("an operator mints a new secret, or one with a higher Max uses (Settings, Enrollment); run the same command with it"),
+        _ => error,
+    }
+}
+
+/// A certificate that the server does not take.
+pub(super) fn not_known(error: Error) -> Error {
+    if error.id() != ErrorId::Rejected {
+        return error;
+    }
+    let subject = error.subject().unwrap_or_default().to_owned();
+    let why = if error.why().contains("TLS") {
+        error.why()
+    } else {
+        "the server answered 401 to this host's client certificate: the agent was removed there, or the certificate has expired by the server's clock"
+    };
+    Error::new(ErrorId::Rejected, why)
+        .about(subject)
+        .mend("see the server's log for client-cert errors; to enrol again: MIMIR_ENROLLMENT_SECRET=… monsys-agent enrol --dialect mimir --force")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Origin;
+    use crate::token::Token;
+    use serde_json::Value;
+
+    #[test]
+    fn a_secret_is_sent_as_it_was_copied() {
+        let hub = HubUrl::parse("https://hub/base/", false, &Origin::Default).unwrap();
+        for secret in ["s3cret", r#"a"b\c d"#, "übergeheim"] {
+            let Ok(Token::Enrolment(given)) = Token::shared(&format!(" {secret}\n"), &"test")
+            else {
+                panic!("{secret}");
+            };
+            let request = enroll(&hub, &given, "web-1", "-----BEGIN\n");
+            assert_eq!(request.url.as_str(), "https://hub/base/api/v1/enroll");
+            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            let expected =
+                json!({"enrollment_secret": secret, "hostname": "web-1", "csr": "-----BEGIN\n"});
+            assert_eq!(body, expected);
+        }
+    }
+}

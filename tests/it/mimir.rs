@@ -1,0 +1,376 @@
+//! Mimir: an enrollment secret for a client certificate.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::common::{Prepared, TestHost, TestHub, until};
+
+const FILES: [&str; 5] = [
+    ".monsys-enrol.lock",
+    "agent.json",
+    "ca.pem",
+    "client.key",
+    "client.pem",
+];
+
+/// Mints a secret; returns it and its id.
+pub(crate) fn mint(hub: &TestHub, max_uses: Option<u32>) -> (String, String) {
+    let body = json!({"name": "datacenter-east", "max_uses": max_uses});
+    let made = hub.post("mimir/enrollment-secrets", body);
+    (text(&made["secret"]), text(&made["id"]))
+}
+
+/// `enrol` on a host, with Mimir's variables and nothing else that names it.
+pub(crate) fn enrol(host: &TestHost, hub: &TestHub, secret: &str) -> Prepared {
+    on(host, hub, &["enrol"]).env("MIMIR_ENROLLMENT_SECRET", secret)
+}
+
+/// A command on a host that is told where the server is.
+pub(crate) fn on(host: &TestHost, hub: &TestHub, arguments: &[&str]) -> Prepared {
+    let ca_file = host.install_ca(hub).unwrap();
+    host.agent(arguments)
+        .env("MIMIR_SERVER_URL", &hub.url())
+        .env("MONSYS_CA_FILE", ca_file.to_str().unwrap())
+}
+
+/// A command on a host that is told nothing but the dialect.
+pub(crate) fn later(host: &TestHost, arguments: &[&str]) -> Prepared {
+    host.agent(arguments).env("MONSYS_DIALECT", "mimir")
+}
+
+pub(crate) fn agents(hub: &TestHub) -> Vec<Value> {
+    hub.get("mimir/agents")["agents"]
+        .as_array()
+        .unwrap()
+        .clone()
+}
+
+/// The column "Uses" of the first secret that is not revoked.
+pub(crate) fn uses(hub: &TestHub) -> String {
+    text(&hub.get("mimir/enrollment-secrets")["active"][0]["uses_text"])
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+pub(crate) fn file(host: &TestHost, name: &str) -> String {
+    fs::read_to_string(host.path("etc/mimir").join(name)).unwrap()
+}
+
+#[test]
+fn a_secret_becomes_a_certificate_and_leaves_no_trace() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    // As a clipboard manager gives it.
+    let run = enrol(&host, &hub, &format!(" {secret}\n")).run().expect(0);
+    assert!(run.stdout.starts_with("Enrolled web-3 at https://"));
+    let agents = agents(&hub);
+    assert_eq!((agents.len(), uses(&hub).as_str()), (1, "1 / 1"));
+    assert_eq!(agents[0]["hostname"], "web-3");
+    assert!(agents[0]["last_seen_at"].is_string(), "it was not proved");
+    assert!(run.stdout.contains(agents[0]["agent_id"].as_str().unwrap()));
+
+    assert_eq!(host.names("etc/mimir"), FILES);
+    let modes =
+        ["client.key", "client.pem", "ca.pem"].map(|it| host.mode(&format!("etc/mimir/{it}")));
+    assert_eq!(modes, [0o600, 0o644, 0o644]);
+    let folder = host.path("etc/mimir");
+    openssl(
+        &folder,
+        &[
+            "verify",
+            "-purpose",
+            "sslclient",
+            "-CAfile",
+            "ca.pem",
+            "client.pem",
+        ],
+    );
+    let public_keys = [
+        openssl(&folder, &["pkey", "-in", "client.key", "-pubout"]),
+        openssl(&folder, &["x509", "-in", "client.pem", "-noout", "-pubkey"]),
+    ];
+    assert_eq!(public_keys[0], public_keys[1]);
+    for (path, bytes) in host.files("") {
+        let holds = bytes
+            .windows(secret.len())
+            .any(|part| part == secret.as_bytes());
+        assert!(!holds, "the secret is in {}", path.display());
+    }
+
+    // Nothing has to be given any more.
+    hub.fault(json!({"route": "mimir-self", "status": 500, "times": 9}));
+    let again = later(&host, &["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(again.json()["result"], "already_enrolled");
+    assert_eq!(again.json()["agent_id"], agents[0]["agent_id"]);
+    let status = later(&host, &["status", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(status.json()["agent_id"], agents[0]["agent_id"]);
+    assert_eq!(status.json()["enrolled"], true);
+}
+
+fn openssl(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("openssl")
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .expect("openssl is installed");
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    said
+}
+
+#[test]
+fn the_documented_argument_works_and_does_not_stay_in_the_list_of_processes() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    hub.fault(json!({"route": "mimir-enroll", "delay_ms": 2_000}));
+    let ca_file = host.install_ca(&hub).unwrap();
+    let argument = format!("--enrollment-secret={secret}");
+    let url = hub.url();
+    let arguments = [
+        "enrol",
+        &argument,
+        "--hub-url",
+        &url,
+        "--ca-file",
+        ca_file.to_str().unwrap(),
+    ];
+    let child = host.agent(&arguments).start();
+    until("the fault", || hub.get("faults")["faults"] == json!([]));
+    let process = format!("/proc/{}", child.id());
+    let command_line = fs::read_to_string(format!("{process}/cmdline")).unwrap();
+    assert!(
+        command_line.contains("enrol\0--hub-url"),
+        "{command_line:?}"
+    );
+    assert!(!command_line.contains(&secret), "{command_line:?}");
+    let run = crate::common::Run::of(child).expect(0);
+    let run = run.says(&["warning: --enrollment-secret", "MIMIR_ENROLLMENT_SECRET"]);
+    assert!(!run.stderr.contains(&secret));
+    assert_eq!(agents(&hub).len(), 1);
+}
+
+#[test]
+fn the_documented_installation_means_mimir() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let url = hub.url();
+    let arguments = [
+        "install",
+        "--enrollment-secret=s3cret",
+        "--dry-run",
+        "--hub-url",
+        &url,
+    ];
+    let run = host.agent(&arguments).run().expect(0);
+    assert!(!run.stdout.contains("s3cret") && !run.stderr.contains("s3cret"));
+    let without = [
+        "install",
+        "--enrollment-secret=",
+        "--dry-run",
+        "--hub-url",
+        &url,
+    ];
+    let run = host.agent(&without).run().expect(64);
+    run.says(&["MIMIR_ENROLLMENT_SECRET"]);
+}
+
+#[test]
+fn a_lost_answer_spends_no_second_slot() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    hub.fault(json!({"route": "mimir-enroll", "reset": "after"}));
+    let run = enrol(&host, &hub, &secret).run().expect(0);
+    run.says(&["the answer to the try before may have been lost"]);
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
+
+    // Also across runs.
+    let host = TestHost::new();
+    let (secret, _) = mint(&hub, Some(1));
+    hub.fault(json!({"route": "mimir-enroll", "reset": "after"}));
+    enrol(&host, &hub, &secret)
+        .env("MONSYS_WAIT", "0")
+        .run()
+        .expect(69);
+    assert_eq!(
+        host.names("etc/mimir"),
+        [".monsys-enrol.lock", "agent.json", "client.key"]
+    );
+    let key = file(&host, "client.key");
+    enrol(&host, &hub, &secret).run().expect(0);
+    assert_eq!(file(&host, "client.key"), key);
+    assert_eq!(agents(&hub).len(), 2);
+}
+
+#[test]
+fn success_is_said_after_the_certificate_was_proved() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, id) = mint(&hub, Some(1));
+    hub.fault(json!({"route": "mimir-self", "status": 503, "times": 9}));
+    enrol(&host, &hub, &secret)
+        .env("MONSYS_WAIT", "0")
+        .run()
+        .expect(69);
+    let status = later(&host, &["status", "--output", "json"])
+        .run()
+        .expect(78);
+    assert_eq!(status.json()["standing"], "unproved");
+    hub.call(Method::DELETE, "faults", None);
+    hub.post(&format!("mimir/enrollment-secrets/{id}/revoke"), json!({}));
+    // The secret is not needed any more.
+    later(&host, &["enrol"]).run().expect(0);
+    later(&host, &["status"]).run().expect(0);
+    assert_eq!(agents(&hub).len(), 1);
+}
+
+#[test]
+fn a_certificate_is_checked_before_it_is_kept() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    for (rules, why) in [
+        (
+            json!({"lifetime_secs": 60, "age_secs": 120}),
+            "the certificate expired at ",
+        ),
+        (
+            json!({"lifetime_secs": 7200, "age_secs": -3600}),
+            "the certificate is valid from ",
+        ),
+    ] {
+        hub.post("mimir/certificates", rules);
+        let run = enrol(&host, &hub, &secret).run().expect(76);
+        run.says(&[why, "this host's clock says", "the key stays"]);
+        assert!(!host.path("etc/mimir/client.pem").exists());
+    }
+    hub.post("mimir/certificates", json!({"lifetime_secs": 7200}));
+    let other = TestHost::new();
+    let (others, _) = mint(&hub, None);
+    enrol(&other, &hub, &others).run().expect(0);
+    let theirs = json!({
+        "agent_id": "x",
+        "certificate_pem": file(&other, "client.pem"),
+        "ca_pem": file(&other, "ca.pem"),
+    });
+    for (body, why) in [
+        (theirs, "for another key than this host's"),
+        (
+            json!({"agent_id": "x", "certificate_pem": "", "ca_pem": ""}),
+            "no certificate in it",
+        ),
+        (
+            json!({"agent_id": "", "certificate_pem": "", "ca_pem": ""}),
+            "`agent_id` is not",
+        ),
+        (json!({"agent_id": "x"}), "missing field"),
+    ] {
+        hub.fault(json!({"route": "mimir-enroll", "body": body.to_string()}));
+        enrol(&host, &hub, &secret).run().expect(76).says(&[why]);
+        assert!(!host.path("etc/mimir/client.pem").exists());
+    }
+    enrol(&host, &hub, &secret).run().expect(0);
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (2, "1 / 1"));
+}
+
+#[test]
+fn a_copied_disk_enrols_as_itself_and_the_first_host_keeps_its_certificate() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(2));
+    enrol(&host, &hub, &secret).run().expect(0);
+    let copy = host.copy();
+    copy.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    let status = later(&copy, &["status", "--output", "json"])
+        .run()
+        .expect(78);
+    assert_eq!(status.json()["standing"], "clone");
+    // Refused, it still has what it came with.
+    enrol(&copy, &hub, "wrong").run().expect(77);
+    assert_eq!(file(&copy, "client.key"), file(&host, "client.key"));
+    enrol(&copy, &hub, &secret).run().expect(0);
+    assert_ne!(file(&copy, "client.key"), file(&host, "client.key"));
+    assert_eq!(copy.names("etc/mimir"), FILES);
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (2, "2 / 2"));
+    let ids = [&host, &copy].map(|host| {
+        let status = later(host, &["status", "--output", "json"]).run().expect(0);
+        text(&status.json()["agent_id"])
+    });
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn enrolling_again_is_the_same_agent_with_a_fresh_certificate() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    enrol(&host, &hub, &secret).run().expect(0);
+    let before = [file(&host, "client.key"), file(&host, "client.pem")];
+    let force = on(&host, &hub, &["enrol", "--force"]);
+    force
+        .env("MIMIR_ENROLLMENT_SECRET", &secret)
+        .run()
+        .expect(0);
+    assert_eq!(file(&host, "client.key"), before[0]);
+    assert_ne!(file(&host, "client.pem"), before[1]);
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
+}
+
+#[test]
+fn what_cannot_be_written_is_told_before_a_slot_is_spent() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    host.lay("etc/mimir", "a file in the folder's place");
+    enrol(&host, &hub, &secret).run().expect(73);
+    assert_eq!(uses(&hub), "0 / 1");
+    let elsewhere = host.path("srv/mimir");
+    enrol(&host, &hub, &secret)
+        .env("MIMIR_DIR", "/srv/mimir")
+        .run()
+        .expect(0);
+    assert!(elsewhere.join("client.pem").exists());
+}
+
+#[test]
+fn what_is_missing_or_misplaced_is_a_mistake_of_usage() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, None);
+    let bare = host.agent(&["enrol"]).env("MIMIR_ENROLLMENT_SECRET", "x");
+    bare.run().expect(64).says(&["MIMIR_SERVER_URL"]);
+    let no_secret = on(&host, &hub, &["enrol"]).run().expect(64);
+    no_secret.says(&["MIMIR_ENROLLMENT_SECRET", "--token-file"]);
+    later(&host, &["status"]).run().expect(78);
+    later(&host, &["run"]).run().expect(78);
+    enrol(&host, &hub, &secret).run().expect(0);
+    let moved = later(&host, &["enrol", "--hub-url", "https://other.example"]);
+    moved
+        .run()
+        .expect(64)
+        .says(&["is enrolled at another hub", "--force"]);
+}
+
+#[test]
+fn facts_doctor_and_a_dry_run_know_mimir() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    let facts = later(&host, &["facts", "--output", "json"]).run().expect(0);
+    assert_eq!(facts.json(), json!({"hostname": "web-3"}));
+    let with_secret =
+        |arguments: &[&str]| on(&host, &hub, arguments).env("MIMIR_ENROLLMENT_SECRET", &secret);
+    let dry = with_secret(&["enrol", "--dry-run", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(dry.json()["request"]["path"], "/api/v1/enroll");
+    assert_eq!(dry.json()["request"]["body"], json!({"hostname": "web-3"}));
+    assert!(!host.path("etc/mimir").exists());
+    let doctor = with_secret(&["doctor"]).run().expect(0);
+    assert!(
+        doctor.stdout.contains("MIMIR_ENROLLMENT_SECRET"),
+        "{}",
+        doctor.stdout
+    );
+    on(&host, &hub, &["doctor"]).run().expect(64);
+    assert_eq!(uses(&hub), "0 / 1");
+}

@@ -1,0 +1,143 @@
+//! The life of a host after it was enrolled into Mimir: it is seen, and its certificate renewed.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::common::{Service, TestHost, TestHub, until};
+use crate::mimir::{agents, enrol, file, later, mint, on, uses};
+
+const DAY: u64 = 86_400;
+
+/// An enrolled host whose certificate has so many of 90 days behind it; the next ones are fresh.
+fn enrolled(hub: &TestHub, days: u64) -> TestHost {
+    let host = TestHost::new();
+    let (secret, _) = mint(hub, Some(1));
+    let rules = |days: u64| json!({"lifetime_secs": 90 * DAY, "age_secs": days * DAY});
+    hub.post("mimir/certificates", rules(days));
+    enrol(&host, hub, &secret).run().expect(0);
+    hub.post("mimir/certificates", rules(0));
+    host
+}
+
+fn certificates(hub: &TestHub) -> u64 {
+    agents(hub)[0]["certificates"].as_u64().unwrap()
+}
+
+#[test]
+fn a_certificate_is_renewed_when_two_thirds_of_its_life_are_over() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub, 61);
+    let before = [file(&host, "client.key"), file(&host, "client.pem")];
+    // The first answer is lost, and the second try does it.
+    hub.fault(json!({"route": "mimir-renew", "reset": "after"}));
+    let service = Service::of(later(&host, &["run"]));
+    until("a renewal", || file(&host, "client.pem") != before[1]);
+    let health = || later(&host, &["status", "--output", "json"]).run().json();
+    until("a heartbeat", || health()["heartbeats"] == "ok");
+    service
+        .stop()
+        .expect(0)
+        .says(&["renewed the client certificate"]);
+    assert_eq!(certificates(&hub), 3);
+    assert_eq!(file(&host, "client.key"), before[0]);
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
+    // The next service has the new one, and no need of another.
+    let seen = || agents(&hub)[0]["last_seen_at"].clone();
+    let last = seen();
+    let service = Service::of(later(&host, &["run"]));
+    until("a heartbeat", || seen() != last);
+    service.stop().expect(0);
+    assert_eq!(certificates(&hub), 3);
+    later(&host, &["enrol"]).run().expect(0);
+}
+
+#[test]
+fn a_certificate_is_left_alone_before() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub, 59);
+    let seen = || agents(&hub)[0]["last_seen_at"].clone();
+    let last = seen();
+    let service = Service::of(later(&host, &["run"]));
+    until("a heartbeat", || seen() != last);
+    service.stop().expect(0);
+    assert_eq!(certificates(&hub), 1);
+}
+
+#[test]
+fn a_renewed_certificate_is_checked_before_it_is_kept() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub, 61);
+    let before = file(&host, "client.pem");
+    hub.post(
+        "mimir/certificates",
+        json!({"lifetime_secs": 60, "age_secs": 120}),
+    );
+    let service = Service::of(later(&host, &["run"]));
+    let why = || {
+        let status = later(&host, &["status", "--output", "json"]).run();
+        status.json()["last_failure"]["why"].to_string()
+    };
+    until("a refusal", || why().contains("the certificate expired at"));
+    service.stop().expect(0);
+    assert_eq!(file(&host, "client.pem"), before);
+}
+
+#[test]
+fn a_certificate_that_has_expired_takes_a_secret_and_stays_the_same_agent() {
+    let hub = TestHub::new();
+    let host = TestHost::new();
+    let (secret, _) = mint(&hub, Some(1));
+    hub.post("mimir/certificates", json!({"lifetime_secs": 5}));
+    enrol(&host, &hub, &secret).run().expect(0);
+    let standing = || later(&host, &["status", "--output", "json"]).run().json();
+    until("the end of it", || standing()["standing"] == "expired");
+    later(&host, &["run"])
+        .run()
+        .expect(78)
+        .says(&["has expired"]);
+    later(&host, &["enrol"]).run().expect(64);
+    hub.post("mimir/certificates", json!({"lifetime_secs": DAY}));
+    enrol(&host, &hub, &secret).run().expect(0);
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
+}
+
+#[test]
+fn the_servers_clock_counts_too() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub, 0);
+    hub.advance_clock(Duration::from_hours(91 * 24));
+    let service = Service::of(later(&host, &["run"]));
+    until("the refusal", || later(&host, &["status"]).run().code == 75);
+    let told = later(&host, &["status"]).run().stdout;
+    assert!(told.contains("expired by the server's clock"), "{told}");
+    service.stop().expect(0);
+}
+
+#[test]
+fn a_service_that_is_given_a_secret_enrols_first_and_takes_up_a_new_certificate() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    let service = on(&host, &hub, &["run"]).env("MIMIR_ENROLLMENT_SECRET", &secret);
+    let service = Service::of(service);
+    until("an agent", || {
+        agents(&hub)
+            .first()
+            .is_some_and(|it| it["last_seen_at"].is_string())
+    });
+    until("the certificate", || {
+        host.path("etc/mimir/client.pem").exists()
+    });
+    let status = || later(&host, &["status", "--output", "json"]).run().json();
+    until("a heartbeat", || status()["heartbeats"] == "ok");
+    let last = agents(&hub)[0]["last_seen_at"].clone();
+    let force = on(&host, &hub, &["enrol", "--force"]);
+    force
+        .env("MIMIR_ENROLLMENT_SECRET", &secret)
+        .run()
+        .expect(0);
+    service.signal(nix::sys::signal::Signal::SIGHUP);
+    until("a heartbeat", || agents(&hub)[0]["last_seen_at"] != last);
+    service.stop().expect(0);
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
+}
