@@ -16,7 +16,7 @@ use serde_json::Value;
 pub(crate) use ask::ask;
 
 use crate::dialect::{self, Dialect, Plan};
-use crate::error::Result;
+use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
 use crate::store::atomic;
@@ -88,17 +88,34 @@ impl Done {
 /// # Errors
 /// Every failure of the catalogue that `enrol` can end with; see `docs/errors.md`.
 pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolment> {
+    enrol_by(|| dialect::open(flags, world), force, world).await
+}
+
+/// Enrols the host that `read` reads: for a dialect that has something to add to it.
+///
+/// # Errors
+/// As [`enrol`].
+pub(crate) async fn enrol_by<'a>(
+    read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
+    force: bool,
+    world: &World,
+) -> Result<Enrolment> {
     let mut traces = Traces::default();
-    let mut enrolment = join(flags, force, &mut traces, world).await?;
+    let mut enrolment = join(read, force, &mut traces, world).await?;
     // Also when nothing had to be done: the run that enrolled this host may have been killed.
     enrolment.scrubbed = traces.scrub(world)?;
     Ok(enrolment)
 }
 
-async fn join(flags: &Flags, force: bool, traces: &mut Traces, world: &World) -> Result<Enrolment> {
+async fn join<'a>(
+    read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
+    force: bool,
+    traces: &mut Traces,
+    world: &World,
+) -> Result<Enrolment> {
     // What is wrong with the command, or needs nothing to be done, is told before anything on the
     // host is touched.
-    let before = dialect::open(flags, world)?;
+    let before = read()?;
     let mut limit = Limit::of(before.settings().wait);
     let mut secret = None;
     if before.takes_secret(force)? {
@@ -114,8 +131,7 @@ async fn join(flags: &Flags, force: bool, traces: &mut Traces, world: &World) ->
     }
     drop(before);
 
-    let read = || dialect::open(flags, world);
-    let (mut host, lock) = locked(read, |host| &**host, limit).await?;
+    let (mut host, lock) = locked(&read, |host| &**host, limit).await?;
     host.settle(limit).await?;
     // It may have been enrolled when this run began, and no longer be so.
     if secret.is_none() && host.takes_secret(force)? {
@@ -149,7 +165,7 @@ pub(crate) async fn locked<D>(
 ) -> Result<(D, Lock)> {
     let place = |host: &D| {
         let folder = view(host).folders().into_iter().next();
-        folder.map(|folder| folder.path).unwrap_or_default()
+        folder.map(|folder| (folder.path, folder.fault))
     };
     let mut host = read()?;
     loop {
@@ -157,7 +173,10 @@ pub(crate) async fn locked<D>(
             atomic::make_folder(&folder.path, folder.mode)
                 .map_err(|(path, error)| unwritable(folder.fault, &path, &error))?;
         }
-        let lock = Lock::take(&place(&host), view(&host).lock_name(), limit.deadline).await?;
+        let (path, fault) = place(&host)
+            .ok_or_else(|| Error::new(ErrorId::Internal, "there is no place for the lock"))?;
+        let name = view(&host).lock_name();
+        let lock = Lock::take_or(fault, &path, name, limit.deadline).await?;
         let now = read()?;
         if place(&now) == place(&host) {
             return Ok((now, lock));

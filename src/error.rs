@@ -176,6 +176,9 @@ catalogue! {
     StateUnwritable = "state-unwritable", Unwritable, "the state directory cannot be written",
         "It is not a directory, not ours to write, or on a read-only or full file system. Checked before a use is spent.",
         "correct the path named above, or choose another one with --state-dir DIR";
+    EnvFileUnwritable = "env-file-unwritable", Unwritable, "the env file cannot be written",
+        "The file of a dialect that keeps its credential in an env file is a directory, a link or a mount of its own, not ours to write, or on a read-only or full file system. Checked before anything is sent.",
+        "correct the path named above, or choose another one with --config PATH or CONFIG_FILE";
     PagesUnwritable = "pages-unwritable", Unwritable, "a manual page could not be written",
         "`man DIR` was given a folder that is not there, not ours to write, or on a read-only or full file system.",
         "make the folder, or name another one: monsys-agent man DIR";
@@ -224,6 +227,9 @@ catalogue! {
     ConfigBroken = "config-broken", Config, "agent.toml is broken",
         "It is not TOML, not UTF-8, or a key has the wrong type. It is never overwritten in that state.",
         "correct the line named above; or move the file away and enrol again";
+    EnvFileBroken = "env-file-broken", Config, "the env file is broken",
+        "A value that a dialect reads from its env file has quotes that do not close, or is not UTF-8. The file is never overwritten in that state.",
+        "correct the line of the key named above";
     IdentityBroken = "identity-broken", Config, "the host's signing key is broken",
         "agent-signing.key is not a file of 32 bytes.",
         "restore it; or remove it, have an operator unpin the key (POST /api/v1/agents/ID/rotate-signing-key), and run: monsys-agent enrol --force";

@@ -23,6 +23,7 @@ pub use health::{FILE as HEALTH_FILE, Failure, Health, Journal};
 pub(crate) use notify::Notify;
 pub use pulse::{Pulse, Rate};
 pub(crate) use rhythm::{Beat, Host, Miss};
+pub(crate) use vitals::Meter;
 
 use crate::dialect::monsys::{Paths, Standing, lost_key};
 use crate::enrolment;
@@ -41,28 +42,29 @@ use signals::Signals;
 /// What an enrolment ends with; [`ErrorId::NotEnrolled`] when there is no token either, or the
 /// credential is taken away meanwhile. No heartbeat that fails is one.
 pub async fn run(flags: &Flags, world: &World) -> Result<()> {
-    let admit = async |notify: &mut Notify| admit(flags, world, notify).await;
-    serve(admit, || Agent::<Client>::load(flags, world), world).await
+    keep(world, async |notify| {
+        admit(flags, world, notify).await?;
+        Agent::<Client>::load(flags, world)
+    })
+    .await
 }
 
-/// The service of any system: `admit` sees to it that this host is enrolled, `load` is the host that
-/// the rhythm is kept for.
+/// Keeps the rhythm of the host that `admit` gives, which may take as long as an enrolment does,
+/// until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What the two end with, and what ends the rhythm.
-pub(crate) async fn serve<H: Host>(
-    admit: impl AsyncFnOnce(&mut Notify) -> Result<()>,
-    load: impl FnOnce() -> Result<H>,
+/// What `admit` ends with, and what ends the host's heartbeats for good.
+pub(crate) async fn keep<H: Host>(
     world: &World,
+    admit: impl AsyncFnOnce(&mut Notify) -> Result<H>,
 ) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut notify = Notify::of(world);
-    tokio::select! {
+    let mut host = tokio::select! {
         biased;
         () = signals.stop() => return Ok(()),
         admitted = admit(&mut notify) => admitted?,
-    }
-    let mut host = load()?;
+    };
     let who = host.describe();
     tracing::info!("{who}: a heartbeat every {} s", host.interval().as_secs());
     notify.ready(&who);

@@ -27,11 +27,17 @@ pub(crate) fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
             ErrorId::ConfigUnwritable => {
                 "remount it read-write, or choose a path on another file system with --config PATH"
             }
+            ErrorId::EnvFileUnwritable => {
+                "remount it read-write, or choose a path on another file system with --config PATH or CONFIG_FILE"
+            }
             _ => "remount it read-write, or choose another file system with --state-dir DIR",
         }),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             mended.mend("make room there, then run the same command again")
         }
+        io::ErrorKind::ResourceBusy => mended.mend(
+            "it is a mount of its own, as of one file into a container: mount its folder instead",
+        ),
         _ => mended,
     }
 }

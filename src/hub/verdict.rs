@@ -73,7 +73,8 @@ pub fn judge_empty(url: &str, sent: Result<Reply, SendError>) -> Outcome<()> {
     judged(url, sent, verdict, |_| Ok(()))
 }
 
-fn judged<T>(
+/// Judges one try by another table of statuses.
+pub(crate) fn judged<T>(
     url: &str,
     sent: Result<Reply, SendError>,
     verdict: impl FnOnce(u16) -> Verdict,
@@ -190,7 +191,7 @@ fn status_line(status: u16) -> String {
 }
 
 /// The hub's own words, as what they are: text from outside, shortened, quoted, without tokens.
-fn hub_says(reply: &Reply) -> String {
+pub(crate) fn hub_says(reply: &Reply) -> String {
     match reply.message() {
         Some(message) => format!("; it says: {}", quoted(&message)),
         None if is_page(reply) => {

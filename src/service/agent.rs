@@ -51,7 +51,9 @@ impl<'a, W: Wire> Agent<'a, W> {
         let on_disk = OnDisk::<W>::read(flags, world)?
             .ok_or_else(|| not_enrolled("agent.toml holds no confirmed credential"))?;
         let journal = Journal::of(&on_disk.state_dir, world);
-        let health = journal.load(on_disk.agent_id).unwrap_or_default();
+        let health = journal
+            .load(&on_disk.agent_id.to_string())
+            .unwrap_or_default();
         let owner = Owner::of(&on_disk.state_dir)
             .map_err(|error| crate::store::unreadable(&on_disk.state_dir, &error))?;
         let mut agent = Self {
@@ -77,9 +79,10 @@ impl<'a, W: Wire> Agent<'a, W> {
     fn take_over(&mut self) {
         self.must_reload = false;
         self.gone_since = None;
-        if self.health.agent_id != self.on_disk.agent_id {
+        let agent_id = self.on_disk.agent_id.to_string();
+        if self.health.agent_id != agent_id {
             self.health = Health {
-                agent_id: self.on_disk.agent_id,
+                agent_id,
                 ..Health::default()
             };
         }

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::error::Error;
 use crate::redact::redact;
@@ -26,8 +25,8 @@ const RUN: &str = "/run/monsys";
 /// How the service fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// The agent that it speaks for.
-    pub agent_id: Uuid,
+    /// The agent that it speaks for, by the id that its system knows it by.
+    pub agent_id: String,
     /// Seconds between heartbeats.
     pub interval_secs: u64,
     /// Last try, RFC 3339.
@@ -161,9 +160,18 @@ impl Journal {
         }
     }
 
+    /// The places of a system whose credential is in `folder` among other people's files.
+    #[must_use]
+    pub(crate) fn of_system(name: &str, folder: &std::path::Path, world: &World) -> Self {
+        Self {
+            running: world.path(RUN).join(format!("{name}-{FILE}")),
+            kept: folder.join(format!(".monsys-{FILE}")),
+        }
+    }
+
     /// What was last written for this agent.
     #[must_use]
-    pub fn load(&self, agent_id: Uuid) -> Option<Health> {
+    pub fn load(&self, agent_id: &str) -> Option<Health> {
         let read = |path| {
             let health: Health = serde_json::from_slice(&read::own(path).ok()?).ok()?;
             (health.agent_id == agent_id).then_some(health)
@@ -249,11 +257,11 @@ mod tests {
         std::fs::create_dir_all(root.path().join("run/monsys")).unwrap();
         health.accepted(at(40));
         journal.save(&health, owner, Occasion::Try);
-        assert_eq!(journal.load(health.agent_id), Some(health.clone()));
+        assert_eq!(journal.load(&health.agent_id), Some(health.clone()));
         health.stopped(at(50));
         journal.save(&health, owner, Occasion::StartOrStop);
         std::fs::remove_dir_all(root.path().join("run")).unwrap();
-        assert_eq!(journal.load(health.agent_id), Some(health));
-        assert_eq!(journal.load(Uuid::from_u128(1)), None, "another agent's");
+        assert_eq!(journal.load(&health.agent_id), Some(health));
+        assert_eq!(journal.load("another"), None, "another agent's");
     }
 }

@@ -10,7 +10,7 @@ use crate::world::World;
 
 /// Reads `/proc`, and remembers the processors' counters from one heartbeat to the next.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     before: Option<Processors>,
 }
 
@@ -30,7 +30,7 @@ struct Memory {
 
 impl Meter {
     /// Measures. What the kernel does not tell is left out.
-    pub(super) fn measure(
+    pub(crate) fn measure(
         &mut self,
         captured_at: SystemTime,
         world: &World,

@@ -25,29 +25,30 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Reads `path`. A file that is not there is an empty one.
+    /// Reads `path`. A file that is not there is an empty one. A link is followed, and is what cannot
+    /// be replaced.
     ///
     /// # Errors
-    /// [`ErrorId::ConfigUnwritable`] when it is no regular file, so could not be replaced, or is not
-    /// ours to read.
+    /// [`ErrorId::EnvFileUnwritable`] when it is no regular file, or not ours to read.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = match read::own(path) {
+        let text = match read::bytes(path) {
             Ok(text) => Some(Zeroizing::new(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {
-                let why = "it is a symbolic link, which an atomic write would replace";
-                return Err(Error::new(ErrorId::ConfigUnwritable, why)
-                    .about(path.display())
-                    .mend("put a file in its place, or name the real one"));
-            }
-            Err(error) => {
-                return Err(super::unwritable(ErrorId::ConfigUnwritable, path, &error));
-            }
+            Err(error) => return Err(fault(path, &error)),
         };
         Ok(Self {
             path: path.into(),
             text,
         })
+    }
+
+    /// As if there were no file.
+    #[must_use]
+    pub fn absent(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            text: None,
+        }
     }
 
     /// Where it is.
@@ -65,10 +66,10 @@ impl EnvFile {
     /// Value of `key`; an empty one counts as not given, and of several the last one does.
     ///
     /// # Errors
-    /// [`ErrorId::ConfigBroken`] when its quotes do not close, or it is not UTF-8.
+    /// [`ErrorId::EnvFileBroken`] when its quotes do not close, or it is not UTF-8.
     pub fn get(&self, key: &str) -> Result<Option<Zeroizing<String>>> {
         value(self.text(), key).map_err(|fault| {
-            Error::new(ErrorId::ConfigBroken, format!("{key}: {fault}")).about(self.path.display())
+            Error::new(ErrorId::EnvFileBroken, format!("{key}: {fault}")).about(self.path.display())
         })
     }
 
@@ -77,32 +78,38 @@ impl EnvFile {
     /// that is a mount of its own, as a container's may be, which cannot be replaced.
     ///
     /// # Errors
-    /// What the system says, with the path that it is about.
-    pub fn prove(&self, more: usize) -> Result<(), (PathBuf, io::Error)> {
+    /// [`ErrorId::EnvFileUnwritable`].
+    pub fn prove(&self, more: usize) -> Result<()> {
         let folder = self.folder();
-        atomic::make_folder(folder, 0o755)?;
+        atomic::make_folder(folder, 0o755).map_err(|(path, error)| fault(&path, &error))?;
         let room = self.text().len() + more;
         Owner::of(folder)
             .and_then(|owner| atomic::prove(folder, room, owner))
-            .map_err(|error| (folder.into(), error))?;
+            .map_err(|error| fault(folder, &error))?;
         match &self.text {
             None => Ok(()),
-            Some(text) => self
-                .replace(text)
-                .map_err(|error| (self.path.clone(), error)),
+            Some(text) => self.replace(text),
         }
     }
 
     /// Replaces the file by `text`, 0600, with the owner that it has, or that its folder has.
     ///
     /// # Errors
-    /// What the system says; the file is then as it was.
-    pub fn replace(&self, text: &[u8]) -> io::Result<()> {
+    /// [`ErrorId::EnvFileUnwritable`]; the file is then as it was.
+    pub fn replace(&self, text: &[u8]) -> Result<()> {
+        if self.path.is_symlink() {
+            let why = "it is a symbolic link, which an atomic write would replace";
+            return Err(Error::new(ErrorId::EnvFileUnwritable, why)
+                .about(self.path.display())
+                .mend("put a file in its place, or name the real one with --config PATH or CONFIG_FILE"));
+        }
         let owner = match Owner::of(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Owner::of(self.folder()),
             owner => owner,
-        }?;
-        atomic::write(&self.path, text, 0o600, owner)
+        };
+        owner
+            .and_then(|owner| atomic::write(&self.path, text, 0o600, owner))
+            .map_err(|error| fault(&self.path, &error))
     }
 
     /// The folder that it is in.
@@ -121,6 +128,10 @@ impl std::fmt::Debug for EnvFile {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
+}
+
+fn fault(path: &Path, error: &io::Error) -> Error {
+    super::unwritable(ErrorId::EnvFileUnwritable, path, error)
 }
 
 /// Value of `key` in `text`: the last one that is given, without its quotes. An empty one is none.

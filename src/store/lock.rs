@@ -26,9 +26,21 @@ impl Lock {
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when there can be none.
     pub async fn take(state_dir: &Path, name: &str, deadline: Instant) -> Result<Self> {
+        Self::take_or(ErrorId::StateUnwritable, state_dir, name, deadline).await
+    }
+
+    /// As [`Lock::take`], in a folder for which `fault` is told when there can be no lock.
+    ///
+    /// # Errors
+    /// [`ErrorId::LockBusy`] at the deadline, `fault`.
+    pub(crate) async fn take_or(
+        fault: ErrorId,
+        state_dir: &Path,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Self> {
         let path = state_dir.join(name);
-        let unwritable =
-            |error: io::Error| super::unwritable(ErrorId::StateUnwritable, &path, &error);
+        let unwritable = |error: io::Error| super::unwritable(fault, &path, &error);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -31,8 +31,11 @@ const MOMENT: Duration = Duration::from_millis(300);
 /// The service. A host that is not enrolled yet, and is told where a secret is to be had, enrols
 /// first.
 pub(super) async fn serve(flags: &Flags, world: &World) -> Result<()> {
-    let admit = async |notify: &mut Notify| admit(flags, world, notify).await;
-    service::serve(admit, || Renewing::load(flags, world), world).await
+    service::keep(world, async |notify| {
+        admit(flags, world, notify).await?;
+        Renewing::load(flags, world)
+    })
+    .await
 }
 
 async fn admit(flags: &Flags, world: &World, notify: &mut Notify) -> Result<()> {

@@ -43,7 +43,7 @@ pub(super) fn account(settings: &Settings, paths: &Paths, world: &World) -> Resu
             return Ok(not_enrolled("clone", &config, &headline));
         }
     };
-    let health = Journal::of(&paths.state_dir, world).load(enrolled.agent_id);
+    let health = Journal::of(&paths.state_dir, world).load(&enrolled.agent_id.to_string());
     let pulse = Pulse::of(health.as_ref(), world.now());
     Ok(report(&enrolled, health.as_ref(), &pulse, &config))
 }

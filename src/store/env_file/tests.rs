@@ -147,14 +147,21 @@ fn a_file_is_replaced_whole_with_its_owner_and_0600() {
 }
 
 #[test]
-fn what_cannot_be_replaced_is_told_when_it_is_read() {
+fn a_link_is_read_and_not_replaced_and_a_folder_is_no_file() {
     let folder = tempfile::tempdir().unwrap();
-    let link = folder.path().join("link");
-    std::os::unix::fs::symlink("elsewhere", &link).unwrap();
-    for path in [link.as_path(), folder.path()] {
-        let error = EnvFile::load(path).unwrap_err();
-        assert_eq!(error.id(), ErrorId::ConfigUnwritable, "{path:?}");
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    EnvFile::absent(&real).replace(b"A=b\n").unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let file = EnvFile::load(&link).unwrap();
+    assert!(file.get("A").unwrap().is_some());
+    for refused in [
+        file.replace(b"A=c\n"),
+        file.prove(10),
+        EnvFile::load(folder.path()).map(|_| ()),
+    ] {
+        assert_eq!(refused.unwrap_err().id(), ErrorId::EnvFileUnwritable);
     }
+    assert_eq!(std::fs::read(&real).unwrap(), b"A=b\n");
 }
 
 /// Text that is made of what matters in an env file.
