@@ -7,6 +7,7 @@
 mod lyftdata;
 pub mod mimir;
 pub mod monsys;
+mod ravenxcope;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -32,14 +33,17 @@ pub enum System {
     /// The monsys hub
     #[default]
     Monsys,
+    /// Sensors of a `RavenXcope` backend
+    Ravenxcope,
+    /// Agents of a Mimir server
+    Mimir,
     /// Workers of a `LyftData` server
     Lyftdata,
-    /// Mimir: an enrollment secret for a client certificate
-    Mimir,
 }
 
 /// The settings that only one of the systems has.
 pub static SETTINGS: &[(System, &[&Setting])] = &[
+    (System::Ravenxcope, ravenxcope::SETTINGS),
     (System::Mimir, mimir::SETTINGS),
     (System::Lyftdata, lyftdata::SETTINGS),
 ];
@@ -52,6 +56,7 @@ pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 
     Ok(match System::of(flags, world)? {
         System::Monsys => Box::new(monsys::Monsys::read(flags, world)?),
         System::Lyftdata => Box::new(lyftdata::Lyftdata::read(flags, world)?),
+        System::Ravenxcope => Box::new(ravenxcope::Ravenxcope::read(flags, world)?),
         System::Mimir => Box::new(mimir::Mimir::read(flags, world)?),
     })
 }
@@ -61,10 +66,11 @@ pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 
 /// # Errors
 /// As [`open`].
 pub fn open_for_facts<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
-    if System::of(flags, world)? == System::Monsys {
-        return Ok(Box::new(monsys::Monsys::read_for_facts(flags, world)?));
-    }
-    open(flags, world)
+    Ok(match System::of(flags, world)? {
+        System::Monsys => Box::new(monsys::Monsys::read_for_facts(flags, world)?),
+        System::Ravenxcope => Box::new(ravenxcope::Ravenxcope::read_for_facts(flags, world)?),
+        System::Mimir | System::Lyftdata => return open(flags, world),
+    })
 }
 
 impl System {
@@ -100,6 +106,7 @@ impl System {
         match () {
             () if is_monsys => Self::Monsys,
             () if lyftdata::is_meant(world) => Self::Lyftdata,
+            () if ravenxcope::is_meant(world) => Self::Ravenxcope,
             () if mimir::is_meant(world) => Self::Mimir,
             () => Self::default(),
         }

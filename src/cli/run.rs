@@ -14,6 +14,10 @@ pub struct RunArgs {
     what: Option<What>,
     #[command(flatten)]
     paths: PathArgs,
+    /// End when a fresh credential cannot be written, where the system's own agent would go on with
+    /// it in memory (ravenxcope)
+    #[arg(long)]
+    strict: bool,
 }
 
 /// What another system's own command runs.
@@ -38,6 +42,7 @@ impl RunArgs {
         let flags = self.paths.flags();
         Flags {
             dialect: flags.dialect.or(self.what.map(What::system)),
+            strict: self.strict,
             ..flags
         }
     }

@@ -123,37 +123,6 @@ impl Pulse {
     pub fn is_silent(&self) -> bool {
         matches!(self.rate, Rate::Failing | Rate::Overdue)
     }
-
-    /// The last heartbeat, for people.
-    #[must_use]
-    pub fn told(&self, health: Option<&Health>) -> String {
-        let last = health.and_then(|health| health.last_heartbeat.as_deref());
-        let last = match (last, self.age) {
-            (Some(last), Some(age)) => {
-                let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
-                format!("{last}, {age} ago")
-            }
-            _ => "none yet".into(),
-        };
-        match self.rate {
-            Rate::Never | Rate::Good => last,
-            Rate::Stopped => format!("{last}; the service was stopped"),
-            Rate::Failing => format!("{last}; FAILING"),
-            Rate::Overdue => format!("{last}; OVERDUE: the service does not try"),
-        }
-    }
-
-    /// What is to be done, if anything is.
-    #[must_use]
-    pub fn mend(&self) -> String {
-        match self.rate {
-            Rate::Never => {
-                "The service has sent nothing yet: does it run? monsys-agent run\n".into()
-            }
-            Rate::Overdue | Rate::Failing => format!("To mend it, {}\n", ErrorId::Silent.mend()),
-            _ => String::new(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::certificate::Certificate;
 use super::host::{Host, NOTES, Notes, Standing};
@@ -68,14 +67,6 @@ fn not_enrolled(standing: Standing, host: &Host) -> Error {
         .mend(status::TO_ENROL)
 }
 
-/// The service's notes go by a UUID, and Mimir's ids need not be one.
-pub(super) fn journal_id(agent_id: &str) -> Uuid {
-    let hash = ring::digest::digest(&ring::digest::SHA256, agent_id.as_bytes());
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.as_ref()[..16]);
-    Uuid::from_bytes(bytes)
-}
-
 /// An enrolled host.
 struct Renewing<'a> {
     flags: &'a Flags,
@@ -132,8 +123,8 @@ impl<'a> Renewing<'a> {
     fn load(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let now = OnDisk::read(flags, world)?;
         let journal = Journal::of(now.host.files.folder(), world);
-        let agent_id = journal_id(now.host.notes.agent_id.as_deref().unwrap_or_default());
-        let mut health = journal.load(agent_id).unwrap_or_default();
+        let agent_id = now.host.notes.agent_id.clone().unwrap_or_default();
+        let mut health = journal.load(&agent_id).unwrap_or_default();
         health.agent_id = agent_id;
         health.interval_secs = INTERVAL.as_secs();
         Ok(Self {

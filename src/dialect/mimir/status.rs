@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::Mimir;
 use super::host::{Host, Standing};
-use super::renewal::journal_id;
 use crate::dialect::Account;
 use crate::doctor::Check;
 use crate::error::{Error, ErrorId, Kind, Result};
@@ -57,7 +56,7 @@ pub(super) fn account(host: &Host, world: &World) -> Result<Account> {
     let notes = &host.notes;
     let agent = notes.agent_id.clone().unwrap_or_default();
     let server = notes.server_url.clone().unwrap_or_default();
-    let health = Journal::of(host.files.folder(), world).load(journal_id(&agent));
+    let health = Journal::of(host.files.folder(), world).load(&agent);
     let pulse = Pulse::of(health.as_ref(), world.now());
     let mut table = vec![
         ("agent", agent.clone()),

@@ -1,0 +1,138 @@
+//! What is written beside the env file: that a request left, before it does, and what came of it.
+//! Nothing in it is a secret, and it can be lost.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorId, Result};
+use crate::store::atomic::{self, Owner};
+use crate::store::{read, unwritable};
+use crate::token::Secret;
+use crate::world::World;
+
+/// Name of the file, in the env file's folder.
+const FILE: &str = ".monsys-enrol.json";
+
+/// How the enrolment of one sensor stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Mark {
+    sensor_id: String,
+    /// When the last request left whose answer did not come, RFC 3339.
+    asked_at: Option<String>,
+    /// Which sensor token stood in the env file then, by the beginning of its hash.
+    replacing: Option<String>,
+    /// When the backend said yes, RFC 3339.
+    pub(super) enrolled_at: Option<String>,
+    /// Host name that the backend was told.
+    pub(super) hostname: Option<String>,
+    heartbeat_interval_seconds: Option<u64>,
+}
+
+impl Mark {
+    /// The mark of this sensor. One that cannot be read is none.
+    pub(super) fn load(folder: &Path, sensor_id: &str) -> Option<Self> {
+        let bytes = read::own(&path(folder)).ok()?;
+        let mark: Self = serde_json::from_slice(&bytes).ok()?;
+        (mark.sensor_id == sensor_id).then_some(mark)
+    }
+
+    /// That a request is about to leave, which is to replace `token`.
+    pub(super) fn asked(
+        before: Option<&Self>,
+        id: &str,
+        token: Option<&Secret>,
+        world: &World,
+    ) -> Self {
+        Self {
+            sensor_id: id.to_owned(),
+            asked_at: Some(now(world)),
+            replacing: token.map(short_hash),
+            ..before.cloned().unwrap_or_default()
+        }
+    }
+
+    /// That the backend said yes, and the credential is in its sink.
+    pub(super) fn enrolled(id: &str, hostname: &str, interval: Duration, world: &World) -> Self {
+        Self {
+            sensor_id: id.to_owned(),
+            enrolled_at: Some(now(world)),
+            hostname: Some(hostname.to_owned()),
+            heartbeat_interval_seconds: Some(interval.as_secs()),
+            ..Self::default()
+        }
+    }
+
+    /// The same, found out by a later run.
+    pub(super) fn settled(&self, world: &World) -> Self {
+        Self {
+            sensor_id: self.sensor_id.clone(),
+            enrolled_at: self.asked_at.clone().or_else(|| Some(now(world))),
+            ..Self::default()
+        }
+    }
+
+    /// A request left, and this is all that is known of it.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked_at.is_some()
+    }
+
+    /// The same, and `token`, which stands in the env file now, is not what it brought.
+    pub(super) fn is_open(&self, token: Option<&Secret>) -> bool {
+        self.is_asked() && self.replacing == token.map(short_hash)
+    }
+
+    /// When that request left.
+    pub(super) fn asked_at(&self) -> &str {
+        self.asked_at
+            .as_deref()
+            .unwrap_or("a time that is not known")
+    }
+
+    /// The interval that the backend has said.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        let seconds = self.heartbeat_interval_seconds?;
+        Some(Duration::from_secs(seconds.clamp(1, 86_400)))
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// [`ErrorId::EnvFileUnwritable`].
+    pub(super) fn save(&self, folder: &Path) -> Result<()> {
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        bytes.push(b'\n');
+        let path = path(folder);
+        Owner::of(folder)
+            .and_then(|owner| atomic::write(&path, &bytes, 0o600, owner))
+            .map_err(|error| unwritable(ErrorId::EnvFileUnwritable, &path, &error))
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// [`ErrorId::EnvFileUnwritable`].
+    pub(super) fn remove(folder: &Path) -> Result<()> {
+        let path = path(folder);
+        atomic::remove(&path).map_err(|error| unwritable(ErrorId::EnvFileUnwritable, &path, &error))
+    }
+}
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+fn now(world: &World) -> String {
+    humantime::format_rfc3339_seconds(world.now()).to_string()
+}
+
+/// Enough to tell two tokens apart.
+fn short_hash(token: &Secret) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, token.expose_secret().as_bytes());
+    hash.as_ref()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
