@@ -3,15 +3,17 @@
 pub mod fingerprint;
 mod hostname;
 mod interfaces;
+mod machine;
 pub(crate) mod os_release;
 pub mod route;
 
-use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
+use std::net::IpAddr;
 
 use crate::settings::Settings;
 use crate::world::World;
 use fingerprint::Fingerprint;
 pub use interfaces::Interface;
+use interfaces::Network;
 use route::Target;
 
 /// The host, as it is told to the hub.
@@ -32,7 +34,7 @@ pub struct HostFacts {
     /// Memory, in bytes.
     pub memory_bytes: u64,
     /// Address that reaches the hub.
-    pub primary_ip: Option<std::net::IpAddr>,
+    pub primary_ip: Option<IpAddr>,
     /// Network interfaces, by name.
     pub interfaces: Vec<Interface>,
     /// HMAC-SHA-256 of the machine-id, hex; never the machine-id itself.
@@ -49,10 +51,7 @@ impl HostFacts {
                 .as_ref()
                 .map(|uname| part(uname).to_string_lossy().into_owned())
         };
-        let (cpus, memory_bytes) = machine();
-        let addresses = interfaces::addresses();
-        let primary_ip = route::primary_ip(target, &addresses);
-        let sysfs = world.kernel_path("/sys/class/net");
+        let (primary_ip, interfaces) = network(world, target);
         Self {
             hostname: hostname::read(&world.path(&settings.hostname_file)),
             os_info: os_release::pretty_name(&[
@@ -64,10 +63,10 @@ impl HostFacts {
                 .map_or_else(|| std::env::consts::ARCH.into(), architecture),
             agent_version: crate::VERSION,
             kernel: uname(nix::sys::utsname::UtsName::release).unwrap_or_default(),
-            cpus,
-            memory_bytes,
+            cpus: machine::processors(world).unwrap_or(1),
+            memory_bytes: machine::memory(world).unwrap_or(0),
             primary_ip,
-            interfaces: interfaces::list(&sysfs, &addresses, primary_ip),
+            interfaces,
             machine_fingerprint: Fingerprint::of(world).ok().and_then(|it| it.machine_id),
         }
     }
@@ -76,19 +75,14 @@ impl HostFacts {
 /// The interfaces alone, for a heartbeat. `target` is where the hub is.
 #[must_use]
 pub fn interfaces_now(world: &World, target: &Target) -> Vec<Interface> {
-    let addresses = interfaces::addresses();
-    let primary_ip = route::primary_ip(target, &addresses);
-    interfaces::list(&world.kernel_path("/sys/class/net"), &addresses, primary_ip)
+    network(world, target).1
 }
 
-/// Number of processors and bytes of memory; 1 and 0 where the kernel does not tell.
-fn machine() -> (usize, u64) {
-    let Ok(mut system) = System::new() else {
-        return (1, 0);
-    };
-    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    system.refresh_cpu_list(CpuRefreshKind::nothing());
-    (system.cpus().len().max(1), system.total_memory())
+/// The primary address, and the interfaces.
+fn network(world: &World, target: &Target) -> (Option<IpAddr>, Vec<Interface>) {
+    let network = Network::now();
+    let primary_ip = route::primary_ip(target, &network.addresses);
+    (primary_ip, interfaces::list(world, network, primary_ip))
 }
 
 fn architecture(machine: String) -> String {

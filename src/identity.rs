@@ -10,7 +10,8 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorId, Result};
-use crate::store::atomic::{self, Owner};
+use crate::store::atomic::{self, Draft, Owner};
+use crate::store::state::State;
 use crate::store::{read, unreadable, unwritable};
 
 /// Name of the key file in the state directory: 32 bytes, the seed, no header.
@@ -52,7 +53,26 @@ impl Identity {
     /// # Errors
     /// As [`Identity::load`]; [`ErrorId::StateUnwritable`] when a new one cannot be stored.
     pub fn load_or_create(state_dir: &Path, file: &str, owner: Owner) -> Result<Self> {
+        Self::load_or_create_behind(None, state_dir, file, owner)
+    }
+
+    /// The same, and brings `state` to the disk too: a new key takes its place behind it.
+    ///
+    /// # Errors
+    /// As [`Identity::load_or_create`].
+    pub fn load_or_create_behind(
+        state: Option<&State>,
+        state_dir: &Path,
+        file: &str,
+        owner: Owner,
+    ) -> Result<Self> {
+        let unwritable = |path: &Path, error| unwritable(ErrorId::StateUnwritable, path, &error);
         if let Some(identity) = Self::load(state_dir, file)? {
+            if let Some(state) = state {
+                state
+                    .save(state_dir, owner)
+                    .map_err(|error| unwritable(state_dir, error))?;
+            }
             return Ok(identity);
         }
         let mut seed = Zeroizing::new([0; 32]);
@@ -60,8 +80,19 @@ impl Identity {
             .fill(seed.as_mut_slice())
             .map_err(|_| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
         let path: PathBuf = state_dir.join(file);
-        atomic::write(&path, seed.as_slice(), 0o600, owner)
-            .map_err(|error| unwritable(ErrorId::StateUnwritable, &path, &error))?;
+        let key = Draft {
+            path: &path,
+            bytes: seed.as_slice(),
+            mode: 0o600,
+        };
+        match state {
+            Some(state) => state
+                .save_with(Some(key), state_dir, owner)
+                .map_err(|error| unwritable(state_dir, error))?,
+            None => {
+                atomic::write_all(&[key], owner).map_err(|error| unwritable(&path, error))?;
+            }
+        }
         tracing::debug!("made the host's signing key {}", path.display());
         Self::from_seed(seed.as_slice())
             .ok_or_else(|| Error::new(ErrorId::Internal, "a new key was not usable"))

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use dlmalloc::GlobalDlmalloc;
 use monsys_agent::cli::secret_argument::{self, TakenOut};
 use monsys_agent::cli::{Cli, OutputFormat, Stop};
 use monsys_agent::command;
@@ -12,6 +13,11 @@ use monsys_agent::error::{Error, ErrorId, Result};
 use monsys_agent::log;
 use monsys_agent::redact::redact;
 use monsys_agent::world::World;
+
+/// musl's allocator maps and unmaps pages at every turn: a quarter of all system calls of an
+/// enrolment (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 #[expect(clippy::disallowed_methods, reason = "only main reads the arguments")]
 fn main() -> ExitCode {

@@ -7,14 +7,47 @@ pub mod env_file;
 pub mod key_files;
 pub mod lock;
 pub mod overwrite;
+mod owner;
 pub mod quiet;
 pub mod read;
 pub mod state;
 
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
+
 use crate::error::{Error, ErrorId};
+
+/// Opens a file. musl's `open`, which the standard library calls, sets close-on-exec by a second
+/// system call; its `openat` does not.
+pub(crate) fn open(path: &Path, flags: OFlag, mode: Mode) -> io::Result<File> {
+    loop {
+        match openat(AT_FDCWD, path, flags | OFlag::O_CLOEXEC, mode) {
+            Ok(file) => return Ok(file.into()),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Names of what is in a folder. musl's `opendir`, which the standard library calls, maps memory of its
+/// own for each.
+pub(crate) fn names(folder: &Path) -> io::Result<Vec<OsString>> {
+    let folder = open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::new(folder)? {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
 
 /// The error for what could not be written, with the mend that fits the cause.
 pub(crate) fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {

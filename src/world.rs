@@ -11,7 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
+
+use crate::error::Result;
+use crate::facts::fingerprint::Fingerprint;
 
 /// The environment variable that holds the secret itself. No child process inherits it.
 pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
@@ -41,7 +45,15 @@ pub struct World {
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
     chance: Mutex<fastrand::Rng>,
     progress: Option<Progress>,
+    machine: Machine,
 }
+
+/// Which machine this is, and when that was found out.
+type Machine = Mutex<Option<(Instant, Fingerprint)>>;
+
+/// How long a machine is taken to be the same. A run asks for it five times in its first
+/// milliseconds; a live machine becomes another one only when its memory is copied.
+const STEADY: Duration = Duration::from_secs(1);
 
 impl World {
     /// The world of this process.
@@ -61,6 +73,7 @@ impl World {
             clock: Box::new(SystemTime::now),
             chance: Mutex::new(fastrand::Rng::new()),
             progress: None,
+            machine: Machine::default(),
         }
         .with_environment(std::env::vars_os())
     }
@@ -203,6 +216,22 @@ impl World {
     #[must_use]
     pub fn stdin(&self) -> SharedInput {
         Arc::clone(&self.stdin)
+    }
+
+    /// Which machine this is; `find_out` does not have to when it has a moment ago.
+    pub(crate) fn machine(
+        &self,
+        find_out: impl FnOnce() -> Result<Fingerprint>,
+    ) -> Result<Fingerprint> {
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*machine {
+            Some((when, known)) if when.elapsed() < STEADY => Ok(known.clone()),
+            _ => {
+                let found = find_out()?;
+                *machine = Some((Instant::now(), found.clone()));
+                Ok(found)
+            }
+        }
     }
 
     /// The time of day.

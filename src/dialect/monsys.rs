@@ -141,7 +141,10 @@ impl Dialect for Monsys<'_> {
     }
 
     fn prove_writable(&self) -> Result<()> {
-        self.paths.prove_writable(&self.settings)
+        if self.paths.key().exists() {
+            return self.paths.prove_writable(&self.settings);
+        }
+        self.paths.prove_room_beside_key(&self.settings)
     }
 
     fn exchange<'a>(

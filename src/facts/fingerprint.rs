@@ -30,12 +30,16 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The fingerprint of the machine that this runs on.
+    /// The fingerprint of the machine that this runs on, as it was a second ago at most.
     ///
     /// # Errors
     /// [`crate::error::ErrorId::Unreadable`] when the disk fails: a name that is there and cannot
     /// be read is not taken for none, since a clone would not be known for one.
     pub fn of(world: &World) -> Result<Self> {
+        world.machine(|| Self::read(world))
+    }
+
+    fn read(world: &World) -> Result<Self> {
         let host = |path| name(&world.path(path));
         // Containers see the firmware of the machine they run on, all the same one.
         let has_firmware = !is_container(world);

@@ -94,6 +94,9 @@ pub(crate) fn source(target: &Target) -> Option<IpAddr> {
 }
 
 fn source_towards(target: SocketAddr) -> Option<IpAddr> {
+    if target.ip().is_loopback() {
+        return None;
+    }
     local_towards(target).filter(|source| !source.is_loopback())
 }
 

@@ -74,7 +74,7 @@ impl Client {
     /// # Errors
     /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
     pub fn new(settings: &Settings) -> Result<Self> {
-        Self::of(settings, reqwest::Client::builder(), None)
+        Self::of(settings, brief(), None)
     }
 
     /// A client that shows a certificate of its own.
@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn proving(settings: &Settings, proof: Proof) -> Result<Self> {
-        Self::of(settings, reqwest::Client::builder(), Some(proof))
+        Self::of(settings, brief(), Some(proof))
     }
 
     /// A client that keeps its one connection from one request to the next, or not.
@@ -96,6 +96,8 @@ impl Client {
             // noticed by the next request.
             .pool_idle_timeout(None)
             .tcp_keepalive(None)
+            .tcp_keepalive_interval(None)
+            .tcp_keepalive_retries(None)
             .tcp_user_timeout(UNACKNOWLEDGED);
         Self::of(settings, builder, None)
     }
@@ -232,6 +234,15 @@ impl Client {
             }
         }
     }
+}
+
+/// What a client of one exchange needs: it is over before a probe would tell that the hub is gone.
+fn brief() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tcp_keepalive(None)
+        .tcp_keepalive_interval(None)
+        .tcp_keepalive_retries(None)
+        .tcp_user_timeout(None)
 }
 
 fn headers(request: &Request<'_>) -> Option<HeaderMap> {

@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime};
+use rustls::sign::SigningKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError,
     RootCertStore, SignatureScheme,
@@ -15,6 +16,7 @@ use rustls::{
 
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{CaPin, Settings};
+use crate::store::read;
 
 /// A certificate of the host's own, and its key.
 pub struct Proof {
@@ -29,7 +31,10 @@ pub struct Proof {
 /// # Errors
 /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
 pub(super) fn configuration(settings: &Settings, proof: Option<Proof>) -> Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(CryptoProvider {
+        key_provider: &EcdsaKeys,
+        ..rustls::crypto::ring::default_provider()
+    });
     let given = match &settings.ca_file {
         Some(ca_file) => Some(read_anchors(&ca_file.value).map_err(|(id, why)| {
             Error::new(id, why).about(format!("{} {}", ca_file.origin, ca_file.value.display()))
@@ -55,10 +60,23 @@ pub(super) fn configuration(settings: &Settings, proof: Option<Proof>) -> Result
     }
 }
 
+/// The agent's own certificates are for ECDSA keys, so nothing that signs with RSA is linked.
+#[derive(Debug)]
+struct EcdsaKeys;
+
+impl KeyProvider for EcdsaKeys {
+    fn load_private_key(
+        &self,
+        key: PrivateKeyDer<'static>,
+    ) -> std::result::Result<Arc<dyn SigningKey>, TlsError> {
+        rustls::crypto::ring::sign::any_ecdsa_type(&key)
+    }
+}
+
 fn read_anchors(
     path: &std::path::Path,
 ) -> std::result::Result<Vec<TrustAnchor<'static>>, (ErrorId, String)> {
-    let bytes = std::fs::read(path).map_err(|error| (ErrorId::Unreadable, error.to_string()))?;
+    let bytes = read::named(path).map_err(|error| (ErrorId::Unreadable, error.to_string()))?;
     let mut anchors = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let fault = || (ErrorId::BadSetting, "it holds a broken certificate".into());

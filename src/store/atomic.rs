@@ -1,88 +1,34 @@
 //! The only writer of files: whole or not at all, and on the disk before it returns.
 //!
 //! Every write is a temporary file in the same directory with its final mode and owner, a write,
-//! an fsync, a rename, and an fsync of the directory.
+//! an fsync, a rename, and an fsync of the directory. Files of one directory that are written
+//! together share the last of these.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use tempfile::{NamedTempFile, TempPath};
+
+pub use super::owner::Owner;
+use super::{names, open};
 
 /// Begin and end of a temporary file's name; a run that was killed leaves one, the next run
 /// removes it.
 const TEMPORARY: (&str, &str) = (".monsys-", ".tmp");
 
-/// User and group that a file belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    uid: u32,
-    gid: u32,
-}
-
-impl Owner {
-    /// The owner of `path`.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|metadata| Self {
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-        })
-    }
-
-    /// The user and group with these ids.
-    #[must_use]
-    pub fn new(uid: u32, gid: u32) -> Self {
-        Self { uid, gid }
-    }
-
-    /// Root, whom the programs and services of a host belong to.
-    #[must_use]
-    pub fn root() -> Self {
-        Self::new(0, 0)
-    }
-
-    /// User and group, as numbers.
-    #[must_use]
-    pub fn ids(self) -> (u32, u32) {
-        (self.uid, self.gid)
-    }
-
-    /// This user, with the group of `other`, who can then be let read.
-    #[must_use]
-    pub fn with_group_of(self, other: Self) -> Self {
-        Self {
-            gid: other.gid,
-            ..self
-        }
-    }
-
-    /// Who runs this.
-    #[must_use]
-    pub fn ours() -> Self {
-        Self {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        }
-    }
-
-    /// Gives `file` to this owner. Only root can; anybody else's files are their own.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn own(self, file: &File) -> io::Result<()> {
-        if !nix::unistd::geteuid().is_root() {
-            return Ok(());
-        }
-        let metadata = file.metadata()?;
-        if (metadata.uid(), metadata.gid()) == (self.uid, self.gid) {
-            return Ok(());
-        }
-        std::os::unix::fs::fchown(file, Some(self.uid), Some(self.gid))
-    }
+/// A file to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// Where it goes.
+    pub path: &'a Path,
+    /// What is in it.
+    pub bytes: &'a [u8],
+    /// Its permission bits.
+    pub mode: u32,
 }
 
 /// Replaces `path` by a file with these bytes, mode and owner.
@@ -90,9 +36,28 @@ impl Owner {
 /// # Errors
 /// What the system says; `path` is then as it was.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
-    let folder = folder_of(path);
-    let file = temporary(folder, bytes, mode, owner)?;
-    file.persist(path).map_err(|error| error.error)?;
+    write_all(&[Draft { path, bytes, mode }], owner)
+}
+
+/// Replaces files of one folder, each as by [`write()`], and each taking its place after the one
+/// before it. Every file's bytes are on the disk before the first takes its place, and all of the
+/// places are when this returns.
+///
+/// # Errors
+/// What the system says; the first files may then be in their places, and the others are as they
+/// were.
+pub fn write_all(drafts: &[Draft<'_>], owner: Owner) -> io::Result<()> {
+    let Some(first) = drafts.first() else {
+        return Ok(());
+    };
+    let folder = folder_of(first.path);
+    let written = drafts
+        .iter()
+        .map(|draft| temporary(folder, draft.bytes, draft.mode, owner))
+        .collect::<io::Result<Vec<_>>>()?;
+    for (draft, file) in drafts.iter().zip(written) {
+        file.persist(draft.path).map_err(|error| error.error)?;
+    }
     sync_folder(folder)
 }
 
@@ -128,15 +93,21 @@ pub fn write_lazily(path: &Path, bytes: &[u8], owner: Owner) -> io::Result<()> {
 /// What the system says.
 pub fn prove(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
     let proof = temporary(folder, &vec![b'#'; room], 0o600, owner)?;
-    let renamed = tempfile::Builder::new()
-        .prefix(TEMPORARY.0)
-        .suffix(TEMPORARY.1)
-        .tempfile_in(folder)?
-        .into_temp_path();
-    let kept = proof.persist(&renamed).map_err(|error| error.error)?;
+    // In the place of what a killed run may have left.
+    let renamed = folder.join(format!("{}proof{}", TEMPORARY.0, TEMPORARY.1));
+    proof.persist(&renamed).map_err(|error| error.error)?;
+    let renamed = TempPath::try_from_path(renamed)?;
     sync_folder(folder)?;
-    drop(kept);
     renamed.close()
+}
+
+/// Proves that `folder` has `room` bytes for files: for where [`write()`] itself is about to prove all
+/// the rest of it.
+///
+/// # Errors
+/// What the system says.
+pub fn prove_room(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
+    temporary(folder, &vec![b'#'; room], 0o600, owner)?.close()
 }
 
 /// Removes what killed runs left in `folder`. Call it under the lock.
@@ -144,11 +115,9 @@ pub fn prove(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub fn sweep(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
+    for name in names(folder)? {
         if is_temporary(&name.to_string_lossy()) {
-            remove(&entry.path())?;
+            remove(&folder.join(name))?;
         }
     }
     Ok(())
@@ -243,38 +212,52 @@ pub fn aside(path: &Path) -> PathBuf {
 /// # Errors
 /// What the system says, with the path that it is about.
 pub fn make_folder(folder: &Path, mode: u32) -> Result<(), (PathBuf, io::Error)> {
-    match fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => return Ok(()),
-        Ok(_) => {
-            let error = io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory");
-            return Err((folder.into(), error));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err((folder.into(), error)),
-    }
     let parent = folder_of(folder);
-    make_folder(parent, 0o755)?;
-    match DirBuilder::new().mode(mode).create(folder) {
+    let fault = |error| (folder.into(), error);
+    let create = || DirBuilder::new().mode(mode).create(folder);
+    let mut created = create();
+    if created
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    {
+        make_folder(parent, 0o755)?;
+        created = create();
+    }
+    match created {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err((folder.into(), error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return match fs::metadata(folder) {
+                Ok(metadata) if metadata.is_dir() => Ok(()),
+                Ok(_) => Err(fault(io::Error::new(
+                    io::ErrorKind::NotADirectory,
+                    "it is not a directory",
+                ))),
+                Err(error) => Err(fault(error)),
+            };
+        }
+        Err(error) => return Err(fault(error)),
     }
     // The mode of `create` is cut by the umask.
     fs::set_permissions(folder, Permissions::from_mode(mode))
         .and_then(|()| sync_folder(parent))
-        .map_err(|error| (folder.into(), error))
+        .map_err(fault)
 }
 
 fn temporary(folder: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<NamedTempFile> {
+    let create = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
     let mut file = tempfile::Builder::new()
         .prefix(TEMPORARY.0)
         .suffix(TEMPORARY.1)
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(folder)?;
-    owner.own(file.as_file())?;
+        .make_in(folder, |path| {
+            open(path, create, Mode::S_IRUSR | Mode::S_IWUSR)
+        })?;
+    let metadata = file.as_file().metadata()?;
+    owner.own_as(file.as_file(), &metadata)?;
     // The mode of the open is cut by the umask.
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))?;
+    if metadata.mode() & 0o7777 != mode {
+        file.as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+    }
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
@@ -288,7 +271,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?.sync_all()
 }
 
 #[cfg(test)]
@@ -314,7 +297,34 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         prove(folder.path(), 10_000, owner).unwrap();
+        prove_room(folder.path(), 10_000, owner).unwrap();
         assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn files_that_belong_together_take_their_places_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Owner::of(folder.path()).unwrap();
+        let paths = ["a", "b"].map(|name| folder.path().join(name));
+        let drafts = |bytes| {
+            paths.each_ref().map(|path| Draft {
+                path,
+                bytes,
+                mode: 0o640,
+            })
+        };
+        write_all(&[], owner).unwrap();
+        write_all(&drafts(b"one"), owner).unwrap();
+        for path in &paths {
+            assert_eq!(fs::read(path).unwrap(), b"one");
+            assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o640);
+        }
+        // The second one's place is taken, so it fails; the first has its new bytes.
+        remove(&paths[1]).unwrap();
+        fs::create_dir(&paths[1]).unwrap();
+        write_all(&drafts(b"two"), owner).unwrap_err();
+        assert_eq!(fs::read(&paths[0]).unwrap(), b"two");
+        assert_eq!(names(folder.path()), ["a", "b"]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! One enrolment of a host at a time: a lock on a file in the state directory.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
 use super::atomic::Owner;
@@ -41,28 +43,26 @@ impl Lock {
     ) -> Result<Self> {
         let path = state_dir.join(name);
         let unwritable = |error: io::Error| super::unwritable(fault, &path, &error);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            // The directory may belong to the service's user: root must not follow their link.
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-            .open(&path)
-            .map_err(unwritable)?;
-        if !file.metadata().map_err(unwritable)?.is_file() {
+        // The directory may belong to the service's user: root must not follow their link.
+        let careful = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let mut file = super::open(
+            &path,
+            OFlag::O_RDWR | OFlag::O_CREAT | careful,
+            Mode::S_IRUSR | Mode::S_IWUSR,
+        )
+        .map_err(unwritable)?;
+        let metadata = file.metadata().map_err(unwritable)?;
+        if !metadata.is_file() {
             return Err(unwritable(io::Error::other("it is not a regular file")));
         }
         Owner::of(state_dir)
-            .and_then(|owner| owner.own(&file))
+            .and_then(|owner| owner.own_as(&file, &metadata))
             .map_err(unwritable)?;
         wait(&mut file, &path, deadline, unwritable).await?;
         // Only for the message above: who waits can say for whom.
         let note = format!("{}\n", std::process::id());
         file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(note.as_bytes()))
+            .and_then(|()| file.write_all_at(note.as_bytes(), 0))
             .map_err(unwritable)?;
         Ok(Self(file))
     }

@@ -1,22 +1,27 @@
 //! Reading small files without being held up: a pipe in a file's place would wait for ever, and a
 //! device would never end.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use zeroize::Zeroizing;
+
+use super::open;
 
 /// More than any file has that the agent reads whole.
 pub const LIMIT: u64 = 1024 * 1024;
+/// What a file of the kernel's has at most, more often than not.
+const PAGE: usize = 4096;
 
 /// The bytes of a regular file of the system's, such as os-release. Links are followed.
 ///
 /// # Errors
 /// What the system says; what is no regular file, or is larger than [`LIMIT`], is refused.
 pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    regular(path, nix::libc::O_NONBLOCK, LIMIT)
+    regular(path, OFlag::O_NONBLOCK, LIMIT)
 }
 
 /// The bytes of a regular file of the agent's own. Its directory may belong to the service's user,
@@ -33,23 +38,86 @@ pub fn own(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`own`].
 pub fn at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    regular(path, nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW, limit)
+    regular(path, OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW, limit)
 }
 
-fn regular(path: &Path, flags: i32, limit: u64) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
+/// The text of a file below `/proc` or `/sys`. The kernel itself answers there: nothing holds up a
+/// read, and the size that it tells is none, so nothing is looked at first.
+///
+/// # Errors
+/// As [`text`].
+pub fn kernel(path: &Path) -> io::Result<String> {
+    let mut file = open(path, OFlag::O_RDONLY, Mode::empty())?;
+    utf8(up_to(&mut file, PAGE, None, LIMIT)?)
+}
+
+/// The begin of such a file, as much of it as one read gives: all of a file below `/sys`.
+///
+/// # Errors
+/// As [`text`].
+pub fn kernel_begin(path: &Path) -> io::Result<String> {
+    let mut file = open(path, OFlag::O_RDONLY, Mode::empty())?;
+    let mut bytes = vec![0; PAGE];
+    let count = file.read(&mut bytes)?;
+    bytes.truncate(count);
+    utf8(bytes)
+}
+
+/// The bytes of a file that the operator names: of whatever kind it is, and however long it takes.
+///
+/// # Errors
+/// What the system says.
+pub fn named(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = open(path, OFlag::O_RDONLY, Mode::empty())?;
+    let metadata = file.metadata()?;
+    let size = metadata.is_file().then_some(metadata.len());
+    let room = size.and_then(|size| usize::try_from(size).ok());
+    up_to(
+        &mut file,
+        room.map_or(PAGE, |size| size + 1),
+        size,
+        u64::MAX,
+    )
+}
+
+fn regular(path: &Path, flags: OFlag, limit: u64) -> io::Result<Vec<u8>> {
+    let mut file = open(path, OFlag::O_RDONLY | flags, Mode::empty())?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        let mib = limit >> 20;
-        return Err(io::Error::other(format!("it is larger than {mib} MiB")));
+    // A file of the kernel's tells no size.
+    let room = match usize::try_from(metadata.len().min(limit)) {
+        Ok(0) | Err(_) => PAGE,
+        Ok(size) => size + 1,
+    };
+    up_to(&mut file, room, Some(metadata.len()), limit)
+}
+
+/// Reads to the end, or to the size that the file had, first into `room` bytes: a file that fits is
+/// read in one go.
+fn up_to(file: &mut File, room: usize, size: Option<u64>, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; room];
+    let mut filled = 0;
+    loop {
+        match file.read(&mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if filled as u64 > limit {
+            let mib = limit >> 20;
+            return Err(io::Error::other(format!("it is larger than {mib} MiB")));
+        }
+        if size == Some(filled as u64) {
+            break;
+        }
+        if filled == bytes.len() {
+            bytes.resize(filled * 2, 0);
+        }
     }
+    bytes.truncate(filled);
     Ok(bytes)
 }
 
@@ -72,7 +140,11 @@ pub fn own_text(path: &Path) -> io::Result<Zeroizing<String>> {
 /// # Errors
 /// As [`bytes`]; what is not UTF-8 is refused.
 pub fn text(path: &Path) -> io::Result<String> {
-    String::from_utf8(bytes(path)?).map_err(|_| io::Error::other("it is not UTF-8"))
+    utf8(bytes(path)?)
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Once;
 
 use serde::{Deserialize, Serialize};
 
-use super::atomic::{self, Owner};
+use super::atomic::{self, Draft, Owner};
 use crate::error::Result;
 use crate::facts::fingerprint::Fingerprint;
 
@@ -108,9 +108,28 @@ impl State {
     /// # Errors
     /// What the system says.
     pub fn save(&self, state_dir: &Path, owner: Owner) -> io::Result<()> {
+        self.save_with(None, state_dir, owner)
+    }
+
+    /// Writes the state, and behind it another file of the state directory.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn save_with(
+        &self,
+        next: Option<Draft<'_>>,
+        state_dir: &Path,
+        owner: Owner,
+    ) -> io::Result<()> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
-        atomic::write(&state_dir.join(FILE), &bytes, 0o600, owner)
+        let state = Draft {
+            path: &state_dir.join(FILE),
+            bytes: &bytes,
+            mode: 0o600,
+        };
+        let drafts: Vec<_> = std::iter::once(state).chain(next).collect();
+        atomic::write_all(&drafts, owner)
     }
 }
 

@@ -13,8 +13,9 @@ use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{KEY_FILE, NEXT_KEY_FILE};
 use crate::service::HEALTH_FILE;
 use crate::settings::Settings;
-use crate::store::atomic::{self, Owner};
-use crate::store::{read, unreadable, unwritable};
+use crate::store::atomic::{self, Draft, Owner};
+use crate::store::state::State;
+use crate::store::{names, read, unreadable, unwritable};
 use crate::world::World;
 
 /// Name of the file that holds the agent's id.
@@ -88,8 +89,22 @@ impl Paths {
 
     /// Proves, before a use is spent, that both directories take what will be written.
     pub(super) fn prove_writable(&self, settings: &Settings) -> Result<()> {
+        self.prove_with(atomic::prove, settings)
+    }
+
+    /// The same for a host whose key is yet to be made: it is written before anything is sent, by each
+    /// step of a durable write, so only the room for the rest is left to prove.
+    pub(super) fn prove_room_beside_key(&self, settings: &Settings) -> Result<()> {
+        self.prove_with(atomic::prove_room, settings)
+    }
+
+    fn prove_with(
+        &self,
+        prove_state_dir: fn(&Path, usize, Owner) -> io::Result<()>,
+        settings: &Settings,
+    ) -> Result<()> {
         let owner = self.owner()?;
-        atomic::prove(&self.state_dir, 8 * 1024, owner)
+        prove_state_dir(&self.state_dir, 8 * 1024, owner)
             .map_err(|error| self.state_fault(&error))?;
         atomic::prove(self.config_dir(), settings.file.room(), owner)
             .map_err(|error| self.config_fault(&error))
@@ -111,6 +126,19 @@ impl Paths {
     pub(super) fn write_id(&self, id: Uuid, owner: Owner) -> Result<()> {
         let path = self.state_dir.join(ID_FILE);
         atomic::write(&path, format!("{id}\n").as_bytes(), 0o644, owner)
+            .map_err(|error| self.state_fault(&error))
+    }
+
+    /// Writes the state, and behind it the id.
+    pub(super) fn write_state_and_id(&self, state: &State, id: Uuid, owner: Owner) -> Result<()> {
+        let text = format!("{id}\n");
+        let id = Draft {
+            path: &self.state_dir.join(ID_FILE),
+            bytes: text.as_bytes(),
+            mode: 0o644,
+        };
+        state
+            .save_with(Some(id), &self.state_dir, owner)
             .map_err(|error| self.state_fault(&error))
     }
 
@@ -146,14 +174,9 @@ impl Paths {
     /// Removes every key that still waits for a yes: there is nothing left for it to wait for.
     pub(super) fn remove_next_keys(&self) -> Result<()> {
         let remove = || -> io::Result<()> {
-            for entry in std::fs::read_dir(&self.state_dir)? {
-                let entry = entry?;
-                if entry
-                    .file_name()
-                    .to_string_lossy()
-                    .starts_with(NEXT_KEY_FILE)
-                {
-                    atomic::remove(&entry.path())?;
+            for name in names(&self.state_dir)? {
+                if name.to_string_lossy().starts_with(NEXT_KEY_FILE) {
+                    atomic::remove(&self.state_dir.join(name))?;
                 }
             }
             Ok(())

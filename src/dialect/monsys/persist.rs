@@ -2,7 +2,8 @@
 //! steps is mended by the next run.
 //!
 //! - A host with its own key: state (which machine), key, *exchange*, state (what was asked for and
-//!   confirmed), agent.toml, agent-id.
+//!   confirmed), agent-id, agent.toml. What stands side by side in the state directory is synced by
+//!   one fsync of the directory.
 //! - A new key beside an old one (a clone, or a lost key): state (which file, made on which machine),
 //!   next key, *exchange*, state (what the hub confirmed for which public key), agent.toml, key,
 //!   agent-id, state. agent.toml decides: while it does not name the confirmed agent, the hub is
@@ -67,37 +68,36 @@ impl<'a> Keeper<'a> {
     /// state says whose it is, so that a copy of the disk made from there on is known as a clone.
     pub(super) fn identity(&self, ask: &Ask) -> Result<Identity> {
         let state_dir = &self.paths.state_dir;
-        match ask.key {
+        let (state, key_file) = match ask.key {
             KeyPlace::Next => {
                 let state = State::load(state_dir)?.unwrap_or_default();
                 let known = state
                     .next
                     .as_ref()
                     .filter(|next| next.machine.is_same_machine(&self.machine));
-                let key_file = match known {
-                    Some(next) => next.key_file.clone(),
+                match known {
+                    Some(next) => (None, next.key_file.clone()),
                     None => {
                         let key_file = self.paths.next_key_file(&self.machine);
-                        self.save_state(&State {
+                        let state = State {
                             next: Some(Box::new(Next {
                                 key_file: key_file.clone(),
                                 machine: self.machine.clone(),
                                 confirmed: None,
                             })),
                             ..state
-                        })?;
-                        key_file
+                        };
+                        (Some(state), key_file)
                     }
-                };
-                Identity::load_or_create(state_dir, &key_file, self.owner)
+                }
             }
             KeyPlace::Current => {
-                if !self.paths.key().exists() || State::load(state_dir)?.is_none() {
-                    self.save_state(&self.this_machine())?;
-                }
-                Identity::load_or_create(state_dir, KEY_FILE, self.owner)
+                let is_known = self.paths.key().exists() && State::load(state_dir)?.is_some();
+                let state = (!is_known).then(|| self.this_machine());
+                (state, KEY_FILE.to_owned())
             }
-        }
+        };
+        Identity::load_or_create_behind(state.as_ref(), state_dir, &key_file, self.owner)
     }
 
     /// Marks, or unmarks, that the credential on the disk may be dead. Tells whether that is new.
@@ -163,18 +163,22 @@ impl<'a> Keeper<'a> {
         let before = State::load(&self.paths.state_dir)?;
         let state = self.state_after(admission, own, hostname, before.as_ref());
         let was_renewing = before.as_ref().is_some_and(State::may_be_dead);
-        self.save_state(&match key {
-            KeyPlace::Current => State {
-                renewing: was_renewing,
-                ..state.clone()
-            },
+        match key {
+            KeyPlace::Current => {
+                let confirmed = State {
+                    renewing: was_renewing,
+                    ..state.clone()
+                };
+                self.paths
+                    .write_state_and_id(&confirmed, agent_id, self.owner)?;
+            }
             KeyPlace::Next => {
                 let before = before.unwrap_or_default();
                 let key_file = before.next.as_ref().map_or_else(
                     || self.paths.next_key_file(&self.machine),
                     |next| next.key_file.clone(),
                 );
-                State {
+                self.save_state(&State {
                     next: Some(Box::new(Next {
                         key_file,
                         machine: self.machine.clone(),
@@ -185,16 +189,16 @@ impl<'a> Keeper<'a> {
                         }),
                     })),
                     ..before
-                }
+                })?;
             }
-        })?;
+        }
         file.replace(&text, self.owner)
             .map_err(|error| self.paths.config_fault(&error))?;
         tracing::debug!("wrote {}", self.paths.config.display());
         if key == KeyPlace::Next {
             self.take_next_key(&public_key)?;
+            self.paths.write_id(agent_id, self.owner)?;
         }
-        self.paths.write_id(agent_id, self.owner)?;
         if key == KeyPlace::Next || was_renewing {
             self.save_state(&state)?;
         }
