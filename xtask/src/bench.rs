@@ -1,18 +1,31 @@
 //! `cargo xtask bench`: measurements, which pass or fail by what they prove and never by a time.
 
 mod cpu;
+pub(crate) mod enrolment;
 mod idle;
 mod latency;
+mod load;
 mod progress;
 mod storm;
 mod svg;
+mod table;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use crate::error::Result;
 
+/// Without a subcommand: the table of all.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = table::ABOUT)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    table: table::Options,
+}
+
 #[derive(Subcommand)]
-pub(crate) enum Bench {
+enum Part {
     /// Enrol many hosts at once while replies are lost and hosts are killed, and count the agents
     #[command(after_help = storm::ABOUT)]
     Storm(storm::Options),
@@ -23,9 +36,10 @@ pub(crate) enum Bench {
 
 impl Bench {
     pub(crate) async fn run(self) -> Result<()> {
-        match self {
-            Self::Storm(options) => storm::run(&options).await,
-            Self::Idle(options) => idle::run(&options).await,
+        match self.part {
+            None => table::run(&self.table).await,
+            Some(Part::Storm(options)) => storm::run(&options).await,
+            Some(Part::Idle(options)) => idle::run(&options).await,
         }
     }
 }

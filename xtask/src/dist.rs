@@ -18,6 +18,7 @@ mod stage;
 mod sysroot;
 mod tarball;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -91,6 +92,35 @@ pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
         println!("not signed: --key FILE signs it with minisign");
     }
     Ok(path)
+}
+
+/// The agent of a release for this machine, and the bench programs built alike.
+pub(crate) struct StaticPrograms {
+    pub(crate) agent: PathBuf,
+    pub(crate) floor: PathBuf,
+    pub(crate) measure: PathBuf,
+}
+
+/// Builds these, which is nothing to do when nothing has changed.
+pub(crate) async fn static_programs() -> Result<StaticPrograms> {
+    let arch = Arch::ours()?;
+    binary::build(&[arch]).await?;
+    binary::build_package("bench-programs", &[arch]).await?;
+    Ok(StaticPrograms {
+        agent: binary::built(arch),
+        floor: binary::program(arch, "floor"),
+        measure: binary::program(arch, "measure"),
+    })
+}
+
+/// How many crates are linked into the agent, itself among them.
+pub(crate) async fn linked_crates() -> Result<usize> {
+    let linked = linked::crates().await?;
+    let ids: BTreeSet<_> = linked
+        .iter()
+        .filter_map(|one| one.package["id"].as_str())
+        .collect();
+    Ok(ids.len())
 }
 
 /// The same trees under another version number.

@@ -50,6 +50,26 @@ impl Hub {
         Self::launch(&mut command, dir).await
     }
 
+    /// The same in a network of its own, which only root can make: a loopback that nobody else uses.
+    pub(crate) async fn start_apart(program: &Path, dir: &Path) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Stop::missing("only root makes a network of its own"));
+        }
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "--net",
+                "sh",
+                "-c",
+                "ip link set lo up && exec \"$@\"",
+                "sh",
+            ])
+            .arg(program)
+            .arg("--tls-dir")
+            .arg(dir);
+        Self::launch(&mut command, dir).await
+    }
+
     /// The same without TLS, for clients that are not to bother with a CA. It is the mirror of
     /// the folder `dist`.
     pub(crate) async fn start_plain(program: &Path, dir: &Path, dist: &Path) -> Result<Self> {

@@ -57,7 +57,6 @@ enum Command {
         list: bool,
     },
     /// Measure the agent and the hub together, and prove that they keep their promises meanwhile
-    #[command(subcommand)]
     Bench(bench::Bench),
     /// Make all that a release is made of, for both architectures, into target/dist/
     Dist(dist::Options),

@@ -48,35 +48,53 @@ pub(crate) struct Programs {
 
 /// Builds the agent and the mock hub as a developer would, and says where they are.
 pub(crate) async fn build() -> Result<Programs> {
-    build_as(&[]).await
+    both(&[]).await
 }
 
 /// The same, as they are released.
 pub(crate) async fn build_release() -> Result<Programs> {
-    build_as(&["--release"]).await
+    both(&["--release"]).await
 }
 
-async fn build_as(options: &[&str]) -> Result<Programs> {
+/// The released hub alone.
+pub(crate) async fn build_hub() -> Result<PathBuf> {
+    let [hub] = build_as(&["--release"], ["mock-hub"]).await?;
+    Ok(hub)
+}
+
+async fn both(options: &[&str]) -> Result<Programs> {
+    let [agent, hub] = build_as(options, ["monsys-agent", "mock-hub"]).await?;
+    Ok(Programs { agent, hub })
+}
+
+/// Builds packages that each have a program of the same name.
+async fn build_as<const N: usize>(
+    options: &[&str],
+    packages: [&'static str; N],
+) -> Result<[PathBuf; N]> {
     let messages = "--message-format=json-render-diagnostics";
-    let packages = ["--package=monsys-agent", "--package=mock-hub"];
-    let mut command = cargo(&["build", "--quiet", messages, packages[0], packages[1]]);
+    let mut command = cargo(&["build", "--quiet", messages]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
     command.args(options);
     let built = process::capture(&mut command).await?;
     eprint!("{}", built.stderr);
     process::succeeded(&process::name(&command), built.status)?;
-    let program = |name: &str| {
-        built
+    let mut programs = Vec::new();
+    for name in packages {
+        let program = built
             .stdout
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|message| message["target"]["name"] == name)
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .ok_or_else(|| Stop::failed(format!("cargo build made no program named {name}")))
-    };
-    Ok(Programs {
-        agent: program("monsys-agent")?,
-        hub: program("mock-hub")?,
-    })
+            .ok_or_else(|| Stop::failed(format!("cargo build made no program named {name}")))?;
+        programs.push(program);
+    }
+    programs
+        .try_into()
+        .map_err(|_| Stop::failed("cargo build made another number of programs"))
 }
 
 /// A Python environment with what `requirements` (a file, relative to the root) pins.

@@ -47,17 +47,24 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     eprintln!("building the released agent and hub (the first time takes minutes)");
     let programs = tools::build_release().await?;
     let agent = options.agent.clone().unwrap_or(programs.agent);
+    let watched = watch(&agent, &programs.hub, options.seconds).await?;
+    print!("{watched}");
+    Ok(())
+}
+
+/// Watches `agent` for so many seconds.
+pub(super) async fn watch(agent: &Path, hub: &Path, seconds: u32) -> Result<Watched> {
     let scratch = tempfile::Builder::new()
         .prefix("monsys-idle-")
         .tempdir()
         .context(|| "could not make a scratch folder".to_owned())?;
-    let hub = Hub::start(&programs.hub, &scratch.path().join("hub")).await?;
+    let hub = Hub::start(hub, &scratch.path().join("hub")).await?;
     let operator = hub.operator()?;
     let root = furnish(&scratch, &hub)?;
-    enrol(&agent, &root, &hub, &operator).await?;
+    enrol(agent, &root, &hub, &operator).await?;
 
     let running = Running::spawn(
-        bare(&agent, &root)
+        bare(agent, &root)
             .arg("run")
             .stdout(Stdio::null())
             .stderr(Stdio::null()),
@@ -69,7 +76,6 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     // Threads that resolved names and read the CA at the start end within ten seconds.
     sleep(Duration::from_secs(15)).await;
 
-    let seconds = options.seconds;
     eprintln!("watching process {id} for {seconds} s");
     let (before, start) = (Counters::of(id)?, Instant::now());
     sleep(Duration::from_secs(u64::from(seconds))).await;
@@ -78,18 +84,44 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     let memory = Memory::of(id)?;
     process::succeeded("monsys-agent run", running.terminate().await?)?;
     hub.stop().await?;
-
-    let size = fs::metadata(&agent)
-        .context(|| format!("could not look at {}", agent.display()))?
-        .len();
-    print!(
-        "{}",
-        report(&agent, size, &memory, before.until(&after), time)
-    );
     if last == first {
         return Err(Stop::failed("the hub heard no further heartbeat meanwhile"));
     }
-    Ok(())
+    Ok(Watched {
+        size: fs::metadata(agent)
+            .context(|| format!("could not look at {}", agent.display()))?
+            .len(),
+        agent: agent.to_owned(),
+        memory,
+        used: before.until(&after),
+        time,
+    })
+}
+
+/// What the kernel told.
+pub(super) struct Watched {
+    agent: PathBuf,
+    pub(super) size: u64,
+    memory: Memory,
+    used: Counters,
+    time: Duration,
+}
+
+impl Watched {
+    /// Resident memory, in KiB.
+    pub(super) fn resident(&self) -> u64 {
+        self.memory.resident
+    }
+
+    /// Wake-ups a minute.
+    pub(super) fn wake_ups(&self) -> f64 {
+        self.per_minute(self.used.woken)
+    }
+
+    fn per_minute(&self, count: u64) -> f64 {
+        let minutes = self.time.as_secs_f64() / 60.0;
+        f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / minutes
+    }
 }
 
 /// A host's root with the hub's CA in it.
@@ -207,29 +239,34 @@ impl Counters {
     }
 }
 
-fn report(agent: &Path, size: u64, memory: &Memory, used: Counters, time: Duration) -> String {
-    let minutes = time.as_secs_f64() / 60.0;
-    let per_minute = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / minutes;
-    let milliseconds = per_minute(used.cpu / 1000) / 1000.0;
-    let Memory {
-        resident,
-        share,
-        peak,
-        threads,
-    } = memory;
-    format!(
-        "{program}\n  \
-         size       {size} KiB\n  \
-         resident   {resident} KiB, its share {share} KiB, peak {peak} KiB\n  \
-         threads    {threads}\n  \
-         wake-ups   {woken:.1} a minute, and {preempted:.1} times preempted\n  \
-         processor  {milliseconds:.1} ms a minute, {percent:.4} % of one\n",
-        program = agent.display(),
-        size = size / 1024,
-        woken = per_minute(used.woken),
-        preempted = per_minute(used.preempted),
-        percent = milliseconds / 600.0,
-    )
+impl std::fmt::Display for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let milliseconds = self.per_minute(self.used.cpu / 1000) / 1000.0;
+        let Memory {
+            resident,
+            share,
+            peak,
+            threads,
+        } = &self.memory;
+        writeln!(f, "{}", self.agent.display())?;
+        writeln!(f, "  size       {} KiB", self.size / 1024)?;
+        writeln!(
+            f,
+            "  resident   {resident} KiB, its share {share} KiB, peak {peak} KiB"
+        )?;
+        writeln!(f, "  threads    {threads}")?;
+        writeln!(
+            f,
+            "  wake-ups   {:.1} a minute, and {:.1} times preempted",
+            self.wake_ups(),
+            self.per_minute(self.used.preempted)
+        )?;
+        writeln!(
+            f,
+            "  processor  {milliseconds:.1} ms a minute, {:.4} % of one",
+            milliseconds / 600.0
+        )
+    }
 }
 
 /// The first number behind `name` at the begin of a line.
@@ -259,24 +296,23 @@ mod tests {
 
     #[test]
     fn the_report_counts_by_the_minute() {
-        let memory = Memory {
-            resident: 3900,
-            share: 3700,
-            peak: 4100,
-            threads: 1,
+        let watched = Watched {
+            agent: PathBuf::from("agent"),
+            size: 2048,
+            memory: Memory {
+                resident: 3900,
+                share: 3700,
+                peak: 4100,
+                threads: 1,
+            },
+            used: Counters {
+                woken: 16,
+                preempted: 2,
+                cpu: 12_000_000,
+            },
+            time: Duration::from_mins(2),
         };
-        let used = Counters {
-            woken: 16,
-            preempted: 2,
-            cpu: 12_000_000,
-        };
-        let text = report(
-            Path::new("agent"),
-            2048,
-            &memory,
-            used,
-            Duration::from_mins(2),
-        );
+        let text = watched.to_string();
         for part in [
             "8.0 a minute",
             "1.0 times",

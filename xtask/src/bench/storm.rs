@@ -25,7 +25,8 @@ use crate::tools;
 use fleet::Fleet;
 use host::Site;
 use hub_log::HubLog;
-use report::Report;
+pub(super) use report::{Figures, Report};
+use verdict::Verdict;
 
 pub(super) const ABOUT: &str = "\
 All hosts share one token with as many uses as there are hosts. The hub drops 5 % of its replies
@@ -76,6 +77,32 @@ impl Options {
 pub(super) async fn run(options: &Options) -> Result<()> {
     eprintln!("building the released agent and hub (the first time takes minutes)");
     let programs = tools::build_release().await?;
+    let (report, verdict) = storm(options, &programs.agent, &programs.hub).await?;
+    println!("{report}\n{verdict}");
+    if let Some(file) = &options.svg {
+        std::fs::write(file, report.svg())
+            .context(|| format!("could not write {}", file.display()))?;
+        println!("\nThe histograms are in {}.", file.display());
+    }
+    verdict.result()
+}
+
+/// So many hosts at the pace of the defaults.
+pub(super) fn of(hosts: u32) -> Options {
+    Options {
+        hosts,
+        at_once: 64,
+        seed: 1,
+        svg: None,
+    }
+}
+
+/// One storm, and whether it lost or doubled anything.
+pub(super) async fn storm(
+    options: &Options,
+    agent: &Path,
+    hub: &Path,
+) -> Result<(Report, Verdict)> {
     // Dropped last, when what runs in them has ended.
     let (hub_dir, hosts_dir) = (scratch(&std::env::temp_dir())?, scratch(&room(options)?)?);
     eprintln!(
@@ -83,13 +110,13 @@ pub(super) async fn run(options: &Options) -> Result<()> {
         hosts_dir.path().display(),
         hub_dir.path().display()
     );
-    let hub = Hub::start_on_disk(&programs.hub, hub_dir.path()).await?;
+    let hub = Hub::start_on_disk(hub, hub_dir.path()).await?;
     let operator = hub.operator()?;
     let token = mint(&operator, options).await?;
     lose_replies(&operator, options).await?;
 
     let site = Arc::new(Site {
-        agent: programs.agent,
+        agent: agent.to_owned(),
         hosts: hosts_dir.path().to_owned(),
         hub_url: hub.url.clone(),
         ca_file: hub.ca_file.clone().unwrap_or_default(),
@@ -102,14 +129,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     let verdict = verdict::ask(&operator, &token.id, &fleet, options.hosts()).await?;
     hub.stop().await?;
     let log = HubLog::read(&hub_dir.path().join("hub.log"))?;
-    let report = Report::new(options, fleet, log);
-    println!("{report}\n{verdict}");
-    if let Some(file) = &options.svg {
-        std::fs::write(file, report.svg())
-            .context(|| format!("could not write {}", file.display()))?;
-        println!("\nThe histograms are in {}.", file.display());
-    }
-    verdict.result()
+    Ok((Report::new(options, fleet, log), verdict))
 }
 
 /// Memory if there is room for all hosts, else the folder for temporary files.

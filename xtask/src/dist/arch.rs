@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use crate::error::{Result, Stop};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Arch {
     #[value(name = "x86_64")]
@@ -12,6 +14,14 @@ pub(crate) enum Arch {
 
 impl Arch {
     pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
+    /// That of this machine.
+    pub(crate) fn ours() -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|arch| arch.kernel() == std::env::consts::ARCH)
+            .ok_or_else(|| Stop::missing("there is no release for this processor"))
+    }
 
     /// As `uname -m` and rpm say it.
     pub(crate) fn kernel(self) -> &'static str {

@@ -16,25 +16,34 @@ const PROFILE: &str = "dist";
 /// nothing.
 const NO_UNWIND_TABLES: &str = "-Cforce-unwind-tables=no";
 
-/// Builds it for all of these at once, which is nothing to do when nothing has changed.
+/// Builds the agent for all of these at once, which is nothing to do when nothing has changed.
 pub(super) async fn build(all: &[Arch]) -> Result<()> {
+    build_package("monsys-agent", all).await?;
+    for arch in all {
+        is_static_pie(&built(*arch)).await?;
+    }
+    Ok(())
+}
+
+/// Builds a package as the agent is built.
+pub(super) async fn build_package(package: &str, all: &[Arch]) -> Result<()> {
     let (mut own, mut other) = (Vec::new(), Vec::new());
     for arch in all {
         let has_target = has_target(*arch).await?;
         if has_target { &mut own } else { &mut other }.push(*arch);
     }
     if !own.is_empty() {
-        build_with(None, &own).await?;
+        build_with(None, package, &own).await?;
     }
     if !other.is_empty() {
-        build_with(Some(Sysroot::new()), &other).await?;
+        build_with(Some(Sysroot::new()), package, &other).await?;
     }
     Ok(())
 }
 
 /// Builds it with the toolchain's own compiler, or with one of a sysroot.
-async fn build_with(sysroot: Option<Sysroot>, all: &[Arch]) -> Result<()> {
-    let mut cargo = tools::cargo(&["build", "--locked", "--package=monsys-agent", "--quiet"]);
+async fn build_with(sysroot: Option<Sysroot>, package: &str, all: &[Arch]) -> Result<()> {
+    let mut cargo = tools::cargo(&["build", "--locked", "--quiet", "--package", package]);
     cargo
         .args(["--profile", PROFILE, "--target-dir"])
         .arg(target())
@@ -70,10 +79,9 @@ async fn build_with(sysroot: Option<Sysroot>, all: &[Arch]) -> Result<()> {
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     let targets: Vec<_> = all.iter().map(|arch| arch.target()).collect();
-    println!("building the agent for {}", targets.join(" and "));
+    eprintln!("building {package} for {}", targets.join(" and "));
     process::run(&mut cargo).await?;
-    for arch in all {
-        is_static_pie(&built(*arch)).await?;
+    for arch in all.iter().filter(|_| package == "monsys-agent") {
         let paths = hidden.iter().map(|(path, _)| path.as_path());
         names_none_of(&read(&built(*arch))?, paths.chain([target().as_path()]))?;
     }
@@ -85,12 +93,14 @@ pub(super) fn target() -> PathBuf {
     tools::target().join("static")
 }
 
-/// Where cargo puts the binary.
+/// Where cargo puts the agent.
 pub(super) fn built(arch: Arch) -> PathBuf {
-    target()
-        .join(arch.target())
-        .join(PROFILE)
-        .join("monsys-agent")
+    program(arch, "monsys-agent")
+}
+
+/// Where cargo puts a program.
+pub(super) fn program(arch: Arch, name: &str) -> PathBuf {
+    target().join(arch.target()).join(PROFILE).join(name)
 }
 
 /// Whether the toolchain can build for it by itself.

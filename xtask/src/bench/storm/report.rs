@@ -1,6 +1,7 @@
 //! The table of a storm.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::fleet::Ended;
 use super::hub_log::HubLog;
@@ -10,7 +11,17 @@ use crate::bench::grouped;
 use crate::bench::latency::Latencies;
 use crate::bench::svg;
 
-pub(super) struct Report {
+/// What the table of all tells of a storm.
+pub(crate) struct Figures {
+    pub(crate) hosts: usize,
+    pub(crate) rate: f64,
+    pub(crate) times: [Duration; 3],
+    pub(crate) agent_ms: f64,
+    pub(crate) hub_ms: f64,
+    pub(crate) bound: String,
+}
+
+pub(crate) struct Report {
     title: String,
     at_once: u32,
     hosts: Latencies,
@@ -55,6 +66,20 @@ impl Report {
             "the hub, which takes {:.0} % of a host's time: it waits for its commits, or for a processor",
             100.0 * share
         )
+    }
+
+    /// For the table of all: hosts a second, with the last one's retries, a host's time by
+    /// percentiles (50, 99, 100), its processor time and the hub's, and what held it up.
+    pub(crate) fn figures(&self) -> Figures {
+        let count = f64::from(u32::try_from(self.hosts.count()).unwrap_or(u32::MAX)).max(1.0);
+        Figures {
+            hosts: self.hosts.count(),
+            rate: count / self.whole.time.as_secs_f64().max(0.001),
+            times: [50, 99, 100].map(|percent| self.hosts.percentile(percent)),
+            agent_ms: 1000.0 * self.whole.agents / count,
+            hub_ms: 1000.0 * self.whole.hub / count,
+            bound: self.bound(),
+        }
     }
 
     pub(super) fn svg(&self) -> String {

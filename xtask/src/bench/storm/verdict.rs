@@ -13,7 +13,7 @@ use crate::hub::Operator;
 /// So many failures are printed in full.
 const SHOWN: usize = 5;
 
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     wanted: usize,
     counts: [(&'static str, usize); 7],
     failed: Vec<String>,
@@ -83,7 +83,7 @@ impl Verdict {
         self.failed.is_empty() && self.counts.iter().all(|(_, count)| *count == self.wanted)
     }
 
-    pub(super) fn result(self) -> Result<()> {
+    pub(crate) fn result(self) -> Result<()> {
         if self.holds() {
             Ok(())
         } else {
