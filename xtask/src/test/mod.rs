@@ -5,6 +5,7 @@
 //! is not to be had, returns [`Stop::Missing`]: that is told loudly, and is a failure in CI.
 
 mod ansible;
+mod budgets;
 mod clippy;
 mod cloud_init;
 mod crash;
@@ -84,6 +85,9 @@ const SUITES: &[Suite] = &[
     }),
     Suite::new("dist", "a release: static, signed, runs on nothing", || {
         Box::pin(dist::run())
+    }),
+    Suite::new("budgets", "size, crates, calls and instructions", || {
+        Box::pin(budgets::run())
     }),
     Suite::new("packages", "what is in the deb and the rpm", || {
         Box::pin(packages::run())
