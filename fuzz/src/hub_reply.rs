@@ -1,7 +1,7 @@
 //! What a hub, or whatever answers in its place, may send.
 
-use monsys_agent::hub::client::Reply;
 use monsys_agent::dialect::monsys::wire::{Admission, enrolled, registered};
+use monsys_agent::hub::client::Reply;
 use monsys_agent::hub::verdict::{Outcome, judge};
 use monsys_agent::tags;
 use serde_json::Value;

@@ -4,12 +4,14 @@
 //! on libFuzzer, CONTRIBUTING.md has the long run. `seeds/TARGET/` is what each starts from.
 
 mod agent_toml;
+mod env_file;
 mod hub_reply;
 mod layers;
 mod network;
 mod plain;
 
 pub use agent_toml::agent_toml;
+pub use env_file::env_file;
 pub use hub_reply::hub_reply;
 pub use layers::layers;
 pub use network::{cidr, x_forwarded_for};

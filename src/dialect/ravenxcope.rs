@@ -72,7 +72,7 @@ impl<'a> Ravenxcope<'a> {
     pub(super) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
         let file = EnvFile::load(&world.path(&path))?;
-        Self::of(flags, world, path, file, None)
+        Self::of(flags, world, &path, file, None)
     }
 
     /// As [`RavenXcope::read`], for the facts alone: they do without a backend, and without an env
@@ -89,7 +89,7 @@ impl<'a> Ravenxcope<'a> {
         });
         // Nothing is sent there. The way to a loopback address is no way out, so the default route
         // decides, as its documents have it.
-        Self::of(flags, world, path, file, Some("https://localhost"))
+        Self::of(flags, world, &path, file, Some("https://localhost"))
     }
 
     /// The sensor's id, without which nothing can be asked.
@@ -326,7 +326,7 @@ impl Ravenxcope<'_> {
         [
             ("sensor", "sensor_id", json!(id)),
             (
-                "heartbeat",
+                "interval in s",
                 "heartbeat_interval_secs",
                 json!(interval.as_secs()),
             ),

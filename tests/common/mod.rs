@@ -5,6 +5,7 @@ mod hub;
 pub(crate) mod lyftdata;
 #[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) mod namespace;
+pub(crate) mod ravenxcope;
 mod service;
 
 #[allow(unused_imports, reason = "each test binary uses its part")]

@@ -21,6 +21,7 @@ mod enrolled;
 mod life;
 mod lyftdata;
 mod mimir;
+mod ravenxcope;
 mod scenario;
 mod strace;
 mod sweep;
@@ -60,7 +61,7 @@ fn refused_every_write_sync_rename_and_open_of_other_systems() {
 }
 
 /// The other systems, a file each.
-const OTHERS: &[&[Scenario]] = &[lyftdata::ALL, mimir::ALL];
+const OTHERS: &[&[Scenario]] = &[lyftdata::ALL, mimir::ALL, ravenxcope::ALL];
 
 fn killed(scenarios: &[Scenario]) {
     for scenario in scenarios {

@@ -28,6 +28,8 @@ mod mimir_refusals;
 mod mimir_service;
 mod per_agent_token;
 mod races;
+mod ravenxcope;
+mod ravenxcope_failures;
 mod recovery;
 mod rejections;
 mod retries;

@@ -22,7 +22,7 @@ pub(super) struct Mark {
     sensor_id: String,
     /// When the last request left whose answer did not come, RFC 3339.
     asked_at: Option<String>,
-    /// Which sensor token stood in the env file then, by the beginning of its hash.
+    /// Which sensor token stood in the env file then, by a number out of its hash.
     replacing: Option<String>,
     /// When the backend said yes, RFC 3339.
     pub(super) enrolled_at: Option<String>,
@@ -131,8 +131,8 @@ fn now(world: &World) -> String {
 /// Enough to tell two tokens apart.
 fn short_hash(token: &Secret) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, token.expose_secret().as_bytes());
-    hash.as_ref()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let begin = hash.as_ref().iter().take(8);
+    begin
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        .to_string()
 }

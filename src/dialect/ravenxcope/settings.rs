@@ -1,6 +1,6 @@
 //! What a sensor is told by its environment and its env file: the environment wins.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -91,7 +91,7 @@ impl<'a> Ravenxcope<'a> {
     pub(super) fn of(
         flags: &'a Flags,
         world: &'a World,
-        path: PathBuf,
+        path: &Path,
         file: EnvFile,
         backend: Option<&str>,
     ) -> Result<Self> {
@@ -106,7 +106,7 @@ impl<'a> Ravenxcope<'a> {
             None => file.get(SENSOR_TOKEN)?.map(|text| {
                 (
                     text.trim().to_owned(),
-                    Origin::Key(SENSOR_TOKEN, path.clone()),
+                    Origin::Key(SENSOR_TOKEN, path.to_owned()),
                 )
             }),
         };
@@ -116,17 +116,17 @@ impl<'a> Ravenxcope<'a> {
         });
         let token = token.transpose()?;
         let install = file.get(INSTALL_TOKEN)?.map(|text| {
-            let origin = Origin::Key(INSTALL_TOKEN, path.clone());
+            let origin = Origin::Key(INSTALL_TOKEN, path.to_owned());
             opaque(text.trim(), &origin).map(|secret| (INSTALL_TOKEN, secret))
         });
         let in_file = |key| -> Result<Option<String>> {
             Ok(file.get(key)?.map(|text| text.as_str().to_owned()))
         };
-        let folder = path.parent().unwrap_or(&path).to_owned();
+        let folder = path.parent().unwrap_or(path).to_owned();
         let own = SystemSettings {
             hub_url: &BACKEND,
             hub_url_in_file: in_file(BACKEND_URL)?.or(backend.map(str::to_owned)),
-            file: path.clone(),
+            file: path.to_owned(),
             folder,
             secrets: &[INSTALL_TOKEN],
             // A host that is enrolled has no need of it, whatever it looks like.
@@ -152,7 +152,7 @@ impl<'a> Ravenxcope<'a> {
                 let value = value.to_string_lossy().trim().to_owned();
                 return Ok(Some(Given { value, origin }));
             }
-            let origin = Origin::Key(key, path.clone());
+            let origin = Origin::Key(key, path.to_owned());
             Ok(in_file(key)?.map(|value| Given { value, origin }))
         };
         let sensor_id = given(SENSOR_ID)?.map(check_id).transpose()?;

@@ -1,0 +1,402 @@
+//! `--dialect ravenxcope`: a sensor as its system's documentation has it.
+
+use serde_json::{Value, json};
+
+use crate::common::ravenxcope::{
+    CONSUMED, FILE, agent, bare, env_text, file, look, mint, sensor_token,
+};
+use crate::common::{Run, Service, TestHost, TestHub, keys, until};
+
+/// A backend, a host with the documented env file, and the install token in it.
+fn scene() -> (TestHub, TestHost, String) {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = mint(&hub, "sensor-1");
+    host.lay(FILE, &env_text(&hub, "sensor-1", &token));
+    (hub, host, token)
+}
+
+fn json_of(host: &TestHost, hub: &TestHub, arguments: &[&str], code: i32) -> Value {
+    let arguments = [arguments, &["--output", "json"]].concat();
+    agent(host, hub, &arguments).run().expect(code).json()
+}
+
+/// No file of the host, and nothing of what a run said, holds the secret.
+#[track_caller]
+fn is_gone(secret: &str, host: &TestHost, run: &Run) {
+    for (path, bytes) in host.files("") {
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(secret), "it is in {}", path.display());
+    }
+    assert!(!run.stderr.contains(secret) && !run.stdout.contains(secret));
+}
+
+#[test]
+fn the_env_file_before_and_after_is_the_documented_one() {
+    let (hub, host, token) = scene();
+    let run = agent(&host, &hub, &["enrol", "-vv"]).run().expect(0);
+    let url = hub.url();
+    let sensor_token = sensor_token(&host).unwrap();
+    let after =
+        format!("SENSOR_ID=sensor-1\n{CONSUMED}\nBACKEND_URL={url}\nSENSOR_TOKEN={sensor_token}\n");
+    assert_eq!(file(&host), after);
+    assert_eq!(host.mode(FILE), 0o600);
+    is_gone(&token, &host, &run);
+    assert!(!run.stderr.contains(&sensor_token) && !run.stdout.contains(&sensor_token));
+    let names = [
+        ".monsys-enrol.json",
+        ".monsys-enrol.lock",
+        "sensor-agent.env",
+    ];
+    assert_eq!(host.names("etc/ravenxcope"), names);
+}
+
+#[test]
+fn the_payload_is_the_documented_one_and_what_facts_shows() {
+    let (hub, host, _) = scene();
+    let facts = json_of(&host, &hub, &["facts"], 0);
+    let dry = json_of(&host, &hub, &["enrol", "--dry-run"], 0);
+    agent(&host, &hub, &["enrol"])
+        .env("SENSOR_PORT", "2222")
+        .run()
+        .expect(0);
+    let sent = look(&hub, "sensor-1")["enrolment"].clone();
+    assert_eq!(
+        keys(&sent),
+        [
+            "agentVersion",
+            "architecture",
+            "hostname",
+            "interfaces",
+            "osInfo",
+            "sensorIp",
+            "sensorPort",
+            "sudoUser"
+        ]
+    );
+    assert_eq!(
+        keys(&sent["interfaces"][0]),
+        [
+            "bytesRecv",
+            "bytesSent",
+            "isLoopback",
+            "isManagement",
+            "isUp",
+            "isVirtual",
+            "isWireless",
+            "name"
+        ]
+    );
+    for (field, value) in [
+        ("hostname", json!("web-3")),
+        ("osInfo", json!("Debian GNU/Linux 12 (bookworm)")),
+        ("sudoUser", json!("sensoradmin")),
+        ("agentVersion", json!(env!("CARGO_PKG_VERSION"))),
+        ("sensorPort", json!(2222)),
+    ] {
+        assert_eq!(sent[field], value);
+    }
+    // Counters of bytes go on.
+    for field in [
+        "hostname",
+        "osInfo",
+        "architecture",
+        "agentVersion",
+        "sensorIp",
+        "sudoUser",
+    ] {
+        assert_eq!(facts[field], sent[field], "{field}");
+        assert_eq!(dry["request"]["body"][field], sent[field], "{field}");
+    }
+    assert_eq!(
+        (&facts["sensorPort"], keys(&facts)),
+        (&json!(22), keys(&sent))
+    );
+    assert!(!dry.to_string().contains("installToken"));
+}
+
+#[test]
+fn in_a_container_the_hosts_own_files_are_read() {
+    let (hub, host, _) = scene();
+    host.lay("mnt/hostname", "sensor-ubuntu-host\n");
+    host.lay("mnt/os-release", "PRETTY_NAME=\"Ubuntu 24.04 LTS\"\n");
+    let text = file(&host) + "HOST_HOSTNAME_FILE=/mnt/hostname\n";
+    host.lay(FILE, &text);
+    agent(&host, &hub, &["enrol"])
+        .env("HOST_OS_RELEASE_FILE", "/mnt/os-release")
+        .run()
+        .expect(0);
+    let sent = look(&hub, "sensor-1")["enrolment"].clone();
+    let told = (&sent["hostname"], &sent["osInfo"]);
+    assert_eq!(
+        told,
+        (&json!("sensor-ubuntu-host"), &json!("Ubuntu 24.04 LTS"))
+    );
+}
+
+#[test]
+fn the_documented_variables_are_enough_and_name_the_system() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = mint(&hub, "sensor-7");
+    let run = bare(&host, &hub, &["enrol"])
+        .env("SENSOR_ID", "sensor-7")
+        .env("BACKEND_URL", &hub.url())
+        .env("INSTALL_TOKEN", &token)
+        .env("CONFIG_FILE", "/srv/made/for/it.env")
+        .run()
+        .expect(0);
+    is_gone(&token, &host, &run);
+    let text = std::fs::read_to_string(host.path("srv/made/for/it.env")).unwrap();
+    assert!(
+        text.starts_with("SENSOR_TOKEN=") && text.lines().count() == 1,
+        "{text}"
+    );
+    assert_eq!(look(&hub, "sensor-7")["status"], "enrolled");
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let (hub, host, _) = scene();
+    let token = mint(&hub, "other");
+    agent(&host, &hub, &["enrol"])
+        .env("SENSOR_ID", "other")
+        .env("INSTALL_TOKEN", &token)
+        .run()
+        .expect(0);
+    assert_eq!(look(&hub, "other")["enrolments"], 1);
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 0);
+    assert!(
+        !file(&host).contains("INSTALL_TOKEN="),
+        "consumed as documented"
+    );
+}
+
+#[test]
+fn other_lines_comments_and_order_are_untouched() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let (token, url) = (mint(&hub, "sensor-1"), hub.url());
+    let before = format!(
+        "# written by hand, {token}\r\nINSTALL_TOKEN=older\r\n\r\nexport SENSOR_ID='sensor-1'\r\n  export INSTALL_TOKEN = \"{token}\"\r\n\
+         SENSOR_TOKEN=\r\nLOG_LEVEL=debug # mine\r\nBACKEND_URL={url}\r\n#SENSOR_PORT=2222"
+    );
+    host.lay(FILE, &before);
+    let run = agent(&host, &hub, &["enrol"]).run().expect(0);
+    let new = sensor_token(&host).unwrap();
+    let after = format!(
+        "# written by hand, [consumed]\r\n{CONSUMED}\r\n\r\nexport SENSOR_ID='sensor-1'\r\n{CONSUMED}\r\n\
+         SENSOR_TOKEN={new}\r\nLOG_LEVEL=debug # mine\r\nBACKEND_URL={url}\r\n#SENSOR_PORT=2222"
+    );
+    assert_eq!(file(&host), after);
+    is_gone(&token, &host, &run);
+}
+
+#[test]
+fn enrolled_already_sends_nothing_and_force_enrols_anew() {
+    let (hub, host, _) = scene();
+    let first = json_of(&host, &hub, &["enrol"], 0);
+    assert_eq!(
+        (&first["result"], &first["sensor_id"]),
+        (&json!("enrolled"), &json!("sensor-1"))
+    );
+    let (old, before) = (sensor_token(&host).unwrap(), host.files("etc"));
+    let again = json_of(&host, &hub, &["enrol"], 0);
+    assert_eq!(
+        (&again["result"], &again["changed"]),
+        (&json!("already_enrolled"), &json!(false))
+    );
+    assert_eq!(host.files("etc"), before);
+    let dry = json_of(&host, &hub, &["enrol", "--dry-run"], 0);
+    assert_eq!(dry["request"], Value::Null);
+    agent(&host, &hub, &["enrol", "--force"])
+        .run()
+        .expect(64)
+        .says(&["INSTALL_TOKEN"]);
+    agent(&host, &hub, &["enrol", "--force"])
+        .env("INSTALL_TOKEN", &mint(&hub, "sensor-1"))
+        .run()
+        .expect(0);
+    let text = file(&host);
+    assert!(
+        !text.contains(&old) && text.matches("SENSOR_TOKEN=").count() == 1,
+        "{text}"
+    );
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 2);
+}
+
+#[test]
+fn two_runs_at_once_enrol_once() {
+    let (hub, host, _) = scene();
+    hub.fault(json!({"route": "ravenxcope-enroll", "delay_ms": 300}));
+    let runs: Vec<_> = (0..3)
+        .map(|_| agent(&host, &hub, &["enrol"]).start())
+        .collect();
+    for run in runs {
+        Run::of(run).expect(0);
+    }
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 1);
+}
+
+#[test]
+fn a_lost_answer_is_named_with_its_mend() {
+    let (hub, host, token) = scene();
+    hub.fault(json!({"route": "ravenxcope-enroll", "reset": "after"}));
+    // A retry of the same run meets the token used up.
+    let run = agent(&host, &hub, &["enrol"]).run().expect(77).says(&[
+        "an earlier try of this run got no answer",
+        "have a new install token made for sensor sensor-1",
+    ]);
+    assert!(!run.stderr.contains(&token), "{}", run.stderr);
+    let status = json_of(&host, &hub, &["status"], 78);
+    assert_eq!(status["standing"], "unanswered");
+    agent(&host, &hub, &["doctor"]).run();
+    agent(&host, &hub, &["enrol"]).run().expect(77).says(&[
+        "an earlier run's request, of 20",
+        "have a new install token made for sensor sensor-1",
+    ]);
+    assert_eq!(sensor_token(&host), None);
+
+    // What the message says to do.
+    let text = file(&host).replace(&token, &mint(&hub, "sensor-1"));
+    host.lay(FILE, &text);
+    agent(&host, &hub, &["enrol"]).run().expect(0);
+    assert_eq!(json_of(&host, &hub, &["status"], 0)["renewing"], false);
+}
+
+#[test]
+fn a_request_that_came_to_nothing_leaves_no_doubt() {
+    let (hub, host, token) = scene();
+    let text = file(&host).replace(&token, "never-minted-at-all");
+    host.lay(FILE, &text);
+    let run = agent(&host, &hub, &["enrol"]).run().expect(77);
+    assert!(
+        !run.stderr.contains("no answer") && !run.stderr.contains("CIDR"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(
+        host.names("etc/ravenxcope"),
+        [".monsys-enrol.lock", "sensor-agent.env"]
+    );
+    assert_eq!(json_of(&host, &hub, &["status"], 78)["standing"], "new");
+
+    // A forced enrolment that is refused leaves what was known.
+    host.lay(FILE, &text.replace("never-minted-at-all", &token));
+    agent(&host, &hub, &["enrol"]).run().expect(0);
+    let before = json_of(&host, &hub, &["status"], 0);
+    agent(&host, &hub, &["enrol", "--force"])
+        .env("INSTALL_TOKEN", "never-minted-at-all")
+        .run()
+        .expect(77);
+    assert_eq!(json_of(&host, &hub, &["status"], 0), before);
+}
+
+#[test]
+fn a_secret_that_the_backend_repeats_is_not_told() {
+    let (hub, host, token) = scene();
+    let body = json!({"success": false, "message": format!("no such token: {token}")});
+    hub.fault(json!({"route": "ravenxcope-enroll", "status": 400, "body": body.to_string()}));
+    let run = agent(&host, &hub, &["enrol", "-vv"]).run().expect(65);
+    assert!(!run.stderr.contains(&token), "{}", run.stderr);
+    run.says(&["no such token", "[redacted]"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_setting_is_told_before_anything_is_sent() {
+    let (hub, host, _) = scene();
+    let text = file(&host);
+    for (from, to, code, says) in [
+        ("SENSOR_ID=sensor-1", "SENSOR_ID=", 64, "SENSOR_ID"),
+        ("SENSOR_ID=sensor-1", "SENSOR_ID=../x", 64, "SENSOR_ID"),
+        ("SENSOR_ID=", "SENSOR_PORT=0\nSENSOR_ID=", 64, "SENSOR_PORT"),
+        ("BACKEND_URL=", "#BACKEND_URL=", 64, "BACKEND_URL"),
+        ("BACKEND_URL=https", "BACKEND_URL=ftp", 64, "BACKEND_URL"),
+        (
+            "SENSOR_ID=sensor-1",
+            "SENSOR_ID=\"sensor-1",
+            78,
+            "SENSOR_ID",
+        ),
+    ] {
+        host.lay(FILE, &text.replace(from, to));
+        agent(&host, &hub, &["enrol"])
+            .run()
+            .expect(code)
+            .says(&[says]);
+    }
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 0);
+    // The facts need no backend.
+    host.lay(FILE, "");
+    agent(&host, &hub, &["facts"]).run().expect(0);
+}
+
+#[test]
+fn heartbeats_go_out_on_the_interval_of_the_answer_with_all_that_is_measured() {
+    let hub = TestHub::with(mock_hub::Options {
+        heartbeat_interval_secs: 1,
+        ..mock_hub::Options::default()
+    });
+    let host = TestHost::new();
+    host.lay(FILE, &env_text(&hub, "sensor-1", &mint(&hub, "sensor-1")));
+    agent(&host, &hub, &["enrol"]).run().expect(0);
+    let service = Service::of(agent(&host, &hub, &["run"]));
+    until("three heartbeats", || {
+        look(&hub, "sensor-1")["heartbeats"].as_u64() >= Some(3)
+    });
+    let status = json_of(&host, &hub, &["status"], 0);
+    assert_eq!(
+        (&status["heartbeats"], &status["heartbeat_interval_secs"]),
+        (&json!("ok"), &json!(1))
+    );
+    service.stop().expect(0);
+    let beat = look(&hub, "sensor-1")["heartbeat"].clone();
+    assert_eq!(
+        keys(&beat),
+        [
+            "cpuUsage",
+            "interfaces",
+            "memoryPercent",
+            "memoryTotal",
+            "memoryUsed"
+        ]
+    );
+    assert!(beat["memoryTotal"].as_u64() > Some(0) && beat["memoryUsed"].as_u64() > Some(0));
+    assert!(!beat["interfaces"].as_array().unwrap().is_empty());
+    assert_eq!(
+        json_of(&host, &hub, &["status"], 0)["heartbeats"],
+        "stopped"
+    );
+}
+
+#[test]
+fn a_service_takes_over_a_token_that_replaces_a_refused_one() {
+    let hub = TestHub::with(mock_hub::Options {
+        heartbeat_interval_secs: 1,
+        ..mock_hub::Options::default()
+    });
+    let host = TestHost::new();
+    host.lay(FILE, &env_text(&hub, "sensor-1", &mint(&hub, "sensor-1")));
+    let service = Service::of(agent(&host, &hub, &["run"]));
+    let beats = || look(&hub, "sensor-1")["heartbeats"].as_u64().unwrap();
+    until("the enrolment and a heartbeat", || beats() > 0);
+    hub.post("/api/sensors/sensor-1/revoke", json!({}));
+    until("the refusal", || {
+        json_of_any(&host, &hub)["last_failure"]["id"] == "rejected"
+    });
+    let refused = beats();
+    agent(&host, &hub, &["enrol", "--force"])
+        .env("INSTALL_TOKEN", &mint(&hub, "sensor-1"))
+        .run()
+        .expect(0);
+    until("a heartbeat with the new token", || beats() > refused);
+    let run = service.stop().expect(0);
+    run.says(&[
+        "401 to this sensor's own token",
+        "read the configuration again",
+    ]);
+}
+
+/// `status`, whatever it ends with.
+fn json_of_any(host: &TestHost, hub: &TestHub) -> Value {
+    agent(host, hub, &["status", "--output", "json"])
+        .run()
+        .json()
+}

@@ -1,0 +1,221 @@
+//! `--dialect ravenxcope`: the table "Failure Modes" of its system's documentation, a row a test.
+
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use crate::common::ravenxcope::{FILE, agent, env_text, file, look, mint, sensor_token};
+use crate::common::{Service, TestHost, TestHub, until};
+
+fn scene() -> (TestHub, TestHost) {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay(FILE, &env_text(&hub, "sensor-1", &mint(&hub, "sensor-1")));
+    (hub, host)
+}
+
+/// The commands that enrol.
+const COMMANDS: [&[&str]; 2] = [&["enrol"], &["run"]];
+
+#[test]
+fn install_token_missing_on_first_run() {
+    let (hub, host) = scene();
+    let text = file(&host);
+    for line in ["", "INSTALL_TOKEN=\n", "#INSTALL_TOKEN=x\n"] {
+        let without: String = text
+            .split_inclusive('\n')
+            .map(|it| {
+                if it.starts_with("INSTALL_TOKEN") {
+                    line
+                } else {
+                    it
+                }
+            })
+            .collect();
+        host.lay(FILE, &without);
+        for command in COMMANDS {
+            agent(&host, &hub, command).run().expect(64).says(&[
+                "no SENSOR_TOKEN yet, and no INSTALL_TOKEN",
+                "sensor-agent.env",
+            ]);
+        }
+        assert_eq!(file(&host), without);
+    }
+}
+
+#[test]
+fn backend_unreachable_during_enrollment() {
+    let (hub, host) = scene();
+    let text = file(&host).replace(&hub.url(), "https://127.0.0.1:1");
+    host.lay(FILE, &text);
+    for command in COMMANDS {
+        agent(&host, &hub, command)
+            .env("MONSYS_WAIT", "0")
+            .run()
+            .expect(69)
+            .says(&["https://127.0.0.1:1", "a new install token"]);
+        assert_eq!(file(&host), text, "nothing is consumed");
+    }
+}
+
+#[test]
+fn backend_returns_non_200_status() {
+    let (hub, host) = scene();
+    let text = file(&host);
+    for (status, code) in [
+        (201, 65),
+        (204, 65),
+        (302, 76),
+        (400, 65),
+        (401, 77),
+        (403, 77),
+        (404, 65),
+        (409, 65),
+        (422, 65),
+        (500, 69),
+        (503, 69),
+    ] {
+        for command in COMMANDS {
+            hub.fault(json!({"route": "ravenxcope-enroll", "status": status}));
+            agent(&host, &hub, command)
+                .env("MONSYS_WAIT", "0")
+                .run()
+                .expect(code)
+                .says(&[&status.to_string()]);
+        }
+    }
+    assert_eq!(file(&host), text, "nothing is consumed");
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 0);
+    agent(&host, &hub, &["enrol"]).run().expect(0);
+}
+
+#[test]
+fn backend_returns_200_and_no_success_or_no_token() {
+    let (hub, host) = scene();
+    let text = file(&host);
+    for (body, code, says) in [
+        (
+            r#"{"success":false,"message":"not today"}"#,
+            65,
+            "not today",
+        ),
+        (
+            r#"{"success":false,"data":{"sensorToken":"x"}}"#,
+            65,
+            "success: false",
+        ),
+        (
+            r#"{"success":true,"data":{"sensorToken":""}}"#,
+            76,
+            "`sensorToken` of the answer: it is empty",
+        ),
+        (
+            r#"{"success":true,"data":{"sensorToken":" "}}"#,
+            76,
+            "it is empty",
+        ),
+        (r#"{"success":true,"data":{}}"#, 76, "no `sensorToken`"),
+        (
+            r#"{"success":true,"data":{"sensorToken":"a\nSENSOR_ID=b"}}"#,
+            76,
+            "printable",
+        ),
+        (r#"{"success":true}"#, 76, "no `data`"),
+        (r#"{"data":{"sensorToken":"x"}}"#, 76, "lacks `success`"),
+        ("<html>", 76, "is not JSON"),
+    ] {
+        hub.fault(json!({"route": "ravenxcope-enroll", "status": 200, "body": body}));
+        agent(&host, &hub, &["enrol"])
+            .run()
+            .expect(code)
+            .says(&[says]);
+        assert_eq!(file(&host), text, "{body}");
+    }
+    // An interval that is none is no reason to lose the token.
+    let body = r#"{"success":true,"data":{"sensorToken":"durable-token","heartbeatIntervalSeconds":null}}"#;
+    hub.fault(json!({"route": "ravenxcope-enroll", "status": 200, "body": body}));
+    agent(&host, &hub, &["enrol"]).run().expect(0);
+    assert_eq!(sensor_token(&host).as_deref(), Some("durable-token"));
+}
+
+#[test]
+fn token_persistence_fails() {
+    let (hub, host) = scene();
+    // A link in its place, as Kubernetes mounts a secret: it can be read, and not be replaced.
+    let real = host.path("srv/real.env");
+    std::fs::create_dir_all(host.path("srv")).unwrap();
+    std::fs::rename(host.path(FILE), &real).unwrap();
+    symlink(&real, host.path(FILE)).unwrap();
+    let before = std::fs::read(&real).unwrap();
+    for strict in [&["enrol"][..], &["run", "--strict"]] {
+        agent(&host, &hub, strict)
+            .run()
+            .expect(73)
+            .says(&["the env file cannot be written", "symbolic link"]);
+        assert_eq!(
+            look(&hub, "sensor-1")["enrolments"],
+            0,
+            "said before anything is sent"
+        );
+    }
+    let service = Service::of(agent(&host, &hub, &["run"]));
+    until("a heartbeat", || look(&hub, "sensor-1")["heartbeats"] == 1);
+    let run = service.stop().expect(0);
+    run.says(&[
+        "WARN",
+        "symbolic link",
+        "going on with the sensor token in memory",
+    ]);
+    assert_eq!(std::fs::read(&real).unwrap(), before);
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 1);
+}
+
+#[test]
+fn token_persistence_fails_where_not_even_a_folder_can_be_made() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let run = |arguments: &[&str]| {
+        agent(&host, &hub, arguments)
+            .env("SENSOR_ID", "sensor-2")
+            .env("BACKEND_URL", &hub.url())
+            .env("INSTALL_TOKEN", &mint(&hub, "sensor-2"))
+            // Nobody makes folders there, root included.
+            .env("CONFIG_FILE", "/fixed/ravenxcope/sensor-agent.env")
+    };
+    symlink("/proc/self", host.path("fixed")).unwrap();
+    run(&["enrol"]).run().expect(73);
+    run(&["run", "--strict"]).run().expect(73);
+    assert_eq!(look(&hub, "sensor-2")["enrolments"], 0);
+    let service = Service::of(run(&["run"]));
+    until("a heartbeat", || look(&hub, "sensor-2")["heartbeats"] == 1);
+    let run = service.stop().expect(0);
+    run.says(&["WARN", "going on with the sensor token in memory"]);
+}
+
+#[test]
+fn agent_restarts_with_persisted_sensor_token() {
+    let (hub, host) = scene();
+    let service = Service::of(agent(&host, &hub, &["run"]));
+    until("a heartbeat", || look(&hub, "sensor-1")["heartbeats"] == 1);
+    service.stop().expect(0);
+    let (before, enrolled) = (file(&host), sensor_token(&host));
+    assert!(enrolled.is_some());
+    // The environment of a container still has the install token that is used up.
+    let service =
+        Service::of(agent(&host, &hub, &["run"]).env("INSTALL_TOKEN", "used-up-long-ago"));
+    until("a heartbeat", || look(&hub, "sensor-1")["heartbeats"] == 2);
+    let run = service.stop().expect(0);
+    assert!(!run.stderr.contains("asking"), "{}", run.stderr);
+    assert_eq!(file(&host), before);
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 1);
+
+    // The environment alone may have it, too.
+    host.lay(FILE, "");
+    let service = Service::of(
+        agent(&host, &hub, &["run"])
+            .env("SENSOR_ID", "sensor-1")
+            .env("BACKEND_URL", &hub.url())
+            .env("SENSOR_TOKEN", &enrolled.unwrap()),
+    );
+    until("a heartbeat", || look(&hub, "sensor-1")["heartbeats"] == 3);
+    service.stop().expect(0);
+    assert_eq!(file(&host), "");
+}
