@@ -74,6 +74,13 @@ pub fn open_for_facts<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn 
 }
 
 impl System {
+    /// Its name, as `--dialect` takes it.
+    #[must_use]
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// The system that is meant: by flag, by variable, or by what only its own commands give.
     ///
     /// # Errors
@@ -217,6 +224,12 @@ pub trait Dialect {
 
     /// What `doctor` says of the secret when none was given, or none is taken.
     fn without_secret(&self) -> Check;
+
+    /// What the service has to be told in its environment, beside which system it is, to find what
+    /// this run knows.
+    fn service_environment(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 
     /// The service, until it is told to stop.
     ///

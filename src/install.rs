@@ -25,6 +25,7 @@ pub use uninstall::{Uninstalled, uninstall};
 pub use user::USER;
 
 use crate::dialect::monsys::{self, Deferred, Paths};
+use crate::dialect::{self, Dialect};
 use crate::enrolment::{self, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{Flags, Settings};
@@ -134,11 +135,11 @@ pub struct NotDone {
 /// # Errors
 /// What [`install`] would end with before its first change.
 pub fn preview(options: &Options, world: &World) -> Result<Installed> {
-    let settings = Settings::resolve(&options.flags, world)?;
+    let host = dialect::open(&options.flags, world)?;
     let receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
     check_enrolment(options, world)?;
-    let plan = Plan::of(options, &settings, &receipt, world)?;
+    let plan = Plan::of(options, &*host, &receipt, world)?;
     let service = match plan.manager {
         Some(manager) if manager.runs(world) && options.starts() => Service::Started,
         Some(_) => Service::NotStarted,
@@ -162,17 +163,17 @@ pub fn preview(options: &Options, world: &World) -> Result<Installed> {
 /// end with. What this run had done is then taken back; a key that a hub may have seen stays.
 pub async fn install(options: &Options, world: &World) -> Result<Installed> {
     require_root("install", world)?;
-    let settings = Settings::resolve(&options.flags, world)?;
-    let deadline = Instant::now() + settings.wait;
+    let host = dialect::open(&options.flags, world)?;
+    let deadline = Instant::now() + host.settings().wait;
     let turn = Lock::take_folder(world.root(), deadline).await?;
     let receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
     check_enrolment(options, world)?;
-    let plan = Plan::of(options, &settings, &receipt, world)?;
+    let plan = Plan::of(options, &*host, &receipt, world)?;
     sweep(&plan, world)?;
     let mut run = Run {
         options,
-        settings,
+        host,
         world,
         was_up: false,
         is_service_touched: false,
@@ -193,7 +194,7 @@ pub async fn install(options: &Options, world: &World) -> Result<Installed> {
 /// One installation.
 struct Run<'a> {
     options: &'a Options,
-    settings: Settings,
+    host: Box<dyn Dialect + 'a>,
     world: &'a World,
     /// The service was up before.
     was_up: bool,
@@ -217,7 +218,7 @@ impl Run<'_> {
         let enrolled = self.enrol(&plan.flags).await?;
         // The enrolment may have made files as root.
         if plan.manager.is_some() && user::find(self.world).is_some() {
-            for change in look::gives(&self.settings, self.world)? {
+            for change in look::gives(self.host.settings(), self.world)? {
                 self.work.apply(&change).await?;
                 changes.push(change);
             }

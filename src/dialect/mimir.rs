@@ -12,7 +12,7 @@ mod renewal;
 mod status;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -99,7 +99,7 @@ impl<'a> Mimir<'a> {
             && given.ca_file.is_none()
             && let Some(kept) = &host.notes.ca_file
         {
-            given.ca_file = Some(kept.to_string_lossy().into_owned());
+            given.ca_file = Some(world.path(kept).to_string_lossy().into_owned());
         }
         if world.env("MONSYS_CA_PIN").is_none() && given.ca_pin.is_none() {
             given.ca_pin.clone_from(&host.notes.ca_pin);
@@ -306,6 +306,14 @@ impl Dialect for Mimir<'_> {
             Ok(_) => Check::bad("token", &no_secret()),
             Err(_) => Check::skipped("token", "it is not known whether this host is enrolled"),
         }
+    }
+
+    fn service_environment(&self) -> Vec<(&'static str, String)> {
+        let folder = &self.settings.state_dir.value;
+        if folder == Path::new(DEFAULT_FOLDER) {
+            return Vec::new();
+        }
+        vec![(FOLDER, folder.to_string_lossy().into_owned())]
     }
 
     fn serve(&self) -> Later<'_, ()> {

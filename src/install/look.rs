@@ -30,9 +30,12 @@ pub(super) fn gives(settings: &Settings, world: &World) -> Result<Vec<Change>> {
             Err(error) if error.kind() == NotFound => owner_of_new(),
             Err(error) => return Err(unreadable(&world.path(path), &error)),
         };
-        if Some(from) != service {
-            let path = path.to_owned();
-            changes.push(Change::Give { path, from });
+        let give = Change::Give {
+            path: path.to_owned(),
+            from,
+        };
+        if Some(from) != service && !changes.contains(&give) {
+            changes.push(give);
         }
         Ok(())
     };

@@ -11,8 +11,9 @@ use super::receipt::{self, Receipt};
 use super::service::Manager;
 use super::user::{self, USER};
 use super::{NotDone, Options, unwritable};
+use crate::dialect::{self, Dialect, System};
 use crate::error::{Error, ErrorId, Result};
-use crate::settings::{Flags, Settings};
+use crate::settings::Flags;
 use crate::store::unreadable;
 use crate::world::World;
 
@@ -47,7 +48,7 @@ impl Plan {
     /// takes the binary; [`ErrorId::Unreadable`].
     pub(super) fn of(
         options: &Options,
-        settings: &Settings,
+        host: &dyn Dialect,
         receipt: &Receipt,
         world: &World,
     ) -> Result<Self> {
@@ -63,9 +64,13 @@ impl Plan {
 
         // The receipt comes first, so its folder does.
         sketch.folder(Path::new(receipt::FOLDER), 0o700)?;
-        sketch.folder(&settings.state_dir.value, 0o700)?;
+        let settings = host.settings();
+        for folder in host.folders() {
+            let path = folder.path.strip_prefix(world.root());
+            let path = path.map_or_else(|_| folder.path.clone(), |path| Path::new("/").join(path));
+            sketch.folder(&path, folder.mode)?;
+        }
         let config_dir = parent(&settings.config_path);
-        sketch.folder(config_dir, 0o755)?;
         if let Some(manager) = manager {
             if user::find(world).is_none() && world.is_live() {
                 sketch.changes.push(Change::MakeUser);
@@ -102,12 +107,16 @@ impl Plan {
             sketch.file(&copy, ca, 0o644)?;
             flags.ca_file = Some(world.path(&copy).to_string_lossy().into_owned());
         }
+        let told = told(options, host, world)?;
+        if manager == Some(Manager::OpenRc) && !told.is_empty() {
+            not_done.push(not_told(&told));
+        }
         let program = world.executable();
         let bytes = fs::read(program).map_err(|error| unreadable(program, &error))?;
         sketch.file(&binary, bytes, 0o755)?;
         for file in manager
             .iter()
-            .flat_map(|manager| manager.files(&binary, settings, options.ephemeral))
+            .flat_map(|manager| manager.files(&binary, settings, options.ephemeral, &told))
         {
             sketch.file(&file.path, file.text.into_bytes(), file.mode)?;
         }
@@ -133,6 +142,37 @@ impl Plan {
             not_done,
             flags,
         })
+    }
+}
+
+/// What the service is told in its environment, to be the one of the system that is meant.
+fn told(
+    options: &Options,
+    host: &dyn Dialect,
+    world: &World,
+) -> Result<Vec<(&'static str, String)>> {
+    let system = System::of(&options.flags, world)?;
+    if system == System::default() {
+        return Ok(Vec::new());
+    }
+    let mut told = vec![(dialect::VARIABLE, system.name())];
+    told.extend(host.service_environment());
+    Ok(told)
+}
+
+/// Only systemd is told by a file of its own.
+fn not_told(told: &[(&str, String)]) -> NotDone {
+    let variables: Vec<String> = told
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    NotDone {
+        what: "the service's environment".into(),
+        why: "OpenRC reads it from a file that is yours".into(),
+        mend: format!(
+            "add to /etc/conf.d/monsys-agent, and restart the service: export {}",
+            variables.join(" ")
+        ),
     }
 }
 

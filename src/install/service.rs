@@ -74,6 +74,7 @@ impl Manager {
         binary: &Path,
         settings: &Settings,
         ephemeral: bool,
+        told: &[(&str, String)],
     ) -> Vec<ServiceFile> {
         let binary = binary.to_string_lossy();
         if self == Self::OpenRc {
@@ -93,7 +94,13 @@ impl Manager {
             ),
             mode: 0o644,
         }];
-        if let Some(text) = other_paths(settings) {
+        if !told.is_empty() {
+            files.push(ServiceFile {
+                path: Path::new(DROP_INS).join("50-dialect.conf"),
+                text: other_system(settings, told),
+                mode: 0o644,
+            });
+        } else if let Some(text) = other_paths(settings) {
             files.push(ServiceFile {
                 path: Path::new(DROP_INS).join("50-paths.conf"),
                 text,
@@ -216,12 +223,7 @@ fn other_paths(settings: &Settings) -> Option<String> {
     let state = &settings.state_dir.value;
     let is_usual =
         config == Path::new("/etc/monsys/agent.toml") && state == Path::new("/var/lib/monsys");
-    let quoted = |path: &Path| {
-        let path = path.to_string_lossy();
-        path.replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('%', "%%")
-    };
+    let quoted = |path: &Path| quoted(&path.to_string_lossy());
     (!is_usual).then(|| {
         format!(
             "# Written by `monsys-agent install` for --config and --state-dir.\n[Service]\nEnvironment=\"MONSYS_CONFIG={}\"\nReadWritePaths=\"-{}\" \"-{}\"\n",
@@ -230,6 +232,26 @@ fn other_paths(settings: &Settings) -> Option<String> {
             quoted(state),
         )
     })
+}
+
+/// Which system the service is of, and the folder that it writes to.
+fn other_system(settings: &Settings, told: &[(&str, String)]) -> String {
+    let variables: Vec<String> = told
+        .iter()
+        .map(|(name, value)| format!("\"{name}={}\"", quoted(value)))
+        .collect();
+    let folder = quoted(&settings.state_dir.value.to_string_lossy());
+    format!(
+        "# Written by `monsys-agent install` for --dialect.\n[Service]\nEnvironment={}\nReadWritePaths=\"-{folder}\"\n",
+        variables.join(" ")
+    )
+}
+
+/// Between quotes in a unit.
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('%', "%%")
 }
 
 #[cfg(test)]
@@ -243,7 +265,12 @@ mod tests {
             .with_environment(Vec::<(String, String)>::new());
         let settings = Settings::resolve(&crate::settings::Flags::default(), &world).unwrap();
         for manager in [Manager::Systemd, Manager::OpenRc] {
-            let files = manager.files(Path::new("/opt/monsys/bin/monsys-agent"), &settings, true);
+            let files = manager.files(
+                Path::new("/opt/monsys/bin/monsys-agent"),
+                &settings,
+                true,
+                &[],
+            );
             for file in &files {
                 assert!(!file.text.contains(PACKAGED), "{}", file.text);
             }

@@ -24,6 +24,7 @@ mod install;
 mod lyftdata;
 mod manual;
 mod mimir;
+mod mimir_install;
 mod mimir_refusals;
 mod mimir_service;
 mod per_agent_token;

@@ -1,6 +1,8 @@
 //! The two questions of an enrolment: the secret for a certificate, and then, under the certificate,
 //! as whom the server knows it. Success is said after the second.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::certificate::Certificate;
@@ -92,7 +94,10 @@ impl<'a> Asking<'a> {
             agent_id: Some(certified.agent_id.clone()),
             hostname: Some(facts.hostname.clone()),
             enrolled_at: None,
-            ca_file: settings.ca_file.as_ref().map(|file| file.value.clone()),
+            ca_file: settings.ca_file.as_ref().map(|file| {
+                let path = file.value.strip_prefix(self.world.root());
+                path.map_or_else(|_| file.value.clone(), |path| Path::new("/").join(path))
+            }),
             ca_pin: settings.ca_pin.as_ref().map(|pin| pin.value.to_string()),
             ..Notes::default()
         };

@@ -1,0 +1,69 @@
+//! `install` for a host of Mimir's: its own documentation's command, and the service that follows.
+
+use std::fs;
+
+use crate::common::{TestHost, TestHub};
+use crate::mimir::{agents, later, mint, uses};
+
+const DROP_IN: &str = "etc/systemd/system/monsys-agent.service.d/50-dialect.conf";
+
+/// A tree with systemd and the service's user, and the documented command for it.
+fn installed(more: &[&str]) -> (TestHub, TestHost) {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.lay("usr/lib/systemd/systemd", "");
+    let (secret, _) = mint(&hub, Some(1));
+    let ca_file = host.install_ca(&hub).unwrap();
+    let (argument, url) = (format!("--enrollment-secret={secret}"), hub.url());
+    let arguments = [
+        "install",
+        &argument,
+        "--hub-url",
+        &url,
+        "--ca-file",
+        ca_file.to_str().unwrap(),
+    ];
+    for _ in 0..2 {
+        let run = host.agent(&[&arguments, more].concat()).run().expect(0);
+        assert!(!run.stdout.contains(&secret) && !run.stderr.contains(&secret));
+    }
+    for (path, bytes) in host.files("") {
+        let holds = bytes
+            .windows(secret.len())
+            .any(|part| part == secret.as_bytes());
+        assert!(!holds, "the secret is in {}", path.display());
+    }
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
+    (hub, host)
+}
+
+#[test]
+fn the_documented_command_enrols_and_tells_the_service_which_system_it_is_of() {
+    let (_hub, host) = installed(&[]);
+    let drop_in = fs::read_to_string(host.path(DROP_IN)).unwrap();
+    assert_eq!(
+        drop_in,
+        "# Written by `monsys-agent install` for --dialect.\n[Service]\nEnvironment=\"MONSYS_DIALECT=mimir\"\nReadWritePaths=\"-/etc/mimir\"\n"
+    );
+    assert!(!host.path("etc/monsys").exists());
+    later(&host, &["status"]).run().expect(0);
+
+    // What was installed is taken back, and the host's credential is its own.
+    host.agent(&["uninstall"]).run().expect(0);
+    assert!(!host.path(DROP_IN).exists());
+    later(&host, &["status"]).run().expect(0);
+}
+
+#[test]
+fn another_folder_is_told_to_the_service_too() {
+    let (_hub, host) = installed(&["--state-dir", "/srv/mimir"]);
+    let drop_in = fs::read_to_string(host.path(DROP_IN)).unwrap();
+    assert!(drop_in.contains(" \"MIMIR_DIR=/srv/mimir\"\n"), "{drop_in}");
+    assert!(
+        drop_in.contains("ReadWritePaths=\"-/srv/mimir\"\n"),
+        "{drop_in}"
+    );
+    later(&host, &["status"])
+        .env("MIMIR_DIR", "/srv/mimir")
+        .run()
+        .expect(0);
+}
