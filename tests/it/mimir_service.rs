@@ -1,5 +1,7 @@
 //! The life of a host after it was enrolled into Mimir: it is seen, and its certificate renewed.
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::time::Duration;
 
 use serde_json::json;
@@ -140,4 +142,35 @@ fn a_service_that_is_given_a_secret_enrols_first_and_takes_up_a_new_certificate(
     until("a heartbeat", || agents(&hub)[0]["last_seen_at"] != last);
     service.stop().expect(0);
     assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
+}
+
+/// As the unit has it: a user of its own, and the folder theirs.
+#[test]
+fn renews_as_a_user_of_its_own_who_alone_can_read_the_key() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let hub = TestHub::new();
+    let host = TestHost::new();
+    let user = 54_321;
+    fs::create_dir_all(host.path("etc/mimir")).unwrap();
+    chown(host.path("etc/mimir"), Some(user), Some(user)).unwrap();
+    let (secret, _) = mint(&hub, Some(1));
+    let rules = |days: u64| json!({"lifetime_secs": 90 * DAY, "age_secs": days * DAY});
+    hub.post("mimir/certificates", rules(61));
+    enrol(&host, &hub, &secret).run().expect(0);
+    hub.post("mimir/certificates", rules(0));
+    let service = Service::of(later(&host, &["run"]).by_user(user));
+    until("a renewal", || certificates(&hub) == 2);
+    let health = || {
+        let status = later(&host, &["status", "--output", "json"]).run();
+        status.json()["heartbeats"].clone()
+    };
+    until("a heartbeat", || health() == "ok");
+    service.stop().expect(0);
+    for name in ["client.key", "client.pem", "ca.pem", "agent.json"] {
+        let metadata = fs::metadata(host.path("etc/mimir").join(name)).unwrap();
+        assert_eq!(metadata.uid(), user, "{name}");
+    }
+    assert_eq!(host.mode("etc/mimir/client.key"), 0o600);
 }
