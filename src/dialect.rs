@@ -74,13 +74,6 @@ pub fn open_for_facts<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn 
 }
 
 impl System {
-    /// Its name, as `--dialect` takes it.
-    #[must_use]
-    pub fn name(self) -> String {
-        let value = self.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
-    }
-
     /// The system that is meant: by flag, by variable, or by what only its own commands give.
     ///
     /// # Errors
@@ -125,6 +118,25 @@ impl System {
         self.to_possible_value()
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default()
+    }
+}
+
+/// Refuses `what` for a host of another system than a monsys hub.
+///
+/// # Errors
+/// [`ErrorId::BadArguments`].
+pub fn monsys_only(what: &str, flags: &Flags, world: &World) -> Result<()> {
+    match System::of(flags, world)? {
+        System::Monsys => Ok(()),
+        system => Err(Error::new(
+            ErrorId::BadArguments,
+            format!(
+                "it is for hosts of a monsys hub, and this is about {}",
+                system.name()
+            ),
+        )
+        .about(what)
+        .mend("leave it out; or, for the monsys hub's agent on this host, add --dialect monsys")),
     }
 }
 

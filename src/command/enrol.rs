@@ -26,6 +26,7 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
         return dry_run(args, world).await;
     }
     if args.defer {
+        dialect::monsys_only("--defer", &args.flags(), world)?;
         return Ok(deferred(&monsys::defer(&args.flags(), world).await?));
     }
     let enrolment = enrolment::enrol(&args.flags(), args.force, world).await?;

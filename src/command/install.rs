@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Report, enrol};
 use crate::VERSION;
 use crate::cli::InstallArgs;
+use crate::dialect;
 use crate::error::Result;
 use crate::install::{self, Enrolled, Installed, Options, RECEIPT, Service};
 use crate::world::World;
@@ -23,6 +24,14 @@ pub(super) async fn run(args: &InstallArgs, world: &World) -> Result<Report> {
         no_start: args.no_start,
         ephemeral: args.ephemeral,
     };
+    for (is_given, flag) in [
+        (options.defer, "--defer"),
+        (options.ephemeral, "--ephemeral"),
+    ] {
+        if is_given {
+            dialect::monsys_only(flag, &options.flags, world)?;
+        }
+    }
     if args.enrol.dry_run {
         let plan = install::preview(&options, world)?;
         return Ok(planned(&plan, &options));

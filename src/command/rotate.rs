@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::{RotateKeyArgs, RotateTokenArgs};
+use crate::dialect;
 use crate::dialect::monsys::{self, Rotation};
 use crate::error::Result;
 use crate::text::rows;
@@ -14,6 +15,7 @@ use crate::world::World;
 /// # Errors
 /// See [`monsys::rotate_token`].
 pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Report> {
+    dialect::monsys_only("rotate-token", &args.flags(), world)?;
     let rotation = monsys::rotate_token(&args.flags(), world).await?;
     let headline = if rotation.changed {
         "The hub takes the new token, and agent.toml holds it now."
@@ -28,6 +30,7 @@ pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Repor
 /// # Errors
 /// See [`monsys::rotate_key`].
 pub(super) async fn key(args: &RotateKeyArgs, world: &World) -> Result<Report> {
+    dialect::monsys_only("rotate-key", &args.flags(), world)?;
     let rotation = monsys::rotate_key(&args.flags(), world).await?;
     let headline = if rotation.was_begun {
         "The hub has this host's new key pinned: this ended a rotation that had been interrupted."

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::UnenrolArgs;
+use crate::dialect;
 use crate::dialect::monsys::{self, Parting};
 use crate::error::Result;
 use crate::text::rows;
@@ -14,6 +15,7 @@ use crate::world::World;
 /// # Errors
 /// See [`monsys::unenrol`].
 pub(super) async fn run(args: &UnenrolArgs, world: &World) -> Result<Report> {
+    dialect::monsys_only("unenrol", &args.flags(), world)?;
     let leaving = monsys::unenrol(&args.flags(), args.force, world).await?;
     let hub = &leaving.hub_url;
     let (result, headline) = match leaving.parting {

@@ -11,9 +11,10 @@ use super::receipt::{self, Receipt};
 use super::service::Manager;
 use super::user::{self, USER};
 use super::{NotDone, Options, unwritable};
-use crate::dialect::{self, Dialect, System};
+use crate::dialect::{Dialect, System};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Flags;
+use crate::settings::table::DIALECT;
 use crate::store::unreadable;
 use crate::world::World;
 
@@ -155,7 +156,7 @@ fn told(
     if system == System::default() {
         return Ok(Vec::new());
     }
-    let mut told = vec![(dialect::VARIABLE, system.name())];
+    let mut told = vec![(DIALECT.variables[0], system.name())];
     told.extend(host.service_environment());
     Ok(told)
 }

@@ -85,6 +85,14 @@ impl KeyFiles {
             .map_err(|error| self.fault(&error))
     }
 
+    /// Removes one of them. One that is not there is fine.
+    ///
+    /// # Errors
+    /// [`ErrorId::StateUnwritable`].
+    pub fn remove(&self, name: &str) -> Result<()> {
+        atomic::remove(&self.folder.join(name)).map_err(|error| self.fault(&error))
+    }
+
     /// Brings a file that all may read to the disk. One that holds this already is left alone.
     ///
     /// # Errors

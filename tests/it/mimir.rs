@@ -291,6 +291,7 @@ fn a_copied_disk_enrols_as_itself_and_the_first_host_keeps_its_certificate() {
     // Refused, it still has what it came with.
     enrol(&copy, &hub, "wrong").run().expect(77);
     assert_eq!(file(&copy, "client.key"), file(&host, "client.key"));
+    assert_eq!(copy.names("etc/mimir"), FILES);
     enrol(&copy, &hub, &secret).run().expect(0);
     assert_ne!(file(&copy, "client.key"), file(&host, "client.key"));
     assert_eq!(copy.names("etc/mimir"), FILES);

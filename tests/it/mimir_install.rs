@@ -67,3 +67,21 @@ fn another_folder_is_told_to_the_service_too() {
         .run()
         .expect(0);
 }
+
+#[test]
+fn what_only_a_monsys_host_knows_is_refused_and_does_nothing() {
+    let host = TestHost::new();
+    host.lay("usr/lib/systemd/systemd", "");
+    for arguments in [
+        &["enrol", "--defer"][..],
+        &["install", "--defer"],
+        &["install", "--ephemeral"],
+        &["unenrol"],
+        &["rotate-token"],
+        &["rotate-key"],
+    ] {
+        let run = later(&host, arguments).run().expect(64);
+        run.says(&["for hosts of a monsys hub", "--dialect monsys"]);
+    }
+    assert!(!host.path("etc/monsys").exists() && !host.path("etc/mimir").exists());
+}

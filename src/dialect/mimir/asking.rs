@@ -6,8 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::certificate::Certificate;
-use super::host::{Host, Notes, Standing};
-use super::key::HostKey;
+use super::host::{Host, KeyToEnrol, Notes, Standing};
 use super::wire::{self, Certified};
 use crate::dialect::{Exchange, Kept};
 use crate::enrolment::{Done, Enrolment, Held};
@@ -16,7 +15,7 @@ use crate::facts::HostFacts;
 use crate::hub::client::{Client, Proof, Reply, Request, SendError};
 use crate::hub::verdict::{self, Outcome};
 use crate::settings::Settings;
-use crate::store::key_files::KeyFiles;
+use crate::store::key_files::{KEY, KeyFiles};
 use crate::token::{Secret, Token};
 use crate::world::World;
 
@@ -25,8 +24,7 @@ pub(super) struct Asking<'a> {
     settings: &'a Settings,
     world: &'a World,
     host: Host,
-    key: HostKey,
-    key_name: String,
+    key: KeyToEnrol,
     client: Client,
     question: Question,
     /// An answer may have been lost on its way.
@@ -50,7 +48,7 @@ impl<'a> Asking<'a> {
         force: bool,
     ) -> Result<Self> {
         let standing = host.standing(world.now())?;
-        let (key, key_name) = host.key_to_enrol(standing)?;
+        let key = host.key_to_enrol(standing)?;
         let question = match secret {
             Some(secret) if force || standing != Standing::Unproved => {
                 Question::Certificate(secret.secret().clone(), None)
@@ -66,7 +64,6 @@ impl<'a> Asking<'a> {
             world,
             host,
             key,
-            key_name,
             client,
             question,
             is_uncertain: false,
@@ -83,7 +80,7 @@ impl<'a> Asking<'a> {
             Certificate::from_pem(certified.certificate_pem.as_bytes()).map_err(alien)?;
         certificate
             .check(
-                &self.key.public(),
+                &self.key.key.public(),
                 certified.ca_pem.as_bytes(),
                 self.world.now(),
             )
@@ -103,7 +100,7 @@ impl<'a> Asking<'a> {
         };
         self.host.keep(
             notes,
-            &self.key_name,
+            &self.key.file,
             &certified.certificate_pem,
             &certified.ca_pem,
         )
@@ -151,7 +148,7 @@ impl Exchange for Asking<'_> {
                         "the answer to the try before may have been lost: asking for the same key again; a server that does not know a key again spends a second use"
                     );
                 }
-                let csr = self.key.request(&facts.hostname).ok_or_else(|| {
+                let csr = self.key.key.request(&facts.hostname).ok_or_else(|| {
                     Error::new(ErrorId::Internal, "the system gave no random bytes")
                 })?;
                 Ok(wire::enroll(hub, secret, &facts.hostname, &csr))
@@ -175,7 +172,12 @@ impl Exchange for Asking<'_> {
         outcome
     }
 
-    fn refused(&mut self, error: Error, _is_certain: bool) -> Error {
+    fn refused(&mut self, error: Error, is_certain: bool) -> Error {
+        // A new key that the server has never given anything for is of no use.
+        let drops_key = is_certain && self.key.is_new && self.key.file != KEY;
+        if drops_key && let Err(fault) = self.host.files.remove(&self.key.file) {
+            tracing::warn!("{}: {}", fault.what(), fault.why());
+        }
         match self.question {
             Question::Certificate(..) => wire::refused(error),
             Question::Proof(_) => wire::not_known(error),

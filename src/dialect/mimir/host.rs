@@ -49,6 +49,15 @@ pub(super) enum Standing {
     Enrolled,
 }
 
+/// The key that a certificate is asked for.
+pub(super) struct KeyToEnrol {
+    pub(super) key: HostKey,
+    /// Name of its file.
+    pub(super) file: String,
+    /// This run has made it.
+    pub(super) is_new: bool,
+}
+
 /// This host.
 pub(super) struct Host {
     pub(super) files: KeyFiles,
@@ -76,7 +85,7 @@ impl Host {
     }
 
     pub(super) fn standing(&self, now: SystemTime) -> Result<Standing> {
-        if !self.is_ours() {
+        if !self.is_ours()? {
             return Ok(Standing::Clone);
         }
         let Some(certificate) = self.certificate()? else {
@@ -98,10 +107,11 @@ impl Host {
     }
 
     /// Whether what is here was made on this machine, and nothing newer waits.
-    fn is_ours(&self) -> bool {
+    fn is_ours(&self) -> Result<bool> {
         let is_made_here =
             self.notes.machine.is_empty() || self.notes.machine.is_same_machine(&self.machine);
-        is_made_here && matches!(self.files.load(&self.next_key_name()), Ok(None))
+        // One that cannot be read is not taken for none, nor for one.
+        Ok(is_made_here && self.files.load(&self.next_key_name())?.is_none())
     }
 
     /// The certificate of the key, if both are there.
@@ -123,15 +133,20 @@ impl Host {
     }
 
     /// The key that a certificate is to be asked for, on the disk: the one that is there; or, where
-    /// that is another machine's, one that waits beside it. Returns its file's name along.
-    pub(super) fn key_to_enrol(&self, standing: Standing) -> Result<(HostKey, String)> {
+    /// that is another machine's, one that waits beside it.
+    pub(super) fn key_to_enrol(&self, standing: Standing) -> Result<KeyToEnrol> {
         let name = match standing {
             Standing::Clone => self.next_key_name(),
             _ => KEY.into(),
         };
+        let of_file = |key, is_new| KeyToEnrol {
+            key,
+            file: name.clone(),
+            is_new,
+        };
         if let Some(key) = self.load_key(&name)? {
             tracing::debug!("{name} is there already: to the server this is the same host");
-            return Ok((key, name));
+            return Ok(of_file(key, false));
         }
         let key = HostKey::make()
             .ok_or_else(|| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
@@ -143,7 +158,7 @@ impl Host {
             })?;
         }
         self.files.keep_key(&name, &key.to_pem())?;
-        Ok((key, name))
+        Ok(of_file(key, true))
     }
 
     /// Keeps what the server has given for the key in the file `key_name`: notes, key, CA, and then
