@@ -1,6 +1,6 @@
 //! The systems that a host enrols into. Each is the same sentence: a proof that the host holds a
 //! secret, exchanged for a credential, put into a sink. A dialect is the choice of the three, and
-//! one file of this folder; [`crate::enrolment`] tells the sentence and knows none of them by name.
+//! one file of this folder, with a folder of its own where it has several subjects; [`crate::enrolment`] tells the sentence and knows none of them by name.
 //!
 //! To add one: its file, which implements [`Dialect`], and its lines in [`System`] and [`open`].
 
@@ -241,6 +241,11 @@ pub trait Dialect {
     /// this run knows.
     fn service_environment(&self) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+
+    /// Whether this program is the system's service too, so that `install` has something to start.
+    fn has_service(&self) -> bool {
+        true
     }
 
     /// The service, until it is told to stop.

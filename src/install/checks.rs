@@ -40,10 +40,18 @@ pub(super) fn refuse_package(receipt: &Receipt, world: &World) -> Result<()> {
 /// # Errors
 /// [`ErrorId::TokenMissing`], and what [`dialect::Dialect::preview`] ends with.
 pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
+    let host = dialect::open(&options.flags, world)?;
+    if !host.has_service() {
+        return Err(Error::new(
+            ErrorId::BadArguments,
+            "this system's service is a program of its own: monsys-agent enrols it, and has nothing to start",
+        )
+        .about("install")
+        .mend("monsys-agent enrol, with the same options"));
+    }
     if options.no_enrol || options.defer {
         return Ok(());
     }
-    let host = dialect::open(&options.flags, world)?;
     let settings = host.settings();
     // Its kind makes no difference to what can be told before it is fetched.
     let token = settings.token.as_ref().map(|_| Kind::Enrolment);

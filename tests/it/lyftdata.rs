@@ -333,3 +333,13 @@ fn many_at_once_are_one_worker_each() {
     }
     assert_eq!(workers(&hub).len(), 8);
 }
+
+#[test]
+fn install_says_that_the_worker_is_a_program_of_its_own() {
+    let (hub, host) = (server(), TestHost::new());
+    worker(&host, &hub, "w-1", &["install", "--dialect", "lyftdata"])
+        .run()
+        .expect(64)
+        .says(&["a program of its own", "monsys-agent enrol"]);
+    assert!(workers(&hub).is_empty());
+}

@@ -1,0 +1,113 @@
+//! The settings of a worker: its own names for them, and where they come from.
+
+use super::Lyftdata;
+use crate::error::{Error, ErrorId, Result};
+use crate::settings::{Flags, Setting, Settings, SystemSettings};
+use crate::world::World;
+
+use super::files::ID_FILE;
+
+/// Where the secret is to be had.
+const SECRET: &str = "LYFTDATA_AUTO_ENROLLMENT_KEY";
+/// An id to ask for.
+const WORKER_ID: &str = "LYFTDATA_WORKER_ID";
+
+static URL: Setting = Setting {
+    name: "LyftData's server",
+    flag: Some("--hub-url"),
+    variables: &["LYFTDATA_URL", "MONSYS_HUB_URL"],
+    key: None,
+    default: None,
+    help: "Where the control plane is.",
+};
+static NAME: Setting = Setting {
+    name: "worker's name",
+    flag: Some("--worker-name"),
+    variables: &["LYFTDATA_WORKER_NAME"],
+    key: None,
+    default: None,
+    help: "Unique name of the worker, 1 to 128 characters.",
+};
+static JOBS_DIR: Setting = Setting {
+    name: "worker's jobs directory",
+    flag: Some("--worker-jobs-dir"),
+    variables: &["LYFTDATA_WORKER_JOBS_DIR"],
+    key: None,
+    default: Some("/var/lib/lyftdata-worker"),
+    help: "Where the worker's id and API key are put.",
+};
+static KEY: Setting = Setting {
+    name: "auto-enrollment secret",
+    flag: None,
+    variables: &[SECRET, "MONSYS_TOKEN"],
+    key: None,
+    default: None,
+    help: "The shared secret. `--token-file` and `--token-command` give it as well.",
+};
+static ID: Setting = Setting {
+    name: "worker's id",
+    flag: None,
+    variables: &[WORKER_ID],
+    key: None,
+    default: None,
+    help: "An id to ask for; without one, the server makes one.",
+};
+
+/// The settings that only this system has.
+pub(in crate::dialect) static SETTINGS: &[&Setting] = &[&URL, &NAME, &JOBS_DIR, &KEY, &ID];
+
+/// Whether only this system's own variables are there.
+pub(in crate::dialect) fn is_meant(world: &World) -> bool {
+    world.env("LYFTDATA_URL").is_some() || world.secret(SECRET).is_some()
+}
+
+impl<'a> Lyftdata<'a> {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// Usage errors, which name the flag or variable.
+    pub(in crate::dialect) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
+        let jobs_dir = JOBS_DIR.pick(flags.worker_jobs_dir.as_deref(), world)?;
+        let jobs_dir = jobs_dir.unwrap_or_default();
+        let jobs_dir = std::path::absolute(&jobs_dir).map_err(|error| {
+            Error::new(ErrorId::BadSetting, error.to_string()).about("--worker-jobs-dir")
+        })?;
+        let name = NAME.pick(flags.worker_name.as_deref(), world)?;
+        let worker = ID.pick(None, world)?;
+        for (text, setting) in [(&name, &NAME), (&worker, &ID)] {
+            if let Some(fault) = text.as_deref().and_then(text_fault) {
+                return Err(
+                    Error::new(ErrorId::BadSetting, fault).about(setting.variables.join(" "))
+                );
+            }
+        }
+        let settings = Settings::of_system(
+            flags,
+            world,
+            SystemSettings {
+                hub_url: &URL,
+                hub_url_in_file: None,
+                file: jobs_dir.join(ID_FILE),
+                folder: jobs_dir.clone(),
+                secrets: &[SECRET],
+                secret_in_file: None,
+            },
+        )?;
+        Ok(Self {
+            jobs_dir: world.path(&jobs_dir),
+            flags,
+            world,
+            settings,
+            name,
+            worker,
+        })
+    }
+}
+
+/// What is wrong with a name or an id, if anything.
+pub(super) fn text_fault(text: &str) -> Option<String> {
+    if (1..=128).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        return None;
+    }
+    Some("it has to be 1 to 128 characters, with no control character".into())
+}
