@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::cli::EnrolArgs;
 use crate::dialect::monsys::{self, Deferred};
-use crate::dialect::{self, Dialect};
+use crate::dialect::{self, Dialect, System};
 use crate::enrolment::{self, Done, Enrolment};
 use crate::error::Result;
 use crate::facts::HostFacts;
@@ -30,11 +30,11 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
         return Ok(deferred(&monsys::defer(&args.flags(), world).await?));
     }
     let enrolment = enrolment::enrol(&args.flags(), args.force, world).await?;
-    Ok(report(&enrolment))
+    Ok(report(&enrolment, System::of(&args.flags(), world)?))
 }
 
 /// What an enrolment came to.
-pub(super) fn report(enrolment: &Enrolment) -> Report {
+pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
     let host = enrolment.hostname.as_deref().unwrap_or("this host");
     let hub = &enrolment.hub_url;
     let headline = match enrolment.done {
@@ -62,9 +62,15 @@ pub(super) fn report(enrolment: &Enrolment) -> Report {
         ));
     }
     let table = rows(&facts);
+    let dialect = match system.name() {
+        name if system != System::default() => format!(" --dialect {name}"),
+        _ => String::new(),
+    };
     let next = match enrolment.done {
-        Done::AlreadyEnrolled => "To enrol again: monsys-agent enrol --force\n",
-        _ => "Next: monsys-agent status\n",
+        Done::AlreadyEnrolled => {
+            format!("To enrol again: monsys-agent enrol{dialect} --force\n")
+        }
+        _ => format!("Next: monsys-agent status{dialect}\n"),
     };
     let mut json = json!({
         "result": enrolment.done.word(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Report, enrol};
 use crate::VERSION;
 use crate::cli::InstallArgs;
-use crate::dialect;
+use crate::dialect::{self, System};
 use crate::error::Result;
 use crate::install::{self, Enrolled, Installed, Options, RECEIPT, Service};
 use crate::world::World;
@@ -37,7 +37,7 @@ pub(super) async fn run(args: &InstallArgs, world: &World) -> Result<Report> {
         return Ok(planned(&plan, &options));
     }
     let installed = install::install(&options, world).await?;
-    Ok(report(&installed))
+    Ok(report(&installed, System::of(&options.flags, world)?))
 }
 
 fn planned(plan: &Installed, options: &Options) -> Report {
@@ -58,12 +58,12 @@ fn planned(plan: &Installed, options: &Options) -> Report {
     Report::new(text, json(plan, "dry_run"))
 }
 
-fn report(installed: &Installed) -> Report {
+fn report(installed: &Installed, system: System) -> Report {
     let (enrolment, text) = match &installed.enrolled {
         None => (Value::Null, "Not enrolled: --no-enrol was given.\n".into()),
         Some(enrolled) => {
             let report = match enrolled {
-                Enrolled::Now(enrolment) => enrol::report(enrolment),
+                Enrolled::Now(enrolment) => enrol::report(enrolment, system),
                 Enrolled::Deferred(deferred) => enrol::deferred(deferred),
             };
             (report.json, report.text)

@@ -22,7 +22,7 @@ use crate::enrolment::{Done, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
-use crate::settings::{Flags, Origin, Setting, Settings, SystemSettings};
+use crate::settings::{Flags, Given, Origin, Setting, Settings, SystemSettings};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -95,12 +95,6 @@ impl<'a> Mimir<'a> {
         let host = Host::read(world.path(&folder), world)?;
         let mut given = flags.clone();
         // What an enrolment was given holds until something else is.
-        if world.env("MONSYS_CA_FILE").is_none()
-            && given.ca_file.is_none()
-            && let Some(kept) = &host.notes.ca_file
-        {
-            given.ca_file = Some(world.path(kept).to_string_lossy().into_owned());
-        }
         if world.env("MONSYS_CA_PIN").is_none() && given.ca_pin.is_none() {
             given.ca_pin.clone_from(&host.notes.ca_pin);
         }
@@ -120,11 +114,22 @@ impl<'a> Mimir<'a> {
                 .iter()
                 .any(|name| world.env(name).is_some());
         let server = known.or_else(|| Some(NO_SERVER.to_owned()));
+        let mut settings = Settings::of_system(&given, world, own(server))?;
+        if settings.ca_file.is_none()
+            && let Some(kept) = &host.notes.ca_file
+        {
+            // One that the operator had beside the host's tree is where it was.
+            let below = Some(world.path(kept)).filter(|path| path.exists());
+            settings.ca_file = Some(Given {
+                value: below.unwrap_or_else(|| kept.clone()),
+                origin: Origin::Key("ca_file", folder.join(NOTES)),
+            });
+        }
         Ok(Self {
-            settings: Settings::of_system(&given, world, own(server))?,
-            has_server,
             flags,
             world,
+            settings,
+            has_server,
             host,
         })
     }

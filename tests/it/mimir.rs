@@ -69,6 +69,10 @@ fn a_secret_becomes_a_certificate_and_leaves_no_trace() {
     // As a clipboard manager gives it.
     let run = enrol(&host, &hub, &format!(" {secret}\n")).run().expect(0);
     assert!(run.stdout.starts_with("Enrolled web-3 at https://"));
+    assert!(
+        run.stdout
+            .ends_with("Next: monsys-agent status --dialect mimir\n")
+    );
     let agents = agents(&hub);
     assert_eq!((agents.len(), uses(&hub).as_str()), (1, "1 / 1"));
     assert_eq!(agents[0]["hostname"], "web-3");
@@ -301,6 +305,20 @@ fn a_copied_disk_enrols_as_itself_and_the_first_host_keeps_its_certificate() {
         text(&status.json()["agent_id"])
     });
     assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_ca_beside_the_hosts_tree_is_remembered_too() {
+    let (hub, host, beside) = (TestHub::new(), TestHost::new(), TestHost::new());
+    let (secret, _) = mint(&hub, Some(1));
+    let ca_file = beside.install_ca(&hub).unwrap();
+    let enrolling = enrol(&host, &hub, &secret).env("MONSYS_CA_FILE", ca_file.to_str().unwrap());
+    enrolling.run().expect(0);
+    fs::remove_file(host.path("etc/ssl/hub-ca.pem")).unwrap();
+    later(&host, &["doctor"]).run().expect(0);
+    fs::remove_file(ca_file).unwrap();
+    let run = later(&host, &["run"]).run().expect(74);
+    run.says(&["`ca_file` in /etc/mimir/agent.json"]);
 }
 
 #[test]
