@@ -9,10 +9,11 @@ mod certificate;
 mod host;
 mod key;
 mod renewal;
+mod settings;
 mod status;
 mod wire;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -22,60 +23,17 @@ use crate::enrolment::{Done, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
-use crate::settings::{Flags, Given, Origin, Setting, Settings, SystemSettings};
+use crate::settings::{Flags, Settings};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 use crate::world::World;
 use asking::Asking;
-use host::{Host, NOTES, Standing};
+use host::{Host, Standing};
+use settings::{DEFAULT_FOLDER, FOLDER};
+pub(super) use settings::{SETTINGS, is_meant};
 
-/// The variable of the secret. The documentation names none, so this one is ours.
-const SECRET: &str = "MIMIR_ENROLLMENT_SECRET";
-/// The variable of the server.
-const SERVER: &str = "MIMIR_SERVER_URL";
-/// The variable of the folder.
-const FOLDER: &str = "MIMIR_DIR";
-const DEFAULT_FOLDER: &str = "/etc/mimir";
 /// The lock, in the folder.
 const LOCK: &str = ".monsys-enrol.lock";
-/// Stands for a server where none is given and none is asked.
-const NO_SERVER: &str = "https://localhost";
-
-static SERVER_URL: Setting = Setting {
-    name: "server",
-    flag: Some("--hub-url"),
-    variables: &[SERVER, "MONSYS_HUB_URL"],
-    key: Some("server_url"),
-    default: None,
-    help: "Where the Mimir server is.",
-};
-
-static SECRET_SETTING: Setting = Setting {
-    name: "enrollment secret",
-    flag: None,
-    variables: &[SECRET, "MONSYS_TOKEN"],
-    key: None,
-    default: None,
-    help: "The shared secret. `--token-file` and `--token-command` give it as well, and `--enrollment-secret`, which is taken out of the command line at once.",
-};
-
-static FOLDER_SETTING: Setting = Setting {
-    name: "folder",
-    flag: None,
-    variables: &[FOLDER],
-    key: None,
-    default: Some(DEFAULT_FOLDER),
-    help: "Where key and certificates are put.",
-};
-
-/// The settings that only this system has.
-pub(super) static SETTINGS: &[&Setting] = &[&SERVER_URL, &SECRET_SETTING, &FOLDER_SETTING];
-
-/// Whether what only Mimir's hosts have says that it is meant.
-pub(super) fn is_meant(world: &World) -> bool {
-    world.secret(SECRET).is_some() || world.env(SERVER).is_some()
-}
-
 /// This host, as it stands to a Mimir server.
 pub struct Mimir<'a> {
     flags: &'a Flags,
@@ -91,40 +49,9 @@ impl<'a> Mimir<'a> {
     /// # Errors
     /// A bad setting, and notes that cannot be read.
     pub fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let folder = folder(flags, world)?;
+        let folder = settings::folder(flags, world)?;
         let host = Host::read(world.path(&folder), world)?;
-        let mut given = flags.clone();
-        // What an enrolment was given holds until something else is.
-        if world.env("MONSYS_CA_PIN").is_none() && given.ca_pin.is_none() {
-            given.ca_pin.clone_from(&host.notes.ca_pin);
-        }
-        let own = |server: Option<String>| SystemSettings {
-            hub_url: &SERVER_URL,
-            hub_url_in_file: server,
-            file: folder.join(NOTES),
-            folder: folder.clone(),
-            secrets: &[SECRET],
-            secret_in_file: None,
-        };
-        let known = host.notes.server_url.clone();
-        let has_server = known.is_some()
-            || flags.hub_url.as_ref().is_some_and(|url| !url.is_empty())
-            || SERVER_URL
-                .variables
-                .iter()
-                .any(|name| world.env(name).is_some());
-        let server = known.or_else(|| Some(NO_SERVER.to_owned()));
-        let mut settings = Settings::of_system(&given, world, own(server))?;
-        if settings.ca_file.is_none()
-            && let Some(kept) = &host.notes.ca_file
-        {
-            // One that the operator had beside the host's tree is where it was.
-            let below = Some(world.path(kept)).filter(|path| path.exists());
-            settings.ca_file = Some(Given {
-                value: below.unwrap_or_else(|| kept.clone()),
-                origin: Origin::Key("ca_file", folder.join(NOTES)),
-            });
-        }
+        let (settings, has_server) = settings::resolve(flags, world, &host, &folder)?;
         Ok(Self {
             flags,
             world,
@@ -153,19 +80,6 @@ impl<'a> Mimir<'a> {
             _ => Ok(()),
         }
     }
-}
-
-fn folder(flags: &Flags, world: &World) -> Result<PathBuf> {
-    let (given, origin) = match flags.state_dir.as_ref().filter(|dir| !dir.is_empty()) {
-        Some(dir) => (PathBuf::from(dir), Origin::Flag("--state-dir")),
-        None => match world.env(FOLDER) {
-            Some(dir) => (PathBuf::from(dir), Origin::Variable(FOLDER)),
-            None => (PathBuf::from(DEFAULT_FOLDER), Origin::Default),
-        },
-    };
-    std::path::absolute(given).map_err(|error| {
-        Error::new(ErrorId::BadSetting, format!("it is no path: {error}")).about(origin)
-    })
 }
 
 fn no_secret() -> Error {
