@@ -178,6 +178,13 @@ pub fn with_value(text: &[u8], key: &str, value: &str) -> Zeroizing<Vec<u8>> {
         if !changed.is_empty() && !changed.ends_with(b"\n") {
             changed.extend_from_slice(end);
         }
+        // A backslash at the very end would make what is appended a part of its own line.
+        let is_open = lines(&changed)
+            .last()
+            .is_some_and(|line| line.is_continued());
+        if is_open {
+            changed.extend_from_slice(end);
+        }
         for part in [key.as_bytes(), b"=", value.as_bytes(), end] {
             changed.extend_from_slice(part);
         }

@@ -79,6 +79,9 @@ fn a_value_is_set_in_place_or_appended() {
             "SENSOR_TOKEN=a\nA=b\nSENSOR_TOKEN=c\n",
             "SENSOR_TOKEN=t\nA=b\nSENSOR_TOKEN=t\n",
         ),
+        ("A=b\\", "A=b\\\n\nSENSOR_TOKEN=t\n"),
+        ("A=b\\\r", "A=b\\\r\n\nSENSOR_TOKEN=t\n"),
+        ("A=b\\\n", "A=b\\\n\nSENSOR_TOKEN=t\n"),
         ("#SENSOR_TOKEN=a\n", "#SENSOR_TOKEN=a\nSENSOR_TOKEN=t\n"),
     ] {
         assert_eq!(put(text, "t"), expected, "{text:?}");
@@ -191,15 +194,15 @@ fn env_text() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
-/// The lines of `text` that do not set `key`, without a carriage return at their end: one at the end
-/// of the file becomes a part of the line end when something is appended.
+/// The lines of `text` that do not set `key`, without the line end that belongs to them at the
+/// end of the file when something is appended.
 fn others(text: &str, key: &str) -> Vec<String> {
     let text = text.as_bytes();
     let others = lines(text).filter(|line| !line.sets(key));
     others
         .map(|line| {
             String::from_utf8_lossy(line.content)
-                .trim_end_matches('\r')
+                .trim_end_matches(['\r', '\n'])
                 .to_owned()
         })
         .collect()
