@@ -13,8 +13,10 @@ use crate::facts::os_release::unquote;
 
 /// Fewer bytes than any secret has: what is shorter is not looked for in other lines.
 const SHORTEST_SECRET: usize = 12;
-/// What stands where a secret stood in another line.
-const TAKEN_OUT: &[u8] = b"[consumed]";
+/// What stands where a secret stood in an assignment, which stays one whatever part it stood in.
+const TAKEN_OUT: &[u8] = b"_consumed_";
+/// What stands where it stood in another line, which does not become an assignment.
+const TAKEN_OUT_OF_TEXT: &[u8] = b"[consumed]";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The file as it was read.
@@ -212,18 +214,22 @@ pub fn without_secret(
         } else if secret.len() < SHORTEST_SECRET || kept.iter().any(|key| line.sets(key)) {
             changed.extend_from_slice(line.content);
         } else {
-            copy_without(&mut changed, line.content, secret.as_bytes());
+            let instead = match line.assignment() {
+                Some(_) => TAKEN_OUT,
+                None => TAKEN_OUT_OF_TEXT,
+            };
+            copy_without(&mut changed, line.content, secret.as_bytes(), instead);
         }
         changed.extend_from_slice(line.end);
     }
     changed
 }
 
-fn copy_without(copy: &mut Vec<u8>, text: &[u8], secret: &[u8]) {
+fn copy_without(copy: &mut Vec<u8>, text: &[u8], secret: &[u8], instead: &[u8]) {
     let mut rest = text;
     while let Some(at) = find(rest, secret) {
         copy.extend_from_slice(&rest[..at]);
-        copy.extend_from_slice(TAKEN_OUT);
+        copy.extend_from_slice(instead);
         rest = &rest[at + secret.len()..];
     }
     copy.extend_from_slice(rest);

@@ -113,7 +113,7 @@ fn the_secret_is_consumed_however_it_stands() {
         ),
         (
             "X=\"0123456789abcdef 0123456789abcdef\"\n",
-            "X=\"[consumed] [consumed]\"\n",
+            "X=\"_consumed_ _consumed_\"\n",
         ),
         (
             "SENSOR_ID=0123456789abcdef\n",
@@ -223,7 +223,7 @@ proptest! {
         prop_assert_eq!(get(&changed, KEY), None);
         let left = others(&changed, "SENSOR_ID").concat();
         prop_assert!(!left.contains(SECRET), "{}", changed);
-        let clean = |line: String| line.replace(SECRET, "[consumed]");
+        let clean = |line: String| line.replace(SECRET, "[consumed]").replace("_consumed_", "[consumed]");
         let before: Vec<String> = others(&text, KEY).into_iter().map(clean).collect();
         let after: Vec<String> = others(&changed, KEY).into_iter().map(clean).filter(|line| !line.ends_with(NOTE)).collect();
         prop_assert_eq!(after, before);
