@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Method};
+use reqwest::{Certificate, Client, Identity, Method, RequestBuilder};
 use serde_json::Value;
 use tokio::io::{BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
@@ -123,15 +123,10 @@ impl Hub {
                 })?,
             None => Vec::new(),
         };
-        let client = Client::builder()
-            .no_proxy()
-            .tls_certs_only(roots)
-            .timeout(START)
-            .build()
-            .context(|| "no HTTP client".to_owned())?;
         Ok(Operator {
-            client,
-            api: format!("{}/api/v1", self.url),
+            client: client(&roots, None)?,
+            roots,
+            url: self.url.clone(),
             token: self.admin_token.clone(),
         })
     }
@@ -150,47 +145,92 @@ impl Hub {
     }
 }
 
-/// The person with the admin token.
+fn client(roots: &[Certificate], identity: Option<Identity>) -> Result<Client> {
+    let builder = Client::builder()
+        .no_proxy()
+        .tls_certs_only(roots.iter().cloned())
+        .timeout(START);
+    let builder = match identity {
+        Some(identity) => builder.identity(identity),
+        None => builder,
+    };
+    builder.build().context(|| "no HTTP client".to_owned())
+}
+
+/// The person with the admin token. A path that begins with `/` is the whole of it, any other one
+/// is below `/api/v1/`.
 pub(crate) struct Operator {
     client: Client,
-    api: String,
+    roots: Vec<Certificate>,
+    url: String,
     token: String,
 }
 
 impl Operator {
-    /// `GET /api/v1/PATH`.
+    /// `GET PATH`.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.call(Method::GET, path, None).await
     }
 
-    /// `POST /api/v1/PATH` with a JSON body.
+    /// `POST PATH` with a JSON body.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// `DELETE PATH`.
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value> {
+        self.call(Method::DELETE, path, None).await
     }
 
     /// Whether `token` is the live credential of the agent `id`. Unsigned as the question is, the
     /// hub refuses it in any case: with 403 to the credential's owner, with 401 to all others.
     pub(crate) async fn knows(&self, id: &str, token: &str) -> Result<bool> {
-        let what = || format!("DELETE {}/agents/{id}", self.api);
-        let url = format!("{}/agents/{id}", self.api);
-        let request = self.client.delete(url).bearer_auth(token);
-        match request.send().await.context(what)?.status().as_u16() {
-            403 => Ok(true),
-            401 => Ok(false),
+        let url = self.url(&format!("agents/{id}"));
+        let request = self.client.delete(&url).bearer_auth(token);
+        is_taken(request, 403, &format!("DELETE {url}")).await
+    }
+
+    /// Whether the hub takes a host's own `POST PATH`, with its own token.
+    pub(crate) async fn takes(&self, path: &str, token: &str, body: &Value) -> Result<bool> {
+        let url = self.url(path);
+        let request = with_json(self.client.post(&url).bearer_auth(token), body);
+        is_taken(request, 200, &format!("POST {url}")).await
+    }
+
+    /// What the hub answers to a host's own `GET PATH`, with its client certificate and key, in PEM;
+    /// `None` if it refuses them.
+    pub(crate) async fn get_as(&self, path: &str, certificate: &[u8]) -> Result<Option<Value>> {
+        let url = self.url(path);
+        let what = || format!("GET {url}");
+        let identity = Identity::from_pem(certificate).context(what)?;
+        let request = client(&self.roots, Some(identity))?.get(&url);
+        let response = request.send().await.context(what)?;
+        match response.status().as_u16() {
+            200 => {
+                let text = response.text().await.context(what)?;
+                serde_json::from_str(&text).map(Some).context(what)
+            }
+            401 => Ok(None),
             other => Err(Stop::failed(format!("{}: {other}", what()))),
         }
     }
 
+    fn url(&self, path: &str) -> String {
+        match path.strip_prefix('/') {
+            Some(whole) => format!("{}/{whole}", self.url),
+            None => format!("{}/api/v1/{path}", self.url),
+        }
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        let what = || format!("{method} {}/{path}", self.api);
+        let url = self.url(path);
+        let what = || format!("{method} {url}");
         let mut request = self
             .client
-            .request(method.clone(), format!("{}/{path}", self.api))
+            .request(method.clone(), &url)
             .bearer_auth(&self.token);
         if let Some(body) = body {
-            request = request
-                .header("Content-Type", "application/json")
-                .body(body.to_string());
+            request = with_json(request, body);
         }
         let response = request.send().await.context(what)?;
         let status = response.status();
@@ -198,7 +238,26 @@ impl Operator {
         if !status.is_success() {
             return Err(Stop::failed(format!("{}: {status} {reply}", what())));
         }
+        if reply.is_empty() {
+            return Ok(Value::Null);
+        }
         serde_json::from_str(&reply).context(what)
+    }
+}
+
+fn with_json(request: RequestBuilder, body: &Value) -> RequestBuilder {
+    request
+        .header("Content-Type", "application/json")
+        .body(body.to_string())
+}
+
+/// Whether the answer is `yes`; 401 is the hub's no.
+async fn is_taken(request: RequestBuilder, yes: u16, what: &str) -> Result<bool> {
+    let response = request.send().await.context(|| what.to_owned())?;
+    match response.status().as_u16() {
+        status if status == yes => Ok(true),
+        401 => Ok(false),
+        other => Err(Stop::failed(format!("{what}: {other}"))),
     }
 }
 

@@ -1,5 +1,7 @@
-//! `cargo xtask bench storm`: many hosts enrol at once with one token, while the hub loses replies
+//! `cargo xtask bench storm`: many hosts enrol at once, in any dialect, while the hub loses replies
 //! and hosts are killed; and then every agent, use and credential is counted.
+//!
+//! [`System`] is what differs between the dialects, with a file for each; all else is the same story.
 //!
 //! Each host is the released program with a root folder and so a key of its own; the hub is one
 //! process with its database on disk. All is on loopback and in scratch folders that go with it.
@@ -7,36 +9,54 @@
 mod fleet;
 mod host;
 mod hub_log;
+mod lyftdata;
+mod mimir;
+mod monsys;
+mod ravenxcope;
 mod report;
+mod system;
 mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use monsys_agent::dialect::System as Dialect;
 use nix::sys::statvfs::statvfs;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::grouped;
 use crate::error::{Context, Result, Stop};
-use crate::hub::{Hub, Operator, text};
+use crate::hub::{Hub, Operator};
 use crate::tools;
 use fleet::Fleet;
 use host::Site;
 use hub_log::HubLog;
+use lyftdata::Lyftdata;
+use mimir::Mimir;
+use monsys::Monsys;
+use ravenxcope::Ravenxcope;
 pub(super) use report::{Figures, Report};
+use system::System;
 use verdict::Verdict;
 
 pub(super) const ABOUT: &str = "\
-All hosts share one token with as many uses as there are hosts. The hub drops 5 % of its replies
-after it has committed; 1 % of the hosts, at least one, are killed (SIGKILL) and started again.
+The hub drops 5 % of its replies after it has committed; 1 % of the hosts, at least one, are killed
+(SIGKILL) and started again. What they enrol with is the dialect's:
+  monsys      one token with as many uses as there are hosts
+  mimir       one secret with as many uses
+  lyftdata    the shared secret, and a name for each host
+  ravenxcope  an install token for each host
+With the first two a host mends a lost reply by itself. The protocols of the others cannot: the host
+has to refuse and to say so, and the storm does what that tells the operator to do.
 
-At the end there have to be as many agents, uses and rows of the audit as hosts, each host with an
-agent of its own and with the credential that the hub knows. Otherwise it exits with 1.
+At the end there have to be as many agents and uses as hosts, each host with an agent of its own and
+with a credential that the hub takes. Otherwise it exits with 1.
 
 Examples:
   cargo xtask bench storm --hosts 100
+  cargo xtask bench storm --hosts 100 --dialect ravenxcope
   cargo xtask bench storm --hosts 10000 --seed 7 --svg storm.svg";
 
 /// Replies that are lost after the commit, in a hundred.
@@ -50,6 +70,10 @@ const MEMORY: &str = "/dev/shm";
 
 #[derive(Args)]
 pub(crate) struct Options {
+    /// The system that the hosts enrol into
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    dialect: Dialect,
+
     /// How many hosts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     hosts: u32,
@@ -66,6 +90,20 @@ pub(crate) struct Options {
     /// Write the histograms as a picture, too
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+
+    /// Which build of agent and hub
+    #[arg(long, value_name = "BUILD", value_enum, default_value_t)]
+    programs: Build,
+}
+
+/// How the programs are built.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Build {
+    /// As they are released
+    #[default]
+    Release,
+    /// As the tests build them, which is quicker
+    Debug,
 }
 
 impl Options {
@@ -75,8 +113,11 @@ impl Options {
 }
 
 pub(super) async fn run(options: &Options) -> Result<()> {
-    eprintln!("building the released agent and hub (the first time takes minutes)");
-    let programs = tools::build_release().await?;
+    eprintln!("building agent and hub (the first time takes minutes)");
+    let programs = match options.programs {
+        Build::Release => tools::build_release().await?,
+        Build::Debug => tools::build().await?,
+    };
     let (report, verdict) = storm(options, &programs.agent, &programs.hub).await?;
     println!("{report}\n{verdict}");
     if let Some(file) = &options.svg {
@@ -90,15 +131,30 @@ pub(super) async fn run(options: &Options) -> Result<()> {
 /// So many hosts at the pace of the defaults.
 pub(super) fn of(hosts: u32) -> Options {
     Options {
+        dialect: Dialect::default(),
         hosts,
         at_once: 64,
         seed: 1,
         svg: None,
+        programs: Build::default(),
     }
 }
 
 /// One storm, and whether it lost or doubled anything.
 pub(super) async fn storm(
+    options: &Options,
+    agent: &Path,
+    hub: &Path,
+) -> Result<(Report, Verdict)> {
+    match options.dialect {
+        Dialect::Monsys => storm_of::<Monsys>(options, agent, hub).await,
+        Dialect::Ravenxcope => storm_of::<Ravenxcope>(options, agent, hub).await,
+        Dialect::Mimir => storm_of::<Mimir>(options, agent, hub).await,
+        Dialect::Lyftdata => storm_of::<Lyftdata>(options, agent, hub).await,
+    }
+}
+
+async fn storm_of<S: System>(
     options: &Options,
     agent: &Path,
     hub: &Path,
@@ -112,23 +168,24 @@ pub(super) async fn storm(
     );
     let hub = Hub::start_on_disk(hub, hub_dir.path()).await?;
     let operator = hub.operator()?;
-    let token = mint(&operator, options).await?;
-    lose_replies(&operator, options).await?;
+    let system = S::prepare(&operator, &hub.url, options.hosts).await?;
+    lose_replies(&operator, S::ROUTE, options).await?;
 
     let site = Arc::new(Site {
         agent: agent.to_owned(),
         hosts: hosts_dir.path().to_owned(),
-        hub_url: hub.url.clone(),
         ca_file: hub.ca_file.clone().unwrap_or_default(),
-        token: token.secret,
+        dialect: options.dialect.name(),
+        operator,
+        system,
     });
-    let fleet = Fleet::new(site, options);
+    let fleet = Fleet::new(Arc::clone(&site), options);
     let hub_process = hub.id().ok_or_else(|| Stop::failed("the hub has ended"))?;
     let fleet = fleet.enrol(hub_process).await?;
 
-    let verdict = verdict::ask(&operator, &token.id, &fleet, options.hosts()).await?;
+    let verdict = verdict::ask(&site, &fleet, options.hosts()).await?;
     hub.stop().await?;
-    let log = HubLog::read(&hub_dir.path().join("hub.log"))?;
+    let log = HubLog::read(&hub_dir.path().join("hub.log"), S::is_enrolment)?;
     Ok((Report::new(options, fleet, log), verdict))
 }
 
@@ -161,28 +218,9 @@ fn scratch(parent: &Path) -> Result<TempDir> {
         .context(|| format!("could not make a folder in {}", parent.display()))
 }
 
-struct Token {
-    id: String,
-    secret: String,
-}
-
-async fn mint(operator: &Operator, options: &Options) -> Result<Token> {
-    let wanted = json!({
-        "name": "storm",
-        "ttl_secs": 86_400,
-        "max_uses": options.hosts,
-        "default_tags": ["storm"],
-    });
-    let minted = operator.post("enrolment-tokens", &wanted).await?;
-    Ok(Token {
-        id: text(&minted, "id")?,
-        secret: text(&minted, "token")?,
-    })
-}
-
-async fn lose_replies(operator: &Operator, options: &Options) -> Result<()> {
+async fn lose_replies(operator: &Operator, route: &str, options: &Options) -> Result<()> {
     let fault = json!({
-        "route": "enrol",
+        "route": route,
         "times": 1_000_000,
         "percent": DROPPED_PERCENT,
         "seed": options.seed,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::host::{self, Enrolled, Site};
+use super::system::System;
 use super::{KILLED_PERCENT, Options};
 use crate::bench::cpu::{Cpu, Used};
 use crate::bench::grouped;
@@ -20,8 +21,8 @@ const GUESS: Duration = Duration::from_millis(20);
 const RECENT: usize = 50;
 
 /// The hosts that are to enrol.
-pub(super) struct Fleet {
-    site: Arc<Site>,
+pub(super) struct Fleet<S> {
+    site: Arc<Site<S>>,
     at_once: usize,
     hosts: usize,
     kills: Kills,
@@ -38,8 +39,8 @@ pub(super) struct Ended {
     pub(super) whole: Used,
 }
 
-impl Fleet {
-    pub(super) fn new(site: Arc<Site>, options: &Options) -> Self {
+impl<S: System> Fleet<S> {
+    pub(super) fn new(site: Arc<Site<S>>, options: &Options) -> Self {
         Self {
             site,
             at_once: options.at_once as usize,

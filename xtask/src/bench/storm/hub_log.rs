@@ -7,8 +7,6 @@ use std::time::Duration;
 use crate::bench::latency::Latencies;
 use crate::error::{Context, Result};
 
-const ENROL: &str = " POST /api/v1/agents/enrol ";
-
 pub(super) struct HubLog {
     /// From the head of a request to its answer, all but the network.
     pub(super) latencies: Latencies,
@@ -17,14 +15,20 @@ pub(super) struct HubLog {
 }
 
 impl HubLog {
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    /// `is_enrolment` knows the calls that count by their path.
+    pub(super) fn read(path: &Path, is_enrolment: fn(&str) -> bool) -> Result<Self> {
         let text =
             fs::read_to_string(path).context(|| format!("could not read {}", path.display()))?;
-        Ok(Self::parse(&text))
+        Ok(Self::parse(&text, is_enrolment))
     }
 
-    fn parse(text: &str) -> Self {
-        let calls: Vec<_> = text.lines().filter_map(call).collect();
+    fn parse(text: &str, is_enrolment: fn(&str) -> bool) -> Self {
+        let calls: Vec<_> = text
+            .lines()
+            .filter_map(call)
+            .filter(|(path, ..)| is_enrolment(path))
+            .map(|(_, status, took)| (status, took))
+            .collect();
         Self {
             dropped: calls
                 .iter()
@@ -35,12 +39,13 @@ impl HubLog {
     }
 }
 
-/// `… INFO POST /api/v1/agents/enrol 201 127.0.0.1 1.8ms`: the status and the time.
-fn call(line: &str) -> Option<(&str, Duration)> {
-    let (_, rest) = line.split_once(ENROL)?;
+/// `… INFO POST /api/v1/agents/enrol 201 127.0.0.1 1.8ms`: the path, the status and the time.
+fn call(line: &str) -> Option<(&str, &str, Duration)> {
+    let (_, rest) = line.split_once(" POST ")?;
     let mut words = rest.split_whitespace();
-    let (status, _source, took) = (words.next()?, words.next()?, words.next()?);
-    Some((status, duration(took)?))
+    let (path, status) = (words.next()?, words.next()?);
+    let (_source, took) = (words.next()?, words.next()?);
+    Some((path, status, duration(took)?))
 }
 
 /// As `{:?}` writes it.
@@ -67,7 +72,9 @@ mod tests {
             "2026-01-01T00:00:00Z  INFO fault route=Enrol\n\
              2026-01-01T00:00:00Z  INFO POST /api/v1/agents/enrol reset 127.0.0.1 2.0ms\n\
              2026-01-01T00:00:00Z  INFO POST /api/v1/agents/enrol 201 127.0.0.1 950.5µs\n\
+             2026-01-01T00:00:00Z  INFO POST /api/v1/faults 201 127.0.0.1 3.0ms\n\
              2026-01-01T00:00:00Z  INFO GET /api/v1/agents 200 127.0.0.1 1.2s\n",
+            |path| path == "/api/v1/agents/enrol",
         );
         assert_eq!(log.dropped, 1);
         assert_eq!(log.latencies.count(), 2);

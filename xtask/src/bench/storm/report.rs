@@ -28,6 +28,7 @@ pub(crate) struct Report {
     hub: Latencies,
     dropped: usize,
     retries: usize,
+    mended: usize,
     killed: usize,
     victims: usize,
     full: Used,
@@ -38,7 +39,8 @@ impl Report {
     pub(super) fn new(options: &Options, fleet: Ended, log: HubLog) -> Self {
         Self {
             title: format!(
-                "Storm: {} hosts, {} at once, seed {}",
+                "Storm of {}: {} hosts, {} at once, seed {}",
+                options.dialect.name(),
                 grouped(options.hosts()),
                 options.at_once,
                 options.seed
@@ -47,6 +49,7 @@ impl Report {
             dropped: log.dropped,
             hub: log.latencies,
             retries: fleet.enrolled.iter().map(|host| host.retries).sum(),
+            mended: fleet.enrolled.iter().map(|host| host.mended).sum(),
             killed: fleet.enrolled.iter().filter(|host| host.killed).count(),
             victims: fleet.victims,
             hosts: Latencies::of(fleet.enrolled.into_iter().map(|host| host.took).collect()),
@@ -127,6 +130,11 @@ impl fmt::Display for Report {
             f,
             "  retries    {} by the hosts themselves",
             grouped(self.retries)
+        )?;
+        writeln!(
+            f,
+            "  mended     {} by the operator, as the refusals told to",
+            grouped(self.mended)
         )?;
         let (full, whole) = (&self.full, &self.whole);
         writeln!(

@@ -3,83 +3,61 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde_json::Value;
-
 use super::fleet::Ended;
+use super::host::Site;
+use super::system::System;
 use crate::bench::grouped;
 use crate::error::{Result, Stop};
-use crate::hub::Operator;
 
 /// So many failures are printed in full.
 const SHOWN: usize = 5;
 
 pub(crate) struct Verdict {
     wanted: usize,
-    counts: [(&'static str, usize); 7],
+    counts: Vec<(&'static str, usize)>,
+    /// What is counted beside hosts and agents, in one word.
+    also: &'static str,
     failed: Vec<String>,
 }
 
 /// Asks the hub for all that it knows, and for each credential on a host's disk.
-pub(super) async fn ask(
-    operator: &Operator,
-    token_id: &str,
+pub(super) async fn ask<S: System>(
+    site: &Site<S>,
     fleet: &Ended,
     wanted: usize,
 ) -> Result<Verdict> {
-    let token = operator
-        .get(&format!("enrolment-tokens/{token_id}"))
-        .await?;
-    let audit = operator
-        .get(&format!("enrolment-tokens/{token_id}/uses"))
-        .await?;
-    let agents = operator.get("agents").await?;
-    let (audit, agents) = (ids(&audit["uses"]), ids(&agents["agents"]));
+    let books = site.system.books(&site.operator, &fleet.enrolled).await?;
     let on_disk: BTreeSet<&str> = fleet
         .enrolled
         .iter()
-        .map(|host| host.agent_id.as_str())
+        .map(|host| host.held.agent_id.as_str())
         .collect();
-    let is_known = |id: &&str| agents.contains(id) && audit.contains(id);
+    let known = on_disk.iter().filter(|id| books.known.contains(**id));
+    let known = known.count();
     let mut live = 0;
     for host in &fleet.enrolled {
-        live += usize::from(operator.knows(&host.agent_id, &host.agent_token).await?);
+        live += usize::from(site.system.takes(&site.operator, &host.held).await?);
     }
-    let uses = token["uses"].as_u64().unwrap_or_default();
+    let mut counts = vec![
+        ("hosts that exited with 0", fleet.enrolled.len()),
+        ("agents at the hub", books.agents),
+    ];
+    counts.extend(books.counts);
+    counts.extend([
+        ("agents on the hosts' disks, no two the same", on_disk.len()),
+        (books.known_to, known),
+        ("credentials on disk that the hub takes", live),
+    ]);
     Ok(Verdict {
         wanted,
-        counts: [
-            ("hosts that exited with 0", fleet.enrolled.len()),
-            ("agents at the hub", agents.len()),
-            (
-                "uses of the token",
-                usize::try_from(uses).unwrap_or_default(),
-            ),
-            ("rows of the audit", audit.len()),
-            ("agents on the hosts' disks, no two the same", on_disk.len()),
-            (
-                "of these, known to hub and audit",
-                on_disk.into_iter().filter(is_known).count(),
-            ),
-            ("credentials on disk that the hub takes", live),
-        ],
+        counts,
+        also: S::ALSO,
         failed: fleet.failed.clone(),
     })
 }
 
-/// The agent's id of each entry, doubled ones too.
-fn ids(entries: &Value) -> Vec<&str> {
-    let mut ids: Vec<&str> = entries
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry["agent_id"].as_str())
-        .collect();
-    ids.sort_unstable();
-    ids
-}
-
 impl Verdict {
-    fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.failed.is_empty() && self.counts.iter().all(|(_, count)| *count == self.wanted)
     }
 
@@ -108,7 +86,8 @@ impl fmt::Display for Verdict {
         if self.holds() {
             write!(
                 f,
-                "{wanted} hosts, {wanted} agents, {wanted} uses: none lost, none twice."
+                "{wanted} hosts, {wanted} agents, {wanted} {}: none lost, none twice.",
+                self.also
             )
         } else {
             write!(f, "FAILED: every count has to be {wanted}.")
@@ -124,21 +103,19 @@ mod tests {
     fn one_count_that_is_off_is_enough_to_fail() {
         let verdict = |last, failed: &[&str]| Verdict {
             wanted: 3,
-            counts: [
-                ("a", 3),
-                ("b", 3),
-                ("c", 3),
-                ("d", 3),
-                ("e", 3),
-                ("f", 3),
-                ("g", last),
-            ],
+            counts: vec![("a", 3), ("b", 3), ("c", last)],
+            also: "uses",
             failed: failed.iter().map(|&why| why.to_owned()).collect(),
         };
-        assert!(verdict(3, &[]).result().is_ok());
+        let good = verdict(3, &[]);
+        assert!(
+            good.to_string()
+                .ends_with("3 hosts, 3 agents, 3 uses: none lost, none twice.")
+        );
+        assert!(good.result().is_ok());
         assert!(verdict(3, &["host 7"]).result().is_err());
         let bad = verdict(2, &[]);
-        assert!(bad.to_string().contains("BAD        2  g"), "{bad}");
+        assert!(bad.to_string().contains("BAD        2  c"), "{bad}");
         assert!(
             bad.to_string()
                 .ends_with("FAILED: every count has to be 3.")

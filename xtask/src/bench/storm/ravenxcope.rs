@@ -1,0 +1,156 @@
+//! `RavenXcope`: a one-time install token for each host. A lost answer takes it and the sensor token
+//! with it, so the host is refused, and the operator has a new install token made.
+
+use serde_json::{Value, json};
+
+use super::host::{Enrolled, Host, Ran};
+use super::system::{Books, Held, System, list, number, texts};
+use crate::error::{Result, Stop};
+use crate::hub::{Operator, text};
+
+const ENV_FILE: &str = "etc/ravenxcope/sensor-agent.env";
+
+pub(super) struct Ravenxcope {
+    url: String,
+}
+
+impl Ravenxcope {
+    /// Puts a fresh install token into the env file.
+    async fn give_install_token(&self, operator: &Operator, host: &Host) -> Result<()> {
+        let id = sensor(host.number);
+        let path = format!("/api/sensors/{id}/install-token");
+        let token = text(&operator.post(&path, &json!({})).await?, "installToken")?;
+        let url = &self.url;
+        host.lay(
+            ENV_FILE,
+            &format!("SENSOR_ID={id}\nINSTALL_TOKEN={token}\nBACKEND_URL={url}\n"),
+        )
+    }
+}
+
+impl System for Ravenxcope {
+    const ROUTE: &'static str = "ravenxcope-enroll";
+    const ALSO: &'static str = "sensor tokens";
+
+    fn is_enrolment(path: &str) -> bool {
+        path.starts_with("/api/sensors/") && path.ends_with("/agent/enroll")
+    }
+
+    async fn prepare(_: &Operator, url: &str, _: u32) -> Result<Self> {
+        Ok(Self {
+            url: url.to_owned(),
+        })
+    }
+
+    async fn furnish(&self, operator: &Operator, host: &Host) -> Result<()> {
+        self.give_install_token(operator, host).await
+    }
+
+    /// All is in the env file.
+    fn variables(&self, _: &Host) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    async fn mend(&self, operator: &Operator, host: &Host, ran: &Ran) -> Result<bool> {
+        if !ran.refused(
+            77,
+            &["got no answer", "have a new install token made for sensor"],
+        ) {
+            return Ok(false);
+        }
+        self.give_install_token(operator, host).await?;
+        Ok(true)
+    }
+
+    fn held(&self, host: &Host) -> Result<Held> {
+        let file = host.read(ENV_FILE)?;
+        let value = |key: &str| {
+            let values = file
+                .lines()
+                .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            match values.collect::<Vec<_>>()[..] {
+                [value] => Ok(value.to_owned()),
+                ref values => Err(Stop::failed(format!(
+                    "{}: {} lines of {key}",
+                    host.what(ENV_FILE),
+                    values.len()
+                ))),
+            }
+        };
+        Ok(Held {
+            agent_id: value("SENSOR_ID")?,
+            credential: value("SENSOR_TOKEN")?,
+        })
+    }
+
+    /// By a heartbeat, as any program with the token could send it.
+    async fn takes(&self, operator: &Operator, held: &Held) -> Result<bool> {
+        let path = format!("/api/sensors/{}/agent/heartbeat", held.agent_id);
+        let heartbeat = json!({
+            "cpuUsage": 0.0,
+            "memoryUsed": 0,
+            "memoryTotal": 0,
+            "memoryPercent": 0.0,
+            "interfaces": [],
+        });
+        operator.takes(&path, &held.credential, &heartbeat).await
+    }
+
+    async fn books(&self, operator: &Operator, enrolled: &[Enrolled]) -> Result<Books> {
+        let sensors = operator.get("/api/sensors").await?;
+        let sensors = &sensors["sensors"];
+        let has_no_token = |sensor: &&Value| sensor["installTokenExpiresAt"].is_null();
+        let is_enrolled = |sensor: &&Value| sensor["status"] == "enrolled";
+        let enrolments: usize = list(sensors)
+            .map(|sensor| number(sensor, "enrolments"))
+            .sum();
+        let lost: usize = enrolled.iter().map(|host| host.mended).sum();
+        Ok(Books {
+            agents: list(sensors).count(),
+            counts: vec![
+                (
+                    "sensors with a token of their own",
+                    list(sensors).filter(is_enrolled).count(),
+                ),
+                (
+                    "enrolments, but those whose lost answer was mended",
+                    enrolments.saturating_sub(lost),
+                ),
+                (
+                    "sensors with no install token left over",
+                    list(sensors).filter(has_no_token).count(),
+                ),
+            ],
+            known: texts(sensors, "sensorId")
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            known_to: "of these, known to the hub",
+        })
+    }
+}
+
+fn sensor(number: usize) -> String {
+    format!("storm-{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_env_file_has_one_sensor_token() {
+        let hosts = tempfile::tempdir().unwrap();
+        let host = Host::new(hosts.path(), 0).unwrap();
+        let system = Ravenxcope { url: String::new() };
+        let held = |tokens: &str| {
+            host.lay(ENV_FILE, &format!("SENSOR_ID=storm-0\n{tokens}"))?;
+            system.held(&host)
+        };
+        let one = held("# SENSOR_TOKEN=x\nSENSOR_TOKEN=a\n").unwrap();
+        assert_eq!((&*one.agent_id, &*one.credential), ("storm-0", "a"));
+        for tokens in ["", "SENSOR_TOKEN=a\nSENSOR_TOKEN=b\n"] {
+            assert!(held(tokens).is_err(), "{tokens:?}");
+        }
+    }
+}
