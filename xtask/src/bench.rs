@@ -6,7 +6,7 @@ mod idle;
 mod latency;
 mod load;
 mod progress;
-mod storm;
+pub(crate) mod storm;
 mod svg;
 mod table;
 

@@ -24,6 +24,7 @@ mod packages;
 mod report;
 mod rust;
 mod shell;
+mod storms;
 mod terraform;
 
 use std::pin::Pin;
@@ -60,6 +61,9 @@ const SUITES: &[Suite] = &[
     }),
     Suite::new("crash", "killed at every system call", || {
         Box::pin(crash::run())
+    }),
+    Suite::new("storms", "40 hosts at once, in each dialect", || {
+        Box::pin(storms::run())
     }),
     Suite::new(
         "installer",

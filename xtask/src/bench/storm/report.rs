@@ -71,6 +71,11 @@ impl Report {
         )
     }
 
+    /// How many replies were lost after the commit.
+    pub(crate) fn dropped(&self) -> usize {
+        self.dropped
+    }
+
     /// For the table of all: hosts a second, with the last one's retries, a host's time by
     /// percentiles (50, 99, 100), its processor time and the hub's, and what held it up.
     pub(crate) fn figures(&self) -> Figures {
