@@ -95,6 +95,9 @@ fn architecture(machine: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+
     use super::architecture;
 
     #[test]
@@ -107,5 +110,33 @@ mod tests {
         ] {
             assert_eq!(architecture(machine.into()), name);
         }
+    }
+
+    #[test]
+    fn this_host_is_as_sysinfo_and_if_addrs_see_it() {
+        use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
+        let mut system = System::new().unwrap();
+        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        system.refresh_cpu_list(CpuRefreshKind::nothing());
+        let world = super::World::real();
+        let cpus = super::machine::processors(&world);
+        assert_eq!(cpus, Some(system.cpus().len()));
+        assert_eq!(super::machine::memory(&world), Some(system.total_memory()));
+
+        let theirs: BTreeSet<(String, IpAddr)> = if_addrs::get_if_addrs()
+            .unwrap()
+            .into_iter()
+            .map(|interface| (interface.name.clone(), interface.ip()))
+            .collect();
+        let ours: BTreeSet<(String, IpAddr)> =
+            super::interfaces_now(&world, &super::Target::default())
+                .into_iter()
+                .flat_map(|interface| {
+                    let name = interface.name;
+                    let named = move |ip| (name.clone(), ip);
+                    interface.addresses.into_iter().map(named)
+                })
+                .collect();
+        assert_eq!(ours, theirs);
     }
 }
