@@ -48,6 +48,10 @@ pub static SETTINGS: &[(System, &[&Setting])] = &[
     (System::Lyftdata, lyftdata::SETTINGS),
 ];
 
+/// Variables that hold a secret of one of them.
+pub(crate) const SECRET_VARIABLES: &[&[&str]] =
+    &[ravenxcope::SECRETS, mimir::SECRETS, lyftdata::SECRETS];
+
 /// Reads what `flags` and the environment say, and what the host has of the system that they mean.
 ///
 /// # Errors

@@ -19,14 +19,6 @@ use crate::facts::fingerprint::Fingerprint;
 
 /// The environment variable that holds the secret itself. No child process inherits it.
 pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
-/// All that hold one, in any dialect.
-const SECRET_VARIABLES: [&str; 5] = [
-    SECRET_VARIABLE,
-    "INSTALL_TOKEN",
-    "SENSOR_TOKEN",
-    "MIMIR_ENROLLMENT_SECRET",
-    "LYFTDATA_AUTO_ENROLLMENT_KEY",
-];
 
 /// Standard input, which a thread of its own may have to wait for.
 pub type SharedInput = Arc<Mutex<Box<dyn Read + Send>>>;
@@ -88,7 +80,7 @@ impl World {
         self.secrets.clear();
         for (name, value) in variables {
             let (name, value) = (name.into(), value.into());
-            match SECRET_VARIABLES.into_iter().find(|secret| name == *secret) {
+            match secret_variables().find(|secret| name == *secret) {
                 Some(secret) => {
                     let value = Zeroizing::new(value.into_encoded_bytes());
                     let value = String::from_utf8_lossy(&value).into_owned().into();
@@ -246,6 +238,14 @@ impl World {
         let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
         limit.mul_f64(chance.f64())
     }
+}
+
+/// All that hold a secret, in any dialect.
+fn secret_variables() -> impl Iterator<Item = &'static str> {
+    let others = crate::dialect::SECRET_VARIABLES.iter();
+    others
+        .flat_map(|of_one| of_one.iter().copied())
+        .chain([SECRET_VARIABLE])
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {

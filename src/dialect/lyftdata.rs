@@ -30,7 +30,7 @@ use crate::token_source::TokenSource;
 use crate::world::World;
 use asking::Asking;
 use files::{JOURNAL, LOCK, Standing};
-pub(super) use settings::{SETTINGS, is_meant};
+pub(super) use settings::{SECRETS, SETTINGS, is_meant};
 
 /// This host, as a worker of a `LyftData` server.
 pub(super) struct Lyftdata<'a> {

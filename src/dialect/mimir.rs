@@ -30,7 +30,7 @@ use crate::world::World;
 use asking::Asking;
 use host::{Host, Standing};
 use settings::{DEFAULT_FOLDER, FOLDER};
-pub(super) use settings::{SETTINGS, is_meant};
+pub(super) use settings::{SECRETS, SETTINGS, is_meant};
 
 /// The lock, in the folder.
 const LOCK: &str = ".monsys-enrol.lock";

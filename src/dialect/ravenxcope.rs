@@ -33,8 +33,8 @@ use crate::world::World;
 use asking::Asking;
 use mark::Mark;
 use sensor::Sensor;
+pub(super) use settings::{SECRETS, SETTINGS, is_meant};
 use settings::{SENSOR_ID, config_path};
-pub(super) use settings::{SETTINGS, is_meant};
 
 const LOCK: &str = ".monsys-enrol.lock";
 /// Between heartbeats when the backend has not said, or what it said was lost.
@@ -75,7 +75,7 @@ impl<'a> Ravenxcope<'a> {
         Self::of(flags, world, &path, file, None)
     }
 
-    /// As [`RavenXcope::read`], for the facts alone: they do without a backend, and without an env
+    /// As [`Ravenxcope::read`], for the facts alone: they do without a backend, and without an env
     /// file that cannot be read.
     ///
     /// # Errors

@@ -52,12 +52,16 @@ fn refused_every_write_sync_rename_and_open_of_a_rotation_and_of_leaving() {
 
 #[test]
 fn killed_at_every_system_call_of_other_systems() {
-    OTHERS.iter().for_each(|scenarios| killed(scenarios));
+    for scenarios in OTHERS {
+        killed(scenarios);
+    }
 }
 
 #[test]
 fn refused_every_write_sync_rename_and_open_of_other_systems() {
-    OTHERS.iter().for_each(|scenarios| refused(scenarios));
+    for scenarios in OTHERS {
+        refused(scenarios);
+    }
 }
 
 /// The other systems, a file each.

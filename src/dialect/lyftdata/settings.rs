@@ -9,6 +9,9 @@ use super::files::ID_FILE;
 
 /// Where the secret is to be had.
 const SECRET: &str = "LYFTDATA_AUTO_ENROLLMENT_KEY";
+
+/// Variables that hold a secret: no child process inherits them.
+pub(in crate::dialect) const SECRETS: &[&str] = &[SECRET];
 /// An id to ask for.
 const WORKER_ID: &str = "LYFTDATA_WORKER_ID";
 

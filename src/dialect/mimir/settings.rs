@@ -9,6 +9,9 @@ use crate::world::World;
 
 /// The variable of the secret. The documentation names none, so this one is ours.
 const SECRET: &str = "MIMIR_ENROLLMENT_SECRET";
+
+/// Variables that hold a secret: no child process inherits them.
+pub(in crate::dialect) const SECRETS: &[&str] = &[SECRET];
 /// The variable of the server.
 const SERVER: &str = "MIMIR_SERVER_URL";
 /// The variable of the folder.

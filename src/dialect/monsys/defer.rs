@@ -36,7 +36,7 @@ pub struct Deferred {
 /// Prepares an image.
 ///
 /// # Errors
-/// [`ErrorId::ImageHasIdentity`], and what [`super::enrol`] would end with before it asks the hub.
+/// [`ErrorId::ImageHasIdentity`], and what [`crate::enrolment::enrol`] would end with before it asks the hub.
 pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
     let before = Settings::resolve(flags, world)?;
     refuse_identity(&before, &Paths::of(&before, world))?;

@@ -14,6 +14,9 @@ use crate::world::World;
 
 pub(super) const INSTALL_TOKEN: &str = "INSTALL_TOKEN";
 pub(super) const SENSOR_TOKEN: &str = "SENSOR_TOKEN";
+
+/// Variables that hold a secret: no child process inherits them.
+pub(in crate::dialect) const SECRETS: &[&str] = &[INSTALL_TOKEN, SENSOR_TOKEN];
 pub(super) const SENSOR_ID: &str = "SENSOR_ID";
 pub(super) const SENSOR_PORT: &str = "SENSOR_PORT";
 pub(super) const BACKEND_URL: &str = "BACKEND_URL";
