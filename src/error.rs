@@ -289,8 +289,8 @@ impl Error {
     #[must_use]
     pub fn hiding(mut self, secret: &Secret) -> Self {
         let secret = secret.expose_secret();
-        // A shorter one is not taken for a secret by any system.
-        if secret.len() >= 4 && self.0.why.contains(secret) {
+        // A shorter one is no secret, and may be a word of this very message.
+        if secret.len() >= 8 && self.0.why.contains(secret) {
             self.0.why = self.0.why.replace(secret, "[redacted]");
         }
         self
