@@ -125,7 +125,12 @@ async fn join<'a>(
         traces.look_for(&*before, world, limit).await;
     }
     match before.plan(secret.as_ref().map(Token::kind), force)? {
-        Plan::Nothing => return before.enrolled(),
+        Plan::Nothing => {
+            if let (None, Some(source)) = (&secret, &before.settings().token) {
+                source.pass_over(world).await;
+            }
+            return before.enrolled();
+        }
         Plan::Repair => {}
         Plan::Ask => limit = limit.later(splay(before.settings(), world).await),
     }

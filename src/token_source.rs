@@ -29,6 +29,8 @@ const READ_LIMIT: u64 = 4096;
 const KEPT: usize = 4096;
 /// How long a command's pipes may stay open after its end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a token that is not needed is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Name of the systemd credential (`LoadCredential=monsys-token:…`).
 const CREDENTIAL: &str = "monsys-token";
 
@@ -169,6 +171,21 @@ impl TokenSource {
 }
 
 impl TokenSource {
+    /// Lets whoever writes a token that is not needed write it: a writer that finds nobody reading
+    /// takes its own broken pipe for our failure, as Ansible does.
+    pub(crate) async fn pass_over(&self, world: &World) {
+        if !matches!(self, Self::Stdin) {
+            return;
+        }
+        let stdin = world.stdin();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
+            read_all(&mut *stdin).is_ok()
+        });
+        // One that never writes nor closes is not waited for.
+        drop(tokio::time::timeout(PATIENCE, read).await);
+    }
+
     /// Reads in a thread of its own: a pipe may never say anything, and nothing waits in silence.
     async fn read(
         &self,
