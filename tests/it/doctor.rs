@@ -53,6 +53,8 @@ fn canned(answers: &'static [&'static str]) -> SocketAddr {
                 {
                     continue;
                 }
+                // Else the next request may be sent to a connection that is about to close.
+                let answer = answer.replacen("\r\n\r\n", "\r\nconnection: close\r\n\r\n", 1);
                 stream.write_all(answer.as_bytes()).unwrap();
                 break;
             }
