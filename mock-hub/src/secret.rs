@@ -26,7 +26,6 @@ pub(crate) enum TokenKind {
     Enrolment,
     Agent,
     Admin,
-    Mimir,
 }
 
 impl TokenKind {
@@ -35,8 +34,6 @@ impl TokenKind {
             Self::Enrolment => "enrl_",
             Self::Agent => "agt_",
             Self::Admin => "adm_",
-            // Its documentation names no prefix.
-            Self::Mimir => "",
         }
     }
 }

@@ -252,7 +252,7 @@ impl Prepared {
             .stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         if let Some(bytes) = self.stdin {
-            // An agent that needs no token reads none of it.
+            // An agent that stops before it needs a token reads none of it.
             let _ = child.stdin.take().unwrap().write_all(&bytes);
         }
         child

@@ -13,7 +13,7 @@ use crate::database::Stop;
 use crate::faults::Route;
 use crate::refusal::Refusal;
 use crate::request::{Admin, Id, JsonBody, Peer, Wire};
-use crate::secret::{TokenKind, fresh_token};
+use crate::secret::fresh_secret;
 use crate::tokens::check_name;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -448,7 +448,7 @@ async fn create_secret(
     body: JsonBody<NewSecret>,
 ) -> Result<(StatusCode, Json<Revealed>), Refusal> {
     let new = body.value;
-    let secret = fresh_token(TokenKind::Mimir).map_err(|_| Refusal::internal())?;
+    let secret = fresh_secret().map_err(|_| Refusal::internal())?;
     let hash = bcrypt::hash(&secret, BCRYPT_COST).map_err(|_| Refusal::internal())?;
     let now = app.clock.now();
     let view = app
