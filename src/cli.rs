@@ -26,7 +26,7 @@ pub use enrol::EnrolArgs;
 pub use install::{InstallArgs, UninstallArgs};
 pub use life::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
 pub use pages::{CompletionsArgs, ManArgs, Shell};
-pub use run::RunArgs;
+pub use run::{PREPARED, PrepareArgs, RunArgs};
 
 /// Brings this host into a monsys fleet.
 ///
@@ -192,6 +192,12 @@ pub enum Command {
     /// credential says where a token is to be had; else it exits with 78. SIGHUP, or a change of
     /// agent.toml, makes it read its configuration again.
     Run(RunArgs),
+    /// The privileged step before the service: finish what needs root
+    ///
+    /// Service managers run it as root before `run`, which writes nothing but /run/monsys: enrols a
+    /// prepared host, ends what was interrupted, and takes over the files of an older release. Exits
+    /// with 0 whatever comes of it: `run` ends with the failure.
+    Prepare(PrepareArgs),
     /// Show whether this host is enrolled, as what, and whether the hub hears from it
     ///
     /// Exits with 78 when it is not enrolled, and with 75 when the service's heartbeats fail or are

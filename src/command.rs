@@ -6,6 +6,7 @@ mod enrol;
 mod facts;
 mod install;
 mod man;
+mod prepare;
 mod rotate;
 mod run;
 mod status;
@@ -78,6 +79,7 @@ pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
         Command::RotateKey(args) => rotate::key(args, world).await,
         Command::Unenrol(args) => unenrol::run(args, world).await,
         Command::Run(args) => run::run(args, world).await,
+        Command::Prepare(args) => prepare::run(args, world).await,
         Command::Status(args) => status::run(args, world),
         Command::Facts(args) => facts::run(args, world).await,
         Command::Completions(args) => Ok(completions::run(args)),

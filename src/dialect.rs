@@ -23,9 +23,15 @@ use crate::hub::client::{Client, Reply, Request, SendError};
 use crate::hub::retry::Limit;
 use crate::hub::verdict::Outcome;
 use crate::settings::{Flags, Setting, Settings, table};
+use crate::store::access::{Access, Grant};
+use crate::store::verdict::Verdict;
+use crate::store::{atomic, read, trust, unwritable};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 use crate::world::{SECRET_VARIABLE, World};
+
+/// Name of the step's verdict in the folder of a system that has no state file of its own.
+const VERDICT: &str = ".monsys-step.json";
 
 /// The systems, by the names that `--dialect` takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -57,12 +63,16 @@ pub(crate) const SECRET_VARIABLES: &[&[&str]] =
 /// # Errors
 /// A name that is no system's, and what is wrong with the settings or the files of the one meant.
 pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
-    Ok(match System::of(flags, world)? {
+    let host: Box<dyn Dialect + 'a> = match System::of(flags, world)? {
         System::Monsys => Box::new(monsys::Monsys::read(flags, world)?),
         System::Lyftdata => Box::new(lyftdata::Lyftdata::read(flags, world)?),
         System::Ravenxcope => Box::new(ravenxcope::Ravenxcope::read(flags, world)?),
         System::Mimir => Box::new(mimir::Mimir::read(flags, world)?),
-    })
+    };
+    for folder in host.folders().iter().filter(|folder| !folder.is_foreign) {
+        trust::folder(&folder.path, world.root())?;
+    }
+    Ok(host)
 }
 
 /// As [`open`], for what tells of the host alone, and can do without files that it may not read.
@@ -241,6 +251,11 @@ pub trait Dialect {
     /// What `doctor` says of the secret when none was given, or none is taken.
     fn without_secret(&self) -> Check;
 
+    /// Files on this machine that the service reads, and that nobody else may.
+    fn service_files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// What the service has to be told in its environment, beside which system it is, to find what
     /// this run knows.
     fn service_environment(&self) -> Vec<(&'static str, String)> {
@@ -251,6 +266,55 @@ pub trait Dialect {
     fn has_service(&self) -> bool {
         true
     }
+
+    /// The privileged step before the service: enrols a host that is not enrolled yet and is told
+    /// where a secret is to be had, and ends what was interrupted. Returns what has to be tried again
+    /// later and does not keep the service from running. `is_service` when the service itself does
+    /// it, and will do such things again by itself.
+    ///
+    /// # Errors
+    /// Why the service cannot run.
+    fn step(&self, is_service: bool) -> Later<'_, Option<Error>> {
+        let _ = is_service;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Whether the service of a user who runs everything does the step in a process that ends with
+    /// it, so that nothing of the secret stays in memory.
+    fn steps_apart(&self) -> bool {
+        true
+    }
+
+    /// What the last step came to, as the host's own state has it.
+    fn verdict(&self) -> Option<Verdict> {
+        let folder = self.folders().into_iter().next()?;
+        let bytes = read::own(&folder.path.join(VERDICT)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Writes what a step came to into the host's own state. `false` when the host has none yet.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    fn save_verdict<'a>(&'a self, verdict: &'a Verdict) -> Later<'a, bool> {
+        Box::pin(async move {
+            let Some(folder) = self.folders().into_iter().next() else {
+                return Ok(false);
+            };
+            if !folder.path.is_dir() {
+                return Ok(false);
+            }
+            let path = folder.path.join(VERDICT);
+            let grant = self.access().shared();
+            let bytes = serde_json::to_vec(verdict).unwrap_or_default();
+            atomic::write(&path, &bytes, grant.mode, grant.owner)
+                .map_err(|error| unwritable(folder.fault, &path, &error))?;
+            Ok(true)
+        })
+    }
+
+    /// Who owns this host's files, and who reads them.
+    fn access(&self) -> Access;
 
     /// The service, until it is told to stop.
     ///
@@ -312,8 +376,11 @@ pub struct Folder {
     pub name: &'static str,
     /// Where it is, `--root` included.
     pub path: PathBuf,
-    /// Mode of one that is made.
-    pub mode: u32,
+    /// Owner and mode of one that is made.
+    pub grant: Grant,
+    /// The folder belongs to another program, whose user may write there. Nothing in it decides what
+    /// root does.
+    pub is_foreign: bool,
     /// What fails when it cannot be written.
     pub fault: ErrorId,
 }

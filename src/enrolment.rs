@@ -175,7 +175,7 @@ pub(crate) async fn locked<D>(
     let mut host = read()?;
     loop {
         for folder in view(&host).folders() {
-            atomic::make_folder(&folder.path, folder.mode)
+            atomic::make_folder(&folder.path, folder.grant)
                 .map_err(|(path, error)| unwritable(folder.fault, &path, &error))?;
         }
         let (path, fault) = place(&host)

@@ -27,6 +27,8 @@ pub enum Kind {
     Rejected,
     /// The configuration or the identity on disk is broken or missing.
     Config,
+    /// The privileged step before the service is needed again.
+    StepNeeded,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Protocol => 76,
             Self::Rejected => 77,
             Self::Config => 78,
+            Self::StepNeeded => 85,
         }
     }
 
@@ -60,12 +63,17 @@ impl Kind {
             Self::Silent => "enrolled, but the hub does not hear from this host; `status` alone",
             Self::Protocol => "the hub's answer is not of this protocol",
             Self::Rejected => "rejected or forbidden: 401, 403",
-            Self::Config => "the configuration file, or the identity on disk, is broken or missing",
+            Self::Config => {
+                "the configuration file, or the identity on disk, is broken, missing, or owned by the wrong user"
+            }
+            Self::StepNeeded => {
+                "the service manager is to run the privileged step and the service again; `run` alone"
+            }
         }
     }
 
     /// All classes, by exit code.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Usage,
         Self::Refused,
         Self::Unreachable,
@@ -75,6 +83,7 @@ impl Kind {
         Self::Protocol,
         Self::Rejected,
         Self::Config,
+        Self::StepNeeded,
     ];
 }
 
@@ -242,6 +251,12 @@ catalogue! {
     ReceiptBroken = "receipt-broken", Config, "the receipt of the installation is broken",
         "/var/lib/monsys/install.json is not readable as one, or others than root could have written it. Nothing is taken back by such a receipt.",
         "move the file away, and run `monsys-agent install` again";
+    ForeignOwner = "foreign-owner", Config, "root does not obey a file that others can write",
+        "The command runs as root, and a file that decides what it does, or a folder above that file, belongs to another user or can be written by others. Nothing in it was used.",
+        "correct owner and mode of the path named above";
+    StepNeeded = "step-needed", StepNeeded, "the privileged step before the service has to run again",
+        "`run` writes nothing outside of /run/monsys. What needs root (a deferred enrolment, the end of an interrupted rotation) is done by `monsys-agent prepare`, which the service manager runs before it; it did not run in this boot, or there is something new for it.",
+        "start the service by its manager, which runs both: systemctl restart monsys-agent, or rc-service monsys-agent restart";
     NotEnrolled = "not-enrolled", Config, "this host is not enrolled",
         "agent.toml holds no confirmed credential, or it belongs to another host that this one was cloned from.",
         "MONSYS_TOKEN=enrl_… monsys-agent enrol";

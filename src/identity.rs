@@ -10,12 +10,15 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorId, Result};
-use crate::store::atomic::{self, Draft, Owner};
+use crate::store::access::Access;
+use crate::store::atomic::{self, Draft};
 use crate::store::state::State;
 use crate::store::{read, unreadable, unwritable};
 
 /// Name of the key file in the state directory: 32 bytes, the seed, no header.
 pub const KEY_FILE: &str = "agent-signing.key";
+/// Bytes of a key file.
+pub const KEY_BYTES: usize = 32;
 /// Begin of the name of a new key until the hub has confirmed it; the machine that made it
 /// follows, so that a copy of the disk does not take it for its own. The old key is given up only
 /// when the new one is confirmed.
@@ -52,8 +55,8 @@ impl Identity {
     ///
     /// # Errors
     /// As [`Identity::load`]; [`ErrorId::StateUnwritable`] when a new one cannot be stored.
-    pub fn load_or_create(state_dir: &Path, file: &str, owner: Owner) -> Result<Self> {
-        Self::load_or_create_behind(None, state_dir, file, owner)
+    pub fn load_or_create(state_dir: &Path, file: &str, access: Access) -> Result<Self> {
+        Self::load_or_create_behind(None, state_dir, file, access)
     }
 
     /// The same, and brings `state` to the disk too: a new key takes its place behind it.
@@ -64,13 +67,13 @@ impl Identity {
         state: Option<&State>,
         state_dir: &Path,
         file: &str,
-        owner: Owner,
+        access: Access,
     ) -> Result<Self> {
         let unwritable = |path: &Path, error| unwritable(ErrorId::StateUnwritable, path, &error);
         if let Some(identity) = Self::load(state_dir, file)? {
             if let Some(state) = state {
                 state
-                    .save(state_dir, owner)
+                    .save(state_dir, access)
                     .map_err(|error| unwritable(state_dir, error))?;
             }
             return Ok(identity);
@@ -83,14 +86,14 @@ impl Identity {
         let key = Draft {
             path: &path,
             bytes: seed.as_slice(),
-            mode: 0o600,
+            grant: access.shared(),
         };
         match state {
             Some(state) => state
-                .save_with(Some(key), state_dir, owner)
+                .save_with(Some(key), state_dir, access)
                 .map_err(|error| unwritable(state_dir, error))?,
             None => {
-                atomic::write_all(&[key], owner).map_err(|error| unwritable(&path, error))?;
+                atomic::write_all(&[key]).map_err(|error| unwritable(&path, error))?;
             }
         }
         tracing::debug!("made the host's signing key {}", path.display());
@@ -134,10 +137,10 @@ mod tests {
     #[test]
     fn is_made_once_and_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let owner = Owner::of(folder.path()).unwrap();
+        let access = Access::private();
         assert!(Identity::load(folder.path(), KEY_FILE).unwrap().is_none());
-        let first = Identity::load_or_create(folder.path(), KEY_FILE, owner).unwrap();
-        let again = Identity::load_or_create(folder.path(), KEY_FILE, owner).unwrap();
+        let first = Identity::load_or_create(folder.path(), KEY_FILE, access).unwrap();
+        let again = Identity::load_or_create(folder.path(), KEY_FILE, access).unwrap();
         assert_eq!(first.public_key(), again.public_key());
         let metadata = std::fs::metadata(folder.path().join(KEY_FILE)).unwrap();
         assert_eq!((metadata.mode() & 0o7777, metadata.len()), (0o600, 32));
@@ -146,11 +149,11 @@ mod tests {
     #[test]
     fn a_key_of_another_size_is_told_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let owner = Owner::of(folder.path()).unwrap();
+        let access = Access::private();
         let path = folder.path().join(KEY_FILE);
         for bytes in [b"".as_slice(), &[1; 31], &[1; 64]] {
-            atomic::write(&path, bytes, 0o600, owner).unwrap();
-            let Err(error) = Identity::load_or_create(folder.path(), KEY_FILE, owner) else {
+            atomic::write(&path, bytes, 0o600, access.secret().owner).unwrap();
+            let Err(error) = Identity::load_or_create(folder.path(), KEY_FILE, access) else {
                 panic!("{} bytes were taken as a key", bytes.len());
             };
             assert_eq!(error.exit_code(), 78);

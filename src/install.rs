@@ -25,7 +25,7 @@ pub use uninstall::{Uninstalled, uninstall};
 pub use user::USER;
 
 use crate::dialect::monsys::{self, Deferred, Paths};
-use crate::dialect::{self, Dialect};
+use crate::dialect::{self, Dialect, System};
 use crate::enrolment::{self, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{Flags, Settings};
@@ -163,11 +163,13 @@ pub fn preview(options: &Options, world: &World) -> Result<Installed> {
 /// end with. What this run had done is then taken back; a key that a hub may have seen stays.
 pub async fn install(options: &Options, world: &World) -> Result<Installed> {
     require_root("install", world)?;
+    let receipt = Receipt::load(world)?;
+    refuse_package(&receipt, world)?;
+    let was_up = take_over(options, world).await?;
     let host = dialect::open(&options.flags, world)?;
     let deadline = Instant::now() + host.settings().wait;
     let turn = Lock::take_folder(world.root(), deadline).await?;
     let receipt = Receipt::load(world)?;
-    refuse_package(&receipt, world)?;
     check_enrolment(options, world)?;
     let plan = Plan::of(options, &*host, &receipt, world)?;
     sweep(&plan, world)?;
@@ -175,8 +177,8 @@ pub async fn install(options: &Options, world: &World) -> Result<Installed> {
         options,
         host,
         world,
-        was_up: false,
-        is_service_touched: false,
+        was_up,
+        is_service_touched: was_up,
         manager: plan.manager.filter(|manager| manager.runs(world)),
         work: Work::new(world, receipt),
     };
@@ -189,6 +191,28 @@ pub async fn install(options: &Options, world: &World) -> Result<Installed> {
     }
     drop(turn);
     installed
+}
+
+/// Takes over the files of an older release, for which the service has to be down. Returns whether it
+/// was up.
+async fn take_over(options: &Options, world: &World) -> Result<bool> {
+    if System::of(&options.flags, world)? != System::Monsys {
+        return Ok(false);
+    }
+    if !monsys::is_foreign(&options.flags, world)? {
+        return Ok(false);
+    }
+    let commands = system::System::of(world);
+    let manager = Manager::of(world).filter(|manager| manager.runs(world));
+    let was_up = match manager {
+        Some(manager) => manager.is_up(&commands).await?,
+        None => false,
+    };
+    if let Some(manager) = manager.filter(|_| was_up) {
+        manager.stop(&commands).await?;
+    }
+    monsys::take_over(&options.flags, world)?;
+    Ok(was_up)
 }
 
 /// One installation.
@@ -207,8 +231,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn go(&mut self, plan: Plan) -> Result<Installed> {
+        let is_stopped = self.was_up;
         if let Some(manager) = self.manager {
-            self.was_up = manager.is_up(&self.work.system).await?;
+            self.was_up |= manager.is_up(&self.work.system).await?;
         }
         for change in &plan.before {
             self.work.apply(change).await?;
@@ -216,9 +241,9 @@ impl Run<'_> {
         self.label(&plan.before).await?;
         let mut changes = plan.before;
         let enrolled = self.enrol(&plan.flags).await?;
-        // The enrolment may have made files as root.
+        // A folder that this run made is shared once the group is there, and it is in the record.
         if plan.manager.is_some() && user::find(self.world).is_some() {
-            for change in look::gives(self.host.settings(), self.world)? {
+            for change in look::shares(&*self.host, &self.work.receipt, self.world) {
                 self.work.apply(&change).await?;
                 changes.push(change);
             }
@@ -233,6 +258,7 @@ impl Run<'_> {
             None => false,
         };
         let is_new = has_new_credential
+            || is_stopped
             || changes
                 .iter()
                 .any(|change| matches!(change, Change::PutFile(_)));

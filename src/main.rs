@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     if let Some(taken_out) = secret_argument::take_out(&arguments) {
         return run_again(&taken_out);
     }
-    let cli = match Cli::parse_from(arguments) {
+    let cli = match Cli::parse_from(arguments.iter().cloned()) {
         Ok(cli) => cli,
         Err(Stop::Show(text)) => return exit(print(&text).map(|()| 0), OutputFormat::Text),
         Err(Stop::Refuse {
@@ -35,7 +35,9 @@ fn main() -> ExitCode {
         }) => return fail(&error, &text, output),
     };
     log::start(&cli.global);
-    let mut world = World::real().with_root(&cli.global.root);
+    let mut world = World::real()
+        .with_root(&cli.global.root)
+        .with_arguments(arguments);
     if let Some(progress) = log::progress(&cli.global) {
         world = world.with_progress(progress);
     }

@@ -14,6 +14,7 @@ pub use table::{Setting, TABLE};
 use crate::dialect::System;
 use crate::error::{ErrorId, Result};
 use crate::store::agent_toml::{AgentToml, FileSettings};
+use crate::store::trust;
 use crate::token::Secret;
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -164,8 +165,12 @@ impl Settings {
     /// [`ErrorId::ConfigBroken`], one that could not be replaced [`ErrorId::ConfigUnwritable`].
     pub fn resolve(flags: &Flags, world: &World) -> Result<Self> {
         let config_path = config_path(flags, world)?;
-        let file = AgentToml::load(&world.path(&config_path))?;
-        Self::with_file(flags, world, &config_path, &file)
+        let path = world.path(&config_path);
+        trust::file(&path, world.root())?;
+        let file = AgentToml::load(&path)?;
+        let settings = Self::with_file(flags, world, &config_path, &file)?;
+        trust::folder(&world.path(&settings.state_dir.value), world.root())?;
+        Ok(settings)
     }
 
     /// As [`Settings::resolve`], for what can do without `agent.toml` when it may not read it.
@@ -175,6 +180,7 @@ impl Settings {
     pub fn resolve_without(flags: &Flags, world: &World) -> Result<Self> {
         let config_path = config_path(flags, world)?;
         let path = world.path(&config_path);
+        trust::file(&path, world.root())?;
         let file = match AgentToml::load(&path) {
             Err(error) if error.id() == ErrorId::ConfigUnwritable => {
                 tracing::debug!("{} is passed over: {}", path.display(), error.why());

@@ -1,6 +1,7 @@
 //! Everything on the host's disk. Only [`atomic`] writes files of ours; [`overwrite`] changes bytes of
 //! others'.
 
+pub mod access;
 pub mod agent_toml;
 pub mod atomic;
 pub mod env_file;
@@ -8,9 +9,12 @@ pub mod key_files;
 pub mod lock;
 pub mod overwrite;
 mod owner;
+pub mod passwd;
 pub mod quiet;
 pub mod read;
 pub mod state;
+pub mod trust;
+pub mod verdict;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -51,6 +55,9 @@ pub(crate) fn names(folder: &Path) -> io::Result<Vec<OsString>> {
 
 /// The error for what could not be written, with the mend that fits the cause.
 pub(crate) fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
+    if let Some(error) = trust::explained(error) {
+        return error;
+    }
     let mended = Error::new(id, error.to_string()).about(path.display());
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -77,6 +84,9 @@ pub(crate) fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
 
 /// The error for what could not be read, with the mend that fits the cause.
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Error {
+    if let Some(error) = trust::explained(error) {
+        return error;
+    }
     let told = Error::new(ErrorId::Unreadable, error.to_string()).about(path.display());
     match error.kind() {
         io::ErrorKind::PermissionDenied => {

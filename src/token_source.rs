@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorId, Result};
 use crate::redact::redact;
 use crate::settings::{Flags, Origin};
 use crate::store::agent_toml::FileSettings;
+use crate::store::trust;
 use crate::token::Secret;
 use crate::world::{SECRET_VARIABLE, World};
 
@@ -33,6 +34,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Name of the systemd credential (`LoadCredential=monsys-token:…`).
 const CREDENTIAL: &str = "monsys-token";
+
+/// Where systemd keeps the credentials of the system itself (systemd.exec(5)), for root alone.
+const SYSTEM_CREDENTIALS: &str = "/run/credentials/@system";
 
 /// One of the ways to hand over a token.
 #[derive(Clone, Debug)]
@@ -106,9 +110,11 @@ impl TokenSource {
             let origin = Origin::Variable("MONSYS_TOKEN_FILE");
             return Ok(Some(Self::File(path.into(), origin)));
         }
-        let folder = world.env("CREDENTIALS_DIRECTORY");
-        let path = folder.map(|folder| Path::new(folder).join(CREDENTIAL));
-        Ok(path.filter(|path| path.exists()).map(Self::Credential))
+        // A step before the service may not see the unit's credentials, but root sees the system's.
+        let folder = world.env("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let folders = folder.into_iter().chain([world.path(SYSTEM_CREDENTIALS)]);
+        let mut paths = folders.map(|folder| folder.join(CREDENTIAL));
+        Ok(paths.find(|path| path.exists()).map(Self::Credential))
     }
 
     /// Whether this very run was given it, and not agent.toml.
@@ -143,6 +149,11 @@ impl TokenSource {
                     read_all(&mut *stdin)
                 })
                 .await?
+            }
+            Self::File(path, origin) if matches!(origin, Origin::Key(..)) => {
+                trust::file(path, world.root())?;
+                let path = path.clone();
+                self.read(deadline, move || read_file(&path)).await?
             }
             Self::File(path, _) | Self::Credential(path) => {
                 let path = path.clone();
@@ -292,7 +303,8 @@ async fn run(
     Err(format!("{status}; it said: {:?}", redact(last)))
 }
 
-/// agent.toml may belong to the service's user, and root does not run what they wrote there.
+/// Nobody runs a command that others could have written: root obeys no such agent.toml at all, and
+/// another user may still read one of a third.
 fn refuse_foreign(origin: &Origin, world: &World) -> Result<()> {
     let Origin::Key(_, path) = origin else {
         return Ok(());
@@ -300,7 +312,7 @@ fn refuse_foreign(origin: &Origin, world: &World) -> Result<()> {
     let metadata = std::fs::metadata(world.path(path))
         .map_err(|error| Error::new(ErrorId::Unreadable, error.to_string()).about(origin))?;
     let us = nix::unistd::geteuid().as_raw();
-    // Whoever can become root has no need of a file to run something as the service's user.
+    // Whoever can become root has no need of a file to run something as another user.
     let is_trusted = [us, 0].contains(&metadata.uid());
     if is_trusted && metadata.mode() & 0o022 == 0 {
         return Ok(());

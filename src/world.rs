@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +16,11 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
+use crate::store::access::Access;
+use crate::store::passwd;
+use crate::store::read;
 
 /// The environment variable that holds the secret itself. No child process inherits it.
 pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
@@ -31,6 +36,7 @@ pub struct World {
     root: PathBuf,
     kernel: PathBuf,
     executable: PathBuf,
+    arguments: Vec<OsString>,
     environment: BTreeMap<OsString, OsString>,
     secrets: BTreeMap<&'static str, SecretString>,
     stdin: SharedInput,
@@ -59,6 +65,7 @@ impl World {
             root: PathBuf::from("/"),
             kernel: PathBuf::from("/"),
             executable: PathBuf::from("/proc/self/exe"),
+            arguments: Vec::new(),
             environment: BTreeMap::new(),
             secrets: BTreeMap::new(),
             stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
@@ -116,6 +123,13 @@ impl World {
         self
     }
 
+    /// The same world with the arguments that this program was started with, its name included.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: Vec<OsString>) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
     /// The same world with something else on standard input.
     #[must_use]
     pub fn with_stdin(mut self, input: impl Read + Send + 'static) -> Self {
@@ -168,6 +182,19 @@ impl World {
         &self.root
     }
 
+    /// Who owns the host's files, and who reads them.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        Access::of(&self.path("/etc/group"))
+    }
+
+    /// Which boot of the kernel this is (random(4)); empty where the kernel does not say.
+    #[must_use]
+    pub fn boot_id(&self) -> String {
+        let text = read::kernel(&self.kernel_path("/proc/sys/kernel/random/boot_id"));
+        text.unwrap_or_default().trim().to_owned()
+    }
+
     /// Whether the host is the system that this runs on, and not a folder of its files.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -202,6 +229,35 @@ impl World {
     /// What a child process may inherit: everything but the secrets.
     pub fn child_environment(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.environment.iter()
+    }
+
+    /// Replaces this process by the same program with the same arguments and `flag`, without the
+    /// secrets of the environment, and as `user` if one is named (passwd(5)). Returns why it could
+    /// not be done, or nothing where the arguments are not known: in a test.
+    ///
+    /// # Errors
+    /// [`ErrorId::BadArguments`] for a user that the host does not have.
+    pub fn execute_again(&self, user: Option<&str>, flag: &str) -> Result<Option<io::Error>> {
+        let Some((name, arguments)) = self.arguments.split_first() else {
+            return Ok(None);
+        };
+        let mut again = Command::new(&self.executable);
+        again
+            .arg0(name)
+            .args(arguments)
+            .arg(flag)
+            .env_clear()
+            .envs(self.child_environment());
+        if let Some(user) = user {
+            let (uid, gid) = passwd::find(&self.path("/etc/passwd"), user).ok_or_else(|| {
+                Error::new(ErrorId::BadArguments, format!("there is no user {user:?}"))
+                    .about("--user")
+                    .mend("monsys-agent install, which makes the user; or name one of /etc/passwd")
+            })?;
+            // With a user, the standard library also drops the supplementary groups.
+            again.uid(uid).gid(gid);
+        }
+        Ok(Some(again.exec()))
     }
 
     /// Standard input.

@@ -6,16 +6,11 @@ unit=monsys-agent.service
 # The user that the service runs as.
 systemd-sysusers monsys-agent.conf || exit 1
 
-# Its two directories. One that is there keeps its owner and its mode.
-[ -d /etc/monsys ] || install -d -o monsys -g monsys -m 0755 /etc/monsys || exit 1
-[ -d /var/lib/monsys ] || install -d -o monsys -g monsys -m 0700 /var/lib/monsys || exit 1
-
-# What root left there before the host had this user (an enrolment by hand) becomes the user's.
-if [ "$1" = 1 ]; then
-  for path in /etc/monsys /etc/monsys/agent.toml /var/lib/monsys /var/lib/monsys/*; do
-    [ ! -e "$path" ] || chown --no-dereference --from=root:root monsys:monsys "$path" || exit 1
-  done
-fi
+# Its two directories are root's: the service's user reads them by its group. What an older release
+# gave to that user is taken over by the privileged step before the service (`monsys-agent prepare`),
+# and so is what root left there before the host had the group.
+[ -d /etc/monsys ] || install -d -o root -g root -m 0755 /etc/monsys || exit 1
+[ -d /var/lib/monsys ] || install -d -o root -g monsys -m 0750 /var/lib/monsys || exit 1
 
 enrolled() { # 75 is a host that the hub has not heard from yet
   monsys-agent status >/dev/null 2>&1 || [ $? = 75 ]

@@ -6,6 +6,9 @@ use super::PathArgs;
 use crate::dialect::System;
 use crate::settings::Flags;
 
+/// Flag of a process that has done the privileged step already.
+pub const PREPARED: &str = "--prepared";
+
 /// Arguments of `run`.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
@@ -18,6 +21,34 @@ pub struct RunArgs {
     /// it in memory (ravenxcope)
     #[arg(long)]
     strict: bool,
+    /// This process has done the privileged step already, and executed itself anew
+    #[arg(long = "prepared", hide = true)]
+    pub is_prepared: bool,
+    /// After the privileged step, go on as this user: for service managers that start both as one
+    /// command, such as OpenRC
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+}
+
+/// Arguments of `prepare`.
+#[derive(Debug, Default, Args)]
+pub struct PrepareArgs {
+    #[command(flatten)]
+    paths: PathArgs,
+    /// Fail when a fresh credential cannot be written (ravenxcope)
+    #[arg(long)]
+    strict: bool,
+}
+
+impl PrepareArgs {
+    /// The settings among the arguments.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        Flags {
+            strict: self.strict,
+            ..self.paths.flags()
+        }
+    }
 }
 
 /// What another system's own command runs.

@@ -3,17 +3,58 @@
 use serde_json::json;
 
 use super::Report;
-use crate::cli::RunArgs;
+use crate::cli::{PREPARED, RunArgs};
 use crate::dialect;
-use crate::error::Result;
+use crate::error::{Error, ErrorId, Result};
+use crate::service::{step, until_stopped};
 use crate::world::World;
 
-/// Sends heartbeats until it is stopped.
+/// Sends heartbeats until it is stopped. Where one user runs everything, it does the privileged step
+/// first and executes itself anew, so that no secret stays in memory; else it ends with what the step
+/// failed with.
 ///
 /// # Errors
-/// See [`dialect::Dialect::serve`].
+/// See [`dialect::Dialect::step`] and [`dialect::Dialect::serve`].
 pub(super) async fn run(args: &RunArgs, world: &World) -> Result<Report> {
     let flags = args.flags();
+    if let Some(user) = args.user.as_deref().filter(|_| !args.is_prepared) {
+        let Some(verdict) = until_stopped(async { Ok(step::prepare(&flags, world).await) }).await?
+        else {
+            return Ok(stopped());
+        };
+        if let Some(error) = verdict.error() {
+            return Err(error);
+        }
+        again(Some(user), world)?;
+    }
+    let host = dialect::open(&flags, world)?;
+    if host.has_service() && !args.is_prepared {
+        if !step::is_own(&*host) {
+            step::check(&*host, world)?;
+        } else if host.steps_apart() {
+            let Some(later) = until_stopped(host.step(true)).await? else {
+                return Ok(stopped());
+            };
+            if let Some(later) = later {
+                tracing::warn!("{}: {}", later.what(), later.why());
+            }
+            again(None, world)?;
+        }
+    }
+    drop(host);
     dialect::open(&flags, world)?.serve().await?;
-    Ok(Report::new(String::new(), json!({"result": "stopped"})))
+    Ok(stopped())
+}
+
+/// Executes this program anew, which returns only when it cannot be done.
+fn again(user: Option<&str>, world: &World) -> Result<()> {
+    let Some(why) = world.execute_again(user, PREPARED)? else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorId::Internal, why.to_string())
+        .about("executing the program anew, without the secret in its memory"))
+}
+
+fn stopped() -> Report {
+    Report::new(String::new(), json!({"result": "stopped"}))
 }

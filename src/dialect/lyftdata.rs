@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
+use crate::store::access::Access;
 use crate::store::atomic;
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
@@ -97,7 +98,8 @@ impl Dialect for Lyftdata<'_> {
         vec![Folder {
             name: "jobs directory",
             path: self.jobs_dir.clone(),
-            mode: 0o700,
+            grant: Access::private().shared_folder(),
+            is_foreign: true,
             fault: ErrorId::StateUnwritable,
         }]
     }
@@ -190,6 +192,10 @@ impl Dialect for Lyftdata<'_> {
     }
 
     /// The worker itself is `LyftData`'s own program; what this one does in its place is to enrol.
+    fn access(&self) -> Access {
+        Access::private()
+    }
+
     fn serve(&self) -> Later<'_, ()> {
         Box::pin(async {
             let enrolment = enrolment::enrol(self.flags, false, self.world).await?;

@@ -13,7 +13,7 @@ mod settings;
 mod status;
 mod wire;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,9 @@ use crate::enrolment::{Done, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
+use crate::store::access::Access;
 use crate::settings::{Flags, Settings};
+use crate::store::key_files::KEY;
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -132,7 +134,8 @@ impl Dialect for Mimir<'_> {
         vec![Folder {
             name: "Mimir's folder",
             path: self.host.files.folder().to_owned(),
-            mode: 0o755,
+            grant: self.world.access().public_folder(),
+            is_foreign: false,
             fault: ErrorId::StateUnwritable,
         }]
     }
@@ -233,6 +236,18 @@ impl Dialect for Mimir<'_> {
             return Vec::new();
         }
         vec![(FOLDER, folder.to_string_lossy().into_owned())]
+    }
+
+    fn service_files(&self) -> Vec<PathBuf> {
+        vec![self.host.files.folder().join(KEY)]
+    }
+
+    fn access(&self) -> Access {
+        self.world.access()
+    }
+
+    fn step(&self, is_service: bool) -> Later<'_, Option<Error>> {
+        Box::pin(renewal::step(self.flags, self.world, is_service))
     }
 
     fn serve(&self) -> Later<'_, ()> {

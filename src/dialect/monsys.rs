@@ -18,8 +18,11 @@ mod run;
 mod settling;
 mod standing;
 mod status;
+mod step;
+mod takeover;
 pub mod wire;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -28,11 +31,12 @@ use uuid::Uuid;
 pub use defer::{Deferred, defer};
 pub use introduction::Introducer;
 pub use leaving::{Leaving, Parting, unenrol};
-pub use paths::{Paths, files};
+pub use paths::{HostFiles, Paths, files};
 pub use plan::lost_key;
 pub use rotation::{Rotation, rotate_key, rotate_token};
 pub use settling::settle_now;
 pub use standing::{Enrolled, Standing};
+pub use takeover::{is_foreign, take_over};
 
 use super::{Account, Dialect, Exchange, Folder, Later, Preview};
 use crate::doctor::Check;
@@ -41,8 +45,10 @@ use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
 use crate::service;
+use crate::store::access::Access;
 use crate::settings::{Flags, Settings};
 use crate::store::lock::{self, Lock};
+use crate::store::verdict::Verdict;
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -122,7 +128,7 @@ impl Dialect for Monsys<'_> {
     }
 
     fn folders(&self) -> Vec<Folder> {
-        self.paths.folders()
+        self.paths.folders(self.world.access())
     }
 
     fn lock_name(&self) -> &'static str {
@@ -142,9 +148,9 @@ impl Dialect for Monsys<'_> {
 
     fn prove_writable(&self) -> Result<()> {
         if self.paths.key().exists() {
-            return self.paths.prove_writable(&self.settings);
+            return self.paths.prove_writable(&self.settings, self.world.access());
         }
-        self.paths.prove_room_beside_key(&self.settings)
+        self.paths.prove_room_beside_key(&self.settings, self.world.access())
     }
 
     fn exchange<'a>(
@@ -220,6 +226,26 @@ impl Dialect for Monsys<'_> {
 
     fn without_secret(&self) -> Check {
         checks::without_token(self.standing())
+    }
+
+    fn service_files(&self) -> Vec<PathBuf> {
+        self.paths.service_files()
+    }
+
+    fn access(&self) -> Access {
+        self.world.access()
+    }
+
+    fn step(&self, is_service: bool) -> Later<'_, Option<Error>> {
+        Box::pin(step::step(self.flags, self.world, is_service))
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        step::verdict(&self.paths)
+    }
+
+    fn save_verdict<'b>(&'b self, verdict: &'b Verdict) -> Later<'b, bool> {
+        Box::pin(step::save_verdict(self.flags, self.world, verdict))
     }
 
     fn serve(&self) -> Later<'_, ()> {

@@ -9,10 +9,12 @@ mod asking;
 mod mark;
 mod sensor;
 mod settings;
+mod step;
 mod told;
 mod wire;
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -24,6 +26,7 @@ use crate::error::{Error, ErrorId, Kind as ErrorKind, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
 use crate::service;
+use crate::store::access::Access;
 use crate::settings::{Flags, Given, Settings};
 use crate::store::atomic;
 use crate::store::env_file::EnvFile;
@@ -71,7 +74,7 @@ impl<'a> Ravenxcope<'a> {
     /// Bad settings, [`ErrorId::EnvFileBroken`], and an env file that cannot be read.
     pub(super) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
-        let file = EnvFile::load(&world.path(&path))?;
+        let file = EnvFile::load(&world.path(&path), world.access())?;
         Self::of(flags, world, &path, file, None)
     }
 
@@ -83,9 +86,9 @@ impl<'a> Ravenxcope<'a> {
     pub(super) fn read_for_facts(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
         let below = world.path(&path);
-        let file = EnvFile::load(&below).unwrap_or_else(|error| {
+        let file = EnvFile::load(&below, world.access()).unwrap_or_else(|error| {
             tracing::debug!("{} is passed over: {}", below.display(), error.why());
-            EnvFile::absent(&below)
+            EnvFile::absent(&below, world.access())
         });
         // Nothing is sent there. The way to a loopback address is no way out, so the default route
         // decides, as its documents have it.
@@ -132,38 +135,43 @@ impl<'a> Ravenxcope<'a> {
         Some(Credential { token, interval })
     }
 
-    /// Enrols, if it is not, and returns the sensor that heartbeats go out for. Without `--strict`, a
-    /// sink that takes nothing is a warning.
+    /// Enrols a sensor that is not enrolled. Without `--strict`, a sink that takes nothing is a
+    /// warning, and `memory` holds the credential then.
+    async fn enrol_first(flags: &Flags, world: &World, memory: &Memory) -> Result<()> {
+        let kept = (!flags.strict).then_some(memory);
+        let read = || -> Result<Ravenxcope<'_>> {
+            let host = Ravenxcope::read(flags, world)?;
+            Ok(Ravenxcope {
+                memory: kept,
+                ..host
+            })
+        };
+        let open = || -> Result<Box<dyn Dialect + '_>> { Ok(Box::new(read()?)) };
+        match enrolment::enrol_by(open, false, world).await {
+            // Nothing was sent yet: afterwards the memory takes what the disk does not.
+            Err(error) if !flags.strict && error.id().kind() == ErrorKind::Unwritable => {
+                warn_of(&error);
+                read()?.enrol_unlocked().await
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// The sensor that heartbeats go out for. Where one user runs everything, it is enrolled first.
     async fn admit(
         flags: &'a Flags,
         world: &'a World,
-        memory: &'a Memory,
-        notify: &mut service::Notify,
+        memory: &Memory,
     ) -> Result<Sensor<'a>> {
         let host = Self::read(flags, world)?;
-        if host.token.is_none() {
-            notify.status(&format!("enrolling at {}", host.settings.hub_url.value));
-            let kept = (!flags.strict).then_some(memory);
-            let read = || -> Result<Box<dyn Dialect + 'a>> {
-                let host = Self::read(flags, world)?;
-                Ok(Box::new(Self {
-                    memory: kept,
-                    ..host
-                }))
-            };
-            match enrolment::enrol_by(read, false, world).await {
-                // Told before anything was sent: afterwards the memory takes what the disk does not.
-                Err(error) if !flags.strict && error.id().kind() == ErrorKind::Unwritable => {
-                    warn_of(&error);
-                    Self {
-                        memory: kept,
-                        ..host
-                    }
-                    .enrol_unlocked()
-                    .await?;
-                }
-                other => drop(other?),
-            }
+        if host.token.is_some() {
+            return Sensor::of_disk(host);
+        }
+        if let Some(credential) = step::handed_over(&host)? {
+            return Sensor::new(host, credential);
+        }
+        if service::step::is_own(&host) {
+            Self::enrol_first(flags, world, memory).await?;
         }
         let host = Self::read(flags, world)?;
         match memory.0.take() {
@@ -216,7 +224,8 @@ impl Dialect for Ravenxcope<'_> {
         vec![Folder {
             name: "config directory",
             path: self.file.folder().to_owned(),
-            mode: 0o755,
+            grant: self.world.access().public_folder(),
+            is_foreign: false,
             fault: ErrorId::EnvFileUnwritable,
         }]
     }
@@ -260,7 +269,7 @@ impl Dialect for Ravenxcope<'_> {
         let Some(mark) = self.mark.as_ref().filter(|_| self.is_unsettled()) else {
             return Ok(false);
         };
-        mark.settled(self.world).save(self.file.folder())?;
+        mark.settled(self.world).save(self.file.folder(), self.world.access())?;
         Ok(true)
     }
 
@@ -300,11 +309,29 @@ impl Dialect for Ravenxcope<'_> {
         told::without_secret(self)
     }
 
+    fn service_files(&self) -> Vec<PathBuf> {
+        let mark = mark::path(self.file.folder());
+        vec![self.file.path().to_owned(), mark]
+    }
+
+    fn access(&self) -> Access {
+        self.world.access()
+    }
+
+    fn step(&self, _: bool) -> Later<'_, Option<Error>> {
+        Box::pin(step::step(self.flags, self.world))
+    }
+
+    /// A credential that the disk does not take is in the memory of the process that enrolled.
+    fn steps_apart(&self) -> bool {
+        false
+    }
+
     fn serve(&self) -> Later<'_, ()> {
         Box::pin(async move {
             let memory = Memory::default();
-            service::keep(self.world, async |notify| {
-                Ravenxcope::admit(self.flags, self.world, &memory, notify).await
+            service::keep(self.world, async || {
+                Ravenxcope::admit(self.flags, self.world, &memory).await
             })
             .await
         })

@@ -87,6 +87,17 @@ impl Fingerprint {
             .unwrap_or("unnamed")
     }
 
+    /// This fingerprint, with what only `now` has.
+    #[must_use]
+    pub fn filled_in(&self, now: &Self) -> Self {
+        let either = |then: &Option<String>, now: &Option<String>| then.clone().or(now.clone());
+        Self {
+            instance_id: either(&self.instance_id, &now.instance_id),
+            product_uuid: either(&self.product_uuid, &now.product_uuid),
+            machine_id: either(&self.machine_id, &now.machine_id),
+        }
+    }
+
     /// Whether `self`, written down earlier, is the machine `now`. The strongest thing that both
     /// have decides; with nothing in common, nothing speaks against it.
     #[must_use]

@@ -10,7 +10,7 @@ use super::system::System;
 use super::take_back::{Fate, take_back};
 use super::{unwritable, user};
 use crate::error::Result;
-use crate::store::atomic::{self, Owner};
+use crate::store::atomic::{self, Grant, Owner};
 use crate::world::World;
 
 /// The changes of one run.
@@ -55,9 +55,12 @@ impl<'a> Work<'a> {
         tracing::info!("{change}");
         let path = self.world.path(change.path());
         let fault = |error: io::Error| unwritable(&path, &error);
+        let Some(deed) = change.deed() else {
+            return self.share(change);
+        };
         let mut done = Done {
-            deed: change.deed(),
-            before: self.receipt.find(&change.deed()).cloned(),
+            before: self.receipt.find(&deed).cloned(),
+            deed,
             room: None,
             is_room_ours: false,
         };
@@ -76,14 +79,14 @@ impl<'a> Work<'a> {
         match change {
             Change::MakeUser => user::make(&self.system).await?,
             Change::MakeFolder { mode, .. } => {
-                atomic::make_folder(&path, *mode)
+                let grant = Grant {
+                    owner: Owner::ours(),
+                    mode: *mode,
+                };
+                atomic::make_folder(&path, grant)
                     .map_err(|(path, error)| unwritable(&path, &error))?;
             }
-            Change::Give { .. } => {
-                if let Some(service) = user::find(self.world) {
-                    atomic::give(&path, service).map_err(fault)?;
-                }
-            }
+            Change::Share { .. } => {}
             Change::PutFile(file) => {
                 atomic::write(&path, &file.bytes, file.mode, Owner::root()).map_err(fault)?;
             }
@@ -93,6 +96,25 @@ impl<'a> Work<'a> {
         match change {
             Change::MakeFolder { .. } => self.note(),
             _ => Ok(()),
+        }
+    }
+
+    /// Lets the service's group read a file or enter a folder of root's. What is not there yet is
+    /// written so when it is.
+    fn share(&self, change: &Change) -> Result<()> {
+        let Change::Share { path, is_folder } = change else {
+            return Ok(());
+        };
+        let access = self.world.access();
+        let grant = if *is_folder {
+            access.shared_folder()
+        } else {
+            access.shared()
+        };
+        let path = self.world.path(path);
+        match atomic::set_access(&path, grant) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            set => set.map_err(|error| unwritable(&path, &error)),
         }
     }
 

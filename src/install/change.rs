@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::receipt::Deed;
-use super::user::USER;
-use crate::store::atomic::Owner;
+use crate::store::access::GROUP;
 
 /// A step of the plan. Paths are the host's own, without `--root`.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,12 +20,13 @@ pub enum Change {
         /// Permissions.
         mode: u32,
     },
-    /// Give a folder or file to the service's user.
-    Give {
+    /// Let the service's group read a file, or enter a folder, of root's. This is written down
+    /// nowhere: [`Change::MakeUser`] taken back takes it back too.
+    Share {
         /// What.
         path: PathBuf,
-        /// Whose it was.
-        from: Owner,
+        /// It is a folder.
+        is_folder: bool,
     },
     /// Put a file, root's.
     PutFile(PutFile),
@@ -78,11 +78,11 @@ impl Change {
     pub fn json(&self) -> Value {
         let octal = |mode: u32| format!("{mode:04o}");
         match self {
-            Self::MakeUser => json!({"do": "make_user", "name": USER}),
+            Self::MakeUser => json!({"do": "make_user", "name": GROUP}),
             Self::MakeFolder { path, mode } => {
                 json!({"do": "make_folder", "path": path, "mode": octal(*mode)})
             }
-            Self::Give { path, .. } => json!({"do": "give", "path": path, "to": USER}),
+            Self::Share { path, .. } => json!({"do": "share", "path": path, "with": GROUP}),
             Self::PutFile(file) => json!({
                 "do": "put_file",
                 "path": file.path,
@@ -103,23 +103,19 @@ impl Change {
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::MakeUser => Path::new("/etc/passwd"),
-            Self::MakeFolder { path, .. } | Self::Give { path, .. } | Self::Link { path, .. } => {
+            Self::MakeFolder { path, .. } | Self::Share { path, .. } | Self::Link { path, .. } => {
                 path
             }
             Self::PutFile(file) => &file.path,
         }
     }
 
-    /// What the receipt says of it.
-    pub(super) fn deed(&self) -> Deed {
-        match self {
-            Self::MakeUser => Deed::MakeUser { name: USER.into() },
+    /// What the install record says of it, if it says anything.
+    pub(super) fn deed(&self) -> Option<Deed> {
+        Some(match self {
+            Self::MakeUser => Deed::MakeUser { name: GROUP.into() },
             Self::MakeFolder { path, .. } => Deed::MakeFolder { path: path.clone() },
-            Self::Give { path, from } => {
-                let (uid, gid) = from.ids();
-                let path = path.clone();
-                Deed::Give { path, uid, gid }
-            }
+            Self::Share { .. } => return None,
             Self::PutFile(file) => Deed::PutFile {
                 path: file.path.clone(),
                 sha256: vec![sha256(&file.bytes)],
@@ -129,7 +125,7 @@ impl Change {
                 path: path.clone(),
                 target: target.clone(),
             },
-        }
+        })
     }
 }
 
@@ -137,11 +133,13 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MakeUser => write!(f, "make the user and group {USER}"),
+            Self::MakeUser => write!(f, "make the user and group {GROUP}"),
             Self::MakeFolder { path, mode } => {
                 write!(f, "make the folder {} ({mode:04o})", path.display())
             }
-            Self::Give { path, .. } => write!(f, "give {} to {USER}", path.display()),
+            Self::Share { path, .. } => {
+                write!(f, "let the group {GROUP} read {}", path.display())
+            }
             Self::PutFile(file) => {
                 let (path, mode) = (file.path.display(), file.mode);
                 match file.there {

@@ -1,63 +1,97 @@
 //! Looking at the host, without changing anything: what the plan is made from.
 
 use std::fs;
-use std::io::ErrorKind::NotFound;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
 use super::change::Change;
-use super::{receipt, user};
+use super::receipt::Receipt;
+use super::{receipt, unwritable, user};
+use crate::dialect::Dialect;
 use crate::error::Result;
 use crate::settings::Settings;
-use crate::store::atomic::{self, Owner};
-use crate::store::{read, unreadable};
+use crate::store::atomic::{self, Grant, Owner};
+use crate::store::read;
 use crate::world::World;
 
-/// What the service has to own, and does not.
-///
-/// # Errors
-/// [`crate::error::ErrorId::Unreadable`].
-pub(super) fn gives(settings: &Settings, world: &World) -> Result<Vec<Change>> {
-    let service = user::find(world);
-    let mut changes = Vec::new();
-    let mut look = |path: &Path| -> Result<()> {
-        let from = match fs::symlink_metadata(world.path(path)) {
-            Ok(metadata) => Owner::new(metadata.uid(), metadata.gid()),
-            // It is about to be made.
-            Err(error) if error.kind() == NotFound => owner_of_new(),
-            Err(error) => return Err(unreadable(&world.path(path), &error)),
-        };
-        let give = Change::Give {
-            path: path.to_owned(),
-            from,
-        };
-        if Some(from) != service && !changes.contains(&give) {
-            changes.push(give);
-        }
-        Ok(())
+/// Where agent.toml is, unless it is told otherwise.
+const CONFIG: &str = "/etc/monsys/agent.toml";
+
+/// What the service has to read of `host`, and cannot. Only folders that are the agent's own by name,
+/// or that an installation made, change their access: another one is the operator's.
+pub(super) fn shares(host: &dyn Dialect, receipt: &Receipt, world: &World) -> Vec<Change> {
+    let access = world.access();
+    // Without the group, it is about to be made.
+    let is_missing = |path: &Path, wanted: Grant| {
+        fs::symlink_metadata(path).is_ok_and(|there| {
+            let is = Grant {
+                owner: Owner::new(there.uid(), there.gid()),
+                mode: there.mode() & 0o7777,
+            };
+            !access.has_service_user() || is != wanted
+        })
     };
-    let state_dir = &settings.state_dir.value;
-    look(state_dir)?;
-    look(parent(&settings.config_path))?;
-    // An enrolment before there was a service left root's files.
-    if world.path(&settings.config_path).exists() {
-        look(&settings.config_path)?;
-    }
-    for entry in fs::read_dir(world.path(state_dir))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let name = entry.file_name();
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && Path::new(receipt::PATH).file_name() != Some(&name) {
-            look(&state_dir.join(name))?;
+    let mut changes = Vec::new();
+    let own_folder = |path: &Path| {
+        let made = receipt.done.iter().any(
+            |deed| matches!(deed, receipt::Deed::MakeFolder { path: known } if known == path),
+        );
+        made || path == Path::new(receipt::FOLDER)
+    };
+    for folder in host.folders() {
+        let path = on_host(&folder.path, world);
+        let is_shared = folder.grant == access.shared_folder();
+        if is_shared && own_folder(&path) && is_missing(&folder.path, access.shared_folder()) {
+            let is_folder = true;
+            changes.push(Change::Share { path, is_folder });
         }
     }
-    Ok(changes)
+    for file in host.service_files() {
+        if is_missing(&file, access.shared()) {
+            changes.push(Change::Share {
+                path: on_host(&file, world),
+                is_folder: false,
+            });
+        }
+    }
+    changes
+}
+
+/// Takes from the service's group what it could read: `files`, and what is below the agent's own
+/// folder. Its number may become that of another group.
+pub(super) fn unshare(files: &[PathBuf], world: &World) -> Result<()> {
+    let Some(service) = user::find(world) else {
+        return Ok(());
+    };
+    let group = service.ids().1;
+    let folder = world.path(receipt::FOLDER);
+    let config = world.path(CONFIG);
+    let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
+    let inside = inside.map(|entry| entry.path()).chain([config, folder]);
+    let paths = inside.chain(files.iter().cloned());
+    for path in paths {
+        let Ok(there) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        if there.gid() != group || there.is_symlink() {
+            continue;
+        }
+        let grant = Grant {
+            owner: owner_of_new(),
+            mode: there.mode() & 0o700,
+        };
+        atomic::set_access(&path, grant).map_err(|error| unwritable(&path, &error))?;
+    }
+    Ok(())
+}
+
+/// A path of this machine as the host has it, without `--root`.
+pub(super) fn on_host(path: &Path, world: &World) -> PathBuf {
+    let below = path.strip_prefix(world.root());
+    below.map_or_else(|_| path.to_owned(), |below| Path::new("/").join(below))
 }
 
 /// Who a folder belongs to that this run makes.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::change::{Change, PutFile, There, sha256};
-use super::look::{ca_for_service, gives, is_left_over, owner_of_new, parent, takes_programs};
+use super::look::{ca_for_service, is_left_over, on_host, owner_of_new, parent, shares, takes_programs};
 use super::receipt::{self, Receipt};
 use super::service::Manager;
 use super::user::{self, USER};
@@ -67,9 +67,7 @@ impl Plan {
         sketch.folder(Path::new(receipt::FOLDER), 0o700)?;
         let settings = host.settings();
         for folder in host.folders() {
-            let path = folder.path.strip_prefix(world.root());
-            let path = path.map_or_else(|_| folder.path.clone(), |path| Path::new("/").join(path));
-            sketch.folder(&path, folder.mode)?;
+            sketch.folder(&on_host(&folder.path, world), folder.grant.mode)?;
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
@@ -77,7 +75,8 @@ impl Plan {
                 sketch.changes.push(Change::MakeUser);
             }
             if user::find(world).is_some() || world.is_live() {
-                sketch.changes.extend(gives(settings, world)?);
+                let shares = shares(host, sketch.receipt, world);
+                sketch.changes.extend(shares);
             } else {
                 not_done.push(NotDone {
                     what: format!("the user {USER}"),

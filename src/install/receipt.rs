@@ -31,8 +31,9 @@ pub(super) enum Deed {
     MakeUser { name: String },
     /// Made a folder.
     MakeFolder { path: PathBuf },
-    /// Gave something that was there to the service's user.
-    Give { path: PathBuf, uid: u32, gid: u32 },
+    /// Gave something to the service's user: only an older release did, and there is nothing to take
+    /// back, since all of it is root's now.
+    Give { path: PathBuf },
     /// Put a file. While it is replaced, the sums are those of the old and of the new one.
     PutFile {
         path: PathBuf,
@@ -138,7 +139,7 @@ impl Receipt {
             done: self.done.clone(),
         })?;
         text.push(b'\n');
-        atomic::write(&path, &text, 0o644, Owner::root())
+        atomic::write(&path, &text, 0o600, Owner::root())
     }
 
     /// The deed about the same thing, if there is one.

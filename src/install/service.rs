@@ -97,7 +97,7 @@ impl Manager {
         if !told.is_empty() {
             files.push(ServiceFile {
                 path: Path::new(DROP_INS).join("50-dialect.conf"),
-                text: other_system(settings, told),
+                text: other_system(told),
                 mode: 0o644,
             });
         } else if let Some(text) = other_paths(settings) {
@@ -226,23 +226,21 @@ fn other_paths(settings: &Settings) -> Option<String> {
     let quoted = |path: &Path| quoted(&path.to_string_lossy());
     (!is_usual).then(|| {
         format!(
-            "# Written by `monsys-agent install` for --config and --state-dir.\n[Service]\nEnvironment=\"MONSYS_CONFIG={}\"\nReadWritePaths=\"-{}\" \"-{}\"\n",
+            "# Written by `monsys-agent install` for --config and --state-dir.\n[Service]\nEnvironment=\"MONSYS_CONFIG={}\" \"MONSYS_STATE_DIR={}\"\n",
             quoted(config),
-            quoted(config.parent().unwrap_or(Path::new("/"))),
             quoted(state),
         )
     })
 }
 
-/// Which system the service is of, and the folder that it writes to.
-fn other_system(settings: &Settings, told: &[(&str, String)]) -> String {
+/// Which system the service is of.
+fn other_system(told: &[(&str, String)]) -> String {
     let variables: Vec<String> = told
         .iter()
         .map(|(name, value)| format!("\"{name}={}\"", quoted(value)))
         .collect();
-    let folder = quoted(&settings.state_dir.value.to_string_lossy());
     format!(
-        "# Written by `monsys-agent install` for --dialect.\n[Service]\nEnvironment={}\nReadWritePaths=\"-{folder}\"\n",
+        "# Written by `monsys-agent install` for --dialect.\n[Service]\nEnvironment={}\n",
         variables.join(" ")
     )
 }
@@ -279,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_told_to_the_service_and_opened_for_it() {
+    fn other_paths_are_told_to_the_service() {
         let world = World::real()
             .with_root("/nowhere")
             .with_environment([("MONSYS_CONFIG", "/srv/50% \"x\"/agent.toml")]);
@@ -289,9 +287,6 @@ mod tests {
             text.contains(r#"Environment="MONSYS_CONFIG=/srv/50%% \"x\"/agent.toml""#),
             "{text}"
         );
-        assert!(
-            text.contains(r#"ReadWritePaths="-/srv/50%% \"x\"" "-/var/lib/monsys""#),
-            "{text}"
-        );
+        assert!(text.contains(r#""MONSYS_STATE_DIR=/var/lib/monsys""#), "{text}");
     }
 }

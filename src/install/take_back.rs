@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::change::sha256;
 use super::receipt::{self, Deed};
 use super::system::System;
-use super::user;
-use crate::store::atomic::{self, Owner};
+use super::{look, user};
+use crate::store::atomic;
 use crate::store::lock::{self, Lock};
 use crate::world::World;
 
@@ -36,14 +36,12 @@ pub(super) async fn take_back(
     let told = |error: io::Error| Fate::Left(error.to_string());
     match deed {
         Deed::MakeUser { .. } if user::find(world).is_none() => Fate::Gone,
-        Deed::MakeUser { .. } => match user::remove(system).await {
+        Deed::MakeUser { .. } => match look::unshare(&[], world).and(user::remove(system).await) {
             Ok(()) => Fate::Taken,
             Err(error) => Fate::Left(format!("{}: {}", error.what(), error.why())),
         },
         Deed::MakeFolder { path } => remove_folder(path, world).await,
-        Deed::Give { path, uid, gid } => {
-            give_back(&world.path(path), Owner::new(*uid, *gid), world).unwrap_or_else(told)
-        }
+        Deed::Give { .. } => Fate::Gone,
         Deed::PutFile { path, sha256, kept } => {
             let kept = kept.as_ref().map(|kept| world.path(kept));
             remove_file(&world.path(path), sha256, kept.as_deref(), purge).unwrap_or_else(told)
@@ -89,26 +87,6 @@ fn remove_file(path: &Path, sums: &[String], kept: Option<&Path>, purge: bool) -
 /// Whether both are names of one file.
 fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
-/// Gives a folder or file back, and what the service made in it.
-fn give_back(path: &Path, owner: Owner, world: &World) -> io::Result<Fate> {
-    let service = user::find(world).map(|service| service.ids().0);
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Fate::Gone),
-        metadata => metadata?,
-    };
-    atomic::give(path, owner)?;
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            let inside = entry.metadata()?;
-            if inside.is_file() && Some(inside.uid()) == service {
-                atomic::give(&entry.path(), owner)?;
-            }
-        }
-    }
-    Ok(Fate::Taken)
 }
 
 /// Removes a folder that holds nothing but what an agent leaves that is on no hub: its lock, its

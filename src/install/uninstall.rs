@@ -1,5 +1,6 @@
 //! Taking back all that `install` did, by its receipt.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use tokio::time::Instant;
@@ -9,14 +10,17 @@ use super::receipt::{Deed, Receipt};
 use super::service::Manager;
 use super::system::System;
 use super::take_back::{Fate, take_back};
-use super::{enrolment_paths, unwritable};
-use crate::dialect::monsys;
+use super::{enrolment_paths, look, unwritable};
+use crate::dialect::monsys::{self, HostFiles};
 use crate::error::Result;
 use crate::settings::Flags;
 use crate::store::atomic;
 use crate::store::lock::Lock;
+use crate::store::names;
 use crate::world::World;
 
+/// What the service and its privileged step have in memory.
+const RUNNING: [&str; 2] = ["/run/monsys", "/run/monsys-step"];
 /// How long another installation is waited for.
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 
@@ -30,6 +34,24 @@ pub struct Uninstalled {
     pub kept: Vec<PathBuf>,
     /// This host was an agent of a hub, and now knows nothing of it.
     pub forgets_agent: bool,
+}
+
+/// Removes what the service and its privileged step have in memory.
+fn remove_running(world: &World) -> Result<()> {
+    for folder in RUNNING.map(|folder| world.path(folder)) {
+        let names = names(&folder).unwrap_or_default();
+        let is_own = |name: &&OsString| {
+            let name = name.to_string_lossy();
+            name.ends_with(".json") || atomic::is_temporary(&name)
+        };
+        for name in names.iter().filter(is_own) {
+            let path = folder.join(name);
+            atomic::remove(&path).map_err(|error| unwritable(&path, &error))?;
+        }
+        // What somebody else has put there stays.
+        drop(atomic::remove_folder(&folder));
+    }
+    Ok(())
 }
 
 /// Takes back what `install` did. `purge` also removes agent.toml, the host's key and its state.
@@ -61,16 +83,22 @@ pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Unin
         forgets_agent: false,
     };
     let (config, state_dir) = enrolment_paths(flags, world);
-    let files = monsys::files(&config, &state_dir)?;
+    let HostFiles { ours, others } = monsys::files(&config, &state_dir)?;
     if purge {
-        uninstalled.forgets_agent = files.iter().any(|path| path.ends_with("agent-id"));
-        for path in files {
+        for path in others {
+            let why = "it is not what the agent writes there".to_owned();
+            uninstalled.left.push((path.display().to_string(), why));
+        }
+        uninstalled.forgets_agent = ours.iter().any(|path| path.ends_with("agent-id"));
+        for path in ours {
             atomic::remove(&path).map_err(|error| unwritable(&path, &error))?;
             uninstalled.taken.push(path.display().to_string());
         }
     } else {
-        uninstalled.kept = files;
+        look::unshare(&ours, world)?;
+        uninstalled.kept = ours;
     }
+    remove_running(world)?;
     for deed in receipt.done.clone().into_iter().rev() {
         match take_back(&deed, purge, world, &system).await {
             Fate::Taken => uninstalled.taken.push(deed.to_string()),

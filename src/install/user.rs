@@ -3,26 +3,21 @@
 use super::receipt::FOLDER;
 use super::system::System;
 use crate::error::{Error, ErrorId, Result};
+use crate::store::access::GROUP;
 use crate::store::atomic::Owner;
-use crate::store::read;
+use crate::store::passwd;
 use crate::world::World;
 
 /// Name of the user, and of its group.
-pub const USER: &str = "monsys";
+pub const USER: &str = GROUP;
 
 /// What systemd-sysusers is told; packages bring the same as a file.
 const SYSUSERS: &str = include_str!("../../packaging/systemd/monsys-agent.sysusers");
 
 /// The user's ids, if the host has the user.
 pub(super) fn find(world: &World) -> Option<Owner> {
-    let passwd = read::text(&world.path("/etc/passwd")).ok()?;
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == USER).then_some(())?;
-        let uid = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
-        Some(Owner::new(uid, gid))
-    })
+    let (uid, gid) = passwd::find(&world.path("/etc/passwd"), USER)?;
+    Some(Owner::new(uid, gid))
 }
 
 /// Makes the user, by what the host has for it.

@@ -8,6 +8,7 @@ use super::health::{Health, Journal, Occasion};
 use super::hub_clock::HubClock;
 use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::rhythm::{Beat, Host, Miss};
+use super::step;
 use super::vitals::Meter;
 use super::wire::Wire;
 use crate::dialect::monsys::{settle_now, wire as hub};
@@ -15,7 +16,6 @@ use crate::error::{Error, ErrorId, Result};
 use crate::facts::route::Target;
 use crate::hub::verdict::{self, Outcome};
 use crate::settings::Flags;
-use crate::store::atomic::Owner;
 use crate::store::quiet::Quiet;
 use crate::world::World;
 
@@ -33,7 +33,6 @@ pub(super) struct Agent<'a, W> {
     clock: HubClock,
     health: Health,
     journal: Journal,
-    owner: Owner,
     /// The interval that the hub has said to this very run.
     interval: Option<Duration>,
     must_reload: bool,
@@ -54,8 +53,6 @@ impl<'a, W: Wire> Agent<'a, W> {
         let health = journal
             .load(&on_disk.agent_id.to_string())
             .unwrap_or_default();
-        let owner = Owner::of(&on_disk.state_dir)
-            .map_err(|error| crate::store::unreadable(&on_disk.state_dir, &error))?;
         let mut agent = Self {
             flags,
             world,
@@ -64,7 +61,6 @@ impl<'a, W: Wire> Agent<'a, W> {
             clock: HubClock::default(),
             health,
             journal,
-            owner,
             interval: None,
             must_reload: false,
             gone_since: None,
@@ -126,6 +122,21 @@ impl<'a, W: Wire> Agent<'a, W> {
             }
         }
         Ok(())
+    }
+
+    /// Has the privileged step end a rotation that was interrupted. While somebody is at it, nothing
+    /// is sent.
+    fn ask_for_step(&mut self) -> Result<Beat> {
+        let Some(quiet) = Quiet::share(&self.on_disk.state_dir)? else {
+            return Ok(Beat::Held);
+        };
+        drop(quiet);
+        // It may have ended in the moment before.
+        self.read_again()?;
+        if self.gone_since.is_some() || !self.on_disk.is_unsettled {
+            return Ok(Beat::Held);
+        }
+        Err(step::needed("a rotation of the key was interrupted"))
     }
 
     /// One heartbeat with what was read.
@@ -220,6 +231,9 @@ impl<W: Wire> Host for Agent<'_, W> {
         if self.gone_since.is_some() {
             return Ok(Beat::Held);
         }
+        if self.on_disk.is_unsettled && !step::owns(&self.on_disk.state_dir) {
+            return self.ask_for_step();
+        }
         if self.on_disk.is_unsettled {
             match settle_now(self.flags, self.world).await {
                 Ok(()) => self.read_again()?,
@@ -234,6 +248,7 @@ impl<W: Wire> Host for Agent<'_, W> {
             }
         }
         if std::mem::take(&mut self.on_disk.is_untidy)
+            && step::owns(&self.on_disk.state_dir)
             && let Err(error) = settle_now(self.flags, self.world).await
         {
             // No reason to be silent towards the hub.
@@ -276,7 +291,7 @@ impl<W: Wire> Host for Agent<'_, W> {
     fn save(&mut self, occasion: Occasion) {
         // What was left of a host that has left is not made again.
         if self.gone_since.is_none() {
-            self.journal.save(&self.health, self.owner, occasion);
+            self.journal.save(&self.health, occasion);
         }
     }
 

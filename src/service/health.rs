@@ -1,11 +1,10 @@
 //! What `status` can read of the service: its last heartbeat, and what failed last.
 //!
-//! It is written after each try. A disk would have to write it each time, so it is kept in
-//! `/run/monsys` where there is one (systemd's `RuntimeDirectory=`), and in the state directory
-//! when the service starts and stops, or always when there is none. It is not synced: it can be
-//! lost.
+//! It is written after each try, into `/run/monsys`, which is in memory and all that the service
+//! writes. Where one user runs everything, that user's state directory has a copy: of the service's
+//! start and end, or of each try when there is no `/run/monsys`. It is not synced: it can be lost.
+//! Whoever reads it as root takes it for data of a stranger.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -173,7 +172,7 @@ impl Journal {
     #[must_use]
     pub fn load(&self, agent_id: &str) -> Option<Health> {
         let read = |path| {
-            let health: Health = serde_json::from_slice(&read::own(path).ok()?).ok()?;
+            let health: Health = serde_json::from_slice(&read::foreign(path).ok()?).ok()?;
             (health.agent_id == agent_id).then_some(health)
         };
         // RFC 3339 in UTC sorts as time does.
@@ -193,20 +192,26 @@ impl Journal {
     }
 
     /// Writes it. That it cannot be written is no reason to be silent towards the hub.
-    pub(crate) fn save(&self, health: &Health, owner: Owner, occasion: Occasion) {
+    pub(crate) fn save(&self, health: &Health, occasion: Occasion) {
         let mut bytes = serde_json::to_vec(health).unwrap_or_default();
         bytes.push(b'\n');
-        let running = write(&self.running, &bytes, owner);
+        let running = atomic::write_lazily(&self.running, &bytes);
+        if let Err(error) = &running {
+            tracing::debug!("{}: {error}", self.running.display());
+        }
         if (occasion == Occasion::StartOrStop || running.is_err())
-            && let Err(error) = write(&self.kept, &bytes, owner)
+            && self.owns_copy()
+            && let Err(error) = atomic::write_lazily(&self.kept, &bytes)
         {
             tracing::debug!("{}: {error}", self.kept.display());
         }
     }
-}
 
-fn write(path: &std::path::Path, bytes: &[u8], owner: Owner) -> io::Result<()> {
-    atomic::write_lazily(path, bytes, owner)
+    /// Whether the state directory belongs to the user who runs this. The service's user has none.
+    fn owns_copy(&self) -> bool {
+        let owner = self.kept.parent().and_then(|folder| Owner::of(folder).ok());
+        owner.is_some_and(|owner| owner.ids().0 == Owner::ours().ids().0)
+    }
 }
 
 fn stamp(now: SystemTime) -> String {
@@ -249,17 +254,16 @@ mod tests {
         std::fs::create_dir_all(&state_dir).unwrap();
         let world = World::real().with_root(root.path());
         let journal = Journal::of(&state_dir, &world);
-        let owner = Owner::of(root.path()).unwrap();
         let mut health = Health::default();
         health.accepted(at(10));
-        journal.save(&health, owner, Occasion::Try);
+        journal.save(&health, Occasion::Try);
         assert!(state_dir.join(FILE).exists(), "there is no /run/monsys");
         std::fs::create_dir_all(root.path().join("run/monsys")).unwrap();
         health.accepted(at(40));
-        journal.save(&health, owner, Occasion::Try);
+        journal.save(&health, Occasion::Try);
         assert_eq!(journal.load(&health.agent_id), Some(health.clone()));
         health.stopped(at(50));
-        journal.save(&health, owner, Occasion::StartOrStop);
+        journal.save(&health, Occasion::StartOrStop);
         std::fs::remove_dir_all(root.path().join("run")).unwrap();
         assert_eq!(journal.load(&health.agent_id), Some(health));
         assert_eq!(journal.load("another"), None, "another agent's");

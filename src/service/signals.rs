@@ -26,6 +26,19 @@ pub(super) enum Wish {
     Reload,
 }
 
+/// `work`, unless the service is told to stop first: then nothing.
+///
+/// # Errors
+/// What `work` ends with.
+pub async fn until_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        biased;
+        () = signals.stop() => Ok(None),
+        done = work => done.map(Some),
+    }
+}
+
 impl Signals {
     /// Listens from now on.
     pub(super) fn listen() -> Result<Self> {

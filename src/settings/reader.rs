@@ -7,6 +7,7 @@ use super::table::{self, Setting};
 use super::{CaPin, Flags, Given, HubUrl, Origin, ProxySettings};
 use crate::error::{Error, ErrorId, Result};
 use crate::store::agent_toml::FileSettings;
+use crate::store::trust;
 use crate::tags;
 use crate::world::World;
 
@@ -159,7 +160,11 @@ impl Reader<'_> {
         // What the operator types is a path of the shell that they type it in; what agent.toml
         // names is a path of the host.
         let value = match given.origin {
-            Origin::Key(..) => self.world.path(&given.value),
+            Origin::Key(..) => {
+                let path = self.world.path(&given.value);
+                trust::file(&path, self.world.root())?;
+                path
+            }
             _ => absolute(&given)?,
         };
         Ok(Some(Given {

@@ -4,12 +4,15 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use serde::Deserialize;
 use toml_edit::{Array, DocumentMut, Item, Value};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::atomic::{self, Owner};
+use super::access::{Access, Grant};
+use super::{atomic, open, trust, unreadable};
 use crate::error::{Error, ErrorId, Result};
 use crate::token::Secret;
 
@@ -47,6 +50,28 @@ pub struct FileSettings {
     pub(crate) splay: Option<String>,
     pub(crate) scrub_cloud_init: Option<String>,
 }
+
+/// Names of these keys.
+pub(crate) const KNOWN_KEYS: [&str; 18] = [
+    "hub_url",
+    "agent_id",
+    "agent_token",
+    "tags",
+    "role",
+    "token_file",
+    "token_command",
+    "ca_file",
+    "ca_pin",
+    "https_proxy",
+    "no_proxy",
+    "allow_http",
+    "state_dir",
+    "host_hostname_file",
+    "host_os_release_file",
+    "wait",
+    "splay",
+    "scrub_cloud_init",
+];
 
 /// A secret in the file. It is parsed later, so that its fault can be told in our own words.
 #[derive(Clone, Deserialize)]
@@ -195,28 +220,13 @@ impl AgentToml {
         self.text.as_str() == text
     }
 
-    /// Replaces the file by `text`, 0600.
+    /// Replaces the file by `text`, which the service may read and nobody else.
     ///
     /// # Errors
     /// What the system says.
-    pub fn replace(&self, text: &str, owner: Owner) -> io::Result<()> {
-        atomic::write(&self.path, text.as_bytes(), 0o600, owner)
-    }
-}
-
-impl AgentToml {
-    /// Replaces the file by `text`, which holds no credential yet: owned by who runs this, and
-    /// readable to `reader`'s group.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn prepare(&self, text: &str, reader: Owner) -> io::Result<()> {
-        let owner = Owner::ours();
-        if reader == owner {
-            return self.replace(text, owner);
-        }
-        let owner = owner.with_group_of(reader);
-        atomic::write(&self.path, text.as_bytes(), 0o640, owner)
+    pub fn replace(&self, text: &str, access: Access) -> io::Result<()> {
+        let Grant { owner, mode } = access.shared();
+        atomic::write(&self.path, text.as_bytes(), mode, owner)
     }
 }
 
@@ -290,8 +300,11 @@ fn read(path: &Path) -> Result<Zeroizing<String>> {
         Ok(_) => {}
     }
     let mut bytes = Vec::new();
-    let read =
-        fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    let careful = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let read = open(path, careful, Mode::empty()).and_then(|file| {
+        trust::opened(path, &file.metadata()?)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)
+    });
     match read {
         Ok(length) if length as u64 > MAX_BYTES => {
             Err(Error::new(ErrorId::ConfigBroken, "it is larger than 1 MiB").about(path.display()))
@@ -303,7 +316,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>> {
             "it is not ours to read or write".into(),
             "run as root (sudo), or as the user that owns it",
         ),
-        Err(error) => Err(Error::new(ErrorId::Unreadable, error.to_string()).about(path.display())),
+        Err(error) => Err(unreadable(path, &error)),
     }
 }
 

@@ -13,6 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tempfile::{NamedTempFile, TempPath};
 
+pub use super::access::Grant;
 pub use super::owner::Owner;
 use super::{names, open};
 
@@ -27,8 +28,8 @@ pub struct Draft<'a> {
     pub path: &'a Path,
     /// What is in it.
     pub bytes: &'a [u8],
-    /// Its permission bits.
-    pub mode: u32,
+    /// Its owner and permission bits.
+    pub grant: Grant,
 }
 
 /// Replaces `path` by a file with these bytes, mode and owner.
@@ -36,7 +37,8 @@ pub struct Draft<'a> {
 /// # Errors
 /// What the system says; `path` is then as it was.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
-    write_all(&[Draft { path, bytes, mode }], owner)
+    let grant = Grant { owner, mode };
+    write_all(&[Draft { path, bytes, grant }])
 }
 
 /// Replaces files of one folder, each as by [`write()`], and each taking its place after the one
@@ -46,14 +48,14 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<(
 /// # Errors
 /// What the system says; the first files may then be in their places, and the others are as they
 /// were.
-pub fn write_all(drafts: &[Draft<'_>], owner: Owner) -> io::Result<()> {
+pub fn write_all(drafts: &[Draft<'_>]) -> io::Result<()> {
     let Some(first) = drafts.first() else {
         return Ok(());
     };
     let folder = folder_of(first.path);
     let written = drafts
         .iter()
-        .map(|draft| temporary(folder, draft.bytes, draft.mode, owner))
+        .map(|draft| temporary(folder, draft.bytes, draft.grant))
         .collect::<io::Result<Vec<_>>>()?;
     for (draft, file) in drafts.iter().zip(written) {
         file.persist(draft.path).map_err(|error| error.error)?;
@@ -61,13 +63,14 @@ pub fn write_all(drafts: &[Draft<'_>], owner: Owner) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Replaces `path` by a file with these bytes, 0600, without waiting for the disk: for what is
-/// written often and can be lost. A crash leaves the old file, the new one, or an empty one.
+/// Replaces `path` by a file with these bytes, 0600 and of the user who runs this, without waiting
+/// for the disk: for what is written often and can be lost. A crash leaves the old file, the new one,
+/// or an empty one.
 ///
 /// # Errors
 /// What the system says.
 #[expect(clippy::disallowed_methods, reason = "this is the writer")]
-pub fn write_lazily(path: &Path, bytes: &[u8], owner: Owner) -> io::Result<()> {
+pub fn write_lazily(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // One name, so that a killed run's leftover is used again and no other is made.
     let temporary = folder_of(path).join(format!("{}{name}{}", TEMPORARY.0, TEMPORARY.1));
@@ -81,7 +84,6 @@ pub fn write_lazily(path: &Path, bytes: &[u8], owner: Owner) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&temporary)?;
-    owner.own(&file)?;
     file.write_all(bytes)?;
     fs::rename(&temporary, path)
 }
@@ -92,7 +94,8 @@ pub fn write_lazily(path: &Path, bytes: &[u8], owner: Owner) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub fn prove(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
-    let proof = temporary(folder, &vec![b'#'; room], 0o600, owner)?;
+    let mode = 0o600;
+    let proof = temporary(folder, &vec![b'#'; room], Grant { owner, mode })?;
     // In the place of what a killed run may have left.
     let renamed = folder.join(format!("{}proof{}", TEMPORARY.0, TEMPORARY.1));
     proof.persist(&renamed).map_err(|error| error.error)?;
@@ -107,7 +110,8 @@ pub fn prove(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub fn prove_room(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
-    temporary(folder, &vec![b'#'; room], 0o600, owner)?.close()
+    let mode = 0o600;
+    temporary(folder, &vec![b'#'; room], Grant { owner, mode })?.close()
 }
 
 /// Removes what killed runs left in `folder`. Call it under the lock.
@@ -152,12 +156,13 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives `path`, a folder or a file of one name, to `owner`. Only root can; see [`Owner::own`].
+/// Sets owner and permission bits of `path`, a folder or a file of one name. Only root can give a
+/// file away; see [`Owner::own`].
 ///
 /// # Errors
 /// What the system says; a link is not followed, and a file that has a second name elsewhere is
 /// refused: whoever may write in its folder could have made that name.
-pub fn give(path: &Path, owner: Owner) -> io::Result<()> {
+pub fn set_access(path: &Path, grant: Grant) -> io::Result<()> {
     let file = fs::OpenOptions::new()
         .read(true)
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
@@ -166,7 +171,22 @@ pub fn give(path: &Path, owner: Owner) -> io::Result<()> {
     if metadata.is_file() && metadata.nlink() > 1 {
         return Err(io::Error::other("the file has a second name elsewhere"));
     }
-    owner.own(&file)
+    // A change of the owner clears bits (chown(2)), so the mode comes last.
+    grant.owner.own(&file)?;
+    file.set_permissions(Permissions::from_mode(grant.mode))
+}
+
+/// As [`set_access`], unless owner and permission bits are right already.
+///
+/// # Errors
+/// As [`set_access`].
+pub fn share(path: &Path, grant: Grant) -> io::Result<()> {
+    let there = fs::symlink_metadata(path)?;
+    let owner = Owner::new(there.uid(), there.gid());
+    if (owner, there.mode() & 0o7777) == (grant.owner, grant.mode) {
+        return Ok(());
+    }
+    set_access(path, grant)
 }
 
 /// Makes a second name of a file, durably.
@@ -207,27 +227,31 @@ pub fn aside(path: &Path) -> PathBuf {
     folder_of(path).join(format!("{}before-{name}{}", TEMPORARY.0, TEMPORARY.1))
 }
 
-/// Makes `folder` with `mode`, and its parents (0755) as needed. One that is there is left alone.
+/// Makes `folder` as `grant` says, and its parents (0755) as needed. One that is there is left alone,
+/// but for an empty one of root's that others may write to, such as the mount point of a container's
+/// volume: what `grant` says becomes of it.
 ///
 /// # Errors
 /// What the system says, with the path that it is about.
-pub fn make_folder(folder: &Path, mode: u32) -> Result<(), (PathBuf, io::Error)> {
+pub fn make_folder(folder: &Path, grant: Grant) -> Result<(), (PathBuf, io::Error)> {
     let parent = folder_of(folder);
     let fault = |error| (folder.into(), error);
-    let create = || DirBuilder::new().mode(mode).create(folder);
+    let create = || DirBuilder::new().mode(0o700).create(folder);
     let mut created = create();
     if created
         .as_ref()
         .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     {
-        make_folder(parent, 0o755)?;
+        let mode = 0o755;
+        make_folder(parent, Grant { mode, ..grant })?;
         created = create();
     }
     match created {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return match fs::metadata(folder) {
-                Ok(metadata) if metadata.is_dir() => Ok(()),
+                Ok(metadata) if metadata.is_dir() && !is_open_mount(folder, &metadata) => Ok(()),
+                Ok(metadata) if metadata.is_dir() => set_access(folder, grant).map_err(fault),
                 Ok(_) => Err(fault(io::Error::new(
                     io::ErrorKind::NotADirectory,
                     "it is not a directory",
@@ -238,12 +262,21 @@ pub fn make_folder(folder: &Path, mode: u32) -> Result<(), (PathBuf, io::Error)>
         Err(error) => return Err(fault(error)),
     }
     // The mode of `create` is cut by the umask.
-    fs::set_permissions(folder, Permissions::from_mode(mode))
+    set_access(folder, grant)
         .and_then(|()| sync_folder(parent))
         .map_err(fault)
 }
 
-fn temporary(folder: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<NamedTempFile> {
+/// Whether root runs this, and `folder` is root's, empty, and open to others.
+fn is_open_mount(folder: &Path, metadata: &fs::Metadata) -> bool {
+    Owner::ours().is_root()
+        && metadata.uid() == 0
+        && metadata.mode() & 0o002 != 0
+        && names(folder).is_ok_and(|names| names.is_empty())
+}
+
+fn temporary(folder: &Path, bytes: &[u8], grant: Grant) -> io::Result<NamedTempFile> {
+    let Grant { owner, mode } = grant;
     let create = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
     let mut file = tempfile::Builder::new()
         .prefix(TEMPORARY.0)
@@ -310,11 +343,11 @@ mod tests {
             paths.each_ref().map(|path| Draft {
                 path,
                 bytes,
-                mode: 0o640,
+                grant: Grant { owner, mode: 0o640 },
             })
         };
-        write_all(&[], owner).unwrap();
-        write_all(&drafts(b"one"), owner).unwrap();
+        write_all(&[]).unwrap();
+        write_all(&drafts(b"one")).unwrap();
         for path in &paths {
             assert_eq!(fs::read(path).unwrap(), b"one");
             assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o640);
@@ -322,7 +355,7 @@ mod tests {
         // The second one's place is taken, so it fails; the first has its new bytes.
         remove(&paths[1]).unwrap();
         fs::create_dir(&paths[1]).unwrap();
-        write_all(&drafts(b"two"), owner).unwrap_err();
+        write_all(&drafts(b"two")).unwrap_err();
         assert_eq!(fs::read(&paths[0]).unwrap(), b"two");
         assert_eq!(names(folder.path()), ["a", "b"]);
     }
@@ -345,8 +378,12 @@ mod tests {
     fn makes_folders_with_the_mode_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("var/lib/monsys");
-        make_folder(&state, 0o700).unwrap();
-        make_folder(&state, 0o755).unwrap();
+        let grant = |mode| Grant {
+            owner: Owner::ours(),
+            mode,
+        };
+        make_folder(&state, grant(0o700)).unwrap();
+        make_folder(&state, grant(0o755)).unwrap();
         assert_eq!(fs::metadata(&state).unwrap().mode() & 0o7777, 0o700);
         let parent = fs::metadata(state.parent().unwrap()).unwrap();
         assert_eq!(parent.mode() & 0o7777, 0o755);
@@ -357,7 +394,7 @@ mod tests {
             Owner::of(&state).unwrap(),
         )
         .unwrap();
-        let (path, error) = make_folder(&folder.path().join("file/x"), 0o700).unwrap_err();
+        let (path, error) = make_folder(&folder.path().join("file/x"), grant(0o700)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotADirectory, "{path:?}");
     }
 }

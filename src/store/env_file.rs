@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::atomic::{self, Owner};
-use super::read;
+use super::access::{Access, Grant};
+use super::{atomic, read};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::os_release::unquote;
 
@@ -24,6 +24,7 @@ pub struct EnvFile {
     path: PathBuf,
     /// `None` when there is no such file.
     text: Option<Zeroizing<Vec<u8>>>,
+    access: Access,
 }
 
 impl EnvFile {
@@ -32,7 +33,7 @@ impl EnvFile {
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`] when it is no regular file, or not ours to read.
-    pub fn load(path: &Path) -> Result<Self> {
+    pub fn load(path: &Path, access: Access) -> Result<Self> {
         let text = match read::bytes(path) {
             Ok(text) => Some(Zeroizing::new(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -41,15 +42,17 @@ impl EnvFile {
         Ok(Self {
             path: path.into(),
             text,
+            access,
         })
     }
 
     /// As if there were no file.
     #[must_use]
-    pub fn absent(path: &Path) -> Self {
+    pub fn absent(path: &Path, access: Access) -> Self {
         Self {
             path: path.into(),
             text: None,
+            access,
         }
     }
 
@@ -83,10 +86,10 @@ impl EnvFile {
     /// [`ErrorId::EnvFileUnwritable`].
     pub fn prove(&self, more: usize) -> Result<()> {
         let folder = self.folder();
-        atomic::make_folder(folder, 0o755).map_err(|(path, error)| fault(&path, &error))?;
+        let grant = self.access.public_folder();
+        atomic::make_folder(folder, grant).map_err(|(path, error)| fault(&path, &error))?;
         let room = self.text().len() + more;
-        Owner::of(folder)
-            .and_then(|owner| atomic::prove(folder, room, owner))
+        atomic::prove(folder, room, self.access.shared().owner)
             .map_err(|error| fault(folder, &error))?;
         match &self.text {
             None => Ok(()),
@@ -94,7 +97,7 @@ impl EnvFile {
         }
     }
 
-    /// Replaces the file by `text`, 0600, with the owner that it has, or that its folder has.
+    /// Replaces the file by `text`, which the service may read and nobody else.
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`]; the file is then as it was.
@@ -105,13 +108,8 @@ impl EnvFile {
                 .about(self.path.display())
                 .mend("put a file in its place, or name the real one with --config PATH or CONFIG_FILE"));
         }
-        let owner = match Owner::of(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Owner::of(self.folder()),
-            owner => owner,
-        };
-        owner
-            .and_then(|owner| atomic::write(&self.path, text, 0o600, owner))
-            .map_err(|error| fault(&self.path, &error))
+        let Grant { owner, mode } = self.access.shared();
+        atomic::write(&self.path, text, mode, owner).map_err(|error| fault(&self.path, &error))
     }
 
     /// The folder that it is in.

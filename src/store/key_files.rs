@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::atomic::{self, Owner};
-use super::{read, unreadable, unwritable};
+use super::access::{Access, Grant};
+use super::{atomic, read, unreadable, unwritable};
 use crate::error::{Error, ErrorId, Result};
 
-/// Name of the private key, 0600.
+/// Name of the private key, which the service may read and nobody else.
 pub const KEY: &str = "client.key";
 /// Name of the certificate, and what is between it and its CA, 0644.
 pub const CERTIFICATE: &str = "client.pem";
@@ -31,13 +31,14 @@ const ROOM: usize = 32 * 1024;
 #[derive(Clone, Debug)]
 pub struct KeyFiles {
     folder: PathBuf,
+    access: Access,
 }
 
 impl KeyFiles {
     /// The files of this folder, there or not.
     #[must_use]
-    pub fn of(folder: PathBuf) -> Self {
-        Self { folder }
+    pub fn of(folder: PathBuf, access: Access) -> Self {
+        Self { folder, access }
     }
 
     /// Where they are.
@@ -65,7 +66,8 @@ impl KeyFiles {
     /// # Errors
     /// [`ErrorId::StateUnwritable`].
     pub fn prove_writable(&self) -> Result<()> {
-        atomic::prove(&self.folder, ROOM, self.owner()?).map_err(|error| self.fault(&error))
+        atomic::prove(&self.folder, ROOM, self.access.shared().owner)
+            .map_err(|error| self.fault(&error))
     }
 
     /// Brings a key to the disk.
@@ -73,7 +75,7 @@ impl KeyFiles {
     /// # Errors
     /// [`ErrorId::StateUnwritable`].
     pub fn keep_key(&self, name: &str, pem: &str) -> Result<()> {
-        self.write(name, pem.as_bytes(), 0o600)
+        self.write(name, pem.as_bytes(), self.access.shared())
     }
 
     /// Puts a key into the place of [`KEY`].
@@ -100,7 +102,7 @@ impl KeyFiles {
     pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<()> {
         match self.load(name)? {
             Some(kept) if **kept == *bytes => Ok(()),
-            _ => self.write(name, bytes, 0o644),
+            _ => self.write(name, bytes, self.access.public()),
         }
     }
 
@@ -122,17 +124,9 @@ impl KeyFiles {
         atomic::sweep(&self.folder).map_err(|error| self.fault(&error))
     }
 
-    /// Whom the files belong to: the owner of the folder.
-    ///
-    /// # Errors
-    /// [`ErrorId::StateUnwritable`].
-    pub fn owner(&self) -> Result<Owner> {
-        Owner::of(&self.folder).map_err(|error| self.fault(&error))
-    }
-
-    fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+    fn write(&self, name: &str, bytes: &[u8], grant: Grant) -> Result<()> {
         let path = self.folder.join(name);
-        atomic::write(&path, bytes, mode, self.owner()?)
+        atomic::write(&path, bytes, grant.mode, grant.owner)
             .map_err(|error| unwritable(ErrorId::StateUnwritable, &path, &error))
     }
 
@@ -150,7 +144,7 @@ mod tests {
     #[test]
     fn keeps_each_with_its_mode_and_leaves_alone_what_is_right() {
         let folder = tempfile::tempdir().unwrap();
-        let files = KeyFiles::of(folder.path().to_owned());
+        let files = KeyFiles::of(folder.path().to_owned(), Access::private());
         assert!(files.load(KEY).unwrap().is_none());
         let keep = |certificate: &str| {
             files.keep(CA, b"ca").unwrap();
@@ -176,7 +170,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let files = KeyFiles::of(folder.path().join("none"));
+        let files = KeyFiles::of(folder.path().join("none"), Access::private());
         assert!(files.load(KEY).unwrap().is_none());
         assert_eq!(files.keep_key(KEY, "key").unwrap_err().exit_code(), 73);
         assert_eq!(files.prove_writable().unwrap_err().exit_code(), 73);

@@ -42,13 +42,16 @@ impl Owner {
         (self.uid, self.gid)
     }
 
-    /// This user, with the group of `other`, who can then be let read.
+    /// This user, with another group.
     #[must_use]
-    pub fn with_group_of(self, other: Self) -> Self {
-        Self {
-            gid: other.gid,
-            ..self
-        }
+    pub fn with_group(self, gid: u32) -> Self {
+        Self { gid, ..self }
+    }
+
+    /// Whether this is the user root.
+    #[must_use]
+    pub fn is_root(self) -> bool {
+        self.uid == 0
     }
 
     /// Who runs this.

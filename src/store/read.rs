@@ -1,7 +1,7 @@
 //! Reading small files without being held up: a pipe in a file's place would wait for ever, and a
 //! device would never end.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -9,10 +9,12 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use zeroize::Zeroizing;
 
-use super::open;
+use super::{open, trust};
 
 /// More than any file has that the agent reads whole.
 pub const LIMIT: u64 = 1024 * 1024;
+/// How a file is opened that must be none but itself.
+const NO_LINK: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOFOLLOW);
 /// What a file of the kernel's has at most, more often than not.
 const PAGE: usize = 4096;
 
@@ -24,21 +26,32 @@ pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     regular(path, OFlag::O_NONBLOCK, LIMIT)
 }
 
-/// The bytes of a regular file of the agent's own. Its directory may belong to the service's user,
-/// and root follows no link of theirs.
+/// The bytes of a regular file of the agent's own, which decides what the agent does: as root, one
+/// that others can write is refused.
+///
+/// # Errors
+/// As [`bytes`]; a symbolic link is refused, and as root what [`trust::opened`] refuses.
+pub fn own(path: &Path) -> io::Result<Vec<u8>> {
+    let (mut file, metadata) = open_regular(path, NO_LINK)?;
+    trust::opened(path, &metadata)?;
+    sized(&mut file, &metadata, LIMIT)
+}
+
+/// The bytes of a regular file that others may have written, in a folder of theirs. What is in it is
+/// data, and decides nothing.
 ///
 /// # Errors
 /// As [`bytes`]; a symbolic link is refused.
-pub fn own(path: &Path) -> io::Result<Vec<u8>> {
+pub fn foreign(path: &Path) -> io::Result<Vec<u8>> {
     at_most(path, LIMIT)
 }
 
-/// As [`own`], of a file that may have up to `limit` bytes.
+/// As [`foreign`], of a file that may have up to `limit` bytes.
 ///
 /// # Errors
-/// As [`own`].
+/// As [`foreign`].
 pub fn at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    regular(path, OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW, limit)
+    regular(path, NO_LINK, limit)
 }
 
 /// The text of a file below `/proc` or `/sys`. The kernel itself answers there: nothing holds up a
@@ -81,17 +94,26 @@ pub fn named(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn regular(path: &Path, flags: OFlag, limit: u64) -> io::Result<Vec<u8>> {
-    let mut file = open(path, OFlag::O_RDONLY | flags, Mode::empty())?;
+    let (mut file, metadata) = open_regular(path, flags)?;
+    sized(&mut file, &metadata, limit)
+}
+
+fn open_regular(path: &Path, flags: OFlag) -> io::Result<(File, Metadata)> {
+    let file = open(path, OFlag::O_RDONLY | flags, Mode::empty())?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
+    Ok((file, metadata))
+}
+
+fn sized(file: &mut File, metadata: &Metadata, limit: u64) -> io::Result<Vec<u8>> {
     // A file of the kernel's tells no size.
     let room = match usize::try_from(metadata.len().min(limit)) {
         Ok(0) | Err(_) => PAGE,
         Ok(size) => size + 1,
     };
-    up_to(&mut file, room, Some(metadata.len()), limit)
+    up_to(file, room, Some(metadata.len()), limit)
 }
 
 /// Reads to the end, or to the size that the file had, first into `room` bytes: a file that fits is
@@ -121,12 +143,12 @@ fn up_to(file: &mut File, room: usize, size: Option<u64>, limit: u64) -> io::Res
     Ok(bytes)
 }
 
-/// The text of one of our own files, as [`own`] reads it.
+/// The text of a file that others may have written, as [`foreign`] reads it.
 ///
 /// # Errors
-/// As [`own`]; what is not UTF-8 is refused.
-pub fn own_text(path: &Path) -> io::Result<Zeroizing<String>> {
-    match String::from_utf8(own(path)?) {
+/// As [`foreign`]; what is not UTF-8 is refused.
+pub fn foreign_text(path: &Path) -> io::Result<Zeroizing<String>> {
+    match String::from_utf8(foreign(path)?) {
         Ok(text) => Ok(Zeroizing::new(text)),
         Err(error) => {
             drop(Zeroizing::new(error.into_bytes()));

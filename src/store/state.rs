@@ -7,7 +7,9 @@ use std::sync::Once;
 
 use serde::{Deserialize, Serialize};
 
-use super::atomic::{self, Draft, Owner};
+use super::access::Access;
+use super::atomic::{self, Draft};
+use super::verdict::Verdict;
 use crate::error::Result;
 use crate::facts::fingerprint::Fingerprint;
 
@@ -40,6 +42,9 @@ pub struct State {
     /// A new key that waits beside the old one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Box<Next>>,
+    /// What the privileged step before the service came to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<Box<Verdict>>,
 }
 
 /// A key that waits for the hub's yes, or for its place.
@@ -107,8 +112,8 @@ impl State {
     ///
     /// # Errors
     /// What the system says.
-    pub fn save(&self, state_dir: &Path, owner: Owner) -> io::Result<()> {
-        self.save_with(None, state_dir, owner)
+    pub fn save(&self, state_dir: &Path, access: Access) -> io::Result<()> {
+        self.save_with(None, state_dir, access)
     }
 
     /// Writes the state, and behind it another file of the state directory.
@@ -119,17 +124,17 @@ impl State {
         &self,
         next: Option<Draft<'_>>,
         state_dir: &Path,
-        owner: Owner,
+        access: Access,
     ) -> io::Result<()> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
         let state = Draft {
             path: &state_dir.join(FILE),
             bytes: &bytes,
-            mode: 0o600,
+            grant: access.shared(),
         };
         let drafts: Vec<_> = std::iter::once(state).chain(next).collect();
-        atomic::write_all(&drafts, owner)
+        atomic::write_all(&drafts)
     }
 }
 
@@ -140,13 +145,14 @@ mod tests {
     #[test]
     fn comes_back_as_it_was_and_a_broken_one_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let owner = Owner::of(folder.path()).unwrap();
+        let access = Access::private();
+        let owner = access.secret().owner;
         assert_eq!(State::load(folder.path()).unwrap(), None);
         let state = State {
             enrolled_at: Some("2026-01-01T00:00:00Z".into()),
             ..State::default()
         };
-        state.save(folder.path(), owner).unwrap();
+        state.save(folder.path(), access).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(state));
         atomic::write(&folder.path().join(FILE), b"{", 0o600, owner).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), None);

@@ -57,7 +57,7 @@ impl Lyftdata<'_> {
 
     pub(super) fn file(&self, name: &str) -> Result<Option<String>> {
         let path = self.path(name);
-        match read::own_text(&path) {
+        match read::foreign_text(&path) {
             Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
             Err(error) => Err(unreadable(&path, &error)),

@@ -67,7 +67,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn read(folder: PathBuf, world: &World) -> Result<Self> {
-        let files = KeyFiles::of(folder);
+        let files = KeyFiles::of(folder, world.access());
         let notes = match files.load(NOTES)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|why| {
                 let path = files.folder().join(NOTES);

@@ -15,9 +15,8 @@ use crate::facts::HostFacts;
 use crate::facts::route::Target;
 use crate::hub::client::{Client, EXCHANGE, Reply, Request};
 use crate::hub::verdict::{self, Outcome};
-use crate::service::{self, Beat, Health, Journal, Miss, Notify, Occasion};
+use crate::service::{self, Beat, Health, Journal, Miss, Occasion, step};
 use crate::settings::{Flags, Settings};
-use crate::store::atomic::Owner;
 use crate::store::key_files::{CERTIFICATE, KEY};
 use crate::store::lock::Lock;
 use crate::world::World;
@@ -30,26 +29,37 @@ const MOMENT: Duration = Duration::from_millis(300);
 /// The service. A host that is not enrolled yet, and is told where a secret is to be had, enrols
 /// first.
 pub(super) async fn serve(flags: &Flags, world: &World) -> Result<()> {
-    service::keep(world, async |notify| {
-        admit(flags, world, notify).await?;
-        Renewing::load(flags, world)
-    })
-    .await
+    service::keep(world, async || Renewing::load(flags, world)).await
 }
 
-async fn admit(flags: &Flags, world: &World, notify: &mut Notify) -> Result<()> {
+/// The privileged step: enrols a host that is not enrolled yet and is told where a secret is to be
+/// had, and renews a certificate whose time has come.
+pub(super) async fn step(flags: &Flags, world: &World, is_service: bool) -> Result<Option<Error>> {
     let host = Mimir::read(flags, world)?;
     let standing = host.standing()?;
     match standing {
-        Standing::Enrolled => return Ok(()),
+        Standing::Enrolled if is_service => return Ok(None),
+        Standing::Enrolled => return renew_if_due(flags, world).await,
         Standing::Unproved => {}
         _ if host.settings.token.is_some() => {}
         _ => return Err(not_enrolled(standing, &host.host)),
     }
     tracing::info!("this host is not enrolled yet: enrolling it first");
-    notify.status(&format!("enrolling at {}", host.settings.hub_url.value));
     drop(host);
-    enrolment::enrol(flags, false, world).await.map(drop)
+    enrolment::enrol(flags, false, world).await?;
+    Ok(None)
+}
+
+/// Renews a certificate whose time has come. One that cannot be renewed yet is still good.
+async fn renew_if_due(flags: &Flags, world: &World) -> Result<Option<Error>> {
+    let mut renewing = Renewing::load(flags, world)?;
+    if !renewing.is_due() {
+        return Ok(None);
+    }
+    Ok(match renewing.renew().await? {
+        Ok(()) => None,
+        Err(miss) => Some(miss.error),
+    })
 }
 
 fn not_enrolled(standing: Standing, host: &Host) -> Error {
@@ -74,7 +84,6 @@ struct Renewing<'a> {
     now: OnDisk,
     health: Health,
     journal: Journal,
-    owner: Owner,
     must_reload: bool,
 }
 
@@ -128,7 +137,6 @@ impl<'a> Renewing<'a> {
         health.agent_id = agent_id;
         health.interval_secs = INTERVAL.as_secs();
         Ok(Self {
-            owner: now.host.files.owner()?,
             flags,
             world,
             now,
@@ -159,6 +167,21 @@ impl<'a> Renewing<'a> {
                 retry_after,
                 is_refusal: false,
             }),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.world.now() >= self.now.certificate.renew_at()
+    }
+
+    /// Has the privileged step renew the certificate, which the service may not write. After a step
+    /// that could not, the certificate is still good, and is used until that step's pause is over.
+    fn ask_for_step(&self) -> Result<Beat> {
+        let host = Mimir::read(self.flags, self.world)?;
+        let last = step::recorded(&host, self.world);
+        match last.filter(|last| !last.pause_left(self.world.now()).is_zero()) {
+            Some(_) => Ok(Beat::Accepted),
+            None => Err(step::needed("the client certificate is to be renewed")),
         }
     }
 
@@ -208,8 +231,11 @@ impl service::Host for Renewing<'_> {
         if let Err(miss) = self.call(myself, wire::known_as).await {
             return Ok(Beat::Missed(miss));
         }
-        if self.world.now() < self.now.certificate.renew_at() {
+        if !self.is_due() {
             return Ok(Beat::Accepted);
+        }
+        if !step::owns(self.now.host.files.folder()) {
+            return self.ask_for_step();
         }
         match self.renew().await {
             Ok(Ok(())) => Ok(Beat::Accepted),
@@ -235,7 +261,7 @@ impl service::Host for Renewing<'_> {
     }
 
     fn save(&mut self, occasion: Occasion) {
-        self.journal.save(&self.health, self.owner, occasion);
+        self.journal.save(&self.health, occasion);
     }
 
     fn is_stale(&self) -> bool {

@@ -45,7 +45,7 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
     // Whoever held the lock before may have enrolled this host.
     refuse_identity(&settings, &paths)?;
     paths.sweep()?;
-    paths.prove_writable(&settings)?;
+    paths.prove_writable(&settings, world.access())?;
 
     let hub_url = settings.hub_url.value.to_string();
     let mut entries = vec![("hub_url", Entry::Text(hub_url.clone()))];
@@ -88,11 +88,9 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
     let text = settings.file.with(&entries)?;
     let changed = !settings.file.is(&text);
     if changed {
-        // There is no credential in it, and root runs no command from a file of somebody else's; but
-        // the service's user, who may be the one to enrol, has to read it.
         settings
             .file
-            .prepare(&text, paths.owner()?)
+            .replace(&text, world.access())
             .map_err(|error| paths.config_fault(&error))?;
     }
     drop(lock);

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use uuid::Uuid;
 
 use super::persist::Keeper;
+use super::paths::is_ours;
 use super::settling::settle;
 use super::{Enrolled, Paths, Standing, locked, lost_key, wire};
 use crate::error::{Error, ErrorId, Result};
@@ -99,7 +100,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
         Standing::Enrolled(enrolled) if enrolled.key_is_lost && force => Parting::OnlyHere,
         Standing::Enrolled(enrolled) if enrolled.key_is_lost => return Err(keyless()),
         Standing::Enrolled(enrolled) => {
-            paths.prove_writable(&settings)?;
+            paths.prove_writable(&settings, world.access())?;
             let told = part(&settings, &paths, &keeper, &enrolled, limit, world).await;
             match told {
                 Ok(parting) => parting,
@@ -187,12 +188,22 @@ fn clear(settings: &Settings, paths: &Paths, state: Option<&State>, world: &Worl
     }
     let text = file.with(&entries)?;
     if !file.is(&text) {
-        file.replace(&text, paths.owner()?)
+        file.replace(&text, world.access())
             .map_err(|error| paths.config_fault(&error))?;
     }
     let files = paths.identity_files()?;
     let is_state = |path: &PathBuf| path.ends_with(crate::store::state::FILE);
-    for path in files.iter().filter(|path| !is_state(path)) {
+    let (states, others): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .filter(|path| {
+            let is_ours = is_ours(path);
+            if !is_ours {
+                tracing::warn!("{} is not what the agent writes there, and stays", path.display());
+            }
+            is_ours
+        })
+        .partition(is_state);
+    for path in &others {
         atomic::remove(path).map_err(|error| state_fault(&error))?;
     }
     for path in Journal::of(&paths.state_dir, world).paths() {
@@ -201,8 +212,9 @@ fn clear(settings: &Settings, paths: &Paths, state: Option<&State>, world: &Worl
             tracing::debug!("{}: {error}", path.display());
         }
     }
-    atomic::remove(&paths.state_dir.join(crate::store::state::FILE))
-        .map_err(|error| state_fault(&error))?;
+    for path in &states {
+        atomic::remove(path).map_err(|error| state_fault(&error))?;
+    }
     tracing::debug!(
         "removed the credential from {}",
         settings.config_path.display()

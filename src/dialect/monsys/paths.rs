@@ -5,21 +5,23 @@ use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::standing::Enrolled;
 use crate::dialect::Folder;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
-use crate::identity::{KEY_FILE, NEXT_KEY_FILE};
+use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
 use crate::service::HEALTH_FILE;
 use crate::settings::Settings;
+use crate::store::access::{Access, Grant};
 use crate::store::atomic::{self, Draft, Owner};
-use crate::store::state::State;
+use crate::store::state::{FILE as STATE_FILE, State};
 use crate::store::{names, read, unreadable, unwritable};
 use crate::world::World;
 
 /// Name of the file that holds the agent's id.
-const ID_FILE: &str = "agent-id";
+pub(super) const ID_FILE: &str = "agent-id";
 
 /// Where this host's files are, `--root` included.
 pub struct Paths {
@@ -39,7 +41,7 @@ impl Paths {
         }
     }
 
-    fn config_dir(&self) -> &Path {
+    pub(super) fn config_dir(&self) -> &Path {
         self.config.parent().unwrap_or(Path::new("/"))
     }
 
@@ -59,26 +61,23 @@ impl Paths {
     }
 
     /// Both directories.
-    pub(super) fn folders(&self) -> Vec<Folder> {
+    pub(super) fn folders(&self, access: Access) -> Vec<Folder> {
         vec![
             Folder {
                 name: "state directory",
                 path: self.state_dir.clone(),
-                mode: 0o700,
+                grant: access.shared_folder(),
+                is_foreign: false,
                 fault: ErrorId::StateUnwritable,
             },
             Folder {
                 name: "config directory",
                 path: self.config_dir().to_owned(),
-                mode: 0o755,
+                grant: access.public_folder(),
+                is_foreign: false,
                 fault: ErrorId::ConfigUnwritable,
             },
         ]
-    }
-
-    /// The user that the secret files belong to: the state directory's, which is the service's.
-    pub(super) fn owner(&self) -> Result<Owner> {
-        Owner::of(&self.state_dir).map_err(|error| self.state_fault(&error))
     }
 
     /// Removes what killed runs left behind.
@@ -88,22 +87,23 @@ impl Paths {
     }
 
     /// Proves, before a use is spent, that both directories take what will be written.
-    pub(super) fn prove_writable(&self, settings: &Settings) -> Result<()> {
-        self.prove_with(atomic::prove, settings)
+    pub(super) fn prove_writable(&self, settings: &Settings, access: Access) -> Result<()> {
+        self.prove_with(atomic::prove, settings, access)
     }
 
     /// The same for a host whose key is yet to be made: it is written before anything is sent, by each
     /// step of a durable write, so only the room for the rest is left to prove.
-    pub(super) fn prove_room_beside_key(&self, settings: &Settings) -> Result<()> {
-        self.prove_with(atomic::prove_room, settings)
+    pub(super) fn prove_room_beside_key(&self, settings: &Settings, access: Access) -> Result<()> {
+        self.prove_with(atomic::prove_room, settings, access)
     }
 
     fn prove_with(
         &self,
         prove_state_dir: fn(&Path, usize, Owner) -> io::Result<()>,
         settings: &Settings,
+        access: Access,
     ) -> Result<()> {
-        let owner = self.owner()?;
+        let owner = access.shared().owner;
         prove_state_dir(&self.state_dir, 8 * 1024, owner)
             .map_err(|error| self.state_fault(&error))?;
         atomic::prove(self.config_dir(), settings.file.room(), owner)
@@ -123,22 +123,23 @@ impl Paths {
                 .all(|folder| !has_leftovers(folder))
     }
 
-    pub(super) fn write_id(&self, id: Uuid, owner: Owner) -> Result<()> {
+    pub(super) fn write_id(&self, id: Uuid, access: Access) -> Result<()> {
         let path = self.state_dir.join(ID_FILE);
-        atomic::write(&path, format!("{id}\n").as_bytes(), 0o644, owner)
+        let Grant { owner, mode } = access.public();
+        atomic::write(&path, format!("{id}\n").as_bytes(), mode, owner)
             .map_err(|error| self.state_fault(&error))
     }
 
     /// Writes the state, and behind it the id.
-    pub(super) fn write_state_and_id(&self, state: &State, id: Uuid, owner: Owner) -> Result<()> {
+    pub(super) fn write_state_and_id(&self, state: &State, id: Uuid, access: Access) -> Result<()> {
         let text = format!("{id}\n");
         let id = Draft {
             path: &self.state_dir.join(ID_FILE),
             bytes: text.as_bytes(),
-            mode: 0o644,
+            grant: access.public(),
         };
         state
-            .save_with(Some(id), &self.state_dir, owner)
+            .save_with(Some(id), &self.state_dir, access)
             .map_err(|error| self.state_fault(&error))
     }
 
@@ -171,6 +172,17 @@ impl Paths {
         Ok(found)
     }
 
+    /// Files that the service reads, and that nobody else may: agent.toml, state, and the keys.
+    pub(super) fn service_files(&self) -> Vec<PathBuf> {
+        let identity = self.identity_files().unwrap_or_default();
+        let is_secret = |path: &PathBuf| !path.ends_with(ID_FILE);
+        let config = Some(self.config.clone());
+        config
+            .into_iter()
+            .chain(identity.into_iter().filter(is_secret))
+            .collect()
+    }
+
     /// Removes every key that still waits for a yes: there is nothing left for it to wait for.
     pub(super) fn remove_next_keys(&self) -> Result<()> {
         let remove = || -> io::Result<()> {
@@ -193,12 +205,19 @@ impl Paths {
     }
 }
 
-/// What an enrolment and its service have left on the host: agent.toml, what makes the host itself,
-/// and how its heartbeats fared.
+/// What an enrolment and its service have left on the host.
+pub struct HostFiles {
+    /// agent.toml, what makes the host itself, and how its heartbeats fared.
+    pub ours: Vec<PathBuf>,
+    /// Files of the same names that hold something else.
+    pub others: Vec<PathBuf>,
+}
+
+/// Finds the files of an enrolment and its service.
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`].
-pub fn files(config: &Path, state_dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn files(config: &Path, state_dir: &Path) -> Result<HostFiles> {
     let paths = Paths {
         config: config.into(),
         state_dir: state_dir.into(),
@@ -206,8 +225,29 @@ pub fn files(config: &Path, state_dir: &Path) -> Result<Vec<PathBuf>> {
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
     let config = Some(paths.config.clone()).filter(is_there);
     let health = Some(state_dir.join(HEALTH_FILE)).filter(is_there);
-    let identity = paths.identity_files()?;
-    Ok(config.into_iter().chain(identity).chain(health).collect())
+    let identity = paths.identity_files()?.into_iter().chain(health);
+    let (ours, others): (Vec<_>, Vec<_>) = identity.partition(|path| is_ours(path));
+    let ours = config.into_iter().chain(ours).collect();
+    Ok(HostFiles { ours, others })
+}
+
+/// Whether a file in the state directory is what the agent writes under that name: another program may
+/// have a file of the same name, and nobody else's file is removed.
+pub(super) fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Ok(bytes) = read::foreign(path).map(Zeroizing::new) else {
+        return false;
+    };
+    let holds = |key: &str| {
+        let object = serde_json::from_slice::<serde_json::Value>(&bytes);
+        object.is_ok_and(|object| object.get(key).is_some())
+    };
+    match &*name {
+        ID_FILE => std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Uuid>().is_ok()),
+        STATE_FILE => holds("fingerprint"),
+        HEALTH_FILE => holds("agent_id"),
+        _ => bytes.len() == KEY_BYTES,
+    }
 }
 
 /// Whether a killed run left something in `folder`. What cannot be read has nothing to sweep.

@@ -29,7 +29,8 @@ use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{Identity, KEY_FILE};
 use crate::settings::Settings;
 use crate::store::agent_toml::{AgentToml, Entry};
-use crate::store::atomic::{self, Owner};
+use crate::store::access::Access;
+use crate::store::atomic;
 use crate::store::state::{Asked, ConfirmedNext, Next, State};
 use crate::store::unwritable;
 use crate::tags;
@@ -40,7 +41,7 @@ use crate::world::World;
 pub(super) struct Keeper<'a> {
     pub(super) paths: &'a Paths,
     world: &'a World,
-    owner: Owner,
+    access: Access,
     machine: Fingerprint,
 }
 
@@ -59,7 +60,7 @@ impl<'a> Keeper<'a> {
         Ok(Self {
             paths,
             world,
-            owner: paths.owner()?,
+            access: world.access(),
             machine: Fingerprint::of(world)?,
         })
     }
@@ -97,7 +98,7 @@ impl<'a> Keeper<'a> {
                 (state, KEY_FILE.to_owned())
             }
         };
-        Identity::load_or_create_behind(state.as_ref(), state_dir, &key_file, self.owner)
+        Identity::load_or_create_behind(state.as_ref(), state_dir, &key_file, self.access)
     }
 
     /// Marks, or unmarks, that the credential on the disk may be dead. Tells whether that is new.
@@ -170,7 +171,7 @@ impl<'a> Keeper<'a> {
                     ..state.clone()
                 };
                 self.paths
-                    .write_state_and_id(&confirmed, agent_id, self.owner)?;
+                    .write_state_and_id(&confirmed, agent_id, self.access)?;
             }
             KeyPlace::Next => {
                 let before = before.unwrap_or_default();
@@ -192,12 +193,12 @@ impl<'a> Keeper<'a> {
                 })?;
             }
         }
-        file.replace(&text, self.owner)
+        file.replace(&text, self.access)
             .map_err(|error| self.paths.config_fault(&error))?;
         tracing::debug!("wrote {}", self.paths.config.display());
         if key == KeyPlace::Next {
             self.take_next_key(&public_key)?;
-            self.paths.write_id(agent_id, self.owner)?;
+            self.paths.write_id(agent_id, self.access)?;
         }
         if key == KeyPlace::Next || was_renewing {
             self.save_state(&state)?;
@@ -219,7 +220,7 @@ impl<'a> Keeper<'a> {
                 };
                 tracing::info!("ending what an interrupted run began");
                 self.take_next_key(&confirmed.public_key)?;
-                self.paths.write_id(confirmed.agent_id, self.owner)?;
+                self.paths.write_id(confirmed.agent_id, self.access)?;
                 self.save_state(&State {
                     fingerprint: self.machine.clone(),
                     ..confirmed.state.clone()
@@ -235,7 +236,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn repair(&self, agent_id: Uuid) -> Result<bool> {
         let mut is_changed = false;
         if self.paths.read_id() != Some(agent_id) {
-            self.paths.write_id(agent_id, self.owner)?;
+            self.paths.write_id(agent_id, self.access)?;
             is_changed = true;
         }
         match State::load(&self.paths.state_dir)? {
@@ -307,12 +308,28 @@ impl<'a> Keeper<'a> {
             renewing: false,
             leaving: false,
             next: None,
+            step: before.and_then(|state| state.step.clone()),
         }
     }
 
-    fn save_state(&self, state: &State) -> Result<()> {
+    /// The state with what is known of this machine now and was not when the state was written; none
+    /// when it lacks nothing.
+    pub(super) fn filled_in(&self) -> Result<Option<State>> {
+        let Some(state) = State::load(&self.paths.state_dir)? else {
+            return Ok(None);
+        };
+        let filled = state.fingerprint.filled_in(&self.machine);
+        let is_ours = !state.fingerprint.is_empty() && state.fingerprint.is_same_machine(&self.machine);
+        let lacks = is_ours && filled != state.fingerprint;
+        Ok(lacks.then_some(State {
+            fingerprint: filled,
+            ..state
+        }))
+    }
+
+    pub(super) fn save_state(&self, state: &State) -> Result<()> {
         state
-            .save(&self.paths.state_dir, self.owner)
+            .save(&self.paths.state_dir, self.access)
             .map_err(|error| unwritable(ErrorId::StateUnwritable, &self.paths.state_dir, &error))
     }
 }

@@ -48,7 +48,7 @@ pub async fn rotate_key(flags: &Flags, world: &World) -> Result<Rotation> {
         Settled::Ended => true,
         Settled::Dropped(error) => return Err(still_pinned(&error, id)),
         Settled::Nothing => {
-            paths.prove_writable(&settings)?;
+            paths.prove_writable(&settings, world.access())?;
             let ask = Ask::new_key(enrolled, &settings);
             let run = Run::new(&settings, &paths, world, limit)?;
             run.ask(ask, None).await.map_err(|error| match error.id() {
@@ -92,7 +92,7 @@ pub async fn rotate_token(flags: &Flags, world: &World) -> Result<Rotation> {
         settings
     };
     let enrolled = with_key(&settings, &paths)?;
-    paths.prove_writable(&settings)?;
+    paths.prove_writable(&settings, world.access())?;
     let old = &enrolled.agent_token;
     let changed = token.secret().expose_secret() != old.expose_secret();
     prove(&settings, &paths, world, limit, token, &enrolled).await?;

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::paths::Paths;
-use crate::error::Result;
+use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{Identity, KEY_FILE};
 use crate::settings::{Origin, Settings};
@@ -43,6 +43,8 @@ pub struct Enrolled {
     pub state: Option<State>,
     /// The signing key is not there any more.
     pub key_is_lost: bool,
+    /// agent.toml says which hub issued the credential.
+    pub names_hub: bool,
     /// A new key waits, and an interrupted rotation left open whether the hub has it.
     pub is_in_doubt: bool,
 }
@@ -93,10 +95,8 @@ impl Standing {
             (Some(agent_token), Some(agent_id)) => Self::Enrolled(Box::new(Enrolled {
                 agent_id,
                 agent_token,
-                hub_url: match &file.settings().hub_url {
-                    Some(url) => url.trim().trim_end_matches('/').to_owned(),
-                    None => settings.hub_url.value.to_string(),
-                },
+                hub_url: issuer(settings)?,
+                names_hub: file.settings().hub_url.is_some(),
                 tags: file.settings().tags.clone().unwrap_or_default(),
                 role: file.settings().role.clone().filter(|role| !role.is_empty()),
                 state,
@@ -123,6 +123,22 @@ impl Standing {
     }
 }
 
+/// The hub that issued the credential in agent.toml: a credential goes to no other one, and least of
+/// all to a default that nobody named.
+fn issuer(settings: &Settings) -> Result<String> {
+    let written = settings.file.settings().hub_url.as_deref().map(str::trim);
+    match written.filter(|url| !url.is_empty()) {
+        Some(url) => Ok(url.trim_end_matches('/').to_owned()),
+        None if settings.hub_url.origin.is_asked() => Ok(settings.hub_url.value.to_string()),
+        None => Err(Error::new(
+            ErrorId::ConfigBroken,
+            "it holds a credential, and does not say which hub issued it",
+        )
+        .about(settings.file.path().display())
+        .mend("monsys-agent enrol --hub-url URL, which confirms the credential there and writes the URL down")),
+    }
+}
+
 /// Whether agent.toml names the agent that the hub has confirmed for the key that waits. Then only
 /// the rest of the files is missing.
 pub(super) fn takes_over(
@@ -146,6 +162,10 @@ impl Enrolled {
 
     /// Whether the host has what `asked` says, so that nothing needs to be sent.
     pub(super) fn has(&self, asked: &Asked) -> bool {
+        self.names_hub && self.has_asked(asked)
+    }
+
+    fn has_asked(&self, asked: &Asked) -> bool {
         match &self.state {
             Some(state) if state.enrolled_at.is_some() => {
                 let expected = tags::merge(&state.defaults.tags, &asked.tags);

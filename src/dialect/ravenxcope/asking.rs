@@ -34,7 +34,7 @@ impl<'a> Asking<'a> {
         };
         let client = Client::new(&host.settings)?;
         let mark = Mark::asked(host.mark.as_ref(), host.id()?, host.own_token(), host.world);
-        match mark.save(host.file.folder()) {
+        match mark.save(host.file.folder(), host.world.access()) {
             Err(error) if host.memory.is_some() => {
                 tracing::debug!("{}: {}", error.what(), error.why());
             }
@@ -48,26 +48,11 @@ impl<'a> Asking<'a> {
         })
     }
 
-    /// Puts the sensor token into the env file, and takes the install token out of it, in one write.
-    fn put(&self, token: &Secret) -> Result<()> {
-        // Somebody may have edited it while the backend was waited for.
-        let file = EnvFile::load(self.host.file.path())?;
-        let text = env_file::with_value(file.text(), SENSOR_TOKEN, token.expose_secret());
-        let text = env_file::without_secret(
-            &text,
-            INSTALL_TOKEN,
-            CONSUMED,
-            self.install_token.expose_secret(),
-            &KEPT,
-        );
-        file.replace(&text)
-    }
-
     /// This request came to nothing for certain: what was known before it is all that is.
     fn take_back(&self) {
         let folder = self.host.file.folder();
         let taken_back = match &self.host.mark {
-            Some(before) => before.save(folder),
+            Some(before) => before.save(folder, self.host.world.access()),
             None => Mark::remove(folder),
         };
         if let Err(error) = taken_back {
@@ -86,6 +71,32 @@ impl<'a> Asking<'a> {
             mark.asked_at()
         ))
     }
+}
+
+/// Puts the sensor token into the env file, and takes the install token out of it, in one write. The
+/// install token is the one in the file where none is given.
+pub(super) fn put(
+    host: &Ravenxcope<'_>,
+    install_token: Option<&Secret>,
+    token: &Secret,
+) -> Result<()> {
+    // Somebody may have edited it while the backend was waited for.
+    let file = EnvFile::load(host.file.path(), host.world.access())?;
+    let text = env_file::with_value(file.text(), SENSOR_TOKEN, token.expose_secret());
+    let in_file = file.get(INSTALL_TOKEN)?;
+    let install_token = install_token
+        .map(Secret::expose_secret)
+        .or(in_file.as_ref().map(|text| text.as_str()));
+    let Some(install_token) = install_token else {
+        return file.replace(&text);
+    };
+    file.replace(&env_file::without_secret(
+        &text,
+        INSTALL_TOKEN,
+        CONSUMED,
+        install_token,
+        &KEPT,
+    ))
 }
 
 impl Exchange for Asking<'_> {
@@ -154,7 +165,10 @@ impl Exchange for Asking<'_> {
         };
         let host = self.host;
         let (id, interval) = (host.id()?, admission.interval);
-        let is_kept = match (self.put(&admission.token), host.memory) {
+        let is_kept = match (
+            put(host, Some(&self.install_token), &admission.token),
+            host.memory,
+        ) {
             (Ok(()), _) => true,
             (Err(error), Some(memory)) => {
                 warn_of(&error);
@@ -171,7 +185,7 @@ impl Exchange for Asking<'_> {
         };
         if is_kept {
             let mark = Mark::enrolled(id, &facts.hostname, interval, host.world);
-            if let Err(error) = mark.save(host.file.folder()) {
+            if let Err(error) = mark.save(host.file.folder(), host.world.access()) {
                 // The credential is safe, and that is what counts.
                 tracing::warn!("{}: {}", error.what(), error.why());
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorId, Result};
-use crate::store::atomic::{self, Owner};
-use crate::store::{read, unwritable};
+use crate::store::access::{Access, Grant};
+use crate::store::{atomic, read, unwritable};
 use crate::token::Secret;
 use crate::world::World;
 
@@ -101,12 +101,12 @@ impl Mark {
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`].
-    pub(super) fn save(&self, folder: &Path) -> Result<()> {
+    pub(super) fn save(&self, folder: &Path, access: Access) -> Result<()> {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
         let path = path(folder);
-        Owner::of(folder)
-            .and_then(|owner| atomic::write(&path, &bytes, 0o600, owner))
+        let Grant { owner, mode } = access.shared();
+        atomic::write(&path, &bytes, mode, owner)
             .map_err(|error| unwritable(ErrorId::EnvFileUnwritable, &path, &error))
     }
 
@@ -120,7 +120,8 @@ impl Mark {
     }
 }
 
-fn path(folder: &Path) -> PathBuf {
+/// Where the mark of an env file in `folder` is.
+pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 

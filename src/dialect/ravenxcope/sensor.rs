@@ -14,8 +14,6 @@ use crate::facts::route::Target;
 use crate::hub::client::{Client, EXCHANGE};
 use crate::hub::verdict::Outcome;
 use crate::service::{Beat, Health, Host, Journal, Meter, Miss, Occasion};
-use crate::store::atomic::Owner;
-use crate::store::unreadable;
 
 /// Above this interval a connection is not kept: something on the way would have dropped it.
 const KEPT: Duration = Duration::from_mins(1);
@@ -186,13 +184,7 @@ impl Host for Sensor<'_> {
     }
 
     fn save(&mut self, occasion: Occasion) {
-        match Owner::of(self.host.file.folder()) {
-            Ok(owner) => self.journal.save(&self.health, owner, occasion),
-            Err(error) => {
-                let error = unreadable(self.host.file.folder(), &error);
-                tracing::debug!("{}: {}", error.what(), error.why());
-            }
-        }
+        self.journal.save(&self.health, occasion);
     }
 
     fn is_stale(&self) -> bool {

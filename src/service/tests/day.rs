@@ -17,6 +17,7 @@ use crate::error::{ErrorId, Result};
 use crate::hub::client::{Reply, Request, SendError};
 use crate::identity::{Identity, KEY_FILE};
 use crate::settings::{Flags, Settings};
+use crate::store::access::Access;
 use crate::store::atomic::{self, Owner};
 use crate::world::World;
 
@@ -75,7 +76,7 @@ fn host() -> (tempfile::TempDir, World) {
     ] {
         std::fs::create_dir_all(folder).unwrap();
     }
-    Identity::load_or_create(&state_dir, KEY_FILE, owner).unwrap();
+    Identity::load_or_create(&state_dir, KEY_FILE, Access::private()).unwrap();
     write_token(root.path(), "agt_first");
     let lay = |path: &str, text: &str| {
         atomic::write(&root.path().join(path), text.as_bytes(), 0o600, owner).unwrap();

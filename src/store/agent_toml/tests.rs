@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::atomic::Owner;
 
 fn file(text: &str) -> Result<AgentToml> {
     let folder = tempfile::tempdir().unwrap();
@@ -9,7 +10,7 @@ fn file(text: &str) -> Result<AgentToml> {
         &path,
         text.as_bytes(),
         0o600,
-        Owner::of(folder.path()).unwrap(),
+        Owner::ours(),
     )
     .unwrap();
     AgentToml::load(&path)

@@ -1,0 +1,195 @@
+//! The privileged step before the service (contract, section 5): all that needs writing before or
+//! between the runs of a service that writes nothing but `/run/monsys`.
+//!
+//! The service manager runs it as root (`monsys-agent prepare`). The step never fails the unit: its
+//! [`Verdict`] is on the disk, and `run` ends with it. Where one user runs everything, `run` does the
+//! step by itself and executes itself anew, without the secret's variable.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::dialect::{self, Dialect, System, monsys};
+use crate::error::{Error, ErrorId, Result};
+use crate::facts::fingerprint::Fingerprint;
+use crate::settings::Flags;
+use crate::store::atomic::{self, Owner};
+use crate::store::verdict::{Outcome, Verdict};
+use crate::store::{read, unreadable, unwritable};
+use crate::world::World;
+
+/// Folder of the running system for what the step hands to the service.
+const HANDOVER: &str = "/run/monsys-step";
+/// Name of the verdict there.
+const FILE: &str = "verdict.json";
+
+/// Does the step as root and records what came of it. No failure of the step is an error of this
+/// function: the service ends with it.
+pub async fn prepare(flags: &Flags, world: &World) -> Verdict {
+    let before = dialect::open(flags, world)
+        .ok()
+        .and_then(|host| recorded(&*host, world));
+    let now = world.now();
+    if let Some(waiting) = before.as_ref().filter(|before| waits(before, flags, world)) {
+        let pause = waiting.pause_left(now).as_secs();
+        tracing::info!("the step failed lately, and nothing changed since: next try in {pause} s");
+        return waiting.clone();
+    }
+    let outcome = match step(flags, world).await {
+        Ok(None) => Outcome::Ready,
+        Ok(Some(error)) => Outcome::Deferred(error),
+        Err(error) => Outcome::Failed(error),
+    };
+    match &outcome {
+        Outcome::Ready => {}
+        Outcome::Deferred(error) | Outcome::Failed(error) => {
+            tracing::warn!("{}: {}", error.what(), error.why());
+        }
+    }
+    let machine = Fingerprint::of(world).unwrap_or_default();
+    let verdict = Verdict::of(&outcome, before.as_ref(), world.boot_id(), machine, now);
+    if let Err(error) = record(&verdict, flags, world).await {
+        tracing::warn!("{}: {}", error.what(), error.why());
+    }
+    verdict
+}
+
+async fn step(flags: &Flags, world: &World) -> Result<Option<Error>> {
+    if System::of(flags, world)? == System::Monsys {
+        monsys::take_over(flags, world)?;
+    }
+    dialect::open(flags, world)?.step(false).await
+}
+
+/// Whether the hub was not reached lately, so that a restart of the service does not ask again yet.
+/// A change of the configuration since then is a reason to ask at once.
+fn waits(verdict: &Verdict, flags: &Flags, world: &World) -> bool {
+    let is_transport = verdict
+        .error()
+        .is_some_and(|error| error.id() == ErrorId::Unreachable);
+    let changed_at = dialect::open(flags, world)
+        .ok()
+        .and_then(|host| newest_change(&host.service_files()));
+    let at = humantime::parse_rfc3339(&verdict.at).ok();
+    is_transport
+        && verdict.boot_id == world.boot_id()
+        && !verdict.pause_left(world.now()).is_zero()
+        && changed_at.is_none_or(|changed| at.is_some_and(|at| changed <= at))
+}
+
+fn newest_change(files: &[PathBuf]) -> Option<SystemTime> {
+    // state.json holds the verdict itself.
+    let others = files
+        .iter()
+        .filter(|path| !path.ends_with(crate::store::state::FILE));
+    others
+        .filter_map(|path| path.metadata().ok()?.modified().ok())
+        .max()
+}
+
+/// Ends with what the step of this boot and machine failed with, or with [`ErrorId::StepNeeded`] when
+/// there was none.
+///
+/// # Errors
+/// As above.
+pub fn check(host: &dyn Dialect, world: &World) -> Result<()> {
+    let machine = Fingerprint::of(world)?;
+    let boot_id = world.boot_id();
+    match recorded(host, world) {
+        Some(verdict) if verdict.is_for(&boot_id, &machine) => match verdict.error() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        },
+        Some(_) => Err(needed("the one on record is of another boot or machine")),
+        None => Err(needed("none is on record")),
+    }
+}
+
+/// The step is needed, because of `why`.
+#[must_use]
+pub fn needed(why: &str) -> Error {
+    Error::new(ErrorId::StepNeeded, why)
+}
+
+/// Whether the user who runs this owns the host's files, and so does the step without a service
+/// manager.
+#[must_use]
+pub fn is_own(host: &dyn Dialect) -> bool {
+    host.folders().first().is_none_or(|folder| owns(&folder.path))
+}
+
+/// Whether `folder` belongs to the user who runs this; root's is whatever root may take.
+#[must_use]
+pub fn owns(folder: &Path) -> bool {
+    let ours = Owner::ours();
+    match Owner::of(folder) {
+        Ok(owner) => ours.is_root() || owner.ids().0 == ours.ids().0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// The last verdict: in the host's own state, or handed over.
+pub(crate) fn recorded(host: &dyn Dialect, world: &World) -> Option<Verdict> {
+    let handed = handed_over(FILE, world)
+        .ok()
+        .flatten()
+        .and_then(|bytes| serde_json::from_slice::<Verdict>(&bytes).ok());
+    let stored = host.verdict();
+    // RFC 3339 in UTC sorts as time does.
+    [stored, handed]
+        .into_iter()
+        .flatten()
+        .max_by(|one, other| one.at.cmp(&other.at))
+}
+
+/// Writes the verdict into the host's own state; a host that has none, or whose disk takes none, gets
+/// it in memory.
+async fn record(verdict: &Verdict, flags: &Flags, world: &World) -> Result<()> {
+    let stored = match dialect::open(flags, world) {
+        Ok(host) => host.save_verdict(verdict).await,
+        Err(error) => Err(error),
+    };
+    if let Ok(true) = stored {
+        return atomic::remove(&world.path(HANDOVER).join(FILE))
+            .map_err(|error| unwritable(ErrorId::StateUnwritable, Path::new(HANDOVER), &error));
+    }
+    let bytes = serde_json::to_vec(verdict).unwrap_or_default();
+    hand_over(FILE, &bytes, world)
+}
+
+/// Hands `bytes` to the service, in memory: root's, and readable to the service's group.
+///
+/// # Errors
+/// [`ErrorId::StateUnwritable`].
+pub(crate) fn hand_over(name: &str, bytes: &[u8], world: &World) -> Result<()> {
+    let folder = world.path(HANDOVER);
+    let access = world.access();
+    let fault =
+        |path: &Path, error: &io::Error| unwritable(ErrorId::StateUnwritable, path, error);
+    atomic::make_folder(&folder, access.shared_folder())
+        .map_err(|(path, error)| fault(&path, &error))?;
+    let path = folder.join(name);
+    let grant = access.shared();
+    atomic::write(&path, bytes, grant.mode, grant.owner).map_err(|error| fault(&path, &error))
+}
+
+/// What the step has handed over under this name.
+///
+/// # Errors
+/// [`ErrorId::Unreadable`].
+pub(crate) fn handed_over(name: &str, world: &World) -> Result<Option<Vec<u8>>> {
+    let path = world.path(HANDOVER).join(name);
+    match read::own(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(&path, &error)),
+    }
+}
+
+/// Removes what was handed over under this name.
+pub(crate) fn take_handover_back(name: &str, world: &World) {
+    let path = world.path(HANDOVER).join(name);
+    if let Err(error) = atomic::remove(&path) {
+        tracing::debug!("{}: {error}", path.display());
+    }
+}
