@@ -192,7 +192,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "takes root: it gives files to other users"]
     fn whatever_others_can_write_is_refused_at_each_place_of_the_path() {
         assert!(is_root(), "run this test as root");
         let tree = tempfile::tempdir().unwrap();

@@ -13,4 +13,4 @@ pub(crate) use host::{MODES, Prepared, Run, TestHost, keys};
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use hub::{Mint, TestHub};
 #[allow(unused_imports, reason = "each test binary uses its part")]
-pub(crate) use service::{Service, until};
+pub(crate) use service::{SERVICE_USER, Service, needs_root, until};

@@ -51,7 +51,39 @@ impl Drop for Service {
     }
 }
 
+/// Number of the service's user and group on hosts that have one.
+pub(crate) const SERVICE_USER: u32 = 54_321;
+
+/// Fails the test, rather than passing without looking, unless root runs it.
+#[track_caller]
+pub(crate) fn needs_root() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test gives files to other users, and takes root"
+    );
+}
+
 impl TestHost {
+    /// A host on which packages or `install` have made the service's user. Takes root.
+    #[track_caller]
+    pub(crate) fn with_service_user() -> Self {
+        needs_root();
+        let host = Self::new();
+        let passwd = format!("root:x:0:0::/root:/bin/sh\nmonsys:x:{SERVICE_USER}:{SERVICE_USER}::/var/lib/monsys:/sbin/nologin\n");
+        host.lay("etc/passwd", &passwd);
+        host.lay("etc/group", &format!("root:x:0:\nmonsys:x:{SERVICE_USER}:\n"));
+        // What systemd's RuntimeDirectory= and OpenRC's checkpath make.
+        std::fs::create_dir_all(host.path("run/monsys")).unwrap();
+        std::os::unix::fs::chown(host.path("run/monsys"), Some(SERVICE_USER), Some(SERVICE_USER))
+            .unwrap();
+        host
+    }
+
+    /// `run` as the service manager starts it: as the service's user, after the privileged step.
+    pub(crate) fn unprivileged_service(&self) -> Service {
+        Service::of(self.agent(&["run"]).by_user(SERVICE_USER))
+    }
+
     /// The service on this host, with nothing in its environment.
     pub(crate) fn service(&self) -> Service {
         Service::of(self.agent(&["run"]))

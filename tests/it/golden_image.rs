@@ -88,11 +88,6 @@ fn an_enrolled_host_is_no_image() {
 #[test]
 fn what_the_first_boot_needs_is_kept_as_it_needs_it() {
     let (hub, image) = (TestHub::new(), TestHost::new());
-    // The service's user owns the state directory; what root's first boot runs stays root's.
-    std::fs::create_dir_all(image.path("var/lib/monsys")).unwrap();
-    if nix::unistd::geteuid().is_root() {
-        std::os::unix::fs::chown(image.path("var/lib/monsys"), Some(65534), None).unwrap();
-    }
     image
         .enrol_with(&hub, "", &["--defer", "--token-command", "cat run/secret"])
         .env("MONSYS_SPLAY", "2m")
@@ -135,34 +130,6 @@ fn an_image_that_somebody_enrols_in_the_meantime_is_left_alone() {
         image.expect(64).says(&["must not carry an identity"]);
     }
     host.agent(&["status"]).run().expect(0);
-    hub.expect_one_slot();
-}
-
-/// An image is prepared by root, and its first boot may be the service's, who is somebody else.
-#[test]
-fn what_root_has_prepared_the_services_user_ends() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let (hub, image) = (TestHub::new(), TestHost::new());
-    let user = 54_321;
-    for folder in ["etc/monsys", "var/lib/monsys"] {
-        std::fs::create_dir_all(image.path(folder)).unwrap();
-        std::os::unix::fs::chown(image.path(folder), Some(user), Some(user)).unwrap();
-    }
-    let command = format!("echo {}", hub.token());
-    image
-        .enrol_with(&hub, "", &["--defer", "--token-command", &command])
-        .run()
-        .expect(0);
-    assert_eq!(image.mode("etc/monsys/agent.toml"), 0o640);
-    let service = Service::of(image.agent(&["run"]).by_user(user));
-    until("a heartbeat", || {
-        let agents = hub.agents();
-        agents.len() == 1 && agents[0]["last_heartbeat"]["captured_at"].is_string()
-    });
-    service.stop().expect(0);
-    assert_eq!(image.mode("etc/monsys/agent.toml"), 0o600);
     hub.expect_one_slot();
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::common::{Service, TestHost, TestHub, until};
+use crate::common::{SERVICE_USER, Service, TestHost, TestHub, needs_root, until};
 use crate::mimir::{agents, enrol, file, later, mint, on, uses};
 
 const DAY: u64 = 86_400;
@@ -144,12 +144,10 @@ fn a_service_that_is_given_a_secret_enrols_first_and_takes_up_a_new_certificate(
     assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
 }
 
-/// As the unit has it: a user of its own, and the folder theirs.
+/// As a container has it: one user owns everything.
 #[test]
-fn renews_as_a_user_of_its_own_who_alone_can_read_the_key() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+fn renews_as_the_one_user_who_owns_everything() {
+    needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
     let user = 54_321;
@@ -158,7 +156,7 @@ fn renews_as_a_user_of_its_own_who_alone_can_read_the_key() {
     let (secret, _) = mint(&hub, Some(1));
     let rules = |days: u64| json!({"lifetime_secs": 90 * DAY, "age_secs": days * DAY});
     hub.post("mimir/certificates", rules(61));
-    enrol(&host, &hub, &secret).run().expect(0);
+    enrol(&host, &hub, &secret).by_user(user).run().expect(0);
     hub.post("mimir/certificates", rules(0));
     let service = Service::of(later(&host, &["run"]).by_user(user));
     until("a renewal", || certificates(&hub) == 2);
@@ -173,4 +171,37 @@ fn renews_as_a_user_of_its_own_who_alone_can_read_the_key() {
         assert_eq!(metadata.uid(), user, "{name}");
     }
     assert_eq!(host.mode("etc/mimir/client.key"), 0o600);
+}
+
+/// As the unit has it: the service asks for the privileged step, which renews.
+#[test]
+fn the_privileged_step_renews_for_a_service_that_writes_nothing() {
+    let hub = TestHub::new();
+    let host = TestHost::with_service_user();
+    let (secret, _) = mint(&hub, Some(1));
+    let rules = |days: u64| json!({"lifetime_secs": 90 * DAY, "age_secs": days * DAY});
+    hub.post("mimir/certificates", rules(61));
+    enrol(&host, &hub, &secret).run().expect(0);
+    for (name, mode) in [("client.key", 0o640), ("client.pem", 0o644)] {
+        assert_eq!(host.mode(&format!("etc/mimir/{name}")), mode, "{name}");
+    }
+    let run = || later(&host, &["run"]).by_user(SERVICE_USER);
+    run().run().expect(85);
+    hub.post("mimir/certificates", rules(0));
+    // The certificate is still good when the server cannot renew it now, and the service goes on.
+    hub.fault(json!({"route": "mimir/renew", "status": 503, "times": 1}));
+    let prepare = || later(&host, &["prepare", "--output", "json"]).run().expect(0).json();
+    let report = prepare();
+    assert_eq!(report["result"], "deferred", "{report}");
+    let service = Service::of(run());
+    let health = || later(&host, &["status", "--output", "json"]).run().json()["heartbeats"].clone();
+    until("a heartbeat", || health() == "ok");
+    service.stop().expect(0);
+    assert_eq!(certificates(&hub), 1);
+    assert_eq!(prepare()["result"], "ready");
+    assert_eq!(certificates(&hub), 2);
+    let service = Service::of(run());
+    until("a heartbeat", || health() == "ok");
+    service.stop().expect(0);
+    assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::common::{Service, TestHost, TestHub, until};
+use crate::common::{Service, TestHost, TestHub, needs_root, until};
 
 const JOURNAL: &str = "var/lib/monsys/heartbeat.json";
 
@@ -283,10 +283,8 @@ fn tells_the_service_manager_what_goes_on() {
 }
 
 #[test]
-fn runs_as_a_user_of_its_own_who_alone_can_read_the_key() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+fn runs_as_the_one_user_who_owns_everything_and_alone_can_read_the_key() {
+    needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
     let user = 54_321;
@@ -294,7 +292,8 @@ fn runs_as_a_user_of_its_own_who_alone_can_read_the_key() {
         fs::create_dir_all(host.path(folder)).unwrap();
         std::os::unix::fs::chown(host.path(folder), Some(user), Some(user)).unwrap();
     }
-    host.enrol(&hub, &hub.token()).run().expect(0);
+    let enrol = host.enrol(&hub, &hub.token());
+    enrol.by_user(user).run().expect(0);
     let service = Service::of(host.agent(&["run"]).by_user(user));
     until_heartbeat(&hub, None);
     until("its note", || journal(&host)["last_heartbeat"].is_string());

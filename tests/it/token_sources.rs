@@ -197,8 +197,8 @@ fn root_runs_no_command_that_another_user_wrote_into_agent_toml() {
     host.enrol(&hub, "")
         .env("PATH", "/usr/bin:/bin")
         .run()
-        .expect(64)
-        .says(&["`token_command` in", "owner 65534", "--token-command CMD"]);
+        .expect(78)
+        .says(&["root does not obey", "agent.toml", "user 65534"]);
     assert!(!host.path("ran").exists());
 }
 

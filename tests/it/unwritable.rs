@@ -178,28 +178,6 @@ fn root_follows_no_link_in_the_services_directory() {
 }
 
 #[test]
-fn the_files_belong_to_the_services_user_and_it_can_go_on_by_itself() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let (hub, host) = (TestHub::new(), TestHost::new());
-    fs::create_dir_all(host.path("var/lib/monsys")).unwrap();
-    // A group that the user is not in: only root could give a file to it.
-    chown(host.path("var/lib/monsys"), Some(NOBODY), Some(0)).unwrap();
-    host.enrol(&hub, &hub.token()).run().expect(0);
-    for path in ["agent-id", "agent-signing.key", "lock", "state.json"] {
-        let metadata = fs::metadata(host.path("var/lib/monsys").join(path)).unwrap();
-        assert_eq!(metadata.uid(), NOBODY, "{path}");
-    }
-    chown(host.path("etc/monsys"), Some(NOBODY), None).unwrap();
-    host.agent(&["status"]).by_user(NOBODY).run().expect(0);
-    host.agent(&["enrol", "--tag", "by-itself"])
-        .by_user(NOBODY)
-        .run()
-        .expect(0);
-}
-
-#[test]
 fn the_umask_does_not_matter() {
     for umask in ["0000", "0777"] {
         let (hub, host) = (TestHub::new(), TestHost::new());

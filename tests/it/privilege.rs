@@ -1,0 +1,353 @@
+//! The privileged step (`prepare`) and the service that writes nothing but `/run/monsys`, as a service
+//! manager runs the two: root, and then the service's user.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::common::{SERVICE_USER, Service, TestHost, TestHub, needs_root, until};
+
+/// Path, owner, group and mode of all that an enrolment leaves (contract, section 5).
+const OWNED: [(&str, u32, u32, u32); 7] = [
+    ("etc/monsys", 0, 0, 0o755),
+    ("etc/monsys/agent.toml", 0, SERVICE_USER, 0o640),
+    ("var/lib/monsys", 0, SERVICE_USER, 0o750),
+    ("var/lib/monsys/agent-signing.key", 0, SERVICE_USER, 0o640),
+    ("var/lib/monsys/agent-id", 0, 0, 0o644),
+    ("var/lib/monsys/state.json", 0, SERVICE_USER, 0o640),
+    ("var/lib/monsys/lock", 0, 0, 0o600),
+];
+
+#[track_caller]
+fn expect_owned(host: &TestHost) {
+    for (path, uid, gid, mode) in OWNED {
+        let there = fs::symlink_metadata(host.path(path)).unwrap();
+        let is = (there.uid(), there.gid(), there.mode() & 0o7777);
+        assert_eq!(is, (uid, gid, mode), "{path}");
+    }
+}
+
+fn enrolled(hub: &TestHub) -> TestHost {
+    let host = TestHost::with_service_user();
+    host.enrol(hub, &hub.token()).run().expect(0);
+    host
+}
+
+fn prepare(host: &TestHost) -> Value {
+    host.agent(&["prepare", "--output", "json"])
+        .run()
+        .expect(0)
+        .json()
+}
+
+fn heard(hub: &TestHub) -> bool {
+    hub.agents()
+        .first()
+        .is_some_and(|agent| agent["last_heartbeat"]["captured_at"].is_string())
+}
+
+/// Everything outside `/run`: path, owner, mode, inode, time of change and bytes.
+fn outside_of_run(host: &TestHost) -> Vec<(PathBuf, [u64; 5], Vec<u8>)> {
+    let files = ["etc", "var"].map(|folder| host.files(folder));
+    let files = files.into_iter().flatten();
+    files
+        .map(|(path, bytes)| {
+            let there = fs::symlink_metadata(&path).unwrap();
+            let time = u64::try_from(there.ctime_nsec()).unwrap();
+            let of = [
+                u64::from(there.uid()),
+                u64::from(there.gid()),
+                u64::from(there.mode()),
+                there.ino(),
+                time,
+            ];
+            (path, of, bytes)
+        })
+        .collect()
+}
+
+#[test]
+fn root_owns_all_and_the_service_reads_what_it_needs() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    expect_owned(&host);
+    assert_eq!(prepare(&host)["result"], "ready");
+    expect_owned(&host);
+    let before = outside_of_run(&host);
+    let service = host.unprivileged_service();
+    until("a heartbeat", || heard(&hub));
+    let status = || host.agent(&["status", "--output", "json"]).run().json();
+    until("its note", || status()["heartbeats"] == "ok");
+    service.stop().expect(0);
+    assert_eq!(outside_of_run(&host), before, "the service wrote something");
+    assert_eq!(status()["heartbeats"], "stopped");
+    hub.expect_one_slot();
+}
+
+#[test]
+fn without_the_step_of_this_boot_nothing_is_sent() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let run = || host.agent(&["run"]).by_user(SERVICE_USER).run();
+    run().expect(85).says(&["privileged step", "none is on record"]);
+    prepare(&host);
+    // As after a reboot, and as on another machine that the disk was moved to.
+    let path = host.path("var/lib/monsys/state.json");
+    let good = fs::read_to_string(&path).unwrap();
+    let mut state: Value = serde_json::from_str(&good).unwrap();
+    state["step"]["boot_id"] = json!("another");
+    fs::write(&path, state.to_string()).unwrap();
+    run().expect(85).says(&["another boot or machine"]);
+    let mut state: Value = serde_json::from_str(&good).unwrap();
+    state["step"]["machine"] = json!({ "machine_id": "another" });
+    fs::write(&path, state.to_string()).unwrap();
+    run().expect(85).says(&["another boot or machine"]);
+    assert!(!heard(&hub));
+}
+
+#[test]
+fn what_the_step_failed_with_is_what_the_service_ends_with() {
+    let hub = TestHub::new();
+    let host = TestHost::with_service_user();
+    let report = prepare(&host);
+    assert_eq!(report["result"], "failed");
+    assert_eq!(report["service_exit_code"], 78);
+    assert_eq!(report["failure"]["id"], "not-enrolled");
+    let run = || host.agent(&["run"]).by_user(SERVICE_USER).run();
+    run().expect(78).says(&["not enrolled", "monsys-agent enrol"]);
+    // What it failed with is no identity: the host can still become an image.
+    host.agent(&["enrol", "--defer"]).run().expect(0);
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    assert_eq!(prepare(&host)["result"], "ready");
+    let service = host.unprivileged_service();
+    until("a heartbeat", || heard(&hub));
+    service.stop().expect(0);
+}
+
+#[test]
+fn a_hub_that_is_away_is_asked_again_after_a_pause_or_a_change() {
+    let hub = TestHub::new();
+    let host = TestHost::with_service_user();
+    host.lay("run/token", &hub.token());
+    host.enrol_with(&hub, "", &["--defer"]).run().expect(0);
+    let config = host.agent_toml();
+    let text = format!("{config}token_file = '/run/token'\nwait = '0s'\n");
+    fs::write(host.path("etc/monsys/agent.toml"), &text).unwrap();
+    hub.fault(json!({"route": "enrol", "reset": "before", "times": 1}));
+    let first = prepare(&host);
+    assert_eq!(first["service_exit_code"], 69, "{first}");
+    host.agent(&["run"]).by_user(SERVICE_USER).run().expect(69);
+    // The hub is there again, and is not asked: the restarts of a fleet must not add up.
+    let second = prepare(&host);
+    assert_eq!(second, first);
+    assert!(hub.agents().is_empty());
+    // Somebody has done something about it.
+    let change = || {
+        fs::write(host.path("etc/monsys/agent.toml"), format!("{text}# changed\n")).unwrap();
+        prepare(&host)["result"] == "ready"
+    };
+    until("the file system's clock to go on", change);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_prepared_image_is_enrolled_by_the_step_and_the_service_never_sees_the_token() {
+    let hub = TestHub::new();
+    let host = TestHost::with_service_user();
+    let token = hub.token();
+    host.enrol_with(&hub, "", &["--defer"]).run().expect(0);
+    let report = host
+        .agent(&["prepare", "--output", "json"])
+        .env("MONSYS_TOKEN", &token)
+        .run()
+        .expect(0);
+    assert_eq!(report.json()["result"], "ready");
+    expect_owned(&host);
+    let service = host.unprivileged_service();
+    until("a heartbeat", || heard(&hub));
+    service.stop().expect(0);
+    hub.expect_one_slot();
+    for (path, bytes) in host.files("") {
+        let has_token = bytes.windows(token.len()).any(|part| part == token.as_bytes());
+        assert!(!has_token, "{}", path.display());
+    }
+}
+
+/// Where one user runs everything, `run` does the step by itself, and executes itself anew.
+#[test]
+fn a_container_enrols_by_itself_and_keeps_no_token() {
+    let hub = TestHub::new();
+    let host = TestHost::new();
+    let token = hub.token();
+    host.enrol_with(&hub, "", &["--defer"]).run().expect(0);
+    let service = Service::of(host.agent(&["run"]).env("MONSYS_TOKEN", &token));
+    until("a heartbeat", || heard(&hub));
+    let process = Path::new("/proc").join(service.id().to_string());
+    let environment = fs::read(process.join("environ")).unwrap();
+    let has_token = |bytes: &[u8]| bytes.windows(token.len()).any(|part| part == token.as_bytes());
+    assert!(!has_token(&environment));
+    let arguments = fs::read(process.join("cmdline")).unwrap();
+    assert!(String::from_utf8_lossy(&arguments).contains("--prepared"));
+    // Its memory, too: by what the kernel lets root read of it.
+    let maps = fs::read_to_string(process.join("maps")).unwrap();
+    let memory = fs::File::open(process.join("mem")).unwrap();
+    let mut searched = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let (from, to) = (
+            u64::from_str_radix(from, 16).unwrap(),
+            u64::from_str_radix(to, 16).unwrap(),
+        );
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        if std::os::unix::fs::FileExt::read_exact_at(&memory, &mut bytes, from).is_ok() {
+            assert!(!has_token(&bytes), "{line}");
+            searched += 1;
+        }
+    }
+    assert!(searched > 2, "{maps}");
+    service.signal(Signal::SIGTERM);
+    service.end().expect(0);
+    hub.expect_one_slot();
+}
+
+/// As OpenRC has it: one command, which gives its rights up.
+#[test]
+fn one_command_does_the_step_as_root_and_goes_on_as_the_user() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let service = Service::of(host.agent(&["run", "--user", "monsys"]));
+    until("a heartbeat", || heard(&hub));
+    let process = Path::new("/proc").join(service.id().to_string());
+    assert_eq!(fs::metadata(process.join("status")).unwrap().uid(), SERVICE_USER);
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    let groups = status.lines().find(|line| line.starts_with("Groups:")).unwrap();
+    assert_eq!(groups.trim_start_matches("Groups:").trim(), "");
+    service.stop().expect(0);
+    host.agent(&["run", "--user", "nobody-here"])
+        .run()
+        .expect(64)
+        .says(&["nobody-here"]);
+}
+
+#[test]
+fn an_interrupted_rotation_is_ended_by_the_step() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    prepare(&host);
+    let id = host.key("agent_id").unwrap();
+    hub.post(&format!("agents/{id}/rotate-signing-key"), json!({}));
+    hub.fault(json!({"route": "register", "reset": "after", "times": 1}));
+    host.agent(&["rotate-key", "--wait", "0"]).run().expect(69);
+    let before = outside_of_run(&host);
+    host.agent(&["run"])
+        .by_user(SERVICE_USER)
+        .run()
+        .expect(85)
+        .says(&["a rotation of the key was interrupted"]);
+    assert_eq!(outside_of_run(&host), before);
+    // While the hub is away, neither key is used.
+    hub.fault(json!({"route": "register", "status": 503, "times": 1}));
+    assert_eq!(prepare(&host)["service_exit_code"], 69);
+    host.agent(&["run"]).by_user(SERVICE_USER).run().expect(69);
+    host.agent(&["rotate-key"]).run().expect(0);
+    assert_eq!(prepare(&host)["result"], "ready");
+    let service = host.unprivileged_service();
+    until("a heartbeat", || heard(&hub));
+    service.stop().expect(0);
+    expect_owned(&host);
+    assert_eq!(hub.get("integrity")["anomalies"], json!([]));
+}
+
+#[test]
+fn files_from_before_there_was_a_service_are_shared_by_the_step() {
+    needs_root();
+    let hub = TestHub::new();
+    let host = TestHost::new();
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let late = TestHost::with_service_user();
+    for file in ["etc/passwd", "etc/group"] {
+        fs::copy(late.path(file), host.path(file)).unwrap();
+    }
+    assert_eq!(prepare(&host)["result"], "ready");
+    expect_owned(&host);
+}
+
+#[test]
+fn the_step_fills_in_what_root_can_tell_of_the_machine() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let path = host.path("var/lib/monsys/state.json");
+    let state = || serde_json::from_str::<Value>(&fs::read_to_string(&path).unwrap()).unwrap();
+    let complete = state()["fingerprint"].clone();
+    // The instance id was not known yet when the host was enrolled.
+    host.lay("run/cloud-init/.instance-id", "i-0123456789\n");
+    prepare(&host);
+    let filled = state()["fingerprint"].clone();
+    assert!(complete["instance_id"].is_null() && filled["instance_id"].is_string());
+    assert_eq!(filled["machine_id"], complete["machine_id"]);
+}
+
+/// By the kernel's word: the service opens nothing for writing outside of `/run/monsys`, through
+/// heartbeats, an outage, a rotation of the key, an unpinning, and its own end.
+#[test]
+fn no_file_outside_of_run_is_opened_for_writing() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    prepare(&host);
+    let id = host.key("agent_id").unwrap();
+    let trace = host.path("trace");
+    let calls = "trace=%file,?open,?openat,?openat2,?creat,ftruncate,fchmod,fchown";
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", calls, "-o"]).arg(&trace).args(["-u", "#54321"]);
+    // strace(1) takes the user by name; setpriv(1) takes a number.
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-qq", "-e", calls, "-o"])
+        .arg(&trace)
+        .args(["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]);
+    let service = Service::of(host.agent(&["run"]).under(&mut strace).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
+    until("a heartbeat", || heard(&hub));
+    let last = || hub.agents()[0]["last_heartbeat"]["captured_at"].clone();
+    let child = || {
+        let children = format!("/proc/{0}/task/{0}/children", service.id());
+        let pid = fs::read_to_string(children).unwrap_or_default();
+        nix::unistd::Pid::from_raw(pid.trim().parse().unwrap_or(0))
+    };
+    let agent = child();
+    let poke = || nix::sys::signal::kill(agent, Signal::SIGHUP).unwrap();
+    hub.post(&format!("agents/{id}/rotate-signing-key"), json!({}));
+    host.agent(&["rotate-key"]).run().expect(0);
+    hub.fault(json!({"route": "heartbeat", "status": 503, "times": 2}));
+    let before = last();
+    until("a heartbeat after an outage", || {
+        poke();
+        last() != before
+    });
+    hub.post(&format!("agents/{id}/rotate-signing-key"), json!({}));
+    let before = last();
+    until("a heartbeat after an unpinning", || {
+        poke();
+        last() != before
+    });
+    host.agent(&["unenrol"]).run().expect(0);
+    let ended = {
+        poke();
+        service.end()
+    };
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    let trace = fs::read_to_string(&trace).unwrap();
+    let run = host.path("run/monsys");
+    let allowed = [run.to_str().unwrap(), "/dev/null"];
+    let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "unlink", "rename", "mkdir", "rmdir", "chmod", "chown", "symlink", "link(", "linkat(", "ftruncate", "mknod"];
+    let mut seen = 0;
+    for line in trace.lines().filter(|line| writes.iter().any(|word| line.contains(word))) {
+        seen += 1;
+        let is_allowed = allowed.iter().any(|path| line.contains(path)) || line.contains("readlink");
+        assert!(is_allowed, "{line}");
+    }
+    assert!(seen > 3, "the trace has its notes at least: {seen}\n{trace}");
+}

@@ -1,0 +1,154 @@
+//! A tree that an older release gave to the service's user is taken over: the identity stays, and
+//! nothing that was planted in it is obeyed.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+use serde_json::Value;
+
+use crate::common::{SERVICE_USER, TestHost, TestHub, until};
+
+const STATE: &str = "var/lib/monsys";
+const CONFIG: &str = "etc/monsys/agent.toml";
+
+/// A host as an older release left it.
+fn older(hub: &TestHub) -> TestHost {
+    let host = TestHost::with_service_user();
+    host.enrol(hub, &hub.token()).run().expect(0);
+    let note = format!("{{\"agent_id\":\"{}\",\"interval_secs\":30}}", host.key("agent_id").unwrap());
+    host.lay("var/lib/monsys/heartbeat.json", &note);
+    let mut paths = vec![host.path("etc/monsys"), host.path(STATE)];
+    paths.extend(host.files("etc/monsys").into_iter().map(|(path, _)| path));
+    paths.extend(host.files(STATE).into_iter().map(|(path, _)| path));
+    for path in paths {
+        chown(&path, Some(SERVICE_USER), Some(SERVICE_USER)).unwrap();
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    host
+}
+
+fn step(host: &TestHost, hub: Option<&TestHub>) -> (Value, String) {
+    let mut prepared = host.agent(&["prepare", "--output", "json"]);
+    let ca_file = hub.and_then(|hub| host.install_ca(hub));
+    if let (Some(hub), Some(ca_file)) = (hub, ca_file) {
+        prepared = prepared
+            .env("MONSYS_HUB_URL", &hub.url())
+            .env("MONSYS_CA_FILE", ca_file.to_str().unwrap());
+    }
+    let run = prepared.run().expect(0);
+    (run.json(), run.stderr)
+}
+
+#[track_caller]
+fn expect_roots(host: &TestHost) {
+    for folder in ["etc/monsys", STATE] {
+        assert_eq!(fs::metadata(host.path(folder)).unwrap().uid(), 0, "{folder}");
+        for (path, _) in host.files(folder) {
+            assert_eq!(fs::symlink_metadata(&path).unwrap().uid(), 0, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    let id = host.key("agent_id");
+    let key = fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
+    let text = format!(
+        "# A comment.\nmine = 'kept'\ntoken_command = 'touch /ran'\nstate_dir = '/etc'\n{}",
+        host.agent_toml()
+    );
+    fs::write(host.path(CONFIG), text).unwrap();
+    let (report, log) = step(&host, None);
+    for word in ["taking over", "hub_url", "token_command", "state_dir", "ca_file"] {
+        assert!(log.contains(word), "no {word} in\n{log}");
+    }
+    expect_roots(&host);
+    assert_eq!(host.key("agent_id"), id);
+    assert_eq!(host.key("mine").unwrap(), "kept");
+    assert!(host.agent_toml().contains("# A comment."));
+    for key in ["hub_url", "ca_file", "token_command", "state_dir"] {
+        assert_eq!(host.key(key), None, "{key}");
+    }
+    assert_eq!(fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap(), key);
+    assert_eq!(host.mode(STATE), 0o750);
+    assert_eq!(host.mode("var/lib/monsys/agent-signing.key"), 0o640);
+    assert!(!host.path("var/lib/monsys/heartbeat.json").exists());
+    // No credential goes to a hub that nobody named.
+    assert_eq!(report["service_exit_code"], 78, "{report}");
+    assert!(report["failure"]["hint"].as_str().unwrap().contains("--hub-url"));
+
+    // The operator names it, with what its connection needs, and the host is the same agent.
+    host.enrol(&hub, "").run().expect(0);
+    assert_eq!(host.key("hub_url").unwrap(), hub.url());
+    assert_eq!(step(&host, None).0["result"], "ready");
+    let service = host.unprivileged_service();
+    until("a heartbeat", || {
+        hub.agents()[0]["last_heartbeat"]["captured_at"].is_string()
+    });
+    service.stop().expect(0);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_hub_that_this_run_names_is_kept() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    let (report, log) = step(&host, Some(&hub));
+    assert_eq!(report["result"], "ready", "{log}");
+    assert_eq!(host.key("hub_url").unwrap(), hub.url());
+    expect_roots(&host);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn what_is_planted_in_a_files_place_is_refused_and_named() {
+    let hub = TestHub::new();
+    for name in ["agent-signing.key", "state.json", "agent-id", "agent.toml"] {
+        for kind in ["link", "hard link", "pipe"] {
+            let host = older(&hub);
+            let folder = if name == "agent.toml" { "etc/monsys" } else { STATE };
+            let path = host.path(folder).join(name);
+            let victim = host.lay("root/victim", "0123456789abcdef0123456789abcdef");
+            fs::remove_file(&path).unwrap();
+            match kind {
+                "link" => symlink(&victim, &path).unwrap(),
+                "hard link" => fs::hard_link(&victim, &path).unwrap(),
+                _ => {
+                    let made = std::process::Command::new("mkfifo").arg(&path).status();
+                    assert!(made.unwrap().success());
+                }
+            }
+            if kind != "hard link" {
+                std::os::unix::fs::lchown(&path, Some(SERVICE_USER), Some(SERVICE_USER)).unwrap();
+            }
+            let (report, _) = step(&host, None);
+            assert_eq!(report["service_exit_code"], 78, "{kind} {name}: {report}");
+            let failure = report["failure"].to_string();
+            // A second name of root's file is root's file: what it holds is refused, or is no secret.
+            if kind != "hard link" {
+                assert!(failure.contains(name), "{kind} {name}: {failure}");
+            }
+            let there = fs::symlink_metadata(&victim).unwrap();
+            assert_eq!((there.uid(), there.mode() & 0o7777), (0, 0o644), "{kind} {name}");
+            assert_eq!(fs::read(&victim).unwrap(), b"0123456789abcdef0123456789abcdef");
+        }
+    }
+}
+
+#[test]
+fn install_takes_over_as_well_and_other_commands_say_how() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    host.lay("usr/lib/systemd/systemd", "");
+    host.agent(&["enrol"])
+        .run()
+        .expect(78)
+        .says(&["monsys-agent prepare"]);
+    host.agent(&["install", "--no-enrol"]).run().expect(0);
+    expect_roots(&host);
+    host.enrol(&hub, "").run().expect(0);
+    hub.expect_one_slot();
+}
