@@ -12,6 +12,7 @@ mod enrolment;
 mod faults;
 mod heartbeat;
 mod integrity;
+mod keys;
 mod limits;
 mod mimir;
 mod openapi;
