@@ -33,30 +33,53 @@ pub(crate) trait Wire: DeserializeOwned {
     fn check(self) -> Result<Self::Checked, String>;
 }
 
-/// A checked JSON body, and the bytes it came as, which is what a host signs.
-///
-/// Refuses, in this order: another content type (415), no JSON (400), another shape (422).
+/// A body as it came, not parsed.
+#[derive(Clone)]
+pub(crate) struct RawBody {
+    /// The bytes, which are what a host signs.
+    pub(crate) bytes: Bytes,
+    is_json: bool,
+}
+
+impl RawBody {
+    /// Parses and checks the body.
+    ///
+    /// Refuses, in this order: another content type (415), no JSON (400), another shape (422).
+    pub(crate) fn json<T: Wire>(&self) -> Result<T::Checked, Refusal> {
+        if !self.is_json {
+            return Err(Refusal::not_json());
+        }
+        let mut json: Value = serde_json::from_slice(&self.bytes).map_err(Refusal::bad_syntax)?;
+        mend_whole_numbers(&mut json);
+        let wire: T = serde_path_to_error::deserialize(json)
+            .map_err(|why| Refusal::invalid(why.to_string()))?;
+        wire.check().map_err(Refusal::invalid)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let is_json = request.headers().get(CONTENT_TYPE).is_some_and(is_json);
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|_| Refusal::cut_off())?;
+        Ok(Self { bytes, is_json })
+    }
+}
+
+/// A checked JSON body, for calls whose credential is not a signature over it.
 pub(crate) struct JsonBody<T: Wire> {
     pub(crate) value: T::Checked,
-    pub(crate) raw: Bytes,
 }
 
 impl<T: Wire, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        if !request.headers().get(CONTENT_TYPE).is_some_and(is_json) {
-            return Err(Refusal::not_json());
-        }
-        let raw = Bytes::from_request(request, state)
-            .await
-            .map_err(|_| Refusal::cut_off())?;
-        let mut json: Value = serde_json::from_slice(&raw).map_err(Refusal::bad_syntax)?;
-        mend_whole_numbers(&mut json);
-        let wire: T = serde_path_to_error::deserialize(json)
-            .map_err(|why| Refusal::invalid(why.to_string()))?;
-        let value = wire.check().map_err(Refusal::invalid)?;
-        Ok(Self { value, raw })
+        let value = RawBody::from_request(request, state).await?.json::<T>()?;
+        Ok(Self { value })
     }
 }
 
@@ -163,6 +186,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 }
 
 /// The hash of the bearer token, if the request has one at all.
+#[derive(Clone, Copy)]
 pub(crate) struct Bearer(Option<TokenHash>);
 
 impl Bearer {

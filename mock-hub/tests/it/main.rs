@@ -25,3 +25,4 @@ mod rejection;
 mod restart;
 mod source;
 mod tls;
+mod unsigned;
