@@ -45,7 +45,8 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
     tls_dir: Option<PathBuf>,
 
-    /// Keep tokens, agents and the audit in this SQLite file; without it, in memory
+    /// Keep tokens, agents and the audit in this SQLite file, which one hub has open at a time;
+    /// without it, in memory
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 

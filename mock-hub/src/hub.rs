@@ -35,7 +35,7 @@ pub struct Options {
     pub http: bool,
     /// Where the CAs and the certificate are kept; a temporary directory if not given.
     pub tls_dir: Option<PathBuf>,
-    /// The database's file; in memory if not given.
+    /// The database's file, which one hub has open at a time; in memory if not given.
     pub database: Option<PathBuf>,
     /// The file with the admin token, made if it is not there; a random token if not given.
     pub admin_token_file: Option<PathBuf>,

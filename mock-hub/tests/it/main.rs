@@ -7,6 +7,7 @@
 )]
 
 mod clients;
+mod database;
 mod dist;
 mod enrolment;
 mod faults;
