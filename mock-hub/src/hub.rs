@@ -1,5 +1,6 @@
 //! A hub from start to stop.
 
+use crate::capacity::Limits;
 use crate::cidr::Cidr;
 use crate::client_ca::ClientCa;
 use crate::clock::{Clock, Millis};
@@ -46,6 +47,9 @@ pub struct Options {
     pub heartbeat_interval_secs: u32,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// What keeps slow and many clients from using the hub up.
+    #[doc(hidden)]
+    pub limits: Limits,
 }
 
 impl Default for Options {
@@ -59,6 +63,7 @@ impl Default for Options {
             dist: None,
             heartbeat_interval_secs: 30,
             trusted_proxies: Vec::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -86,6 +91,7 @@ pub(crate) struct App {
     pub(crate) started_at: Millis,
     pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) client_ca: ClientCa,
+    pub(crate) limits: Limits,
 }
 
 impl App {
@@ -133,6 +139,7 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
         rate: Rate::new(heartbeat_interval_secs),
         trusted_proxies: options.trusted_proxies,
         client_ca,
+        limits: options.limits,
     });
     let server = Server {
         app: Arc::clone(&app),

@@ -1,11 +1,12 @@
 //! What handlers take from a request: who asks, from where, and a body that has been checked.
 
 use crate::App;
+use crate::capacity::Activity;
 use crate::refusal::Refusal;
 use crate::secret::TokenHash;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// The largest body that is read.
@@ -109,15 +111,33 @@ fn is_json(content_type: &HeaderValue) -> bool {
     })
 }
 
-/// Reads the whole body before anything else looks at the request.
-pub(crate) async fn read_body(request: Request, next: Next) -> Response {
-    let (parts, mut body) = request.into_parts();
+/// Reads the body, within a limit of time and size, before anything else looks at the request.
+pub(crate) async fn read_body(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let read = match timeout(app.limits.body_time, all_of(body)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(refusal)) => return refusal.into_response(),
+        Err(_) => {
+            let close = [(CONNECTION, HeaderValue::from_static("close"))];
+            return (close, Refusal::too_slow()).into_response();
+        }
+    };
+    // From here on the client is waited for no more: its connection is not in the way of others.
+    let working = parts.extensions.get().map(Activity::work);
+    let response = next.run(Request::from_parts(parts, Body::from(read))).await;
+    drop(working);
+    response
+}
+
+async fn all_of(mut body: Body) -> Result<Vec<u8>, Refusal> {
     let mut read = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Refusal::cut_off().into_response();
-        };
+        let frame = frame.map_err(|_| Refusal::cut_off())?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -129,9 +149,9 @@ pub(crate) async fn read_body(request: Request, next: Next) -> Response {
         }
     }
     if length > BODY_LIMIT {
-        return Refusal::too_large(BODY_LIMIT).into_response();
+        return Err(Refusal::too_large(BODY_LIMIT));
     }
-    next.run(Request::from_parts(parts, Body::from(read))).await
+    Ok(read)
 }
 
 /// Where the request counts as coming from. The server has put it there.

@@ -6,6 +6,7 @@
     reason = "a test says what it expects; its helpers do too"
 )]
 
+mod capacity;
 mod clients;
 mod database;
 mod dist;
