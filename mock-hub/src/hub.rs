@@ -8,6 +8,7 @@ use crate::database::Database;
 use crate::dist;
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::origin::{Origin, Origins};
 use crate::rate::Rate;
 use crate::routes::router;
 use crate::secret::{TokenHash, TokenKind, fresh_token};
@@ -47,6 +48,9 @@ pub struct Options {
     pub heartbeat_interval_secs: u32,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// The URLs that clients reach the hub at, beside its own address. The first is for clients
+    /// whose `Host` header names none of them.
+    pub public_urls: Vec<Origin>,
     /// What keeps slow and many clients from using the hub up.
     #[doc(hidden)]
     pub limits: Limits,
@@ -63,6 +67,7 @@ impl Default for Options {
             dist: None,
             heartbeat_interval_secs: 30,
             trusted_proxies: Vec::new(),
+            public_urls: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -81,6 +86,7 @@ pub struct Hub {
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) url: String,
+    pub(crate) origins: Origins,
     pub(crate) dist: Option<PathBuf>,
     pub(crate) database: Database,
     pub(crate) clock: Clock,
@@ -125,10 +131,16 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
     })?;
     let (database, database_thread) = Database::open(options.database.as_deref())?;
 
+    let address = reachable(address);
+    let scheme = if options.http { "http" } else { "https" };
     let clock = Clock::default();
     let heartbeat_interval_secs = options.heartbeat_interval_secs.max(1);
     let app = Arc::new(App {
-        url: url(address, options.http),
+        url: format!("{scheme}://{address}"),
+        origins: Origins::new(
+            Origin::of_address(address, options.http),
+            options.public_urls,
+        ),
         dist,
         database,
         started_at: clock.now(),
@@ -202,14 +214,13 @@ impl Hub {
 }
 
 /// The address as a client on this machine would write it.
-fn url(address: SocketAddr, http: bool) -> String {
-    let reachable = match address.ip() {
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let scheme = if http { "http" } else { "https" };
-    format!("{scheme}://{}", SocketAddr::new(reachable, address.port()))
+    SocketAddr::new(ip, address.port())
 }
 
 /// The token in the file, a fresh one that is written there, or just a fresh one.

@@ -42,6 +42,7 @@ mod heartbeat;
 mod host;
 mod hub;
 mod integrity;
+mod origin;
 mod rate;
 mod refusal;
 mod register;
@@ -61,5 +62,6 @@ pub use capacity::Limits;
 pub use cidr::{BadCidr, Cidr};
 pub use error::Error;
 pub use hub::{Hub, Options, start};
+pub use origin::{BadOrigin, Origin};
 
 use hub::App;

@@ -267,6 +267,11 @@ fn a_bad_flag_is_explained() {
     for (args, what, next) in [
         (&["--listen", "somewhere"][..], "--listen", "--help"),
         (&["--trusted-proxy", "10.0.0.0/40"], "10.0.0.0/40", "--help"),
+        (
+            &["--public-url", "hub.example.com"],
+            "https://hub.example.com or",
+            "--help",
+        ),
         (&["--no-such-flag"], "--no-such-flag", "--help"),
         (&["--http", "--tls-dir", "x"], "--tls-dir", "--help"),
         (
