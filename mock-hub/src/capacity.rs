@@ -146,7 +146,7 @@ impl Connections {
     /// Waits for the end of one connection, or for ever if there is none.
     pub(crate) async fn one_ends(&mut self) {
         if self.tasks.join_next().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

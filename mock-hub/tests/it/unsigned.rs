@@ -57,7 +57,7 @@ async fn what_is_not_even_json_is_403_and_an_anomaly() {
                 (Some(other.as_str()), "signature_invalid"),
             ] {
                 // Past the limit of a thief's tries.
-                scene.hub.advance_clock(Duration::from_secs(60));
+                scene.hub.advance_clock(Duration::from_mins(1));
                 let refused = answer(send(caller, &call, token, body, signature)).await;
                 assert_eq!(error(&refused), (403, code), "{call:?} {body:?}");
                 unsigned += u64::from(signature.is_none());
