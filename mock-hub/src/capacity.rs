@@ -53,7 +53,7 @@ pub(crate) struct Activity {
     /// Counts what all connections do, so that two moments are never the same.
     turns: Arc<AtomicU64>,
     last: AtomicU64,
-    /// Requests that have come as a whole and are not answered yet.
+    /// Requests that arrived completely and are not answered yet.
     working: AtomicUsize,
 }
 

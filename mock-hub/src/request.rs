@@ -44,6 +44,14 @@ pub(crate) struct RawBody {
 }
 
 impl RawBody {
+    /// A body that came with the content type of JSON.
+    pub(crate) fn of_json(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: bytes.into(),
+            is_json: true,
+        }
+    }
+
     /// Parses and checks the body.
     ///
     /// Refuses, in this order: another content type (415), no JSON (400), another shape (422).
