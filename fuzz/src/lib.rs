@@ -6,6 +6,7 @@
 mod agent_toml;
 mod env_file;
 mod hub_reply;
+mod hub_requests;
 mod layers;
 mod network;
 mod plain;
@@ -13,6 +14,7 @@ mod plain;
 pub use agent_toml::agent_toml;
 pub use env_file::env_file;
 pub use hub_reply::hub_reply;
+pub use hub_requests::{enrolment, host_header, signature};
 pub use layers::layers;
 pub use network::{cidr, x_forwarded_for};
 pub use plain::{os_release, retry_after, token};

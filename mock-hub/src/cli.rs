@@ -3,6 +3,7 @@
 use crate::cidr::Cidr;
 use crate::error::Error;
 use crate::hub::{Hub, Options, start};
+use crate::origin::Origin;
 use clap::Parser;
 use serde::Serialize;
 use std::io::{self, Write as _};
@@ -45,7 +46,8 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
     tls_dir: Option<PathBuf>,
 
-    /// Keep tokens, agents and the audit in this SQLite file; without it, in memory
+    /// Keep tokens, agents and the audit in this SQLite file, which one hub has open at a time;
+    /// without it, in memory
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
@@ -61,6 +63,12 @@ pub struct Cli {
     /// Believe X-Forwarded-For from these addresses; may be given more than once
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     trusted_proxies: Vec<Cidr>,
+
+    /// Also known as this: scheme, host and port, where hosts reach the hub by another name or
+    /// through a proxy. /install.sh names the one that the client's Host header matches, or else the
+    /// first; may be given more than once
+    #[arg(long = "public-url", value_name = "URL")]
+    public_urls: Vec<Origin>,
 }
 
 /// The one line on standard output.
@@ -97,6 +105,7 @@ impl Cli {
             admin_token_file: self.admin_token_file,
             dist: self.dist,
             trusted_proxies: self.trusted_proxies,
+            public_urls: self.public_urls,
             ..Options::default()
         }
     }

@@ -1,5 +1,6 @@
 //! One connection: the stream under HTTP, which a fault can cut at a byte.
 
+use crate::capacity::Activity;
 use axum::body::{Body, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::convert::Infallible;
@@ -20,8 +21,8 @@ pub(crate) struct Link {
 }
 
 /// What cuts a connection, shared by those who decide and the stream itself.
-#[derive(Debug, Default)]
 pub(crate) struct Cord {
+    activity: Arc<Activity>,
     reset: AtomicBool,
     /// The body has given all that it will give: the next flush that succeeds is the last.
     cut_when_flushed: AtomicBool,
@@ -29,6 +30,20 @@ pub(crate) struct Cord {
 }
 
 impl Cord {
+    fn new(activity: Arc<Activity>) -> Self {
+        Self {
+            activity,
+            reset: AtomicBool::default(),
+            cut_when_flushed: AtomicBool::default(),
+            severed: Notify::default(),
+        }
+    }
+
+    /// When the connection's client was last active.
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
     /// Ends the connection with an RST.
     pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::Release);
@@ -42,8 +57,8 @@ impl Cord {
 }
 
 impl Link {
-    pub(crate) fn new(tcp: TcpStream) -> (Self, Arc<Cord>) {
-        let cord = Arc::new(Cord::default());
+    pub(crate) fn new(tcp: TcpStream, activity: Arc<Activity>) -> (Self, Arc<Cord>) {
+        let cord = Arc::new(Cord::new(activity));
         let link = Self {
             tcp,
             cord: Arc::clone(&cord),
@@ -67,7 +82,12 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.cord.activity.touch();
+        }
+        read
     }
 }
 
@@ -77,7 +97,11 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        if written.is_ready() {
+            self.cord.activity.touch();
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

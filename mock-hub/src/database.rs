@@ -1,6 +1,7 @@
 //! SQLite on a thread of its own. Each request's work is all or nothing, and its answer is
 //! handed back only once it is committed, which is to say on disk.
 
+mod file;
 mod group;
 
 use crate::cidr::Cidr;
@@ -12,10 +13,7 @@ use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::{Connection, Savepoint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::OpenOptions;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -33,16 +31,24 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the file, or a database in memory, and starts its thread.
     pub(crate) fn open(path: Option<&Path>) -> Result<(Self, JoinHandle<()>), Error> {
-        let connection = match path {
-            Some(path) => open_file(path)?,
+        let (connection, lock) = match path {
+            Some(path) => {
+                let (connection, lock) = file::open(path)?;
+                (connection, Some(lock))
+            }
             None => Connection::open_in_memory()
                 .and_then(|connection| prepare(&connection).map(|()| connection))
+                .map(|connection| (connection, None))
                 .map_err(|why| failed("in memory", &why))?,
         };
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("database".to_owned())
-            .spawn(move || group::work(connection, &queue))
+            .spawn(move || {
+                group::work(connection, &queue);
+                // The connection is closed by now, and another hub may open the file.
+                drop(lock);
+            })
             .map_err(|why| {
                 Error::new("starting the database's thread", why, "Free some memory.")
             })?;
@@ -92,23 +98,6 @@ impl From<rusqlite::Error> for Stop {
     fn from(why: rusqlite::Error) -> Self {
         Self::Failed(why)
     }
-}
-
-fn open_file(path: &Path) -> Result<Connection, Error> {
-    let shown = path.display().to_string();
-    // Made here rather than by SQLite, for its mode: the audit is nobody else's to read.
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    match made {
-        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&shown, &why)),
-        _ => {}
-    }
-    let connection = Connection::open(path).map_err(|why| failed(&shown, &why))?;
-    prepare(&connection).map_err(|why| failed(&shown, &why))?;
-    Ok(connection)
 }
 
 fn failed(place: &str, why: &dyn std::fmt::Display) -> Error {

@@ -8,11 +8,10 @@ use crate::refusal::Refusal;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path as PathSegment, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use std::io;
-use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::fs::{metadata, read};
@@ -47,11 +46,11 @@ pub(crate) async fn installer(
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Err(nothing()),
         Err(why) => return Err(broken(&file, &why)),
     };
-    let base = base_url(&app.url, headers.get(HOST));
+    let base = app.origins.meant_by(&headers).to_string();
     let script = with_defaults(&script, &base).map_err(|why| broken(&file, &why))?;
     let headers = [
         (CONTENT_TYPE, SHELL_SCRIPT),
-        // It depends on the name that this client knows the hub by.
+        // It depends on which of the hub's names this client uses.
         (CACHE_CONTROL, "no-store"),
     ];
     Ok((headers, script).into_response())
@@ -112,36 +111,6 @@ fn content_type(name: &str) -> &'static str {
         .map_or("application/octet-stream", |(_, content_type)| content_type)
 }
 
-/// The hub's address as this client knows it, or else as the hub itself does.
-fn base_url(own: &str, host: Option<&HeaderValue>) -> String {
-    let host = host.and_then(|host| host.to_str().ok());
-    match (own.split_once("://"), host) {
-        (Some((scheme, _)), Some(host)) if is_plain_authority(host) => format!("{scheme}://{host}"),
-        _ => own.to_owned(),
-    }
-}
-
-/// `hub.example.com`, `192.0.2.1:8443` or `[2001:db8::1]:8443`. It is going to stand between
-/// quotes of a script that root runs, so nothing else will do.
-fn is_plain_authority(host: &str) -> bool {
-    let (name_is_plain, rest) = if let Some(bracketed) = host.strip_prefix('[') {
-        let Some((ip, rest)) = bracketed.split_once(']') else {
-            return false;
-        };
-        (ip.parse::<Ipv6Addr>().is_ok(), rest)
-    } else {
-        let (name, rest) = host.split_at(host.find(':').unwrap_or(host.len()));
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-        (starts_well && name.bytes().all(is_plain), rest)
-    };
-    let port_is_plain = match rest.strip_prefix(':') {
-        Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok(),
-        None => rest.is_empty(),
-    };
-    name_is_plain && port_is_plain
-}
-
 /// The script with its two default addresses replaced. Each has one line of its own.
 fn with_defaults(script: &[u8], base: &str) -> Result<Vec<u8>, String> {
     let mut defaults = [
@@ -172,47 +141,6 @@ fn with_defaults(script: &[u8], base: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_plain_host_comes_into_the_script() {
-        let base = |host: &str| {
-            let host = HeaderValue::from_bytes(host.as_bytes()).unwrap();
-            base_url("https://127.0.0.1:8443", Some(&host))
-        };
-        for host in [
-            "hub.example.com",
-            "hub_1:8443",
-            "192.0.2.1:1",
-            "[2001:db8::1]",
-            "[::1]:65535",
-        ] {
-            assert_eq!(base(host), format!("https://{host}"));
-        }
-        for host in [
-            "",
-            ":1",
-            "-o:1",
-            "hub'",
-            "hub:",
-            "hub:x",
-            "hub:+1",
-            "hub:65536",
-            "hub:1:2",
-            "u@hub",
-            "hub/x",
-            "hub x",
-            "$(id)",
-            "`id`",
-            "[::1",
-            "[::1]x",
-            "[hub]",
-            "[::1%eth0]",
-            "h\u{e9}",
-        ] {
-            assert_eq!(base(host), "https://127.0.0.1:8443", "{host:?}");
-        }
-        assert_eq!(base_url("http://127.0.0.1:1", None), "http://127.0.0.1:1");
-    }
 
     #[test]
     fn each_default_is_one_line() {

@@ -1,19 +1,15 @@
 //! `POST /api/v1/agents/{id}/heartbeat`, and `DELETE /api/v1/agents/{id}`: staying, and leaving.
 
-use crate::App;
 use crate::agent_call::AgentCall;
 use crate::clock::{Millis, parse_rfc3339};
 use crate::database::Stop;
 use crate::host::{Interface, check_interfaces, check_version};
 use crate::rate::Caller;
 use crate::refusal::Refusal;
-use crate::request::{Bearer, Id, JsonBody, Source, Wire};
+use crate::request::{Id, Wire};
 use crate::rules::{self, Memory};
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// The body on the wire, kept as it came.
 #[derive(Deserialize, Serialize)]
@@ -67,30 +63,16 @@ impl Wire for Heartbeat {
 }
 
 /// Takes a sign of life.
-pub(crate) async fn heartbeat(
-    State(app): State<Arc<App>>,
-    source: Source,
-    Id(id): Id,
-    bearer: Bearer,
-    headers: HeaderMap,
-    body: JsonBody<Heartbeat>,
-) -> Result<StatusCode, Refusal> {
-    let (heartbeat, captured_at) = body.value;
-    let call = AgentCall {
-        token: bearer.token()?,
-        source,
-        headers,
-        raw: body.raw,
-        now: app.clock.now(),
-        app: Arc::clone(&app),
-    };
-    app.database
+pub(crate) async fn heartbeat(Id(id): Id, call: AgentCall) -> Result<StatusCode, Refusal> {
+    let (heartbeat, captured_at) = call.json::<Heartbeat>(Some(id)).await?;
+    let database = call.app.database.clone();
+    database
         .transact(move |savepoint| -> Result<(), Stop> {
             let agent = call.signed_agent(savepoint, id)?;
             let sighting = call.sighting(&agent);
             sighting.count(Caller::Agent)?;
             rules::check_clock(savepoint, &sighting, captured_at)?;
-            rules::check_new(savepoint, &sighting, &call.raw)?;
+            rules::check_new(savepoint, &sighting, &call.body.bytes)?;
             let mut memory = Memory::of(savepoint, &sighting)?;
             memory.check_cadence(savepoint, &sighting)?;
             memory.check_metrics(savepoint, &sighting, &heartbeat)?;
@@ -104,23 +86,9 @@ pub(crate) async fn heartbeat(
 }
 
 /// Lets an agent go. Its row is deleted, so its key is free; the audit of its enrolment stays.
-pub(crate) async fn leave(
-    State(app): State<Arc<App>>,
-    source: Source,
-    Id(id): Id,
-    bearer: Bearer,
-    headers: HeaderMap,
-    raw: Bytes,
-) -> Result<StatusCode, Refusal> {
-    let call = AgentCall {
-        token: bearer.token()?,
-        source,
-        headers,
-        raw,
-        now: app.clock.now(),
-        app: Arc::clone(&app),
-    };
-    app.database
+pub(crate) async fn leave(Id(id): Id, call: AgentCall) -> Result<StatusCode, Refusal> {
+    let database = call.app.database.clone();
+    database
         .transact(move |savepoint| -> Result<(), Stop> {
             call.signed_agent(savepoint, id)?;
             savepoint

@@ -85,7 +85,7 @@ impl Wire for Introduction {
         check_tags("tags", &self.tags)?;
         check_role("role", self.role.as_deref())?;
         let key = PublicKey::from_base64(&self.signing_pubkey)
-            .ok_or("signing_pubkey: must be the base64 of 32 bytes")?;
+            .map_err(|why| format!("signing_pubkey: must be {why}"))?;
         Ok(Host {
             facts: serde_json::to_value(&self).map_err(|why| why.to_string())?,
             agent_version: self.agent_version,

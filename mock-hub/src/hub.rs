@@ -1,5 +1,6 @@
 //! A hub from start to stop.
 
+use crate::capacity::Limits;
 use crate::cidr::Cidr;
 use crate::client_ca::ClientCa;
 use crate::clock::{Clock, Millis};
@@ -7,6 +8,7 @@ use crate::database::Database;
 use crate::dist;
 use crate::error::Error;
 use crate::faults::Faults;
+use crate::origin::{Origin, Origins};
 use crate::rate::Rate;
 use crate::routes::router;
 use crate::secret::{TokenHash, TokenKind, fresh_token};
@@ -35,7 +37,7 @@ pub struct Options {
     pub http: bool,
     /// Where the CAs and the certificate are kept; a temporary directory if not given.
     pub tls_dir: Option<PathBuf>,
-    /// The database's file; in memory if not given.
+    /// The database's file, which one hub has open at a time; in memory if not given.
     pub database: Option<PathBuf>,
     /// The file with the admin token, made if it is not there; a random token if not given.
     pub admin_token_file: Option<PathBuf>,
@@ -46,6 +48,12 @@ pub struct Options {
     pub heartbeat_interval_secs: u32,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// The URLs that clients reach the hub at, beside its own address. The first is for clients
+    /// whose `Host` header names none of them.
+    pub public_urls: Vec<Origin>,
+    /// What keeps slow and many clients from using the hub up.
+    #[doc(hidden)]
+    pub limits: Limits,
 }
 
 impl Default for Options {
@@ -59,6 +67,8 @@ impl Default for Options {
             dist: None,
             heartbeat_interval_secs: 30,
             trusted_proxies: Vec::new(),
+            public_urls: Vec::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -76,6 +86,7 @@ pub struct Hub {
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) url: String,
+    pub(crate) origins: Origins,
     pub(crate) dist: Option<PathBuf>,
     pub(crate) database: Database,
     pub(crate) clock: Clock,
@@ -86,6 +97,7 @@ pub(crate) struct App {
     pub(crate) started_at: Millis,
     pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) client_ca: ClientCa,
+    pub(crate) limits: Limits,
 }
 
 impl App {
@@ -119,10 +131,16 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
     })?;
     let (database, database_thread) = Database::open(options.database.as_deref())?;
 
+    let address = reachable(address);
+    let scheme = if options.http { "http" } else { "https" };
     let clock = Clock::default();
     let heartbeat_interval_secs = options.heartbeat_interval_secs.max(1);
     let app = Arc::new(App {
-        url: url(address, options.http),
+        url: format!("{scheme}://{address}"),
+        origins: Origins::new(
+            Origin::of_address(address, options.http),
+            options.public_urls,
+        ),
         dist,
         database,
         started_at: clock.now(),
@@ -133,6 +151,7 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
         rate: Rate::new(heartbeat_interval_secs),
         trusted_proxies: options.trusted_proxies,
         client_ca,
+        limits: options.limits,
     });
     let server = Server {
         app: Arc::clone(&app),
@@ -195,14 +214,13 @@ impl Hub {
 }
 
 /// The address as a client on this machine would write it.
-fn url(address: SocketAddr, http: bool) -> String {
-    let reachable = match address.ip() {
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let scheme = if http { "http" } else { "https" };
-    format!("{scheme}://{}", SocketAddr::new(reachable, address.port()))
+    SocketAddr::new(ip, address.port())
 }
 
 /// The token in the file, a fresh one that is written there, or just a fresh one.

@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! How a request goes: `server` accepts it and finds its `source`; `routes` leads it through
+//! How a request goes: `server` accepts it, within the limits of `capacity`, and finds its `source`; `routes` leads it through
 //! `request` (limits, who asks, what the body means) to a handler, past `faults` if one is
 //! due. The handlers are `enrol`, `register` and `heartbeat` for hosts, `tokens`, `agents` and
 //! `integrity` for the operator, `dist` for who installs, and `dialect` for the hosts and operators
@@ -24,6 +24,7 @@
 
 mod agent_call;
 mod agents;
+mod capacity;
 mod cidr;
 pub mod cli;
 mod client_ca;
@@ -41,6 +42,7 @@ mod heartbeat;
 mod host;
 mod hub;
 mod integrity;
+mod origin;
 mod rate;
 mod refusal;
 mod register;
@@ -55,8 +57,11 @@ mod tags;
 mod tls;
 mod tokens;
 
+#[doc(hidden)]
+pub use capacity::Limits;
 pub use cidr::{BadCidr, Cidr};
 pub use error::Error;
 pub use hub::{Hub, Options, start};
+pub use origin::{BadOrigin, Origin};
 
 use hub::App;

@@ -96,6 +96,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "malformed_json", message)
     }
 
+    pub(crate) fn too_slow() -> Self {
+        let message = "The body took too long to arrive.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+    }
+
     pub(crate) fn cut_off() -> Self {
         let message = "The body ended early.";
         Self::new(StatusCode::BAD_REQUEST, "incomplete_body", message)

@@ -1,6 +1,5 @@
 //! `POST /api/v1/agents/register`: a host that has its own token pins its signing key.
 
-use crate::App;
 use crate::agent_call::AgentCall;
 use crate::agents::AgentRow;
 use crate::clock::Millis;
@@ -8,14 +7,10 @@ use crate::database::{Stop, to_json};
 use crate::host::{Host, Introduction};
 use crate::integrity::Anomaly;
 use crate::refusal::Refusal;
-use crate::request::{Bearer, JsonBody, Source};
 use crate::tags::{merge_role, merge_tags};
 use axum::Json;
-use axum::extract::State;
-use axum::http::HeaderMap;
 use rusqlite::{OptionalExtension as _, Savepoint, named_params, params};
 use serde::Serialize;
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// The answer on the wire.
@@ -30,24 +25,10 @@ pub(crate) struct Registered {
 }
 
 /// Pins the first key, and brings facts, tags and role up to date each time.
-pub(crate) async fn register(
-    State(app): State<Arc<App>>,
-    source: Source,
-    bearer: Bearer,
-    headers: HeaderMap,
-    body: JsonBody<Introduction>,
-) -> Result<Json<Registered>, Refusal> {
-    let host = body.value;
-    let call = AgentCall {
-        token: bearer.token()?,
-        source,
-        headers,
-        raw: body.raw,
-        now: app.clock.now(),
-        app: Arc::clone(&app),
-    };
-    let registered = app
-        .database
+pub(crate) async fn register(call: AgentCall) -> Result<Json<Registered>, Refusal> {
+    let host = call.json::<Introduction>(None).await?;
+    let database = call.app.database.clone();
+    let registered = database
         .transact(move |savepoint| run(savepoint, &call, &host))
         .await?;
     Ok(Json(registered))
@@ -57,7 +38,7 @@ fn run(savepoint: &Savepoint<'_>, call: &AgentCall, host: &Host) -> Result<Regis
     let agent = call.agent(savepoint)?;
     let sighting = call.sighting(&agent);
     // Whoever registers must hold the key of the body, and that key must be the pinned one.
-    sighting.check_signature(savepoint, &call.headers, &call.raw, host.key)?;
+    sighting.check_signature(savepoint, &call.headers, &call.body.bytes, host.key)?;
     if agent.key.is_some_and(|pinned| pinned != host.key) {
         sighting.refuse(savepoint, Anomaly::SignatureInvalid)?;
     }

@@ -1,11 +1,12 @@
 //! What handlers take from a request: who asks, from where, and a body that has been checked.
 
 use crate::App;
+use crate::capacity::Activity;
 use crate::refusal::Refusal;
 use crate::secret::TokenHash;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// The largest body that is read.
@@ -33,30 +35,61 @@ pub(crate) trait Wire: DeserializeOwned {
     fn check(self) -> Result<Self::Checked, String>;
 }
 
-/// A checked JSON body, and the bytes it came as, which is what a host signs.
-///
-/// Refuses, in this order: another content type (415), no JSON (400), another shape (422).
+/// A body as it came, not parsed.
+#[derive(Clone)]
+pub(crate) struct RawBody {
+    /// The bytes, which are what a host signs.
+    pub(crate) bytes: Bytes,
+    is_json: bool,
+}
+
+impl RawBody {
+    /// A body that came with the content type of JSON.
+    pub(crate) fn of_json(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: bytes.into(),
+            is_json: true,
+        }
+    }
+
+    /// Parses and checks the body.
+    ///
+    /// Refuses, in this order: another content type (415), no JSON (400), another shape (422).
+    pub(crate) fn json<T: Wire>(&self) -> Result<T::Checked, Refusal> {
+        if !self.is_json {
+            return Err(Refusal::not_json());
+        }
+        let mut json: Value = serde_json::from_slice(&self.bytes).map_err(Refusal::bad_syntax)?;
+        mend_whole_numbers(&mut json);
+        let wire: T = serde_path_to_error::deserialize(json)
+            .map_err(|why| Refusal::invalid(why.to_string()))?;
+        wire.check().map_err(Refusal::invalid)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let is_json = request.headers().get(CONTENT_TYPE).is_some_and(is_json);
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|_| Refusal::cut_off())?;
+        Ok(Self { bytes, is_json })
+    }
+}
+
+/// A checked JSON body, for calls whose credential is not a signature over it.
 pub(crate) struct JsonBody<T: Wire> {
     pub(crate) value: T::Checked,
-    pub(crate) raw: Bytes,
 }
 
 impl<T: Wire, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        if !request.headers().get(CONTENT_TYPE).is_some_and(is_json) {
-            return Err(Refusal::not_json());
-        }
-        let raw = Bytes::from_request(request, state)
-            .await
-            .map_err(|_| Refusal::cut_off())?;
-        let mut json: Value = serde_json::from_slice(&raw).map_err(Refusal::bad_syntax)?;
-        mend_whole_numbers(&mut json);
-        let wire: T = serde_path_to_error::deserialize(json)
-            .map_err(|why| Refusal::invalid(why.to_string()))?;
-        let value = wire.check().map_err(Refusal::invalid)?;
-        Ok(Self { value, raw })
+        let value = RawBody::from_request(request, state).await?.json::<T>()?;
+        Ok(Self { value })
     }
 }
 
@@ -86,15 +119,33 @@ fn is_json(content_type: &HeaderValue) -> bool {
     })
 }
 
-/// Reads the whole body before anything else looks at the request.
-pub(crate) async fn read_body(request: Request, next: Next) -> Response {
-    let (parts, mut body) = request.into_parts();
+/// Reads the body, within a limit of time and size, before anything else looks at the request.
+pub(crate) async fn read_body(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let read = match timeout(app.limits.body_time, all_of(body)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(refusal)) => return refusal.into_response(),
+        Err(_) => {
+            let close = [(CONNECTION, HeaderValue::from_static("close"))];
+            return (close, Refusal::too_slow()).into_response();
+        }
+    };
+    // From here on the client is waited for no more: its connection is not in the way of others.
+    let working = parts.extensions.get().map(Activity::work);
+    let response = next.run(Request::from_parts(parts, Body::from(read))).await;
+    drop(working);
+    response
+}
+
+async fn all_of(mut body: Body) -> Result<Vec<u8>, Refusal> {
     let mut read = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Refusal::cut_off().into_response();
-        };
+        let frame = frame.map_err(|_| Refusal::cut_off())?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -106,9 +157,9 @@ pub(crate) async fn read_body(request: Request, next: Next) -> Response {
         }
     }
     if length > BODY_LIMIT {
-        return Refusal::too_large(BODY_LIMIT).into_response();
+        return Err(Refusal::too_large(BODY_LIMIT));
     }
-    next.run(Request::from_parts(parts, Body::from(read))).await
+    Ok(read)
 }
 
 /// Where the request counts as coming from. The server has put it there.
@@ -163,6 +214,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 }
 
 /// The hash of the bearer token, if the request has one at all.
+#[derive(Clone, Copy)]
 pub(crate) struct Bearer(Option<TokenHash>);
 
 impl Bearer {

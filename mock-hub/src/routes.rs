@@ -5,7 +5,7 @@ use crate::refusal::Refusal;
 use crate::request::read_body;
 use crate::{App, agents, dialect, dist, enrol, faults, heartbeat, integrity, register, tokens};
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use serde::Serialize;
@@ -71,7 +71,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(async || Refusal::wrong_method())
         // `read_body` has a limit of its own.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn(read_body))
+        .layer(from_fn_with_state(Arc::clone(&app), read_body))
         .with_state(app)
 }
 

@@ -1,6 +1,7 @@
 //! The accept loop, TLS, and one log line a request.
 
 use crate::App;
+use crate::capacity::{Activity, Connections, pause};
 use crate::connection::{Cord, Link, truncated};
 use crate::faults::Sever;
 use crate::request::{Peer, Source};
@@ -20,8 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
@@ -41,33 +41,40 @@ pub(crate) struct Server {
 impl Server {
     /// Serves until the other end of `stop` says so or is dropped.
     pub(crate) async fn run(self, listener: TcpListener, mut stop: watch::Receiver<()>) {
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::new(self.app.limits.connections);
         loop {
-            tokio::select! {
+            let (tcp, peer) = tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((tcp, peer)) => {
-                        connections.spawn(self.clone().connection(tcp, peer, stop.clone()));
-                    }
-                    // Out of file descriptors, most likely: others must end before it gets better.
+                    Ok(accepted) => accepted,
                     Err(why) => {
                         tracing::warn!(%why, "accept");
-                        sleep(Duration::from_millis(50)).await;
+                        pause().await;
+                        continue;
                     }
                 },
-                _ = connections.join_next(), if !connections.is_empty() => {}
+                () = connections.one_ends() => continue,
+                _ = stop.changed() => break,
+            };
+            tokio::select! {
+                () = connections.make_room() => {}
                 _ = stop.changed() => break,
             }
+            connections
+                .spawn(|activity| self.clone().connection(tcp, peer, activity, stop.clone()));
         }
         drop(listener);
-        let all_ended = async { while connections.join_next().await.is_some() {} };
-        if timeout(STOP_TIME, all_ended).await.is_err() {
-            connections.shutdown().await;
-        }
+        connections.end(STOP_TIME).await;
     }
 
-    async fn connection(self, tcp: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<()>) {
+    async fn connection(
+        self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        activity: Arc<Activity>,
+        mut stop: watch::Receiver<()>,
+    ) {
         let _ = tcp.set_nodelay(true);
-        let (link, cord) = Link::new(tcp);
+        let (link, cord) = Link::new(tcp, activity);
         let Some(tls) = self.tls.clone() else {
             return self.http(link, &cord, Peer::of(peer), stop).await;
         };
@@ -128,6 +135,7 @@ impl Server {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Source(source));
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(Arc::clone(cord.activity()));
         let mut response = self.router.oneshot(request).await?;
         // Hyper would say the system's time, which a test cannot put forward.
         response

@@ -1,8 +1,10 @@
 //! The hub as a mirror: its installer and the files beside it, and what can go wrong with them.
 
 use crate::clients::{Caller, answer, hub, hub_with, text};
+use crate::program::Running;
 use crate::raw::exchange;
 use mock_hub::{Hub, Options};
+use nix::sys::signal::Signal;
 use reqwest::{Method, Response};
 use serde_json::json;
 use std::fs;
@@ -59,7 +61,7 @@ async fn script_for(hub: &Hub, host: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_installer_names_the_hub_as_its_client_does() {
+async fn the_installer_names_the_hub_whatever_its_client_says() {
     for http in [false, true] {
         let (hub, caller, _dir) = mirror(http).await;
         let response = send(&caller, Method::GET, "/install.sh").await;
@@ -77,16 +79,66 @@ async fn the_installer_names_the_hub_as_its_client_does() {
             )
         );
 
-        let scheme = if http { "http" } else { "https" };
-        let named = script_for(&hub, "Host: hub.example.com:8443\r\n").await;
-        let expected = format!("\nDEFAULT_HUB_URL='{scheme}://hub.example.com:8443'\n");
-        assert!(named.contains(&expected), "{named}");
-        let hostile = script_for(&hub, "Host: x';touch$IFS/owned;'\r\n").await;
-        let expected = format!("\nDEFAULT_HUB_URL='{url}'\n");
-        assert!(!hostile.contains("owned"), "{hostile}");
-        assert!(hostile.contains(&expected) || hostile.starts_with("HTTP/1.1 400"));
+        for host in [
+            "",
+            "Host: evil.example\r\n",
+            "Host: hub.example.com:8443\r\n",
+            "Host: x';touch$IFS/owned;'\r\n",
+        ] {
+            let served = script_for(&hub, host).await;
+            let expected = format!("\nDEFAULT_HUB_URL='{url}'\n");
+            let refused = served.starts_with("HTTP/1.1 400");
+            assert!(served.contains(&expected) || refused, "{host:?}: {served}");
+            assert!(!served.contains("example") && !served.contains("owned"));
+        }
         hub.stop().await;
     }
+}
+
+/// Finding D4.
+#[tokio::test]
+async fn the_host_header_chooses_among_the_hubs_own_urls() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("install.sh"), INSTALLER).expect("a file");
+    let dist = dir.path().to_str().expect("text");
+    let hub = Running::start(&[
+        "--http",
+        "--dist",
+        dist,
+        "--public-url",
+        "https://Hub.example.com/",
+        "--public-url",
+        "https://192.0.2.1:8443",
+    ]);
+    let caller = hub.caller();
+    let (_, own) = caller.url.split_once("://").expect("a URL");
+    let first = "https://hub.example.com";
+    for (host, expected) in [
+        (own, caller.url.as_str()),
+        ("hub.example.com", first),
+        ("hub.example.com:443", first),
+        ("192.0.2.1:8443", "https://192.0.2.1:8443"),
+        ("evil.example", first),
+        ("192.0.2.1", first),
+        ("localhost", first),
+    ] {
+        let request = caller.request(Method::GET, "/install.sh");
+        let answer = request.header("Host", host).send().await;
+        let script = answer.expect("an answer").text().await.expect("a script");
+        let urls: Vec<&str> = script
+            .lines()
+            .filter_map(|line| line.strip_prefix("DEFAULT_"))
+            .collect();
+        assert_eq!(
+            urls[1..],
+            [
+                format!("DOWNLOAD_URL='{expected}/dist'"),
+                format!("HUB_URL='{expected}'")
+            ],
+            "{host}"
+        );
+    }
+    hub.end(Signal::SIGTERM);
 }
 
 #[tokio::test]

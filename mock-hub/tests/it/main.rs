@@ -6,12 +6,15 @@
     reason = "a test says what it expects; its helpers do too"
 )]
 
+mod capacity;
 mod clients;
+mod database;
 mod dist;
 mod enrolment;
 mod faults;
 mod heartbeat;
 mod integrity;
+mod keys;
 mod limits;
 mod mimir;
 mod openapi;
@@ -24,3 +27,4 @@ mod rejection;
 mod restart;
 mod source;
 mod tls;
+mod unsigned;

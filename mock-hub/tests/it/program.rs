@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
-fn program(args: &[&str]) -> Command {
+pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mock-hub"));
     command
         .args(args)
@@ -24,15 +24,20 @@ fn program(args: &[&str]) -> Command {
 }
 
 /// A running hub, killed if its test fails.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
     ready: Value,
 }
 
 impl Running {
-    fn start(args: &[&str]) -> Self {
-        let mut child = program(args).spawn().expect("the program starts");
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::of(&mut program(args))
+    }
+
+    /// Starts the hub by this command.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("a line");
@@ -44,7 +49,7 @@ impl Running {
         }
     }
 
-    fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         let text = |field: &str| self.ready[field].as_str();
         let ca_file = text("ca_file").map(Path::new);
         Caller::new(
@@ -55,7 +60,7 @@ impl Running {
     }
 
     /// Ends it, and returns what it had logged. It must leave with 0 and print nothing more.
-    fn end(mut self, signal: Signal) -> String {
+    pub(crate) fn end(mut self, signal: Signal) -> String {
         let pid = i32::try_from(self.child.id()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("a signal");
         let mut log = String::new();
@@ -80,7 +85,7 @@ impl Drop for Running {
     }
 }
 
-fn refused(args: &[&str]) -> String {
+pub(crate) fn refused(args: &[&str]) -> String {
     let Output {
         status,
         stdout,
@@ -262,6 +267,11 @@ fn a_bad_flag_is_explained() {
     for (args, what, next) in [
         (&["--listen", "somewhere"][..], "--listen", "--help"),
         (&["--trusted-proxy", "10.0.0.0/40"], "10.0.0.0/40", "--help"),
+        (
+            &["--public-url", "hub.example.com"],
+            "https://hub.example.com or",
+            "--help",
+        ),
         (&["--no-such-flag"], "--no-such-flag", "--help"),
         (&["--http", "--tls-dir", "x"], "--tls-dir", "--help"),
         (

@@ -1,0 +1,116 @@
+//! One database file, and who may open it.
+
+use crate::clients::{Agent, Caller, Host, hub_with};
+use crate::program::{Running, refused};
+use mock_hub::Options;
+use nix::sys::signal::Signal;
+use rusqlite::backup::Backup;
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+/// Finding D3.
+#[test]
+fn a_second_hub_on_one_file_is_refused_by_whatever_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name);
+    let database = path("hub.db");
+    let hub = Running::start(&["--http", "--database", text(&database)]);
+
+    fs::create_dir(path("deeper")).expect("a directory");
+    fs::hard_link(&database, path("hard.db")).expect("a link");
+    symlink(&database, path("soft.db")).expect("a link");
+    symlink(dir.path(), path("up")).expect("a link");
+    for name in [
+        "hub.db",
+        "./hub.db",
+        "deeper/../hub.db",
+        "hard.db",
+        "soft.db",
+        "up/hub.db",
+    ] {
+        let other = path(name);
+        let said = refused(&["--http", "--database", text(&other)]);
+        assert!(
+            said.contains(text(&other)) && said.contains("another hub has it open"),
+            "{said}"
+        );
+        assert!(said.contains("Stop the other hub"), "{said}");
+    }
+    // Another file is another hub's.
+    let other = path("other.db");
+    Running::start(&["--http", "--database", text(&other)]).end(Signal::SIGTERM);
+
+    // By SIGKILL: nothing of the lock is left.
+    drop(hub);
+    let hub = Running::start(&["--http", "--database", text(&database)]);
+    hub.end(Signal::SIGTERM);
+    Running::start(&["--http", "--database", text(&database)]).end(Signal::SIGTERM);
+}
+
+#[tokio::test]
+async fn two_hubs_of_one_process_do_not_share_a_file_either() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = || Options {
+        database: Some(dir.path().join("hub.db")),
+        ..Options::default()
+    };
+    let hub = hub_with(options()).await;
+    let Err(why) = mock_hub::start(options()).await else {
+        panic!("it starts");
+    };
+    assert!(why.to_string().contains("another hub has it open"), "{why}");
+    hub.stop().await;
+    hub_with(options()).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_is_made_while_the_hub_runs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = |name: &str| Options {
+        database: Some(dir.path().join(name)),
+        admin_token_file: Some(dir.path().join("admin-token")),
+        ..Options::default()
+    };
+    let hub = hub_with(options("hub.db")).await;
+    let operator = Caller::of(&hub);
+    let minted = operator.mint(2, json!({})).await;
+    let host = Host::new();
+    let agent = Agent::enrol(&host, &operator, &minted.token).await;
+
+    let source = rusqlite::Connection::open(dir.path().join("hub.db")).expect("the database");
+    let mut copy = rusqlite::Connection::open(dir.path().join("copy.db")).expect("a database");
+    Backup::new(&source, &mut copy)
+        .and_then(|backup| backup.run_to_completion(100, Duration::ZERO, None))
+        .expect("a backup");
+    drop((source, copy));
+    // It still writes after others have closed the file.
+    Agent::enrol(&Host::new(), &operator, &minted.token).await;
+
+    let restored = hub_with(options("copy.db")).await;
+    let operator = Caller::of(&restored);
+    assert_eq!(operator.uses(&minted).await, (1, 1));
+    assert_eq!(host.register(&operator, &agent.token).await.0, 200);
+    restored.stop().await;
+    hub.stop().await;
+}
+
+/// `SQLite` has names of its own for a database in memory, and for URIs with settings.
+#[tokio::test]
+async fn a_path_is_a_path_whatever_it_looks_like() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in [":memory:", "file:x.db?mode=memory"] {
+        let mut command = crate::program::program(&["--http", "--database", name]);
+        let hub = Running::of(command.current_dir(dir.path()));
+        hub.caller().mint(1, json!({})).await;
+        hub.end(Signal::SIGTERM);
+        let written = fs::metadata(dir.path().join(name)).expect("the file");
+        assert!(written.len() > 0, "{name}");
+    }
+}
