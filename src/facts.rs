@@ -53,11 +53,11 @@ impl HostFacts {
         };
         let (primary_ip, interfaces) = network(world, target);
         Self {
-            hostname: hostname::read(&world.path(&settings.hostname_file)),
+            hostname: hostname::read(&world.resolved_path(&settings.hostname_file)),
             os_info: os_release::pretty_name(&[
-                world.path(&settings.os_release_file),
-                world.path("/etc/os-release"),
-                world.path("/usr/lib/os-release"),
+                world.resolved_path(&settings.os_release_file),
+                world.resolved_path("/etc/os-release"),
+                world.resolved_path("/usr/lib/os-release"),
             ]),
             architecture: uname(nix::sys::utsname::UtsName::machine)
                 .map_or_else(|| std::env::consts::ARCH.into(), architecture),

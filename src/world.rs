@@ -3,6 +3,8 @@
 //! Nothing else in the crate asks the system for these, so every test runs in a folder, an
 //! environment and a clock of its own, beside all others.
 
+mod root_folder;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -16,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Result;
 use crate::facts::fingerprint::Fingerprint;
+use root_folder::RootFolder;
 
 /// The environment variable that holds the secret itself. No child process inherits it.
 pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
@@ -28,7 +31,7 @@ pub type Progress = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The outside, as one run of the agent sees it.
 pub struct World {
-    root: PathBuf,
+    root: RootFolder,
     kernel: PathBuf,
     executable: PathBuf,
     environment: BTreeMap<OsString, OsString>,
@@ -56,7 +59,7 @@ impl World {
     )]
     pub fn real() -> Self {
         Self {
-            root: PathBuf::from("/"),
+            root: RootFolder::new(PathBuf::from("/")),
             kernel: PathBuf::from("/"),
             executable: PathBuf::from("/proc/self/exe"),
             environment: BTreeMap::new(),
@@ -97,7 +100,7 @@ impl World {
     /// The same world with every path of the host under `root`, as in `dpkg --root`.
     #[must_use]
     pub fn with_root(mut self, root: impl Into<PathBuf>) -> Self {
-        self.root = root.into();
+        self.root = RootFolder::new(root.into());
         self
     }
 
@@ -150,10 +153,27 @@ impl World {
         self.progress.as_ref()
     }
 
-    /// Where the host's file `path` (absolute) is.
+    /// Returns the path on this machine of the host's file `path` (absolute), whose last name may be a
+    /// link: for what is opened with `O_NOFOLLOW`, replaced, or removed. Below `--root`, every other
+    /// link is resolved there and never leads out.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        below(&self.root, path.as_ref())
+        self.root.resolve_parent(path.as_ref())
+    }
+
+    /// As [`World::path`], with the last name resolved too: for folders, and for files that are read or
+    /// looked at through a link. What does not exist has the path that it would be made at.
+    #[must_use]
+    pub fn resolved_path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.resolve(path.as_ref())
+    }
+
+    /// Returns the host's own name for `path` on this machine, without `--root`; `None` for what is
+    /// outside of the root folder.
+    #[must_use]
+    pub fn path_on_host(&self, path: &Path) -> Option<PathBuf> {
+        let relative = path.strip_prefix(self.root.path()).ok()?;
+        Some(Path::new("/").join(relative))
     }
 
     /// Where the kernel's file `path`, below `/proc` or `/sys`, is.
@@ -165,13 +185,13 @@ impl World {
     /// The folder that stands for `/`.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        self.root.path()
     }
 
     /// Whether the host is the system that this runs on, and not a folder of its files.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.root == Path::new("/")
+        self.root.is_live()
     }
 
     /// The program that runs, for reading: also when its file has been replaced since.

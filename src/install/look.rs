@@ -46,7 +46,7 @@ pub(super) fn gives(settings: &Settings, world: &World) -> Result<Vec<Change>> {
     if world.path(&settings.config_path).exists() {
         look(&settings.config_path)?;
     }
-    for entry in fs::read_dir(world.path(state_dir))
+    for entry in fs::read_dir(world.resolved_path(state_dir))
         .into_iter()
         .flatten()
         .flatten()
@@ -100,8 +100,8 @@ pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Option<Vec<u
         .as_ref()
         .filter(|ca| ca.origin.is_asked())?;
     let path = fs::canonicalize(&given.value).ok()?;
-    if let Ok(on_host) = path.strip_prefix(world.root())
-        && is_for_all(&path, on_host)
+    if let Some(on_host) = world.path_on_host(&path)
+        && is_for_all(&path, &on_host)
     {
         return None;
     }
@@ -111,8 +111,8 @@ pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Option<Vec<u
 
 /// Whether every user can read the file, and the service, which sees no home and no `/tmp`, too.
 fn is_for_all(path: &Path, on_host: &Path) -> bool {
-    const UNSEEN: [&str; 6] = ["home", "root", "run/user", "tmp", "var/tmp", "dev"];
-    let depth = on_host.components().count();
+    const UNSEEN: [&str; 6] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev"];
+    let depth = on_host.components().count() - 1;
     let may = |path: &Path, bits: u32| {
         fs::metadata(path).is_ok_and(|metadata| metadata.mode() & bits == bits)
     };

@@ -67,8 +67,7 @@ impl Plan {
         sketch.folder(Path::new(receipt::FOLDER), 0o700)?;
         let settings = host.settings();
         for folder in host.folders() {
-            let path = folder.path.strip_prefix(world.root());
-            let path = path.map_or_else(|_| folder.path.clone(), |path| Path::new("/").join(path));
+            let path = world.path_on_host(&folder.path).unwrap_or(folder.path);
             sketch.folder(&path, folder.mode)?;
         }
         let config_dir = parent(&settings.config_path);
@@ -196,7 +195,7 @@ impl Sketch<'_> {
             return Ok(known);
         }
         places()
-            .find(|path| takes_programs(&self.world.path(parent(path))))
+            .find(|path| takes_programs(&self.world.resolved_path(parent(path))))
             .ok_or_else(|| {
                 Error::new(
                     ErrorId::NotInstallable,
@@ -208,16 +207,17 @@ impl Sketch<'_> {
 
     /// Plans the folder, and those above it, unless they are there.
     fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
+        let on_disk = self.world.resolved_path(path);
+        let is_of_receipt = path == Path::new(receipt::FOLDER);
+        // A link below `--root` may lead to folders that are yet to be made.
+        let path = &self.world.path_on_host(&on_disk).unwrap_or(path.into());
         let is_planned = self.changes.iter().any(
             |change| matches!(change, Change::MakeFolder { path: known, .. } if known == path),
         );
         if is_planned {
             return Ok(());
         }
-        let on_disk = self.world.path(path);
-        let is_left_over = path == Path::new(receipt::FOLDER)
-            && self.receipt.done.is_empty()
-            && is_left_over(&on_disk);
+        let is_left_over = is_of_receipt && self.receipt.done.is_empty() && is_left_over(&on_disk);
         match fs::metadata(&on_disk) {
             Ok(metadata) if metadata.is_dir() && !is_left_over => Ok(()),
             Ok(metadata) if metadata.is_dir() => {

@@ -15,7 +15,7 @@ const SYSUSERS: &str = include_str!("../../packaging/systemd/monsys-agent.sysuse
 
 /// The user's ids, if the host has the user.
 pub(super) fn find(world: &World) -> Option<Owner> {
-    let passwd = read::text(&world.path("/etc/passwd")).ok()?;
+    let passwd = read::text(&world.resolved_path("/etc/passwd")).ok()?;
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next()? == USER).then_some(())?;

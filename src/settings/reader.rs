@@ -159,7 +159,7 @@ impl Reader<'_> {
         // What the operator types is a path of the shell that they type it in; what agent.toml
         // names is a path of the host.
         let value = match given.origin {
-            Origin::Key(..) => self.world.path(&given.value),
+            Origin::Key(..) => self.world.resolved_path(&given.value),
             _ => absolute(&given)?,
         };
         Ok(Some(Given {

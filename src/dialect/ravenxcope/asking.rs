@@ -51,7 +51,7 @@ impl<'a> Asking<'a> {
     /// Puts the sensor token into the env file, and takes the install token out of it, in one write.
     fn put(&self, token: &Secret) -> Result<()> {
         // Somebody may have edited it while the backend was waited for.
-        let file = EnvFile::load(self.host.file.path())?;
+        let file = EnvFile::load(self.host.file.path(), &self.host.target())?;
         let text = env_file::with_value(file.text(), SENSOR_TOKEN, token.expose_secret());
         let text = env_file::without_secret(
             &text,
