@@ -8,6 +8,7 @@ pub(crate) mod os_release;
 pub mod route;
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use crate::settings::Settings;
 use crate::world::World;
@@ -54,11 +55,15 @@ impl HostFacts {
         let (primary_ip, interfaces) = network(world, target);
         Self {
             hostname: hostname::read(&world.resolved_path(&settings.hostname_file)),
-            os_info: os_release::pretty_name(&[
-                world.resolved_path(&settings.os_release_file),
-                world.resolved_path("/etc/os-release"),
-                world.resolved_path("/usr/lib/os-release"),
-            ]),
+            os_info: {
+                let files = [
+                    settings.os_release_file.as_path(),
+                    Path::new("/etc/os-release"),
+                    Path::new("/usr/lib/os-release"),
+                ];
+                let files = files.into_iter().map(|file| world.resolved_path(file));
+                os_release::pretty_name(files)
+            },
             architecture: uname(nix::sys::utsname::UtsName::machine)
                 .map_or_else(|| std::env::consts::ARCH.into(), architecture),
             agent_version: crate::VERSION,

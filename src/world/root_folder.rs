@@ -2,7 +2,7 @@
 //!
 //! Below `--root`, a symbolic link means what it means to the host: an absolute target starts at the
 //! root folder, and `..` at the root folder stays there. So a link never leads out of the tree.
-//! `RESOLVE_IN_ROOT` of openat2(2) has the same rules, and the tests compare with it. The agent does not
+//! `RESOLVE_IN_ROOT` of `openat2(2)` has the same rules, and the tests compare with it. The agent does not
 //! call it: its readers and writers take a path and not a descriptor, and a path that is read back from
 //! `/proc/self/fd` is no safer, costs more system calls, and is missing on Linux before 5.6.
 //!
@@ -10,25 +10,29 @@
 //! agent out of it, so a tree belongs to somebody whom the agent's user trusts, or nobody changes it
 //! while the agent works on it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{Error, ErrorKind};
+use std::io;
+use std::io::ErrorKind::{
+    InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied,
+};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Most links in one path, as in path_resolution(7).
+/// Most links in one path, as in `path_resolution(7)`.
 const MOST_LINKS: usize = 40;
 
 /// Follows the name of a link that cannot be resolved. The NUL byte makes every system call refuse the
 /// path, so that nothing is read or written through the link.
 const UNRESOLVABLE: &str = " (a symbolic link that cannot be resolved)\0";
 
-/// How long a name that is not a link is taken to stay so. A command is done by then; the service
-/// lives on while an administrator may move a folder and put a link in its place.
+/// How long a name that is not a link is taken to stay so, whether or not it exists: what the agent
+/// makes there meanwhile is not a link either. Most commands are done by then. The service lives on
+/// while an administrator may move a folder and put a link in its place.
 const STEADY: Duration = Duration::from_secs(1);
 
 /// The folder that stands for `/`.
@@ -38,11 +42,22 @@ pub(super) struct RootFolder {
     plain: Mutex<Plain>,
 }
 
-/// Names that are not links, and when the first of them was looked at.
+/// Paths that are not links, and when the first of them was looked at.
 #[derive(Debug, Default)]
 struct Plain {
     since: Option<Instant>,
-    paths: HashSet<PathBuf>,
+    paths: HashMap<PathBuf, Name>,
+}
+
+/// What there is at a path.
+#[derive(Clone, Debug)]
+enum Name {
+    /// A link with this target.
+    Link(PathBuf),
+    /// Something that is not a link.
+    Plain,
+    /// Nothing, or nothing that this user can reach.
+    Missing,
 }
 
 impl RootFolder {
@@ -101,41 +116,42 @@ impl RootFolder {
             if missing_below.is_some() {
                 continue;
             }
-            match self.link(&resolved) {
-                Ok(Some(_)) if links == MOST_LINKS => return unresolvable(resolved),
-                Ok(Some(target)) => {
+            match self.look(&resolved) {
+                Ok(Name::Link(target)) if links < MOST_LINKS => {
                     links += 1;
                     resolved.pop();
                     depth -= 1;
                     steps.extend(self::steps(&target));
                 }
-                Ok(None) => {}
-                // Whoever opens the path is refused for the same reason.
-                Err(error) if is_final(&error) => missing_below = Some(depth - 1),
-                Err(_) => return unresolvable(resolved),
+                Ok(Name::Link(_)) | Err(_) => return unresolvable(resolved),
+                Ok(Name::Plain) => {}
+                Ok(Name::Missing) => missing_below = Some(depth - 1),
             }
         }
         resolved
     }
 
-    /// Reads the link at `path`; `None` when there is something else.
-    fn link(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+    /// Returns what there is at `path`, whose parent is resolved.
+    fn look(&self, path: &Path) -> io::Result<Name> {
         let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
         if plain.since.is_none_or(|since| since.elapsed() >= STEADY) {
             plain.since = Some(Instant::now());
             plain.paths.clear();
         }
-        if plain.paths.contains(path) {
-            return Ok(None);
+        if let Some(name) = plain.paths.get(path) {
+            return Ok(name.clone());
         }
-        match fs::read_link(path) {
-            Ok(target) => Ok(Some(target)),
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                plain.paths.insert(path.to_owned());
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        let name = match fs::read_link(path) {
+            Ok(target) => return Ok(Name::Link(target)),
+            Err(error) => match error.kind() {
+                InvalidInput => Name::Plain,
+                // Whoever opens the path is refused for the same reason.
+                NotFound | NotADirectory | PermissionDenied | InvalidFilename => Name::Missing,
+                _ => return Err(error),
+            },
+        };
+        plain.paths.insert(path.to_owned(), name.clone());
+        Ok(name)
     }
 }
 
@@ -144,17 +160,6 @@ fn unresolvable(link: PathBuf) -> PathBuf {
     let mut path = link.into_os_string();
     path.push(UNRESOLVABLE);
     path.into()
-}
-
-/// Whether an error says that there is no link to follow, for now or for this user.
-fn is_final(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NotFound
-            | ErrorKind::NotADirectory
-            | ErrorKind::PermissionDenied
-            | ErrorKind::InvalidFilename
-    )
 }
 
 /// One step of a path.
