@@ -168,6 +168,12 @@ impl World {
         self.root.resolve(path.as_ref())
     }
 
+    /// As [`World::resolved_path`], for `path` of another host, whose `/` is mounted at `mount`.
+    #[must_use]
+    pub fn resolved_path_in(&self, mount: impl AsRef<Path>, path: impl AsRef<Path>) -> PathBuf {
+        RootFolder::new(self.resolved_path(mount)).resolve(path.as_ref())
+    }
+
     /// Returns the host's own name for `path` on this machine, without `--root`; `None` for what is
     /// outside of the root folder.
     #[must_use]

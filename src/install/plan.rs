@@ -226,7 +226,7 @@ impl Sketch<'_> {
                 Ok(())
             }
             Ok(_) => Err(self.in_the_way(path, "it is not a folder")),
-            Err(error) if error.kind() == NotFound => {
+            Err(error) if error.kind() == NotFound && path != Path::new("/") => {
                 self.folder(parent(path), 0o755)?;
                 let path = path.to_owned();
                 self.changes.push(Change::MakeFolder { path, mode });

@@ -220,10 +220,8 @@ fn links_that_lead_nowhere_are_refused_and_not_followed() {
         fs::create_dir_all(other.parent().unwrap()).unwrap();
         symlink(Path::new("/").join(link), other).unwrap();
         let run = tree.run(|host| host.agent(&["install", "--no-enrol"]).run());
-        assert!(
-            [69, 73, 74, 78].contains(&run.code) || run.code == 0,
-            "{link}: {run:?}"
-        );
+        assert!([73, 74].contains(&run.code), "{link}: {run:?}");
+        run.says(&[link, "a symbolic link that cannot be resolved"]);
     }
 }
 
@@ -296,10 +294,20 @@ fn facts_are_those_of_the_tree() {
 fn facts_of_a_host_that_is_mounted_into_a_tree() {
     let tree = Foreign::new();
     tree.host
-        .lay("host/etc/static/os-release", "PRETTY_NAME=NixOS\n");
-    symlink("static/os-release", tree.host.path("host/etc/os-release")).unwrap();
-    let facts = tree.facts(&[("HOST_OS_RELEASE_FILE", "/host/etc/os-release")]);
+        .lay("host/nix/store/x/os-release", "PRETTY_NAME=NixOS\n");
+    tree.host.lay("host/nix/store/x/hostname", "nixos-1\n");
+    symlink("/nix/store/x", tree.host.path("host/nix/static")).unwrap();
+    fs::create_dir(tree.host.path("host/etc")).unwrap();
+    for name in ["os-release", "hostname"] {
+        let target = Path::new("/nix/static").join(name);
+        symlink(target, tree.host.path("host/etc").join(name)).unwrap();
+    }
+    let facts = tree.facts(&[
+        ("HOST_OS_RELEASE_FILE", "/host/etc/os-release"),
+        ("HOST_HOSTNAME_FILE", "/host/etc/hostname"),
+    ]);
     assert_eq!(facts["os_info"], "NixOS");
+    assert_eq!(facts["hostname"], "nixos-1");
 }
 
 #[test]
@@ -382,4 +390,25 @@ fn the_other_dialects_stay_inside() {
         });
         assert_ne!(run.code, 0);
     }
+}
+
+#[test]
+fn a_tree_that_is_not_there_cannot_be_installed_into() {
+    let host = TestHost::new();
+    let missing = host.path("missing");
+    for more in [&["--dry-run"][..], &[]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_monsys-agent"))
+            .args(["install", "--no-enrol", "--root"])
+            .arg(&missing)
+            .args(more)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            [Some(73), Some(74)].contains(&output.status.code()),
+            "{stderr}"
+        );
+        assert!(stderr.contains("/missing"), "{stderr}");
+    }
+    assert!(!missing.exists());
 }
