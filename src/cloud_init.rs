@@ -18,11 +18,11 @@ const DEPTH: usize = 8;
 pub fn files(world: &World) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in FOLDERS {
-        walk(&world.path(folder), DEPTH, &mut found);
+        walk(&world.resolved_path(folder), DEPTH, &mut found);
     }
     let (folder, prefix) = LOGS;
     let mut logs = Vec::new();
-    walk(&world.path(folder), 1, &mut logs);
+    walk(&world.resolved_path(folder), 1, &mut logs);
     logs.retain(|log| {
         log.file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with(prefix))

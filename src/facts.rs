@@ -8,6 +8,7 @@ pub(crate) mod os_release;
 pub mod route;
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use crate::settings::Settings;
 use crate::world::World;
@@ -53,12 +54,16 @@ impl HostFacts {
         };
         let (primary_ip, interfaces) = network(world, target);
         Self {
-            hostname: hostname::read(&world.path(&settings.hostname_file)),
-            os_info: os_release::pretty_name(&[
-                world.path(&settings.os_release_file),
-                world.path("/etc/os-release"),
-                world.path("/usr/lib/os-release"),
-            ]),
+            hostname: hostname::read(&host_file(world, &settings.hostname_file)),
+            os_info: {
+                let files = [
+                    settings.os_release_file.as_path(),
+                    Path::new("/etc/os-release"),
+                    Path::new("/usr/lib/os-release"),
+                ];
+                let files = files.into_iter().map(|file| host_file(world, file));
+                os_release::pretty_name(files)
+            },
             architecture: uname(nix::sys::utsname::UtsName::machine)
                 .map_or_else(|| std::env::consts::ARCH.into(), architecture),
             agent_version: crate::VERSION,
@@ -69,6 +74,20 @@ impl HostFacts {
             interfaces,
             machine_fingerprint: Fingerprint::of(world).ok().and_then(|it| it.machine_id),
         }
+    }
+}
+
+/// Returns the path on this machine of a file with a fact of the host. `/host/etc/os-release` is a file
+/// of a host that is mounted at `/host`, so its links are resolved there.
+fn host_file(world: &World, path: &Path) -> PathBuf {
+    const PLACES: [&str; 3] = ["etc/os-release", "usr/lib/os-release", "etc/hostname"];
+    let place = PLACES.iter().find(|place| path.ends_with(place));
+    let mount = place.and_then(|place| path.ancestors().nth(Path::new(place).components().count()));
+    match (place, mount) {
+        (Some(place), Some(mount)) if mount != Path::new("/") => {
+            world.resolved_path_in(mount, place)
+        }
+        _ => world.resolved_path(path),
     }
 }
 

@@ -357,7 +357,10 @@ fn sweep(plan: &Plan, world: &World) -> Result<()> {
         Change::PutFile(file) => Some(file.path.as_path()),
         _ => None,
     });
-    for folder in files.filter_map(Path::parent).map(|path| world.path(path)) {
+    for folder in files
+        .filter_map(Path::parent)
+        .map(|path| world.resolved_path(path))
+    {
         if folder.is_dir() {
             atomic::sweep(&folder).map_err(|error| unwritable(&folder, &error))?;
         }
@@ -374,12 +377,9 @@ fn enrolment_paths(flags: &Flags, world: &World) -> (PathBuf, PathBuf) {
         }
         Err(error) => {
             tracing::warn!("{}: {}", error.what(), error.why());
-            let given =
-                |flag: &Option<String>, usual: &str| world.path(flag.as_deref().unwrap_or(usual));
-            (
-                given(&flags.config, "/etc/monsys/agent.toml"),
-                given(&flags.state_dir, receipt::FOLDER),
-            )
+            let config = flags.config.as_deref().unwrap_or("/etc/monsys/agent.toml");
+            let state_dir = flags.state_dir.as_deref().unwrap_or(receipt::FOLDER);
+            (world.path(config), world.resolved_path(state_dir))
         }
     }
 }

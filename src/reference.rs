@@ -22,6 +22,10 @@ Paths of the host (`agent.toml`, the state directory, the files of the host fact
 `agent.toml` names) are below `--root`. Paths that you type (`--token-file`, `--ca-file` and their
 variables) are read as you type them, as `dpkg --root` does with a package's file name.
 
+Below `--root`, a symbolic link means what it means to the host: an absolute target starts at the
+folder that `--root` names, and neither a link nor `..` leads out of it. The folder itself is taken as
+you type it. Nobody whom you do not trust may change the tree while a command works on it.
+
 | setting | flag | environment | key in `agent.toml` | default |
 |---|---|---|---|---|
 "

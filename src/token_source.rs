@@ -68,7 +68,10 @@ impl TokenSource {
         }
         let key = |name| Origin::Key(name, config_path.into());
         if let Some(path) = not_empty(keys.token_file.as_ref()) {
-            return Ok(Some(Self::File(world.path(path), key("token_file"))));
+            return Ok(Some(Self::File(
+                world.resolved_path(path),
+                key("token_file"),
+            )));
         }
         let command = not_empty(keys.token_command.as_ref());
         Ok(command.map(|command| Self::Command(command, key("token_command"))))

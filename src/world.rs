@@ -3,6 +3,8 @@
 //! Nothing else in the crate asks the system for these, so every test runs in a folder, an
 //! environment and a clock of its own, beside all others.
 
+mod root_folder;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -21,6 +23,7 @@ use crate::facts::fingerprint::Fingerprint;
 use crate::store::access::Access;
 use crate::store::passwd;
 use crate::store::read;
+use root_folder::RootFolder;
 
 /// The environment variable that holds the secret itself. No child process inherits it.
 pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
@@ -33,7 +36,7 @@ pub type Progress = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The outside, as one run of the agent sees it.
 pub struct World {
-    root: PathBuf,
+    root: RootFolder,
     kernel: PathBuf,
     executable: PathBuf,
     arguments: Vec<OsString>,
@@ -62,7 +65,7 @@ impl World {
     )]
     pub fn real() -> Self {
         Self {
-            root: PathBuf::from("/"),
+            root: RootFolder::new(PathBuf::from("/")),
             kernel: PathBuf::from("/"),
             executable: PathBuf::from("/proc/self/exe"),
             arguments: Vec::new(),
@@ -104,7 +107,7 @@ impl World {
     /// The same world with every path of the host under `root`, as in `dpkg --root`.
     #[must_use]
     pub fn with_root(mut self, root: impl Into<PathBuf>) -> Self {
-        self.root = root.into();
+        self.root = RootFolder::new(root.into());
         self
     }
 
@@ -164,10 +167,33 @@ impl World {
         self.progress.as_ref()
     }
 
-    /// Where the host's file `path` (absolute) is.
+    /// Returns the path on this machine of the host's file `path` (absolute), whose last name may be a
+    /// link: for what is opened with `O_NOFOLLOW`, replaced, or removed. Below `--root`, every other
+    /// link is resolved there and never leads out.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        below(&self.root, path.as_ref())
+        self.root.resolve_parent(path.as_ref())
+    }
+
+    /// As [`World::path`], with the last name resolved too: for folders, and for files that are read or
+    /// looked at through a link. What does not exist has the path that it would be made at.
+    #[must_use]
+    pub fn resolved_path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.resolve(path.as_ref())
+    }
+
+    /// As [`World::resolved_path`], for `path` of another host, whose `/` is mounted at `mount`.
+    #[must_use]
+    pub fn resolved_path_in(&self, mount: impl AsRef<Path>, path: impl AsRef<Path>) -> PathBuf {
+        RootFolder::new(self.resolved_path(mount)).resolve(path.as_ref())
+    }
+
+    /// Returns the host's own name for `path` on this machine, without `--root`; `None` for what is
+    /// outside of the root folder.
+    #[must_use]
+    pub fn path_on_host(&self, path: &Path) -> Option<PathBuf> {
+        let relative = path.strip_prefix(self.root.path()).ok()?;
+        Some(Path::new("/").join(relative))
     }
 
     /// Where the kernel's file `path`, below `/proc` or `/sys`, is.
@@ -179,13 +205,13 @@ impl World {
     /// The folder that stands for `/`.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        self.root.path()
     }
 
     /// Who owns the host's files, and who reads them.
     #[must_use]
     pub fn access(&self) -> Access {
-        Access::of(&self.path("/etc/group"))
+        Access::of(&self.resolved_path("/etc/group"))
     }
 
     /// Which boot of the kernel this is (random(4)); empty where the kernel does not say.
@@ -198,7 +224,7 @@ impl World {
     /// Whether the host is the system that this runs on, and not a folder of its files.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.root == Path::new("/")
+        self.root.is_live()
     }
 
     /// The program that runs, for reading: also when its file has been replaced since.
@@ -249,7 +275,7 @@ impl World {
             .env_clear()
             .envs(self.child_environment());
         if let Some(user) = user {
-            let (uid, gid) = passwd::find(&self.path("/etc/passwd"), user).ok_or_else(|| {
+            let (uid, gid) = passwd::find(&self.resolved_path("/etc/passwd"), user).ok_or_else(|| {
                 Error::new(ErrorId::BadArguments, format!("there is no user {user:?}"))
                     .about("--user")
                     .mend("monsys-agent install, which makes the user; or name one of /etc/passwd")

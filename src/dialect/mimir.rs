@@ -52,7 +52,7 @@ impl<'a> Mimir<'a> {
     /// A bad setting, and notes that cannot be read.
     pub fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let folder = settings::folder(flags, world)?;
-        let host = Host::read(world.path(&folder), world)?;
+        let host = Host::read(world.resolved_path(&folder), world)?;
         let (settings, has_server) = settings::resolve(flags, world, &host, &folder)?;
         Ok(Self {
             flags,

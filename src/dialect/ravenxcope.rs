@@ -74,7 +74,7 @@ impl<'a> Ravenxcope<'a> {
     /// Bad settings, [`ErrorId::EnvFileBroken`], and an env file that cannot be read.
     pub(super) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
-        let file = EnvFile::load(&world.path(&path), world.access())?;
+        let file = EnvFile::load(&world.path(&path), &world.resolved_path(&path), world.access())?;
         Self::of(flags, world, &path, file, None)
     }
 
@@ -86,13 +86,18 @@ impl<'a> Ravenxcope<'a> {
     pub(super) fn read_for_facts(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
         let below = world.path(&path);
-        let file = EnvFile::load(&below, world.access()).unwrap_or_else(|error| {
+        let file = EnvFile::load(&below, &world.resolved_path(&path), world.access()).unwrap_or_else(|error| {
             tracing::debug!("{} is passed over: {}", below.display(), error.why());
             EnvFile::absent(&below, world.access())
         });
         // Nothing is sent there. The way to a loopback address is no way out, so the default route
         // decides, as its documents have it.
         Self::of(flags, world, &path, file, Some("https://localhost"))
+    }
+
+    /// Returns where the env file's last link leads to.
+    fn target(&self) -> PathBuf {
+        self.world.resolved_path(&self.settings.config_path)
     }
 
     /// The sensor's id, without which nothing can be asked.

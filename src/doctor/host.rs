@@ -56,7 +56,7 @@ pub(super) fn folders(host: &dyn Dialect) -> Vec<Check> {
 /// systemd, by the mark that `sd_booted(3)` looks for.
 pub(super) fn service_manager(world: &World) -> Check {
     let name = "service manager";
-    if world.path("/run/systemd/system").is_dir() {
+    if world.resolved_path("/run/systemd/system").is_dir() {
         Check::good(name, "systemd runs this host")
     } else {
         Check::good(

@@ -40,7 +40,7 @@ impl Fingerprint {
     }
 
     fn read(world: &World) -> Result<Self> {
-        let host = |path| name(&world.path(path));
+        let host = |path| name(&world.resolved_path(path));
         // Containers see the firmware of the machine they run on, all the same one.
         let has_firmware = !is_container(world);
         let firmware = |path| {
@@ -133,7 +133,7 @@ fn is_container(world: &World) -> bool {
         "/run/.containerenv",
     ]
     .iter()
-    .any(|mark| world.path(mark).exists())
+    .any(|mark| world.resolved_path(mark).exists())
 }
 
 /// Instances on AWS Nitro have their id as the asset tag of the board.

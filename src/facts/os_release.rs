@@ -1,12 +1,12 @@
 //! os-release as its man page, os-release(5), says: shell-like assignments, no expansion.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 /// `PRETTY_NAME` of the first file that has one, else `linux`.
-pub(super) fn pretty_name(files: &[PathBuf]) -> String {
+pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> String {
     files
-        .iter()
-        .find_map(|path| name_in(&crate::store::read::bytes(path).ok()?))
+        .into_iter()
+        .find_map(|path| name_in(&crate::store::read::bytes(path.as_ref()).ok()?))
         .unwrap_or_else(|| "linux".into())
 }
 

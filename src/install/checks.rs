@@ -19,10 +19,10 @@ const DPKG: &str = "/var/lib/dpkg/info/monsys-agent.list";
 /// # Errors
 /// [`ErrorId::PackageOwned`].
 pub(super) fn refuse_package(receipt: &Receipt, world: &World) -> Result<()> {
-    if !receipt.done.is_empty() || !world.path(BINARY).exists() {
+    if !receipt.done.is_empty() || !world.resolved_path(BINARY).exists() {
         return Ok(());
     }
-    let remove = if world.path(DPKG).exists() {
+    let remove = if world.resolved_path(DPKG).exists() {
         "apt-get remove monsys-agent"
     } else {
         "dnf remove monsys-agent, or zypper or rpm -e"

@@ -67,7 +67,7 @@ pub(super) fn unshare(files: &[PathBuf], world: &World) -> Result<()> {
         return Ok(());
     };
     let group = service.ids().1;
-    let folder = world.path(receipt::FOLDER);
+    let folder = world.resolved_path(receipt::FOLDER);
     let config = world.path(CONFIG);
     let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
     let inside = inside.map(|entry| entry.path()).chain([config, folder]);
@@ -90,8 +90,7 @@ pub(super) fn unshare(files: &[PathBuf], world: &World) -> Result<()> {
 
 /// A path of this machine as the host has it, without `--root`.
 pub(super) fn on_host(path: &Path, world: &World) -> PathBuf {
-    let below = path.strip_prefix(world.root());
-    below.map_or_else(|_| path.to_owned(), |below| Path::new("/").join(below))
+    world.path_on_host(path).unwrap_or_else(|| path.to_owned())
 }
 
 /// Who a folder belongs to that this run makes.
@@ -134,8 +133,8 @@ pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Option<Vec<u
         .as_ref()
         .filter(|ca| ca.origin.is_asked())?;
     let path = fs::canonicalize(&given.value).ok()?;
-    if let Ok(on_host) = path.strip_prefix(world.root())
-        && is_for_all(&path, on_host)
+    if let Some(on_host) = world.path_on_host(&path)
+        && is_for_all(&path, &on_host)
     {
         return None;
     }
@@ -145,8 +144,8 @@ pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Option<Vec<u
 
 /// Whether every user can read the file, and the service, which sees no home and no `/tmp`, too.
 fn is_for_all(path: &Path, on_host: &Path) -> bool {
-    const UNSEEN: [&str; 6] = ["home", "root", "run/user", "tmp", "var/tmp", "dev"];
-    let depth = on_host.components().count();
+    const UNSEEN: [&str; 6] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev"];
+    let depth = on_host.components().count() - 1;
     let may = |path: &Path, bits: u32| {
         fs::metadata(path).is_ok_and(|metadata| metadata.mode() & bits == bits)
     };

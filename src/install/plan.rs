@@ -195,7 +195,7 @@ impl Sketch<'_> {
             return Ok(known);
         }
         places()
-            .find(|path| takes_programs(&self.world.path(parent(path))))
+            .find(|path| takes_programs(&self.world.resolved_path(parent(path))))
             .ok_or_else(|| {
                 Error::new(
                     ErrorId::NotInstallable,
@@ -207,16 +207,17 @@ impl Sketch<'_> {
 
     /// Plans the folder, and those above it, unless they are there.
     fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
+        let on_disk = self.world.resolved_path(path);
+        let is_of_receipt = path == Path::new(receipt::FOLDER);
+        // A link below `--root` may lead to folders that are yet to be made.
+        let path = &self.world.path_on_host(&on_disk).unwrap_or(path.into());
         let is_planned = self.changes.iter().any(
             |change| matches!(change, Change::MakeFolder { path: known, .. } if known == path),
         );
         if is_planned {
             return Ok(());
         }
-        let on_disk = self.world.path(path);
-        let is_left_over = path == Path::new(receipt::FOLDER)
-            && self.receipt.done.is_empty()
-            && is_left_over(&on_disk);
+        let is_left_over = is_of_receipt && self.receipt.done.is_empty() && is_left_over(&on_disk);
         match fs::metadata(&on_disk) {
             Ok(metadata) if metadata.is_dir() && !is_left_over => Ok(()),
             Ok(metadata) if metadata.is_dir() => {
@@ -225,7 +226,7 @@ impl Sketch<'_> {
                 Ok(())
             }
             Ok(_) => Err(self.in_the_way(path, "it is not a folder")),
-            Err(error) if error.kind() == NotFound => {
+            Err(error) if error.kind() == NotFound && path != Path::new("/") => {
                 self.folder(parent(path), 0o755)?;
                 let path = path.to_owned();
                 self.changes.push(Change::MakeFolder { path, mode });

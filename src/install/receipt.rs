@@ -128,7 +128,7 @@ impl Receipt {
     /// What the system says.
     pub(super) fn save(&self, world: &World) -> std::io::Result<()> {
         let path = world.path(PATH);
-        if !world.path(FOLDER).is_dir() {
+        if !world.resolved_path(FOLDER).is_dir() {
             return Ok(());
         }
         if self.done.is_empty() {

@@ -37,7 +37,7 @@ pub(super) struct ServiceFile {
 impl Manager {
     /// The one that runs, or else the one that is installed.
     pub(super) fn of(world: &World) -> Option<Self> {
-        let has = |path: &str| world.path(path).exists();
+        let has = |path: &str| world.resolved_path(path).exists();
         if world.is_live() && has("/run/systemd/system") {
             Some(Self::Systemd)
         } else if world.is_live() && has("/run/openrc") {
@@ -57,7 +57,7 @@ impl Manager {
             Self::Systemd => "/run/systemd/system",
             Self::OpenRc => "/run/openrc",
         };
-        world.is_live() && world.path(mark).exists()
+        world.is_live() && world.resolved_path(mark).exists()
     }
 
     /// Name for people.

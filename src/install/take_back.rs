@@ -92,14 +92,15 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
 /// Removes a folder that holds nothing but what an agent leaves that is on no hub: its lock, its
 /// temporary files and its receipt.
 async fn remove_folder(path: &Path, world: &World) -> Fate {
-    let folder = world.path(path);
+    let folder = world.resolved_path(path);
     let told = |error: io::Error| Fate::Left(error.to_string());
     let names = match names(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Gone,
         Err(error) => return told(error),
         Ok(names) => names,
     };
-    let is_receipt = |name: &str| path == Path::new(receipt::FOLDER) && name == "install.json";
+    let has_receipt = folder == world.resolved_path(receipt::FOLDER);
+    let is_receipt = |name: &str| has_receipt && name == "install.json";
     let holds = |name: &&String| {
         !is_receipt(name) && name.as_str() != lock::FILE && !atomic::is_temporary(name)
     };

@@ -38,7 +38,7 @@ pub struct Uninstalled {
 
 /// Removes what the service and its privileged step have in memory.
 fn remove_running(world: &World) -> Result<()> {
-    for folder in RUNNING.map(|folder| world.path(folder)) {
+    for folder in RUNNING.map(|folder| world.resolved_path(folder)) {
         let names = names(&folder).unwrap_or_default();
         let is_own = |name: &&OsString| {
             let name = name.to_string_lossy();

@@ -16,7 +16,7 @@ const SYSUSERS: &str = include_str!("../../packaging/systemd/monsys-agent.sysuse
 
 /// The user's ids, if the host has the user.
 pub(super) fn find(world: &World) -> Option<Owner> {
-    let (uid, gid) = passwd::find(&world.path("/etc/passwd"), USER)?;
+    let (uid, gid) = passwd::find(&world.resolved_path("/etc/passwd"), USER)?;
     Some(Owner::new(uid, gid))
 }
 

@@ -154,7 +154,7 @@ impl Journal {
     #[must_use]
     pub fn of(state_dir: &std::path::Path, world: &World) -> Self {
         Self {
-            running: world.path(RUN).join(FILE),
+            running: world.resolved_path(RUN).join(FILE),
             kept: state_dir.join(FILE),
         }
     }
@@ -163,7 +163,7 @@ impl Journal {
     #[must_use]
     pub(crate) fn of_system(name: &str, folder: &std::path::Path, world: &World) -> Self {
         Self {
-            running: world.path(RUN).join(format!("{name}-{FILE}")),
+            running: world.resolved_path(RUN).join(format!("{name}-{FILE}")),
             kept: folder.join(format!(".monsys-{FILE}")),
         }
     }

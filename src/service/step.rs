@@ -150,7 +150,7 @@ async fn record(verdict: &Verdict, flags: &Flags, world: &World) -> Result<()> {
         Err(error) => Err(error),
     };
     if let Ok(true) = stored {
-        return atomic::remove(&world.path(HANDOVER).join(FILE))
+        return atomic::remove(&world.resolved_path(HANDOVER).join(FILE))
             .map_err(|error| unwritable(ErrorId::StateUnwritable, Path::new(HANDOVER), &error));
     }
     let bytes = serde_json::to_vec(verdict).unwrap_or_default();
@@ -162,7 +162,7 @@ async fn record(verdict: &Verdict, flags: &Flags, world: &World) -> Result<()> {
 /// # Errors
 /// [`ErrorId::StateUnwritable`].
 pub(crate) fn hand_over(name: &str, bytes: &[u8], world: &World) -> Result<()> {
-    let folder = world.path(HANDOVER);
+    let folder = world.resolved_path(HANDOVER);
     let access = world.access();
     let fault =
         |path: &Path, error: &io::Error| unwritable(ErrorId::StateUnwritable, path, error);
@@ -178,7 +178,7 @@ pub(crate) fn hand_over(name: &str, bytes: &[u8], world: &World) -> Result<()> {
 /// # Errors
 /// [`ErrorId::Unreadable`].
 pub(crate) fn handed_over(name: &str, world: &World) -> Result<Option<Vec<u8>>> {
-    let path = world.path(HANDOVER).join(name);
+    let path = world.resolved_path(HANDOVER).join(name);
     match read::own(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -188,7 +188,7 @@ pub(crate) fn handed_over(name: &str, world: &World) -> Result<Option<Vec<u8>>> 
 
 /// Removes what was handed over under this name.
 pub(crate) fn take_handover_back(name: &str, world: &World) {
-    let path = world.path(HANDOVER).join(name);
+    let path = world.resolved_path(HANDOVER).join(name);
     if let Err(error) = atomic::remove(&path) {
         tracing::debug!("{}: {error}", path.display());
     }

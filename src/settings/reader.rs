@@ -161,7 +161,7 @@ impl Reader<'_> {
         // names is a path of the host.
         let value = match given.origin {
             Origin::Key(..) => {
-                let path = self.world.path(&given.value);
+                let path = self.world.resolved_path(&given.value);
                 trust::file(&path, self.world.root())?;
                 path
             }

@@ -78,7 +78,7 @@ table! {
     HOSTNAME_FILE: "hostname file", None, ["HOST_HOSTNAME_FILE"], Some("host_hostname_file"), Some("/host-hostname"),
         "File that holds the host's name, for an agent in a container.";
     OS_RELEASE_FILE: "os-release file", None, ["HOST_OS_RELEASE_FILE"], Some("host_os_release_file"), Some("/host-os-release"),
-        "The host's os-release, for an agent in a container.";
+        "The host's os-release, for an agent in a container. Links of `/host/etc/os-release` are resolved below `/host`.";
     WAIT: "deadline", Some("--wait"), ["MONSYS_WAIT"], Some("wait"), Some("5m"),
         "How long an enrolment may take over all, retries included.";
     SPLAY: "splay", Some("--splay"), ["MONSYS_SPLAY"], Some("splay"), Some("0s"),

@@ -28,13 +28,13 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Reads `path`. A file that is not there is an empty one. A link is followed, and is what cannot
-    /// be replaced.
+    /// Reads `path`, which is to be replaced, at `target`, where its last link leads to. A file that is
+    /// not there is an empty one.
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`] when it is no regular file, or not ours to read.
-    pub fn load(path: &Path, access: Access) -> Result<Self> {
-        let text = match read::bytes(path) {
+    pub fn load(path: &Path, target: &Path, access: Access) -> Result<Self> {
+        let text = match read::bytes(target) {
             Ok(text) => Some(Zeroizing::new(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(fault(path, &error)),

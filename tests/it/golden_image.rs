@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{Run, Service, TestHost, TestHub, until};
+use crate::common::{Run, TestHost, TestHub};
 
 #[test]
 fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {

@@ -19,6 +19,7 @@ mod doctor;
 mod documentation;
 mod enrol;
 mod facts;
+mod foreign_root;
 mod golden_image;
 mod install;
 mod lyftdata;

@@ -189,7 +189,7 @@ fn the_privileged_step_renews_for_a_service_that_writes_nothing() {
     run().run().expect(85);
     hub.post("mimir/certificates", rules(0));
     // The certificate is still good when the server cannot renew it now, and the service goes on.
-    hub.fault(json!({"route": "mimir/renew", "status": 503, "times": 1}));
+    hub.fault(json!({"route": "mimir-renew", "status": 503, "times": 1}));
     let prepare = || later(&host, &["prepare", "--output", "json"]).run().expect(0).json();
     let report = prepare();
     assert_eq!(report["result"], "deferred", "{report}");

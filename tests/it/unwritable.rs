@@ -1,7 +1,7 @@
 //! What cannot be written is told before a use is spent, and nothing is changed.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::process::Command;
 
 use crate::common::{MODES, TestHost, TestHub};

@@ -97,7 +97,7 @@ impl<'a> Lyftdata<'a> {
             },
         )?;
         Ok(Self {
-            jobs_dir: world.path(&jobs_dir),
+            jobs_dir: world.resolved_path(&jobs_dir),
             flags,
             world,
             settings,

@@ -1,8 +1,6 @@
 //! The two questions of an enrolment: the secret for a certificate, and then, under the certificate,
 //! as whom the server knows it. Success is said after the second.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::certificate::Certificate;
@@ -14,7 +12,7 @@ use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::client::{Client, Proof, Reply, Request, SendError};
 use crate::hub::verdict::{self, Outcome};
-use crate::settings::Settings;
+use crate::settings::{Origin, Settings};
 use crate::store::key_files::{KEY, KeyFiles};
 use crate::token::{Secret, Token};
 use crate::world::World;
@@ -91,10 +89,17 @@ impl<'a> Asking<'a> {
             agent_id: Some(certified.agent_id.clone()),
             hostname: Some(facts.hostname.clone()),
             enrolled_at: None,
-            ca_file: settings.ca_file.as_ref().map(|file| {
-                let path = file.value.strip_prefix(self.world.root());
-                path.map_or_else(|_| file.value.clone(), |path| Path::new("/").join(path))
-            }),
+            ca_file: settings
+                .ca_file
+                .as_ref()
+                .and_then(|file| match file.origin {
+                    // A link stays the link that was given.
+                    Origin::Key(..) => self.host.notes.ca_file.clone(),
+                    _ => {
+                        let on_host = self.world.path_on_host(&file.value);
+                        Some(on_host.unwrap_or_else(|| file.value.clone()))
+                    }
+                }),
             ca_pin: settings.ca_pin.as_ref().map(|pin| pin.value.to_string()),
             ..Notes::default()
         };

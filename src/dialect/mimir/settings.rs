@@ -90,7 +90,7 @@ pub(super) fn resolve(
         && let Some(kept) = &host.notes.ca_file
     {
         // One that the operator had beside the host's tree is where it was.
-        let below = Some(world.path(kept)).filter(|path| path.exists());
+        let below = Some(world.resolved_path(kept)).filter(|path| path.exists());
         settings.ca_file = Some(Given {
             value: below.unwrap_or_else(|| kept.clone()),
             origin: Origin::Key("ca_file", folder.join(NOTES)),

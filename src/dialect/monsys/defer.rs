@@ -11,7 +11,7 @@ use super::paths::Paths;
 use super::persist::connection;
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
-use crate::settings::{Flags, Settings};
+use crate::settings::{Flags, Origin, Settings};
 use crate::store::agent_toml::Entry;
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -62,12 +62,14 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
         entries.push(("splay", Entry::Text(splay)));
     }
     let token_from = match &settings.token {
+        // agent.toml names it already, and a link stays the link that was given.
+        Some(TokenSource::File(path, Origin::Key(..))) => {
+            let path = world.path_on_host(path).unwrap_or_else(|| path.clone());
+            Some(format!("the file {}", path.display()))
+        }
         Some(TokenSource::File(path, _)) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let path = path.strip_prefix(world.root()).map_or_else(
-                |_| path.clone(),
-                |on_host| std::path::Path::new("/").join(on_host),
-            );
+            let path = world.path_on_host(&path).unwrap_or(path);
             let path = path.to_string_lossy().into_owned();
             entries.push(("token_file", Entry::Text(path.clone())));
             Some(format!("the file {path}"))

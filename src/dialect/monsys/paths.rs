@@ -37,7 +37,7 @@ impl Paths {
     pub fn of(settings: &Settings, world: &World) -> Self {
         Self {
             config: world.path(&settings.config_path),
-            state_dir: world.path(&settings.state_dir.value),
+            state_dir: world.resolved_path(&settings.state_dir.value),
         }
     }
 

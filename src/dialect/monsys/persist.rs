@@ -16,8 +16,6 @@
 //! The state can be lost without harm to the identity: without it, a run asks the hub, or leaves
 //! things alone. What is lost with it is who asked for which tag: all then count as the host's own.
 
-use std::path::Path;
-
 use uuid::Uuid;
 
 use super::paths::Paths;
@@ -343,13 +341,12 @@ pub(super) fn connection(
     if let Some(ca_file) = &settings.ca_file
         && ca_file.origin.is_asked()
     {
-        match ca_file.value.strip_prefix(world.root()) {
-            Ok(on_host) => {
-                let path = Path::new("/").join(on_host);
+        match world.path_on_host(&ca_file.value) {
+            Some(path) => {
                 let path = path.to_string_lossy().into_owned();
                 kept.push(("ca_file", Entry::Text(path)));
             }
-            Err(_) => tracing::warn!(
+            None => tracing::warn!(
                 "{} is outside of --root, so agent.toml does not name it: put the CA into the host's tree and set `ca_file` there",
                 ca_file.value.display()
             ),

@@ -71,7 +71,7 @@ fn share(paths: &Paths, world: &World) {
     let files = paths.service_files().into_iter();
     let grants = files.map(|path| (path, access.shared()));
     // Another folder than the agent's own is the operator's.
-    let own = world.path(table::STATE_DIR.default.unwrap_or_default());
+    let own = world.resolved_path(table::STATE_DIR.default.unwrap_or_default());
     let folder = (paths.state_dir == own).then_some((own, access.shared_folder()));
     for (path, grant) in grants.chain(folder) {
         match atomic::share(&path, grant) {

@@ -79,7 +79,7 @@ impl Tree {
         let old = Self {
             paths: Paths {
                 config: world.path(config_path(flags, world)?),
-                state_dir: world.path(state_dir(flags, world)?),
+                state_dir: world.resolved_path(state_dir(flags, world)?),
             },
             access: world.access(),
             service,
@@ -253,7 +253,7 @@ fn refuse_processes(service: u32, world: &World) -> Result<()> {
 
 /// Number of the service's user, if the host has that user.
 fn service_user(world: &World) -> Option<u32> {
-    passwd::find(&world.path("/etc/passwd"), GROUP).map(|(uid, _)| uid)
+    passwd::find(&world.resolved_path("/etc/passwd"), GROUP).map(|(uid, _)| uid)
 }
 
 /// The state directory that this run names, or the usual one: what agent.toml says does not count.

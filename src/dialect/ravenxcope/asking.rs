@@ -81,7 +81,7 @@ pub(super) fn put(
     token: &Secret,
 ) -> Result<()> {
     // Somebody may have edited it while the backend was waited for.
-    let file = EnvFile::load(host.file.path(), host.world.access())?;
+    let file = EnvFile::load(host.file.path(), &host.target(), host.world.access())?;
     let text = env_file::with_value(file.text(), SENSOR_TOKEN, token.expose_secret());
     let in_file = file.get(INSTALL_TOKEN)?;
     let install_token = install_token

@@ -62,7 +62,7 @@ impl<'a> Sensor<'a> {
         let mut sensor = Self {
             client: Client::lasting(&host.settings, is_kept)?,
             url: wire::url(&host.settings.hub_url.value, id, "heartbeat"),
-            stamp: stamp(host.file.path()),
+            stamp: stamp(&host.target()),
             meter: Meter::default(),
             target: None,
             must_reload: false,
@@ -86,7 +86,7 @@ impl<'a> Sensor<'a> {
     /// has.
     fn read_again(&mut self) {
         self.must_reload = false;
-        self.stamp = stamp(self.host.file.path());
+        self.stamp = stamp(&self.host.target());
         let read = Ravenxcope::read(self.host.flags, self.host.world).and_then(Self::of_disk);
         match read {
             Ok(other) => {
@@ -188,7 +188,7 @@ impl Host for Sensor<'_> {
     }
 
     fn is_stale(&self) -> bool {
-        self.stamp != stamp(self.host.file.path())
+        self.stamp != stamp(&self.host.target())
     }
 
     fn reload(&mut self) {

@@ -134,13 +134,13 @@ fn a_file_is_replaced_whole_with_its_owner_and_0600() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("etc/ravenxcope/sensor-agent.env");
-    let file = EnvFile::load(&path, Access::private()).unwrap();
+    let file = EnvFile::load(&path, &path, Access::private()).unwrap();
     assert_eq!((file.text(), file.get("A").unwrap()), (&b""[..], None));
     file.prove(100).unwrap();
     assert!(!path.exists() && file.folder().is_dir());
     file.replace(b"A=b\n").unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-    let file = EnvFile::load(&path, Access::private()).unwrap();
+    let file = EnvFile::load(&path, &path, Access::private()).unwrap();
     file.prove(100).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"A=b\n");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -155,12 +155,12 @@ fn a_link_is_read_and_not_replaced_and_a_folder_is_no_file() {
     let (real, link) = (folder.path().join("real"), folder.path().join("link"));
     EnvFile::absent(&real, Access::private()).replace(b"A=b\n").unwrap();
     std::os::unix::fs::symlink(&real, &link).unwrap();
-    let file = EnvFile::load(&link, Access::private()).unwrap();
+    let file = EnvFile::load(&link, &link, Access::private()).unwrap();
     assert!(file.get("A").unwrap().is_some());
     for refused in [
         file.replace(b"A=c\n"),
         file.prove(10),
-        EnvFile::load(folder.path(), Access::private()).map(|_| ()),
+        EnvFile::load(folder.path(), folder.path(), Access::private()).map(|_| ()),
     ] {
         assert_eq!(refused.unwrap_err().id(), ErrorId::EnvFileUnwritable);
     }
