@@ -21,6 +21,7 @@ mod foreign;
 mod machine;
 mod redirects;
 mod release;
+mod role;
 mod script;
 mod service;
 mod shells;
