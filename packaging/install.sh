@@ -2,7 +2,7 @@
 # Installs monsys-agent as a service and enrols this host. It asks nothing, and never ends in
 # success unless the hub has said yes:
 #
-#   curl -fsSL https://get.monsys.ai/install.sh | MONSYS_TOKEN=enrl_... sh
+#   curl --proto '=https' --tlsv1.2 -fsSL https://get.monsys.ai/install.sh | MONSYS_TOKEN=enrl_... sh
 #
 # MONSYS_DOWNLOAD_URL  a folder with the release's files: https://, http:// or file://
 # MONSYS_VERSION       another version; takes MONSYS_SHA256=HEX, or minisign and a signed release
@@ -31,15 +31,23 @@ main() {
     printf 'error: %s\n  why:  %s\n  mend: %s\n' "$2" "$3" "$4" >&2
     exit "$1"
   }
-  is_file() { [ -f "$script" ] && grep -q '^MINISIGN_KEY=' "$script"; }
+  is_file() { # Behind a pipe, $script is the shell's name: a file of that name is somebody else's.
+    case ${script##*/} in
+    *.sh) ;;
+    *sh | *ksh* | *busybox) return 1 ;;
+    esac
+    [ -f "$script" ] && grep -q '^MINISIGN_KEY=' "$script"
+  }
   line() { # NAMES ARGUMENTS...: how to run this with sudo; sudo-rs ignores -E
     sudo="sudo --preserve-env=$1 sh"
     shift
     site=${DEFAULT_DOWNLOAD_URL%/releases/*}
+    curl="curl --proto '=https' --tlsv1.2 -fsSL"
+    case $site in http://*) curl='curl -fsSL' ;; esac
     if is_file; then
       echo "$sudo $script $*"
     else
-      echo "curl -fsSL ${site%/dist}/install.sh | $sudo${*:+ -s -- $*}"
+      echo "$curl ${site%/dist}/install.sh | $sudo${*:+ -s -- $*}"
     fi
   }
   sum() { # FILE
@@ -58,23 +66,60 @@ main() {
       [ "${name#\*}" != "$1" ] || echo "$sum"
     done
   }
-  get() { # NAME CA, which may be empty
+  only_root() { # FOLDER, without links: only root can rename or replace what is in it
+    next=$1
+    while
+      # shellcheck disable=SC2012 # stat and find are not on every host
+      LC_ALL=C ls -ldn "$next" 2>/dev/null | {
+        read -r mode _ owner group _ && [ "$owner" = 0 ] && case $mode in
+        d????????[tT]*) ;;                  # sticky: others cannot rename what is root's
+        d???????w* | d????w????+*) false ;; # others, and who else is in an access control list
+        d????w*) [ "$group" = 0 ] ;;
+        d*) ;;
+        *) false ;;
+        esac
+      }
+    do
+      [ "$next" != / ] || return 0
+      next=${next%/*}
+      next=${next:-/}
+    done
+    return 1
+  }
+  get() { # NAME CA, which may be empty. Only a URL that is http:// itself may lead to http://
+    case $url in
+    http://*) protocols='=http,https' redirects=20 ;;
+    *) protocols='=https' redirects=0 ;; # wget's --https-only does not apply to redirects
+    esac
     if has curl; then
-      curl -fsSL --retry 3 --connect-timeout 30 --speed-limit 1 --speed-time 60 \
-        ${2:+--cacert "$2"} -o "$dir/$1" "$url/$1" 2>"$dir/why"
+      curl -fsSL --proto "$protocols" --tlsv1.2 --retry 3 --connect-timeout 30 \
+        --speed-limit 1 --speed-time 60 ${2:+--cacert "$2"} -o "$dir/$1" "$url/$1" 2>"$dir/why"
     elif wget --help 2>&1 | grep -q -e --ca-certificate; then
-      wget -nv -t 3 -T 60 ${2:+--ca-certificate="$2"} -O "$dir/$1" "$url/$1" 2>"$dir/why"
-    else # BusyBox's knows no CA, the checksum decides; and Debian 12's dies of -T
+      wget -nv -t 3 -T 60 --max-redirect="$redirects" ${2:+--ca-certificate="$2"} \
+        -O "$dir/$1" "$url/$1" 2>"$dir/why"
+    else # BusyBox's knows no CA and no limit of redirects, the checksum decides; Debian 12's dies of -T
       wget -q -O "$dir/$1" "$url/$1" 2>"$dir/why"
     fi
   }
   fetch() { # NAME, from $url into $dir
     case $url in
-    file://*) cp "${url#file://}/$1" "$dir/$1" 2>"$dir/why" ;;
+    file://*)
+      from=${url#file://}/$1
+      # Reading a pipe may block for ever, and a device may have no end.
+      [ ! -e "$from" ] || [ -f "$from" ] || fail 69 "$1 could not be copied from $shown" \
+        "$from is not a regular file" 'name the folder of a release: MONSYS_DOWNLOAD_URL=file:///FOLDER'
+      cp "$from" "$dir/$1" 2>"$dir/why"
+      ;;
     *) # The hub's CA may not be that of the place to download from: 60 and 5 are "not trusted".
       get "$1" "${MONSYS_CA_FILE-}" || case $? in 5 | 60) get "$1" '' ;; *) false ;; esac
       ;;
-    esac || fail 69 "$1 could not be downloaded from $shown" "$(tail -n 1 "$dir/why")" \
+    esac && return
+    why=$(tail -n 1 "$dir/why")
+    case $why in
+    *redirect* | *'Protocol "http"'*) fail 69 "$1 could not be downloaded from $shown" "$why" \
+      'from https, curl follows a redirect to https only, and wget none: name the last address, MONSYS_DOWNLOAD_URL=URL' ;;
+    esac
+    fail 69 "$1 could not be downloaded from $shown" "$why" \
       'check the address, the network, the proxy (HTTPS_PROXY) and the room; or name a mirror: MONSYS_DOWNLOAD_URL=URL'
   }
 
@@ -85,6 +130,11 @@ main() {
   done
   [ "$(id -u)" = 0 ] || fail 73 'a service is installed by root' \
     "this is user $(id -un 2>/dev/null || id -u)" "$(line "$names" "$@")"
+  case ${MONSYS_VERIFY-} in
+  '' | strict) ;;
+  *) fail 64 "MONSYS_VERIFY=$MONSYS_VERIFY is not a valid value" 'the values are strict and empty' \
+    'MONSYS_VERIFY=strict demands the signature; unset MONSYS_VERIFY, and the checksum decides' ;;
+  esac
   given=$token${MONSYS_TOKEN_FILE-}${CREDENTIALS_DIRECTORY-}
   for word in "$@"; do
     case $word in
@@ -124,12 +174,15 @@ main() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   for place in "${TMPDIR:-/tmp}" /var/tmp /run /opt; do
+    place=$(CDPATH='' cd -P -- "$place" 2>/dev/null && pwd -P) || continue
+    only_root "$place" || continue
     dir=$(mktemp -d "$place/monsys-install.XXXXXX" 2>/dev/null) || continue
     printf '#!/bin/sh\n' 2>/dev/null >"$dir/probe" && chmod 700 "$dir/probe" && "$dir/probe" 2>/dev/null && break
     rm -rf "$dir" && dir=''
   done
   [ -n "$dir" ] || fail 73 'no folder takes the program' \
-    "${TMPDIR:-/tmp}, /var/tmp, /run and /opt are read-only, full, or mounted noexec" 'name another one: TMPDIR=FOLDER'
+    "${TMPDIR:-/tmp}, /var/tmp, /run and /opt are read-only, full, mounted noexec, or others than root can replace what is in them" \
+    'name another one, which is root'"'"'s as all folders above it are: TMPDIR=FOLDER'
 
   echo "Downloading monsys-agent $version for $platform from $shown" >&2
   signed=''

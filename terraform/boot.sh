@@ -80,7 +80,7 @@ fetch_with_patience() {
     said=$(sed -n '/^curl: /{p;q;}' "$DIR/fetch.log")
     [ -n "$said" ] || said=$(tail -n 1 "$DIR/fetch.log")
     case $said in
-    *' 401'* | *' 403'* | *' 404'* | *' 410'*) try=$tries ;;
+    *' 401'* | *' 403'* | *' 404'* | *' 410'* | *' is not a regular file') try=$tries ;;
     esac
     [ "$try" -lt "$tries" ] ||
       fail 69 "$install_url could not be fetched: $said" "make it reachable from this host"
@@ -98,7 +98,13 @@ fetch() (
   exec 2>"$DIR/fetch.log"
   case $install_url in
   file://*)
-    cat -- "${install_url#file://}" >"$INSTALLER"
+    file=${install_url#file://}
+    # Reading a pipe may block for ever, and a device may have no end.
+    if [ -e "$file" ] && [ ! -f "$file" ]; then
+      echo "$file is not a regular file" >&2
+      return 1
+    fi
+    cat -- "$file" >"$INSTALLER"
     return
     ;;
   esac
@@ -109,27 +115,40 @@ fetch() (
   get ''
 )
 
-# get CA: with whatever is there. cloud-init itself runs on Python.
+# get CA: with whatever is there. cloud-init itself runs on Python. Only a URL that is http: itself may
+# lead to http:. GNU wget's --https-only does not apply to redirects, so wget follows none.
 get() {
   if command -v curl >/dev/null; then
     set -- ${1:+--cacert "$1"}
-    case $install_url in https:*) set -- "$@" --proto =https ;; esac
+    case $install_url in
+    http:*) set -- "$@" --proto =http,https ;;
+    *) set -- "$@" --proto =https --tlsv1.2 ;;
+    esac
     curl --fail --silent --show-error --location --connect-timeout 10 --max-time 120 "$@" \
       --output "$INSTALLER" "$install_url"
   elif wget --version 2>/dev/null | grep -q 'GNU Wget'; then
     set -- ${1:+--ca-certificate="$1"}
-    case $install_url in https:*) set -- "$@" --https-only ;; esac
-    wget --no-verbose --tries=1 --timeout=30 "$@" --output-document="$INSTALLER" "$install_url"
+    case $install_url in http:*) ;; *) set -- "$@" --max-redirect=0 ;; esac
+    wget --no-verbose --tries=1 --timeout=30 "$@" --output-document="$INSTALLER" "$install_url" && return
+    ! grep -q '^0 redirections exceeded' "$DIR/fetch.log" ||
+      echo 'it is a redirect, and wget follows none from https: put curl into the image, or name the last URL' >&2
+    return 1
   elif command -v python3 >/dev/null; then
     python3 -c '
 import ssl, sys, urllib.request
-url, ca, to = sys.argv[1:]
+url, ca, file = sys.argv[1:]
+class Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request, answer, code, message, headers, to):
+        if not url.startswith("http:") and not to.startswith("https:"):
+            sys.exit("it redirects to a place without TLS")
+        return super().redirect_request(request, answer, code, message, headers, to)
 try:
     trust = ssl.create_default_context(cafile=ca or None)
-    with urllib.request.urlopen(url, timeout=30, context=trust) as answer:
-        if url.startswith("https:") and not answer.url.startswith("https:"):
-            sys.exit("it leads to a place without TLS")
-        open(to, "wb").write(answer.read())
+    if hasattr(ssl, "TLSVersion"):
+        trust.minimum_version = ssl.TLSVersion.TLSv1_2
+    https = urllib.request.HTTPSHandler(context=trust)
+    with urllib.request.build_opener(https, Redirects).open(url, timeout=30) as answer:
+        open(file, "wb").write(answer.read())
 except Exception as why:
     sys.exit(str(why))' "$install_url" "$1" "$INSTALLER"
   else

@@ -27,7 +27,8 @@ Examples:
       '{\"name\":\"first\",\"ttl_secs\":259200,\"max_uses\":50}' URL/api/v1/enrolment-tokens
   Be the mirror that hosts install from:
     mock-hub --listen 127.0.0.1:8443 --dist target/dist
-    curl -fsSL --cacert CA_FILE URL/install.sh | MONSYS_TOKEN=… MONSYS_CA_FILE=CA_FILE sh";
+    curl --proto '=https' --tlsv1.2 -fsSL --cacert CA_FILE URL/install.sh |
+      MONSYS_TOKEN=… MONSYS_CA_FILE=CA_FILE sh";
 
 /// A monsys hub for tests and for a first try: hosts enrol into it, an operator watches it
 #[derive(Debug, Parser)]

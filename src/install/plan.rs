@@ -18,9 +18,10 @@ use crate::settings::table::DIALECT;
 use crate::store::unreadable;
 use crate::world::World;
 
-/// Where the binary may go: the first folder that can be written and run from. None of them is in
-/// the service's own folders, so that the service cannot replace what root runs.
-const BIN_FOLDERS: [&str; 3] = ["/usr/local/bin", "/opt/monsys/bin", "/var/opt/monsys/bin"];
+/// Folders where the binary may go, one a line: the first that can be written and run from. None of
+/// them is in the service's own folders, so that the service cannot replace what root runs. The
+/// Ansible role looks for the program by the same file.
+const BIN_FOLDERS: &str = include_str!("../../ansible/roles/monsys_agent/files/bin_folders");
 const BIN_NAME: &str = "monsys-agent";
 /// The copy of a CA file that the service could not read where it is.
 const CA_COPY: &str = "hub-ca.pem";
@@ -188,7 +189,7 @@ impl Sketch<'_> {
     fn binary(&self) -> Result<PathBuf> {
         let places = || {
             BIN_FOLDERS
-                .iter()
+                .lines()
                 .map(|folder| Path::new(folder).join(BIN_NAME))
         };
         if let Some(known) = places().find(|path| self.receipt.file(path).is_some()) {
@@ -199,7 +200,10 @@ impl Sketch<'_> {
             .ok_or_else(|| {
                 Error::new(
                     ErrorId::NotInstallable,
-                    format!("{} are read-only or mounted noexec", BIN_FOLDERS.join(", ")),
+                    format!(
+                        "{} are read-only or mounted noexec",
+                        BIN_FOLDERS.trim_end().replace('\n', ", ")
+                    ),
                 )
                 .mend("make one of them writable, and run the same command again")
             })

@@ -3,7 +3,8 @@
     serve.py FOLDER CERTIFICATE KEY TOKEN
 
 Prints one line of JSON: {"https": PORT, "http": PORT}. A file of FOLDER whose path begins with
-`late/` is there from the third request on. The secret services give TOKEN to whoever shows the
+`late/` is there from the third request on; `down/FILE` is redirected to FILE over plain http, and
+`up/FILE` to FILE over TLS. The secret services give TOKEN to whoever shows the
 access token that the metadata service gave, and each asks for the headers that the real one asks
 for.
 """
@@ -49,6 +50,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(json.dumps(body, indent=2).encode())
 
     def file(self, name):
+        way, _, rest = name.partition("/")
+        if way in ("down", "up"):
+            port = http_port if way == "down" else https_port
+            self.send_response(302)
+            self.send_header("Location", f"http{'s' * (way == 'up')}://127.0.0.1:{port}/{rest}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         late[name] = late.get(name, 0) + 1
         if name.startswith("late/") and late[name] < 3:
             return self.send_error(503)

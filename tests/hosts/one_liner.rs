@@ -11,7 +11,8 @@ use crate::machine::Machine;
 use crate::watch::Watch;
 
 /// What a host has to type, or cloud-init for it.
-pub(crate) const ONE_LINER: &str = "curl -fsSL https://192.0.2.1:8443/install.sh | sh";
+pub(crate) const ONE_LINER: &str =
+    "curl --proto '=https' --tlsv1.2 -fsSL https://192.0.2.1:8443/install.sh | sh";
 
 /// The host trusts the hub as a company's hosts trust theirs: by the system's store.
 pub(crate) fn trust(hub: &TestHub, disk: &Disk) {

@@ -58,6 +58,49 @@ fn every_command_that_is_shown_installs_and_enrols() {
     }
 }
 
+/// Whoever answers in the place's stead cannot make a line run what came without TLS.
+#[test]
+fn no_command_that_is_shown_follows_a_redirect_to_http() {
+    if !crate::can_make_machines() {
+        return;
+    }
+    let shown = [commands("docs/install.md"), commands("README.md")].concat();
+    let release = Release::new();
+    let marker = "#!/bin/sh\nDEFAULT_DOWNLOAD_URL=''\nDEFAULT_HUB_URL=''\ntouch /run/without-tls\n";
+    let elsewhere = Release::new();
+    fs::write(elsewhere.path("install.sh"), marker).unwrap();
+    let elsewhere = crate::script::plain_mirror(&elsewhere);
+    let mut count = 0;
+    for command in shown {
+        if !command.contains("https://get.monsys.ai") && !command.contains("--cacert") {
+            continue; // It downloads no script.
+        }
+        let machine = Machine::new();
+        let hub = mirror(&release, &machine);
+        hub.fault(serde_json::json!({
+            "route": "install",
+            "times": 9,
+            "status": 302,
+            "location": format!("{}/install.sh", elsewhere.url()),
+        }));
+        let ca = fs::read(hub.ca_file().unwrap()).unwrap();
+        let store = machine.path("etc/ssl/certs/ca-certificates.crt");
+        let all = [fs::read(&store).unwrap(), ca.clone()].concat();
+        fs::write(&store, all).unwrap();
+        machine.lay("tmp/hub-ca.pem", &ca);
+        let script = command
+            .replace("https://get.monsys.ai", &hub.url())
+            .replace("https://hub.example.com", &hub.url())
+            .replace("enrl_…", &hub.token());
+        println!("{command}");
+        run(machine.command(&["sh", "-e", "-c", &script]));
+        assert!(!machine.path("run/without-tls").exists());
+        assert!(hub.agents().is_empty());
+        count += 1;
+    }
+    assert!(count >= 8, "{count}");
+}
+
 #[test]
 fn in_two_steps_an_installer_that_is_not_there_is_a_failure() {
     if !crate::can_make_machines() {

@@ -9,20 +9,20 @@ use crate::release::{Release, VERSION, binary};
 use crate::script::{CA, feed, leave_busybox_alone, mirror, piped, plain_mirror, served};
 
 /// A machine, its mirror, and what the mirror serves.
-struct Scene {
-    machine: Machine,
-    hub: TestHub,
-    release: Release,
-    before: Changes,
-    token: String,
+pub(crate) struct Scene {
+    pub(crate) machine: Machine,
+    pub(crate) hub: TestHub,
+    pub(crate) release: Release,
+    pub(crate) before: Changes,
+    pub(crate) token: String,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(Release::new())
     }
 
-    fn of(release: Release) -> Self {
+    pub(crate) fn of(release: Release) -> Self {
         let machine = Machine::new();
         let hub = mirror(&release, &machine);
         let token = hub.token();
@@ -37,12 +37,12 @@ impl Scene {
 
     /// Runs install.sh as the hub serves it, and expects a failure that changes nothing.
     #[track_caller]
-    fn fails(&self, variables: &[(&str, &str)], code: i32, says: &[&str]) {
+    pub(crate) fn fails(&self, variables: &[(&str, &str)], code: i32, says: &[&str]) {
         let run = self.install(variables);
         self.has_failed(run, code, says);
     }
 
-    fn install(&self, variables: &[(&str, &str)]) -> Run {
+    pub(crate) fn install(&self, variables: &[(&str, &str)]) -> Run {
         let script = served(&self.release, &self.hub);
         let mut all = vec![("MONSYS_TOKEN", self.token.as_str())];
         all.extend(variables);
@@ -50,7 +50,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn has_failed(&self, run: Run, code: i32, says: &[&str]) {
+    pub(crate) fn has_failed(&self, run: Run, code: i32, says: &[&str]) {
         let run = run.expect(code).says(&["error: ", "  why:  ", "  mend: "]);
         run.says(says);
         assert_eq!(self.machine.changes(), self.before, "something is left");
@@ -319,7 +319,7 @@ fn who_runs_it() {
         .env("MONSYS_TOKEN", &scene.token)
         .env("MONSYS_TAGS", "a");
     let line = format!(
-        "curl -fsSL {}/install.sh | sudo --preserve-env=MONSYS_TOKEN,MONSYS_TAGS sh -s -- --no-start",
+        "curl --proto '=https' --tlsv1.2 -fsSL {}/install.sh | sudo --preserve-env=MONSYS_TOKEN,MONSYS_TAGS sh -s -- --no-start",
         scene.hub.url()
     );
     scene.has_failed(feed(nobody, &script), 73, &["this is user nobody", &line]);
@@ -328,7 +328,7 @@ fn who_runs_it() {
     let mut sudo = scene.machine.command(&["sudo", "-n", "sh"]);
     sudo.env("MONSYS_TOKEN", &scene.token);
     let line = format!(
-        "curl -fsSL {}/install.sh | sudo --preserve-env=MONSYS_TOKEN,",
+        "curl --proto '=https' --tlsv1.2 -fsSL {}/install.sh | sudo --preserve-env=MONSYS_TOKEN,",
         scene.hub.url()
     );
     let dropped = ["sudo has dropped the environment", line.as_str()];
@@ -374,6 +374,13 @@ fn what_was_released() {
         69,
         &["takes minisign", "the key here: none"],
     );
+    for value in ["Strict", "STRICT", "yes", "1", "true", "off", " strict"] {
+        scene.fails(
+            &[("MONSYS_VERIFY", value)],
+            64,
+            &["is not a valid value", "the values are strict and empty"],
+        );
+    }
     scene.fails(
         &[("MONSYS_DOWNLOAD_URL", "https://user:pass@127.0.0.1:1")],
         69,

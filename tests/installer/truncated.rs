@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 /// The programs that the script calls, or that a cut word of it could be on some host.
-const PROGRAMS: [&str; 23] = [
+const PROGRAMS: [&str; 24] = [
     "busybox",
     "chmod",
     "cp",
@@ -14,6 +14,7 @@ const PROGRAMS: [&str; 23] = [
     "env",
     "grep",
     "id",
+    "ls",
     "minisign",
     "mktemp",
     "openssl",

@@ -1,6 +1,8 @@
 //! The Ansible collection: built and installed as its users do it, linted, its syntax checked, and
 //! its variables the same in the role, in its argument specs and in docs/ansible.md.
 
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,9 @@ pub(crate) async fn run() -> Result<Count> {
     }
     let options = ansible.options().await?;
     tell(ansible.defaults(&options).await);
+    for outcome in refusals::all(&ansible).await {
+        tell(outcome);
+    }
     tell(page(&options));
     Ok(count)
 }

@@ -12,7 +12,7 @@ use super::server::Server;
 use super::{Scene, expect};
 use crate::cloud_init::Boot;
 use crate::error::{Context, Result, Stop};
-use crate::tools;
+use crate::{process, tools};
 
 /// All that the scripts use but what fetches.
 const TOOLS: [&str; 17] = [
@@ -54,6 +54,15 @@ pub(super) async fn run(scene: &Scene, count: &mut Count) -> Result<()> {
         "a mirror that nobody vouches for",
         stranger(scene, &server).await,
     );
+    count.check(
+        "no redirect to http",
+        no_redirect_to_http(scene, &server).await,
+    );
+    count.check(
+        "a redirect to https",
+        redirect_to_https(scene, &server).await,
+    );
+    count.check("a pipe as install.sh", pipe(scene).await);
     count.check(
         "a host that can fetch nothing",
         nothing_fetches(scene, &server).await,
@@ -139,6 +148,71 @@ async fn stranger(scene: &Scene, server: &Server) -> Result<()> {
         expect(ok, &boot, &format!("{program} took it, or did not tell"))?;
     }
     Ok(())
+}
+
+/// From https, nothing that came without TLS on any part of the way is run.
+async fn no_redirect_to_http(scene: &Scene, server: &Server) -> Result<()> {
+    for way in ["down", "down/up"] {
+        for program in ["curl", "wget", "python3"] {
+            let name = format!("redirected-{}-{program}", way.len());
+            let host = scene.host(&name)?;
+            let url = format!("https://127.0.0.1:{}/{way}/{name}/install.sh", server.https);
+            let boot = once(scene, &url, program).await?;
+            let told = boot.after.contains("could not be fetched");
+            let ok =
+                told && boot.after.ends_with("exit 69\n") && host.agent_toml(&scene.hub).is_err();
+            expect(ok, &boot, &format!("{program} took it by {way}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// wget cannot tell one redirect from the other, and says so.
+async fn redirect_to_https(scene: &Scene, server: &Server) -> Result<()> {
+    for program in ["curl", "wget", "python3"] {
+        let name = format!("raised-{program}");
+        let host = scene.host(&name)?;
+        let url = format!("https://127.0.0.1:{}/up/{name}/install.sh", server.https);
+        let boot = once(scene, &url, program).await?;
+        let is_taken = host.agent_toml(&scene.hub).is_ok();
+        let ok = if program == "wget" {
+            !is_taken
+                && boot
+                    .after
+                    .contains("it is a redirect, and wget follows none")
+        } else {
+            is_taken
+        };
+        expect(ok, &boot, program)?;
+    }
+    Ok(())
+}
+
+/// Nothing waits for whoever may write into a pipe one day.
+async fn pipe(scene: &Scene) -> Result<()> {
+    let folder = scene.folder.path().join("dist/pipe");
+    fs::create_dir_all(&folder).context(|| format!("could not make {}", folder.display()))?;
+    let path = folder.join("install.sh");
+    process::run(tokio::process::Command::new("mkfifo").arg(&path)).await?;
+    let url = format!("file://{}", path.display());
+    let inputs = scene.inputs(&scene.token().await?, &url, &json!({}))?;
+    let boot = on_host(scene, inputs, &["curl"]).await?;
+    let ok = boot.after.contains("is not a regular file")
+        && !boot.after.contains("try 1")
+        && boot.after.ends_with("exit 69\n");
+    expect(ok, &boot, "not told at once")
+}
+
+/// A host with one program that fetches, which tries once.
+async fn once(scene: &Scene, url: &str, program: &str) -> Result<Boot> {
+    let inputs = scene.inputs(&scene.token().await?, url, &json!({}))?;
+    let script = scene
+        .render(inputs)
+        .await?
+        .install_script
+        .unwrap_or_default();
+    let once = script.replacen("INSTALL_URL=", "TRIES=1\nINSTALL_URL=", 1);
+    run_script(scene, &once, &[program]).await
 }
 
 /// It says what to put there.
