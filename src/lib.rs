@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod cloud_init;
 pub mod command;
+pub mod core_dump;
 pub mod dialect;
 pub mod doctor;
 pub mod enrolment;

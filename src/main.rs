@@ -9,6 +9,7 @@ use dlmalloc::GlobalDlmalloc;
 use monsys_agent::cli::secret_argument::{self, TakenOut};
 use monsys_agent::cli::{Cli, OutputFormat, Stop};
 use monsys_agent::command;
+use monsys_agent::core_dump;
 use monsys_agent::error::{Error, ErrorId, Result};
 use monsys_agent::log;
 use monsys_agent::redact::redact;
@@ -21,6 +22,8 @@ static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 #[expect(clippy::disallowed_methods, reason = "only main reads the arguments")]
 fn main() -> ExitCode {
+    // The environment may hold a secret already.
+    core_dump::prevent();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some(taken_out) = secret_argument::take_out(&arguments) {
         return run_again(&taken_out);

@@ -15,6 +15,7 @@ mod bad_input;
 mod clones;
 mod command_line;
 mod connection;
+mod core_dumps;
 mod doctor;
 mod documentation;
 mod enrol;
