@@ -15,6 +15,7 @@ pub mod dialect;
 pub mod doctor;
 pub mod enrolment;
 pub mod error;
+pub mod escape;
 pub mod facts;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -21,6 +21,7 @@ mod documentation;
 mod enrol;
 mod facts;
 mod golden_image;
+mod hidden_characters;
 mod install;
 mod lyftdata;
 mod manual;
