@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::plain::{absolute_path, refuse_control};
 use super::table::{self, Setting};
-use super::{CaPin, Flags, Given, HubUrl, Origin, ProxySettings};
+use super::{CaFile, CaPin, Flags, Given, HubUrl, Origin, ProxySettings};
 use crate::error::{Error, ErrorId, Result};
 use crate::store::agent_toml::FileSettings;
 use crate::tags;
@@ -42,9 +43,7 @@ pub(super) fn pick(
 }
 
 pub(super) fn absolute(given: &Given<String>) -> Result<PathBuf> {
-    std::path::absolute(&given.value).map_err(|error| {
-        Error::new(ErrorId::BadSetting, format!("it is no path: {error}")).about(&given.origin)
-    })
+    absolute_path(given.value.as_ref(), &given.origin)
 }
 
 /// Reads one setting after the other.
@@ -147,7 +146,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn ca_file(&self, flags: &Flags) -> Result<Option<Given<PathBuf>>> {
+    pub(super) fn ca_file(&self, flags: &Flags) -> Result<Option<CaFile>> {
         let Some(given) = self.pick_optional(
             &table::CA_FILE,
             flags.ca_file.as_deref(),
@@ -159,13 +158,13 @@ impl Reader<'_> {
         // What the operator types is a path of the shell that they type it in; what agent.toml
         // names is a path of the host.
         let value = match given.origin {
-            Origin::Key(..) => self.world.path(&given.value),
+            Origin::Key(..) => {
+                refuse_control(&given.value, &given.origin)?;
+                self.world.path(&given.value)
+            }
             _ => absolute(&given)?,
         };
-        Ok(Some(Given {
-            value,
-            origin: given.origin,
-        }))
+        Ok(Some(CaFile::new(value, given.origin)))
     }
 
     pub(super) fn ca_pin(&self, flags: &Flags) -> Result<Option<Given<CaPin>>> {
@@ -198,6 +197,7 @@ impl Reader<'_> {
             return Ok(None);
         };
         let text = given.value.trim();
+        refuse_control(text, &given.origin)?;
         let text = if text.contains("://") {
             text.to_owned()
         } else {
@@ -214,6 +214,9 @@ impl Reader<'_> {
                 .about(&given.origin)
             })?;
         let bypass = self.pick_optional(&table::NO_PROXY, None, self.keys.no_proxy.as_deref())?;
+        if let Some(bypass) = &bypass {
+            refuse_control(&bypass.value, &bypass.origin)?;
+        }
         Ok(Some(Given {
             value: ProxySettings {
                 url,

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use serde::Deserialize;
 use toml_edit::{Array, DocumentMut, Item, Value};
 use uuid::Uuid;
@@ -290,8 +292,10 @@ fn read(path: &Path) -> Result<Zeroizing<String>> {
         Ok(_) => {}
     }
     let mut bytes = Vec::new();
-    let read =
-        fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    // What is there may have become a pipe or a link since.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let read = super::open(path, flags, Mode::empty())
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     match read {
         Ok(length) if length as u64 > MAX_BYTES => {
             Err(Error::new(ErrorId::ConfigBroken, "it is larger than 1 MiB").about(path.display()))

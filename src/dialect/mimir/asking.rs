@@ -91,10 +91,14 @@ impl<'a> Asking<'a> {
             agent_id: Some(certified.agent_id.clone()),
             hostname: Some(facts.hostname.clone()),
             enrolled_at: None,
-            ca_file: settings.ca_file.as_ref().map(|file| {
-                let path = file.value.strip_prefix(self.world.root());
-                path.map_or_else(|_| file.value.clone(), |path| Path::new("/").join(path))
-            }),
+            ca_file: settings
+                .ca_file
+                .as_ref()
+                .filter(|file| file.can_be_named())
+                .map(|file| {
+                    let path = file.value.strip_prefix(self.world.root());
+                    path.map_or_else(|_| file.value.clone(), |path| Path::new("/").join(path))
+                }),
             ca_pin: settings.ca_pin.as_ref().map(|pin| pin.value.to_string()),
             ..Notes::default()
         };

@@ -325,6 +325,7 @@ pub(super) fn connection(
     let mut kept = Vec::new();
     if let Some(ca_file) = &settings.ca_file
         && ca_file.origin.is_asked()
+        && ca_file.can_be_named()
     {
         match ca_file.value.strip_prefix(world.root()) {
             Ok(on_host) => {
