@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use zeroize::Zeroizing;
+
 use super::value::without_value;
 use super::{REDACTED, redact};
 
@@ -31,11 +33,11 @@ pub fn last_words(stderr: &[u8], stdout: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stderr);
     let last = text.trim().lines().next_back()?.trim_end();
     // Before it is shortened: the half of a secret may not look like one any more.
-    let mut said = last.to_owned();
+    let mut said = Zeroizing::new(last.to_owned());
     let printed = String::from_utf8_lossy(stdout);
     for word in printed.split(|c: char| c.is_whitespace() || c.is_control()) {
         if let Cow::Owned(clean) = without_value(&said, word) {
-            said = clean;
+            said = Zeroizing::new(clean);
         }
     }
     let said = without_shapes(&redact(&said));

@@ -50,7 +50,8 @@ impl CaFile {
         !is_pipe
     }
 
-    /// Reads a regular file; or a pipe that a flag or variable names, for `wait` at most.
+    /// Reads a regular file; or a pipe that a flag or variable names, for `wait` at most. Blocks: a command
+    /// has nothing else to do before it knows whom to trust.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`].

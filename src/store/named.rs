@@ -138,7 +138,7 @@ mod tests {
         let path = fifo(folder.path());
         let error = pipe(&path, in_a_moment()).unwrap_err();
         assert!(error.to_string().contains("--wait"), "{error}");
-        // One that is open, and holds its peace after a word.
+        // One whose writer writes a little and does not close it.
         let mut open = fs::OpenOptions::new()
             .read(true)
             .write(true)
