@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::cli::{Cli, Command, OutputFormat};
 use crate::error::{Error, ErrorId, Result};
+use crate::escape;
 use crate::redact::redact;
 use crate::world::World;
 
@@ -46,8 +47,8 @@ impl Report {
     #[must_use]
     pub fn render(&self, format: OutputFormat) -> String {
         match format {
-            OutputFormat::Text => self.text.clone(),
-            OutputFormat::Json => format!("{}\n", self.json),
+            OutputFormat::Text => escape::lines(&self.text).into_owned(),
+            OutputFormat::Json => format!("{}\n", escape::json(&self.json.to_string())),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! One error type: what failed, why, and what mends it; the id decides the exit code.
 
-use crate::token::Secret;
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::escape;
+use crate::redact::without_value;
+use crate::token::Secret;
 
 /// Result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -150,13 +154,13 @@ catalogue! {
         "No scheme, a scheme other than https, a user name or password in it, a query, or plain http to another host.",
         "give it as https://HOST[:PORT]; plain http to another host needs --allow-http";
     BadTag = "bad-tag", Usage, "a tag is not valid",
-        "A tag is 1 to 128 characters without comma or control character, and a host has at most 64 of them.",
+        "A tag is 1 to 128 characters without comma, control or invisible character, and a host has at most 64 of them.",
         "shorten or correct the tag in the place named above";
     BadRole = "bad-role", Usage, "the role is not valid",
-        "A role is 1 to 128 characters without control character.",
+        "A role is 1 to 128 characters without control or invisible character.",
         "shorten or correct the role in the place named above";
     BadSetting = "bad-setting", Usage, "a setting is not valid",
-        "A duration, a CA pin, a proxy URL or a yes/no value could not be read.",
+        "A duration, a CA pin, a proxy URL or a yes/no value could not be read, or a path or URL holds a control character.",
         "correct it in the place named above; `docs/configuration.md` lists what each setting takes";
     OtherHub = "other-hub", Usage, "this host is enrolled at another hub",
         "`enrol` was asked for one hub, while agent.toml holds a credential of another one.",
@@ -198,7 +202,7 @@ catalogue! {
         "A folder or file of the installation is not ours to write, on a read-only or full file system, or something else stands in its place. What the run had done is taken back.",
         "correct the path named above, and run the same command again";
     Unreadable = "unreadable", Io, "a file could not be read",
-        "A file that was asked for is missing, not readable, or too large.",
+        "A file that was asked for is missing, not readable, larger than 1 MiB, or not a regular file; or it is a pipe that did not end before the deadline (--wait).",
         "correct the path or its permissions";
     TokenCommandFailed = "token-command-failed", Io, "the token command failed",
         "The command of --token-command could not be run, ended with an error, printed nothing, or did not end before the deadline.",
@@ -304,9 +308,11 @@ impl Error {
     #[must_use]
     pub fn hiding(mut self, secret: &Secret) -> Self {
         let secret = secret.expose_secret();
-        // A shorter one is no secret, and may be a word of this very message.
-        if secret.len() >= 8 && self.0.why.contains(secret) {
-            self.0.why = self.0.why.replace(secret, "[redacted]");
+        let Inner { why, mend, .. } = &mut *self.0;
+        for text in [why, mend] {
+            if let Cow::Owned(clean) = without_value(text, secret) {
+                *text = clean;
+            }
         }
         self
     }
@@ -356,9 +362,9 @@ impl fmt::Display for Error {
         write!(
             f,
             "{}\n  why:  {}\n  mend: {}",
-            self.what(),
-            self.why(),
-            self.next_step()
+            escape::one_line(&self.what()),
+            escape::indented(self.why()),
+            escape::indented(self.next_step())
         )
     }
 }

@@ -10,10 +10,12 @@
 pub mod cli;
 pub mod cloud_init;
 pub mod command;
+pub mod core_dump;
 pub mod dialect;
 pub mod doctor;
 pub mod enrolment;
 pub mod error;
+pub mod escape;
 pub mod facts;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{Global, LogFormat};
+use crate::escape;
 use crate::redact::redact;
 use crate::world::Progress;
 
@@ -33,7 +34,7 @@ pub fn start(global: &Global) {
         .with_default(others)
         .with_target("monsys_agent", level);
     let registry = tracing_subscriber::registry().with(targets);
-    let layer = tracing_subscriber::fmt::layer().with_writer(Redacting);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Cleaning(global.log_format));
     let started = match global.log_format {
         LogFormat::Text => registry
             .with(layer.without_time().with_target(verbosity >= 2))
@@ -54,15 +55,16 @@ pub fn progress(global: &Global) -> Option<Progress> {
     is_watched.then(|| -> Progress {
         Box::new(|line| {
             // A terminal that went away is nobody to tell.
-            drop(write!(io::stderr(), "\r\x1b[2K{line}"));
+            drop(write!(io::stderr(), "\r\x1b[2K{}", escape::one_line(line)));
         })
     })
 }
 
+/// Writes one event at a time, without secrets and hidden characters.
 #[derive(Clone, Copy)]
-struct Redacting;
+struct Cleaning(LogFormat);
 
-impl MakeWriter<'_> for Redacting {
+impl MakeWriter<'_> for Cleaning {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -70,11 +72,17 @@ impl MakeWriter<'_> for Redacting {
     }
 }
 
-impl Write for Redacting {
+impl Write for Cleaning {
     #[expect(clippy::disallowed_methods, reason = "this is the log")]
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        io::stderr().write_all(redact(&text).as_bytes())?;
+        let text = redact(&text);
+        let text = text.trim_end_matches('\n');
+        let text = match self.0 {
+            LogFormat::Text => escape::indented(text),
+            LogFormat::Json => escape::json(text),
+        };
+        io::stderr().write_all(format!("{text}\n").as_bytes())?;
         Ok(line.len())
     }
 

@@ -9,7 +9,9 @@ use dlmalloc::GlobalDlmalloc;
 use monsys_agent::cli::secret_argument::{self, TakenOut};
 use monsys_agent::cli::{Cli, OutputFormat, Stop};
 use monsys_agent::command;
+use monsys_agent::core_dump;
 use monsys_agent::error::{Error, ErrorId, Result};
+use monsys_agent::escape;
 use monsys_agent::log;
 use monsys_agent::redact::redact;
 use monsys_agent::world::World;
@@ -21,6 +23,8 @@ static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 #[expect(clippy::disallowed_methods, reason = "only main reads the arguments")]
 fn main() -> ExitCode {
+    // The environment may hold a secret already.
+    core_dump::prevent();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some(taken_out) = secret_argument::take_out(&arguments) {
         return run_again(&taken_out);
@@ -75,7 +79,8 @@ fn exit(result: Result<u8>, output: OutputFormat) -> ExitCode {
 fn fail(error: &Error, text: &str, output: OutputFormat) -> ExitCode {
     if output == OutputFormat::Json {
         // The exit code tells it even when nobody reads this.
-        drop(print(&format!("{}\n", command::error_json(error))));
+        let json = command::error_json(error).to_string();
+        drop(print(&format!("{}\n", escape::json(&json))));
     }
     complain(text);
     ExitCode::from(error.exit_code())
@@ -93,5 +98,5 @@ fn print(text: &str) -> Result<()> {
 #[expect(clippy::disallowed_methods, reason = "only main prints")]
 fn complain(text: &str) {
     // Nobody is left to tell when standard error is gone.
-    drop(std::io::stderr().write_all(redact(text).as_bytes()));
+    drop(std::io::stderr().write_all(escape::lines(&redact(text)).as_bytes()));
 }

@@ -4,8 +4,16 @@
 //! command may print one on its standard error, and a hub may send one back: so what people and
 //! programs gave us is passed through here before it is shown.
 
+mod last_words;
+mod value;
+
 use std::borrow::Cow;
 
+pub use last_words::last_words;
+pub use value::without_value;
+
+/// What stands where a secret stood.
+const REDACTED: &str = "[redacted]";
 const PREFIXES: [&str; 3] = ["enrl_", "agt_", "ms_"];
 
 /// Replaces everything that looks like a token by its prefix and `[redacted]`.
@@ -20,7 +28,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     while let Some((start, secret, end)) = next {
         clean.push_str(&rest[..secret]);
         debug_assert!(start < secret);
-        clean.push_str("[redacted]");
+        clean.push_str(REDACTED);
         rest = &rest[end..];
         next = find(rest);
     }

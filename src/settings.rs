@@ -1,6 +1,8 @@
 //! Every setting, resolved once: flag, environment, `agent.toml`, built-in default.
 
+mod ca_file;
 mod hub_url;
+pub(crate) mod plain;
 mod reader;
 pub(crate) mod table;
 
@@ -8,6 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use ca_file::CaFile;
 pub use hub_url::HubUrl;
 pub use table::{Setting, TABLE};
 
@@ -18,6 +21,7 @@ use crate::store::trust;
 use crate::token::Secret;
 use crate::token_source::TokenSource;
 use crate::world::World;
+use plain::refuse_control;
 use reader::{Reader, absolute, pick};
 
 /// Where a value came from, for messages that name it.
@@ -136,7 +140,7 @@ pub struct Settings {
     /// The host's explicit role.
     pub role: Option<Given<String>>,
     /// Private CA: then the only store.
-    pub ca_file: Option<Given<PathBuf>>,
+    pub ca_file: Option<CaFile>,
     /// SPKI pin of a CA in the hub's chain.
     pub ca_pin: Option<Given<CaPin>>,
     /// Proxy for https.
@@ -254,6 +258,7 @@ impl Settings {
         let keys = reader.keys;
         let path = |setting, key: &Option<String>| -> Result<PathBuf> {
             let given = reader.pick(setting, None, key.as_deref())?;
+            refuse_control(&given.value, &given.origin)?;
             Ok(PathBuf::from(given.value))
         };
         Ok(Self {

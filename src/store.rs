@@ -7,6 +7,7 @@ pub mod atomic;
 pub mod env_file;
 pub mod key_files;
 pub mod lock;
+pub mod named;
 pub mod overwrite;
 mod owner;
 pub mod passwd;

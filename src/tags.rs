@@ -4,6 +4,7 @@
 //! duplicates dropped; the default role wins unless the host was given an explicit one.
 
 use crate::error::{Error, ErrorId, Result};
+use crate::escape::is_hidden;
 use crate::settings::Origin;
 
 /// Longest tag or role, in characters.
@@ -55,7 +56,11 @@ fn text_fault(text: &str) -> Option<String> {
     } else if text.chars().any(char::is_control) {
         Some("it has a line break or another control character inside".into())
     } else {
-        None
+        let hidden = text.chars().find(|character| is_hidden(*character))?;
+        let code = u32::from(hidden);
+        Some(format!(
+            "it has the invisible character U+{code:04X} inside"
+        ))
     }
 }
 
@@ -140,6 +145,9 @@ mod tests {
             "a\nb".into(),
             "a,b".into(),
             "a\u{7f}".into(),
+            "web\u{202e}dorp".into(),
+            "web\u{200b}".into(),
+            "\u{feff}web".into(),
         ] {
             let error = own_tags(&[bad], &origin).unwrap_err();
             assert!(error.what().contains("MONSYS_TAGS"), "{error}");

@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
-/// Rows of label and value, the values in one column.
+use crate::escape::one_line;
+
+/// Rows of label and value, the values in one column. A value is one line, whatever is in it.
 pub(crate) fn rows(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     rows.iter().fold(String::new(), |text, (label, value)| {
-        text + &format!("  {label:width$}  {value}\n")
+        text + &format!("  {label:width$}  {}\n", one_line(value))
     })
 }
 

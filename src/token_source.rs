@@ -9,7 +9,9 @@ use std::process::Stdio;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncReadExt;
@@ -17,8 +19,10 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorId, Result};
-use crate::redact::redact;
+use crate::redact::last_words;
+use crate::settings::plain::refuse_control;
 use crate::settings::{Flags, Origin};
+use crate::store;
 use crate::store::agent_toml::FileSettings;
 use crate::store::trust;
 use crate::token::Secret;
@@ -68,6 +72,7 @@ impl TokenSource {
         }
         let key = |name| Origin::Key(name, config_path.into());
         if let Some(path) = not_empty(keys.token_file.as_ref()) {
+            refuse_control(&path, &key("token_file"))?;
             return Ok(Some(Self::File(
                 world.resolved_path(path),
                 key("token_file"),
@@ -97,7 +102,9 @@ impl TokenSource {
             }
             (Some(path), None) if path == "-" => return Ok(Some(Self::Stdin)),
             (Some(path), None) => {
-                return Ok(Some(Self::File(path.into(), Origin::Flag("--token-file"))));
+                let origin = Origin::Flag("--token-file");
+                refuse_control(&path, &origin)?;
+                return Ok(Some(Self::File(path.into(), origin)));
             }
             (None, Some(command)) => {
                 let origin = Origin::Flag("--token-command");
@@ -111,10 +118,14 @@ impl TokenSource {
         }
         if let Some(path) = world.env("MONSYS_TOKEN_FILE") {
             let origin = Origin::Variable("MONSYS_TOKEN_FILE");
+            refuse_control(path, &origin)?;
             return Ok(Some(Self::File(path.into(), origin)));
         }
-        // A step before the service may not see the unit's credentials, but root sees the system's.
         let folder = world.env("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        if let Some(folder) = &folder {
+            refuse_control(folder, &Origin::Variable("CREDENTIALS_DIRECTORY"))?;
+        }
+        // A step before the service may not see the unit's credentials, but root sees the system's.
         let folders = folder.into_iter().chain([world.path(SYSTEM_CREDENTIALS)]);
         let mut paths = folders.map(|folder| folder.join(CREDENTIAL));
         Ok(paths.find(|path| path.exists()).map(Self::Credential))
@@ -153,14 +164,14 @@ impl TokenSource {
                 })
                 .await?
             }
-            Self::File(path, origin) if matches!(origin, Origin::Key(..)) => {
+            Self::File(path, Origin::Key(..)) => {
                 trust::file(path, world.root())?;
                 let path = path.clone();
-                self.read(deadline, move || read_file(&path)).await?
+                self.read(deadline, move || read_file(&path, true)).await?
             }
             Self::File(path, _) | Self::Credential(path) => {
                 let path = path.clone();
-                self.read(deadline, move || read_file(&path)).await?
+                self.read(deadline, move || read_file(&path, false)).await?
             }
             Self::Command(command, origin) => {
                 refuse_foreign(origin, world)?;
@@ -234,11 +245,22 @@ fn not_empty(value: Option<&String>) -> Option<String> {
     value.filter(|value| !value.is_empty()).cloned()
 }
 
-fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    if !std::fs::metadata(path)?.is_file() {
+/// Reads a token. What a flag or variable names may be a pipe or a terminal; what a key names may not.
+fn read_file(path: &Path, is_key: bool) -> io::Result<Zeroizing<Vec<u8>>> {
+    let is_regular = std::fs::metadata(path)?.is_file();
+    if is_key && !is_regular {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if !is_regular {
         tracing::info!("reading the token from {}", path.display());
     }
-    let file = std::fs::File::open(path)?;
+    // What a key names may have become a pipe since.
+    let flags = if is_key {
+        OFlag::O_RDONLY | OFlag::O_NONBLOCK
+    } else {
+        OFlag::O_RDONLY
+    };
+    let file = store::open(path, flags, Mode::empty())?;
     let metadata = file.metadata()?;
     let mode = metadata.mode();
     if metadata.is_file() && mode & 0o044 != 0 {
@@ -301,9 +323,10 @@ async fn run(
     if status.success() {
         return Ok(output);
     }
-    let complaint = String::from_utf8_lossy(&complaint);
-    let last = complaint.trim().lines().last().unwrap_or_default();
-    Err(format!("{status}; it said: {:?}", redact(last)))
+    Err(match last_words(&complaint, &output) {
+        Some(said) => format!("{status}; it said: {said:?}"),
+        None => format!("{status}; it said nothing on its standard error"),
+    })
 }
 
 /// Nobody runs a command that others could have written: root obeys no such agent.toml at all, and

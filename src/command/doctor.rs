@@ -8,6 +8,7 @@ use super::Report;
 use crate::cli::EnrolArgs;
 use crate::doctor::{self, Check, Finding};
 use crate::error::Result;
+use crate::escape::indented;
 use crate::redact::redact;
 use crate::world::World;
 
@@ -59,9 +60,9 @@ fn lines(check: &Check) -> String {
         Finding::Bad => "FAIL ",
         Finding::Skipped => "-    ",
     };
-    let mut lines = format!("{mark} {:16}  {}\n", check.name, check.says);
+    let mut lines = format!("{mark} {:16}  {}\n", check.name, indented(&check.says));
     if let Some(mend) = &check.mend {
-        let _ = writeln!(lines, "{:22}  mend: {mend}", "");
+        let _ = writeln!(lines, "{:22}  mend: {}", "", indented(mend));
     }
     lines
 }

@@ -8,6 +8,7 @@ use crate::dialect::monsys::{self, Deferred};
 use crate::dialect::{self, Dialect, System};
 use crate::enrolment::{self, Done, Enrolment};
 use crate::error::Result;
+use crate::escape::one_line;
 use crate::facts::HostFacts;
 use crate::facts::route::Target;
 use crate::hub::retry::Limit;
@@ -35,7 +36,7 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
 
 /// What an enrolment came to.
 pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
-    let host = enrolment.hostname.as_deref().unwrap_or("this host");
+    let host = one_line(enrolment.hostname.as_deref().unwrap_or("this host"));
     let hub = &enrolment.hub_url;
     let headline = match enrolment.done {
         Done::Enrolled => format!("Enrolled {host} at {hub}."),

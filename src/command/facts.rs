@@ -6,6 +6,7 @@ use super::Report;
 use crate::cli::FactsArgs;
 use crate::dialect;
 use crate::error::Result;
+use crate::escape::one_line;
 use crate::facts::route::Target;
 use crate::facts::{HostFacts, Interface};
 use crate::text::{rows, told};
@@ -31,7 +32,7 @@ pub(super) async fn run(args: &FactsArgs, world: &World) -> Result<Report> {
     if table.len() < sent.len() {
         text.push_str("  interfaces\n");
         for interface in &facts.interfaces {
-            let _ = writeln!(text, "    {}", line(interface));
+            let _ = writeln!(text, "    {}", one_line(&line(interface)));
         }
     }
     let json = sent

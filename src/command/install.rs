@@ -7,6 +7,7 @@ use crate::VERSION;
 use crate::cli::InstallArgs;
 use crate::dialect::{self, System};
 use crate::error::Result;
+use crate::escape::{indented, one_line};
 use crate::install::{self, Enrolled, Installed, Options, RECEIPT, Service};
 use crate::world::World;
 
@@ -125,14 +126,16 @@ fn not_done(installed: &Installed) -> String {
     let told = |text: String, step: &install::NotDone| {
         text + &format!(
             "Not done: {}\n  why:  {}\n  mend: {}\n",
-            step.what, step.why, step.mend
+            one_line(&step.what),
+            indented(&step.why),
+            indented(&step.mend)
         )
     };
     installed.not_done.iter().fold(String::new(), told)
 }
 
 fn lines(steps: &[String]) -> String {
-    steps
-        .iter()
-        .fold(String::new(), |text, step| text + &format!("  - {step}\n"))
+    steps.iter().fold(String::new(), |text, step| {
+        text + &format!("  - {}\n", one_line(step))
+    })
 }

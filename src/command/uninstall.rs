@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::cli::UninstallArgs;
 use crate::error::Result;
+use crate::escape::{indented, one_line};
 use crate::install;
 use crate::world::World;
 
@@ -23,16 +24,16 @@ pub(super) async fn run(args: &UninstallArgs, world: &World) -> Result<Report> {
         (false, false) => "Nothing more can be taken back.\n",
     });
     for what in &done.taken {
-        let _ = writeln!(text, "  - {what}");
+        let _ = writeln!(text, "  - {}", one_line(what));
     }
     for (what, why) in &done.left {
-        let _ = writeln!(text, "Stays: {what}: {why}");
+        let _ = writeln!(text, "Stays: {}: {}", one_line(what), indented(why));
     }
     if !done.kept.is_empty() {
         text.push_str("This host's identity stays, so that it can come back as the same agent:\n");
         let mut remove = String::from("To remove it too: rm");
         for path in &done.kept {
-            let _ = writeln!(text, "  - {}", path.display());
+            let _ = writeln!(text, "  - {}", one_line(&path.to_string_lossy()));
             let _ = write!(remove, " {}", path.display());
         }
         let _ = writeln!(text, "{remove}");

@@ -74,7 +74,7 @@ impl Client {
     /// # Errors
     /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
     pub fn new(settings: &Settings) -> Result<Self> {
-        Self::of(settings, brief(), None)
+        Self::of(settings, brief(), None, false)
     }
 
     /// A client that shows a certificate of its own.
@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn proving(settings: &Settings, proof: Proof) -> Result<Self> {
-        Self::of(settings, brief(), Some(proof))
+        Self::of(settings, brief(), Some(proof), false)
     }
 
     /// A client that keeps its one connection from one request to the next, or not.
@@ -99,13 +99,14 @@ impl Client {
             .tcp_keepalive_interval(None)
             .tcp_keepalive_retries(None)
             .tcp_user_timeout(UNACKNOWLEDGED);
-        Self::of(settings, builder, None)
+        Self::of(settings, builder, None, true)
     }
 
     fn of(
         settings: &Settings,
         builder: reqwest::ClientBuilder,
         proof: Option<Proof>,
+        lasts: bool,
     ) -> Result<Self> {
         let mut builder = builder
             .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
@@ -114,7 +115,7 @@ impl Client {
             .connect_timeout(CONNECT)
             // The environment is read by `World`, so that a test has one of its own.
             .no_proxy()
-            .tls_backend_preconfigured(tls::configuration(settings, proof)?);
+            .tls_backend_preconfigured(tls::configuration(settings, proof, lasts)?);
         if let Some(proxy) = &settings.proxy {
             let bypass = proxy.value.bypass.as_deref().and_then(NoProxy::from_string);
             let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {

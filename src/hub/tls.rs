@@ -16,7 +16,6 @@ use rustls::{
 
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{CaPin, Settings};
-use crate::store::read;
 
 /// A certificate of the host's own, and its key.
 pub struct Proof {
@@ -26,19 +25,32 @@ pub struct Proof {
     pub key: PrivateKeyDer<'static>,
 }
 
-/// The configuration of TLS 1.2 and 1.3 for one hub, which shows `proof` if the hub asks for one.
+/// The configuration of TLS 1.2 and 1.3 for one hub, which shows `proof` if the hub asks for one. One that
+/// lasts is of the service, which makes it anew each time that it reads its settings again.
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
-pub(super) fn configuration(settings: &Settings, proof: Option<Proof>) -> Result<ClientConfig> {
+pub(super) fn configuration(
+    settings: &Settings,
+    proof: Option<Proof>,
+    lasts: bool,
+) -> Result<ClientConfig> {
     let provider = Arc::new(CryptoProvider {
         key_provider: &EcdsaKeys,
         ..rustls::crypto::ring::default_provider()
     });
     let given = match &settings.ca_file {
-        Some(ca_file) => Some(read_anchors(&ca_file.value).map_err(|(id, why)| {
-            Error::new(id, why).about(format!("{} {}", ca_file.origin, ca_file.value.display()))
-        })?),
+        Some(ca_file) => {
+            let bytes = if lasts {
+                ca_file.read_regular()?
+            } else {
+                ca_file.read(settings.wait)?
+            };
+            Some(
+                anchors_in(&bytes)
+                    .map_err(|why| Error::new(ErrorId::BadSetting, why).about(ca_file.subject()))?,
+            )
+        }
         None => None,
     };
     let verifier = Verifier {
@@ -73,21 +85,15 @@ impl KeyProvider for EcdsaKeys {
     }
 }
 
-fn read_anchors(
-    path: &std::path::Path,
-) -> std::result::Result<Vec<TrustAnchor<'static>>, (ErrorId, String)> {
-    let bytes = read::named(path).map_err(|error| (ErrorId::Unreadable, error.to_string()))?;
+fn anchors_in(pem: &[u8]) -> std::result::Result<Vec<TrustAnchor<'static>>, &'static str> {
+    const BROKEN: &str = "it holds a broken certificate";
     let mut anchors = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let fault = || (ErrorId::BadSetting, "it holds a broken certificate".into());
-        let certificate = certificate.map_err(|_| fault())?;
-        anchors.push(anchor(&certificate).ok_or_else(fault)?);
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| BROKEN)?;
+        anchors.push(anchor(&certificate).ok_or(BROKEN)?);
     }
     if anchors.is_empty() {
-        return Err((
-            ErrorId::BadSetting,
-            "it holds no PEM certificate (-----BEGIN CERTIFICATE-----)".into(),
-        ));
+        return Err("it holds no PEM certificate (-----BEGIN CERTIFICATE-----)");
     }
     Ok(anchors)
 }

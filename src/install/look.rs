@@ -14,7 +14,6 @@ use crate::dialect::Dialect;
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::store::atomic::{self, Grant, Owner};
-use crate::store::read;
 use crate::world::World;
 
 /// Where agent.toml is, unless it is told otherwise.
@@ -127,19 +126,26 @@ pub(super) fn takes_programs(folder: &Path) -> bool {
 }
 
 /// The CA file that this run was given, if the service could not read it where it is.
-pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Option<Vec<u8>> {
-    let given = settings
-        .ca_file
-        .as_ref()
-        .filter(|ca| ca.origin.is_asked())?;
-    let path = fs::canonicalize(&given.value).ok()?;
+///
+/// # Errors
+/// [`crate::error::ErrorId::Unreadable`] for a pipe: the enrolment could not read it again.
+pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Result<Option<Vec<u8>>> {
+    let Some(given) = settings.ca_file.as_ref().filter(|ca| ca.origin.is_asked()) else {
+        return Ok(None);
+    };
+    if given.is_pipe() {
+        return given.read(settings.wait).map(Some);
+    }
+    let Ok(path) = fs::canonicalize(&given.value) else {
+        return Ok(None);
+    };
     if let Some(on_host) = world.path_on_host(&path)
         && is_for_all(&path, &on_host)
     {
-        return None;
+        return Ok(None);
     }
-    // One that cannot be read is the enrolment's to tell.
-    read::bytes(&path).ok()
+    // One that cannot be read is an error of the enrolment's.
+    Ok(given.read_regular().ok())
 }
 
 /// Whether every user can read the file, and the service, which sees no home and no `/tmp`, too.

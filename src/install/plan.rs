@@ -103,7 +103,7 @@ impl Plan {
                 ),
             });
         }
-        if let Some(ca) = ca_for_service(settings, world) {
+        if let Some(ca) = ca_for_service(settings, world)? {
             let copy = config_dir.join(CA_COPY);
             sketch.file(&copy, ca, 0o644)?;
             flags.ca_file = Some(world.path(&copy).to_string_lossy().into_owned());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::system::System;
 use crate::error::{Error, ErrorId, Result};
+use crate::escape::one_line;
 use crate::redact::redact;
 use crate::settings::Settings;
 use crate::world::World;
@@ -183,7 +184,7 @@ impl Manager {
             if let Ok(said) = system.ask(program, arguments).await {
                 for line in said.stdout.lines().filter(|line| !line.trim().is_empty()) {
                     words.push_str("\n        ");
-                    words.push_str(&redact(line));
+                    words.push_str(&one_line(&redact(line)));
                 }
             }
         }

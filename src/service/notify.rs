@@ -106,7 +106,7 @@ impl Notify {
 
 /// A line break would begin an assignment of its own.
 fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(crate::escape::is_hidden, " ")
 }
 
 /// A path, or behind an `@` a name without a file (unix(7), abstract).

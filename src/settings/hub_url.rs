@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 
 use super::Origin;
+use super::plain::refuse_control;
 use crate::error::{Error, ErrorId, Result};
 
 /// Base URL of a hub: http or https, no user name, query or fragment, no slash at the end.
@@ -19,6 +20,8 @@ impl HubUrl {
     /// [`ErrorId::BadHubUrl`], which never repeats a user name or password.
     pub fn parse(text: &str, allow_http: bool, origin: &Origin) -> Result<Self> {
         let text = text.trim();
+        // The parser of URLs drops line breaks and tabs in silence.
+        refuse_control(text, origin)?;
         let fail = |why: &str| Err(Error::new(ErrorId::BadHubUrl, why).about(origin));
         let Ok(url) = Url::parse(text) else {
             return if text.contains("://") {

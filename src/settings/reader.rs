@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::plain::{absolute_path, refuse_control};
 use super::table::{self, Setting};
-use super::{CaPin, Flags, Given, HubUrl, Origin, ProxySettings};
+use super::{CaFile, CaPin, Flags, Given, HubUrl, Origin, ProxySettings};
 use crate::error::{Error, ErrorId, Result};
 use crate::store::agent_toml::FileSettings;
 use crate::store::trust;
@@ -43,9 +44,7 @@ pub(super) fn pick(
 }
 
 pub(super) fn absolute(given: &Given<String>) -> Result<PathBuf> {
-    std::path::absolute(&given.value).map_err(|error| {
-        Error::new(ErrorId::BadSetting, format!("it is no path: {error}")).about(&given.origin)
-    })
+    absolute_path(given.value.as_ref(), &given.origin)
 }
 
 /// Reads one setting after the other.
@@ -148,7 +147,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn ca_file(&self, flags: &Flags) -> Result<Option<Given<PathBuf>>> {
+    pub(super) fn ca_file(&self, flags: &Flags) -> Result<Option<CaFile>> {
         let Some(given) = self.pick_optional(
             &table::CA_FILE,
             flags.ca_file.as_deref(),
@@ -161,16 +160,14 @@ impl Reader<'_> {
         // names is a path of the host.
         let value = match given.origin {
             Origin::Key(..) => {
+                refuse_control(&given.value, &given.origin)?;
                 let path = self.world.resolved_path(&given.value);
                 trust::file(&path, self.world.root())?;
                 path
             }
             _ => absolute(&given)?,
         };
-        Ok(Some(Given {
-            value,
-            origin: given.origin,
-        }))
+        Ok(Some(CaFile::new(value, given.origin)))
     }
 
     pub(super) fn ca_pin(&self, flags: &Flags) -> Result<Option<Given<CaPin>>> {
@@ -203,6 +200,7 @@ impl Reader<'_> {
             return Ok(None);
         };
         let text = given.value.trim();
+        refuse_control(text, &given.origin)?;
         let text = if text.contains("://") {
             text.to_owned()
         } else {
@@ -219,6 +217,9 @@ impl Reader<'_> {
                 .about(&given.origin)
             })?;
         let bypass = self.pick_optional(&table::NO_PROXY, None, self.keys.no_proxy.as_deref())?;
+        if let Some(bypass) = &bypass {
+            refuse_control(&bypass.value, &bypass.origin)?;
+        }
         Ok(Some(Given {
             value: ProxySettings {
                 url,

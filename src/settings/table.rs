@@ -1,5 +1,7 @@
 //! The table of all settings. `docs/configuration.md` is generated from it.
 
+use std::path::PathBuf;
+
 use super::reader;
 use crate::error::Result;
 use crate::world::World;
@@ -28,6 +30,14 @@ impl Setting {
     pub(crate) fn pick(&'static self, flag: Option<&str>, world: &World) -> Result<Option<String>> {
         let given = reader::pick(self, flag, None, world)?;
         Ok(Some(given.value).filter(|value| !value.is_empty()))
+    }
+
+    /// The absolute path that a system's own setting names, by flag, variable or default.
+    ///
+    /// # Errors
+    /// What is not a valid path, with the name of its source.
+    pub(crate) fn pick_path(&'static self, flag: Option<&str>, world: &World) -> Result<PathBuf> {
+        reader::absolute(&reader::pick(self, flag, None, world)?)
     }
 }
 
@@ -62,7 +72,7 @@ table! {
     ROLE: "role", Some("--role"), ["MONSYS_ROLE"], Some("role"), None,
         "The host's role. It wins over the default role of the token.";
     CA_FILE: "private CA", Some("--ca-file"), ["MONSYS_CA_FILE"], Some("ca_file"), None,
-        "PEM file of CA certificates: then the only ones trusted. Otherwise the built-in Mozilla roots are, and the system's store when those do not know the chain.";
+        "PEM file of CA certificates: then the only ones trusted. Otherwise the built-in Mozilla roots are, and the system's store when those do not know the chain. A regular file of at most 1 MiB; the flag and the variable may name a pipe as well, which has to end before the deadline.";
     CA_PIN: "CA pin", Some("--ca-pin"), ["MONSYS_CA_PIN"], Some("ca_pin"), None,
         "`sha256:HEX` of the public key (SPKI) of a CA: the chain must lead to it. Enough alone when the hub sends that CA along.";
     PROXY: "proxy", None, ["HTTPS_PROXY", "https_proxy"], Some("https_proxy"), None,

@@ -300,6 +300,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>> {
         Ok(_) => {}
     }
     let mut bytes = Vec::new();
+    // What is there may have become a pipe or a link since.
     let careful = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let read = open(path, careful, Mode::empty()).and_then(|file| {
         trust::opened(path, &file.metadata()?)?;

@@ -76,23 +76,6 @@ pub fn kernel_begin(path: &Path) -> io::Result<String> {
     utf8(bytes)
 }
 
-/// The bytes of a file that the operator names: of whatever kind it is, and however long it takes.
-///
-/// # Errors
-/// What the system says.
-pub fn named(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = open(path, OFlag::O_RDONLY, Mode::empty())?;
-    let metadata = file.metadata()?;
-    let size = metadata.is_file().then_some(metadata.len());
-    let room = size.and_then(|size| usize::try_from(size).ok());
-    up_to(
-        &mut file,
-        room.map_or(PAGE, |size| size + 1),
-        size,
-        u64::MAX,
-    )
-}
-
 fn regular(path: &Path, flags: OFlag, limit: u64) -> io::Result<Vec<u8>> {
     let (mut file, metadata) = open_regular(path, flags)?;
     sized(&mut file, &metadata, limit)

@@ -2,6 +2,7 @@
 
 use super::Lyftdata;
 use crate::error::{Error, ErrorId, Result};
+use crate::escape::is_hidden;
 use crate::settings::{Flags, Setting, Settings, SystemSettings};
 use crate::world::World;
 
@@ -70,11 +71,7 @@ impl<'a> Lyftdata<'a> {
     /// # Errors
     /// Usage errors, which name the flag or variable.
     pub(in crate::dialect) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let jobs_dir = JOBS_DIR.pick(flags.worker_jobs_dir.as_deref(), world)?;
-        let jobs_dir = jobs_dir.unwrap_or_default();
-        let jobs_dir = std::path::absolute(&jobs_dir).map_err(|error| {
-            Error::new(ErrorId::BadSetting, error.to_string()).about("--worker-jobs-dir")
-        })?;
+        let jobs_dir = JOBS_DIR.pick_path(flags.worker_jobs_dir.as_deref(), world)?;
         let name = NAME.pick(flags.worker_name.as_deref(), world)?;
         let worker = ID.pick(None, world)?;
         for (text, setting) in [(&name, &NAME), (&worker, &ID)] {
@@ -109,8 +106,8 @@ impl<'a> Lyftdata<'a> {
 
 /// What is wrong with a name or an id, if anything.
 pub(super) fn text_fault(text: &str) -> Option<String> {
-    if (1..=128).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+    if (1..=128).contains(&text.chars().count()) && !text.contains(is_hidden) {
         return None;
     }
-    Some("it has to be 1 to 128 characters, with no control character".into())
+    Some("it has to be 1 to 128 characters, with no control or invisible character".into())
 }

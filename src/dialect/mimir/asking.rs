@@ -92,6 +92,7 @@ impl<'a> Asking<'a> {
             ca_file: settings
                 .ca_file
                 .as_ref()
+                .filter(|file| file.can_be_named())
                 .and_then(|file| match file.origin {
                     // A link stays the link that was given.
                     Origin::Key(..) => self.host.notes.ca_file.clone(),

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::host::{Host, NOTES};
-use crate::error::{Error, ErrorId, Result};
-use crate::settings::{Flags, Given, Origin, Setting, Settings, SystemSettings};
+use crate::error::Result;
+use crate::settings::plain::{absolute_path, refuse_control};
+use crate::settings::{CaFile, Flags, Origin, Setting, Settings, SystemSettings};
 use crate::world::World;
 
 /// The variable of the secret. The documentation names none, so this one is ours.
@@ -89,12 +90,11 @@ pub(super) fn resolve(
     if settings.ca_file.is_none()
         && let Some(kept) = &host.notes.ca_file
     {
+        let origin = Origin::Key("ca_file", folder.join(NOTES));
+        refuse_control(kept, &origin)?;
         // One that the operator had beside the host's tree is where it was.
         let below = Some(world.resolved_path(kept)).filter(|path| path.exists());
-        settings.ca_file = Some(Given {
-            value: below.unwrap_or_else(|| kept.clone()),
-            origin: Origin::Key("ca_file", folder.join(NOTES)),
-        });
+        settings.ca_file = Some(CaFile::new(below.unwrap_or_else(|| kept.clone()), origin));
     }
     Ok((settings, has_server))
 }
@@ -108,7 +108,5 @@ pub(super) fn folder(flags: &Flags, world: &World) -> Result<PathBuf> {
             None => (PathBuf::from(DEFAULT_FOLDER), Origin::Default),
         },
     };
-    std::path::absolute(given).map_err(|error| {
-        Error::new(ErrorId::BadSetting, format!("it is no path: {error}")).about(origin)
-    })
+    absolute_path(&given, &origin)
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorId};
+use crate::escape::is_hidden;
 use crate::hub::client::{Reply, Request};
 use crate::settings::HubUrl;
 use crate::token::Secret;
@@ -75,10 +76,7 @@ fn request(method: Method, hub: &HubUrl, path: &str, body: Zeroizing<Vec<u8>>) -
 /// Reads a certificate that was issued.
 pub(super) fn certified(reply: &Reply) -> Result<Certified, String> {
     let certified: Certified = body(reply)?;
-    let id = &certified.agent_id;
-    if id.is_empty() || id.len() > 128 || id.contains(char::is_control) {
-        return Err("`agent_id` is not 1 to 128 bytes without control character".into());
-    }
+    check_id(&certified.agent_id)?;
     Ok(certified)
 }
 
@@ -88,7 +86,19 @@ pub(super) fn known_as(reply: &Reply) -> Result<String, String> {
     struct Myself {
         agent_id: String,
     }
-    body(reply).map(|myself: Myself| myself.agent_id)
+    let Myself { agent_id } = body(reply)?;
+    check_id(&agent_id)?;
+    Ok(agent_id)
+}
+
+/// No document says what an id looks like; one that people can read and copy is a condition.
+fn check_id(id: &str) -> Result<(), String> {
+    if id.is_empty() || id.len() > 128 || id.contains(is_hidden) {
+        return Err(
+            "`agent_id` is not 1 to 128 bytes without control or invisible character".into(),
+        );
+    }
+    Ok(())
 }
 
 fn body<T: DeserializeOwned>(reply: &Reply) -> Result<T, String> {

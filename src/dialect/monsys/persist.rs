@@ -340,6 +340,7 @@ pub(super) fn connection(
     let mut kept = Vec::new();
     if let Some(ca_file) = &settings.ca_file
         && ca_file.origin.is_asked()
+        && ca_file.can_be_named()
     {
         match world.path_on_host(&ca_file.value) {
             Some(path) => {

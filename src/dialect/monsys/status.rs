@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Enrolled, Paths, Standing};
 use crate::dialect::Account;
 use crate::error::{ErrorId, Kind, Result};
+use crate::escape::one_line;
 use crate::service::{Health, Journal, Pulse};
 use crate::settings::Settings;
 use crate::store::state::State;
@@ -37,7 +38,8 @@ pub(super) fn account(settings: &Settings, paths: &Paths, world: &World) -> Resu
                 original
                     .as_deref()
                     .map_or("another machine".into(), |name| format!(
-                        "another machine, {name}"
+                        "another machine, {}",
+                        one_line(name)
                     ))
             );
             return Ok(not_enrolled("clone", &config, &headline));

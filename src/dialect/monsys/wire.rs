@@ -211,6 +211,9 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
             error.column()
         )
     })?;
+    let agent_id = agent_id(&body.agent_id).ok_or(
+        "the `agent_id` of the answer has the wrong type: it is not a UUID in the form 8-4-4-4-12, or the nil UUID",
+    )?;
     let agent_token = match body.agent_token {
         Some(token) => {
             use secrecy::ExposeSecret;
@@ -245,13 +248,20 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
         ));
     }
     Ok(Admission {
-        agent_id: body.agent_id,
+        agent_id,
         agent_token,
         default_tags: body.default_tags,
         default_role,
         heartbeat_interval_secs: body.heartbeat_interval_secs.unwrap_or(30).clamp(1, 86_400),
         is_new: reply.status == 201,
     })
+}
+
+/// An agent's id in its one form. The parser takes others too (braces, `urn:uuid:`, no hyphens), and the
+/// nil UUID names nobody (RFC 9562, sections 4 and 5.9).
+fn agent_id(text: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(text).ok()?;
+    (text.len() == uuid::fmt::Hyphenated::LENGTH && !id.is_nil()).then_some(id)
 }
 
 fn portal_hint(media_type: Option<&str>) -> &'static str {
@@ -315,7 +325,7 @@ struct InterfaceBody<'a> {
 
 #[derive(Deserialize)]
 struct AdmissionBody {
-    agent_id: Uuid,
+    agent_id: String,
     agent_token: Option<secrecy::SecretString>,
     #[serde(default)]
     default_tags: Vec<String>,

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::Ravenxcope;
 use super::mark::Mark;
 use crate::error::{Error, ErrorId, Result};
+use crate::settings::plain::{absolute_path, refuse_control};
 use crate::settings::{Flags, Given, Origin, Setting, Settings, SystemSettings};
 use crate::store::env_file::EnvFile;
 use crate::token::Secret;
@@ -144,9 +145,10 @@ impl<'a> Ravenxcope<'a> {
             (OS_RELEASE_FILE, &mut settings.os_release_file),
         ] {
             if world.env(key).is_none()
-                && let Some(path) = in_file(key)?
+                && let Some(value) = in_file(key)?
             {
-                *place = path.into();
+                refuse_control(&value, &Origin::Key(key, path.to_owned()))?;
+                *place = value.into();
             }
         }
         let given = |key: &'static str| -> Result<Option<Given<String>>> {
@@ -179,14 +181,12 @@ impl<'a> Ravenxcope<'a> {
 /// Path of the env file on the host, without `--root`.
 pub(super) fn config_path(flags: &Flags, world: &World) -> Result<PathBuf> {
     let flag = flags.config.as_deref().filter(|path| !path.is_empty());
-    let path = match (flag, world.env(CONFIG_FILE)) {
-        (Some(path), _) => PathBuf::from(path),
-        (None, Some(path)) => path.into(),
-        (None, None) => DEFAULT_FILE.into(),
+    let (path, origin) = match (flag, world.env(CONFIG_FILE)) {
+        (Some(path), _) => (Path::new(path), Origin::Flag("--config")),
+        (None, Some(path)) => (Path::new(path), Origin::Variable(CONFIG_FILE)),
+        (None, None) => (Path::new(DEFAULT_FILE), Origin::Default),
     };
-    std::path::absolute(&path).map_err(|error| {
-        Error::new(ErrorId::BadSetting, format!("it is no path: {error}")).about(CONFIG_FILE)
-    })
+    absolute_path(path, &origin)
 }
 
 fn opaque(text: &str, origin: &Origin) -> Result<Secret> {

@@ -1,0 +1,207 @@
+//! What a setting names is read within bounds: of size, and of time.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::stat::Mode;
+
+use crate::common::{Prepared, TestHost, TestHub};
+
+const TOKEN: &str = "enrl_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefg";
+
+fn fifo(host: &TestHost) -> PathBuf {
+    let path = host.path("fifo");
+    nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    path
+}
+
+/// The commands that speak to a hub, on a host that is enrolled.
+fn commands(host: &TestHost) -> Vec<(&'static str, Prepared)> {
+    [
+        ("enrol", &["enrol", "--force"][..]),
+        ("unenrol", &["unenrol"]),
+        ("rotate-key", &["rotate-key"]),
+        ("run", &["run"]),
+    ]
+    .map(|(name, arguments)| {
+        let agent = host.agent(arguments).env("MONSYS_TOKEN", TOKEN);
+        (name, agent.env("MONSYS_WAIT", "1s"))
+    })
+    .into()
+}
+
+/// A host that is enrolled at a hub, whose `agent.toml` then names `ca_file` as its CA.
+fn enrolled(hub: &TestHub, ca_file: &str) -> TestHost {
+    let host = TestHost::new();
+    host.enrol(hub, &hub.token()).run().expect(0);
+    let text = host.agent_toml();
+    let lines = text.lines().map(|line| {
+        if line.starts_with("ca_file") {
+            format!("ca_file = \"{ca_file}\"\n")
+        } else {
+            format!("{line}\n")
+        }
+    });
+    let text: String = lines.collect();
+    assert!(text.contains(ca_file), "{text}");
+    fs::write(host.path("etc/monsys/agent.toml"), text).unwrap();
+    host
+}
+
+#[test]
+fn a_device_as_the_ca_ends_every_command_at_once() {
+    let hub = TestHub::new();
+    // Below the root, since the file's paths are the host's.
+    let host = enrolled(&hub, "/zero");
+    std::os::unix::fs::symlink("/dev/zero", host.path("zero")).unwrap();
+    for (name, agent) in commands(&host) {
+        let run = agent.run();
+        assert_eq!(run.code, 74, "{name}: {}", run.stderr);
+        run.says(&["`ca_file` in", "/zero", "it is not a regular file"]);
+    }
+    let run = host.agent(&["doctor"]).env("MONSYS_TOKEN", TOKEN).run();
+    assert!(run.stdout.contains("it is not a regular file"), "{run:?}");
+    let run = host
+        .agent(&["enrol", "--force", "--ca-file", "/dev/zero"])
+        .env("MONSYS_TOKEN", TOKEN)
+        .run();
+    run.expect(74)
+        .says(&["--ca-file /dev/zero", "not a regular file"]);
+}
+
+#[test]
+fn a_pipe_that_a_key_names_is_not_waited_for() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub, "/fifo");
+    fifo(&host);
+    // With no --wait: the deadline would be five minutes.
+    for arguments in [&["enrol", "--force"][..], &["unenrol"], &["run"]] {
+        let agent = host.agent(arguments).env("MONSYS_TOKEN", TOKEN);
+        agent
+            .run()
+            .expect(74)
+            .says(&["`ca_file` in", "it is a pipe"]);
+    }
+    let run = host.agent(&["doctor"]).env("MONSYS_TOKEN", TOKEN).run();
+    assert!(run.stdout.contains("it is a pipe"), "{run:?}");
+    let text = host.agent_toml().replace("ca_file", "token_file");
+    fs::write(host.path("etc/monsys/agent.toml"), text).unwrap();
+    host.agent(&["enrol", "--force"])
+        .run()
+        .expect(74)
+        .says(&["`token_file` in", "it is not a regular file"]);
+}
+
+#[test]
+fn a_pipe_without_a_writer_is_waited_for_until_the_deadline() {
+    let hub = TestHub::new();
+    let host = TestHost::new();
+    let pipe = fifo(&host).display().to_string();
+    let url = hub.url();
+    let flags = ["--hub-url", &url, "--ca-file", &pipe, "--wait", "1s"];
+    for command in ["enrol", "install"] {
+        let run = host
+            .agent(&[&[command], &flags[..]].concat())
+            .env("MONSYS_TOKEN", TOKEN)
+            .run();
+        run.expect(74)
+            .says(&["--ca-file", "did not end before the deadline (--wait)"]);
+    }
+    let run = host
+        .agent(&[&["doctor"], &flags[..]].concat())
+        .env("MONSYS_TOKEN", TOKEN)
+        .run();
+    assert!(
+        run.stdout.contains("did not end before the deadline"),
+        "{run:?}"
+    );
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    for (name, agent) in commands(&host) {
+        let run = agent.env("MONSYS_CA_FILE", &pipe).run();
+        assert_eq!(run.code, 74, "{name}: {}", run.stderr);
+        run.says(&["MONSYS_CA_FILE", "it is a pipe"]);
+    }
+}
+
+#[test]
+fn a_shells_pipe_is_read_once_and_serves_for_all() {
+    let hub = TestHub::new();
+    let ca_file = hub.ca_file().unwrap().display().to_string();
+    let bash = |host: &TestHost, arguments: &[&str]| {
+        let url = hub.url();
+        let agent = host
+            .agent(&[arguments, &["--hub-url", &url]].concat())
+            .env("MONSYS_TOKEN", &hub.token())
+            .env("PATH", "/usr/bin:/bin");
+        let line = format!("{} --ca-file <(cat {ca_file})", agent.line());
+        agent
+            .instead(Command::new("bash").args(["-c", &line]))
+            .run()
+    };
+    let host = TestHost::new();
+    let run = bash(&host, &["enrol"]).expect(0);
+    run.says(&["is a pipe, so the configuration does not name it"]);
+    assert_eq!(host.key("ca_file"), None);
+    bash(&host, &["doctor"]).expect(0);
+
+    let host = TestHost::new();
+    host.lay("usr/lib/systemd/systemd", "");
+    bash(&host, &["install"]).expect(0);
+    assert_eq!(
+        host.key("ca_file").as_deref(),
+        Some("/etc/monsys/hub-ca.pem")
+    );
+    assert_eq!(
+        fs::read(host.path("etc/monsys/hub-ca.pem")).unwrap(),
+        fs::read(&ca_file).unwrap()
+    );
+    host.agent(&["rotate-token"])
+        .env("MONSYS_TOKEN", &host.key("agent_token").unwrap())
+        .run()
+        .expect(0);
+}
+
+#[test]
+fn too_large_a_file_is_refused() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub, "/large.pem");
+    host.lay("large.pem", &"#".repeat((1 << 20) + 1));
+    host.agent(&["unenrol"])
+        .run()
+        .expect(74)
+        .says(&["`ca_file` in", "larger than 1 MiB"]);
+    let host = TestHost::new();
+    let yes = format!(
+        "{} --ca-file <(yes)",
+        host.agent(&["enrol", "--hub-url", &hub.url()]).line()
+    );
+    host.agent(&["enrol", "--hub-url", &hub.url()])
+        .env("MONSYS_TOKEN", TOKEN)
+        .env("PATH", "/usr/bin:/bin")
+        .instead(Command::new("bash").args(["-c", &yes]))
+        .run()
+        .expect(74)
+        .says(&["--ca-file", "larger than 1 MiB"]);
+}
+
+#[test]
+fn facts_fall_back_from_what_would_hold_them_up() {
+    let host = TestHost::new();
+    let pipe = fifo(&host);
+    fs::remove_file(host.path("etc/os-release")).unwrap();
+    std::os::unix::fs::symlink(&pipe, host.path("etc/os-release")).unwrap();
+    fs::remove_file(host.path("etc/machine-id")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", host.path("etc/machine-id")).unwrap();
+    for path in ["/fifo", "/zero"] {
+        let _ = std::os::unix::fs::symlink("/dev/zero", host.path("zero"));
+        let run = host
+            .agent(&["facts", "--output", "json"])
+            .env("HOST_HOSTNAME_FILE", path)
+            .env("HOST_OS_RELEASE_FILE", path)
+            .run()
+            .expect(0);
+        assert_eq!(run.json()["os_info"], "linux");
+        assert_ne!(run.json()["hostname"], "web-3");
+    }
+}

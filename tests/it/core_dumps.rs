@@ -1,0 +1,180 @@
+//! No secret in memory gets into a core dump.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::{Prepared, TestHost, TestHub, until};
+
+const TOKEN: &str = "enrl_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefg";
+/// The user `nobody`.
+const NOBODY: u32 = 65534;
+
+/// Starts `agent` with as large a core dump as may be.
+fn start(agent: Prepared) -> Child {
+    let line = format!("ulimit -c unlimited && exec {}", agent.line());
+    agent
+        .instead(Command::new("sh").args(["-c", &line]))
+        .start()
+}
+
+/// A run that holds the token, and waits for a hub that is not there.
+fn waiting(host: &TestHost) -> Prepared {
+    host.agent(&["enrol", "--hub-url", "http://127.0.0.1:9"])
+        .env("MONSYS_TOKEN", TOKEN)
+}
+
+/// Waits until the shell has become the agent, and the agent has asked for the first time.
+fn has_begun(child: &Child, host: &TestHost) {
+    let exe = format!("/proc/{}/exe", child.id());
+    until("the first request", || {
+        let is_agent = fs::read_link(&exe).is_ok_and(|exe| exe.ends_with("monsys-agent"));
+        is_agent && host.path("var/lib/monsys/agent-signing.key").exists()
+    });
+}
+
+fn core_limits(pid: u32) -> Vec<String> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"));
+    let words = line.unwrap().split_whitespace();
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn an_aborted_run_leaves_none() {
+    // That the system would dump another program at all.
+    let folder = tempfile::tempdir().unwrap();
+    let other = Command::new("sh")
+        .args(["-c", "ulimit -c unlimited && kill -ABRT $$"])
+        .current_dir(folder.path())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(
+        other.core_dumped(),
+        "this test needs a system that dumps core: raise the hard limit (ulimit -Hc), and see /proc/sys/kernel/core_pattern"
+    );
+    // The standard library takes a SIGSEGV that was sent for one that has a cause, and goes on.
+    for signal in [Signal::SIGABRT, Signal::SIGQUIT, Signal::SIGTRAP] {
+        let host = TestHost::new();
+        let mut child = start(waiting(&host));
+        has_begun(&child, &host);
+        assert_eq!(core_limits(child.id()), ["0", "0", "bytes"]);
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(signal as i32));
+        assert!(!status.core_dumped());
+        for (path, bytes) in host.files("") {
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!text.contains(TOKEN), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_process_is_not_dumpable_and_works_all_the_same() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test needs root, to run as another user"
+    );
+    let hub = TestHub::new();
+    let host = TestHost::new();
+    for folder in ["etc/monsys", "var/lib/monsys", "run/monsys"] {
+        fs::create_dir_all(host.path(folder)).unwrap();
+        std::os::unix::fs::chown(host.path(folder), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mut child = waiting(&host).by_user(NOBODY).start();
+    has_begun(&child, &host);
+    // What the kernel gives to root of a process that others may not read: proc(5).
+    let owner = |name| fs::metadata(format!("/proc/{}/{name}", child.id())).map(|m| m.uid());
+    assert_eq!(owner("environ").unwrap(), 0);
+    assert_eq!(owner("status").unwrap(), 0);
+    for name in ["environ", "maps", "auxv"] {
+        let read = Command::new("setpriv")
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "cat",
+            ])
+            .arg(format!("/proc/{}/{name}", child.id()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(!read.success(), "{name}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let enrolled = host.enrol(&hub, &hub.token()).by_user(NOBODY).run();
+    enrolled.expect(0);
+    let service = host.agent(&["run"]).by_user(NOBODY).start();
+    let pid = service.id();
+    let health = host.path("run/monsys/heartbeat.json");
+    until("a heartbeat", || {
+        fs::read_to_string(&health).is_ok_and(|text| text.contains("last_heartbeat\":\""))
+    });
+    assert_eq!(core_limits(pid), ["0", "0", "bytes"]);
+    assert_eq!(
+        fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid(),
+        0
+    );
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGTERM).unwrap();
+    crate::common::Run::of(service).expect(0);
+}
+
+#[test]
+fn nor_is_it_after_it_has_executed_itself_anew() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test needs root, to run as another user"
+    );
+    let host = TestHost::new();
+    std::os::unix::fs::chown(host.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::create_dir_all(host.path("etc/mimir")).unwrap();
+    std::os::unix::fs::chown(host.path("etc/mimir"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut child = host
+        .agent(&[
+            "enrol",
+            "--hub-url",
+            "https://127.0.0.1:9",
+            "--enrollment-secret=s3cret-of-the-fleet",
+        ])
+        .by_user(NOBODY)
+        .start();
+    until("the first request", || {
+        host.path("etc/mimir/client.key").exists()
+    });
+    let cmdline = fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap();
+    assert!(!cmdline.contains("enrollment-secret"), "{cmdline}");
+    assert_eq!(
+        fs::metadata(format!("/proc/{}/environ", child.id()))
+            .unwrap()
+            .uid(),
+        0
+    );
+    assert_eq!(core_limits(child.id()), ["0", "0", "bytes"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_token_command_leaves_none_either() {
+    let host = TestHost::new();
+    let command = "ulimit -c >soft; ulimit -Hc >hard; exit 1";
+    host.agent(&["enrol", "--token-command", command])
+        .run()
+        .expect(74);
+    for name in ["soft", "hard"] {
+        assert_eq!(fs::read_to_string(host.path(name)).unwrap(), "0\n");
+    }
+}

@@ -1,0 +1,186 @@
+//! What others say reaches a terminal and a log as text, and nothing else.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::common::{Run, TestHost, TestHub};
+
+/// A title of the terminal, colours by C0 and C1, text in another order, zero width, and a line.
+const HOSTILE: &str = "a\u{1b}]0;PWN\u{7}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{200f}\u{61c}\u{2060}\u{feff}\u{7f}\nFORGED";
+const ID: &str = "6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10";
+
+#[track_caller]
+fn clean(run: Run) -> Run {
+    for text in [&run.stdout, &run.stderr] {
+        let bad = |c: char| monsys_agent::escape::is_hidden(c) && c != '\n' && c != '\t';
+        assert!(!text.contains(bad), "{text:?}");
+        for line in text.lines() {
+            assert!(!line.starts_with("FORGED"), "{text}");
+        }
+    }
+    run
+}
+
+/// Changes a JSON file of the host.
+fn edit(host: &TestHost, path: &str, change: impl FnOnce(&mut Value)) {
+    let text = fs::read_to_string(host.path(path)).unwrap();
+    let mut value = serde_json::from_str(&text).unwrap();
+    change(&mut value);
+    fs::write(host.path(path), value.to_string()).unwrap();
+}
+
+#[test]
+fn of_a_hub() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    for format in ["text", "json"] {
+        for status in [400, 403, 503] {
+            let body = json!({"message": HOSTILE, "error": HOSTILE}).to_string();
+            hub.fault(json!({"route": "enrol", "status": status, "body": body}));
+            let more = [
+                "--wait",
+                "0s",
+                "--log-format",
+                format,
+                "--output",
+                format,
+                "-vv",
+            ];
+            let run = clean(host.enrol_with(&hub, &hub.token(), &more).run());
+            assert_ne!(run.code, 0);
+            assert!(run.stderr.contains("PWN"), "{}", run.stderr);
+        }
+        hub.fault(
+            json!({"route": "enrol", "status": 200, "body": "x", "content_type": "text/\u{9b}31m"}),
+        );
+        let more = ["--output", format, "--log-format", format];
+        clean(host.enrol_with(&hub, &hub.token(), &more).run());
+    }
+}
+
+#[test]
+fn of_state_heartbeat_and_configuration() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    edit(&host, "var/lib/monsys/state.json", |state| {
+        state["hostname"] = json!(HOSTILE);
+        state["enrolled_at"] = json!(HOSTILE);
+    });
+    let id = host.key("agent_id").unwrap();
+    let failure = json!({
+        "since": HOSTILE, "at": HOSTILE, "tries": 1, "id": HOSTILE,
+        "what": HOSTILE, "why": HOSTILE, "mend": HOSTILE,
+    });
+    let health = json!({
+        "agent_id": id, "interval_secs": 30, "last_try": HOSTILE, "next_try": HOSTILE,
+        "last_heartbeat": HOSTILE, "failure": failure,
+    });
+    host.lay("run/monsys/heartbeat.json", &health.to_string());
+    let run = clean(host.agent(&["status"]).run());
+    assert!(run.stdout.contains(r"a\u{1b}]0;PWN\u{7}"), "{}", run.stdout);
+    assert!(run.stdout.contains("last failure"), "{}", run.stdout);
+
+    let run = clean(host.agent(&["status", "--output", "json"]).run());
+    assert_eq!(run.json()["last_failure"]["why"], HOSTILE, "{}", run.stdout);
+    assert!(run.stdout.contains(r"\u202e"), "{}", run.stdout);
+
+    // Another machine's state.
+    host.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    let run = clean(host.agent(&["status"]).run());
+    assert!(run.stdout.contains("cloned from"), "{}", run.stdout);
+
+    let host = TestHost::new();
+    let hostile = serde_json::to_string(HOSTILE).unwrap();
+    for line in [
+        format!("hub_url = {hostile}"),
+        "hub_url = \"https://h/\\u202e\\u200b\"\nca_file = \"/\\u202e\"".to_owned(),
+        format!("wait = {hostile}"),
+        format!("splay = {hostile}"),
+        format!("scrub_cloud_init = {hostile}"),
+        format!("tags = [{hostile}]"),
+        format!("role = {hostile}"),
+        format!("token_command = {hostile}"),
+        format!("agent_id = {hostile}"),
+        format!("{hostile} = 1 2"),
+    ] {
+        host.lay("etc/monsys/agent.toml", &format!("{line}\n"));
+        for arguments in [&["status"][..], &["enrol", "--wait", "0s"], &["doctor"]] {
+            for format in ["text", "json"] {
+                let arguments = [arguments, &["--output", format]].concat();
+                clean(host.agent(&arguments).run());
+            }
+        }
+    }
+}
+
+#[test]
+fn of_the_host_and_its_commands() {
+    let host = TestHost::new();
+    host.lay(
+        "etc/os-release",
+        "PRETTY_NAME=\"a\u{1b}[31m\u{202e}\u{200b}b\"\n",
+    );
+    host.lay("host-hostname", "web\u{202e}\u{200b}-3\n");
+    let run = clean(host.agent(&["facts"]).run().expect(0));
+    assert!(run.stdout.contains(r"\u{202e}"), "{}", run.stdout);
+    clean(host.agent(&["enrol", "--dry-run"]).run());
+    let run = clean(host.agent(&["facts", "--output", "json"]).run().expect(0));
+    assert_eq!(run.json()["hostname"], "web\u{202e}\u{200b}-3");
+
+    let say = "printf 'a\\033[31m\\302\\2331m\\342\\200\\256z' >&2; exit 1";
+    let run = clean(
+        host.agent(&["enrol", "--token-command", say])
+            .run()
+            .expect(74),
+    );
+    run.says(&[r"it said:", r"\u{1b}", r"\u{202e}"]);
+
+    let name = "bin\u{202e}\n";
+    clean(
+        host.agent(&["enrol", "--toke\u{1b}[31m\u{202e}"])
+            .run()
+            .expect(64),
+    );
+    clean(host.agent(&["man", &format!("/nowhere/{name}")]).run());
+}
+
+#[test]
+fn ids_and_tags_of_a_hub_that_hide_something_are_not_of_this_protocol() {
+    let answer = |id: &str, tags: Value, role: Value| {
+        json!({"route": "enrol", "body": json!({
+            "agent_id": id, "agent_token": "agt_abcdefgh", "default_tags": tags, "default_role": role,
+        }).to_string()})
+    };
+    for (id, tags, role) in [
+        (
+            "00000000-0000-0000-0000-000000000000",
+            json!([]),
+            json!(null),
+        ),
+        (
+            "urn:uuid:6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10",
+            json!([]),
+            json!(null),
+        ),
+        (
+            "{6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10}",
+            json!([]),
+            json!(null),
+        ),
+        ("6f1c2a1e8f0e4a559a3c0d8f5f3b7f10", json!([]), json!(null)),
+        (ID, json!(["web\u{202e}dorp"]), json!(null)),
+        (ID, json!(["web\u{200b}"]), json!(null)),
+        (ID, json!(["web\u{9b}31m"]), json!(null)),
+        (ID, json!([]), json!("web\u{feff}")),
+    ] {
+        let (hub, host) = (TestHub::new(), TestHost::new());
+        hub.fault(answer(id, tags, role));
+        clean(host.enrol(&hub, &hub.token()).run().expect(76));
+        assert!(!host.path("etc/monsys/agent.toml").exists());
+    }
+    for tag in ["web\u{202e}", "\u{200b}", "a\u{2066}b", "a\u{85}b"] {
+        let host = TestHost::new();
+        let run = host.agent(&["enrol", "--tag", tag]).run().expect(64);
+        clean(run.says(&["a tag is not valid", "--tag"]));
+    }
+}
