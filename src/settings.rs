@@ -173,7 +173,10 @@ impl Settings {
         trust::file(&path, world.root())?;
         let file = AgentToml::load(&path)?;
         let settings = Self::with_file(flags, world, &config_path, &file)?;
-        trust::folder(&world.resolved_path(&settings.state_dir.value), world.root())?;
+        trust::folder(
+            &world.resolved_path(&settings.state_dir.value),
+            world.root(),
+        )?;
         Ok(settings)
     }
 

@@ -275,11 +275,12 @@ impl World {
             .env_clear()
             .envs(self.child_environment());
         if let Some(user) = user {
-            let (uid, gid) = passwd::find(&self.resolved_path("/etc/passwd"), user).ok_or_else(|| {
-                Error::new(ErrorId::BadArguments, format!("there is no user {user:?}"))
+            let (uid, gid) =
+                passwd::find(&self.resolved_path("/etc/passwd"), user).ok_or_else(|| {
+                    Error::new(ErrorId::BadArguments, format!("there is no user {user:?}"))
                     .about("--user")
                     .mend("monsys-agent install, which makes the user; or name one of /etc/passwd")
-            })?;
+                })?;
             // With a user, the standard library also drops the supplementary groups.
             again.uid(uid).gid(gid);
         }

@@ -45,8 +45,8 @@ use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
 use crate::service;
-use crate::store::access::Access;
 use crate::settings::{Flags, Settings};
+use crate::store::access::Access;
 use crate::store::lock::{self, Lock};
 use crate::store::verdict::Verdict;
 use crate::token::{Kind, Token};
@@ -148,9 +148,12 @@ impl Dialect for Monsys<'_> {
 
     fn prove_writable(&self) -> Result<()> {
         if self.paths.key().exists() {
-            return self.paths.prove_writable(&self.settings, self.world.access());
+            return self
+                .paths
+                .prove_writable(&self.settings, self.world.access());
         }
-        self.paths.prove_room_beside_key(&self.settings, self.world.access())
+        self.paths
+            .prove_room_beside_key(&self.settings, self.world.access())
     }
 
     fn exchange<'a>(

@@ -26,8 +26,8 @@ use crate::error::{Error, ErrorId, Kind as ErrorKind, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
 use crate::service;
-use crate::store::access::Access;
 use crate::settings::{Flags, Given, Settings};
+use crate::store::access::Access;
 use crate::store::atomic;
 use crate::store::env_file::EnvFile;
 use crate::token::{Kind, Secret, Token};
@@ -74,7 +74,11 @@ impl<'a> Ravenxcope<'a> {
     /// Bad settings, [`ErrorId::EnvFileBroken`], and an env file that cannot be read.
     pub(super) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
-        let file = EnvFile::load(&world.path(&path), &world.resolved_path(&path), world.access())?;
+        let file = EnvFile::load(
+            &world.path(&path),
+            &world.resolved_path(&path),
+            world.access(),
+        )?;
         Self::of(flags, world, &path, file, None)
     }
 
@@ -86,10 +90,11 @@ impl<'a> Ravenxcope<'a> {
     pub(super) fn read_for_facts(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
         let below = world.path(&path);
-        let file = EnvFile::load(&below, &world.resolved_path(&path), world.access()).unwrap_or_else(|error| {
-            tracing::debug!("{} is passed over: {}", below.display(), error.why());
-            EnvFile::absent(&below, world.access())
-        });
+        let file = EnvFile::load(&below, &world.resolved_path(&path), world.access())
+            .unwrap_or_else(|error| {
+                tracing::debug!("{} is passed over: {}", below.display(), error.why());
+                EnvFile::absent(&below, world.access())
+            });
         // Nothing is sent there. The way to a loopback address is no way out, so the default route
         // decides, as its documents have it.
         Self::of(flags, world, &path, file, Some("https://localhost"))
@@ -163,11 +168,7 @@ impl<'a> Ravenxcope<'a> {
     }
 
     /// The sensor that heartbeats go out for. Where one user runs everything, it is enrolled first.
-    async fn admit(
-        flags: &'a Flags,
-        world: &'a World,
-        memory: &Memory,
-    ) -> Result<Sensor<'a>> {
+    async fn admit(flags: &'a Flags, world: &'a World, memory: &Memory) -> Result<Sensor<'a>> {
         let host = Self::read(flags, world)?;
         if host.token.is_some() {
             return Sensor::of_disk(host);
@@ -274,7 +275,8 @@ impl Dialect for Ravenxcope<'_> {
         let Some(mark) = self.mark.as_ref().filter(|_| self.is_unsettled()) else {
             return Ok(false);
         };
-        mark.settled(self.world).save(self.file.folder(), self.world.access())?;
+        mark.settled(self.world)
+            .save(self.file.folder(), self.world.access())?;
         Ok(true)
     }
 

@@ -35,9 +35,10 @@ pub(super) fn shares(host: &dyn Dialect, receipt: &Receipt, world: &World) -> Ve
     };
     let mut changes = Vec::new();
     let own_folder = |path: &Path| {
-        let made = receipt.done.iter().any(
-            |deed| matches!(deed, receipt::Deed::MakeFolder { path: known } if known == path),
-        );
+        let made = receipt
+            .done
+            .iter()
+            .any(|deed| matches!(deed, receipt::Deed::MakeFolder { path: known } if known == path));
         made || path == Path::new(receipt::FOLDER)
     };
     for folder in host.folders() {

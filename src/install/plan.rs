@@ -6,7 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::change::{Change, PutFile, There, sha256};
-use super::look::{ca_for_service, is_left_over, on_host, owner_of_new, parent, shares, takes_programs};
+use super::look::{
+    ca_for_service, is_left_over, on_host, owner_of_new, parent, shares, takes_programs,
+};
 use super::receipt::{self, Receipt};
 use super::service::Manager;
 use super::user::{self, USER};

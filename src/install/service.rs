@@ -288,6 +288,9 @@ mod tests {
             text.contains(r#"Environment="MONSYS_CONFIG=/srv/50%% \"x\"/agent.toml""#),
             "{text}"
         );
-        assert!(text.contains(r#""MONSYS_STATE_DIR=/var/lib/monsys""#), "{text}");
+        assert!(
+            text.contains(r#""MONSYS_STATE_DIR=/var/lib/monsys""#),
+            "{text}"
+        );
     }
 }

@@ -29,9 +29,8 @@ pub async fn prepare(flags: &Flags, world: &World) -> Verdict {
     let before = dialect::open(flags, world)
         .ok()
         .and_then(|host| recorded(&*host, world));
-    let now = world.now();
     if let Some(waiting) = before.as_ref().filter(|before| waits(before, flags, world)) {
-        let pause = waiting.pause_left(now).as_secs();
+        let pause = waiting.pause_left(world.now()).as_secs();
         tracing::info!("the step failed lately, and nothing changed since: next try in {pause} s");
         return waiting.clone();
     }
@@ -47,7 +46,13 @@ pub async fn prepare(flags: &Flags, world: &World) -> Verdict {
         }
     }
     let machine = Fingerprint::of(world).unwrap_or_default();
-    let verdict = Verdict::of(&outcome, before.as_ref(), world.boot_id(), machine, now);
+    let verdict = Verdict::of(
+        &outcome,
+        before.as_ref(),
+        world.boot_id(),
+        machine,
+        world.now(),
+    );
     if let Err(error) = record(&verdict, flags, world).await {
         tracing::warn!("{}: {}", error.what(), error.why());
     }
@@ -115,7 +120,9 @@ pub fn needed(why: &str) -> Error {
 /// manager.
 #[must_use]
 pub fn is_own(host: &dyn Dialect) -> bool {
-    host.folders().first().is_none_or(|folder| owns(&folder.path))
+    host.folders()
+        .first()
+        .is_none_or(|folder| owns(&folder.path))
 }
 
 /// Whether `folder` belongs to the user who runs this; root's is whatever root may take.
@@ -164,8 +171,7 @@ async fn record(verdict: &Verdict, flags: &Flags, world: &World) -> Result<()> {
 pub(crate) fn hand_over(name: &str, bytes: &[u8], world: &World) -> Result<()> {
     let folder = world.resolved_path(HANDOVER);
     let access = world.access();
-    let fault =
-        |path: &Path, error: &io::Error| unwritable(ErrorId::StateUnwritable, path, error);
+    let fault = |path: &Path, error: &io::Error| unwritable(ErrorId::StateUnwritable, path, error);
     atomic::make_folder(&folder, access.shared_folder())
         .map_err(|(path, error)| fault(&path, &error))?;
     let path = folder.join(name);

@@ -138,7 +138,8 @@ mod tests {
         assert_eq!(alone.public().mode, 0o644);
 
         assert_eq!(group_id(&groups), None);
-        std::fs::write(&groups, "root:x:0:\nmonsysx:x:1:\nmonsys:x:77:a,b\n").unwrap();
+        let text = b"root:x:0:\nmonsysx:x:1:\nmonsys:x:77:a,b\n";
+        super::super::atomic::write(&groups, text, 0o644, Owner::ours()).unwrap();
         assert_eq!(group_id(&groups), Some(77));
     }
 }

@@ -20,14 +20,15 @@ pub fn find(passwd: &Path, user: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::atomic::{self, Owner};
 
     #[test]
     fn finds_a_user_by_its_exact_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("passwd");
         assert_eq!(find(&path, "monsys"), None);
-        std::fs::write(&path, "root:x:0:0::/:/bin/sh\nmonsysx:x:1:1::/:\nbroken\nmonsys:x:7:8::/:\n")
-            .unwrap();
+        let text = b"root:x:0:0::/:/bin/sh\nmonsysx:x:1:1::/:\nbroken\nmonsys:x:7:8::/:\n";
+        atomic::write(&path, text, 0o644, Owner::ours()).unwrap();
         assert_eq!(find(&path, "monsys"), Some((7, 8)));
         assert_eq!(find(&path, "broken"), None);
     }

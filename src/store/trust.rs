@@ -28,7 +28,9 @@ pub fn folder(path: &Path, root: &Path) -> Result<()> {
         return Ok(());
     }
     // Behind a link of root's, the folders that it leads to count as well.
-    if chain(path, root)? && let Ok(real) = fs::canonicalize(path) {
+    if chain(path, root)?
+        && let Ok(real) = fs::canonicalize(path)
+    {
         chain(&real, Path::new("/"))?;
     }
     Ok(())
@@ -60,7 +62,7 @@ pub fn file(path: &Path, root: &Path) -> Result<()> {
 ///
 /// # Errors
 /// An error for [`explained`], which holds what is wrong.
-pub(super) fn opened(path: &Path, metadata: &Metadata) -> io::Result<()> {
+pub fn opened(path: &Path, metadata: &Metadata) -> io::Result<()> {
     if !is_root() || is_safe(metadata) {
         return Ok(());
     }
@@ -83,10 +85,9 @@ fn chain(path: &Path, root: &Path) -> Result<bool> {
     folders.reverse();
     let mut has_links = false;
     for (index, folder) in folders.iter().enumerate() {
-        let metadata = match fs::symlink_metadata(folder) {
-            Ok(metadata) => metadata,
-            // What is not there yet is made by us; what cannot be looked at fails when it is used.
-            Err(_) => break,
+        // What is not there yet is made by us; what cannot be looked at fails when it is used.
+        let Ok(metadata) = fs::symlink_metadata(folder) else {
+            break;
         };
         let is_last = index + 1 == folders.len();
         has_links |= metadata.is_symlink();
@@ -199,7 +200,8 @@ mod tests {
         let (etc, own) = (root.join("etc"), root.join("etc/monsys"));
         fs::create_dir_all(&own).unwrap();
         let toml = own.join("agent.toml");
-        fs::write(&toml, "").unwrap();
+        crate::store::atomic::write(&toml, b"", 0o600, crate::store::atomic::Owner::ours())
+            .unwrap();
         for path in [&etc, &own] {
             set(path, 0, 0o755);
         }

@@ -85,11 +85,13 @@ impl Verdict {
             Some(before) => before.attempts.saturating_add(1),
             None => 1,
         };
-        let not_before = (!is_done).then(|| now.checked_add(pause(attempts))).flatten();
+        let not_before = (!is_done)
+            .then(|| now.checked_add(pause(attempts)))
+            .flatten();
         Self {
             boot_id,
             machine,
-            at: humantime::format_rfc3339_seconds(now).to_string(),
+            at: humantime::format_rfc3339_nanos(now).to_string(),
             failure,
             deferred,
             attempts,
@@ -204,7 +206,13 @@ mod tests {
             machine_id: Some("b".into()),
             ..Fingerprint::default()
         };
-        let verdict = Verdict::of(&Outcome::Ready, None, "boot".into(), here.clone(), UNIX_EPOCH);
+        let verdict = Verdict::of(
+            &Outcome::Ready,
+            None,
+            "boot".into(),
+            here.clone(),
+            UNIX_EPOCH,
+        );
         assert!(verdict.is_for("boot", &here));
         assert!(!verdict.is_for("other", &here));
         // What the service's user can read of the machine is enough to tell another one.

@@ -69,13 +69,22 @@ impl TestHost {
     pub(crate) fn with_service_user() -> Self {
         needs_root();
         let host = Self::new();
-        let passwd = format!("root:x:0:0::/root:/bin/sh\nmonsys:x:{SERVICE_USER}:{SERVICE_USER}::/var/lib/monsys:/sbin/nologin\n");
+        let passwd = format!(
+            "root:x:0:0::/root:/bin/sh\nmonsys:x:{SERVICE_USER}:{SERVICE_USER}::/var/lib/monsys:/sbin/nologin\n"
+        );
         host.lay("etc/passwd", &passwd);
-        host.lay("etc/group", &format!("root:x:0:\nmonsys:x:{SERVICE_USER}:\n"));
+        host.lay(
+            "etc/group",
+            &format!("root:x:0:\nmonsys:x:{SERVICE_USER}:\n"),
+        );
         // What systemd's RuntimeDirectory= and OpenRC's checkpath make.
         std::fs::create_dir_all(host.path("run/monsys")).unwrap();
-        std::os::unix::fs::chown(host.path("run/monsys"), Some(SERVICE_USER), Some(SERVICE_USER))
-            .unwrap();
+        std::os::unix::fs::chown(
+            host.path("run/monsys"),
+            Some(SERVICE_USER),
+            Some(SERVICE_USER),
+        )
+        .unwrap();
         host
     }
 

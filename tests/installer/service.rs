@@ -35,7 +35,7 @@ fn scene() -> (Machine, TestHub) {
 }
 
 #[test]
-fn the_service_owns_its_files_and_nothing_else() {
+fn root_owns_all_and_the_service_reads_by_its_group() {
     if !crate::can_make_machines() {
         return;
     }
@@ -47,23 +47,23 @@ fn the_service_owns_its_files_and_nothing_else() {
         .find(|line| line.starts_with("monsys:"))
         .unwrap();
     assert!(user.ends_with("nologin"), "{user}");
-    let uid: u32 = user.split(':').nth(2).unwrap().parse().unwrap();
-    for (path, owner, mode) in [
-        ("etc/monsys", uid, 0o755),
-        ("etc/monsys/agent.toml", uid, 0o600),
-        ("var/lib/monsys", uid, 0o700),
-        ("var/lib/monsys/agent-signing.key", uid, 0o600),
-        ("var/lib/monsys/agent-id", uid, 0o644),
-        ("var/lib/monsys/state.json", uid, 0o600),
-        ("var/lib/monsys/lock", uid, 0o600),
-        ("var/lib/monsys/install.json", 0, 0o644),
+    let gid: u32 = user.split(':').nth(3).unwrap().parse().unwrap();
+    for (path, group, mode) in [
+        ("etc/monsys", 0, 0o755),
+        ("etc/monsys/agent.toml", gid, 0o640),
+        ("var/lib/monsys", gid, 0o750),
+        ("var/lib/monsys/agent-signing.key", gid, 0o640),
+        ("var/lib/monsys/agent-id", 0, 0o644),
+        ("var/lib/monsys/state.json", gid, 0o640),
+        ("var/lib/monsys/lock", 0, 0o600),
+        ("var/lib/monsys/install.json", 0, 0o600),
         ("usr/local/bin/monsys-agent", 0, 0o755),
         (UNIT, 0, 0o644),
     ] {
         let metadata = fs::metadata(machine.path(path)).unwrap();
         assert_eq!(
-            (metadata.uid(), metadata.mode() & 0o7777),
-            (owner, mode),
+            (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777),
+            (0, group, mode),
             "{path}"
         );
     }
@@ -86,7 +86,7 @@ fn the_service_owns_its_files_and_nothing_else() {
 }
 
 #[test]
-fn a_host_that_was_enrolled_before_is_taken_over_and_given_back() {
+fn a_host_that_was_enrolled_before_is_shared_and_closed_again() {
     if !crate::can_make_machines() {
         return;
     }
@@ -94,12 +94,9 @@ fn a_host_that_was_enrolled_before_is_taken_over_and_given_back() {
     agent(&machine, &hub, "/root/monsys-agent", &["enrol"]).expect(0);
     let before = machine.changes();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
-    assert_ne!(
-        fs::metadata(machine.path("etc/monsys/agent.toml"))
-            .unwrap()
-            .uid(),
-        0
-    );
+    let toml = fs::metadata(machine.path("etc/monsys/agent.toml")).unwrap();
+    assert_eq!((toml.uid(), toml.mode() & 0o7777), (0, 0o640));
+    assert_ne!(toml.gid(), 0);
     agent(&machine, &hub, AGENT, &["uninstall"]).expect(0);
     assert_eq!(machine.changes(), before);
     hub.expect_one_slot();
@@ -245,8 +242,8 @@ fn a_receipt_that_the_service_could_have_written_is_refused() {
     deeds.push(json!({"did": "put_file", "path": "/etc/victim", "sha256": [sum], "kept": null}));
     fs::remove_file(&receipt).unwrap();
     fs::write(&receipt, forged.to_string()).unwrap();
-    let uid = fs::metadata(machine.path("var/lib/monsys")).unwrap().uid();
-    std::os::unix::fs::chown(&receipt, Some(uid), None).unwrap();
+    let service = fs::metadata(machine.path("var/lib/monsys")).unwrap().gid();
+    std::os::unix::fs::chown(&receipt, Some(service), None).unwrap();
     let before = machine.changes();
     for command in ["install", "uninstall"] {
         agent(&machine, &hub, AGENT, &[command])
@@ -403,12 +400,10 @@ fn an_image_is_prepared_and_an_ephemeral_host_has_its_hook() {
     assert_eq!(report["enrolment"]["result"], "deferred");
     assert_eq!(report["service"], "not_started");
     assert!(hub.agents().is_empty());
-    // The service can read what it has to finish.
+    // The privileged step finishes it, and the service can read what comes of that.
     let toml = fs::metadata(machine.path("etc/monsys/agent.toml")).unwrap();
-    assert_eq!(
-        toml.uid(),
-        fs::metadata(machine.path("etc/monsys")).unwrap().uid()
-    );
+    let state = fs::metadata(machine.path("var/lib/monsys")).unwrap();
+    assert_eq!((toml.uid(), toml.gid()), (0, state.gid()));
     let hook = machine.path("etc/systemd/system/monsys-agent.service.d/50-ephemeral.conf");
     let hook = fs::read_to_string(hook).unwrap();
     assert!(

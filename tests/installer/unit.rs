@@ -6,7 +6,7 @@ use std::process::Command;
 const UNIT: &str = include_str!("../../packaging/systemd/monsys-agent.service");
 
 /// The highest exposure that we allow ourselves.
-const LIMIT: f64 = 2.0;
+const LIMIT: f64 = 1.3;
 
 fn root() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
@@ -89,8 +89,13 @@ fn what_no_repetition_mends_is_not_repeated() {
     let codes: Vec<u8> = line.split(' ').map(|code| code.parse().unwrap()).collect();
     for kind in Kind::ALL {
         // `Silent` is what `status` says of the service, and not how the service ends.
-        let is_passing = matches!(kind, Kind::Unreachable | Kind::Io | Kind::Silent);
+        let is_passing = matches!(
+            kind,
+            Kind::Unreachable | Kind::Io | Kind::Silent | Kind::StepNeeded
+        );
         assert_eq!(codes.contains(&kind.exit_code()), !is_passing, "{kind:?}");
     }
-    assert_eq!(codes.len(), Kind::ALL.len() - 3);
+    assert_eq!(codes.len(), Kind::ALL.len() - 4);
+    // The service asks for the privileged step: the manager runs both again, and nothing failed.
+    assert!(UNIT.contains("\nSuccessExitStatus=85\n"));
 }

@@ -453,7 +453,9 @@ fn other_paths_reach_the_service() {
     let drop_in = host.path("etc/systemd/system/monsys-agent.service.d/50-paths.conf");
     let text = fs::read_to_string(drop_in).unwrap();
     assert!(
-        text.contains("Environment=\"MONSYS_CONFIG=/srv/m/agent.toml\" \"MONSYS_STATE_DIR=/srv/state\""),
+        text.contains(
+            "Environment=\"MONSYS_CONFIG=/srv/m/agent.toml\" \"MONSYS_STATE_DIR=/srv/state\""
+        ),
         "{text}"
     );
     assert!(host.path("srv/state/agent-signing.key").exists());

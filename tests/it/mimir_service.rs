@@ -161,8 +161,8 @@ fn renews_as_the_one_user_who_owns_everything() {
     let service = Service::of(later(&host, &["run"]).by_user(user));
     until("a renewal", || certificates(&hub) == 2);
     let health = || {
-        let status = later(&host, &["status", "--output", "json"]).run();
-        status.json()["heartbeats"].clone()
+        let status = later(&host, &["status", "--output", "json"]).by_user(user);
+        status.run().json()["heartbeats"].clone()
     };
     until("a heartbeat", || health() == "ok");
     service.stop().expect(0);
@@ -190,11 +190,17 @@ fn the_privileged_step_renews_for_a_service_that_writes_nothing() {
     hub.post("mimir/certificates", rules(0));
     // The certificate is still good when the server cannot renew it now, and the service goes on.
     hub.fault(json!({"route": "mimir-renew", "status": 503, "times": 1}));
-    let prepare = || later(&host, &["prepare", "--output", "json"]).run().expect(0).json();
+    let prepare = || {
+        later(&host, &["prepare", "--output", "json"])
+            .run()
+            .expect(0)
+            .json()
+    };
     let report = prepare();
     assert_eq!(report["result"], "deferred", "{report}");
     let service = Service::of(run());
-    let health = || later(&host, &["status", "--output", "json"]).run().json()["heartbeats"].clone();
+    let health =
+        || later(&host, &["status", "--output", "json"]).run().json()["heartbeats"].clone();
     until("a heartbeat", || health() == "ok");
     service.stop().expect(0);
     assert_eq!(certificates(&hub), 1);

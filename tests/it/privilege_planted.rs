@@ -8,6 +8,9 @@ use std::process::Command;
 
 use crate::common::{Run, SERVICE_USER, TestHost, TestHub, needs_root};
 
+/// What is planted, and how.
+type Planted<'a> = (&'a str, Box<dyn Fn(&Path) + 'a>);
+
 const TOKEN: &str = "enrl_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefg";
 const CONFIG: &str = "etc/monsys/agent.toml";
 
@@ -26,7 +29,12 @@ fn plant(host: &TestHost, line: &str) {
 
 #[track_caller]
 fn expect_refused(run: Run) {
-    run.expect(78).says(&["root does not obey", "agent.toml", "chown"]);
+    let run = run.expect(78);
+    // `doctor` says it in its report.
+    let said = format!("{}{}", run.stdout, run.stderr);
+    for part in ["root does not obey", "agent.toml", "chown"] {
+        assert!(said.contains(part), "no {part:?} in\n{said}");
+    }
 }
 
 /// Everything but the agent's own files: path, owner, mode, bytes.
@@ -34,9 +42,12 @@ fn rest(host: &TestHost) -> Vec<(PathBuf, u32, u32, Vec<u8>)> {
     let own = ["etc/monsys", "var/lib/monsys"].map(|path| host.path(path));
     // What is in /run/monsys may have no end.
     let top = host.names("").into_iter().filter(|name| name != "run");
-    let files = top.flat_map(|name| match host.path(&name).is_dir() {
-        true => host.files(&name),
-        false => vec![(host.path(&name), fs::read(host.path(&name)).unwrap())],
+    let files = top.flat_map(|name| {
+        if host.path(&name).is_dir() {
+            host.files(&name)
+        } else {
+            vec![(host.path(&name), fs::read(host.path(&name)).unwrap())]
+        }
     });
     files
         .filter(|(path, _)| !own.iter().any(|own| path.starts_with(own)))
@@ -80,7 +91,10 @@ fn install_gives_no_folder_away() {
 fn no_command_obeys_a_file_of_another_user() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
-    host.lay("var/lib/otherapp/state.json", "{\"a\":\"data of another program\"}");
+    host.lay(
+        "var/lib/otherapp/state.json",
+        "{\"a\":\"data of another program\"}",
+    );
     host.lay("var/lib/otherapp/lock", "KEEP");
     plant(&host, "state_dir = \"/var/lib/otherapp\"");
     let before = rest(&host);
@@ -112,14 +126,22 @@ fn only_files_of_our_format_are_removed() {
     let host = TestHost::with_service_user();
     has_systemd(&host);
     let state_dir = ["--state-dir", "/var/lib/otherapp"];
-    host.enrol_with(&hub, &hub.token(), &state_dir).run().expect(0);
+    host.enrol_with(&hub, &hub.token(), &state_dir)
+        .run()
+        .expect(0);
     let foreign = "{\"a\":\"data of another program\"}";
     host.lay("var/lib/otherapp/heartbeat.json", foreign);
-    host.lay("var/lib/otherapp/agent-signing.key.next-x", "the notes of another program");
+    host.lay(
+        "var/lib/otherapp/agent-signing.key.next-x",
+        "the notes of another program",
+    );
     let purge = [&["uninstall", "--purge"][..], &state_dir].concat();
     host.agent(&purge).run().expect(0);
     let names = host.names("var/lib/otherapp");
-    assert!(!names.contains(&"agent-signing.key".to_owned()), "{names:?}");
+    assert!(
+        !names.contains(&"agent-signing.key".to_owned()),
+        "{names:?}"
+    );
     for name in ["heartbeat.json", "agent-signing.key.next-x"] {
         assert!(names.contains(&name.to_owned()), "{names:?}");
     }
@@ -172,7 +194,10 @@ fn nothing_is_sent_where_another_user_says() {
 fn each_file_that_decides_and_each_folder_above_it_counts() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
-    host.lay("srv/ca.pem", &fs::read_to_string(hub.ca_file().unwrap()).unwrap());
+    host.lay(
+        "srv/ca.pem",
+        &fs::read_to_string(hub.ca_file().unwrap()).unwrap(),
+    );
     host.lay("srv/token", TOKEN);
     let text = format!(
         "ca_file = '/srv/ca.pem'\ntoken_file = '/srv/token'\n{}",
@@ -247,16 +272,24 @@ fn what_the_service_can_write_is_data_of_a_stranger() {
         host.key("agent_id").unwrap()
     );
     let before = rest(&host);
-    type Planted<'a> = (&'a str, Box<dyn Fn(&Path) + 'a>);
     let plants: [Planted<'_>; 6] = [
         ("link", Box::new(|path| symlink(&victim, path).unwrap())),
-        ("hard link", Box::new(|path| fs::hard_link(&victim, path).unwrap())),
-        ("pipe", Box::new(|path| {
-            assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-        })),
-        ("huge", Box::new(|path| {
-            fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
-        })),
+        (
+            "hard link",
+            Box::new(|path| fs::hard_link(&victim, path).unwrap()),
+        ),
+        (
+            "pipe",
+            Box::new(|path| {
+                assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+            }),
+        ),
+        (
+            "huge",
+            Box::new(|path| {
+                fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
+            }),
+        ),
         ("folder", Box::new(|path| fs::create_dir(path).unwrap())),
         ("note", Box::new(|path| fs::write(path, &hostile).unwrap())),
     ];
@@ -267,9 +300,18 @@ fn what_the_service_can_write_is_data_of_a_stranger() {
                 std::os::unix::fs::lchown(path, Some(SERVICE_USER), Some(SERVICE_USER)).unwrap();
             }
         }
-        for arguments in [&["status"][..], &["doctor"], &["enrol"], &["prepare"], &["install", "--no-enrol", "--dry-run"]] {
+        for arguments in [
+            &["status"][..],
+            &["doctor"],
+            &["enrol"],
+            &["prepare"],
+            &["install", "--no-enrol", "--dry-run"],
+        ] {
             let run = host.agent(arguments).run();
-            assert!([0, 64, 69, 75].contains(&run.code), "{name}: {arguments:?}: {run:?}");
+            assert!(
+                [0, 64, 69, 75].contains(&run.code),
+                "{name}: {arguments:?}: {run:?}"
+            );
             assert!(!run.stdout.contains('\u{1b}'), "{name}: {arguments:?}");
         }
         assert_eq!(rest(&host), before, "{name}");

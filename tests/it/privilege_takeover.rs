@@ -15,7 +15,10 @@ const CONFIG: &str = "etc/monsys/agent.toml";
 fn older(hub: &TestHub) -> TestHost {
     let host = TestHost::with_service_user();
     host.enrol(hub, &hub.token()).run().expect(0);
-    let note = format!("{{\"agent_id\":\"{}\",\"interval_secs\":30}}", host.key("agent_id").unwrap());
+    let note = format!(
+        "{{\"agent_id\":\"{}\",\"interval_secs\":30}}",
+        host.key("agent_id").unwrap()
+    );
     host.lay("var/lib/monsys/heartbeat.json", &note);
     let mut paths = vec![host.path("etc/monsys"), host.path(STATE)];
     paths.extend(host.files("etc/monsys").into_iter().map(|(path, _)| path));
@@ -43,9 +46,18 @@ fn step(host: &TestHost, hub: Option<&TestHub>) -> (Value, String) {
 #[track_caller]
 fn expect_roots(host: &TestHost) {
     for folder in ["etc/monsys", STATE] {
-        assert_eq!(fs::metadata(host.path(folder)).unwrap().uid(), 0, "{folder}");
+        assert_eq!(
+            fs::metadata(host.path(folder)).unwrap().uid(),
+            0,
+            "{folder}"
+        );
         for (path, _) in host.files(folder) {
-            assert_eq!(fs::symlink_metadata(&path).unwrap().uid(), 0, "{}", path.display());
+            assert_eq!(
+                fs::symlink_metadata(&path).unwrap().uid(),
+                0,
+                "{}",
+                path.display()
+            );
         }
     }
 }
@@ -62,7 +74,13 @@ fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
     );
     fs::write(host.path(CONFIG), text).unwrap();
     let (report, log) = step(&host, None);
-    for word in ["taking over", "hub_url", "token_command", "state_dir", "ca_file"] {
+    for word in [
+        "taking over",
+        "hub_url",
+        "token_command",
+        "state_dir",
+        "ca_file",
+    ] {
         assert!(log.contains(word), "no {word} in\n{log}");
     }
     expect_roots(&host);
@@ -72,13 +90,21 @@ fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
     for key in ["hub_url", "ca_file", "token_command", "state_dir"] {
         assert_eq!(host.key(key), None, "{key}");
     }
-    assert_eq!(fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap(), key);
+    assert_eq!(
+        fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap(),
+        key
+    );
     assert_eq!(host.mode(STATE), 0o750);
     assert_eq!(host.mode("var/lib/monsys/agent-signing.key"), 0o640);
     assert!(!host.path("var/lib/monsys/heartbeat.json").exists());
     // No credential goes to a hub that nobody named.
     assert_eq!(report["service_exit_code"], 78, "{report}");
-    assert!(report["failure"]["hint"].as_str().unwrap().contains("--hub-url"));
+    assert!(
+        report["failure"]["hint"]
+            .as_str()
+            .unwrap()
+            .contains("--hub-url")
+    );
 
     // The operator names it, with what its connection needs, and the host is the same agent.
     host.enrol(&hub, "").run().expect(0);
@@ -109,7 +135,11 @@ fn what_is_planted_in_a_files_place_is_refused_and_named() {
     for name in ["agent-signing.key", "state.json", "agent-id", "agent.toml"] {
         for kind in ["link", "hard link", "pipe"] {
             let host = older(&hub);
-            let folder = if name == "agent.toml" { "etc/monsys" } else { STATE };
+            let folder = if name == "agent.toml" {
+                "etc/monsys"
+            } else {
+                STATE
+            };
             let path = host.path(folder).join(name);
             let victim = host.lay("root/victim", "0123456789abcdef0123456789abcdef");
             fs::remove_file(&path).unwrap();
@@ -132,8 +162,15 @@ fn what_is_planted_in_a_files_place_is_refused_and_named() {
                 assert!(failure.contains(name), "{kind} {name}: {failure}");
             }
             let there = fs::symlink_metadata(&victim).unwrap();
-            assert_eq!((there.uid(), there.mode() & 0o7777), (0, 0o644), "{kind} {name}");
-            assert_eq!(fs::read(&victim).unwrap(), b"0123456789abcdef0123456789abcdef");
+            assert_eq!(
+                (there.uid(), there.mode() & 0o7777),
+                (0, 0o644),
+                "{kind} {name}"
+            );
+            assert_eq!(
+                fs::read(&victim).unwrap(),
+                b"0123456789abcdef0123456789abcdef"
+            );
         }
     }
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::persist::Keeper;
 use super::paths::is_ours;
+use super::persist::Keeper;
 use super::settling::settle;
 use super::{Enrolled, Paths, Standing, locked, lost_key, wire};
 use crate::error::{Error, ErrorId, Result};
@@ -64,7 +64,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
     let before = Settings::resolve(flags, world)?;
     let paths = Paths::of(&before, world);
     if matches!(Standing::of(&before, &paths, world)?, Standing::New(_))
-        && paths.identity_files()?.is_empty()
+        && !paths.identity_files()?.iter().any(|path| is_ours(path))
     {
         return Ok(done(Parting::NotEnrolled, None, false, &before, &paths));
     }
@@ -198,7 +198,10 @@ fn clear(settings: &Settings, paths: &Paths, state: Option<&State>, world: &Worl
         .filter(|path| {
             let is_ours = is_ours(path);
             if !is_ours {
-                tracing::warn!("{} is not what the agent writes there, and stays", path.display());
+                tracing::warn!(
+                    "{} is not what the agent writes there, and stays",
+                    path.display()
+                );
             }
             is_ours
         })

@@ -243,7 +243,9 @@ pub(super) fn is_ours(path: &Path) -> bool {
         object.is_ok_and(|object| object.get(key).is_some())
     };
     match &*name {
-        ID_FILE => std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Uuid>().is_ok()),
+        ID_FILE => {
+            std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Uuid>().is_ok())
+        }
         STATE_FILE => holds("fingerprint"),
         HEALTH_FILE => holds("agent_id"),
         _ => bytes.len() == KEY_BYTES,

@@ -26,8 +26,8 @@ use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{Identity, KEY_FILE};
 use crate::settings::Settings;
-use crate::store::agent_toml::{AgentToml, Entry};
 use crate::store::access::Access;
+use crate::store::agent_toml::{AgentToml, Entry};
 use crate::store::atomic;
 use crate::store::state::{Asked, ConfirmedNext, Next, State};
 use crate::store::unwritable;
@@ -317,7 +317,8 @@ impl<'a> Keeper<'a> {
             return Ok(None);
         };
         let filled = state.fingerprint.filled_in(&self.machine);
-        let is_ours = !state.fingerprint.is_empty() && state.fingerprint.is_same_machine(&self.machine);
+        let is_ours =
+            !state.fingerprint.is_empty() && state.fingerprint.is_same_machine(&self.machine);
         let lacks = is_ours && filled != state.fingerprint;
         Ok(lacks.then_some(State {
             fingerprint: filled,

@@ -17,11 +17,7 @@ use crate::world::World;
 ///
 /// # Errors
 /// Why the service cannot run.
-pub(super) async fn step(
-    flags: &Flags,
-    world: &World,
-    is_service: bool,
-) -> Result<Option<Error>> {
+pub(super) async fn step(flags: &Flags, world: &World, is_service: bool) -> Result<Option<Error>> {
     let settings = Settings::resolve(flags, world)?;
     let paths = Paths::of(&settings, world);
     let has_token = settings.token.is_some();
@@ -32,7 +28,11 @@ pub(super) async fn step(
             let later = if enrolled.is_renewing() && has_token {
                 // The credential may be dead, or may not: then the heartbeats show it.
                 enrolment::enrol(flags, false, world).await.err()
-            } else if enrolled.state.as_ref().is_some_and(|state| state.next.is_some()) {
+            } else if enrolled
+                .state
+                .as_ref()
+                .is_some_and(|state| state.next.is_some())
+            {
                 match settle_now(flags, world).await {
                     Err(error) if !is_service => return Err(error),
                     settled => settled.err(),
@@ -106,11 +106,7 @@ pub(super) fn verdict(paths: &Paths) -> Option<Verdict> {
 }
 
 /// Puts the verdict into state.json, if the host has one: a host that is not enrolled has no state.
-pub(super) async fn save_verdict(
-    flags: &Flags,
-    world: &World,
-    verdict: &Verdict,
-) -> Result<bool> {
+pub(super) async fn save_verdict(flags: &Flags, world: &World, verdict: &Verdict) -> Result<bool> {
     let settings = Settings::resolve(flags, world)?;
     let paths = Paths::of(&settings, world);
     if State::load(&paths.state_dir)?.is_none() {

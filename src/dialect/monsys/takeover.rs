@@ -111,7 +111,12 @@ impl Tree {
                     atomic::set_access(folder, grant)
                         .map_err(|error| unwritable(ErrorId::StateUnwritable, folder, &error))?;
                 }
-                Ok(_) => return Err(planted(folder, "it is not a folder of root's or of that user")),
+                Ok(_) => {
+                    return Err(planted(
+                        folder,
+                        "it is not a folder of root's or of that user",
+                    ));
+                }
                 Err(error) => return Err(unreadable(folder, &error)),
             }
         }
@@ -134,11 +139,14 @@ impl Tree {
             match name.as_str() {
                 _ if !is_foreign => {}
                 // Nobody needs these once the service is stopped.
-                lock::FILE | HEALTH_FILE => self.remove(&path)?,
-                temporary if atomic::is_temporary(temporary) => self.remove(&path)?,
+                lock::FILE | HEALTH_FILE => remove(&path)?,
+                temporary if atomic::is_temporary(temporary) => remove(&path)?,
                 state::FILE | ID_FILE => self.rewrite(&path, |_| true)?,
                 _ if is_key => self.rewrite(&path, |bytes| bytes.len() == KEY_BYTES)?,
-                _ => tracing::warn!("{} is not the agent's own, and is left alone", path.display()),
+                _ => tracing::warn!(
+                    "{} is not the agent's own, and is left alone",
+                    path.display()
+                ),
             }
         }
         Ok(())
@@ -177,7 +185,10 @@ impl Tree {
     fn rewrite(&self, path: &Path, fits: impl Fn(&[u8]) -> bool) -> Result<()> {
         match only_name(path)? {
             Some(bytes) if fits(&bytes) => self.write(path, &bytes),
-            Some(_) => Err(planted(path, "it does not hold what the agent writes there")),
+            Some(_) => Err(planted(
+                path,
+                "it does not hold what the agent writes there",
+            )),
             None => Ok(()),
         }
     }
@@ -191,10 +202,10 @@ impl Tree {
         atomic::write(path, bytes, grant.mode, grant.owner)
             .map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
     }
+}
 
-    fn remove(&self, path: &Path) -> Result<()> {
-        atomic::remove(path).map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
-    }
+fn remove(path: &Path) -> Result<()> {
+    atomic::remove(path).map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
 }
 
 /// Bytes of a regular file that has no other name; none when there is no file.
@@ -202,7 +213,12 @@ fn only_name(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let is_plain = |there: &Metadata| there.is_file() && there.nlink() == 1;
     match fs::symlink_metadata(path) {
         Ok(there) if is_plain(&there) => {}
-        Ok(_) => return Err(planted(path, "it is a link, or not a regular file of one name")),
+        Ok(_) => {
+            return Err(planted(
+                path,
+                "it is a link, or not a regular file of one name",
+            ));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(path, &error)),
     }
@@ -261,7 +277,11 @@ fn state_dir(flags: &Flags, world: &World) -> Result<PathBuf> {
     let given = given(&table::STATE_DIR, flags.state_dir.as_deref(), world);
     let path = given.unwrap_or_else(|| table::STATE_DIR.default.unwrap_or_default().to_owned());
     std::path::absolute(&path).map_err(|error| {
-        Error::new(ErrorId::BadSetting, format!("it is not a valid path: {error}")).about(path)
+        Error::new(
+            ErrorId::BadSetting,
+            format!("it is not a valid path: {error}"),
+        )
+        .about(path)
     })
 }
 

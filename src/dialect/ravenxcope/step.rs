@@ -1,7 +1,7 @@
 //! The privileged step before the service: enrols the sensor, and hands the service a token that the
 //! env file does not take.
 //!
-//! RavenXcope's documentation has the sensor go on when its env file cannot be written (seed 001).
+//! `RavenXcope`'s documentation has the sensor go on when its env file cannot be written (seed 001).
 //! The service's user could read the token nowhere then, so it is handed over in memory, and the next
 //! step puts it into the file as soon as that takes it.
 
@@ -65,10 +65,12 @@ pub(super) fn handed_over(host: &Ravenxcope<'_>) -> Result<Option<Credential>> {
     if host.id()? != handed.sensor_id {
         return Ok(None);
     }
-    Ok(Secret::opaque(&handed.sensor_token).ok().map(|token| Credential {
-        token,
-        interval: Duration::from_secs(handed.interval_secs.clamp(1, 86_400)),
-    }))
+    Ok(Secret::opaque(&handed.sensor_token)
+        .ok()
+        .map(|token| Credential {
+            token,
+            interval: Duration::from_secs(handed.interval_secs.clamp(1, 86_400)),
+        }))
 }
 
 fn hand_over(host: &Ravenxcope<'_>, credential: &Credential) -> Result<()> {

@@ -6,13 +6,7 @@ use crate::store::atomic::Owner;
 fn file(text: &str) -> Result<AgentToml> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.toml");
-    atomic::write(
-        &path,
-        text.as_bytes(),
-        0o600,
-        Owner::ours(),
-    )
-    .unwrap();
+    atomic::write(&path, text.as_bytes(), 0o600, Owner::ours()).unwrap();
     AgentToml::load(&path)
 }
 

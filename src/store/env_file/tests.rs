@@ -153,7 +153,9 @@ fn a_file_is_replaced_whole_with_its_owner_and_0600() {
 fn a_link_is_read_and_not_replaced_and_a_folder_is_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let (real, link) = (folder.path().join("real"), folder.path().join("link"));
-    EnvFile::absent(&real, Access::private()).replace(b"A=b\n").unwrap();
+    EnvFile::absent(&real, Access::private())
+        .replace(b"A=b\n")
+        .unwrap();
     std::os::unix::fs::symlink(&real, &link).unwrap();
     let file = EnvFile::load(&link, &link, Access::private()).unwrap();
     assert!(file.get("A").unwrap().is_some());
