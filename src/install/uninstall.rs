@@ -1,6 +1,7 @@
 //! Taking back all that `install` did, by its receipt.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 
 use tokio::time::Instant;
@@ -36,22 +37,26 @@ pub struct Uninstalled {
     pub forgets_agent: bool,
 }
 
-/// Removes what the service and its privileged step have in memory.
-fn remove_running(world: &World) -> Result<()> {
+/// Removes what the service and its privileged step have in memory. The service's user may have put
+/// anything there: what cannot be removed goes at the next boot, and stops nothing.
+fn remove_running(world: &World) {
     for folder in RUNNING.map(|folder| world.resolved_path(folder)) {
         let names = names(&folder).unwrap_or_default();
         let is_own = |name: &&OsString| {
             let name = name.to_string_lossy();
             name.ends_with(".json") || atomic::is_temporary(&name)
         };
-        for name in names.iter().filter(is_own) {
-            let path = folder.join(name);
-            atomic::remove(&path).map_err(|error| unwritable(&path, &error))?;
+        let removed = names
+            .iter()
+            .filter(is_own)
+            .map(|name| atomic::remove(&folder.join(name)));
+        for error in removed
+            .chain([atomic::remove_folder(&folder)])
+            .filter_map(io::Result::err)
+        {
+            tracing::debug!("{}: {error}", folder.display());
         }
-        // What somebody else has put there stays.
-        drop(atomic::remove_folder(&folder));
     }
-    Ok(())
 }
 
 /// Takes back what `install` did. `purge` also removes agent.toml, the host's key and its state.
@@ -98,7 +103,7 @@ pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Unin
         look::unshare(&ours, world)?;
         uninstalled.kept = ours;
     }
-    remove_running(world)?;
+    remove_running(world);
     for deed in receipt.done.clone().into_iter().rev() {
         match take_back(&deed, purge, world, &system).await {
             Fate::Taken => uninstalled.taken.push(deed.to_string()),

@@ -100,6 +100,8 @@ fn a_host_comes_in_changes_and_leaves() {
     expect_no_trace_anywhere(&controller, &host, &token);
 
     // Again, with and without --check, nothing is to be done; no token is needed for that.
+    // What the service's user plants meanwhile misleads none of the role's commands.
+    crate::privilege::plant(&host);
     let enrolled = disk.entries();
     let pid = host.must("systemctl show --value --property=MainPID monsys-agent");
     for options in [&["--check"][..], &[]] {

@@ -26,6 +26,7 @@ mod machine;
 mod one_liner;
 mod packages;
 mod prepared;
+mod privilege;
 mod seed;
 mod templates;
 mod watch;

@@ -28,13 +28,14 @@ pub(crate) fn trust(hub: &TestHub, disk: &Disk) {
     assert!(status.success());
 }
 
-/// The service is up and the hub hears from it.
+/// The service is up, the hub hears from it, and the host's files are root's.
 #[track_caller]
 pub(crate) fn expect_in_service(hub: &TestHub, host: &Machine<'_>) {
     assert_eq!(
         host.must("systemctl is-active monsys-agent").trim(),
         "active"
     );
+    crate::privilege::expect_owned(host.disk);
     let name = host.disk.name.clone();
     crate::eventually("a heartbeat", || {
         let agents = hub.agents();
