@@ -27,9 +27,11 @@ pub fn folder(path: &Path, root: &Path) -> Result<()> {
     if !is_root() {
         return Ok(());
     }
-    // Behind a link of root's, the folders that it leads to count as well.
+    // Behind a link of root's, the folders that it leads to count as well, as far as they are there.
     if chain(path, root)?
-        && let Ok(real) = fs::canonicalize(path)
+        && let Some(real) = path
+            .ancestors()
+            .find_map(|path| fs::canonicalize(path).ok())
     {
         chain(&real, Path::new("/"))?;
     }

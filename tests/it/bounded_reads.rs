@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
-use crate::common::{Prepared, TestHost, TestHub};
+use crate::common::{Prepared, TestHost, TestHub, needs_root};
 
 const TOKEN: &str = "enrl_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefg";
 
@@ -54,7 +54,15 @@ fn a_device_as_the_ca_ends_every_command_at_once() {
     let hub = TestHub::new();
     // Below the root, since the file's paths are the host's.
     let host = enrolled(&hub, "/zero");
-    std::os::unix::fs::symlink("/dev/zero", host.path("zero")).unwrap();
+    needs_root();
+    let zero = makedev(1, 5);
+    mknod(
+        &host.path("zero"),
+        SFlag::S_IFCHR,
+        Mode::from_bits_truncate(0o644),
+        zero,
+    )
+    .unwrap();
     for (name, agent) in commands(&host) {
         let run = agent.run();
         assert_eq!(run.code, 74, "{name}: {}", run.stderr);

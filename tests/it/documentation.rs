@@ -73,7 +73,8 @@ fn every_flag_that_the_docs_show_exists() {
         "SECURITY.md",
         "docs/protocol.md",
     ] {
-        for line in read(page).lines().filter(|line| !line.contains("cargo ")) {
+        let is_others = |line: &&str| line.contains("cargo ") || line.contains("curl ");
+        for line in read(page).lines().filter(|line| !is_others(line)) {
             for word in line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
                 if word.starts_with("--") && word.len() > 2 && !word.ends_with('-') {
                     assert!(
@@ -86,4 +87,42 @@ fn every_flag_that_the_docs_show_exists() {
         }
     }
     assert!(seen > 10);
+}
+
+/// A threat without the test that proves the line would be a claim.
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    fn sources(folder: &Path, found: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                found.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    for folder in ["tests", "mock-hub/tests", "mock-hub/src", "src"] {
+        sources(&root.join(folder), &mut code);
+    }
+    let page = read("docs/threat-model.md");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut named = 0;
+    for (_, rest) in page
+        .match_indices("::")
+        .map(|(at, _)| page.split_at(at + 2))
+    {
+        let name: String = rest.chars().take_while(|c| is_name(*c)).collect();
+        if name.is_empty() || name == "NAME" {
+            continue;
+        }
+        named += 1;
+        assert!(
+            code.contains(&format!("fn {name}(")),
+            "there is no test {name}"
+        );
+    }
+    assert!(named > 20, "only {named} tests are named");
 }

@@ -1,12 +1,12 @@
 //! `--dialect ravenxcope`: the table "Failure Modes" of its system's documentation, a row a test.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use serde_json::json;
 
-use crate::common::ravenxcope::{FILE, agent, env_text, file, look, mint, sensor_token};
-use crate::common::{Service, TestHost, TestHub, until};
+use crate::common::ravenxcope::{CONSUMED, FILE, agent, env_text, file, look, mint, sensor_token};
+use crate::common::{SERVICE_USER, Service, TestHost, TestHub, until};
 
 fn scene() -> (TestHub, TestHost) {
     let (hub, host) = (TestHub::new(), TestHost::new());
@@ -170,6 +170,43 @@ fn token_persistence_fails() {
         "going on with the sensor token in memory",
     ]);
     assert_eq!(std::fs::read(&real).unwrap(), before);
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 1);
+}
+
+/// As the unit has it: the step hands over what the env file does not take, and the next step stores it.
+#[test]
+fn token_persistence_fails_and_the_step_hands_the_token_to_the_service() {
+    let (hub, host) = (TestHub::new(), TestHost::with_service_user());
+    let text = env_text(&hub, "sensor-1", &mint(&hub, "sensor-1"));
+    host.lay("srv/real.env", &text);
+    std::fs::create_dir_all(host.path("etc/ravenxcope")).unwrap();
+    symlink("/srv/real.env", host.path(FILE)).unwrap();
+    let prepare = |arguments: &[&str]| {
+        let arguments = [&["prepare", "--output", "json"], arguments].concat();
+        agent(&host, &hub, &arguments).run().expect(0).json()
+    };
+    assert_eq!(prepare(&["--strict"])["service_exit_code"], 73);
+    assert_eq!(look(&hub, "sensor-1")["enrolments"], 0);
+    assert_eq!(prepare(&[])["result"], "ready");
+    let handed = host.path("run/monsys-step/ravenxcope.json");
+    let metadata = std::fs::metadata(&handed).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (0, SERVICE_USER));
+    assert_eq!(metadata.mode() & 0o7777, 0o640);
+    let run = || Service::of(agent(&host, &hub, &["run"]).by_user(SERVICE_USER));
+    let service = run();
+    until("a heartbeat", || look(&hub, "sensor-1")["heartbeats"] == 1);
+    service.stop().expect(0);
+
+    // The operator puts a file in the link's place.
+    std::fs::remove_file(host.path(FILE)).unwrap();
+    std::fs::rename(host.path("srv/real.env"), host.path(FILE)).unwrap();
+    assert_eq!(prepare(&[])["result"], "ready");
+    assert!(sensor_token(&host).is_some() && !handed.exists());
+    assert!(file(&host).contains(CONSUMED));
+    assert_eq!(host.mode(FILE), 0o640);
+    let service = run();
+    until("another one", || look(&hub, "sensor-1")["heartbeats"] == 2);
+    service.stop().expect(0);
     assert_eq!(look(&hub, "sensor-1")["enrolments"], 1);
 }
 
