@@ -29,7 +29,7 @@ pub(super) async fn run(args: &RunArgs, world: &World) -> Result<Report> {
     }
     let host = dialect::open(&flags, world)?;
     if host.has_service() && !args.is_prepared {
-        if !step::is_own(&*host) {
+        if !step::is_own(&*host) || step::was_done_for_us(world) {
             step::check(&*host, world)?;
         } else if host.steps_apart() {
             let Some(later) = until_stopped(host.step(true)).await? else {

@@ -106,6 +106,9 @@ impl Receipt {
             opened => opened.map_err(|error| unreadable(&path, &error))?,
         };
         let metadata = file.metadata().map_err(|error| unreadable(&path, &error))?;
+        if metadata.nlink() > 1 {
+            return Err(broken("it has a second name elsewhere".into()));
+        }
         let us = nix::unistd::geteuid().as_raw();
         if ![us, 0].contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
             return Err(broken(format!(

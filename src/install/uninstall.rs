@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tokio::time::Instant;
 
 use super::checks::{refuse_package, require_root};
-use super::receipt::{Deed, Receipt};
+use super::receipt::{Deed, FOLDER, Receipt};
 use super::service::Manager;
 use super::system::System;
 use super::take_back::{Fate, take_back};
@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::settings::Flags;
 use crate::store::atomic;
 use crate::store::lock::Lock;
-use crate::store::names;
+use crate::store::{names, trust};
 use crate::world::World;
 
 /// What the service and its privileged step have in memory.
@@ -67,6 +67,8 @@ fn remove_running(world: &World) {
 pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Uninstalled> {
     require_root("uninstall", world)?;
     let turn = Lock::take_folder(world.root(), Instant::now() + PATIENCE).await?;
+    // Another user could have put a record there. `install` takes such a folder over.
+    trust::folder(&world.resolved_path(FOLDER), world.root())?;
     let mut receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
     let system = System::of(world);

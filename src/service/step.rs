@@ -135,6 +135,13 @@ pub fn owns(folder: &Path) -> bool {
     }
 }
 
+/// Whether root has done the step for another user's service and handed the verdict over: where taking
+/// over an older tree failed, the files still belong to the service's user.
+#[must_use]
+pub fn was_done_for_us(world: &World) -> bool {
+    !Owner::ours().is_root() && matches!(handed_over(FILE, world), Ok(Some(_)))
+}
+
 /// The last verdict: in the host's own state, or handed over.
 pub(crate) fn recorded(host: &dyn Dialect, world: &World) -> Option<Verdict> {
     let handed = handed_over(FILE, world)

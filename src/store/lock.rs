@@ -10,6 +10,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
+use super::owner::Owner;
+use super::trust;
 use crate::error::{Error, ErrorId, Result};
 
 /// Name of the file in the state directory.
@@ -54,6 +56,10 @@ impl Lock {
         let metadata = file.metadata().map_err(unwritable)?;
         if !metadata.is_file() {
             return Err(unwritable(io::Error::other("it is not a regular file")));
+        }
+        if Owner::of(state_dir).is_ok_and(Owner::is_root) {
+            // Whoever can open the lock can hold it.
+            trust::opened(&path, &metadata).map_err(unwritable)?;
         }
         if metadata.nlink() > 1 {
             return Err(unwritable(io::Error::other(

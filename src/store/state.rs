@@ -16,6 +16,11 @@ use crate::facts::fingerprint::Fingerprint;
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.json";
 
+/// Begin of the name of a new key until the hub has confirmed it; the machine that made it
+/// follows, so that a copy of the disk does not take it for its own. The old key is given up only
+/// when the new one is confirmed.
+pub const NEXT_KEY_FILE: &str = "agent-signing.key.next-";
+
 /// What the agent remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -99,13 +104,25 @@ impl State {
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
             Err(error) => return Err(super::unreadable(&path, &error)),
         };
-        Ok(serde_json::from_slice(&bytes)
+        Ok(serde_json::from_slice::<Self>(&bytes)
             .inspect_err(|error| {
                 // A run reads it more than once, and says it once.
                 static TOLD: Once = Once::new();
                 TOLD.call_once(|| tracing::warn!("{} is passed over: {error}", path.display()));
             })
-            .ok())
+            .ok()
+            .map(Self::without_paths))
+    }
+
+    /// The state without a waiting key whose file is anywhere but in the state directory: the name is
+    /// joined to that folder, and another user may have written an older release's state.
+    fn without_paths(self) -> Self {
+        let is_name =
+            |next: &Next| next.key_file.starts_with(NEXT_KEY_FILE) && !next.key_file.contains('/');
+        Self {
+            next: self.next.filter(|next| is_name(next)),
+            ..self
+        }
     }
 
     /// Writes the state.
@@ -154,6 +171,17 @@ mod tests {
         };
         state.save(folder.path(), access).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(state));
+        for (key_file, is_kept) in [
+            ("agent-signing.key.next-0123", true),
+            ("agent-signing.key.next-../../etc/x", false),
+            ("../shadow", false),
+            ("/etc/shadow", false),
+        ] {
+            let text = format!(r#"{{"next": {{"key_file": "{key_file}", "machine": {{}}}}}}"#);
+            atomic::write(&folder.path().join(FILE), text.as_bytes(), 0o600, owner).unwrap();
+            let state = State::load(folder.path()).unwrap().unwrap();
+            assert_eq!(state.next.is_some(), is_kept, "{key_file}");
+        }
         atomic::write(&folder.path().join(FILE), b"{", 0o600, owner).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), None);
         atomic::write(&folder.path().join(FILE), b"{\"new\":1}", 0o600, owner).unwrap();

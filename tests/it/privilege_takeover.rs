@@ -156,6 +156,9 @@ fn what_is_planted_in_a_files_place_is_refused_and_named() {
             }
             let (report, _) = step(&host, None);
             assert_eq!(report["service_exit_code"], 78, "{kind} {name}: {report}");
+            // The service does not go on with what root refused, although its user owns the files.
+            let run = host.agent(&["run"]).by_user(SERVICE_USER).run();
+            assert!([73, 78].contains(&run.code), "{kind} {name}: {run:?}");
             let failure = report["failure"].to_string();
             // A second name of root's file is root's file: what it holds is refused, or is no secret.
             if kind != "hard link" {
