@@ -236,7 +236,7 @@ pub fn aside(path: &Path) -> PathBuf {
 pub fn make_folder(folder: &Path, grant: Grant) -> Result<(), (PathBuf, io::Error)> {
     let parent = folder_of(folder);
     let fault = |error| (folder.into(), error);
-    let create = || DirBuilder::new().mode(0o700).create(folder);
+    let create = || DirBuilder::new().mode(grant.mode).create(folder);
     let mut created = create();
     if created
         .as_ref()
