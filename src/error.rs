@@ -154,10 +154,10 @@ catalogue! {
         "No scheme, a scheme other than https, a user name or password in it, a query, or plain http to another host.",
         "give it as https://HOST[:PORT]; plain http to another host needs --allow-http";
     BadTag = "bad-tag", Usage, "a tag is not valid",
-        "A tag is 1 to 128 characters without comma, control or invisible character, and a host has at most 64 of them.",
+        "A tag is 1 to 128 characters without comma or control character, and a host has at most 64 of them.",
         "shorten or correct the tag in the place named above";
     BadRole = "bad-role", Usage, "the role is not valid",
-        "A role is 1 to 128 characters without control or invisible character.",
+        "A role is 1 to 128 characters without control character.",
         "shorten or correct the role in the place named above";
     BadSetting = "bad-setting", Usage, "a setting is not valid",
         "A duration, a CA pin, a proxy URL or a yes/no value could not be read, or a path or URL holds a control character.",

@@ -168,19 +168,23 @@ fn ids_and_tags_of_a_hub_that_hide_something_are_not_of_this_protocol() {
             json!(null),
         ),
         ("6f1c2a1e8f0e4a559a3c0d8f5f3b7f10", json!([]), json!(null)),
-        (ID, json!(["web\u{202e}dorp"]), json!(null)),
-        (ID, json!(["web\u{200b}"]), json!(null)),
         (ID, json!(["web\u{9b}31m"]), json!(null)),
-        (ID, json!([]), json!("web\u{feff}")),
+        (ID, json!([]), json!("web\u{85}")),
     ] {
         let (hub, host) = (TestHub::new(), TestHost::new());
         hub.fault(answer(id, tags, role));
         clean(host.enrol(&hub, &hub.token()).run().expect(76));
         assert!(!host.path("etc/monsys/agent.toml").exists());
     }
-    for tag in ["web\u{202e}", "\u{200b}", "a\u{2066}b", "a\u{85}b"] {
-        let host = TestHost::new();
-        let run = host.agent(&["enrol", "--tag", tag]).run().expect(64);
-        clean(run.says(&["a tag is not valid", "--tag"]));
+    let host = TestHost::new();
+    let run = host.agent(&["enrol", "--tag", "a\u{85}b"]).run().expect(64);
+    clean(run.says(&["a tag is not valid", "--tag"]));
+    // Others belong to scripts and emoji: they are taken, and escaped when they are printed.
+    for tag in ["web\u{202e}", "\u{200b}", "a\u{200d}b"] {
+        let (hub, host) = (TestHub::new(), TestHost::new());
+        hub.fault(answer(ID, json!([tag]), json!(null)));
+        clean(host.enrol(&hub, &hub.token()).run().expect(0));
+        assert!(host.agent_toml().contains(tag));
+        clean(host.agent(&["status"]).run().expect(0));
     }
 }
