@@ -15,14 +15,12 @@ use crate::store::atomic::{self, Draft};
 use crate::store::state::State;
 use crate::store::{read, unreadable, unwritable};
 
+pub use crate::store::state::NEXT_KEY_FILE;
+
 /// Name of the key file in the state directory: 32 bytes, the seed, no header.
 pub const KEY_FILE: &str = "agent-signing.key";
 /// Bytes of a key file.
 pub const KEY_BYTES: usize = 32;
-/// Begin of the name of a new key until the hub has confirmed it; the machine that made it
-/// follows, so that a copy of the disk does not take it for its own. The old key is given up only
-/// when the new one is confirmed.
-pub const NEXT_KEY_FILE: &str = "agent-signing.key.next-";
 
 /// The host's key pair.
 pub struct Identity {
@@ -101,7 +99,7 @@ impl Identity {
             .ok_or_else(|| Error::new(ErrorId::Internal, "a new key was not usable"))
     }
 
-    fn from_seed(seed: &[u8]) -> Option<Self> {
+    pub(crate) fn from_seed(seed: &[u8]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         Some(Self { pair })
     }
