@@ -36,6 +36,11 @@ pub fn files(world: &World) -> Vec<PathBuf> {
 #[must_use]
 pub fn runs_us(world: &World) -> bool {
     let groups = read::text(&world.kernel_path("/proc/self/cgroup")).unwrap_or_default();
+    is_run_by_cloud_init(&groups)
+}
+
+/// Returns whether a control group of `/proc/self/cgroup` (cgroups(7)) is that of a unit of cloud-init.
+pub(crate) fn is_run_by_cloud_init(groups: &str) -> bool {
     groups.lines().any(|line| {
         let unit = line.rsplit('/').next().unwrap_or_default();
         unit.starts_with("cloud-") && unit.ends_with(".service")

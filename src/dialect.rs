@@ -4,10 +4,10 @@
 //!
 //! To add one: its file, which implements [`Dialect`], and its lines in [`System`] and [`open`].
 
-mod lyftdata;
+pub(crate) mod lyftdata;
 pub mod mimir;
 pub mod monsys;
-mod ravenxcope;
+pub(crate) mod ravenxcope;
 
 use std::path::PathBuf;
 use std::pin::Pin;

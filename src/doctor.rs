@@ -5,7 +5,7 @@
 
 mod host;
 mod leftovers;
-mod metadata;
+pub(crate) mod metadata;
 mod network;
 
 use crate::dialect;

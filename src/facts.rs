@@ -1,9 +1,9 @@
 //! What the hub is told about this host. Each fact falls back; none fails an enrolment.
 
 pub mod fingerprint;
-mod hostname;
-mod interfaces;
-mod machine;
+pub(crate) mod hostname;
+pub(crate) mod interfaces;
+pub(crate) mod machine;
 pub(crate) mod os_release;
 pub mod route;
 

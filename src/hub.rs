@@ -4,5 +4,5 @@
 pub mod client;
 mod fault;
 pub mod retry;
-mod tls;
+pub(crate) mod tls;
 pub mod verdict;

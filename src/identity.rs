@@ -20,6 +20,7 @@ use crate::store::{read, unreadable, unwritable};
 pub const KEY_FILE: &str = "agent-signing.key";
 /// Bytes of a key file.
 pub const KEY_BYTES: usize = 32;
+
 /// The host's key pair.
 pub struct Identity {
     pair: Ed25519KeyPair,
@@ -97,7 +98,7 @@ impl Identity {
             .ok_or_else(|| Error::new(ErrorId::Internal, "a new key was not usable"))
     }
 
-    fn from_seed(seed: &[u8]) -> Option<Self> {
+    pub(crate) fn from_seed(seed: &[u8]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         Some(Self { pair })
     }

@@ -7,7 +7,7 @@ mod change;
 mod checks;
 mod look;
 mod plan;
-mod receipt;
+pub(crate) mod receipt;
 mod service;
 mod system;
 mod take_back;

@@ -7,7 +7,7 @@
 mod agent;
 mod alarm;
 mod health;
-mod hub_clock;
+pub(crate) mod hub_clock;
 mod notify;
 mod on_disk;
 mod pace;
@@ -16,7 +16,7 @@ mod rhythm;
 mod signals;
 pub mod step;
 mod teller;
-mod vitals;
+pub(crate) mod vitals;
 mod wire;
 
 pub(crate) use health::Occasion;

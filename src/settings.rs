@@ -198,7 +198,7 @@ impl Settings {
         Self::with_file(flags, world, &config_path, &file)
     }
 
-    fn with_file(
+    pub(crate) fn with_file(
         flags: &Flags,
         world: &World,
         config_path: &Path,

@@ -77,7 +77,7 @@ fn is_of_the_protocol(admission: &Admission, body: &[u8], is_enrolment: bool) {
 }
 
 /// Every text in a JSON value.
-fn texts(value: &Value, found: &mut Vec<String>) {
+pub(crate) fn texts(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => found.push(text.clone()),
         Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
@@ -88,7 +88,7 @@ fn texts(value: &Value, found: &mut Vec<String>) {
 
 /// What a person would take for a token in `text`: a prefix with eight or more letters, digits
 /// or lines behind it, where a word begins.
-fn tokens(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
         .filter(|word| {
             PREFIXES.iter().any(|prefix| {
@@ -99,7 +99,7 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether `said` holds the token: anywhere, but for `ms_`, which is also the end of many words.
-fn holds(said: &str, token: &str) -> bool {
+pub(crate) fn holds(said: &str, token: &str) -> bool {
     said.match_indices(token).any(|(at, _)| {
         let before = said[..at].chars().next_back();
         !token.starts_with("ms_") || !before.is_some_and(|c| c.is_ascii_alphanumeric())

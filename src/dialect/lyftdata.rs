@@ -8,8 +8,8 @@
 //!
 //! Source: `LyftData`'s "Worker Auto Enrollment". Fields of the enrolment are the contract's.
 
-mod asking;
-mod files;
+pub(crate) mod asking;
+pub(crate) mod files;
 mod settings;
 mod told;
 

@@ -5,13 +5,13 @@
 //! every later try asks for that same key. A server that knows a key again spends no second use.
 
 mod asking;
-mod certificate;
+pub(crate) mod certificate;
 mod host;
-mod key;
+pub(crate) mod key;
 mod renewal;
 mod settings;
 mod status;
-mod wire;
+pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
 

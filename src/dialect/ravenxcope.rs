@@ -11,7 +11,7 @@ mod sensor;
 mod settings;
 mod step;
 mod told;
-mod wire;
+pub(crate) mod wire;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -62,9 +62,9 @@ pub(super) struct Ravenxcope<'a> {
 struct Memory(RefCell<Option<Credential>>);
 
 /// What an enrolment brings.
-struct Credential {
-    token: Secret,
-    interval: Duration,
+pub(crate) struct Credential {
+    pub(crate) token: Secret,
+    pub(crate) interval: Duration,
 }
 
 impl<'a> Ravenxcope<'a> {

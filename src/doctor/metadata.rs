@@ -12,7 +12,7 @@ use reqwest::{Method, Url};
 use tokio::time::Instant;
 
 use super::Check;
-use crate::hub::client::Client;
+use crate::hub::client::{Client, Reply};
 use crate::scrub;
 use crate::settings::Settings;
 use crate::store::read;
@@ -134,7 +134,7 @@ fn place(world: &World) -> Option<(&'static Cloud, String)> {
 }
 
 /// What the service said.
-enum Answer {
+pub(crate) enum Answer {
     Silent,
     Nothing,
     Data(Vec<u8>),
@@ -166,12 +166,44 @@ async fn user_data(cloud: &Cloud, settings: &Settings, world: &World, base: &Url
     let session = session.filter(|(_, session)| !session.is_empty());
     let headers: Vec<_> = session.into_iter().chain(cloud.header).collect();
     match ask(Method::GET, cloud.path, cloud.query, &headers).await {
-        Some(reply) if reply.status == 200 && cloud.is_base64 => {
-            let text = String::from_utf8_lossy(&reply.body);
-            Answer::Data(BASE64_STANDARD.decode(text.trim()).unwrap_or_default())
+        Some(reply) => said(&reply, cloud.is_base64),
+        None => Answer::Silent,
+    }
+}
+
+/// Reads the answer to the request for the user data.
+pub(crate) fn said(reply: &Reply, is_base64: bool) -> Answer {
+    match reply.status {
+        200 if is_base64 => {
+            let decoded = BASE64_STANDARD.decode(reply.body.trim_ascii());
+            // What cannot be decoded as one piece is searched as it is, base64 in lines too.
+            Answer::Data(decoded.unwrap_or_else(|_| reply.body.to_vec()))
         }
-        Some(reply) if reply.status == 200 => Answer::Data(reply.body.to_vec()),
-        Some(reply) if reply.status == 404 => Answer::Nothing,
+        200 => Answer::Data(reply.body.to_vec()),
+        404 => Answer::Nothing,
         _ => Answer::Silent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_in_base64_in_lines_and_in_what_is_not_base64() {
+        let data = "#cloud-config\nruncmd: [MONSYS_TOKEN=enrl_0123456789abcdef sh]\n";
+        let whole = BASE64_STANDARD.encode(data);
+        let lines = format!("{}\r\n{}\r\n", &whole[..40], &whole[40..]);
+        for body in [whole.as_str(), &lines, data] {
+            let reply = Reply {
+                status: 200,
+                body: body.as_bytes().to_vec().into(),
+                ..Reply::default()
+            };
+            let Answer::Data(bytes) = said(&reply, true) else {
+                panic!("no user data in {body:?}");
+            };
+            assert!(scrub::has_token(&bytes), "{body:?}");
+        }
     }
 }

@@ -142,7 +142,7 @@ fn is_ec2(tag: &str) -> bool {
 }
 
 /// What cloud-init and its seeds use where no cloud gave an id names no machine.
-fn instance_id(text: &str) -> Option<String> {
+pub(crate) fn instance_id(text: &str) -> Option<String> {
     let id = text.trim();
     let placeholders = [
         "",
@@ -155,7 +155,7 @@ fn instance_id(text: &str) -> Option<String> {
 }
 
 /// Boards without an own UUID ship one of these, so they name no machine.
-fn product_uuid(text: &str) -> Option<String> {
+pub(crate) fn product_uuid(text: &str) -> Option<String> {
     let uuid: uuid::Uuid = text.trim().parse().ok()?;
     let placeholder = "03000200-0400-0500-0006-000700080009";
     let uuid = uuid.to_string();
@@ -165,7 +165,7 @@ fn product_uuid(text: &str) -> Option<String> {
 }
 
 /// `uninitialized` stands there until the first boot ends (machine-id(5)).
-fn machine_id(text: &str) -> Option<String> {
+pub(crate) fn machine_id(text: &str) -> Option<String> {
     let id = text.trim().to_ascii_lowercase();
     let valid = id.len() == 32
         && id.bytes().all(|b| b.is_ascii_hexdigit())
@@ -173,7 +173,7 @@ fn machine_id(text: &str) -> Option<String> {
     valid.then_some(id)
 }
 
-fn hash(kind: &str, id: &str) -> String {
+pub(crate) fn hash(kind: &str, id: &str) -> String {
     use std::fmt::Write;
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, APPLICATION);
     // The machine-id stands alone under the HMAC, as the contract says; the others are told apart

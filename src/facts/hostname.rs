@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::escape::is_hidden;
+
 /// Longest name that is taken from a file, in bytes; Linux allows 64, DNS 253.
 const LONGEST: usize = 253;
 
@@ -19,13 +21,13 @@ pub(super) fn read(file: &Path) -> String {
 }
 
 /// First line that is not empty and no comment, as in `/etc/hostname`.
-fn usable(text: &str) -> Option<String> {
+pub(crate) fn usable(text: &str) -> Option<String> {
     let line = text
         .trim_start_matches('\u{feff}')
         .lines()
         .map(str::trim)
         .find(|line| !line.is_empty() && !line.starts_with('#'))?;
-    (line.len() <= LONGEST && !line.chars().any(char::is_control)).then(|| line.to_owned())
+    (line.len() <= LONGEST && !line.contains(is_hidden)).then(|| line.to_owned())
 }
 
 #[cfg(test)]
@@ -41,7 +43,9 @@ mod tests {
         );
         assert_eq!(usable(" \n"), None);
         assert_eq!(usable(&"a".repeat(254)), None);
-        assert_eq!(usable("a\u{1b}[31m"), None);
+        for hidden in ["a\u{1b}[31m", "a\u{202e}b", "a\u{200b}"] {
+            assert_eq!(usable(hidden), None, "{hidden:?}");
+        }
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Interface {
 }
 
 /// Bytes received and sent (proc(5), `/proc/net/dev`): the first and the ninth column.
-fn bytes(traffic: &str, name: &str) -> Option<(u64, u64)> {
+pub(crate) fn bytes(traffic: &str, name: &str) -> Option<(u64, u64)> {
     let columns = traffic
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;

@@ -16,7 +16,7 @@ pub(super) fn memory(world: &World) -> Option<u64> {
 }
 
 /// How many numbers are in a list such as `0-3,6` (cpuset(7), "List format").
-fn length(list: &str) -> Option<usize> {
+pub(crate) fn length(list: &str) -> Option<usize> {
     list.trim()
         .split(',')
         .map(|part| {
@@ -27,7 +27,7 @@ fn length(list: &str) -> Option<usize> {
         .try_fold(0_usize, |sum, part| sum.checked_add(part?))
 }
 
-fn memory_in(meminfo: &str) -> Option<u64> {
+pub(crate) fn memory_in(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))?;

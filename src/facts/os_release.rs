@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::escape::is_hidden;
+
 /// `PRETTY_NAME` of the first file that has one, else `linux`.
 pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> String {
     files
@@ -14,7 +16,7 @@ pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) ->
 pub(crate) fn name_in(bytes: &[u8]) -> Option<String> {
     let name = value(&String::from_utf8_lossy(bytes), "PRETTY_NAME")?;
     // "All strings should not contain non-printable characters."
-    let printable: String = name.chars().filter(|c| !c.is_control()).collect();
+    let printable: String = name.chars().filter(|c| !is_hidden(*c)).collect();
     (!printable.trim().is_empty()).then_some(printable)
 }
 
@@ -95,6 +97,13 @@ mod tests {
                 .unwrap_or_else(|| "linux".into());
             assert_eq!(name_or_linux, name, "{text:?}");
         }
+    }
+
+    #[test]
+    fn hidden_characters_are_left_out() {
+        let text = "PRETTY_NAME=\"De\u{1b}[31mbian\u{202e} 13\u{200b}\"\n";
+        assert_eq!(name_in(text.as_bytes()).as_deref(), Some("De[31mbian 13"));
+        assert_eq!(name_in("PRETTY_NAME=\u{200b}\n".as_bytes()), None);
     }
 
     proptest! {

@@ -85,7 +85,9 @@ impl KeyProvider for EcdsaKeys {
     }
 }
 
-fn anchors_in(pem: &[u8]) -> std::result::Result<Vec<TrustAnchor<'static>>, &'static str> {
+pub(crate) fn anchors_in(
+    pem: &[u8],
+) -> std::result::Result<Vec<TrustAnchor<'static>>, &'static str> {
     const BROKEN: &str = "it holds a broken certificate";
     let mut anchors = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -175,7 +177,7 @@ impl Verifier {
 }
 
 /// SHA-256 of the whole `SubjectPublicKeyInfo`; an anchor keeps it without its outer header.
-fn spki_pin(anchor: &TrustAnchor<'_>) -> CaPin {
+pub(crate) fn spki_pin(anchor: &TrustAnchor<'_>) -> CaPin {
     let content = anchor.subject_public_key_info.as_ref();
     let mut hasher = ring::digest::Context::new(&ring::digest::SHA256);
     hasher.update(&[0x30]);

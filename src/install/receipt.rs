@@ -26,7 +26,7 @@ pub(super) const FOLDER: &str = "/var/lib/monsys";
 /// Something that was done. Paths are the host's own, without `--root`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "did", rename_all = "snake_case")]
-pub(super) enum Deed {
+pub(crate) enum Deed {
     /// Made the service's user, with a group of the same name.
     MakeUser { name: String },
     /// Made a folder.
@@ -78,7 +78,7 @@ impl fmt::Display for Deed {
 
 /// All that was done, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Receipt {
+pub(crate) struct Receipt {
     /// Version of the agent that was installed.
     pub(super) version: String,
     /// What was done, the first thing first.

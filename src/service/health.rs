@@ -79,11 +79,11 @@ impl Health {
     }
 
     /// A heartbeat failed.
-    pub(super) fn missed(&mut self, error: &Error, now: SystemTime) {
+    pub(crate) fn missed(&mut self, error: &Error, now: SystemTime) {
         let now = stamp(now);
         let (since, tries) = match &self.failure {
             Some(failure) if failure.ended_at.is_none() => {
-                (failure.since.clone(), failure.tries + 1)
+                (failure.since.clone(), failure.tries.saturating_add(1))
             }
             _ => (now.clone(), 1),
         };
@@ -245,6 +245,10 @@ mod tests {
         assert_eq!(ended.unwrap(), "1970-01-01T00:00:30Z");
         health.missed(&error, at(90));
         assert_eq!(health.failing().unwrap().tries, 1);
+        // As a file that somebody else wrote may have it.
+        health.failure.as_mut().unwrap().tries = u64::MAX;
+        health.missed(&error, at(120));
+        assert_eq!(health.failing().unwrap().tries, u64::MAX);
     }
 
     #[test]

@@ -12,10 +12,12 @@ use crate::hub::client::Reply;
 const OBJECTION: u16 = 409;
 /// Less than this is no reason to doubt the host's clock.
 const TOLERANCE: Duration = Duration::from_mins(1);
+/// The first second that has no form in RFC 3339, since 1970.
+const YEAR_10000: Duration = Duration::from_hours(24 * 2_932_897);
 
 /// How far the hub's clock is from this host's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum HubClock {
+pub(crate) enum HubClock {
     /// Near enough.
     #[default]
     Same,
@@ -26,17 +28,23 @@ pub(super) enum HubClock {
 }
 
 impl HubClock {
-    /// The hub's time of day when it is `now` on this host.
-    pub(super) fn at(self, now: SystemTime) -> SystemTime {
-        match self {
-            Self::Same => now,
-            Self::Ahead(by) => now + by,
-            Self::Behind(by) => now - by,
-        }
+    /// The hub's time of day when it is `now` on this host; `now` itself when the hub's would have no
+    /// form in RFC 3339, which ends with the year 9999.
+    pub(crate) fn at(self, now: SystemTime) -> SystemTime {
+        let theirs = match self {
+            Self::Same => Some(now),
+            Self::Ahead(by) => now.checked_add(by),
+            Self::Behind(by) => now.checked_sub(by),
+        };
+        let has_form = |time: &SystemTime| {
+            let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH);
+            since_1970.is_ok_and(|time| time < YEAR_10000)
+        };
+        theirs.filter(has_form).unwrap_or(now)
     }
 
     /// Learns from an answer that refuses a heartbeat. Whether there is something new to try.
-    pub(super) fn learn(&mut self, reply: &Reply, now: SystemTime) -> bool {
+    pub(crate) fn learn(&mut self, reply: &Reply, now: SystemTime) -> bool {
         let (OBJECTION, Some(theirs)) = (reply.status, reply.date) else {
             return false;
         };
@@ -104,5 +112,22 @@ mod tests {
             ..refusal(now)
         };
         assert!(!clock.learn(&accepted, now));
+    }
+
+    #[test]
+    fn a_hub_at_the_end_of_time_ends_no_service() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 30);
+        let later = now + Duration::from_secs(30);
+        let last = SystemTime::UNIX_EPOCH + YEAR_10000 - Duration::from_secs(1);
+        let mut ahead = HubClock::default();
+        assert!(ahead.learn(&refusal(last), now));
+        let mut behind = HubClock::default();
+        assert!(behind.learn(&refusal(SystemTime::UNIX_EPOCH), later));
+        for (clock, now) in [(ahead, later), (behind, now)] {
+            let stamp = humantime::format_rfc3339_millis(clock.at(now)).to_string();
+            assert!(stamp.starts_with("1999-"), "{stamp}");
+        }
+        assert_eq!(ahead.at(now), last);
+        assert_eq!(behind.at(later), SystemTime::UNIX_EPOCH);
     }
 }

@@ -16,16 +16,16 @@ pub(crate) struct Meter {
 
 /// Ticks of all processors since the start of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Processors {
-    busy: u64,
-    all: u64,
+pub(crate) struct Processors {
+    pub(crate) busy: u64,
+    pub(crate) all: u64,
 }
 
 /// Memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Memory {
-    used: u64,
-    total: u64,
+pub(crate) struct Memory {
+    pub(crate) used: u64,
+    pub(crate) total: u64,
 }
 
 impl Meter {
@@ -63,7 +63,7 @@ impl Meter {
 
 impl Processors {
     /// From the first line of `/proc/stat` (proc(5)): idle and iowait are the fourth and fifth.
-    fn of(stat: &str) -> Option<Self> {
+    pub(crate) fn of(stat: &str) -> Option<Self> {
         let line = stat.lines().next()?.strip_prefix("cpu ")?;
         let ticks: Vec<u64> = line
             .split_whitespace()
@@ -75,17 +75,18 @@ impl Processors {
             return None;
         };
         let waits = rest.first().copied().unwrap_or(0);
-        let busy = user + nice + system + rest.iter().skip(1).sum::<u64>();
+        let busy = [user, nice, system].into_iter().chain(rest.iter().skip(1));
+        let busy = busy.copied().try_fold(0, u64::checked_add)?;
         Some(Self {
             busy,
-            all: busy + idle + waits,
+            all: busy.checked_add(*idle)?.checked_add(waits)?,
         })
     }
 }
 
 impl Memory {
     /// From `/proc/meminfo`. Kernels before 3.14 do not tell what is available.
-    fn of(meminfo: &str) -> Option<Self> {
+    pub(crate) fn of(meminfo: &str) -> Option<Self> {
         let bytes = |name: &str| {
             let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
             let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -93,9 +94,9 @@ impl Memory {
         };
         let total = bytes("MemTotal:")?;
         let available = bytes("MemAvailable:").or_else(|| {
-            Some(
-                bytes("MemFree:")? + bytes("Buffers:").unwrap_or(0) + bytes("Cached:").unwrap_or(0),
-            )
+            let buffers = bytes("Buffers:").unwrap_or(0);
+            let cached = bytes("Cached:").unwrap_or(0);
+            bytes("MemFree:")?.checked_add(buffers)?.checked_add(cached)
         })?;
         Some(Self {
             used: total.saturating_sub(available),
@@ -135,7 +136,8 @@ mod tests {
         assert_eq!(meter.usage(later), Some(100.0));
         assert_eq!(meter.usage(later), None, "no tick has passed");
         assert_eq!(meter.usage(first), None, "a counter went back");
-        for text in ["", "cpu", "cpu  1 2", "cpu  a b c d"] {
+        let most = format!("cpu  {0} {0} 0 {0}", u64::MAX);
+        for text in ["", "cpu", "cpu  1 2", "cpu  a b c d", &most] {
             assert_eq!(Processors::of(text), None, "{text:?}");
         }
     }
@@ -149,6 +151,9 @@ mod tests {
         let old = "MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 50 kB\nCached: 250 kB\n";
         assert_eq!(Memory::of(old).unwrap().used, 600 * 1024);
         assert_eq!(Memory::of("MemTotal: 1000 kB\n"), None);
+        let most = u64::MAX / 1024;
+        let old = format!("MemTotal: 1 kB\nMemFree: {most} kB\nBuffers: {most} kB\n");
+        assert_eq!(Memory::of(&old), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::Path;
 use std::sync::Once;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::access::Access;
 use super::atomic::{self, Draft};
@@ -15,7 +15,6 @@ use crate::facts::fingerprint::Fingerprint;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.json";
-
 /// Begin of the name of a new key until the hub has confirmed it; the machine that made it
 /// follows, so that a copy of the disk does not take it for its own. The old key is given up only
 /// when the new one is confirmed.
@@ -56,6 +55,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
     /// Name of its file.
+    #[serde(deserialize_with = "key_file")]
     pub key_file: String,
     /// The machine that made it.
     pub machine: Fingerprint,
@@ -85,6 +85,18 @@ pub struct Asked {
     pub role: Option<String>,
 }
 
+/// Reads the name of a new key's file. Any other name could lead to another file, or out of the state
+/// directory, and that file is read, moved and removed as a key.
+fn key_file<'de, D: Deserializer<'de>>(name: D) -> std::result::Result<String, D::Error> {
+    let name = String::deserialize(name)?;
+    if name.starts_with(NEXT_KEY_FILE) && !name.contains('/') {
+        return Ok(name);
+    }
+    Err(de::Error::custom(
+        "`key_file` is not the name of a new key's file",
+    ))
+}
+
 impl State {
     /// Whether the credential on the disk may be dead, because of something that was interrupted.
     #[must_use]
@@ -110,19 +122,7 @@ impl State {
                 static TOLD: Once = Once::new();
                 TOLD.call_once(|| tracing::warn!("{} is passed over: {error}", path.display()));
             })
-            .ok()
-            .map(Self::without_paths))
-    }
-
-    /// The state without a waiting key whose file is anywhere but in the state directory: the name is
-    /// joined to that folder, and another user may have written an older release's state.
-    fn without_paths(self) -> Self {
-        let is_name =
-            |next: &Next| next.key_file.starts_with(NEXT_KEY_FILE) && !next.key_file.contains('/');
-        Self {
-            next: self.next.filter(|next| is_name(next)),
-            ..self
-        }
+            .ok())
     }
 
     /// Writes the state.
@@ -171,21 +171,20 @@ mod tests {
         };
         state.save(folder.path(), access).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(state));
-        for (key_file, is_kept) in [
-            ("agent-signing.key.next-0123", true),
-            ("agent-signing.key.next-../../etc/x", false),
-            ("../shadow", false),
-            ("/etc/shadow", false),
-        ] {
-            let text = format!(r#"{{"next": {{"key_file": "{key_file}", "machine": {{}}}}}}"#);
-            atomic::write(&folder.path().join(FILE), text.as_bytes(), 0o600, owner).unwrap();
-            let state = State::load(folder.path()).unwrap().unwrap();
-            assert_eq!(state.next.is_some(), is_kept, "{key_file}");
-        }
         atomic::write(&folder.path().join(FILE), b"{", 0o600, owner).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), None);
         atomic::write(&folder.path().join(FILE), b"{\"new\":1}", 0o600, owner).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(State::default()));
+        for name in [
+            "/etc/shadow",
+            "agent-signing.key.next-/../../x",
+            "agent-signing.key",
+            "",
+        ] {
+            let text = format!("{{\"next\":{{\"key_file\":\"{name}\",\"machine\":{{}}}}}}");
+            atomic::write(&folder.path().join(FILE), text.as_bytes(), 0o600, owner).unwrap();
+            assert_eq!(State::load(folder.path()).unwrap(), None, "{name}");
+        }
         atomic::remove(&folder.path().join(FILE)).unwrap();
         std::fs::create_dir(folder.path().join(FILE)).unwrap();
         assert_eq!(State::load(folder.path()).unwrap_err().exit_code(), 74);

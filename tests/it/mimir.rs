@@ -271,7 +271,7 @@ fn a_certificate_is_checked_before_it_is_kept() {
             json!({"agent_id": "", "certificate_pem": "", "ca_pem": ""}),
             "`agent_id` is not",
         ),
-        (json!({"agent_id": "x"}), "missing field"),
+        (json!({"agent_id": "x"}), "lacks a field"),
     ] {
         hub.fault(json!({"route": "mimir-enroll", "body": body.to_string()}));
         enrol(&host, &hub, &secret).run().expect(76).says(&[why]);

@@ -195,7 +195,7 @@ fn says(reply: &Reply, text: &str) -> bool {
 }
 
 /// Reads a yes.
-fn accepted(reply: &Reply, name: &str) -> std::result::Result<Worker, String> {
+pub(crate) fn accepted(reply: &Reply, name: &str) -> std::result::Result<Worker, String> {
     if reply.media_type.as_deref() != Some("application/json") {
         return Err("the answer is not application/json (a proxy's page, or a web site?)".into());
     }

@@ -33,11 +33,11 @@ pub(super) struct Journal {
 
 /// A worker: what the server answers, and what the two files hold.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     #[serde(rename = "worker")]
-    pub(super) id: String,
+    pub(crate) id: String,
     pub(super) name: String,
-    pub(super) api_key: Zeroizing<String>,
+    pub(crate) api_key: Zeroizing<String>,
 }
 
 /// Where this host stands.

@@ -104,10 +104,37 @@ impl<'a> Lyftdata<'a> {
     }
 }
 
-/// What is wrong with a name or an id, if anything.
+/// What is wrong with a name or an id, if anything. The id's file is read without the white space around
+/// the id.
 pub(super) fn text_fault(text: &str) -> Option<String> {
-    if (1..=128).contains(&text.chars().count()) && !text.contains(is_hidden) {
-        return None;
+    if !(1..=128).contains(&text.chars().count()) || text.contains(is_hidden) {
+        return Some(
+            "it has to be 1 to 128 characters, with no control or invisible character".into(),
+        );
     }
-    Some("it has to be 1 to 128 characters, with no control or invisible character".into())
+    (text.trim() != text).then(|| "it begins or ends with white space".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_short_and_visible_and_the_same_without_white_space_around_it() {
+        for good in ["w", "ingest us 1", &"ä".repeat(128)] {
+            assert_eq!(text_fault(good), None, "{good:?}");
+        }
+        for bad in [
+            "",
+            " ",
+            "\u{3000}",
+            " w",
+            "w\u{a0}",
+            "a\nb",
+            "a\u{202e}",
+            &"a".repeat(129),
+        ] {
+            assert!(text_fault(bad).is_some(), "{bad:?}");
+        }
+    }
 }

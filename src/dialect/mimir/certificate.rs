@@ -9,7 +9,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 /// The certificate, and those between it and its CA.
 #[derive(Debug)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     chain: Vec<CertificateDer<'static>>,
     from: Duration,
     until: Duration,
@@ -20,7 +20,7 @@ impl Certificate {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn from_pem(pem: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let chain = read(pem)?;
         let (from, until) = dates(leaf(&chain)?)?;
         Ok(Self { chain, from, until })
@@ -34,7 +34,7 @@ impl Certificate {
 
     /// Whether it is a certificate of this public key (`SubjectPublicKeyInfo`, DER).
     #[must_use]
-    pub(super) fn is_for(&self, public: &[u8]) -> bool {
+    pub(crate) fn is_for(&self, public: &[u8]) -> bool {
         leaf(&self.chain)
             .and_then(parsed)
             .is_ok_and(|leaf| leaf.subject_public_key_info().as_ref() == public)
@@ -45,7 +45,7 @@ impl Certificate {
     ///
     /// # Errors
     /// What it is not.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         public: &[u8],
         ca_pem: &[u8],
@@ -83,13 +83,13 @@ impl Certificate {
 
     /// Until when it is good.
     #[must_use]
-    pub(super) fn expires_at(&self) -> SystemTime {
+    pub(crate) fn expires_at(&self) -> SystemTime {
         UNIX_EPOCH + self.until
     }
 
     /// When it is to be renewed: two thirds of its life are over.
     #[must_use]
-    pub(super) fn renew_at(&self) -> SystemTime {
+    pub(crate) fn renew_at(&self) -> SystemTime {
         UNIX_EPOCH + self.from + self.until.saturating_sub(self.from) * 2 / 3
     }
 }

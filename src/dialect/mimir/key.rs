@@ -28,7 +28,7 @@ const ID_P256: &[u8] = &[
 ];
 
 /// An ECDSA key on P-256.
-pub(super) struct HostKey {
+pub(crate) struct HostKey {
     pair: EcdsaKeyPair,
     pkcs8: Zeroizing<Vec<u8>>,
     random: SystemRandom,
@@ -45,7 +45,7 @@ impl HostKey {
 
     /// The one in a PEM file (PKCS#8). `None` for anything else.
     #[must_use]
-    pub(super) fn from_pem(pem: &[u8]) -> Option<Self> {
+    pub(crate) fn from_pem(pem: &[u8]) -> Option<Self> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).ok()?;
         Self::from_pkcs8(der.secret_pkcs8_der())
     }
@@ -63,7 +63,7 @@ impl HostKey {
 
     /// As its file holds it.
     #[must_use]
-    pub(super) fn to_pem(&self) -> Zeroizing<String> {
+    pub(crate) fn to_pem(&self) -> Zeroizing<String> {
         pem("PRIVATE KEY", &self.pkcs8)
     }
 
@@ -75,7 +75,7 @@ impl HostKey {
 
     /// The public key (`SubjectPublicKeyInfo`, DER), as a certificate has it.
     #[must_use]
-    pub(super) fn public(&self) -> Vec<u8> {
+    pub(crate) fn public(&self) -> Vec<u8> {
         let point = [&[0], self.pair.public_key().as_ref()].concat();
         der(
             SEQUENCE,

@@ -32,10 +32,10 @@ struct Enroll<'a> {
 
 /// A certificate, as it comes.
 #[derive(Deserialize)]
-pub(super) struct Certified {
-    pub(super) agent_id: String,
-    pub(super) certificate_pem: String,
-    pub(super) ca_pem: String,
+pub(crate) struct Certified {
+    pub(crate) agent_id: String,
+    pub(crate) certificate_pem: String,
+    pub(crate) ca_pem: String,
 }
 
 /// The request for the first certificate.
@@ -74,14 +74,14 @@ fn request(method: Method, hub: &HubUrl, path: &str, body: Zeroizing<Vec<u8>>) -
 }
 
 /// Reads a certificate that was issued.
-pub(super) fn certified(reply: &Reply) -> Result<Certified, String> {
+pub(crate) fn certified(reply: &Reply) -> Result<Certified, String> {
     let certified: Certified = body(reply)?;
     check_id(&certified.agent_id)?;
     Ok(certified)
 }
 
 /// Reads as whom the server knows the certificate.
-pub(super) fn known_as(reply: &Reply) -> Result<String, String> {
+pub(crate) fn known_as(reply: &Reply) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Myself {
         agent_id: String,
@@ -93,9 +93,9 @@ pub(super) fn known_as(reply: &Reply) -> Result<String, String> {
 
 /// No document says what an id looks like; one that people can read and copy is a condition.
 fn check_id(id: &str) -> Result<(), String> {
-    if id.is_empty() || id.len() > 128 || id.contains(is_hidden) {
+    if id.is_empty() || id.len() > 128 || id.contains(is_hidden) || id.trim() != id {
         return Err(
-            "`agent_id` is not 1 to 128 bytes without control or invisible character".into(),
+            "`agent_id` is not 1 to 128 bytes without control or invisible character, or has white space at an end".into(),
         );
     }
     Ok(())
@@ -104,7 +104,16 @@ fn check_id(id: &str) -> Result<(), String> {
 fn body<T: DeserializeOwned>(reply: &Reply) -> Result<T, String> {
     match reply.media_type.as_deref() {
         Some("application/json") => {
-            serde_json::from_slice(&reply.body).map_err(|why| format!("the answer: {why}"))
+            serde_json::from_slice(&reply.body).map_err(|error| {
+                // The error's own words could repeat a value, such as the secret, and at any length.
+                let what = if error.is_data() {
+                    "lacks a field, or has one of the wrong type"
+                } else {
+                    "is not JSON"
+                };
+                let (line, column) = (error.line(), error.column());
+                format!("the answer {what} (line {line}, column {column})")
+            })
         }
         other => Err(format!(
             "the answer is {:?}, not application/json: a portal or a proxy may answer in the server's place",
@@ -170,6 +179,48 @@ mod tests {
             let expected =
                 json!({"enrollment_secret": secret, "hostname": "web-1", "csr": "-----BEGIN\n"});
             assert_eq!(body, expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_understood_is_not_repeated() {
+        for body in [
+            "\"s3cret-of-the-fleet\"".to_owned(),
+            format!("\"{}\"", "s3cret-of-the-fleet".repeat(10_000)),
+            r#"{"agent_id": {"s3cret-of-the-fleet": 1}}"#.to_owned(),
+            "s3cret-of-the-fleet".to_owned(),
+        ] {
+            let reply = Reply {
+                media_type: Some("application/json".into()),
+                body: body.into_bytes().into(),
+                ..Reply::default()
+            };
+            let why = known_as(&reply).unwrap_err();
+            assert!(!why.contains("s3cret") && why.len() < 200, "{why}");
+            assert!(why.contains("line 1"), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_id_can_be_read_and_copied() {
+        let id = |id: &str| {
+            let reply = Reply {
+                media_type: Some("application/json".into()),
+                body: json!({"agent_id": id}).to_string().into_bytes().into(),
+                ..Reply::default()
+            };
+            known_as(&reply)
+        };
+        assert_eq!(id("host 7").as_deref(), Ok("host 7"));
+        for bad in [
+            "",
+            " ",
+            " host-7",
+            "host-7\u{3000}",
+            "a\u{202e}",
+            &"a".repeat(129),
+        ] {
+            assert!(id(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -176,7 +176,7 @@ struct Admission {
 }
 
 /// Judges one try of a call: its yes is 200 with `"success": true`, and any other status is a no.
-pub(super) fn judge<T>(
+pub(crate) fn judge<T>(
     url: &str,
     sent: Result<Reply, SendError>,
     accepted: impl FnOnce(&Reply) -> Result<T, String>,
@@ -207,7 +207,7 @@ pub(super) fn judge<T>(
 ///
 /// # Errors
 /// What is not of this protocol, without repeating a token.
-pub(super) fn admitted(reply: &Reply) -> Result<Credential, String> {
+pub(crate) fn admitted(reply: &Reply) -> Result<Credential, String> {
     let data = answer(reply)?.data.ok_or("the answer holds no `data`")?;
     // The error's own words could repeat a value.
     let admission = Admission::deserialize(data)
