@@ -25,7 +25,7 @@ use crate::hub::verdict::Outcome;
 use crate::settings::{Flags, Setting, Settings, table};
 use crate::store::access::{Access, Grant};
 use crate::store::verdict::Verdict;
-use crate::store::{atomic, read, trust, unwritable};
+use crate::store::{atomic, read, unwritable};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 use crate::world::{SECRET_VARIABLE, World};
@@ -70,7 +70,7 @@ pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 
         System::Mimir => Box::new(mimir::Mimir::read(flags, world)?),
     };
     for folder in host.folders().iter().filter(|folder| !folder.is_foreign) {
-        trust::folder(&folder.path, world.root())?;
+        world.refuse_foreign_folder(&folder.path)?;
     }
     Ok(host)
 }

@@ -17,7 +17,6 @@ pub use table::{Setting, TABLE};
 use crate::dialect::System;
 use crate::error::{ErrorId, Result};
 use crate::store::agent_toml::{AgentToml, FileSettings};
-use crate::store::trust;
 use crate::token::Secret;
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -170,13 +169,11 @@ impl Settings {
     pub fn resolve(flags: &Flags, world: &World) -> Result<Self> {
         let config_path = config_path(flags, world)?;
         let path = world.path(&config_path);
-        trust::file(&path, world.root())?;
+        // The file itself is looked at when it is open.
+        world.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = AgentToml::load(&path)?;
         let settings = Self::with_file(flags, world, &config_path, &file)?;
-        trust::folder(
-            &world.resolved_path(&settings.state_dir.value),
-            world.root(),
-        )?;
+        world.refuse_foreign_folder(&world.resolved_path(&settings.state_dir.value))?;
         Ok(settings)
     }
 
@@ -187,7 +184,7 @@ impl Settings {
     pub fn resolve_without(flags: &Flags, world: &World) -> Result<Self> {
         let config_path = config_path(flags, world)?;
         let path = world.path(&config_path);
-        trust::file(&path, world.root())?;
+        world.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = match AgentToml::load(&path) {
             Err(error) if error.id() == ErrorId::ConfigUnwritable => {
                 tracing::debug!("{} is passed over: {}", path.display(), error.why());

@@ -5,7 +5,7 @@
 
 mod root_folder;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::store::access::Access;
 use crate::store::passwd;
-use crate::store::read;
+use crate::store::{read, trust};
 use root_folder::RootFolder;
 
 /// The environment variable that holds the secret itself. No child process inherits it.
@@ -40,6 +40,8 @@ pub struct World {
     kernel: PathBuf,
     executable: PathBuf,
     arguments: Vec<OsString>,
+    access: Mutex<Option<Access>>,
+    trusted: Mutex<BTreeSet<PathBuf>>,
     environment: BTreeMap<OsString, OsString>,
     secrets: BTreeMap<&'static str, SecretString>,
     stdin: SharedInput,
@@ -69,6 +71,8 @@ impl World {
             kernel: PathBuf::from("/"),
             executable: PathBuf::from("/proc/self/exe"),
             arguments: Vec::new(),
+            access: Mutex::default(),
+            trusted: Mutex::default(),
             environment: BTreeMap::new(),
             secrets: BTreeMap::new(),
             stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
@@ -208,10 +212,33 @@ impl World {
         self.root.path()
     }
 
-    /// Who owns the host's files, and who reads them.
+    /// Who owns the host's files, and who reads them, as it was at the first call.
     #[must_use]
     pub fn access(&self) -> Access {
-        Access::of(&self.resolved_path("/etc/group"))
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        *access.get_or_insert_with(|| Access::of(&self.resolved_path("/etc/group")))
+    }
+
+    /// Has the next call of [`World::access`] look again: the service's group was made or removed.
+    pub fn forget_access(&self) {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Refuses a folder of the host that others than root can write, as [`trust::folder`] does. One that
+    /// has passed is not looked at again: only root could have opened it since.
+    ///
+    /// # Errors
+    /// [`ErrorId::ForeignOwner`].
+    pub fn refuse_foreign_folder(&self, folder: &Path) -> Result<()> {
+        let trusted = || self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if trusted().contains(folder) {
+            return Ok(());
+        }
+        trust::folder(folder, self.root())?;
+        if folder.exists() {
+            trusted().insert(folder.to_owned());
+        }
+        Ok(())
     }
 
     /// Which boot of the kernel this is (random(4)); empty where the kernel does not say.

@@ -77,7 +77,10 @@ impl<'a> Work<'a> {
                 .map_err(fault)?;
         }
         match change {
-            Change::MakeUser => user::make(&self.system).await?,
+            Change::MakeUser => {
+                user::make(&self.system).await?;
+                self.world.forget_access();
+            }
             Change::MakeFolder { mode, .. } => {
                 let grant = Grant {
                     owner: Owner::ours(),

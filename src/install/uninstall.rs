@@ -44,7 +44,7 @@ fn remove_running(world: &World) {
         let names = names(&folder).unwrap_or_default();
         let is_own = |name: &&OsString| {
             let name = name.to_string_lossy();
-            name.ends_with(".json") || atomic::is_temporary(&name)
+            name.ends_with(".json") || name == "boot_id" || atomic::is_temporary(&name)
         };
         let removed = names
             .iter()

@@ -22,6 +22,9 @@ use crate::world::World;
 const HANDOVER: &str = "/run/monsys-step";
 /// Name of the verdict there.
 const FILE: &str = "verdict.json";
+/// Name of the boot's id there, as the step sees it. The service's sandbox has a `/proc` of its own, and in
+/// a container of systemd-nspawn that one shows the id of the machine's boot instead of the container's.
+const BOOT_ID: &str = "boot_id";
 
 /// Does the step as root and records what came of it. No failure of the step is an error of this
 /// function: the service ends with it.
@@ -53,7 +56,9 @@ pub async fn prepare(flags: &Flags, world: &World) -> Verdict {
         machine,
         world.now(),
     );
-    if let Err(error) = record(&verdict, flags, world).await {
+    let recorded = record(&verdict, flags, world).await;
+    let boot_id = hand_over(BOOT_ID, verdict.boot_id.as_bytes(), world);
+    for error in [recorded, boot_id].into_iter().filter_map(Result::err) {
         tracing::warn!("{}: {}", error.what(), error.why());
     }
     verdict
@@ -99,9 +104,14 @@ fn newest_change(files: &[PathBuf]) -> Option<SystemTime> {
 /// As above.
 pub fn check(host: &dyn Dialect, world: &World) -> Result<()> {
     let machine = Fingerprint::of(world)?;
-    let boot_id = world.boot_id();
+    let handed = handed_over(BOOT_ID, world)?.unwrap_or_default();
+    let boots = [
+        world.boot_id(),
+        String::from_utf8_lossy(&handed).into_owned(),
+    ];
+    let is_ours = |verdict: &Verdict| boots.iter().any(|id| verdict.is_for(id, &machine));
     match recorded(host, world) {
-        Some(verdict) if verdict.is_for(&boot_id, &machine) => match verdict.error() {
+        Some(verdict) if is_ours(&verdict) => match verdict.error() {
             Some(error) => Err(error),
             None => Ok(()),
         },

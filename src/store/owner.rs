@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// User and group that a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +55,14 @@ impl Owner {
         self.uid == 0
     }
 
-    /// Who runs this.
+    /// Who runs this. The kernel is asked once: nothing in this program changes its user.
     #[must_use]
     pub fn ours() -> Self {
-        Self {
+        static OURS: OnceLock<Owner> = OnceLock::new();
+        *OURS.get_or_init(|| Self {
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
-        }
+        })
     }
 
     /// Gives `file` to this owner. Only root can; anybody else's files are their own.
@@ -74,7 +76,7 @@ impl Owner {
     /// The same for a file that has just been looked at.
     pub(super) fn own_as(self, file: &File, metadata: &Metadata) -> io::Result<()> {
         let is_own = (metadata.uid(), metadata.gid()) == (self.uid, self.gid);
-        if is_own || !nix::unistd::geteuid().is_root() {
+        if is_own || !Self::ours().is_root() {
             return Ok(());
         }
         std::os::unix::fs::fchown(file, Some(self.uid), Some(self.gid))

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::owner::Owner;
 use crate::error::{Error, ErrorId, Result};
 
 /// Group or others may write.
@@ -129,7 +130,7 @@ fn is_safe(metadata: &Metadata) -> bool {
 }
 
 fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
+    Owner::ours().is_root()
 }
 
 /// Something that others than root can write.

@@ -111,6 +111,29 @@ fn without_the_step_of_this_boot_nothing_is_sent() {
     assert!(!heard(&hub));
 }
 
+/// The unit's `ProtectProc=` gives the service a `/proc` of its own; where something is mounted over the
+/// boot's id, as in a container of systemd-nspawn, the step and the service see different ones.
+#[test]
+fn a_proc_of_its_own_hides_no_step_from_the_service() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let other = host.lay("other-boot", "01234567-89ab-cdef-0123-456789abcdef\n");
+    let mounted = format!(
+        "mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$@\"",
+        other.display()
+    );
+    let mut unshare = Command::new("/usr/bin/unshare");
+    unshare.args(["--mount", "/bin/sh", "-c", &mounted, "sh"]);
+    let prepare = host.agent(&["prepare"]).under(&mut unshare);
+    prepare
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .run()
+        .expect(0);
+    let service = host.unprivileged_service();
+    until("a heartbeat", || heard(&hub));
+    service.stop().expect(0);
+}
+
 #[test]
 fn what_the_step_failed_with_is_what_the_service_ends_with() {
     let hub = TestHub::new();
