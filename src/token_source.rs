@@ -24,7 +24,6 @@ use crate::settings::plain::refuse_control;
 use crate::settings::{Flags, Origin};
 use crate::store;
 use crate::store::agent_toml::FileSettings;
-use crate::store::trust;
 use crate::token::Secret;
 use crate::world::{SECRET_VARIABLE, World};
 
@@ -165,7 +164,7 @@ impl TokenSource {
                 .await?
             }
             Self::File(path, Origin::Key(..)) => {
-                trust::file(path, world.root())?;
+                world.refuse_foreign_file(path)?;
                 let path = path.clone();
                 self.read(deadline, move || read_file(&path, true)).await?
             }

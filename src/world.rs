@@ -5,7 +5,7 @@
 
 mod root_folder;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -22,7 +22,8 @@ use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::store::access::Access;
 use crate::store::passwd;
-use crate::store::{read, trust};
+use crate::store::read;
+use crate::store::trust::Trusted;
 use root_folder::RootFolder;
 
 /// The environment variable that holds the secret itself. No child process inherits it.
@@ -41,7 +42,7 @@ pub struct World {
     executable: PathBuf,
     arguments: Vec<OsString>,
     access: Mutex<Option<Access>>,
-    trusted: Mutex<BTreeSet<PathBuf>>,
+    trusted: Mutex<Trusted>,
     environment: BTreeMap<OsString, OsString>,
     secrets: BTreeMap<&'static str, SecretString>,
     stdin: SharedInput,
@@ -224,21 +225,22 @@ impl World {
         *self.access.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Refuses a folder of the host that others than root can write, as [`trust::folder`] does. One that
-    /// has passed is not looked at again: only root could have opened it since.
+    /// Refuses a folder of the host that others than root can write: see [`Trusted::folder`].
     ///
     /// # Errors
     /// [`ErrorId::ForeignOwner`].
     pub fn refuse_foreign_folder(&self, folder: &Path) -> Result<()> {
-        let trusted = || self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
-        if trusted().contains(folder) {
-            return Ok(());
-        }
-        trust::folder(folder, self.root())?;
-        if folder.exists() {
-            trusted().insert(folder.to_owned());
-        }
-        Ok(())
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        trusted.folder(folder, self.root())
+    }
+
+    /// Refuses a file of the host that others than root can write: see [`Trusted::file`].
+    ///
+    /// # Errors
+    /// [`ErrorId::ForeignOwner`].
+    pub fn refuse_foreign_file(&self, file: &Path) -> Result<()> {
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        trusted.file(file, self.root())
     }
 
     /// Which boot of the kernel this is (random(4)); empty where the kernel does not say.

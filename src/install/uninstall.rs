@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::settings::Flags;
 use crate::store::atomic;
 use crate::store::lock::Lock;
-use crate::store::{names, trust};
+use crate::store::names;
 use crate::world::World;
 
 /// What the service and its privileged step have in memory.
@@ -68,7 +68,7 @@ pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Unin
     require_root("uninstall", world)?;
     let turn = Lock::take_folder(world.root(), Instant::now() + PATIENCE).await?;
     // Another user could have put a record there. `install` takes such a folder over.
-    trust::folder(&world.resolved_path(FOLDER), world.root())?;
+    world.refuse_foreign_folder(&world.resolved_path(FOLDER))?;
     let mut receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
     let system = System::of(world);

@@ -8,7 +8,6 @@ use super::table::{self, Setting};
 use super::{CaFile, CaPin, Flags, Given, HubUrl, Origin, ProxySettings};
 use crate::error::{Error, ErrorId, Result};
 use crate::store::agent_toml::FileSettings;
-use crate::store::trust;
 use crate::tags;
 use crate::world::World;
 
@@ -162,7 +161,7 @@ impl Reader<'_> {
             Origin::Key(..) => {
                 refuse_control(&given.value, &given.origin)?;
                 let path = self.world.resolved_path(&given.value);
-                trust::file(&path, self.world.root())?;
+                self.world.refuse_foreign_file(&path)?;
                 path
             }
             _ => absolute(&given)?,

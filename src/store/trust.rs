@@ -5,6 +5,7 @@
 //! write but not replace what is root's (chmod(1), "restricted deletion"). Any other user obeys what
 //! that user could change anyway, so nothing is checked then.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -18,46 +19,86 @@ const OTHERS_WRITE: u32 = 0o022;
 /// Others may not replace or remove what is not theirs.
 const STICKY: u32 = 0o1000;
 
-/// Refuses the folder `path` when anybody else than root could put something there, or into the
-/// place of a folder above it. Folders above `root` are the operator's choice and are not looked at;
-/// what is not there yet is not refused.
-///
-/// # Errors
-/// [`ErrorId::ForeignOwner`] with the path and the command that fixes it.
-pub fn folder(path: &Path, root: &Path) -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
-    // Behind a link of root's, the folders that it leads to count as well, as far as they are there.
-    if chain(path, root)?
-        && let Some(real) = path
-            .ancestors()
-            .find_map(|path| fs::canonicalize(path).ok())
-    {
-        chain(&real, Path::new("/"))?;
-    }
-    Ok(())
-}
+/// Folders that have passed. Only root could have opened one of them since, so none is looked at twice.
+#[derive(Debug, Default)]
+pub struct Trusted(BTreeSet<PathBuf>);
 
-/// Refuses the file `path`, which may be a link of root's, as [`folder`] refuses a folder.
-///
-/// # Errors
-/// [`ErrorId::ForeignOwner`].
-pub fn file(path: &Path, root: &Path) -> Result<()> {
-    if !is_root() {
-        return Ok(());
+impl Trusted {
+    /// Refuses the folder `path` when anybody else than root could put something there, or into the
+    /// place of a folder above it. Folders above `root` are the operator's choice and are not looked
+    /// at; what is not there yet is not refused.
+    ///
+    /// # Errors
+    /// [`ErrorId::ForeignOwner`] with the path and the command that fixes it.
+    pub fn folder(&mut self, path: &Path, root: &Path) -> Result<()> {
+        if !is_root() {
+            return Ok(());
+        }
+        // Behind a link of root's, the folders that it leads to count as well, as far as they are there.
+        if self.chain(path, root)?
+            && let Some(real) = path
+                .ancestors()
+                .find_map(|path| fs::canonicalize(path).ok())
+        {
+            self.chain(&real, Path::new("/"))?;
+        }
+        Ok(())
     }
-    folder(path.parent().unwrap_or(root), root)?;
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => {
-            refuse(path, &metadata)?;
-            match fs::canonicalize(path) {
-                Ok(real) => file(&real, Path::new("/")),
-                Err(_) => Ok(()),
+
+    /// Refuses the file `path`, which may be a link of root's, as [`Trusted::folder`] refuses a folder.
+    ///
+    /// # Errors
+    /// [`ErrorId::ForeignOwner`].
+    pub fn file(&mut self, path: &Path, root: &Path) -> Result<()> {
+        if !is_root() {
+            return Ok(());
+        }
+        self.folder(path.parent().unwrap_or(root), root)?;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => {
+                refuse(path, &metadata)?;
+                match fs::canonicalize(path) {
+                    Ok(real) => self.file(&real, Path::new("/")),
+                    Err(_) => Ok(()),
+                }
+            }
+            Ok(metadata) => refuse(path, &metadata),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Looks at each folder from `root` down to `path`. Returns whether one of them is a link.
+    fn chain(&mut self, path: &Path, root: &Path) -> Result<bool> {
+        let mut folders: Vec<&Path> = path
+            .ancestors()
+            .take_while(|folder| folder.starts_with(root))
+            .collect();
+        folders.reverse();
+        let mut has_links = false;
+        for (index, folder) in folders.iter().enumerate() {
+            if self.0.contains(*folder) {
+                continue;
+            }
+            // What is not there yet is made by us; what cannot be looked at fails when it is used.
+            let Ok(metadata) = fs::symlink_metadata(folder) else {
+                break;
+            };
+            let is_last = index + 1 == folders.len();
+            has_links |= metadata.is_symlink();
+            if is_last && is_empty_folder(folder, &metadata) {
+                // Nobody has put anything there yet, and who writes there first closes it.
+                break;
+            }
+            if is_last || metadata.is_symlink() || metadata.mode() & STICKY == 0 {
+                refuse(folder, &metadata)?;
+            } else if metadata.uid() != 0 {
+                return Err(Untrusted::new(folder, &metadata).error());
+            }
+            if metadata.is_dir() && is_safe(&metadata) {
+                self.0.insert((*folder).to_owned());
             }
         }
-        Ok(metadata) => refuse(path, &metadata),
-        Err(_) => Ok(()),
+        Ok(has_links)
     }
 }
 
@@ -77,34 +118,6 @@ pub fn opened(path: &Path, metadata: &Metadata) -> io::Result<()> {
 pub fn explained(error: &io::Error) -> Option<Error> {
     let untrusted = error.get_ref()?.downcast_ref::<Untrusted>()?;
     Some(untrusted.error())
-}
-
-/// Looks at each folder from `root` down to `path`. Returns whether one of them is a link.
-fn chain(path: &Path, root: &Path) -> Result<bool> {
-    let mut folders: Vec<&Path> = path
-        .ancestors()
-        .take_while(|folder| folder.starts_with(root))
-        .collect();
-    folders.reverse();
-    let mut has_links = false;
-    for (index, folder) in folders.iter().enumerate() {
-        // What is not there yet is made by us; what cannot be looked at fails when it is used.
-        let Ok(metadata) = fs::symlink_metadata(folder) else {
-            break;
-        };
-        let is_last = index + 1 == folders.len();
-        has_links |= metadata.is_symlink();
-        if is_last && is_empty_folder(folder, &metadata) {
-            // Nobody has put anything there yet, and who writes there first closes it.
-            break;
-        }
-        if is_last || metadata.is_symlink() || metadata.mode() & STICKY == 0 {
-            refuse(folder, &metadata)?;
-        } else if metadata.uid() != 0 {
-            return Err(Untrusted::new(folder, &metadata).error());
-        }
-    }
-    Ok(has_links)
 }
 
 fn is_empty_folder(folder: &Path, metadata: &Metadata) -> bool {
@@ -189,6 +202,14 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
+
+    fn folder(path: &Path, root: &Path) -> Result<()> {
+        Trusted::default().folder(path, root)
+    }
+
+    fn file(path: &Path, root: &Path) -> Result<()> {
+        Trusted::default().file(path, root)
+    }
 
     fn set(path: &Path, uid: u32, mode: u32) {
         chown(path, Some(uid), Some(uid)).unwrap();

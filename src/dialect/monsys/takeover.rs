@@ -20,7 +20,7 @@ use crate::settings::{Flags, Setting, config_path, table};
 use crate::store::access::{Access, GROUP};
 use crate::store::agent_toml::KNOWN_KEYS;
 use crate::store::atomic::{self, Owner};
-use crate::store::{lock, names, passwd, read, state, trust, unreadable, unwritable};
+use crate::store::{lock, names, passwd, read, state, unreadable, unwritable};
 use crate::world::World;
 
 /// Keys of agent.toml that say who the host is, and lead nowhere.
@@ -37,7 +37,7 @@ pub fn take_over(flags: &Flags, world: &World) -> Result<()> {
         return Ok(());
     };
     for folder in [&old.paths.state_dir, old.paths.config_dir()] {
-        trust::folder(folder.parent().unwrap_or(folder), world.root())?;
+        world.refuse_foreign_folder(folder.parent().unwrap_or(folder))?;
     }
     refuse_processes(old.service, world)?;
     tracing::info!("taking over the files of user {GROUP}: they become root's");
