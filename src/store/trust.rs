@@ -27,11 +27,15 @@ pub fn folder(path: &Path, root: &Path) -> Result<()> {
     if !is_root() {
         return Ok(());
     }
-    // Behind a link of root's, the folders that it leads to count as well.
+    // Behind a link of root's, the folders that it leads to count as well, and what is not there yet
+    // would be made in them.
     if chain(path, root)?
-        && let Ok(real) = fs::canonicalize(path)
+        && let Some((there, real)) = path
+            .ancestors()
+            .find_map(|folder| Some((folder, fs::canonicalize(folder).ok()?)))
     {
-        chain(&real, Path::new("/"))?;
+        let missing = path.strip_prefix(there).unwrap_or(Path::new(""));
+        chain(&real.join(missing), Path::new("/"))?;
     }
     Ok(())
 }
