@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, ErrorId, Result};
 use crate::store::access::Access;
 use crate::store::atomic::{self, Draft};
+pub use crate::store::state::NEXT_KEY_FILE;
 use crate::store::state::State;
 use crate::store::{read, unreadable, unwritable};
 
@@ -19,11 +20,6 @@ use crate::store::{read, unreadable, unwritable};
 pub const KEY_FILE: &str = "agent-signing.key";
 /// Bytes of a key file.
 pub const KEY_BYTES: usize = 32;
-/// Begin of the name of a new key until the hub has confirmed it; the machine that made it
-/// follows, so that a copy of the disk does not take it for its own. The old key is given up only
-/// when the new one is confirmed.
-pub const NEXT_KEY_FILE: &str = "agent-signing.key.next-";
-
 /// The host's key pair.
 pub struct Identity {
     pair: Ed25519KeyPair,

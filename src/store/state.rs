@@ -5,16 +5,20 @@ use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::Path;
 use std::sync::Once;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::access::Access;
 use super::atomic::{self, Draft};
 use super::verdict::Verdict;
-use crate::error::Result;
 use crate::facts::fingerprint::Fingerprint;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.json";
+/// Begin of the name of a new key until the hub has confirmed it; the machine that made it
+/// follows, so that a copy of the disk does not take it for its own. The old key is given up only
+/// when the new one is confirmed.
+pub const NEXT_KEY_FILE: &str = "agent-signing.key.next-";
 
 /// What the agent remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,13 +54,25 @@ pub struct State {
 /// A key that waits for the hub's yes, or for its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
-    /// Name of its file.
+    /// Name of its file, in the state directory.
+    #[serde(deserialize_with = "key_name")]
     pub key_file: String,
     /// The machine that made it.
     pub machine: Fingerprint,
     /// What the hub has confirmed for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<ConfirmedNext>,
+}
+
+/// A name that the agent gives to such a file. Another one, or a path, would have root make, read or
+/// move a file that is none of the agent's.
+fn key_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    let machine = name.strip_prefix(NEXT_KEY_FILE).unwrap_or_default();
+    if machine.is_empty() || machine.contains('/') {
+        return Err(D::Error::custom("`key_file` is no name of a waiting key"));
+    }
+    Ok(name)
 }
 
 /// The state to come, once agent.toml names this agent.
@@ -92,7 +108,7 @@ impl State {
     ///
     /// # Errors
     /// [`crate::error::ErrorId::Unreadable`].
-    pub fn load(state_dir: &Path) -> Result<Option<Self>> {
+    pub fn load(state_dir: &Path) -> crate::error::Result<Option<Self>> {
         let path = state_dir.join(FILE);
         let bytes = match super::read::own(&path) {
             Ok(bytes) => bytes,
@@ -158,6 +174,20 @@ mod tests {
         assert_eq!(State::load(folder.path()).unwrap(), None);
         atomic::write(&folder.path().join(FILE), b"{\"new\":1}", 0o600, owner).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(State::default()));
+        // A waiting key has a name, and never a path.
+        for (name, is_good) in [
+            ("agent-signing.key.next-0123", true),
+            ("agent-signing.key.next-", false),
+            ("agent-signing.key.next-/../../../etc/nologin", false),
+            ("../../../etc/nologin", false),
+            ("/etc/nologin", false),
+            ("state.json", false),
+        ] {
+            let text = format!(r#"{{"next":{{"key_file":"{name}","machine":{{}}}}}}"#);
+            atomic::write(&folder.path().join(FILE), text.as_bytes(), 0o600, owner).unwrap();
+            let loaded = State::load(folder.path()).unwrap();
+            assert_eq!(loaded.is_some(), is_good, "{name}");
+        }
         atomic::remove(&folder.path().join(FILE)).unwrap();
         std::fs::create_dir(folder.path().join(FILE)).unwrap();
         assert_eq!(State::load(folder.path()).unwrap_err().exit_code(), 74);

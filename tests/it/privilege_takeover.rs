@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{SERVICE_USER, TestHost, TestHub, until};
 
@@ -188,4 +188,70 @@ fn install_takes_over_as_well_and_other_commands_say_how() {
     expect_roots(&host);
     host.enrol(&hub, "").run().expect(0);
     hub.expect_one_slot();
+}
+
+#[test]
+fn a_waiting_key_that_was_planted_is_no_path_of_roots() {
+    let hub = TestHub::new();
+    let seed = "0123456789abcdef0123456789abcdef";
+    for place in ["relative", "absolute", "there"] {
+        let host = older(&hub);
+        let path = host.path("etc/planted");
+        if place == "there" {
+            host.lay("etc/planted", seed);
+        }
+        let name = match place {
+            "absolute" => path.to_str().unwrap(),
+            _ => "../../../etc/planted",
+        };
+        // A copy of another machine's disk makes a new key where the state says.
+        let state = json!({
+            "fingerprint": { "machine_id": "another" },
+            "next": { "key_file": name, "machine": {} },
+        });
+        let file = host.path("var/lib/monsys/state.json");
+        fs::write(&file, state.to_string()).unwrap();
+        step(&host, Some(&hub));
+        let wrong = "enrl_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefg";
+        host.enrol_with(&hub, wrong, &["--force"]).run().expect(77);
+        match place {
+            "there" => assert_eq!(fs::read_to_string(&path).unwrap(), seed),
+            _ => assert!(!path.exists(), "{place}: root made {}", path.display()),
+        }
+    }
+}
+
+#[test]
+fn a_verdict_that_was_planted_holds_nothing_up() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    host.lay("usr/lib/systemd/systemd", "");
+    let file = host.path("var/lib/monsys/state.json");
+    let mut state: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    state["step"] = json!({
+        "boot_id": boot_id.trim(),
+        "at": "9999-01-01T00:00:00Z",
+        "not_before": "9999-01-01T00:00:00Z",
+        "failure": { "id": "unreachable", "subject": null, "cause": "planted", "hint": "planted" },
+    });
+    fs::write(&file, state.to_string()).unwrap();
+    host.agent(&["install", "--no-enrol"]).run().expect(0);
+    assert!(!fs::read_to_string(&file).unwrap().contains("planted"));
+    host.enrol(&hub, "").run().expect(0);
+    assert_eq!(step(&host, None).0["result"], "ready");
+}
+
+#[test]
+fn a_tree_is_taken_over_once() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    let other = host.lay("var/lib/monsys/.bash_history", "ls");
+    chown(&other, Some(SERVICE_USER), Some(SERVICE_USER)).unwrap();
+    let (_, log) = step(&host, Some(&hub));
+    assert!(log.contains("taking over") && log.contains(".bash_history"));
+    let (report, log) = step(&host, Some(&hub));
+    assert_eq!(report["result"], "ready");
+    assert!(!log.contains("taking over"), "{log}");
+    assert!(other.exists());
 }

@@ -20,7 +20,8 @@ use crate::settings::{Flags, Setting, config_path, table};
 use crate::store::access::{Access, GROUP};
 use crate::store::agent_toml::KNOWN_KEYS;
 use crate::store::atomic::{self, Owner};
-use crate::store::{lock, names, passwd, read, state, trust, unreadable, unwritable};
+use crate::store::state::{self, State};
+use crate::store::{lock, names, passwd, read, trust, unreadable, unwritable};
 use crate::world::World;
 
 /// Keys of agent.toml that say who the host is, and lead nowhere.
@@ -90,7 +91,11 @@ impl Tree {
     fn is_foreign(&self) -> bool {
         let folders = [self.paths.state_dir.as_path(), self.paths.config_dir()];
         let files = names(&self.paths.state_dir).unwrap_or_default();
-        let files = files.iter().map(|name| self.paths.state_dir.join(name));
+        // Another file of that user's stays, and is no reason to begin again at each run.
+        let files = files
+            .iter()
+            .filter(|name| is_known(&name.to_string_lossy()))
+            .map(|name| self.paths.state_dir.join(name));
         let places = folders.iter().map(|folder| (*folder).to_owned());
         places
             .chain([self.paths.config.clone()])
@@ -135,13 +140,14 @@ impl Tree {
             let name = name.to_string_lossy().into_owned();
             let path = folder.join(&name);
             let is_foreign = fs::symlink_metadata(&path).is_ok_and(|there| there.uid() != 0);
-            let is_key = name == KEY_FILE || name.starts_with(NEXT_KEY_FILE);
+            let is_key = is_key(&name);
             match name.as_str() {
                 _ if !is_foreign => {}
                 // Nobody needs these once the service is stopped.
                 lock::FILE | HEALTH_FILE => remove(&path)?,
                 temporary if atomic::is_temporary(temporary) => remove(&path)?,
-                state::FILE | ID_FILE => self.rewrite(&path, |_| true)?,
+                state::FILE => self.rewrite_memory(&path)?,
+                ID_FILE => self.rewrite(&path, |_| true)?,
                 _ if is_key => self.rewrite(&path, |bytes| bytes.len() == KEY_BYTES)?,
                 _ => tracing::warn!(
                     "{} is not the agent's own, and is left alone",
@@ -150,6 +156,25 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// Writes state.json anew without the step's verdict, which only a step of root's can give. A
+    /// broken one is passed over anyway.
+    fn rewrite_memory(&self, path: &Path) -> Result<()> {
+        let Some(bytes) = only_name(path)? else {
+            return Ok(());
+        };
+        let Ok(state) = serde_json::from_slice::<State>(&bytes) else {
+            tracing::warn!("removing {}, which is broken", path.display());
+            return remove(path);
+        };
+        let state = State {
+            step: None,
+            ..state
+        };
+        state
+            .save(&self.paths.state_dir, self.access)
+            .map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
     }
 
     /// Drops from agent.toml what leads somewhere. Returns the names of the keys that were dropped.
@@ -202,6 +227,17 @@ impl Tree {
         atomic::write(path, bytes, grant.mode, grant.owner)
             .map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
     }
+}
+
+/// Whether a file of this name in the state directory is one of the agent's.
+fn is_known(name: &str) -> bool {
+    [lock::FILE, HEALTH_FILE, state::FILE, ID_FILE].contains(&name)
+        || is_key(name)
+        || atomic::is_temporary(name)
+}
+
+fn is_key(name: &str) -> bool {
+    name == KEY_FILE || name.starts_with(NEXT_KEY_FILE)
 }
 
 fn remove(path: &Path) -> Result<()> {
