@@ -255,3 +255,23 @@ fn a_tree_is_taken_over_once() {
     assert!(!log.contains("taking over"), "{log}");
     assert!(other.exists());
 }
+
+/// The hub is kept when the service's own environment names it, and the rest is dropped.
+#[test]
+fn an_enrolment_gives_back_what_was_dropped() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    step(&host, Some(&hub));
+    assert!(host.key("hub_url").is_some() && host.key("ca_file").is_none());
+    let again = || host.enrol(&hub, "").run().expect(0);
+    again();
+    assert!(host.key("ca_file").is_some(), "{}", host.agent_toml());
+    assert_eq!(step(&host, None).0["result"], "ready");
+    let service = host.unprivileged_service();
+    until("a heartbeat", || {
+        hub.agents()[0]["last_heartbeat"]["captured_at"].is_string()
+    });
+    service.stop().expect(0);
+    assert!(again().stdout.contains("nothing was sent"));
+    hub.expect_one_slot();
+}

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::persist::lacks_connection;
 use super::standing::{self, Enrolled, Standing};
 use super::wire;
 use crate::error::{Error, ErrorId, Result};
@@ -10,6 +11,7 @@ use crate::settings::{HubUrl, Origin, Settings};
 use crate::store::state::Asked;
 use crate::tags;
 use crate::token::{Kind, Secret};
+use crate::world::World;
 
 /// What a run comes to.
 #[derive(Debug)]
@@ -104,6 +106,7 @@ pub(super) fn plan(
     settings: &Settings,
     token: Option<Kind>,
     force: bool,
+    world: &World,
 ) -> Result<Plan> {
     let ask = match standing {
         Standing::New(state) => {
@@ -148,7 +151,9 @@ pub(super) fn plan(
                         && is_same_hub(settings, &enrolled.hub_url),
                     ..Ask::with_given(kind, asked)
                 },
-                _ if !again && enrolled.has(&asked) => return Ok(Plan::Already(enrolled)),
+                _ if !again && enrolled.has(&asked) && !lacks_connection(settings, world) => {
+                    return Ok(Plan::Already(enrolled));
+                }
                 _ => Ask {
                     key,
                     is_update: true,
