@@ -335,6 +335,17 @@ fn a_disk_that_takes_nothing_is_no_failure_of_the_step() {
     service.stop().expect(0);
 }
 
+#[test]
+fn whoever_reads_the_state_does_not_keep_root_from_leaving() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let folder = fs::File::open(host.path("var/lib/monsys")).unwrap();
+    folder.lock_shared().unwrap();
+    let run = host.agent(&["unenrol", "--force"]).run().expect(0);
+    drop(folder);
+    assert!(hub.agents().is_empty(), "{}", run.stderr);
+}
+
 /// A step that fails would be repeated for ever: the rules for final codes look at `run` alone.
 #[test]
 fn a_setting_that_is_wrong_fails_the_service_and_not_the_step() {

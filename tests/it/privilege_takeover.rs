@@ -275,3 +275,17 @@ fn an_enrolment_gives_back_what_was_dropped() {
     assert!(again().stdout.contains("nothing was sent"));
     hub.expect_one_slot();
 }
+
+#[test]
+fn a_host_that_lost_its_hub_can_leave_by_force() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    step(&host, None);
+    host.agent(&["unenrol"])
+        .run()
+        .expect(78)
+        .says(&["--hub-url"]);
+    host.agent(&["unenrol", "--force"]).run().expect(0);
+    assert_eq!(host.key("agent_token"), None);
+    assert!(!host.path("var/lib/monsys/agent-signing.key").exists());
+}
