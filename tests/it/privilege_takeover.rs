@@ -289,3 +289,46 @@ fn a_host_that_lost_its_hub_can_leave_by_force() {
     assert_eq!(host.key("agent_token"), None);
     assert!(!host.path("var/lib/monsys/agent-signing.key").exists());
 }
+
+/// Who owns a folder can say who else reads what is made there, and that outlives the owner.
+#[test]
+fn an_access_control_list_is_not_taken_over() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    let entry = |tag: u16, rights: u16, id: u32| {
+        [
+            &tag.to_le_bytes()[..],
+            &rights.to_le_bytes(),
+            &id.to_le_bytes(),
+        ]
+        .concat()
+    };
+    let none = u32::MAX;
+    let list = [
+        2_u32.to_le_bytes().to_vec(),
+        entry(0x01, 7, none),
+        entry(0x02, 7, 65_534),
+        entry(0x04, 5, none),
+        entry(0x10, 7, none),
+        entry(0x20, 0, none),
+    ]
+    .concat();
+    let lists = ["system.posix_acl_default", "system.posix_acl_access"];
+    for folder in ["etc/monsys", STATE] {
+        for name in lists {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(host.path(folder), name, &list, flags).unwrap();
+        }
+    }
+    step(&host, Some(&hub));
+    host.enrol(&hub, "").run().expect(0);
+    let files = [CONFIG, "var/lib/monsys/agent-signing.key"];
+    for path in ["etc/monsys", STATE].into_iter().chain(files) {
+        for name in lists {
+            let mut there = [0; 256];
+            let got = rustix::fs::getxattr(host.path(path), name, &mut there[..]);
+            assert!(got.is_err(), "{path} has {name}");
+        }
+    }
+    assert_eq!((host.mode(STATE), host.mode("etc/monsys")), (0o750, 0o755));
+}

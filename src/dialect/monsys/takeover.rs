@@ -114,6 +114,7 @@ impl Tree {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Ok(there) if there.is_dir() && [0, self.service].contains(&there.uid()) => {
                     atomic::set_access(folder, grant)
+                        .and_then(|()| atomic::remove_lists(folder))
                         .map_err(|error| unwritable(ErrorId::StateUnwritable, folder, &error))?;
                 }
                 Ok(_) => {
