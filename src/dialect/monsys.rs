@@ -102,7 +102,7 @@ impl<'a> Monsys<'a> {
     }
 
     fn plan(&self, token: Option<Kind>, force: bool) -> Result<Plan> {
-        plan::plan(self.standing()?, &self.settings, token, force)
+        plan::plan(self.standing()?, &self.settings, token, force, self.world)
     }
 }
 

@@ -159,11 +159,13 @@ pub(crate) fn recorded(host: &dyn Dialect, world: &World) -> Option<Verdict> {
         .flatten()
         .and_then(|bytes| serde_json::from_slice::<Verdict>(&bytes).ok());
     let stored = host.verdict();
-    // RFC 3339 in UTC sorts as time does.
+    let boot_id = world.boot_id();
+    // A clock that is wrong at the begin of a boot does not make an earlier boot's the last one. RFC
+    // 3339 in UTC sorts as time does.
     [stored, handed]
         .into_iter()
         .flatten()
-        .max_by(|one, other| one.at.cmp(&other.at))
+        .max_by_key(|verdict| (verdict.boot_id == boot_id, verdict.at.clone()))
 }
 
 /// Writes the verdict into the host's own state; a host that has none, or whose disk takes none, gets

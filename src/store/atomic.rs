@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
 pub use super::access::Grant;
@@ -174,6 +175,23 @@ pub fn set_access(path: &Path, grant: Grant) -> io::Result<()> {
     // A change of the owner clears bits (chown(2)), so the mode comes last.
     grant.owner.own(&file)?;
     file.set_permissions(Permissions::from_mode(grant.mode))
+}
+
+/// Removes the access control lists of `folder` (acl(5)): its own, and the one that new files in it get.
+/// They go on when the owner changes, and would let others read what is written there.
+///
+/// # Errors
+/// What the system says. A file system without such lists has none.
+pub fn remove_lists(folder: &Path) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let folder = open(folder, flags, Mode::empty())?;
+    for list in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match rustix::fs::fremovexattr(&folder, list) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// As [`set_access`], unless owner and permission bits are right already.

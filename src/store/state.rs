@@ -5,12 +5,12 @@ use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::Path;
 use std::sync::Once;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::access::Access;
 use super::atomic::{self, Draft};
 use super::verdict::Verdict;
-use crate::error::Result;
 use crate::facts::fingerprint::Fingerprint;
 
 /// Name of the file in the state directory.
@@ -43,6 +43,10 @@ pub struct State {
     /// This host has begun to leave and not ended: the hub may have forgotten it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// The hub's URL was dropped when the files were taken over: the built-in default must not take its
+    /// place, since no operator chose that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hub_dropped: bool,
     /// A new key that waits beside the old one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Box<Next>>,
@@ -54,14 +58,25 @@ pub struct State {
 /// A key that waits for the hub's yes, or for its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
-    /// Name of its file.
-    #[serde(deserialize_with = "key_file")]
+    /// Name of its file, in the state directory.
+    #[serde(deserialize_with = "key_name")]
     pub key_file: String,
     /// The machine that made it.
     pub machine: Fingerprint,
     /// What the hub has confirmed for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<ConfirmedNext>,
+}
+
+/// A name that the agent gives to such a file. Another one, or a path, would have root make, read or
+/// move a file that is none of the agent's.
+fn key_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    let machine = name.strip_prefix(NEXT_KEY_FILE).unwrap_or_default();
+    if machine.is_empty() || machine.contains('/') {
+        return Err(D::Error::custom("`key_file` is no name of a waiting key"));
+    }
+    Ok(name)
 }
 
 /// The state to come, once agent.toml names this agent.
@@ -85,18 +100,6 @@ pub struct Asked {
     pub role: Option<String>,
 }
 
-/// Reads the name of a new key's file. Any other name could lead to another file, or out of the state
-/// directory, and that file is read, moved and removed as a key.
-fn key_file<'de, D: Deserializer<'de>>(name: D) -> std::result::Result<String, D::Error> {
-    let name = String::deserialize(name)?;
-    if name.starts_with(NEXT_KEY_FILE) && !name.contains('/') {
-        return Ok(name);
-    }
-    Err(de::Error::custom(
-        "`key_file` is not the name of a new key's file",
-    ))
-}
-
 impl State {
     /// Whether the credential on the disk may be dead, because of something that was interrupted.
     #[must_use]
@@ -109,7 +112,7 @@ impl State {
     ///
     /// # Errors
     /// [`crate::error::ErrorId::Unreadable`].
-    pub fn load(state_dir: &Path) -> Result<Option<Self>> {
+    pub fn load(state_dir: &Path) -> crate::error::Result<Option<Self>> {
         let path = state_dir.join(FILE);
         let bytes = match super::read::own(&path) {
             Ok(bytes) => bytes,
@@ -175,15 +178,19 @@ mod tests {
         assert_eq!(State::load(folder.path()).unwrap(), None);
         atomic::write(&folder.path().join(FILE), b"{\"new\":1}", 0o600, owner).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(State::default()));
-        for name in [
-            "/etc/shadow",
-            "agent-signing.key.next-/../../x",
-            "agent-signing.key",
-            "",
+        // A waiting key has a name, and never a path.
+        for (name, is_good) in [
+            ("agent-signing.key.next-0123", true),
+            ("agent-signing.key.next-", false),
+            ("agent-signing.key.next-/../../../etc/nologin", false),
+            ("../../../etc/nologin", false),
+            ("/etc/nologin", false),
+            ("state.json", false),
         ] {
-            let text = format!("{{\"next\":{{\"key_file\":\"{name}\",\"machine\":{{}}}}}}");
+            let text = format!(r#"{{"next":{{"key_file":"{name}","machine":{{}}}}}}"#);
             atomic::write(&folder.path().join(FILE), text.as_bytes(), 0o600, owner).unwrap();
-            assert_eq!(State::load(folder.path()).unwrap(), None, "{name}");
+            let loaded = State::load(folder.path()).unwrap();
+            assert_eq!(loaded.is_some(), is_good, "{name}");
         }
         atomic::remove(&folder.path().join(FILE)).unwrap();
         std::fs::create_dir(folder.path().join(FILE)).unwrap();

@@ -34,13 +34,15 @@ impl Trusted {
         if !is_root() {
             return Ok(());
         }
-        // Behind a link of root's, the folders that it leads to count as well, as far as they are there.
+        // Behind a link of root's, the folders that it leads to count as well, and what is not there yet
+        // would be made in them.
         if self.chain(path, root)?
-            && let Some(real) = path
+            && let Some((there, real)) = path
                 .ancestors()
-                .find_map(|path| fs::canonicalize(path).ok())
+                .find_map(|folder| Some((folder, fs::canonicalize(folder).ok()?)))
         {
-            self.chain(&real, Path::new("/"))?;
+            let missing = path.strip_prefix(there).unwrap_or(Path::new(""));
+            self.chain(&real.join(missing), Path::new("/"))?;
         }
         Ok(())
     }

@@ -105,13 +105,16 @@ impl Verdict {
         self.boot_id == boot_id && self.machine.is_same_machine(machine)
     }
 
-    /// How long the pause after a failure still lasts. A clock that was put back lengthens it to no
-    /// more than the longest pause.
+    /// How long the pause after a failure still lasts. When the clock was put back behind the step,
+    /// there is none: it would last until the clock is there again.
     #[must_use]
     pub fn pause_left(&self, now: SystemTime) -> Duration {
-        let until = self.not_before.as_deref();
+        let time = |text: &str| humantime::parse_rfc3339(text).ok();
+        if time(&self.at).is_none_or(|at| at > now) {
+            return Duration::ZERO;
+        }
+        let until = self.not_before.as_deref().and_then(time);
         until
-            .and_then(|until| humantime::parse_rfc3339(until).ok())
             .and_then(|until| until.duration_since(now).ok())
             .unwrap_or_default()
             .min(LONGEST_PAUSE)
@@ -188,8 +191,8 @@ mod tests {
         let last = last.unwrap();
         assert_eq!(last.error().unwrap().to_string(), text);
         assert_eq!(last.error().unwrap().exit_code(), 69);
-        // The clock was put back by years.
-        assert_eq!(last.pause_left(UNIX_EPOCH), LONGEST_PAUSE);
+        // The clock was put back behind the step: its pause would last until it is there again.
+        assert_eq!(last.pause_left(UNIX_EPOCH), Duration::ZERO);
         let good = verdict(&Outcome::Ready, Some(&last), now);
         assert_eq!((good.attempts, good.error().is_none()), (0, true));
         // What can wait keeps nothing from running.

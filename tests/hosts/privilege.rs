@@ -41,6 +41,7 @@ pub(crate) fn plant(host: &Machine<'_>) {
     host.must(
         "setpriv --reuid=monsys --regid=monsys --clear-groups sh -ec '
         cd /run/monsys
+        rm -rf ./* ./.monsys-*
         ln -sf /etc/shadow heartbeat.json
         ln -sf /etc/shadow .monsys-heartbeat.json.tmp
         ln -sf /etc link

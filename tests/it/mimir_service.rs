@@ -204,6 +204,13 @@ fn the_privileged_step_renews_for_a_service_that_writes_nothing() {
     until("a heartbeat", || health() == "ok");
     service.stop().expect(0);
     assert_eq!(certificates(&hub), 1);
+    // Nor is a disk that takes nothing a reason to end.
+    let lock = host.path("etc/mimir/.monsys-enrol.lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    let report = prepare();
+    assert_eq!(report["result"], "deferred", "{report}");
+    fs::remove_dir(&lock).unwrap();
     assert_eq!(prepare()["result"], "ready");
     assert_eq!(certificates(&hub), 2);
     let service = Service::of(run());

@@ -336,6 +336,49 @@ fn the_step_fills_in_what_root_can_tell_of_the_machine() {
     assert_eq!(filled["machine_id"], complete["machine_id"]);
 }
 
+/// A disk that takes nothing keeps no host with a credential from running; neither does a verdict that
+/// an earlier boot wrote with a clock that was wrong.
+#[test]
+fn a_disk_that_takes_nothing_is_no_failure_of_the_step() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    prepare(&host);
+    let path = host.path("var/lib/monsys/state.json");
+    let mut state: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    state["step"]["boot_id"] = json!("earlier");
+    state["step"]["at"] = json!("9999-01-01T00:00:00Z");
+    fs::write(&path, state.to_string()).unwrap();
+    // There is something to fill in, and no lock can be had.
+    host.lay("run/cloud-init/.instance-id", "i-0123456789\n");
+    fs::remove_file(host.path("var/lib/monsys/lock")).unwrap();
+    fs::create_dir(host.path("var/lib/monsys/lock")).unwrap();
+    assert_eq!(prepare(&host)["result"], "deferred");
+    let service = host.unprivileged_service();
+    until("a heartbeat", || heard(&hub));
+    service.stop().expect(0);
+}
+
+#[test]
+fn whoever_reads_the_state_does_not_keep_root_from_leaving() {
+    let hub = TestHub::new();
+    let host = enrolled(&hub);
+    let folder = fs::File::open(host.path("var/lib/monsys")).unwrap();
+    folder.lock_shared().unwrap();
+    let run = host.agent(&["unenrol", "--force"]).run().expect(0);
+    drop(folder);
+    assert!(hub.agents().is_empty(), "{}", run.stderr);
+}
+
+/// A step that fails would be repeated for ever: the rules for final codes look at `run` alone.
+#[test]
+fn a_setting_that_is_wrong_fails_the_service_and_not_the_step() {
+    let host = TestHost::with_service_user();
+    for (arguments, code) in [(["prepare"], 0), (["run"], 64)] {
+        let run = host.agent(&arguments).env("MONSYS_DIALECT", "monsis").run();
+        run.expect(code).says(&["MONSYS_DIALECT"]);
+    }
+}
+
 /// By the kernel's word: the service opens nothing for writing outside of `/run/monsys`, through
 /// heartbeats, an outage, a rotation of the key, an unpinning, and its own end.
 #[test]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{SERVICE_USER, TestHost, TestHub, until};
 
@@ -86,6 +86,9 @@ fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
     expect_roots(&host);
     assert_eq!(host.key("agent_id"), id);
     assert_eq!(host.key("mine").unwrap(), "kept");
+    // For the operator, who may want them back.
+    let kept = format!("# dropped: hub_url = \"{}\"", hub.url());
+    assert!(host.agent_toml().contains(&kept), "{}", host.agent_toml());
     assert!(host.agent_toml().contains("# A comment."));
     for key in ["hub_url", "ca_file", "token_command", "state_dir"] {
         assert_eq!(host.key(key), None, "{key}");
@@ -191,4 +194,171 @@ fn install_takes_over_as_well_and_other_commands_say_how() {
     expect_roots(&host);
     host.enrol(&hub, "").run().expect(0);
     hub.expect_one_slot();
+}
+
+#[test]
+fn a_waiting_key_that_was_planted_is_no_path_of_roots() {
+    let hub = TestHub::new();
+    let seed = "0123456789abcdef0123456789abcdef";
+    for place in ["relative", "absolute", "there"] {
+        let host = older(&hub);
+        let path = host.path("etc/planted");
+        if place == "there" {
+            host.lay("etc/planted", seed);
+        }
+        let name = match place {
+            "absolute" => path.to_str().unwrap(),
+            _ => "../../../etc/planted",
+        };
+        // A copy of another machine's disk makes a new key where the state says.
+        let state = json!({
+            "fingerprint": { "machine_id": "another" },
+            "next": { "key_file": name, "machine": {} },
+        });
+        let file = host.path("var/lib/monsys/state.json");
+        fs::write(&file, state.to_string()).unwrap();
+        step(&host, Some(&hub));
+        let wrong = "enrl_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefg";
+        host.enrol_with(&hub, wrong, &["--force"]).run().expect(77);
+        match place {
+            "there" => assert_eq!(fs::read_to_string(&path).unwrap(), seed),
+            _ => assert!(!path.exists(), "{place}: root made {}", path.display()),
+        }
+    }
+}
+
+#[test]
+fn a_verdict_that_was_planted_holds_nothing_up() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    host.lay("usr/lib/systemd/systemd", "");
+    let file = host.path("var/lib/monsys/state.json");
+    let mut state: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    state["step"] = json!({
+        "boot_id": boot_id.trim(),
+        "at": "9999-01-01T00:00:00Z",
+        "not_before": "9999-01-01T00:00:00Z",
+        "failure": { "id": "unreachable", "subject": null, "cause": "planted", "hint": "planted" },
+    });
+    fs::write(&file, state.to_string()).unwrap();
+    host.agent(&["install", "--no-enrol"]).run().expect(0);
+    assert!(!fs::read_to_string(&file).unwrap().contains("planted"));
+    host.enrol(&hub, "").run().expect(0);
+    assert_eq!(step(&host, None).0["result"], "ready");
+}
+
+#[test]
+fn a_tree_is_taken_over_once() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    let other = host.lay("var/lib/monsys/.bash_history", "ls");
+    chown(&other, Some(SERVICE_USER), Some(SERVICE_USER)).unwrap();
+    let (_, log) = step(&host, Some(&hub));
+    assert!(log.contains("taking over") && log.contains(".bash_history"));
+    let (report, log) = step(&host, Some(&hub));
+    assert_eq!(report["result"], "ready");
+    assert!(!log.contains("taking over"), "{log}");
+    assert!(other.exists());
+}
+
+/// The hub is kept when the service's own environment names it, and the rest is dropped.
+#[test]
+fn an_enrolment_gives_back_what_was_dropped() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    step(&host, Some(&hub));
+    assert!(host.key("hub_url").is_some() && host.key("ca_file").is_none());
+    let again = || host.enrol(&hub, "").run().expect(0);
+    again();
+    assert!(host.key("ca_file").is_some(), "{}", host.agent_toml());
+    assert_eq!(step(&host, None).0["result"], "ready");
+    let service = host.unprivileged_service();
+    until("a heartbeat", || {
+        hub.agents()[0]["last_heartbeat"]["captured_at"].is_string()
+    });
+    service.stop().expect(0);
+    assert!(again().stdout.contains("nothing was sent"));
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_host_that_lost_its_hub_can_leave_by_force() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    step(&host, None);
+    host.agent(&["unenrol"])
+        .run()
+        .expect(78)
+        .says(&["--hub-url"]);
+    host.agent(&["unenrol", "--force"]).run().expect(0);
+    assert_eq!(host.key("agent_token"), None);
+    assert!(!host.path("var/lib/monsys/agent-signing.key").exists());
+}
+
+/// Who owns a folder can say who else reads what is made there, and that outlives the owner.
+#[test]
+fn an_access_control_list_is_not_taken_over() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    let entry = |tag: u16, rights: u16, id: u32| {
+        [
+            &tag.to_le_bytes()[..],
+            &rights.to_le_bytes(),
+            &id.to_le_bytes(),
+        ]
+        .concat()
+    };
+    let none = u32::MAX;
+    let list = [
+        2_u32.to_le_bytes().to_vec(),
+        entry(0x01, 7, none),
+        entry(0x02, 7, 65_534),
+        entry(0x04, 5, none),
+        entry(0x10, 7, none),
+        entry(0x20, 0, none),
+    ]
+    .concat();
+    let lists = ["system.posix_acl_default", "system.posix_acl_access"];
+    for folder in ["etc/monsys", STATE] {
+        for name in lists {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(host.path(folder), name, &list, flags).unwrap();
+        }
+    }
+    step(&host, Some(&hub));
+    host.enrol(&hub, "").run().expect(0);
+    let files = [CONFIG, "var/lib/monsys/agent-signing.key"];
+    for path in ["etc/monsys", STATE].into_iter().chain(files) {
+        for name in lists {
+            let mut there = [0; 256];
+            let got = rustix::fs::getxattr(host.path(path), name, &mut there[..]);
+            assert!(got.is_err(), "{path} has {name}");
+        }
+    }
+    assert_eq!((host.mode(STATE), host.mode("etc/monsys")), (0o750, 0o755));
+}
+
+/// The service's user removed the credential, so that the next enrolment's token would go to whatever hub
+/// comes next: none does that nobody named.
+#[test]
+fn no_token_goes_to_a_default_hub_after_a_take_over() {
+    let hub = TestHub::new();
+    for text in ["hub_url = 'https://127.0.0.1:9'\n", "# nothing\n"] {
+        let host = older(&hub);
+        fs::write(host.path(CONFIG), text).unwrap();
+        for name in ["agent-signing.key", "agent-id", "state.json"] {
+            fs::remove_file(host.path(STATE).join(name)).unwrap();
+        }
+        let enrol =
+            |arguments: &[&str]| host.agent(arguments).env("MONSYS_TOKEN", "enrl_secret123");
+        let report = enrol(&["prepare", "--output", "json"])
+            .run()
+            .expect(0)
+            .json();
+        assert_eq!(report["failure"]["id"], "config-broken", "{report}");
+        enrol(&["enrol"]).run().expect(78).says(&["--hub-url URL"]);
+        host.enrol(&hub, &hub.token()).run().expect(0);
+        enrol(&["enrol"]).run().expect(0);
+    }
 }

@@ -56,9 +56,11 @@ async fn renew_if_due(flags: &Flags, world: &World) -> Result<Option<Error>> {
     if !renewing.is_due() {
         return Ok(None);
     }
-    Ok(match renewing.renew().await? {
-        Ok(()) => None,
-        Err(miss) => Some(miss.error),
+    Ok(match renewing.renew().await {
+        Ok(Ok(())) => None,
+        Ok(Err(miss)) => Some(miss.error),
+        // A full disk, or a run that has the lock, takes no certificate away.
+        Err(error) => Some(error),
     })
 }
 

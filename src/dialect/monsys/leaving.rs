@@ -6,12 +6,13 @@
 
 use std::path::PathBuf;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::paths::is_ours;
 use super::persist::Keeper;
 use super::settling::settle;
-use super::{Enrolled, Paths, Standing, locked, lost_key, wire};
+use super::{Enrolled, MOMENT, Paths, Standing, locked, lost_key, wire};
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::client::Client;
 use crate::hub::retry::{self, Limit};
@@ -63,8 +64,10 @@ pub enum Parting {
 pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leaving> {
     let before = Settings::resolve(flags, world)?;
     let paths = Paths::of(&before, world);
-    if matches!(Standing::of(&before, &paths, world)?, Standing::New(_))
-        && !paths.identity_files()?.iter().any(|path| is_ours(path))
+    if matches!(
+        standing(&before, &paths, world, force)?,
+        Some(Standing::New(_))
+    ) && !paths.identity_files()?.iter().any(|path| is_ours(path))
     {
         return Ok(done(Parting::NotEnrolled, None, false, &before, &paths));
     }
@@ -83,23 +86,39 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
         }
         Err(error) => return Err(error),
     };
-    let quiet = Quiet::alone(&paths.state_dir, limit.deadline).await?;
+    // By force, most of the time is for telling the hub.
+    let patience = if force {
+        Instant::now() + MOMENT
+    } else {
+        limit.deadline
+    };
+    let quiet = match Quiet::alone(&paths.state_dir, patience).await {
+        // Whoever reads the folder can hold that lock, and does not keep root from leaving.
+        Err(error) if force && error.id() == ErrorId::LockBusy => {
+            tracing::debug!("{}: {}", error.what(), error.why());
+            None
+        }
+        quiet => Some(quiet?),
+    };
     let keeper = Keeper::new(&paths, world)?;
     let state = State::load(&paths.state_dir)?;
     let has_begun = state.as_ref().is_some_and(|state| state.leaving);
     let id = settings.file.agent_id()?;
-    let parting = match Standing::of(&settings, &paths, world)? {
-        Standing::New(_) if has_begun => Parting::Ended,
-        Standing::New(_) if force => Parting::OnlyHere,
+    let parting = match standing(&settings, &paths, world, force)? {
+        Some(Standing::New(_)) if has_begun => Parting::Ended,
+        Some(Standing::New(_)) if force => Parting::OnlyHere,
         // The key of an enrolment that was interrupted: the hub may know it, and the next run ends it.
-        Standing::New(_) => return Ok(done(Parting::NotEnrolled, None, false, &settings, &paths)),
+        Some(Standing::New(_)) => {
+            return Ok(done(Parting::NotEnrolled, None, false, &settings, &paths));
+        }
+        None => Parting::OnlyHere,
         _ if force && id.is_none() => Parting::OnlyHere,
-        Standing::Clone(_) if force => Parting::OnlyHere,
-        Standing::Clone(_) => return Err(clone()),
-        Standing::Unconfirmed(..) => return Err(unconfirmed()),
-        Standing::Enrolled(enrolled) if enrolled.key_is_lost && force => Parting::OnlyHere,
-        Standing::Enrolled(enrolled) if enrolled.key_is_lost => return Err(keyless()),
-        Standing::Enrolled(enrolled) => {
+        Some(Standing::Clone(_)) if force => Parting::OnlyHere,
+        Some(Standing::Clone(_)) => return Err(clone()),
+        Some(Standing::Unconfirmed(..)) => return Err(unconfirmed()),
+        Some(Standing::Enrolled(enrolled)) if enrolled.key_is_lost && force => Parting::OnlyHere,
+        Some(Standing::Enrolled(enrolled)) if enrolled.key_is_lost => return Err(keyless()),
+        Some(Standing::Enrolled(enrolled)) => {
             paths.prove_writable(&settings, world.access())?;
             let told = part(&settings, &paths, &keeper, &enrolled, limit, world).await;
             match told {
@@ -120,6 +139,27 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
     clear(&settings, &paths, state.as_ref(), world)?;
     drop((quiet, lock));
     Ok(done(parting, id, true, &settings, &paths))
+}
+
+/// Where this host stands; none when agent.toml is broken, or does not say whom to tell, and it leaves
+/// by force.
+fn standing(
+    settings: &Settings,
+    paths: &Paths,
+    world: &World,
+    force: bool,
+) -> Result<Option<Standing>> {
+    match Standing::of(settings, paths, world) {
+        Err(error) if force && error.id() == ErrorId::ConfigBroken => {
+            tracing::warn!(
+                "{}: {}; the hub may still list this host",
+                error.what(),
+                error.why()
+            );
+            Ok(None)
+        }
+        standing => standing.map(Some),
+    }
 }
 
 /// Tells the hub, until it says yes or no.

@@ -305,6 +305,7 @@ impl<'a> Keeper<'a> {
             heartbeat_interval_secs: Some(admission.heartbeat_interval_secs),
             renewing: false,
             leaving: false,
+            hub_dropped: false,
             next: None,
             step: before.and_then(|state| state.step.clone()),
         }
@@ -331,6 +332,22 @@ impl<'a> Keeper<'a> {
             .save(&self.paths.state_dir, self.access)
             .map_err(|error| unwritable(ErrorId::StateUnwritable, &self.paths.state_dir, &error))
     }
+}
+
+/// Whether this run is given a setting for the way to the hub that agent.toml lacks: then the service
+/// would not find the way. What was dropped when a tree was taken over comes back so.
+pub(super) fn lacks_connection(settings: &Settings, world: &World) -> bool {
+    let file = settings.file.settings();
+    connection(settings, world)
+        .iter()
+        .any(|(key, _)| match *key {
+            "ca_file" => file.ca_file.is_none(),
+            "ca_pin" => file.ca_pin.is_none(),
+            "https_proxy" => file.https_proxy.is_none(),
+            "no_proxy" => file.no_proxy.is_none(),
+            "allow_http" => file.allow_http.is_none(),
+            _ => file.state_dir.is_none(),
+        })
 }
 
 /// Settings that this run was given, and without which the service would not reach the hub.

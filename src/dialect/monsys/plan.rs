@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::persist::lacks_connection;
 use super::standing::{self, Enrolled, Standing};
 use super::wire;
 use crate::error::{Error, ErrorId, Result};
@@ -10,6 +11,7 @@ use crate::settings::{HubUrl, Origin, Settings};
 use crate::store::state::Asked;
 use crate::tags;
 use crate::token::{Kind, Secret};
+use crate::world::World;
 
 /// What a run comes to.
 #[derive(Debug)]
@@ -104,8 +106,16 @@ pub(super) fn plan(
     settings: &Settings,
     token: Option<Kind>,
     force: bool,
+    world: &World,
 ) -> Result<Plan> {
     let ask = match standing {
+        Standing::New(Some(state))
+        | Standing::Clone(Some(state))
+        | Standing::Unconfirmed(_, Some(state))
+            if state.hub_dropped && settings.hub_url.origin == Origin::Default =>
+        {
+            return Err(dropped_hub(settings));
+        }
         Standing::New(state) => {
             let own = standing::own(settings, state.as_deref());
             Ask::with_given(token.ok_or_else(no_token)?, own)
@@ -148,7 +158,9 @@ pub(super) fn plan(
                         && is_same_hub(settings, &enrolled.hub_url),
                     ..Ask::with_given(kind, asked)
                 },
-                _ if !again && enrolled.has(&asked) => return Ok(Plan::Already(enrolled)),
+                _ if !again && enrolled.has(&asked) && !lacks_connection(settings, world) => {
+                    return Ok(Plan::Already(enrolled));
+                }
                 _ => Ask {
                     key,
                     is_update: true,
@@ -257,6 +269,16 @@ fn refuse_other_hub(settings: &Settings, enrolled_at: &str) -> Result<()> {
         .about(enrolled_at));
     }
     Ok(())
+}
+
+/// No token goes to a hub that nobody named.
+fn dropped_hub(settings: &Settings) -> Error {
+    Error::new(
+        ErrorId::ConfigBroken,
+        "the hub's URL was dropped from it when the files were taken over, since another user could have written it",
+    )
+    .about(settings.file.path().display())
+    .mend("monsys-agent enrol --hub-url URL, with the options that this host needs")
 }
 
 /// The credential is there, and its key is not.

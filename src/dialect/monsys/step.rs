@@ -43,8 +43,8 @@ pub(super) async fn step(flags: &Flags, world: &World, is_service: bool) -> Resu
                 // Incomplete cleanup stops nothing.
                 settle_now(flags, world).await.err()
             };
-            fill_in(flags, world).await?;
-            return Ok(later);
+            // A disk that takes nothing, or a run that has the lock, is no reason to be silent.
+            return Ok(later.or(fill_in(flags, world).await.err()));
         }
         Standing::New(_) if !has_token => {
             "agent.toml holds no credential, and nothing says where a token is to be had"

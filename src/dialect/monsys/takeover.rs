@@ -14,13 +14,15 @@ use zeroize::Zeroizing;
 
 use super::paths::{ID_FILE, Paths};
 use crate::error::{Error, ErrorId, Result};
+use crate::escape::one_line;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
 use crate::service::HEALTH_FILE;
 use crate::settings::{Flags, Setting, config_path, table};
 use crate::store::access::{Access, GROUP};
 use crate::store::agent_toml::KNOWN_KEYS;
 use crate::store::atomic::{self, Owner};
-use crate::store::{lock, names, passwd, read, state, unreadable, unwritable};
+use crate::store::state::{self, State};
+use crate::store::{lock, names, passwd, read, unreadable, unwritable};
 use crate::world::World;
 
 /// Keys of agent.toml that say who the host is, and lead nowhere.
@@ -43,7 +45,11 @@ pub fn take_over(flags: &Flags, world: &World) -> Result<()> {
     tracing::info!("taking over the files of user {GROUP}: they become root's");
     old.own_folders()?;
     old.rewrite_state()?;
-    let dropped = old.rewrite_config(flags, world)?;
+    let hub = given(&table::HUB_URL, flags.hub_url.as_deref(), world);
+    if hub.is_none() {
+        old.mark_hub_dropped()?;
+    }
+    let dropped = old.rewrite_config(hub)?;
     if !dropped.is_empty() {
         tracing::warn!(
             "dropped from {}, since another user could write there: {}; to give them again: monsys-agent enrol --hub-url URL, with the options that this host needs",
@@ -90,7 +96,11 @@ impl Tree {
     fn is_foreign(&self) -> bool {
         let folders = [self.paths.state_dir.as_path(), self.paths.config_dir()];
         let files = names(&self.paths.state_dir).unwrap_or_default();
-        let files = files.iter().map(|name| self.paths.state_dir.join(name));
+        // Another file of that user's stays, and is no reason to begin again at each run.
+        let files = files
+            .iter()
+            .filter(|name| is_known(&name.to_string_lossy()))
+            .map(|name| self.paths.state_dir.join(name));
         let places = folders.iter().map(|folder| (*folder).to_owned());
         places
             .chain([self.paths.config.clone()])
@@ -109,6 +119,7 @@ impl Tree {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Ok(there) if there.is_dir() && [0, self.service].contains(&there.uid()) => {
                     atomic::set_access(folder, grant)
+                        .and_then(|()| atomic::remove_lists(folder))
                         .map_err(|error| unwritable(ErrorId::StateUnwritable, folder, &error))?;
                 }
                 Ok(_) => {
@@ -135,13 +146,14 @@ impl Tree {
             let name = name.to_string_lossy().into_owned();
             let path = folder.join(&name);
             let is_foreign = fs::symlink_metadata(&path).is_ok_and(|there| there.uid() != 0);
-            let is_key = name == KEY_FILE || name.starts_with(NEXT_KEY_FILE);
+            let is_key = is_key(&name);
             match name.as_str() {
                 _ if !is_foreign => {}
                 // Nobody needs these once the service is stopped.
                 lock::FILE | HEALTH_FILE => remove(&path)?,
                 temporary if atomic::is_temporary(temporary) => remove(&path)?,
-                state::FILE | ID_FILE => self.rewrite(&path, |_| true)?,
+                state::FILE => self.rewrite_memory(&path)?,
+                ID_FILE => self.rewrite(&path, |_| true)?,
                 _ if is_key => self.rewrite(&path, |bytes| bytes.len() == KEY_BYTES)?,
                 _ => tracing::warn!(
                     "{} is not the agent's own, and is left alone",
@@ -152,8 +164,43 @@ impl Tree {
         Ok(())
     }
 
-    /// Drops from agent.toml what leads somewhere. Returns the names of the keys that were dropped.
-    fn rewrite_config(&self, flags: &Flags, world: &World) -> Result<Vec<String>> {
+    /// Writes state.json anew without the step's verdict, which only a step of root's can give. A
+    /// broken one is passed over anyway.
+    fn rewrite_memory(&self, path: &Path) -> Result<()> {
+        let Some(bytes) = only_name(path)? else {
+            return Ok(());
+        };
+        let Ok(state) = serde_json::from_slice::<State>(&bytes) else {
+            tracing::warn!("removing {}, which is broken", path.display());
+            return remove(path);
+        };
+        let state = State {
+            step: None,
+            ..state
+        };
+        state
+            .save(&self.paths.state_dir, self.access)
+            .map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
+    }
+
+    /// Writes down, before the URL goes, that no default may take its place.
+    fn mark_hub_dropped(&self) -> Result<()> {
+        let folder = &self.paths.state_dir;
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let state = State {
+            hub_dropped: true,
+            ..State::load(folder)?.unwrap_or_default()
+        };
+        state
+            .save(folder, self.access)
+            .map_err(|error| unwritable(ErrorId::StateUnwritable, folder, &error))
+    }
+
+    /// Drops from agent.toml what leads somewhere, but for the hub that this run names. What is dropped
+    /// stays as comments, for the operator. Returns the names of the keys.
+    fn rewrite_config(&self, hub: Option<String>) -> Result<Vec<String>> {
         let path = &self.paths.config;
         if fs::symlink_metadata(path).is_ok_and(|there| there.uid() != self.service) {
             return Ok(Vec::new());
@@ -167,16 +214,19 @@ impl Tree {
             .parse()
             .map_err(|error: toml_edit::TomlError| broken(error.message().to_owned()))?;
         let mut dropped = Vec::new();
+        let mut comments = Zeroizing::new(String::new());
         for key in KNOWN_KEYS.iter().filter(|key| !IDENTITY.contains(key)) {
-            if document.remove(key).is_some() {
+            if let Some(item) = document.remove(key) {
                 dropped.push((*key).to_owned());
+                let value = Zeroizing::new(item.to_string());
+                comments.extend(["# dropped: ", key, " = ", &one_line(value.trim()), "\n"]);
             }
         }
-        if let Some(url) = given(&table::HUB_URL, flags.hub_url.as_deref(), world) {
+        if let Some(url) = hub {
             document.insert("hub_url", toml_edit::value(url));
             dropped.retain(|key| key != "hub_url");
         }
-        let text = Zeroizing::new(document.to_string());
+        let text = Zeroizing::new(format!("{}{}", document, comments.as_str()));
         self.write(path, text.as_bytes())?;
         Ok(dropped)
     }
@@ -202,6 +252,17 @@ impl Tree {
         atomic::write(path, bytes, grant.mode, grant.owner)
             .map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
     }
+}
+
+/// Whether a file of this name in the state directory is one of the agent's.
+fn is_known(name: &str) -> bool {
+    [lock::FILE, HEALTH_FILE, state::FILE, ID_FILE].contains(&name)
+        || is_key(name)
+        || atomic::is_temporary(name)
+}
+
+fn is_key(name: &str) -> bool {
+    name == KEY_FILE || name.starts_with(NEXT_KEY_FILE)
 }
 
 fn remove(path: &Path) -> Result<()> {
