@@ -107,6 +107,12 @@ fn the_deb_on_bookworm() {
     deb_on("bookworm");
 }
 
+/// systemd 247, without the system's credentials and with an older sandbox.
+#[test]
+fn the_deb_on_bullseye() {
+    deb_on("bullseye");
+}
+
 #[test]
 fn the_deb_on_trixie() {
     deb_on("trixie");

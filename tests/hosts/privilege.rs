@@ -58,13 +58,15 @@ pub(crate) fn plant(host: &Machine<'_>) {
     );
 }
 
-/// What differs, but for the state, in which the privileged step notes what it came to.
+/// What differs, but for the state, in which the privileged step notes what it came to, and the lock, which
+/// names the process that held it last.
 fn differences(
     before: &BTreeMap<PathBuf, Entry>,
     after: &BTreeMap<PathBuf, Entry>,
 ) -> Vec<PathBuf> {
     let mut differing = one_liner::differences(before, after);
-    differing.retain(|path| path != Path::new("var/lib/monsys/state.json"));
+    let noted = ["var/lib/monsys/state.json", "var/lib/monsys/lock"].map(Path::new);
+    differing.retain(|path| !noted.contains(&path.as_path()));
     differing
 }
 

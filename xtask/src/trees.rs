@@ -9,12 +9,14 @@ use crate::error::{Context, Result};
 use crate::tools;
 
 /// Releases, and what is on their hosts beyond what boots.
-const TREES: [(&str, &str); 2] = [
+const TREES: [(&str, &str); 3] = [
     (
         "bookworm",
         "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget",
     ),
     ("trixie", "ca-certificates,curl,iproute2,procps"),
+    // systemd 247, the oldest that the unit is booted with.
+    ("bullseye", "ca-certificates,curl,iproute2,procps"),
 ];
 
 /// Makes the trees that are not there yet; gives the folder that they are in.
