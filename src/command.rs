@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::cli::{Cli, Command, OutputFormat};
 use crate::error::{Error, ErrorId, Result};
 use crate::escape;
+use crate::limits;
 use crate::redact::redact;
 use crate::world::World;
 
@@ -58,6 +59,7 @@ impl Report {
 /// # Errors
 /// What the command ends with.
 pub fn run_blocking(cli: &Cli, world: &World) -> Result<Report> {
+    limits::raise()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -22,6 +22,7 @@ pub mod fuzzing;
 pub mod hub;
 pub mod identity;
 pub mod install;
+pub mod limits;
 pub mod log;
 pub mod redact;
 pub mod reference;

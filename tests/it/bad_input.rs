@@ -1,6 +1,8 @@
 //! Bad input gives 64 and names the flag or variable that it came from.
 
-use crate::common::TestHost;
+use std::process::Command;
+
+use crate::common::{TestHost, TestHub};
 
 #[test]
 fn every_kind_names_where_it_came_from() {
@@ -52,6 +54,27 @@ fn every_kind_names_where_it_came_from() {
     // None of it came as far as the disk.
     assert!(!host.path("etc/monsys").exists());
     assert!(!host.path("var").exists());
+}
+
+/// security.md, F1: a library panicked where few files may be open.
+#[test]
+fn too_few_open_files_are_an_error_or_raised() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    let under = |limit: &str| {
+        let limited = format!("ulimit {limit} && exec \"$@\"");
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &limited, "sh"]);
+        host.enrol(&hub, &token).under(&mut shell).run()
+    };
+    for count in 4..12 {
+        under(&format!("-n {count}"))
+            .expect(74)
+            .says(&["the limit of open files", "ulimit -n 32"]);
+    }
+    assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
+    under("-S -n 6").expect(0);
+    hub.expect_one_slot();
 }
 
 #[test]

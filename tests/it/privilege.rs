@@ -379,13 +379,15 @@ fn a_setting_that_is_wrong_fails_the_service_and_not_the_step() {
     }
 }
 
-/// By the kernel's word: the service opens nothing for writing outside of `/run/monsys`, through
-/// heartbeats, an outage, a rotation of the key, an unpinning, and its own end.
+/// By the kernel's word: the service opens nothing for writing outside of `/run/monsys`, through an enrolment
+/// by the step, heartbeats, a rotation of the key, an outage, an unpinning, and the host's unenrolment.
 #[test]
 fn no_file_outside_of_run_is_opened_for_writing() {
     let hub = TestHub::new();
-    let host = enrolled(&hub);
-    prepare(&host);
+    let host = TestHost::with_service_user();
+    host.enrol_with(&hub, "", &["--defer"]).run().expect(0);
+    let step = host.agent(&["prepare"]).env("MONSYS_TOKEN", &hub.token());
+    step.run().expect(0);
     let id = host.key("agent_id").unwrap();
     let trace = host.path("trace");
     let calls = "trace=%file,?open,?openat,?openat2,?creat,ftruncate,fchmod,fchown";
