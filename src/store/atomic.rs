@@ -122,7 +122,11 @@ pub fn prove_room(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
 pub fn sweep(folder: &Path) -> io::Result<()> {
     for name in names(folder)? {
         if is_temporary(&name.to_string_lossy()) {
-            remove(&folder.join(name))?;
+            match remove(&folder.join(name)) {
+                // A folder of such a name is nothing that a run of ours left.
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
+                removed => removed?,
+            }
         }
     }
     Ok(())
@@ -385,10 +389,11 @@ mod tests {
         for name in [".monsys-x1.tmp", "agent.toml", ".monsys-note", "x.tmp"] {
             write(&folder.path().join(name), b"", 0o600, owner).unwrap();
         }
+        fs::create_dir(folder.path().join(".monsys-folder.tmp")).unwrap();
         sweep(folder.path()).unwrap();
         assert_eq!(
             names(folder.path()),
-            [".monsys-note", "agent.toml", "x.tmp"]
+            [".monsys-folder.tmp", ".monsys-note", "agent.toml", "x.tmp"]
         );
     }
 

@@ -150,8 +150,11 @@ impl Tree {
             match name.as_str() {
                 _ if !is_foreign => {}
                 // Nobody needs these once the service is stopped.
+                lock::FILE | HEALTH_FILE if path.is_dir() => {
+                    return Err(planted(&path, "it is a folder"));
+                }
                 lock::FILE | HEALTH_FILE => remove(&path)?,
-                temporary if atomic::is_temporary(temporary) => remove(&path)?,
+                temporary if atomic::is_temporary(temporary) && !path.is_dir() => remove(&path)?,
                 state::FILE => self.rewrite_memory(&path)?,
                 ID_FILE => self.rewrite(&path, |_| true)?,
                 _ if is_key => self.rewrite(&path, |bytes| bytes.len() == KEY_BYTES)?,
@@ -294,7 +297,7 @@ fn planted(path: &Path, why: &str) -> Error {
     )
     .about(path.display())
     .mend(format!(
-        "look at what it is, remove it, and run the same command again: rm '{}'",
+        "look at what it is, remove it, and run the same command again: rm -r '{}'",
         path.display()
     ))
 }
