@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::paths::is_ours;
+use super::paths::{HostFiles, is_ours};
 use super::persist::Keeper;
 use super::settling::settle;
 use super::{Enrolled, MOMENT, Paths, Standing, locked, lost_key, wire};
@@ -67,7 +67,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
     if matches!(
         standing(&before, &paths, world, force)?,
         Some(Standing::New(_))
-    ) && !paths.identity_files()?.iter().any(|path| is_ours(path))
+    ) && HostFiles::of(paths.identity_files()?)?.ours.is_empty()
     {
         return Ok(done(Parting::NotEnrolled, None, false, &before, &paths));
     }
@@ -231,26 +231,24 @@ fn clear(settings: &Settings, paths: &Paths, state: Option<&State>, world: &Worl
         file.replace(&text, world.access())
             .map_err(|error| paths.config_fault(&error))?;
     }
-    let files = paths.identity_files()?;
+    let files = HostFiles::of(paths.identity_files()?)?;
+    for path in &files.others {
+        tracing::warn!(
+            "{} is not what the agent writes there, and stays",
+            path.display()
+        );
+    }
     let is_state = |path: &PathBuf| path.ends_with(crate::store::state::FILE);
-    let (states, others): (Vec<_>, Vec<_>) = files
-        .into_iter()
-        .filter(|path| {
-            let is_ours = is_ours(path);
-            if !is_ours {
-                tracing::warn!(
-                    "{} is not what the agent writes there, and stays",
-                    path.display()
-                );
-            }
-            is_ours
-        })
-        .partition(is_state);
+    let (states, others): (Vec<_>, Vec<_>) = files.ours.into_iter().partition(is_state);
     for path in &others {
         atomic::remove(path).map_err(|error| state_fault(&error))?;
     }
     for path in Journal::of(&paths.state_dir, world).paths() {
-        // It may be another user's folder; it is only a note.
+        // In /run/monsys, whatever stands there is the service's. It is only a note.
+        let is_others = path.starts_with(&paths.state_dir) && !is_ours(path).unwrap_or(false);
+        if is_others {
+            continue;
+        }
         if let Err(error) = atomic::remove(path) {
             tracing::debug!("{}: {error}", path.display());
         }

@@ -225,31 +225,58 @@ pub fn files(config: &Path, state_dir: &Path) -> Result<HostFiles> {
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
     let config = Some(paths.config.clone()).filter(is_there);
     let health = Some(state_dir.join(HEALTH_FILE)).filter(is_there);
-    let identity = paths.identity_files()?.into_iter().chain(health);
-    let (ours, others): (Vec<_>, Vec<_>) = identity.partition(|path| is_ours(path));
-    let ours = config.into_iter().chain(ours).collect();
-    Ok(HostFiles { ours, others })
+    let mut files = HostFiles::of(paths.identity_files()?.into_iter().chain(health))?;
+    files.ours.splice(0..0, config);
+    Ok(files)
+}
+
+impl HostFiles {
+    /// Tells the agent's own files in the state directory from others that have the same names.
+    ///
+    /// # Errors
+    /// [`ErrorId::Unreadable`].
+    pub(super) fn of(paths: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        for path in paths {
+            let kind = if is_ours(&path)? {
+                &mut ours
+            } else {
+                &mut others
+            };
+            kind.push(path);
+        }
+        Ok(Self { ours, others })
+    }
 }
 
 /// Whether a file in the state directory is what the agent writes under that name: another program may
 /// have a file of the same name, and nobody else's file is removed.
-pub(super) fn is_ours(path: &Path) -> bool {
+///
+/// # Errors
+/// [`ErrorId::Unreadable`]: a file of ours that the disk does not give is still ours.
+pub(super) fn is_ours(path: &Path) -> Result<bool> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let Ok(bytes) = read::foreign(path).map(Zeroizing::new) else {
-        return false;
+    let bytes = match read::foreign(path) {
+        Ok(bytes) => Zeroizing::new(bytes),
+        // A link, a pipe, or more than any file of ours holds.
+        Err(error) if matches!(error.raw_os_error(), None | Some(nix::libc::ELOOP)) => {
+            return Ok(false);
+        }
+        Err(error) if error.kind() == NotFound => return Ok(false),
+        Err(error) => return Err(unreadable(path, &error)),
     };
     let holds = |key: &str| {
         let object = serde_json::from_slice::<serde_json::Value>(&bytes);
         object.is_ok_and(|object| object.get(key).is_some())
     };
-    match &*name {
+    Ok(match &*name {
         ID_FILE => {
             std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Uuid>().is_ok())
         }
         STATE_FILE => holds("fingerprint"),
         HEALTH_FILE => holds("agent_id"),
         _ => bytes.len() == KEY_BYTES,
-    }
+    })
 }
 
 /// Whether a killed run left something in `folder`. What cannot be read has nothing to sweep.
