@@ -1,19 +1,22 @@
 //! `cargo test` over the workspace; its counts are added up.
 
 use std::ffi::OsStr;
-use std::path::Path;
 
 use super::Count;
 use crate::error::Result;
 use crate::{process, tools};
 
-/// Reads the requests for certificates that the agent makes.
-const OPENSSL: &str = "/usr/bin/openssl";
+/// What reads the agent's requests for certificates, what watches its system calls, what reads its units as
+/// systemd does, and what runs it as another user.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("/usr/bin/openssl", "openssl"),
+    ("/usr/bin/strace", "strace"),
+    ("/usr/bin/systemd-analyze", "systemd"),
+    ("/usr/bin/setpriv", "util-linux"),
+];
 
 pub(crate) async fn run() -> Result<Count> {
-    if !Path::new(OPENSSL).exists() {
-        tools::apt(&["openssl"]).await?;
-    }
+    tools::programs(&PROGRAMS).await?;
     cargo_test(&["--workspace", "--no-fail-fast"]).await
 }
 
