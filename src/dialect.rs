@@ -4,6 +4,7 @@
 //!
 //! To add one: its file, which implements [`Dialect`], and its lines in [`System`] and [`open`].
 
+pub(crate) mod ca_copy;
 pub(crate) mod lyftdata;
 pub mod mimir;
 pub mod monsys;

@@ -14,7 +14,7 @@ mod told;
 pub(crate) mod wire;
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -74,6 +74,7 @@ impl<'a> Ravenxcope<'a> {
     /// Bad settings, [`ErrorId::EnvFileBroken`], and an env file that cannot be read.
     pub(super) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
+        refuse_foreign(&path, world)?;
         let file = EnvFile::load(
             &world.path(&path),
             &world.resolved_path(&path),
@@ -90,6 +91,7 @@ impl<'a> Ravenxcope<'a> {
     pub(super) fn read_for_facts(flags: &'a Flags, world: &'a World) -> Result<Self> {
         let path = config_path(flags, world)?;
         let below = world.path(&path);
+        refuse_foreign(&path, world)?;
         let file = EnvFile::load(&below, &world.resolved_path(&path), world.access())
             .unwrap_or_else(|error| {
                 tracing::debug!("{} is passed over: {}", below.display(), error.why());
@@ -369,6 +371,14 @@ impl Ravenxcope<'_> {
         .map(|(label, key, value)| Held { label, key, value })
         .into()
     }
+}
+
+/// The env file says where the backend is, and what is sent there: root obeys none that others can write,
+/// and no link of theirs.
+fn refuse_foreign(path: &Path, world: &World) -> Result<()> {
+    let link = world.path(path);
+    world.refuse_foreign_folder(link.parent().unwrap_or(&link))?;
+    world.refuse_foreign_file(&world.resolved_path(path))
 }
 
 /// A sink that fails is no reason for the service to end, as its documents have it.

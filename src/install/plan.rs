@@ -13,6 +13,7 @@ use super::receipt::{self, Receipt};
 use super::service::Manager;
 use super::user::{self, USER};
 use super::{NotDone, Options, unwritable};
+use crate::dialect::ca_copy::CA_COPY;
 use crate::dialect::{Dialect, System};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Flags;
@@ -25,8 +26,6 @@ use crate::world::World;
 /// Ansible role looks for the program by the same file.
 const BIN_FOLDERS: &str = include_str!("../../ansible/roles/monsys_agent/files/bin_folders");
 const BIN_NAME: &str = "monsys-agent";
-/// The copy of a CA file that the service could not read where it is.
-const CA_COPY: &str = "hub-ca.pem";
 
 /// What the host needs.
 pub(super) struct Plan {

@@ -341,3 +341,53 @@ fn an_open_empty_mount_point_is_closed() {
     host.enrol(&hub, &hub.token()).run().expect(0);
     assert_eq!(host.mode("var/lib/monsys"), 0o700);
 }
+
+/// What an operator types counts; what is stored has to be a file that only root can write.
+#[test]
+fn a_ca_in_an_operators_home_is_copied() {
+    let hub = TestHub::new();
+    let host = TestHost::with_service_user();
+    let text = fs::read_to_string(hub.ca_file().unwrap()).unwrap();
+    let ca_file = host.lay("home/op/ca.pem", &text);
+    for path in [&ca_file, &host.path("home/op")] {
+        chown(path, Some(1000), Some(1000)).unwrap();
+    }
+    let (url, path) = (hub.url(), ca_file.to_str().unwrap().to_owned());
+    let enrol = ["enrol", "--hub-url", &url, "--ca-file", &path];
+    let agent = || host.agent(&enrol).env("MONSYS_TOKEN", &hub.token());
+    agent().run().expect(0);
+    assert_eq!(host.key("ca_file").unwrap(), "/etc/monsys/hub-ca.pem");
+    let copy = host.path("etc/monsys/hub-ca.pem");
+    assert_eq!(fs::read_to_string(&copy).unwrap(), text);
+    let there = fs::metadata(&copy).unwrap();
+    assert_eq!((there.uid(), there.mode() & 0o7777), (0, 0o644));
+    // Nothing is refused from then on, also when the operator gives the file again or changes it.
+    fs::write(&ca_file, "").unwrap();
+    host.agent(&["status"]).run().expect(0);
+    host.agent(&["enrol", "--tag", "x"]).run().expect(0);
+    hub.expect_one_slot();
+}
+
+/// `RavenXcope`'s env file decides as agent.toml does, also where a link leads to it.
+#[test]
+fn an_env_file_of_another_user_is_not_obeyed() {
+    use crate::common::ravenxcope::{FILE, agent, env_text, look, mint};
+    let hub = TestHub::new();
+    for is_link in [false, true] {
+        let host = TestHost::with_service_user();
+        let sensor = if is_link { "sensor-2" } else { "sensor-1" };
+        let text = env_text(&hub, sensor, &mint(&hub, sensor));
+        let file = if is_link { "srv/real.env" } else { FILE };
+        let file = host.lay(file, &text);
+        if is_link {
+            fs::create_dir_all(host.path("etc/ravenxcope")).unwrap();
+            symlink("/srv/real.env", host.path(FILE)).unwrap();
+        }
+        chown(&file, Some(SERVICE_USER), None).unwrap();
+        for arguments in [&["enrol"][..], &["status"], &["facts"], &["run"]] {
+            let run = agent(&host, &hub, arguments).run().expect(78);
+            run.says(&["root does not obey", file.to_str().unwrap()]);
+        }
+        assert_eq!(look(&hub, sensor)["enrolments"], 0);
+    }
+}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::certificate::Certificate;
 use super::host::{Host, KeyToEnrol, Notes, Standing};
 use super::wire::{self, Certified};
-use crate::dialect::{Exchange, Kept};
+use crate::dialect::{Exchange, Kept, ca_copy};
 use crate::enrolment::{Done, Enrolment, Held};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
@@ -84,6 +84,9 @@ impl<'a> Asking<'a> {
             )
             .map_err(alien)?;
         let settings = self.settings;
+        let folder = self.host.files.folder();
+        ca_copy::make(settings, folder, self.world)?;
+        let copy = ca_copy::place(settings, folder, self.world);
         let notes = Notes {
             server_url: Some(settings.hub_url.value.to_string()),
             agent_id: Some(certified.agent_id.clone()),
@@ -97,8 +100,8 @@ impl<'a> Asking<'a> {
                     // A link stays the link that was given.
                     Origin::Key(..) => self.host.notes.ca_file.clone(),
                     _ => {
-                        let on_host = self.world.path_on_host(&file.value);
-                        Some(on_host.unwrap_or_else(|| file.value.clone()))
+                        let path = copy.unwrap_or_else(|| file.value.clone());
+                        Some(self.world.path_on_host(&path).unwrap_or(path))
                     }
                 }),
             ca_pin: settings.ca_pin.as_ref().map(|pin| pin.value.to_string()),

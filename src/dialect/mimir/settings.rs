@@ -94,7 +94,9 @@ pub(super) fn resolve(
         refuse_control(kept, &origin)?;
         // One that the operator had beside the host's tree is where it was.
         let below = Some(world.resolved_path(kept)).filter(|path| path.exists());
-        settings.ca_file = Some(CaFile::new(below.unwrap_or_else(|| kept.clone()), origin));
+        let path = below.unwrap_or_else(|| kept.clone());
+        world.refuse_foreign_file(&path)?;
+        settings.ca_file = Some(CaFile::new(path, origin));
     }
     Ok((settings, has_server))
 }

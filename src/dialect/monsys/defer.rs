@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::locked;
 use super::paths::Paths;
 use super::persist::connection;
+use crate::dialect::ca_copy;
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Origin, Settings};
@@ -86,6 +87,7 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
         }
         None => None,
     };
+    ca_copy::make(&settings, paths.config_dir(), world)?;
     entries.extend(connection(&settings, world));
     let text = settings.file.with(&entries)?;
     let changed = !settings.file.is(&text);

@@ -16,12 +16,15 @@
 //! The state can be lost without harm to the identity: without it, a run asks the hub, or leaves
 //! things alone. What is lost with it is who asked for which tag: all then count as the host's own.
 
+use std::path::Path;
+
 use uuid::Uuid;
 
 use super::paths::Paths;
 use super::plan::{Ask, KeyPlace};
 use super::standing::takes_over;
 use super::wire::Admission;
+use crate::dialect::ca_copy;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{Identity, KEY_FILE};
@@ -156,6 +159,7 @@ impl<'a> Keeper<'a> {
             ("tags", Entry::List(&merged.tags)),
             ("role", role.map_or(Entry::Nothing, Entry::Text)),
         ];
+        ca_copy::make(settings, self.paths.config_dir(), self.world)?;
         entries.extend(connection(settings, self.world));
         let text = file.with(&entries)?;
         let agent_id = admission.agent_id;
@@ -360,7 +364,10 @@ pub(super) fn connection(
         && ca_file.origin.is_asked()
         && ca_file.can_be_named()
     {
-        match world.path_on_host(&ca_file.value) {
+        let config = world.path(&settings.config_path);
+        let folder = config.parent().unwrap_or(Path::new("/"));
+        let copy = ca_copy::place(settings, folder, world);
+        match world.path_on_host(copy.as_deref().unwrap_or(&ca_file.value)) {
             Some(path) => {
                 let path = path.to_string_lossy().into_owned();
                 kept.push(("ca_file", Entry::Text(path)));
