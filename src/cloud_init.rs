@@ -1,34 +1,68 @@
-//! Where cloud-init keeps what a host was given, and whether it runs us.
+//! Where cloud-init and its kin keep what a host was given, and whether cloud-init runs us.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::scrub::Places;
 use crate::store::read;
 use crate::world::World;
 
-/// User data, scripts made of it, pickles of both.
-const FOLDERS: [&str; 2] = ["/var/lib/cloud", "/run/cloud-init"];
-/// Its logs are here, beside those of others.
-const LOGS: (&str, &str) = ("/var/log", "cloud-init");
-/// Deeper than any of cloud-init's folders is.
-const DEPTH: usize = 8;
+/// Folders, and what the names of those of their entries begin with that count: user data, scripts made of
+/// it and pickles of both; logs, beside those of others; what Azure's agent has of the custom data
+/// (`ovf-env.xml`).
+const FOLDERS: [(&str, &str); 4] = [
+    ("/var/lib/cloud", ""),
+    ("/run/cloud-init", ""),
+    ("/var/log", "cloud-init"),
+    ("/var/lib/waagent", ""),
+];
 
-/// Every file of cloud-init on this host: regular ones only, no link followed.
+/// All of these on this host.
 #[must_use]
-pub fn files(world: &World) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for folder in FOLDERS {
-        walk(&world.resolved_path(folder), DEPTH, &mut found);
+pub fn places(world: &World, patience: Duration) -> Places<'static> {
+    let folders = FOLDERS.map(|(folder, prefix)| (world.resolved_path(folder), prefix));
+    Places {
+        folders: folders.into(),
+        processes: world.kernel_path("/proc"),
+        known: BTreeSet::new(),
+        patience,
     }
-    let (folder, prefix) = LOGS;
-    let mut logs = Vec::new();
-    walk(&world.resolved_path(folder), 1, &mut logs);
-    logs.retain(|log| {
-        log.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+}
+
+/// A place that may hold a secret and is not ours to edit.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsearched {
+    /// What it is.
+    pub place: &'static str,
+    /// The command that looks there, for an enrolment token.
+    pub look: &'static str,
+}
+
+/// Those that this host has.
+#[must_use]
+pub fn unsearched(world: &World) -> Vec<Unsearched> {
+    let is_there = |paths: &[&str]| {
+        let mut paths = paths.iter().map(|path| world.resolved_path(path));
+        paths.any(|path: PathBuf| path.exists())
+    };
+    let mut found = Vec::new();
+    if is_there(&["/var/log/journal", "/run/log/journal"]) {
+        found.push(Unsearched {
+            place: "journal",
+            look: "journalctl --boot=all --output=cat | grep -cE 'enrl_[A-Za-z0-9_-]{16}'",
+        });
+    }
+    if is_there(&["/var/log/syslog", "/var/log/messages"]) {
+        found.push(Unsearched {
+            place: "syslog",
+            look: "grep -lE 'enrl_[A-Za-z0-9_-]{16}' /var/log/syslog* /var/log/messages*",
+        });
+    }
+    found.push(Unsearched {
+        place: "console",
+        look: "the cloud's own, such as aws ec2 get-console-output --latest --instance-id ID",
     });
-    found.extend(logs);
-    found.sort();
     found
 }
 
@@ -45,18 +79,4 @@ pub(crate) fn is_run_by_cloud_init(groups: &str) -> bool {
         let unit = line.rsplit('/').next().unwrap_or_default();
         unit.starts_with("cloud-") && unit.ends_with(".service")
     })
-}
-
-fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    if depth == 0 {
-        return;
-    }
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        // Links are not followed: `instance` points to a folder that is walked by itself.
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => walk(&entry.path(), depth - 1, found),
-            Ok(kind) if kind.is_file() => found.push(entry.path()),
-            _ => {}
-        }
-    }
 }

@@ -31,6 +31,8 @@ pub struct Report {
     pub json: Value,
     /// Exit code: a report can be complete and still say no.
     pub exit_code: u8,
+    /// What is said beside the report: all was done, and something remains.
+    pub error: Option<Error>,
 }
 
 impl Report {
@@ -41,7 +43,23 @@ impl Report {
             text,
             json,
             exit_code: 0,
+            error: None,
         }
+    }
+
+    /// The same, with what remains to be done: its code is the command's.
+    #[must_use]
+    pub fn with_error(mut self, error: Option<Error>) -> Self {
+        if let Some(error) = &error {
+            self.exit_code = error.exit_code();
+            if let (Value::Object(report), Value::Object(told)) =
+                (&mut self.json, error_json(error))
+            {
+                report.extend(told);
+            }
+        }
+        self.error = error;
+        self
     }
 
     /// What goes to standard output.

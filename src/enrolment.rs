@@ -8,12 +8,13 @@
 mod ask;
 mod traces;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
 pub(crate) use ask::ask;
+pub use traces::Cleanup;
+pub(crate) use traces::scrub_again;
 
 use crate::dialect::{self, Dialect, Plan};
 use crate::error::{Error, ErrorId, Result};
@@ -39,8 +40,8 @@ pub struct Enrolment {
     pub changed: bool,
     /// What the host has of it now.
     pub holds: Vec<Held>,
-    /// Files of cloud-init's that the enrolment token was scrubbed from.
-    pub scrubbed: Vec<PathBuf>,
+    /// What came of the traces of the secret in cloud-init's files.
+    pub cleanup: Cleanup,
 }
 
 /// One thing that an enrolled host has, such as its id.
@@ -101,9 +102,9 @@ pub(crate) async fn enrol_by<'a>(
     world: &World,
 ) -> Result<Enrolment> {
     let mut traces = Traces::default();
-    let mut enrolment = join(read, force, &mut traces, world).await?;
+    let mut enrolment = join(&read, force, &mut traces, world).await?;
     // Also when nothing had to be done: the run that enrolled this host may have been killed.
-    enrolment.scrubbed = traces.scrub(world)?;
+    enrolment.cleanup = traces.scrub(&read, world);
     Ok(enrolment)
 }
 
@@ -118,9 +119,10 @@ async fn join<'a>(
     let before = read()?;
     let mut limit = Limit::of(before.settings().wait);
     let mut secret = None;
+    *traces = Traces::of(&*before, world);
     if before.takes_secret(force)? {
         secret = fetch(&*before, world, limit).await?;
-        traces.note(before.settings(), secret.as_ref(), world);
+        traces.note(secret.as_ref());
     } else {
         traces.look_for(&*before, world, limit).await;
     }
@@ -141,6 +143,7 @@ async fn join<'a>(
     // It may have been enrolled when this run began, and no longer be so.
     if secret.is_none() && host.takes_secret(force)? {
         secret = fetch(&*host, world, limit).await?;
+        traces.note(secret.as_ref());
     }
     let enrolment = match host.plan(secret.as_ref().map(Token::kind), force)? {
         Plan::Nothing | Plan::Repair => Enrolment {

@@ -207,9 +207,9 @@ catalogue! {
     TokenCommandFailed = "token-command-failed", Io, "the token command failed",
         "The command of --token-command could not be run, ended with an error, printed nothing, or did not end before the deadline.",
         "run the command by hand as the same user";
-    TokenLeftBehind = "token-left-behind", Io, "this host is enrolled, but the enrolment token is still on its disk",
-        "`--scrub-cloud-init` was asked for, or cloud-init ran the agent, and a file of cloud-init's that may hold the token could not be read or written.",
-        "make it writable and run the same command again, which sends nothing; or remove it: shred -u FILE";
+    TokenLeftBehind = "token-left-behind", Io, "this host is enrolled, but the enrolment token is still on its disk, or may be",
+        "`--scrub-cloud-init` was asked for, or cloud-init ran the agent, and a file of cloud-init's holds the token in a form that cannot be taken out, or could not be searched. All else is done.",
+        "where it can be mended, mend it and run the same command again, which spends no use; or remove the file: shred -u FILE; or revoke the token when the batch is done";
     SystemCommand = "system-command", Io, "a command of the system failed",
         "A program that `install` or `uninstall` runs, such as systemctl, useradd or rc-service, is missing, ended with an error, or did not end.",
         "run the command named above by hand, as root";

@@ -48,7 +48,13 @@ fn main() -> ExitCode {
     let result = command::run_blocking(&cli, &world);
     let output = cli.global.output;
     exit(
-        result.and_then(|report| print(&report.render(output)).map(|()| report.exit_code)),
+        result.and_then(|report| {
+            print(&report.render(output))?;
+            if let Some(error) = &report.error {
+                complain(&format!("error: {error}\n"));
+            }
+            Ok(report.exit_code)
+        }),
         output,
     )
 }

@@ -1,123 +1,177 @@
-//! Takes the enrolment token out of what cloud-init keeps, once the hub has confirmed the host.
+//! Takes a secret out of what cloud-init and its kin keep, once the hub has confirmed the host.
 //!
-//! Every byte but the token's own stays as it was, and so does the length of each file: pickles
-//! and archives stay readable, and a log that is being written goes on where it was.
+//! Three rules. Only the secret's bytes change: each write is compared with what was read, at the same
+//! descriptor, and a form in which that cannot be done is left as it is. Every file is accounted for: it is
+//! clean, or scrubbed, or named with the reason why it may still hold the secret. And memory and time are
+//! bounded, whatever the files hold.
 
-pub mod layers;
+mod archive;
+mod base64;
+mod decoder;
+mod escapes;
+mod file;
+mod layers;
+mod overwrite;
+pub mod record;
+mod replace;
+mod walk;
+mod wanted;
+mod window;
 
-use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::cloud_init;
-use crate::error::{Error, ErrorId, Result};
-use crate::store::{overwrite, read};
-use crate::token::Secret;
-use crate::world::World;
+pub use file::{Fate, Stamp, file};
+pub use wanted::{Hashed, SHORTEST, Wanted};
 
-/// What every enrolment token begins with; it stays, so that a reader sees what was there.
-const PREFIX: &[u8] = b"enrl_";
-/// What stands in the place of the rest.
-const FILLER: u8 = b'x';
-/// Fewer characters behind the prefix are no token, but a word about one.
-const SHORTEST: usize = 8;
-/// No file of cloud-init is near this; what is longer is not looked into.
-const LONGEST_FILE: u64 = 64 << 20;
+use file::Orders;
+use layers::{DEEPEST, Search};
 
-/// Scrubs the enrolment token out of cloud-init's files; returns the files that it was in.
-///
-/// # Errors
-/// [`ErrorId::TokenLeftBehind`] names the files that could not be scrubbed. All others are.
-pub fn cloud_init(secret: &Secret, world: &World) -> Result<Vec<PathBuf>> {
-    let mut scrubbed = Vec::new();
-    let mut left = String::new();
-    for path in cloud_init::files(world) {
-        match scrub(&path, secret) {
-            Ok(true) => {
-                tracing::info!("scrubbed the enrolment token from {}", path.display());
-                scrubbed.push(path);
-            }
-            Ok(false) => {}
-            // A log may be rotated, a lock file may vanish.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let comma = if left.is_empty() { "" } else { ", " };
-                let _ = write!(left, "{comma}{} ({error})", path.display());
-            }
-        }
-    }
-    if left.is_empty() {
-        return Ok(scrubbed);
-    }
-    Err(Error::new(
-        ErrorId::TokenLeftBehind,
-        format!("these could not be scrubbed: {left}"),
-    ))
+/// No secret that is looked for is longer, in bytes.
+pub const LONGEST_SECRET: usize = 4096;
+/// How long one run searches, unless it is told otherwise.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+/// So often the list of files is read again: they may have been rotated, or written anew, meanwhile.
+const ROUNDS: usize = 3;
+
+/// What came of all files.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Files that the secret was taken out of.
+    pub scrubbed: Vec<PathBuf>,
+    /// Files that hold it, where nothing was to be changed.
+    pub holding: Vec<PathBuf>,
+    /// Files and folders that may still hold it.
+    pub left: Vec<Left>,
+    /// Files that are known to be clean, in the state that they were searched in.
+    pub clean: BTreeSet<Stamp>,
 }
 
-/// Whether a file holds something that can be used as an enrolment token.
-///
-/// # Errors
-/// What the system says; a file of more than 64 MiB is not looked into.
-pub fn holds_token(path: &Path) -> io::Result<bool> {
-    read::at_most(path, LONGEST_FILE).map(|bytes| has_token(&bytes))
+/// Something that may still hold the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// Where to search: each folder with all that is below it, or with what has a prefix.
+pub struct Places<'p> {
+    /// A folder, and what the names of those of its entries begin with that count.
+    pub folders: Vec<(PathBuf, &'p str)>,
+    /// Where the kernel shows the processes.
+    pub processes: PathBuf,
+    /// Files that need not be searched again.
+    pub known: BTreeSet<Stamp>,
+    /// How long to search.
+    pub patience: Duration,
+}
+
+/// Takes what is wanted out of all files of these places.
+#[must_use]
+pub fn scrub(wanted: &Wanted, places: &Places<'_>) -> Report {
+    run(wanted, places, false)
+}
+
+/// As [`scrub`], without changing anything.
+#[must_use]
+pub fn search(wanted: &Wanted, places: &Places<'_>) -> Report {
+    run(wanted, places, true)
 }
 
 /// Whether `bytes` hold, in whatever layer, something that can be used as an enrolment token.
 #[must_use]
 pub fn has_token(bytes: &[u8]) -> bool {
+    let wanted = Wanted::any_suspect();
     let mut copy = Zeroizing::new(bytes.to_vec());
-    let mut found = false;
-    layers::visit(&mut copy, &mut |layer| {
-        found |= layer
-            .windows(PREFIX.len())
-            .enumerate()
-            .any(|(at, window)| window == PREFIX && is_live(&layer[at + PREFIX.len()..]));
-        false
-    });
-    found
+    let mut search = Search::new(&wanted, Instant::now() + PATIENCE);
+    search.visit(&mut copy, DEEPEST, false);
+    search.found > 0
 }
 
-/// Whether what follows a prefix is a token, and not one that was scrubbed.
-fn is_live(rest: &[u8]) -> bool {
-    let is_of_token = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_-".contains(*byte);
-    let tail = || rest.iter().take_while(is_of_token);
-    tail().count() >= SHORTEST && tail().any(|byte| *byte != FILLER)
-}
-
-fn scrub(path: &Path, secret: &Secret) -> io::Result<bool> {
-    let before = Zeroizing::new(read::at_most(path, LONGEST_FILE)?);
-    let mut after = Zeroizing::new(before.to_vec());
-    let needle = secret.expose_secret().as_bytes();
-    if !layers::visit(&mut after, &mut |layer| blot_out(layer, needle)) {
-        return Ok(false);
+fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Report {
+    let orders = Orders {
+        wanted,
+        deadline: Instant::now() + places.patience,
+        is_for_looking_only,
+        processes: &places.processes,
+    };
+    let mut report = Report {
+        clean: places.known.clone(),
+        ..Report::default()
+    };
+    let mut scrubbed = BTreeSet::new();
+    let mut left = BTreeMap::new();
+    // What does not change is not looked at twice, also when it stays unclean.
+    let mut seen = places.known.clone();
+    for _ in 0..ROUNDS {
+        let mut is_new = false;
+        let mut there = BTreeSet::new();
+        for (folder, prefix) in &places.folders {
+            walk::walk(folder, prefix, &mut |found| match found {
+                walk::Found::Unreadable(path, error) => {
+                    left.insert(path.clone(), format!("it could not be read: {error}"));
+                    there.insert(path);
+                }
+                walk::Found::Draft(place) => {
+                    if let Err(error) = replace::sweep(place.folder, place.name) {
+                        tracing::debug!("{}: {error}", place.name.display());
+                    }
+                }
+                walk::Found::File(path, place, stamp) => {
+                    there.insert(path.clone());
+                    if !seen.insert(stamp) {
+                        return;
+                    }
+                    is_new = true;
+                    tell_of_size(&path, stamp);
+                    let (fate, stamp) = file::scrub(&place, &orders);
+                    seen.extend(stamp);
+                    left.remove(&path);
+                    match fate {
+                        Fate::Clean => report.clean.extend(stamp),
+                        Fate::Scrubbed => {
+                            report.clean.extend(stamp);
+                            tracing::info!("scrubbed the enrolment token from {}", path.display());
+                            scrubbed.insert(path);
+                        }
+                        Fate::Holding => report.holding.push(path),
+                        Fate::Left(why) => {
+                            left.insert(path, why);
+                        }
+                        Fate::Gone => {}
+                    }
+                }
+            });
+        }
+        left.retain(|path, _| there.contains(path));
+        if !is_new {
+            break;
+        }
     }
-    let file = OpenOptions::new()
-        .write(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path)?;
-    overwrite::changed(&file, &before, &after)?;
-    Ok(true)
+    report.scrubbed = scrubbed.into_iter().collect();
+    report.left = left
+        .into_iter()
+        .map(|(path, why)| Left { path, why })
+        .collect();
+    report
 }
 
-/// Replaces each `needle`; tells whether there was one.
-fn blot_out(bytes: &mut [u8], needle: &[u8]) -> bool {
-    let mut found = false;
-    let mut at = 0;
-    while let Some(next) = bytes[at..]
-        .windows(needle.len())
-        .position(|window| window == needle)
-    {
-        let end = at + next + needle.len();
-        bytes[at + next + PREFIX.len()..end].fill(FILLER);
-        at = end;
-        found = true;
+/// Nobody is to wonder what takes so long.
+fn tell_of_size(path: &Path, stamp: Stamp) {
+    const LARGE: u64 = 256 << 20;
+    if stamp.size() >= LARGE {
+        tracing::info!(
+            "searching {}, which has {} MiB",
+            path.display(),
+            stamp.size() >> 20
+        );
     }
-    found
 }
 
 #[cfg(test)]

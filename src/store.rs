@@ -1,4 +1,4 @@
-//! Everything on the host's disk. Only [`atomic`] writes files of ours; [`overwrite`] changes bytes of
+//! Everything on the host's disk. Only [`atomic`] writes files of ours; [`crate::scrub`] changes bytes of
 //! others'.
 
 pub mod access;
@@ -8,7 +8,6 @@ pub mod env_file;
 pub mod key_files;
 pub mod lock;
 pub mod named;
-pub mod overwrite;
 mod owner;
 pub mod passwd;
 pub mod quiet;

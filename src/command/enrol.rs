@@ -54,8 +54,9 @@ pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
         .iter()
         .map(|held| (held.label, told(&held.value)))
         .collect();
-    if !enrolment.scrubbed.is_empty() {
-        let files = enrolment.scrubbed.len();
+    let cleanup = &enrolment.cleanup;
+    if !cleanup.scrubbed.is_empty() {
+        let files = cleanup.scrubbed.len();
         let plural = if files == 1 { "" } else { "s" };
         facts.push((
             "scrubbed",
@@ -77,12 +78,14 @@ pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
         "result": enrolment.done.word(),
         "changed": enrolment.changed,
         "hub_url": enrolment.hub_url,
-        "scrubbed": enrolment.scrubbed,
+        "scrubbed": cleanup.scrubbed,
+        "left": cleanup.left.iter().map(|left| json!({"path": left.path, "why": left.why})).collect::<Vec<_>>(),
+        "unsearched": cleanup.unsearched.iter().map(|place| json!({"place": place.place, "look": place.look})).collect::<Vec<_>>(),
     });
     for held in &enrolment.holds {
         json[held.key] = held.value.clone();
     }
-    Report::new(format!("{headline}\n{table}{next}"), json)
+    Report::new(format!("{headline}\n{table}{next}"), json).with_error(cleanup.error())
 }
 
 /// What the preparation of an image came to.

@@ -60,14 +60,18 @@ fn planned(plan: &Installed, options: &Options) -> Report {
 }
 
 fn report(installed: &Installed, system: System) -> Report {
-    let (enrolment, text) = match &installed.enrolled {
-        None => (Value::Null, "Not enrolled: --no-enrol was given.\n".into()),
+    let (enrolment, text, error) = match &installed.enrolled {
+        None => (
+            Value::Null,
+            "Not enrolled: --no-enrol was given.\n".into(),
+            None,
+        ),
         Some(enrolled) => {
             let report = match enrolled {
                 Enrolled::Now(enrolment) => enrol::report(enrolment, system),
                 Enrolled::Deferred(deferred) => enrol::deferred(deferred),
             };
-            (report.json, report.text)
+            (report.json, report.text, report.error)
         }
     };
     let headline = if installed.changed {
@@ -97,7 +101,7 @@ fn report(installed: &Installed, system: System) -> Report {
     let mut json = json(installed, result);
     json["enrolment"] = enrolment;
     json["service"] = json!(installed.service.word());
-    Report::new(text, json)
+    Report::new(text, json).with_error(error)
 }
 
 fn json(installed: &Installed, result: &str) -> Value {

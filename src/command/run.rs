@@ -5,6 +5,7 @@ use serde_json::json;
 use super::Report;
 use crate::cli::{PREPARED, RunArgs};
 use crate::dialect;
+use crate::enrolment;
 use crate::error::{Error, ErrorId, Result};
 use crate::service::{step, until_stopped};
 use crate::world::World;
@@ -37,6 +38,9 @@ pub(super) async fn run(args: &RunArgs, world: &World) -> Result<Report> {
             };
             if let Some(later) = later {
                 tracing::warn!("{}: {}", later.what(), later.why());
+            }
+            if let Some(left) = enrolment::scrub_again(&*dialect::open(&flags, world)?, world) {
+                tracing::warn!("{}: {}", left.what(), left.why());
             }
             again(None, world)?;
         }

@@ -20,6 +20,7 @@ pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
         text: account.text,
         json: account.json,
         exit_code: account.exit_code,
+        error: None,
     })
 }
 

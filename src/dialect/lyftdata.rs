@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::{Account, Dialect, Exchange, Folder, Later, Plan, Preview};
 use crate::doctor::Check;
-use crate::enrolment::{self, Done, Enrolment, Held};
+use crate::enrolment::{self, Cleanup, Done, Enrolment, Held};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
@@ -154,7 +154,7 @@ impl Dialect for Lyftdata<'_> {
             hostname: None,
             changed: false,
             holds: self.held(&worker, self.name.as_deref()),
-            scrubbed: Vec::new(),
+            cleanup: Cleanup::default(),
         })
     }
 

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::{Account, Dialect, Exchange, Folder, Later, Plan, Preview};
 use crate::doctor::Check;
-use crate::enrolment::{Done, Enrolment};
+use crate::enrolment::{Cleanup, Done, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
@@ -177,7 +177,7 @@ impl Dialect for Mimir<'_> {
             hostname: None,
             changed: false,
             holds: asking::held(&self.host)?,
-            scrubbed: Vec::new(),
+            cleanup: Cleanup::default(),
         })
     }
 

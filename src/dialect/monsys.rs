@@ -40,7 +40,7 @@ pub use takeover::{is_foreign, take_over};
 
 use super::{Account, Dialect, Exchange, Folder, Later, Preview};
 use crate::doctor::Check;
-use crate::enrolment::{self, Done, Enrolment, Held};
+use crate::enrolment::{self, Cleanup, Done, Enrolment, Held};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
@@ -199,7 +199,7 @@ impl Dialect for Monsys<'_> {
                 json!(enrolled.role),
                 &self.paths,
             ),
-            scrubbed: Vec::new(),
+            cleanup: Cleanup::default(),
         })
     }
 

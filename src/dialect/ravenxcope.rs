@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{Account, Dialect, Exchange, Folder, Later, Plan, Preview};
 use crate::doctor::Check;
-use crate::enrolment::{self, Done, Enrolment, Held};
+use crate::enrolment::{self, Cleanup, Done, Enrolment, Held};
 use crate::error::{Error, ErrorId, Kind as ErrorKind, Result};
 use crate::facts::HostFacts;
 use crate::hub::retry::Limit;
@@ -289,7 +289,7 @@ impl Dialect for Ravenxcope<'_> {
             hostname: None,
             changed: false,
             holds: self.held(self.interval()),
-            scrubbed: Vec::new(),
+            cleanup: Cleanup::default(),
         })
     }
 

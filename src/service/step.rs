@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::dialect::{self, Dialect, System, monsys};
+use crate::enrolment;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::settings::Flags;
@@ -68,7 +69,10 @@ async fn step(flags: &Flags, world: &World) -> Result<Option<Error>> {
     if System::of(flags, world)? == System::Monsys {
         monsys::take_over(flags, world)?;
     }
-    dialect::open(flags, world)?.step(false).await
+    let later = dialect::open(flags, world)?.step(false).await?;
+    // Incomplete cleanup stops nothing.
+    let left = enrolment::scrub_again(&*dialect::open(flags, world)?, world);
+    Ok(later.or(left))
 }
 
 /// Whether the hub was not reached lately, so that a restart of the service does not ask again yet.

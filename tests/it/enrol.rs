@@ -82,7 +82,16 @@ fn the_json_report_has_the_keys_of_the_contract_and_logs_stay_on_standard_error(
     assert_eq!(
         keys(&report),
         [
-            "agent_id", "changed", "config", "hub_url", "result", "role", "scrubbed", "tags"
+            "agent_id",
+            "changed",
+            "config",
+            "hub_url",
+            "left",
+            "result",
+            "role",
+            "scrubbed",
+            "tags",
+            "unsearched"
         ]
     );
     assert_eq!(report["changed"], true);

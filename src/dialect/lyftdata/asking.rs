@@ -9,7 +9,7 @@ use super::Lyftdata;
 use super::files::{Journal, Worker};
 use super::settings::text_fault;
 use crate::dialect::{Exchange, Kept};
-use crate::enrolment::{Done, Enrolment};
+use crate::enrolment::{Cleanup, Done, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::client::{Client, Reply, Request, SendError};
@@ -112,7 +112,7 @@ impl Exchange for Asking<'_> {
             hostname: Some(facts.hostname.clone()),
             changed: true,
             holds: self.host.held(&worker.id, Some(&worker.name)),
-            scrubbed: Vec::new(),
+            cleanup: Cleanup::default(),
         }))
     }
 }

@@ -7,7 +7,7 @@ use super::certificate::Certificate;
 use super::host::{Host, KeyToEnrol, Notes, Standing};
 use super::wire::{self, Certified};
 use crate::dialect::{Exchange, Kept, ca_copy};
-use crate::enrolment::{Done, Enrolment, Held};
+use crate::enrolment::{Cleanup, Done, Enrolment, Held};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::client::{Client, Proof, Reply, Request, SendError};
@@ -219,7 +219,7 @@ impl Exchange for Asking<'_> {
                     hostname: Some(facts.hostname.clone()),
                     changed: true,
                     holds: held(&self.host)?,
-                    scrubbed: Vec::new(),
+                    cleanup: Cleanup::default(),
                 }))
             }
         }

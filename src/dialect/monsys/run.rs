@@ -9,7 +9,7 @@ use super::plan::{self, AfterANo, Ask, Bearer, Call, KeyPlace};
 use super::wire::{self, Admission, Introduction};
 use super::{Paths, held};
 use crate::dialect::{Exchange, Kept};
-use crate::enrolment::{self, Done, Enrolment};
+use crate::enrolment::{self, Cleanup, Done, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::client::{Client, Reply, Request, SendError};
@@ -195,7 +195,7 @@ impl Exchange for Asking<'_> {
             hostname: Some(facts.hostname.clone()),
             changed: true,
             holds: held(agent_id, json!(tags), json!(role), self.keeper.paths),
-            scrubbed: Vec::new(),
+            cleanup: Cleanup::default(),
         }))
     }
 }

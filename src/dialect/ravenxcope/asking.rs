@@ -4,7 +4,7 @@ use super::mark::Mark;
 use super::settings::{BACKEND_URL, INSTALL_TOKEN, SENSOR_ID, SENSOR_PORT, SENSOR_TOKEN};
 use super::{Credential, Ravenxcope, warn_of, wire};
 use crate::dialect::{Exchange, Kept};
-use crate::enrolment::{Done, Enrolment};
+use crate::enrolment::{Cleanup, Done, Enrolment};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::hub::client::{Client, Reply, Request, SendError};
@@ -196,7 +196,7 @@ impl Exchange for Asking<'_> {
             hostname: Some(facts.hostname.clone()),
             changed: is_kept,
             holds: host.held(interval),
-            scrubbed: Vec::new(),
+            cleanup: Cleanup::default(),
         }))
     }
 }

@@ -1,0 +1,313 @@
+//! Archives inside of a document: what is in them is searched, and a gzip member is packed anew into the
+//! very room that it had.
+
+use std::io::{self, Read, Write};
+use std::ops::Range;
+
+use flate2::{Compression, GzBuilder, GzHeader};
+use memchr::memmem;
+use zeroize::Zeroizing;
+
+use super::decoder::Decoder;
+pub(super) use super::decoder::Kind;
+use super::layers::{Buffer, Remains, Search};
+use super::window;
+
+/// An archive that holds more than this is searched in a stream, and not packed anew: user data has
+/// 16 KiB to 1 MiB, by cloud.
+const LONGEST_CONTENT: usize = 1 << 20;
+
+/// So much of an archive shows in nearly every case whether it is one.
+const LONGEST_BEGIN: usize = 1 << 10;
+
+/// What came of the archives in one layer.
+#[derive(Default)]
+pub(super) struct Archives {
+    /// Where they are.
+    pub(super) places: Vec<Range<usize>>,
+    /// One of them was packed anew.
+    pub(super) changed: bool,
+    /// Where one begins that is cut off by the end of what was given.
+    pub(super) cut: Option<usize>,
+}
+
+/// What is at a place that an archive may begin at.
+enum There {
+    Whole { length: usize, changed: bool },
+    Cut,
+    Nothing,
+}
+
+/// Searches each archive in `bytes`, wherever it begins.
+pub(super) fn visit(
+    search: &mut Search<'_>,
+    bytes: &mut [u8],
+    depth: usize,
+    is_open: bool,
+) -> Archives {
+    let mut archives = Archives::default();
+    let mut candidates = Candidates::default();
+    let mut at = 0;
+    while let Some((begin, kind)) = candidates.next(bytes, at) {
+        if search.is_late() {
+            break;
+        }
+        match look_into(search, &mut bytes[begin..], kind, depth, is_open) {
+            There::Whole { length, changed } => {
+                archives.places.push(begin..begin + length);
+                archives.changed |= changed;
+                at = begin + length;
+            }
+            There::Cut => {
+                archives.cut = Some(begin);
+                break;
+            }
+            There::Nothing => at = begin + 1,
+        }
+    }
+    archives
+}
+
+/// Where the next archive of each kind may begin; behind the end when there is none. Nothing is looked at
+/// twice.
+#[derive(Default)]
+struct Candidates([usize; Kind::ALL.len()]);
+
+impl Candidates {
+    /// The next place at or behind `at` that looks like an archive's begin.
+    fn next(&mut self, bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
+        for (place, kind) in self.0.iter_mut().zip(Kind::ALL) {
+            let is_it = |place: usize| Kind::of(&bytes[place..]) == Some(kind);
+            if *place < at || *place == 0 {
+                let begin = at.min(bytes.len());
+                let mut places = memmem::find_iter(&bytes[begin..], kind.magic());
+                let next = places.find(|place| is_it(begin + place));
+                *place = next.map_or(usize::MAX, |place| begin + place);
+            }
+        }
+        let places = self.0.iter().copied().zip(Kind::ALL);
+        places
+            .filter(|(place, _)| *place < bytes.len())
+            .min_by_key(|(place, _)| *place)
+    }
+}
+
+fn look_into(
+    search: &mut Search<'_>,
+    bytes: &mut [u8],
+    kind: Kind,
+    depth: usize,
+    is_open: bool,
+) -> There {
+    if bytes.len() > LONGEST_BEGIN || !is_open {
+        match begins(kind, &bytes[..bytes.len().min(LONGEST_BEGIN)]) {
+            Some(true) => {}
+            Some(false) => return There::Nothing,
+            // A header of kilobytes, or a million things that look like one.
+            None if search.may_look_closer() => {}
+            None => {
+                search.note(Remains::Crowded);
+                return There::Nothing;
+            }
+        }
+    }
+    if !search.take(kind.memory()) {
+        search.note(Remains::Memory(kind));
+        return There::Nothing;
+    }
+    let there = match search.buffer(LONGEST_CONTENT.min(1024 * bytes.len())) {
+        Some(mut content) => {
+            let there = unpack(search, bytes, kind, depth, is_open, &mut content);
+            search.give_back(content);
+            there
+        }
+        None => {
+            search.note(Remains::Memory(kind));
+            There::Nothing
+        }
+    };
+    search.give(kind.memory());
+    there
+}
+
+/// Whether anything can be unpacked: mostly, what looks like an archive's begin is none. `None` when more has
+/// to be seen for that.
+fn begins(kind: Kind, mut bytes: &[u8]) -> Option<bool> {
+    let read = Decoder::new(kind, &mut bytes).map(|mut decoder| decoder.read(&mut [0; 64]));
+    match read {
+        Ok(Ok(_)) => Some(true),
+        Ok(Err(error)) | Err(error) if error.kind() == io::ErrorKind::OutOfMemory => Some(true),
+        Ok(Err(_)) | Err(_) if bytes.is_empty() => None,
+        Ok(Err(_)) | Err(_) => Some(false),
+    }
+}
+
+fn unpack(
+    search: &mut Search<'_>,
+    bytes: &mut [u8],
+    kind: Kind,
+    depth: usize,
+    is_open: bool,
+    content: &mut Buffer,
+) -> There {
+    let content = &mut content.0;
+    let mut rest: &[u8] = bytes;
+    let is_short = is_open && bytes.len() < kind.longest_header();
+    let mut decoder = match Decoder::new(kind, &mut rest) {
+        Ok(decoder) => decoder,
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            search.note(Remains::Memory(kind));
+            return There::Nothing;
+        }
+        Err(_) if is_short => return There::Cut,
+        Err(_) => return There::Nothing,
+    };
+    let room = content.capacity() as u64;
+    let read = (&mut decoder).take(room).read_to_end(content);
+    // What is longer is searched in a stream, and cannot be packed anew.
+    let is_long = read.is_ok() && content.len() as u64 == room && {
+        let mut one = [0];
+        matches!(decoder.read(&mut one), Ok(1)) && {
+            content.push(one[0]);
+            true
+        }
+    };
+    let found = search.found;
+    let mut changed = false;
+    let ended = if is_long {
+        let mut all = content.as_slice().chain(&mut decoder);
+        let mut forget = |_: u64, _: &[u8], _: &[u8]| Ok(());
+        window::stream(
+            search,
+            &mut all,
+            depth.saturating_sub(1),
+            window::INNER,
+            &mut forget,
+        )
+        .map(|_| ())
+    } else {
+        read.map(|_| ())
+    };
+    drop(decoder);
+    let length = bytes.len() - rest.len();
+    match &ended {
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            search.note(Remains::Memory(kind));
+        }
+        Err(_) if is_open && length == bytes.len() => return There::Cut,
+        // A chance: a few bytes that look like an archive's begin.
+        Err(_) if content.is_empty() => return There::Nothing,
+        Err(_) => {}
+        Ok(()) if is_long => {}
+        Ok(()) if depth == 0 => search.note(Remains::Deep),
+        Ok(()) => {
+            changed = search.visit(content, depth - 1, false).changed;
+        }
+    }
+    if let Err(_broken) = ended {
+        // What could be read of it is searched, and nothing of it is changed.
+        if !is_long {
+            search.visit(content, depth.saturating_sub(1), false);
+        }
+        if search.found > found {
+            search.note(Remains::Broken(kind));
+        }
+        return There::Nothing;
+    }
+    if changed && let Some(packed) = packed(&bytes[..length], kind, content) {
+        bytes[..length].copy_from_slice(&packed);
+        return There::Whole { length, changed };
+    }
+    if search.found > found {
+        search.note(match kind {
+            Kind::Gzip => Remains::Packed(kind),
+            _ => Remains::Archive(kind),
+        });
+    }
+    There::Whole {
+        length,
+        changed: false,
+    }
+}
+
+/// The content as a gzip member of exactly the length of the one that it had, whose header it keeps: a
+/// comment in the header makes up for what is missing. `None` when it does not fit.
+fn packed(member: &[u8], kind: Kind, content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    if kind != Kind::Gzip {
+        return None;
+    }
+    let mut old = flate2::bufread::GzDecoder::new(member);
+    let header = old.header().cloned().or_else(|| {
+        let _ = old.read(&mut [0]);
+        old.header().cloned()
+    })?;
+    let comment = header.comment().unwrap_or_default().to_vec();
+    (0..=9).rev().find_map(|level| {
+        let bare = gzip(content, level, &header, &comment)?;
+        let missing = member.len().checked_sub(bare.len())?;
+        if missing == 0 {
+            return Some(bare);
+        }
+        // The zero byte at a comment's end is the first that a new one takes.
+        let more = missing - usize::from(header.comment().is_none());
+        let comment = [comment.as_slice(), &vec![b' '; more]].concat();
+        let comment = if comment.is_empty() {
+            None
+        } else {
+            Some(comment)
+        };
+        let padded = match comment {
+            Some(comment) => gzip(content, level, &header, &comment)?,
+            None => gzip_with_empty_comment(&bare, &header)?,
+        };
+        let is_right = padded.len() == member.len() && holds(&padded, content);
+        is_right.then_some(padded)
+    })
+}
+
+fn gzip(
+    content: &[u8],
+    level: u32,
+    header: &GzHeader,
+    comment: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
+    let mut builder = GzBuilder::new()
+        .mtime(header.mtime())
+        .operating_system(header.operating_system());
+    if let Some(name) = header.filename() {
+        builder = builder.filename(name);
+    }
+    if let Some(extra) = header.extra() {
+        builder = builder.extra(extra);
+    }
+    if !comment.is_empty() {
+        builder = builder.comment(comment);
+    }
+    let mut encoder = builder.write(Zeroizing::new(Vec::new()).to_vec(), Compression::new(level));
+    encoder.write_all(content).ok()?;
+    encoder.finish().ok().map(Zeroizing::new)
+}
+
+/// The member with a comment of no character: one byte more.
+fn gzip_with_empty_comment(bare: &[u8], header: &GzHeader) -> Option<Zeroizing<Vec<u8>>> {
+    // RFC 1952, section 2.3.1: the comment stands behind the extra field and the name.
+    const HAS_COMMENT: u8 = 0x10;
+    let extra = header.extra().map_or(0, |extra| 2 + extra.len());
+    let name = header.filename().map_or(0, |name| name.len() + 1);
+    let at = 10 + extra + name;
+    let mut member = Zeroizing::new(Vec::with_capacity(bare.len() + 1));
+    member.extend_from_slice(bare.get(..at)?);
+    member.push(0);
+    member.extend_from_slice(bare.get(at..)?);
+    *member.get_mut(3)? |= HAS_COMMENT;
+    Some(member)
+}
+
+/// Whether the member unpacks to `content`.
+fn holds(member: &[u8], content: &[u8]) -> bool {
+    let mut unpacked = Zeroizing::new(Vec::new());
+    let mut decoder = flate2::bufread::GzDecoder::new(member);
+    let limit = content.len() as u64 + 1;
+    let read = (&mut decoder).take(limit).read_to_end(&mut unpacked);
+    read.is_ok() && decoder.into_inner().is_empty() && unpacked.as_slice() == content
+}
