@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::health::{Health, Journal, Occasion};
-use super::hub_clock::HubClock;
+use super::hub_clock::{HubClock, Offset};
 use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::rhythm::{Beat, Host, Miss};
 use super::step;
@@ -155,8 +155,8 @@ impl<'a, W: Wire> Agent<'a, W> {
         }
         let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
         let base = &settings.hub_url.value;
-        let mut attempt = async |clock: HubClock| {
-            let captured_at = clock.at(self.world.now());
+        let mut attempt = async |offset: Offset| {
+            let captured_at = offset.at(self.world.now());
             let vitals = self.meter.measure(captured_at, self.world, target);
             let request = hub::heartbeat(base, *agent_id, token, &vitals, identity);
             (
@@ -164,11 +164,11 @@ impl<'a, W: Wire> Agent<'a, W> {
                 wire.send(request, self.world).await,
             )
         };
-        let (url, mut sent) = attempt(self.clock).await;
+        let (url, mut sent) = attempt(self.clock.offset()).await;
         if let Ok(reply) = &sent
             && self.clock.learn(reply, self.world.now())
         {
-            (_, sent) = attempt(self.clock).await;
+            (_, sent) = attempt(self.clock.offset()).await;
         }
         match verdict::judge_empty(&url, sent) {
             Outcome::Done(()) => Beat::Accepted,
