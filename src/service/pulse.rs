@@ -2,16 +2,58 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::health::Health;
+use super::health::{Health, SinceBoot};
 use crate::error::{ErrorId, Kind};
+use crate::world::clock::Moment;
+
+/// Longest time by which a planned try may be ahead, beside the usual patience: the longest
+/// `Retry-After` that the service believes.
+const PLANNED: Duration = Duration::from_hours(1);
 
 /// Whether the hub hears from this host, by what the service wrote down.
 #[derive(Debug)]
 pub struct Pulse {
     /// How it is.
     pub rate: Rate,
-    /// Time since the last heartbeat that the hub took.
+    /// Time since the last heartbeat that the hub took; `None` also where this host's clock has not
+    /// reached the time of that heartbeat, so that nobody can say.
     pub age: Option<Duration>,
+}
+
+/// How far a noted moment is from now.
+#[derive(Clone, Copy, Debug)]
+enum Distance {
+    /// It is past.
+    Past(Duration),
+    /// It is still to come.
+    Ahead(Duration),
+}
+
+impl Distance {
+    /// Between a moment that was noted by both clocks and now. The clock since the boot counts where
+    /// it can: nobody sets it.
+    fn of(wall: Option<&str>, since_boot: Option<u64>, now: &Moment) -> Option<Self> {
+        if let (Some(then), Some(now)) = (since_boot, now.since_boot) {
+            let between = Duration::from_secs(now.abs_diff(then));
+            return Some(if then <= now {
+                Self::Past(between)
+            } else {
+                Self::Ahead(between)
+            });
+        }
+        let then: SystemTime = humantime::parse_rfc3339(wall?).ok()?;
+        Some(match now.wall.duration_since(then) {
+            Ok(past) => Self::Past(past),
+            Err(ahead) => Self::Ahead(ahead.duration()),
+        })
+    }
+
+    fn past(self) -> Option<Duration> {
+        match self {
+            Self::Past(age) => Some(age),
+            Self::Ahead(_) => None,
+        }
+    }
 }
 
 /// How the heartbeats go.
@@ -46,23 +88,34 @@ impl Rate {
 impl Pulse {
     /// By the service's notes; none when it has never run.
     #[must_use]
-    pub fn of(health: Option<&Health>, now: SystemTime) -> Self {
-        let age = |at: &Option<String>| {
-            let at = humantime::parse_rfc3339(at.as_deref()?).ok()?;
-            // A clock that was put back makes no heartbeat old.
-            Some(now.duration_since(at).unwrap_or_default())
-        };
+    pub fn of(health: Option<&Health>, now: &Moment) -> Self {
         let Some(health) = health else {
             return Self {
                 rate: Rate::Never,
                 age: None,
             };
         };
-        let since_taken = age(&health.last_heartbeat);
-        let late = |age: Option<Duration>| age.is_none_or(|age| age > health.patience());
+        let boot = health.since_boot.as_ref();
+        let boot = boot.filter(|boot| !boot.boot_id.is_empty() && boot.boot_id == now.boot_id);
+        let distance = |wall: Option<&str>, of: fn(&SinceBoot) -> Option<u64>| {
+            Distance::of(wall, boot.and_then(of), now)
+        };
+        let patience = health.patience();
+        // A running service notes each try anew. So what is far ahead was noted by a clock that was
+        // set back since, and nobody has tried since.
+        let late = |distance: Option<Distance>| match distance {
+            Some(Distance::Past(by) | Distance::Ahead(by)) => by > patience,
+            None => true,
+        };
+        let taken = distance(health.last_heartbeat.as_deref(), |boot| boot.last_heartbeat);
+        let next_try = distance(health.next_try.as_deref(), |boot| boot.next_try);
+        let last_try = distance(health.last_try.as_deref(), |boot| boot.last_try);
+        let is_tried_ahead = matches!(last_try, Some(Distance::Ahead(by)) if by > patience);
+        let is_planned = !is_tried_ahead
+            && matches!(next_try, Some(Distance::Ahead(by)) if by <= patience.saturating_add(PLANNED));
         let failing_for = health
             .failing()
-            .map(|failure| age(&Some(failure.since.clone())));
+            .map(|failure| distance(Some(&failure.since), |boot| boot.failing_since));
         let is_refused = health.failing().is_some_and(|failure| {
             let is_it = |id: &&ErrorId| id.code() == failure.id;
             let id = ErrorId::ALL.iter().find(is_it);
@@ -70,18 +123,18 @@ impl Pulse {
         });
         let rate = if health.stopped_at.is_some() {
             Rate::Stopped
-        } else if late(age(&health.next_try).or(age(&health.last_try))) {
+        } else if !is_planned && late(next_try.or(last_try)) {
             Rate::Overdue
-        } else if is_refused || failing_for.is_some_and(|time| late(since_taken.or(time))) {
+        } else if is_refused || failing_for.is_some_and(|time| late(taken.or(time))) {
             Rate::Failing
-        } else if since_taken.is_none() && failing_for.is_none() {
+        } else if taken.is_none() && failing_for.is_none() {
             Rate::Never
         } else {
             Rate::Good
         };
         Self {
             rate,
-            age: since_taken,
+            age: taken.and_then(Distance::past),
         }
     }
 
@@ -94,7 +147,8 @@ impl Pulse {
                 let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
                 format!("{last}, {age} ago")
             }
-            _ => "none yet".into(),
+            (Some(last), None) => format!("{last}, a time that this host's clock has not reached"),
+            (None, _) => "none yet".into(),
         };
         match self.rate {
             Rate::Never | Rate::Good => last,
@@ -127,6 +181,7 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -153,7 +208,7 @@ mod tests {
 
     #[track_caller]
     fn expect(health: Option<&Health>, seconds: u64, word: &str) {
-        let pulse = Pulse::of(health, after_noon(seconds));
+        let pulse = Pulse::of(health, &Moment::of_wall(after_noon(seconds)));
         assert_eq!(pulse.rate.word(), word, "after {seconds} s");
     }
 
@@ -190,16 +245,169 @@ mod tests {
             last_heartbeat: None,
             ..trying.clone()
         };
-        expect(Some(&never), 60, "ok");
+        let early = Health {
+            last_try: Some(NOON.into()),
+            ..never.clone()
+        };
+        expect(Some(&early), 60, "ok");
         expect(Some(&never), 301, "failing");
         expect(Some(&health(Some(ErrorId::Rejected))), 0, "failing");
         expect(Some(&health(Some(ErrorId::OtherKey))), 0, "failing");
     }
 
+    const BOOT: &str = "3f2b6c1e-5a0d-4b7e-8c55-2f6a1d9e0c11";
+
+    /// The moment so many seconds after noon and after 1000 s of the boot, on a host whose clock is then
+    /// set by `step` seconds.
+    fn moment(seconds: u64, step: i64) -> Moment {
+        let distance = Duration::from_secs(step.unsigned_abs());
+        let wall = after_noon(seconds);
+        let wall = if step < 0 {
+            wall.checked_sub(distance)
+        } else {
+            wall.checked_add(distance)
+        };
+        Moment {
+            wall: wall.unwrap(),
+            since_boot: Some(1000 + seconds),
+            boot_id: BOOT.into(),
+        }
+    }
+
+    const STEPS: [i64; 9] = [
+        0,
+        -30,
+        30,
+        -3600,
+        3600,
+        -86_400,
+        86_400,
+        -40 * 31_557_600,
+        40 * 31_557_600,
+    ];
+
     #[test]
-    fn a_clock_that_was_put_back_is_no_alarm() {
-        let before = after_noon(0) - Duration::from_hours(1);
-        let pulse = Pulse::of(Some(&health(None)), before);
-        assert_eq!((pulse.rate.word(), pulse.age), ("ok", Some(Duration::ZERO)));
+    fn a_clock_that_was_set_changes_no_age_and_no_answer() {
+        let mut health = Health {
+            interval_secs: 30,
+            ..Health::default()
+        };
+        health.started(&moment(0, 0));
+        health.accepted(&moment(0, 0));
+        health.waits(&moment(0, 0), Duration::from_secs(30));
+        let error = crate::error::Error::new(ErrorId::Unreachable, "no connection");
+        for step in STEPS {
+            let expect = |health: &Health, seconds: u64, word: &str| {
+                let pulse = Pulse::of(Some(health), &moment(seconds, step));
+                assert_eq!(pulse.rate.word(), word, "{step} s, after {seconds} s");
+                assert_eq!(pulse.age, Some(Duration::from_secs(seconds)), "{step} s");
+            };
+            expect(&health, 20, "ok");
+            expect(&health, 200, "overdue");
+            let mut failing = health.clone();
+            for seconds in [30, 90, 170] {
+                failing.missed(&error, &moment(seconds, step));
+                failing.waits(&moment(seconds, step), Duration::from_secs(30));
+            }
+            expect(&failing, 180, "failing");
+            failing.stopped(&moment(180, step));
+            expect(&failing, 10_000, "stopped");
+        }
+    }
+
+    /// As it is after a reboot, and with files of older releases.
+    #[test]
+    fn where_only_the_clock_of_the_day_counts_a_heartbeat_of_the_future_is_not_good() {
+        let mut health = Health {
+            interval_secs: 30,
+            ..Health::default()
+        };
+        health.accepted(&moment(0, 0));
+        health.waits(&moment(0, 0), Duration::from_secs(30));
+        let old = Health {
+            since_boot: None,
+            ..health.clone()
+        };
+        for health in [&health, &old] {
+            let back = Moment {
+                boot_id: "another".into(),
+                ..moment(20, -3600)
+            };
+            let pulse = Pulse::of(Some(health), &back);
+            assert_eq!((pulse.rate, pulse.age), (Rate::Overdue, None));
+            let told = pulse.told(Some(health));
+            assert!(
+                told.contains("has not reached") && !told.contains("ago"),
+                "{told}"
+            );
+            let later = Moment {
+                boot_id: "another".into(),
+                ..moment(20, 0)
+            };
+            assert_eq!(Pulse::of(Some(health), &later).rate, Rate::Good);
+        }
+        // One that the service notes by the new clock is good again, by whatever clock.
+        let mut again = old;
+        again.accepted(&moment(50, -3600));
+        again.waits(&moment(50, -3600), Duration::from_secs(30));
+        assert_eq!(Pulse::of(Some(&again), &moment(60, -3600)).rate, Rate::Good);
+    }
+
+    /// Whoever can write the file is a stranger.
+    fn any_health() -> impl Strategy<Value = serde_json::Value> {
+        let wall = prop_oneof![
+            Just(json!(null)),
+            Just(json!(NOON)),
+            Just(json!("0000-01-01T00:00:00Z")),
+            Just(json!("9999-12-31T23:59:59Z")),
+            "\\PC{0,30}".prop_map(|text| json!(text)),
+        ];
+        let boot = prop_oneof![
+            Just(json!(null)),
+            Just(json!(u64::MAX)),
+            (0_u64..5000).prop_map(|seconds| json!(seconds)),
+        ];
+        let id = prop_oneof![Just(BOOT.to_owned()), Just(String::new()), "\\PC{0,30}"];
+        let interval = prop_oneof![Just(0), Just(30), Just(u64::MAX)];
+        let walls = proptest::collection::vec(wall, 5);
+        let boots = proptest::collection::vec(boot, 5);
+        (walls, boots, id, interval).prop_map(|(walls, boots, id, interval)| {
+            json!({
+                "agent_id": "", "interval_secs": interval,
+                "last_try": walls[0], "next_try": walls[1], "last_heartbeat": walls[2],
+                "stopped_at": walls[3],
+                "failure": walls[4].as_str().map(|since| json!({
+                    "since": since, "at": since, "tries": u64::MAX,
+                    "id": "unreachable", "what": "", "why": "", "mend": ""
+                })),
+                "since_boot": {
+                    "boot_id": id, "last_try": boots[0], "next_try": boots[1],
+                    "last_heartbeat": boots[2], "failing_since": boots[3], "stopped_at": boots[4],
+                },
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_with_any_times_is_read_and_gone_on_with(
+            text in any_health(),
+            seconds in 0_u64..5000,
+            step in prop::sample::select(STEPS.to_vec()),
+            pause: u64,
+        ) {
+            let mut health: Health = serde_json::from_value(text).unwrap();
+            let now = moment(seconds, step);
+            let pulse = Pulse::of(Some(&health), &now);
+            let _ = pulse.told(Some(&health));
+            health.started(&now);
+            health.missed(&crate::error::Error::new(ErrorId::Unreachable, "no"), &now);
+            health.waits(&now, Duration::from_secs(pause));
+            health.accepted(&now);
+            let pulse = Pulse::of(Some(&health), &now);
+            prop_assert_eq!(pulse.age, Some(Duration::ZERO));
+            health.stopped(&now);
+            prop_assert_eq!(Pulse::of(Some(&health), &now).rate, Rate::Stopped);
+        }
     }
 }
