@@ -96,7 +96,7 @@ pub(super) async fn keep(
             Beat::Held => {}
         }
         host.health().waits(&now, pause);
-        teller.hear(&beat, host.health(), pause);
+        teller.hear(&beat, pause);
         if !matches!(beat, Beat::Held) {
             host.save(Occasion::Try);
             notify.status(&status(host));
