@@ -139,6 +139,12 @@ impl<'a, W: Wire> Agent<'a, W> {
         Err(step::needed("a rotation of the key was interrupted"))
     }
 
+    /// Whether this host is not this agent any more, by what is on the disk.
+    fn is_gone(&self) -> bool {
+        self.gone_since.is_some()
+            || (self.is_stale() && matches!(OnDisk::<W>::read(self.flags, self.world), Ok(None)))
+    }
+
     /// One heartbeat with what was read.
     async fn send(&mut self) -> Beat {
         let OnDisk {
@@ -289,9 +295,13 @@ impl<W: Wire> Host for Agent<'_, W> {
     }
 
     fn save(&mut self, occasion: Occasion) {
-        // What was left of a host that has left is not made again.
         if self.gone_since.is_none() {
             self.journal.save(&self.health, occasion);
+        }
+        // `unenrol` removes the credential first and this file after it. So whichever comes last, the
+        // file of a host that has left does not stay.
+        if self.is_gone() {
+            self.journal.remove();
         }
     }
 

@@ -13,6 +13,7 @@ mod common;
 mod answers;
 mod bad_input;
 mod bounded_reads;
+mod clocks;
 mod clones;
 mod command_line;
 mod connection;
