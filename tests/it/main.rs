@@ -45,6 +45,7 @@ mod rejections;
 mod repeated_secrets;
 mod retries;
 mod rotation;
+mod rotation_races;
 mod run;
 mod scrubbing;
 mod secrets;
