@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use mock_hub::Options;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -171,4 +172,43 @@ fn a_service_that_stops_after_its_host_has_left_writes_nothing_any_more() {
         assert!(!note.exists());
         assert_eq!(host.names("var/lib/monsys"), ["lock"]);
     }
+}
+
+/// To the host, a hub's clock that is set is its own clock that is set the other way.
+#[test]
+fn a_service_outlives_every_step_of_a_clock() {
+    const YEARS: i64 = 31_557_600;
+    // It allows ten calls a second.
+    let hub = TestHub::with(Options {
+        heartbeat_interval_secs: 1,
+        ..Options::default()
+    });
+    let host = enrolled(&hub);
+    let service = host.service();
+    let taken = || hub.agents()[0]["last_heartbeat"]["captured_at"].clone();
+    until("a heartbeat", || taken().is_string());
+    for step in [30, -30, 3600, -3600, 40 * YEARS, -40 * YEARS] {
+        hub.set_clock_by(step);
+        let before = taken();
+        service.signal(Signal::SIGHUP);
+        until("a heartbeat by the new clock", || taken() != before);
+    }
+    // No hub of this protocol lives in 1970, or in 9999.
+    for step in [-100 * YEARS, 9000 * YEARS] {
+        hub.set_clock_by(step);
+        service.signal(Signal::SIGHUP);
+        until("a refusal", || {
+            let failure = &journal(&host)["failure"];
+            failure["id"] == "refused" && failure["ended_at"].is_null()
+        });
+        let before = taken();
+        hub.set_clock_by(-step);
+        service.signal(Signal::SIGHUP);
+        until("a heartbeat", || taken() != before);
+        until("its note", || {
+            journal(&host)["failure"]["ended_at"].is_string()
+        });
+    }
+    let log = service.stop().expect(0).stderr;
+    assert_eq!(log.matches("is not believed").count(), 1, "{log}");
 }
