@@ -67,7 +67,7 @@ pub fn install_record(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Adds a failed heartbeat to the health file's content.
 pub fn heartbeat_failed(health: &mut Health, error: &Error, now: SystemTime) {
-    health.missed(error, now);
+    health.missed(error, &crate::world::clock::Moment::of_wall(now));
 }
 
 /// A call whose response [`response`] reads.
@@ -144,7 +144,7 @@ pub fn stamp_by_hub(date: SystemTime, now: SystemTime, later: SystemTime) -> Str
         ..Reply::default()
     };
     clock.learn(&refusal, now);
-    humantime::format_rfc3339_millis(clock.at(later)).to_string()
+    crate::world::clock::rfc3339_millis(clock.at(later))
 }
 
 /// When a client certificate is to be renewed, and when it expires.

@@ -12,12 +12,10 @@ use zeroize::Zeroizing;
 use crate::error::{Error, ErrorId, Result};
 use crate::store::access::Access;
 use crate::store::atomic::{self, Draft};
-pub use crate::store::state::NEXT_KEY_FILE;
 use crate::store::state::State;
+pub use crate::store::state::{KEY_FILE, NEXT_KEY_FILE};
 use crate::store::{read, unreadable, unwritable};
 
-/// Name of the key file in the state directory: 32 bytes, the seed, no header.
-pub const KEY_FILE: &str = "agent-signing.key";
 /// Bytes of a key file.
 pub const KEY_BYTES: usize = 32;
 

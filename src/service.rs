@@ -20,7 +20,7 @@ pub(crate) mod vitals;
 mod wire;
 
 pub(crate) use health::Occasion;
-pub use health::{FILE as HEALTH_FILE, Failure, Health, Journal};
+pub use health::{FILE as HEALTH_FILE, Failure, Health, Journal, SinceBoot};
 use notify::Notify;
 pub use pulse::{Pulse, Rate};
 pub(crate) use rhythm::{Beat, Host, Miss};
@@ -33,6 +33,7 @@ use crate::error::Result;
 use crate::hub::client::Client;
 use crate::settings::Flags;
 use crate::world::World;
+use crate::world::clock::Moment;
 use agent::Agent;
 use alarm::Alarm;
 use signals::Signals;
@@ -69,6 +70,12 @@ pub(crate) async fn keep<H: Host>(
     let ended = rhythm::keep(&mut host, &mut signals, &mut notify, &alarm, world).await;
     notify.stopping();
     ended
+}
+
+/// The present moment, in the boot that the service and `status` agree on.
+#[must_use]
+pub fn moment(world: &World) -> Moment {
+    Moment::now(world, &step::boot_id(world))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Nothing else in the crate asks the system for these, so every test runs in a folder, an
 //! environment and a clock of its own, beside all others.
 
+pub mod clock;
 mod root_folder;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ pub struct World {
     secrets: BTreeMap<&'static str, SecretString>,
     stdin: SharedInput,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    boot_clock: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
     chance: Mutex<fastrand::Rng>,
     progress: Option<Progress>,
     machine: Machine,
@@ -78,6 +80,7 @@ impl World {
             secrets: BTreeMap::new(),
             stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
             clock: Box::new(SystemTime::now),
+            boot_clock: Box::new(clock::since_boot),
             chance: Mutex::new(fastrand::Rng::new()),
             progress: None,
             machine: Machine::default(),
@@ -149,6 +152,16 @@ impl World {
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Box::new(clock);
+        self
+    }
+
+    /// The same world with another clock of the time since the boot.
+    #[must_use]
+    pub fn with_boot_clock(
+        mut self,
+        clock: impl Fn() -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.boot_clock = Box::new(clock);
         self
     }
 
@@ -338,17 +351,25 @@ impl World {
         }
     }
 
-    /// The time of day.
+    /// The time of day, from 1970 to the year 9999: a clock beyond these reads as the nearer of the two.
     #[must_use]
     pub fn now(&self) -> SystemTime {
-        (self.clock)()
+        clock::expressible((self.clock)())
+    }
+
+    /// The time since the boot; `None` where the kernel does not say.
+    #[must_use]
+    pub fn since_boot(&self) -> Option<Duration> {
+        (self.boot_clock)()
     }
 
     /// A random duration from zero up to `limit`.
     #[must_use]
     pub fn random_up_to(&self, limit: Duration) -> Duration {
         let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
-        limit.mul_f64(chance.f64())
+        let share = chance.f64();
+        Duration::try_from_secs_f64(limit.as_secs_f64() * share)
+            .map_or(limit, |time| time.min(limit))
     }
 }
 

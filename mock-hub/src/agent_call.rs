@@ -22,6 +22,7 @@ pub(crate) struct AgentCall {
     pub(crate) headers: HeaderMap,
     pub(crate) body: RawBody,
     pub(crate) now: Millis,
+    steady: Millis,
 }
 
 impl FromRequest<Arc<App>> for AgentCall {
@@ -40,6 +41,7 @@ impl FromRequest<Arc<App>> for AgentCall {
             headers,
             body,
             now: app.clock.now(),
+            steady: app.clock.steady(),
         })
     }
 }
@@ -112,6 +114,7 @@ impl AgentCall {
             agent_id: agent.id,
             source: self.source.0,
             now: self.now,
+            steady: self.steady,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The hub's clock, which a test can put forward, and times on the wire.
+//! The hub's clocks, which a test can put forward, and times on the wire.
 
 use axum::http::HeaderValue;
 use httpdate::fmt_http_date;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
 
 /// A moment, in milliseconds since 1970, as the database keeps it.
 pub(crate) type Millis = i64;
@@ -13,18 +14,53 @@ pub(crate) type Millis = i64;
 /// The end of the year 9999, after which there are no more HTTP dates.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// The system's clock plus an offset.
-#[derive(Debug, Default)]
+/// The end of the year 9999 in milliseconds, after which there are no more times in RFC 3339.
+const LAST_MILLI: Millis = 253_402_300_799_999;
+
+/// The system's clock plus an offset, and one that nobody sets.
+#[derive(Debug)]
 pub(crate) struct Clock {
-    offset: AtomicI64,
+    /// How far time was put forward for a test.
+    forward: AtomicI64,
+    /// How far somebody has set the time of day beside that.
+    set_by: AtomicI64,
+    start: Instant,
+    start_wall: Millis,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            forward: AtomicI64::new(0),
+            set_by: AtomicI64::new(0),
+            start: Instant::now(),
+            start_wall: wall(),
+        }
+    }
+}
+
+/// The system's time of day.
+fn wall() -> Millis {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    millis(since_1970.unwrap_or_default())
 }
 
 impl Clock {
+    /// The time of day, from 1970 to the year 9999: for what is compared with other clocks.
     pub(crate) fn now(&self) -> Millis {
-        let since_1970 = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        millis(since_1970).saturating_add(self.offset.load(Ordering::Relaxed))
+        wall()
+            .saturating_add(self.forward.load(Ordering::Relaxed))
+            .saturating_add(self.set_by.load(Ordering::Relaxed))
+            .clamp(0, LAST_MILLI)
+    }
+
+    /// The time of day at the hub's start, and how long it has run since. It never steps, so rates,
+    /// ages and silences are measured by it.
+    pub(crate) fn steady(&self) -> Millis {
+        self.start_wall
+            .saturating_add(millis(self.start.elapsed()))
+            .saturating_add(self.forward.load(Ordering::Relaxed))
+            .clamp(0, LAST_MILLI)
     }
 
     /// Now, as the `Date` header says it.
@@ -34,9 +70,20 @@ impl Clock {
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
     }
 
+    /// Lets time pass.
     pub(crate) fn advance(&self, by: Duration) {
-        self.offset.fetch_add(millis(by), Ordering::Relaxed);
+        add(&self.forward, millis(by));
     }
+
+    /// Sets the time of day forward, or back, as an operator does.
+    pub(crate) fn set_by(&self, millis: Millis) {
+        add(&self.set_by, millis);
+    }
+}
+
+fn add(to: &AtomicI64, millis: Millis) {
+    let sum = |before: i64| Some(before.saturating_add(millis));
+    let _ = to.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
 }
 
 /// A span in milliseconds, capped at what fits.
@@ -81,6 +128,27 @@ mod tests {
             Some(1_772_366_400_250)
         );
         assert_eq!(parse_rfc3339("2026-03-01 12:00"), None);
+    }
+
+    #[test]
+    fn who_sets_the_time_of_day_does_not_move_the_steady_clock() {
+        let clock = Clock::default();
+        let begin = clock.steady();
+        for millis in [
+            -3_600_000,
+            40 * 31_557_600_000,
+            i64::MIN,
+            i64::MAX,
+            i64::MAX,
+        ] {
+            clock.set_by(millis);
+            assert!((0..60_000).contains(&(clock.steady() - begin)));
+            assert!((0..=LAST_MILLI).contains(&clock.now()));
+            assert_eq!(clock.http_date().len(), 29);
+        }
+        clock.advance(Duration::MAX);
+        clock.advance(Duration::MAX);
+        assert_eq!((clock.now(), clock.steady()), (LAST_MILLI, LAST_MILLI));
     }
 
     proptest! {

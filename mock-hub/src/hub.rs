@@ -94,6 +94,7 @@ pub(crate) struct App {
     pub(crate) faults: Faults,
     pub(crate) heartbeat_interval_secs: u32,
     pub(crate) rate: Rate,
+    /// By the steady clock.
     pub(crate) started_at: Millis,
     pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) client_ca: ClientCa,
@@ -143,7 +144,7 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
         ),
         dist,
         database,
-        started_at: clock.now(),
+        started_at: clock.steady(),
         clock,
         admin_token: TokenHash::of(&admin_token),
         faults: Faults::default(),
@@ -199,6 +200,12 @@ impl Hub {
     /// Puts the hub's clock forward, for instance to let a token expire.
     pub fn advance_clock(&self, by: Duration) {
         self.app.clock.advance(by);
+    }
+
+    /// Sets the hub's time of day forward, or back where it is negative, while no time passes: as an
+    /// operator does, or NTP.
+    pub fn set_clock_by(&self, millis: i64) {
+        self.app.clock.set_by(millis);
     }
 
     /// Ends the hub: requests under way are answered, the database's file is closed, and

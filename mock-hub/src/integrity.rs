@@ -63,7 +63,10 @@ pub(crate) struct Sighting<'a> {
     pub(crate) app: &'a App,
     pub(crate) agent_id: Uuid,
     pub(crate) source: IpAddr,
+    /// Time of day.
     pub(crate) now: Millis,
+    /// The same moment by the clock that nobody sets.
+    pub(crate) steady: Millis,
 }
 
 impl Sighting<'_> {
@@ -71,7 +74,7 @@ impl Sighting<'_> {
     pub(crate) fn count(&self, caller: Caller) -> Result<(), Refusal> {
         self.app
             .rate
-            .count(self.agent_id, caller, self.now)
+            .count(self.agent_id, caller, self.steady)
             .map_err(Refusal::too_many)
     }
 

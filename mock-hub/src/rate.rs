@@ -38,7 +38,8 @@ impl Rate {
         }
     }
 
-    /// Counts one call, or says for how many milliseconds it has come too early.
+    /// Counts one call, or says for how many milliseconds it has come too early. `now` is the steady
+    /// clock's, which never goes back.
     pub(crate) fn count(&self, agent: Uuid, caller: Caller, now: Millis) -> Result<(), Millis> {
         // A panic elsewhere cannot leave the map half changed.
         let mut all = self
@@ -46,14 +47,15 @@ impl Rate {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let before = all.get(&(agent, caller)).copied().unwrap_or(now).max(now);
-        let early = before + self.period - (now + BURST * self.period);
+        let next = before.saturating_add(self.period);
+        let early = next.saturating_sub(now.saturating_add(BURST * self.period));
         if early > 0 {
             return Err(early);
         }
         if all.len() >= CROWD {
             all.retain(|_, full_again| *full_again > now);
         }
-        all.insert((agent, caller), before + self.period);
+        all.insert((agent, caller), next);
         Ok(())
     }
 }

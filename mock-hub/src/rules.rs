@@ -49,16 +49,17 @@ pub(crate) fn check_new(
     let agent = sighting.agent_id.to_string();
     let window = sighting.app.interval_millis() * INTERVALS;
     // One that came at `t` says at most `t` and the tolerance, and has gone stale as long after that.
+    // Times in this table are the steady clock's: who sets the hub's clock makes no replay new.
     let kept = window.max(2 * CLOCK_TOLERANCE);
     savepoint
         .prepare_cached("DELETE FROM heartbeats WHERE agent_id = ?1 AND received_at < ?2")?
-        .execute(params![agent, sighting.now - kept])?;
+        .execute(params![agent, sighting.steady.saturating_sub(kept)])?;
     let added = savepoint
         .prepare_cached(
             "INSERT INTO heartbeats (agent_id, body_sha256, received_at) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO NOTHING",
         )?
-        .execute(params![agent, sha256(body), sighting.now])?;
+        .execute(params![agent, sha256(body), sighting.steady])?;
     if added == 0 {
         let detail = "a heartbeat came a second time, byte for byte";
         sighting.record(savepoint, Anomaly::Cadence, detail)?;
@@ -98,19 +99,27 @@ impl Memory {
     ) -> rusqlite::Result<()> {
         let window = sighting.app.interval_millis() * INTERVALS;
         // While the hub was away itself, nobody could be heard.
-        let silence = self
-            .last_at
-            .map(|last| sighting.now - last.max(sighting.app.started_at));
+        let silence = self.last_at.map(|last| {
+            sighting
+                .steady
+                .saturating_sub(last.max(sighting.app.started_at))
+        });
         if let Some(silence) = silence.filter(|silence| *silence > window) {
             let detail = format!("no heartbeat for {} s", silence / 1000);
             sighting.record(savepoint, Anomaly::Cadence, &detail)?;
         }
         let recent: i64 = savepoint
             .prepare_cached(
-                "SELECT count(*) FROM heartbeats WHERE agent_id = ?1 AND received_at > ?2",
+                // A hub that was started anew with its clock set back has rows of the future.
+                "SELECT count(*) FROM heartbeats
+                  WHERE agent_id = ?1 AND received_at > ?2 AND received_at <= ?3",
             )?
             .query_row(
-                params![sighting.agent_id.to_string(), sighting.now - window],
+                params![
+                    sighting.agent_id.to_string(),
+                    sighting.steady.saturating_sub(window),
+                    sighting.steady
+                ],
                 |row| row.get(0),
             )?;
         if recent > MOST {
@@ -132,7 +141,7 @@ impl Memory {
             .transpose()?
             .map(|metrics| sha256(metrics.as_bytes()).to_vec());
         self.alike = match &hash {
-            Some(_) if hash == self.metrics => self.alike + 1,
+            Some(_) if hash == self.metrics => self.alike.saturating_add(1),
             Some(_) => 1,
             None => 0,
         };
@@ -155,7 +164,7 @@ impl Memory {
             .prepare_cached(
                 "UPDATE agents
                     SET last_heartbeat = :heartbeat, agent_version = :version, last_seen_at = :now,
-                        heartbeat_at = :now, metrics_sha256 = :metrics, metrics_alike = :alike
+                        heartbeat_at = :steady, metrics_sha256 = :metrics, metrics_alike = :alike
                   WHERE id = :id",
             )?
             .execute(named_params! {
@@ -163,6 +172,7 @@ impl Memory {
                 ":heartbeat": to_json(heartbeat)?,
                 ":version": heartbeat.agent_version,
                 ":now": sighting.now,
+                ":steady": sighting.steady,
                 ":metrics": self.metrics,
                 ":alike": self.alike,
             })?;

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorId};
 use crate::facts::route::{self, Target};
 use crate::hub::client::{Client, Reply, SendError};
 use crate::settings::Settings;
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// Longest that one step may take.
 const STEP: Duration = Duration::from_secs(5);
@@ -201,8 +201,8 @@ fn clock(reply: &Reply, now: SystemTime) -> Check {
         format!(
             "this host's clock is {} {side} the hub's ({} here, {} there)",
             humantime::format_duration(Duration::from_secs(seconds)),
-            humantime::format_rfc3339_seconds(now),
-            humantime::format_rfc3339_seconds(theirs),
+            clock::rfc3339(now),
+            clock::rfc3339(theirs),
         ),
         "set the clock: timedatectl set-ntp true, or chronyc makestep",
     )

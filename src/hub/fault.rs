@@ -1,6 +1,6 @@
 //! Why there is no answer, in words that say what to mend and hold no secret.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, OtherError, PeerIncompatible};
@@ -8,6 +8,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError, OtherError, 
 use super::client::CONNECT;
 use super::tls::PinMismatch;
 use crate::error::{Error, ErrorId};
+use crate::world::clock;
 
 /// Why there is no answer; the error is not yet about any URL.
 #[derive(Debug)]
@@ -253,5 +254,5 @@ const EXPIRED: &str = "have the hub's certificate renewed; or, if it is the cloc
 const CLOCK_IS_BEHIND: &str = "set this host's clock, and run the same command again: timedatectl set-ntp true, or: date -u -s 'YYYY-MM-DD HH:MM'";
 
 fn shown(time: UnixTime) -> impl std::fmt::Display {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time.as_secs()))
+    clock::rfc3339(clock::of_1970(Duration::from_secs(time.as_secs())))
 }

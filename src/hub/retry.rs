@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::client::EXCHANGE;
 use super::verdict::Outcome;
 use crate::error::{Error, ErrorId, Result};
-use crate::world::World;
+use crate::world::{World, clock};
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
@@ -27,7 +27,7 @@ impl Limit {
     #[must_use]
     pub fn later(self, pause: Duration) -> Self {
         Self {
-            deadline: self.deadline + pause,
+            deadline: clock::after(self.deadline, pause),
             ..self
         }
     }
@@ -37,7 +37,7 @@ impl Limit {
     pub fn of(wait: Duration) -> Self {
         let is_single = wait.is_zero();
         Self {
-            deadline: Instant::now() + if is_single { EXCHANGE } else { wait },
+            deadline: clock::after(Instant::now(), if is_single { EXCHANGE } else { wait }),
             is_single,
         }
     }
@@ -96,7 +96,7 @@ pub async fn until<T>(
 
 /// Waits; where somebody watches, a line in place counts the seconds.
 async fn wait(pause: Duration, limit: Limit, world: &World) {
-    let end = Instant::now() + pause;
+    let end = clock::after(Instant::now(), pause);
     if let Some(show) = world.progress() {
         loop {
             let rest = end.saturating_duration_since(Instant::now());
@@ -256,5 +256,23 @@ mod tests {
         .await
         .unwrap();
         assert_eq!(done, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_of_any_length_is_planned() {
+        let world = World::real().with_seed(6);
+        let longest = Duration::MAX;
+        let limit = Limit::of(longest).later(longest);
+        let mut answers = [Some(u64::MAX), Some(0)].into_iter();
+        let error = until("https://hub", limit, &world, async || {
+            Ok(wait_for(answers.next().flatten()))
+        })
+        .await
+        .unwrap_err();
+        assert!(
+            error.why().contains("the hub asks to wait"),
+            "{}",
+            error.why()
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::health::{Health, Journal, Occasion};
-use super::hub_clock::HubClock;
+use super::hub_clock::{HubClock, Offset};
 use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::rhythm::{Beat, Host, Miss};
 use super::step;
@@ -17,7 +17,7 @@ use crate::facts::route::Target;
 use crate::hub::verdict::{self, Outcome};
 use crate::settings::Flags;
 use crate::store::quiet::Quiet;
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// How long agent.toml may lack its credential: an editor replaces a file in two steps.
 const GRACE: Duration = Duration::from_secs(10);
@@ -35,6 +35,8 @@ pub(super) struct Agent<'a, W> {
     journal: Journal,
     /// The interval that the hub has said to this very run.
     interval: Option<Duration>,
+    /// The hub has accepted a heartbeat of this run before the present one.
+    has_beaten: bool,
     must_reload: bool,
     gone_since: Option<Instant>,
     register_at: Instant,
@@ -62,6 +64,7 @@ impl<'a, W: Wire> Agent<'a, W> {
             health,
             journal,
             interval: None,
+            has_beaten: false,
             must_reload: false,
             gone_since: None,
             register_at: Instant::now(),
@@ -139,6 +142,30 @@ impl<'a, W: Wire> Agent<'a, W> {
         Err(step::needed("a rotation of the key was interrupted"))
     }
 
+    /// Shares the heartbeat lock, for requests signed with the key and credential that are on the disk
+    /// while it is held. `None` while they change hands, or when what was on the disk just now takes
+    /// more than reading it.
+    fn share(&mut self) -> Result<Option<Quiet>> {
+        let state_dir = self.on_disk.state_dir.clone();
+        let Some(quiet) = Quiet::share(&state_dir)? else {
+            return Ok(None);
+        };
+        // A rotation may have ended between the look at the files and the lock.
+        if self.is_stale() {
+            self.read_again()?;
+        }
+        let is_usable = self.gone_since.is_none()
+            && !self.on_disk.is_unsettled
+            && self.on_disk.state_dir == state_dir;
+        Ok(is_usable.then_some(quiet))
+    }
+
+    /// Whether this host is not this agent any more, by what is on the disk.
+    fn is_gone(&self) -> bool {
+        self.gone_since.is_some()
+            || (self.is_stale() && matches!(OnDisk::<W>::read(self.flags, self.world), Ok(None)))
+    }
+
     /// One heartbeat with what was read.
     async fn send(&mut self) -> Beat {
         let OnDisk {
@@ -155,8 +182,8 @@ impl<'a, W: Wire> Agent<'a, W> {
         }
         let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
         let base = &settings.hub_url.value;
-        let mut attempt = async |clock: HubClock| {
-            let captured_at = clock.at(self.world.now());
+        let mut attempt = async |offset: Offset| {
+            let captured_at = offset.at(self.world.now());
             let vitals = self.meter.measure(captured_at, self.world, target);
             let request = hub::heartbeat(base, *agent_id, token, &vitals, identity);
             (
@@ -164,11 +191,11 @@ impl<'a, W: Wire> Agent<'a, W> {
                 wire.send(request, self.world).await,
             )
         };
-        let (url, mut sent) = attempt(self.clock).await;
+        let (url, mut sent) = attempt(self.clock.offset()).await;
         if let Ok(reply) = &sent
             && self.clock.learn(reply, self.world.now())
         {
-            (_, sent) = attempt(self.clock).await;
+            (_, sent) = attempt(self.clock.offset()).await;
         }
         match verdict::judge_empty(&url, sent) {
             Outcome::Done(()) => Beat::Accepted,
@@ -205,7 +232,7 @@ impl<'a, W: Wire> Agent<'a, W> {
                 let seconds = admission.heartbeat_interval_secs;
                 self.interval = Some(Duration::from_secs(seconds));
                 self.health.interval_secs = seconds;
-                self.register_at += REGISTER;
+                self.register_at = clock::after(Instant::now(), REGISTER);
             }
             Outcome::Wait { error, .. } => {
                 tracing::debug!("registering waits for the next heartbeat: {}", error.why());
@@ -217,7 +244,7 @@ impl<'a, W: Wire> Agent<'a, W> {
                     error.why(),
                     error.next_step()
                 );
-                self.register_at += REGISTER;
+                self.register_at = clock::after(Instant::now(), REGISTER);
             }
         }
     }
@@ -254,7 +281,7 @@ impl<W: Wire> Host for Agent<'_, W> {
             // No reason to be silent towards the hub.
             tracing::debug!("{}: {}", error.what(), error.why());
         }
-        let Some(quiet) = Quiet::share(&self.on_disk.state_dir)? else {
+        let Some(quiet) = self.share()? else {
             return Ok(Beat::Held);
         };
         let mut beat = self.send().await;
@@ -271,10 +298,16 @@ impl<W: Wire> Host for Agent<'_, W> {
     }
 
     async fn follow_up(&mut self) {
-        if Instant::now() < self.register_at || self.is_stale() {
+        // Not with the first heartbeat of a run: an operator who has unpinned the key has a whole
+        // interval for `rotate-key`, before a service that was just started pins the old key again.
+        if !std::mem::replace(&mut self.has_beaten, true) || Instant::now() < self.register_at {
             return;
         }
-        if let Ok(Some(quiet)) = Quiet::share(&self.on_disk.state_dir) {
+        // What was changed meanwhile is read by the next heartbeat, which proves it first.
+        if self.is_stale() {
+            return;
+        }
+        if let Ok(Some(quiet)) = self.share() {
             self.register().await;
             drop(quiet);
         }
@@ -289,9 +322,13 @@ impl<W: Wire> Host for Agent<'_, W> {
     }
 
     fn save(&mut self, occasion: Occasion) {
-        // What was left of a host that has left is not made again.
         if self.gone_since.is_none() {
             self.journal.save(&self.health, occasion);
+        }
+        // `unenrol` removes the credential first and this file after it. So whichever comes last, the
+        // file of a host that has left does not stay.
+        if self.is_gone() {
+            self.journal.remove();
         }
     }
 

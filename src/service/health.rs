@@ -5,8 +5,9 @@
 //! start and end, or of each try when there is no `/run/monsys`. It is not synced: it can be lost.
 //! Whoever reads it as root takes it for data of a stranger.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use crate::redact::redact;
 use crate::store::atomic::{self, Owner};
 use crate::store::read;
 use crate::world::World;
+use crate::world::clock::{self, Moment};
 
 /// Name of the file.
 pub const FILE: &str = "heartbeat.json";
@@ -43,6 +45,28 @@ pub struct Health {
     /// When the service was stopped, RFC 3339; it does not run since then.
     #[serde(default)]
     pub stopped_at: Option<String>,
+    /// The same moments by a clock that nobody sets. Files of older releases lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_boot: Option<SinceBoot>,
+}
+
+/// Moments of one boot, in whole seconds since that boot. Ages that they give stay right when
+/// somebody sets the host's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SinceBoot {
+    /// The boot (random(4), `boot_id`).
+    pub boot_id: String,
+    /// Last try in this boot.
+    pub last_try: Option<u64>,
+    /// When the next try is to be.
+    pub next_try: Option<u64>,
+    /// Last heartbeat that the hub accepted in this boot.
+    pub last_heartbeat: Option<u64>,
+    /// First of the present failures in a row, if that was in this boot.
+    pub failing_since: Option<u64>,
+    /// When the service was stopped.
+    pub stopped_at: Option<u64>,
 }
 
 /// A row of heartbeats that failed.
@@ -69,8 +93,13 @@ pub struct Failure {
 
 impl Health {
     /// The hub took a heartbeat.
-    pub(super) fn accepted(&mut self, now: SystemTime) {
-        let now = stamp(now);
+    pub(super) fn accepted(&mut self, now: &Moment) {
+        if let Some((boot, seconds)) = self.in_boot(now) {
+            boot.last_try = seconds;
+            boot.last_heartbeat = seconds;
+            boot.failing_since = None;
+        }
+        let now = clock::rfc3339(now.wall);
         if let Some(failure) = &mut self.failure {
             failure.ended_at.get_or_insert_with(|| now.clone());
         }
@@ -79,8 +108,15 @@ impl Health {
     }
 
     /// A heartbeat failed.
-    pub(crate) fn missed(&mut self, error: &Error, now: SystemTime) {
-        let now = stamp(now);
+    pub(crate) fn missed(&mut self, error: &Error, now: &Moment) {
+        let is_first = self.failing().is_none();
+        if let Some((boot, seconds)) = self.in_boot(now) {
+            boot.last_try = seconds;
+            if is_first {
+                boot.failing_since = seconds;
+            }
+        }
+        let now = clock::rfc3339(now.wall);
         let (since, tries) = match &self.failure {
             Some(failure) if failure.ended_at.is_none() => {
                 (failure.since.clone(), failure.tries.saturating_add(1))
@@ -101,19 +137,63 @@ impl Health {
     }
 
     /// The service begins, and has tried nothing yet.
-    pub(super) fn started(&mut self, now: SystemTime) {
+    pub(super) fn started(&mut self, now: &Moment) {
         self.stopped_at = None;
-        self.next_try = Some(stamp(now));
+        self.next_try = Some(clock::rfc3339(now.wall));
+        if let Some((boot, seconds)) = self.in_boot(now) {
+            boot.stopped_at = None;
+            boot.next_try = seconds;
+        }
     }
 
     /// It waits.
-    pub(super) fn waits(&mut self, now: SystemTime, pause: Duration) {
-        self.next_try = now.checked_add(pause).map(stamp);
+    pub(super) fn waits(&mut self, now: &Moment, pause: Duration) {
+        self.next_try = now.wall.checked_add(pause).map(clock::rfc3339);
+        if let Some((boot, seconds)) = self.in_boot(now) {
+            boot.next_try = seconds.map(|seconds| seconds.saturating_add(pause.as_secs()));
+        }
     }
 
     /// The service ends in good order.
-    pub(super) fn stopped(&mut self, now: SystemTime) {
-        self.stopped_at = Some(stamp(now));
+    pub(super) fn stopped(&mut self, now: &Moment) {
+        self.stopped_at = Some(clock::rfc3339(now.wall));
+        if let Some((boot, seconds)) = self.in_boot(now) {
+            boot.stopped_at = seconds;
+        }
+    }
+
+    /// Returns the moments of this boot, none of another one's, and the seconds since this boot.
+    fn in_boot(&mut self, now: &Moment) -> Option<(&mut SinceBoot, Option<u64>)> {
+        if now.since_boot.is_none() || now.boot_id.is_empty() {
+            self.since_boot = None;
+            return None;
+        }
+        let boot = self.since_boot.get_or_insert_default();
+        if boot.boot_id != now.boot_id {
+            *boot = SinceBoot {
+                boot_id: now.boot_id.clone(),
+                ..SinceBoot::default()
+            };
+        }
+        Some((boot, now.since_boot))
+    }
+
+    /// Orders two files of one host by the last moment in them, whatever was done to the clock.
+    fn by_time(&self, other: &Self) -> Ordering {
+        let in_boot = |boot: &SinceBoot| boot.next_try.max(boot.last_try).max(boot.stopped_at);
+        match (&self.since_boot, &other.since_boot) {
+            (Some(ours), Some(theirs)) if ours.boot_id == theirs.boot_id => {
+                in_boot(ours).cmp(&in_boot(theirs))
+            }
+            _ => {
+                // RFC 3339 in UTC sorts as time does.
+                let latest = |health: &Self| {
+                    let times = [&health.stopped_at, &health.next_try, &health.last_try];
+                    times.into_iter().flatten().max().cloned()
+                };
+                latest(self).cmp(&latest(other))
+            }
+        }
     }
 
     /// The row of failures that goes on, if one does.
@@ -175,15 +255,20 @@ impl Journal {
             let health: Health = serde_json::from_slice(&read::foreign(path).ok()?).ok()?;
             (health.agent_id == agent_id).then_some(health)
         };
-        // RFC 3339 in UTC sorts as time does.
-        let latest = |health: &Health| {
-            let times = [&health.stopped_at, &health.next_try, &health.last_try];
-            times.into_iter().flatten().max().cloned()
-        };
         [read(&self.running), read(&self.kept)]
             .into_iter()
             .flatten()
-            .max_by_key(latest)
+            .max_by(Health::by_time)
+    }
+
+    /// Removes what [`Journal::save`] wrote: the host is not this agent any more.
+    pub(crate) fn remove(&self) {
+        let kept = self.owns_copy().then_some(&self.kept);
+        for path in [Some(&self.running), kept].into_iter().flatten() {
+            if let Err(error) = atomic::remove(path) {
+                tracing::debug!("{}: {error}", path.display());
+            }
+        }
     }
 
     /// Both places.
@@ -214,40 +299,35 @@ impl Journal {
     }
 }
 
-fn stamp(now: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(now).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorId;
-    use std::time::UNIX_EPOCH;
 
-    fn at(seconds: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(seconds)
+    fn at(seconds: u64) -> Moment {
+        Moment::of_wall(clock::of_1970(Duration::from_secs(seconds)))
     }
 
     #[test]
     fn a_row_of_failures_is_one_until_a_heartbeat_is_taken() {
         let error = Error::new(ErrorId::Unreachable, "no connection").about("https://hub");
         let mut health = Health::default();
-        health.missed(&error, at(10));
-        health.missed(&error, at(20));
+        health.missed(&error, &at(10));
+        health.missed(&error, &at(20));
         let failure = health.failing().unwrap();
         assert_eq!(failure.tries, 2);
         assert_eq!(failure.since, "1970-01-01T00:00:10Z");
         assert_eq!(failure.at, "1970-01-01T00:00:20Z");
-        health.accepted(at(30));
-        health.accepted(at(60));
+        health.accepted(&at(30));
+        health.accepted(&at(60));
         assert!(health.failing().is_none());
         let ended = health.failure.as_ref().unwrap().ended_at.clone();
         assert_eq!(ended.unwrap(), "1970-01-01T00:00:30Z");
-        health.missed(&error, at(90));
+        health.missed(&error, &at(90));
         assert_eq!(health.failing().unwrap().tries, 1);
         // As a file that somebody else wrote may have it.
         health.failure.as_mut().unwrap().tries = u64::MAX;
-        health.missed(&error, at(120));
+        health.missed(&error, &at(120));
         assert_eq!(health.failing().unwrap().tries, u64::MAX);
     }
 
@@ -259,14 +339,14 @@ mod tests {
         let world = World::real().with_root(root.path());
         let journal = Journal::of(&state_dir, &world);
         let mut health = Health::default();
-        health.accepted(at(10));
+        health.accepted(&at(10));
         journal.save(&health, Occasion::Try);
         assert!(state_dir.join(FILE).exists(), "there is no /run/monsys");
         std::fs::create_dir_all(root.path().join("run/monsys")).unwrap();
-        health.accepted(at(40));
+        health.accepted(&at(40));
         journal.save(&health, Occasion::Try);
         assert_eq!(journal.load(&health.agent_id), Some(health.clone()));
-        health.stopped(at(50));
+        health.stopped(&at(50));
         journal.save(&health, Occasion::StartOrStop);
         std::fs::remove_dir_all(root.path().join("run")).unwrap();
         assert_eq!(journal.load(&health.agent_id), Some(health));

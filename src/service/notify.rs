@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Notify {
         let watchdog = self.watchdog?;
         Some(
             self.last_sign
-                .map_or_else(Instant::now, |last| last + watchdog),
+                .map_or_else(Instant::now, |last| clock::after(last, watchdog)),
         )
     }
 

@@ -17,6 +17,8 @@ const BELIEVED: Duration = Duration::from_hours(1);
 const SLOWEST: Duration = Duration::from_mins(10);
 /// Pause while the key changes hands.
 const MOMENT: Duration = Duration::from_secs(1);
+/// Longest interval that the pauses are computed from, whatever a hub or a file says.
+const LONGEST: Duration = Duration::from_hours(24);
 /// Share of the interval by which a heartbeat is sooner or later.
 const JITTER: f64 = 0.05;
 
@@ -32,6 +34,7 @@ pub(super) struct Pace {
 impl Pace {
     /// How long to wait after `beat`.
     pub(super) fn after(&mut self, beat: &Beat, interval: Duration, world: &World) -> Duration {
+        let interval = interval.clamp(FIRST, LONGEST);
         match beat {
             Beat::Accepted => {
                 *self = Self::default();
@@ -57,6 +60,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::error::{Error, ErrorId};
     use crate::service::rhythm::Miss;
@@ -121,5 +126,24 @@ mod tests {
         assert!(pauses[0] >= INTERVAL / 2 && pauses[0] <= INTERVAL);
         assert!(pauses[6..].iter().all(|pause| *pause >= SLOWEST / 2));
         assert!(pauses.iter().all(|pause| *pause <= SLOWEST));
+    }
+
+    proptest! {
+        /// Whatever interval a hub or a file says, and however long a hub asks to wait.
+        #[test]
+        fn every_pause_is_one_that_ends(
+            interval: u64,
+            beats in proptest::collection::vec((any::<bool>(), any::<Option<u64>>()), 1..30),
+        ) {
+            let world = World::real().with_seed(5);
+            let mut pace = Pace::default();
+            let interval = Duration::from_secs(interval);
+            for (is_refusal, retry_after) in beats {
+                let pause = pace.after(&missed(is_refusal, retry_after), interval, &world);
+                prop_assert!(pause <= BELIEVED + 2 * LONGEST, "{:?}", pause);
+            }
+            let pause = pace.after(&Beat::Accepted, interval, &world);
+            prop_assert!(pause > Duration::ZERO && pause <= 2 * LONGEST, "{:?}", pause);
+        }
     }
 }

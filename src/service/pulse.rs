@@ -2,16 +2,58 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::health::Health;
+use super::health::{Health, SinceBoot};
 use crate::error::{ErrorId, Kind};
+use crate::world::clock::Moment;
+
+/// Longest time by which a planned try may be ahead, beside the usual patience: the longest
+/// `Retry-After` that the service believes.
+const PLANNED: Duration = Duration::from_hours(1);
 
 /// Whether the hub hears from this host, by what the service wrote down.
 #[derive(Debug)]
 pub struct Pulse {
     /// How it is.
     pub rate: Rate,
-    /// Time since the last heartbeat that the hub took.
+    /// Time since the last heartbeat that the hub took; `None` also where this host's clock has not
+    /// reached the time of that heartbeat, so that nobody can say.
     pub age: Option<Duration>,
+}
+
+/// How far a noted moment is from now.
+#[derive(Clone, Copy, Debug)]
+enum Distance {
+    /// It is past.
+    Past(Duration),
+    /// It is still to come.
+    Ahead(Duration),
+}
+
+impl Distance {
+    /// Between a moment that was noted by both clocks and now. The clock since the boot counts where
+    /// it can: nobody sets it.
+    fn of(wall: Option<&str>, since_boot: Option<u64>, now: &Moment) -> Option<Self> {
+        if let (Some(then), Some(now)) = (since_boot, now.since_boot) {
+            let between = Duration::from_secs(now.abs_diff(then));
+            return Some(if then <= now {
+                Self::Past(between)
+            } else {
+                Self::Ahead(between)
+            });
+        }
+        let then: SystemTime = humantime::parse_rfc3339(wall?).ok()?;
+        Some(match now.wall.duration_since(then) {
+            Ok(past) => Self::Past(past),
+            Err(ahead) => Self::Ahead(ahead.duration()),
+        })
+    }
+
+    fn past(self) -> Option<Duration> {
+        match self {
+            Self::Past(age) => Some(age),
+            Self::Ahead(_) => None,
+        }
+    }
 }
 
 /// How the heartbeats go.
@@ -46,23 +88,34 @@ impl Rate {
 impl Pulse {
     /// By the service's notes; none when it has never run.
     #[must_use]
-    pub fn of(health: Option<&Health>, now: SystemTime) -> Self {
-        let age = |at: &Option<String>| {
-            let at = humantime::parse_rfc3339(at.as_deref()?).ok()?;
-            // A clock that was put back makes no heartbeat old.
-            Some(now.duration_since(at).unwrap_or_default())
-        };
+    pub fn of(health: Option<&Health>, now: &Moment) -> Self {
         let Some(health) = health else {
             return Self {
                 rate: Rate::Never,
                 age: None,
             };
         };
-        let since_taken = age(&health.last_heartbeat);
-        let late = |age: Option<Duration>| age.is_none_or(|age| age > health.patience());
+        let boot = health.since_boot.as_ref();
+        let boot = boot.filter(|boot| !boot.boot_id.is_empty() && boot.boot_id == now.boot_id);
+        let distance = |wall: Option<&str>, of: fn(&SinceBoot) -> Option<u64>| {
+            Distance::of(wall, boot.and_then(of), now)
+        };
+        let patience = health.patience();
+        // A running service notes each try anew. So what is far ahead was noted by a clock that was
+        // set back since, and nobody has tried since.
+        let late = |distance: Option<Distance>| match distance {
+            Some(Distance::Past(by) | Distance::Ahead(by)) => by > patience,
+            None => true,
+        };
+        let taken = distance(health.last_heartbeat.as_deref(), |boot| boot.last_heartbeat);
+        let next_try = distance(health.next_try.as_deref(), |boot| boot.next_try);
+        let last_try = distance(health.last_try.as_deref(), |boot| boot.last_try);
+        let is_tried_ahead = matches!(last_try, Some(Distance::Ahead(by)) if by > patience);
+        let is_planned = !is_tried_ahead
+            && matches!(next_try, Some(Distance::Ahead(by)) if by <= patience.saturating_add(PLANNED));
         let failing_for = health
             .failing()
-            .map(|failure| age(&Some(failure.since.clone())));
+            .map(|failure| distance(Some(&failure.since), |boot| boot.failing_since));
         let is_refused = health.failing().is_some_and(|failure| {
             let is_it = |id: &&ErrorId| id.code() == failure.id;
             let id = ErrorId::ALL.iter().find(is_it);
@@ -70,18 +123,18 @@ impl Pulse {
         });
         let rate = if health.stopped_at.is_some() {
             Rate::Stopped
-        } else if late(age(&health.next_try).or(age(&health.last_try))) {
+        } else if !is_planned && late(next_try.or(last_try)) {
             Rate::Overdue
-        } else if is_refused || failing_for.is_some_and(|time| late(since_taken.or(time))) {
+        } else if is_refused || failing_for.is_some_and(|time| late(taken.or(time))) {
             Rate::Failing
-        } else if since_taken.is_none() && failing_for.is_none() {
+        } else if taken.is_none() && failing_for.is_none() {
             Rate::Never
         } else {
             Rate::Good
         };
         Self {
             rate,
-            age: since_taken,
+            age: taken.and_then(Distance::past),
         }
     }
 
@@ -94,7 +147,8 @@ impl Pulse {
                 let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
                 format!("{last}, {age} ago")
             }
-            _ => "none yet".into(),
+            (Some(last), None) => format!("{last}, a time that this host's clock has not reached"),
+            (None, _) => "none yet".into(),
         };
         match self.rate {
             Rate::Never | Rate::Good => last,
@@ -126,80 +180,4 @@ impl Pulse {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const NOON: &str = "2026-01-01T12:00:00Z";
-
-    fn after_noon(seconds: u64) -> SystemTime {
-        humantime::parse_rfc3339(NOON).unwrap() + Duration::from_secs(seconds)
-    }
-
-    fn health(failing: Option<ErrorId>) -> Health {
-        let failure = failing.map(|id| {
-            json!({
-                "since": NOON, "at": NOON, "tries": 1,
-                "id": id.code(), "what": "", "why": "", "mend": ""
-            })
-        });
-        serde_json::from_value(json!({
-            "agent_id": uuid::Uuid::nil(), "interval_secs": 30,
-            "last_try": NOON, "last_heartbeat": NOON, "failure": failure,
-        }))
-        .unwrap()
-    }
-
-    #[track_caller]
-    fn expect(health: Option<&Health>, seconds: u64, word: &str) {
-        let pulse = Pulse::of(health, after_noon(seconds));
-        assert_eq!(pulse.rate.word(), word, "after {seconds} s");
-    }
-
-    #[test]
-    fn three_intervals_and_a_minute_are_waited_for() {
-        let fine = health(None);
-        expect(None, 0, "none");
-        expect(Some(&fine), 0, "ok");
-        expect(Some(&fine), 150, "ok");
-        expect(Some(&fine), 151, "overdue");
-        let stopped = Health {
-            stopped_at: Some(NOON.into()),
-            ..fine
-        };
-        expect(Some(&stopped), 10_000, "stopped");
-    }
-
-    #[test]
-    fn a_blip_is_no_alarm_and_a_refusal_is_one_at_once() {
-        let away = health(Some(ErrorId::Unreachable));
-        expect(Some(&away), 60, "ok");
-        expect(Some(&away), 151, "overdue");
-        let waiting = Health {
-            next_try: Some("2026-01-01T12:08:00Z".into()),
-            ..away.clone()
-        };
-        expect(Some(&waiting), 400, "failing");
-        let trying = Health {
-            last_try: Some("2026-01-01T12:05:00Z".into()),
-            ..away
-        };
-        expect(Some(&trying), 301, "failing");
-        let never = Health {
-            last_heartbeat: None,
-            ..trying.clone()
-        };
-        expect(Some(&never), 60, "ok");
-        expect(Some(&never), 301, "failing");
-        expect(Some(&health(Some(ErrorId::Rejected))), 0, "failing");
-        expect(Some(&health(Some(ErrorId::OtherKey))), 0, "failing");
-    }
-
-    #[test]
-    fn a_clock_that_was_put_back_is_no_alarm() {
-        let before = after_noon(0) - Duration::from_hours(1);
-        let pulse = Pulse::of(Some(&health(None)), before);
-        assert_eq!((pulse.rate.word(), pulse.age), ("ok", Some(Duration::ZERO)));
-    }
-}
+mod tests;

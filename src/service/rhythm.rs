@@ -9,9 +9,11 @@ use super::health::{Health, Occasion};
 use super::notify::Notify;
 use super::pace::Pace;
 use super::signals::{Signals, Wish};
+use super::step;
 use super::teller::Teller;
 use crate::error::{Error, Result};
 use crate::world::World;
+use crate::world::clock::{self, Moment};
 
 /// What one try came to.
 #[derive(Debug)]
@@ -73,7 +75,9 @@ pub(super) async fn keep(
     alarm: &Alarm,
     world: &World,
 ) -> Result<()> {
-    host.health().started(world.now());
+    let boot_id = step::boot_id(world);
+    let moment = || Moment::now(world, &boot_id);
+    host.health().started(&moment());
     host.save(Occasion::StartOrStop);
     let mut pace = Pace::default();
     let mut teller = Teller::default();
@@ -85,19 +89,19 @@ pub(super) async fn keep(
         };
         let interval = host.interval();
         let pause = pace.after(&beat, interval, world);
-        let now = world.now();
+        let now = moment();
         match &beat {
-            Beat::Accepted => host.health().accepted(now),
-            Beat::Missed(miss) => host.health().missed(&miss.error, now),
+            Beat::Accepted => host.health().accepted(&now),
+            Beat::Missed(miss) => host.health().missed(&miss.error, &now),
             Beat::Held => {}
         }
-        host.health().waits(now, pause);
-        teller.hear(&beat, host.health(), pause);
+        host.health().waits(&now, pause);
+        teller.hear(&beat, pause);
         if !matches!(beat, Beat::Held) {
             host.save(Occasion::Try);
             notify.status(&status(host));
         }
-        let end = Instant::now() + pause;
+        let end = clock::after(Instant::now(), pause);
         if matches!(beat, Beat::Accepted) {
             tokio::select! {
                 biased;
@@ -116,7 +120,7 @@ pub(super) async fn keep(
             }
         }
     }
-    host.health().stopped(world.now());
+    host.health().stopped(&moment());
     host.save(Occasion::StartOrStop);
     Ok(())
 }
@@ -148,8 +152,8 @@ async fn wait(
 ) -> Woken {
     loop {
         // A wake-up more at the very end of the wait would be for nothing.
-        let glance = Instant::now() + interval;
-        let glance = if glance + interval / 2 < end {
+        let glance = clock::after(Instant::now(), interval);
+        let glance = if clock::after(glance, interval / 2) < end {
             glance
         } else {
             end

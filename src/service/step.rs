@@ -124,6 +124,14 @@ pub fn check(host: &dyn Dialect, world: &World) -> Result<()> {
     }
 }
 
+/// This boot's id: the one that the step has handed over, where it has. See [`BOOT_ID`].
+pub(super) fn boot_id(world: &World) -> String {
+    match handed_over(BOOT_ID, world) {
+        Ok(Some(handed)) => String::from_utf8_lossy(&handed).trim().to_owned(),
+        _ => world.boot_id(),
+    }
+}
+
 /// The step is needed, because of `why`.
 #[must_use]
 pub fn needed(why: &str) -> Error {

@@ -1,48 +1,101 @@
-//! The log of a service that may fail for weeks: each change is told, what goes on is told at
-//! widening intervals, and nothing is told at each try.
+//! The log of a service whose hub may fail for weeks, or come and go for days.
+//!
+//! The first failure of a kind is logged at once. What goes on, or comes back within an hour, is logged
+//! at widening intervals, and each line sums up what was left out since the line before. A hub that
+//! accepts and fails in turn costs two lines an hour in the long run.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::health::Health;
-use super::rhythm::Beat;
+use super::rhythm::{Beat, Miss};
 use crate::error::ErrorId;
 
-/// After what time a failure that goes on is told again, at first.
+/// First pause between two lines about the same thing.
 const SOON: Duration = Duration::from_mins(1);
-/// And at last.
+/// Longest pause between two lines about failures in a row.
 const SELDOM: Duration = Duration::from_hours(24);
+/// Longest pause between two lines about a hub that fails and accepts in turn. A hub that has accepted
+/// for so long is well again, and nothing of its failures is remembered.
+const CALM: Duration = Duration::from_hours(1);
 
-/// Remembers what was told.
+/// Remembers what was logged.
 #[derive(Debug, Default)]
 pub(super) struct Teller {
+    has_accepted: bool,
     trouble: Option<Trouble>,
-    has_told_of_health: bool,
 }
 
+/// Failures that have not been over for an hour yet.
 #[derive(Debug)]
 struct Trouble {
+    /// Kinds of failure that were logged: two that alternate are not a change each time.
+    kinds: Vec<ErrorId>,
+    /// The failures in a row that go on; `None` while the hub accepts.
+    row: Option<Row>,
+    /// When the hub last accepted after a failure.
+    well_since: Instant,
+    failures: Pause,
+    recoveries: Pause,
+    /// The last line said that heartbeats fail, and they do not fail any more.
+    owes_recovery: bool,
+    left_out: LeftOut,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
     since: Instant,
-    /// Kinds of failure that were told in this row: two that alternate are not a change each time.
-    told: Vec<ErrorId>,
-    again_at: Instant,
+    tries: u64,
+}
+
+/// When there may be a line again: at widening intervals.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    last: Option<Instant>,
     pause: Duration,
 }
 
-/// Something to tell.
+/// What came since the last line.
+#[derive(Clone, Copy, Debug, Default)]
+struct LeftOut {
+    failed: u64,
+    accepted: u64,
+}
+
+/// Something to log.
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum Line {
     Good(String),
     Bad(String),
 }
 
+impl Pause {
+    const fn new() -> Self {
+        Self {
+            last: None,
+            pause: SOON,
+        }
+    }
+
+    fn is_over(self, now: Instant) -> bool {
+        self.last
+            .is_none_or(|last| now.saturating_duration_since(last) >= self.pause)
+    }
+
+    /// There is a line now. The pause after it is `factor` times the one before, up to `longest`.
+    fn widen(&mut self, now: Instant, factor: u32, longest: Duration) {
+        if self.last.replace(now).is_some() {
+            self.pause = self.pause.saturating_mul(factor).min(longest);
+        }
+    }
+}
+
 impl Teller {
-    /// Tells of what came of a try, if it is news.
-    pub(super) fn hear(&mut self, beat: &Beat, health: &Health, next: Duration) {
-        match self.news(beat, health, next) {
-            Some(News::Good(text)) => tracing::info!("{text}"),
-            Some(News::Bad(text)) => tracing::warn!("{text}"),
+    /// Logs what came of a try, if it is news.
+    pub(super) fn hear(&mut self, beat: &Beat, next: Duration) {
+        match self.line(beat, next, Instant::now()) {
+            Some(Line::Good(text)) => tracing::info!("{text}"),
+            Some(Line::Bad(text)) => tracing::warn!("{text}"),
             None => {
                 if let Beat::Missed(miss) = beat {
                     tracing::debug!("{}: {}", miss.error.what(), miss.error.why());
@@ -51,56 +104,128 @@ impl Teller {
         }
     }
 
-    fn news(&mut self, beat: &Beat, health: &Health, next: Duration) -> Option<News> {
-        let now = Instant::now();
+    fn line(&mut self, beat: &Beat, next: Duration, now: Instant) -> Option<Line> {
         match beat {
             Beat::Held => None,
-            Beat::Accepted => {
-                let is_first = !std::mem::replace(&mut self.has_told_of_health, true);
-                match self.trouble.take() {
-                    Some(trouble) => {
-                        let tries = health.failure.as_ref().map_or(0, |failure| failure.tries);
-                        Some(News::Good(format!(
-                            "the hub takes heartbeats again, after {} and {tries} that failed",
-                            seconds(now - trouble.since)
-                        )))
-                    }
-                    None => {
-                        is_first.then(|| News::Good("the hub takes this host's heartbeats".into()))
-                    }
-                }
-            }
-            Beat::Missed(miss) => {
-                let id = miss.error.id();
-                let trouble = self.trouble.get_or_insert_with(|| Trouble {
-                    since: now,
-                    told: Vec::new(),
-                    again_at: now,
-                    pause: SOON,
-                });
-                let is_new = !trouble.told.contains(&id);
-                if !is_new && now < trouble.again_at {
-                    return None;
-                }
-                let lasts = if trouble.told.is_empty() {
-                    String::new()
-                } else {
-                    format!(" (for {} now)", seconds(now - trouble.since))
-                };
-                if is_new {
-                    trouble.told.push(id);
-                }
-                trouble.again_at = now + trouble.pause;
-                trouble.pause = (trouble.pause * 2).min(SELDOM);
-                Some(News::Bad(format!(
-                    "a heartbeat failed{lasts}: {}; why: {}; mend: {}; next try in {}",
-                    miss.error.what(),
-                    miss.error.why(),
-                    miss.error.next_step(),
-                    seconds(next)
-                )))
-            }
+            Beat::Accepted => self.accepted(now).map(Line::Good),
+            Beat::Missed(miss) => self.missed(miss, next, now).map(Line::Bad),
         }
+    }
+
+    fn accepted(&mut self, now: Instant) -> Option<String> {
+        let is_first = !std::mem::replace(&mut self.has_accepted, true);
+        let Some(trouble) = &mut self.trouble else {
+            return is_first.then(|| "the hub takes this host's heartbeats".into());
+        };
+        let row = trouble.row.take();
+        if row.is_some() {
+            trouble.well_since = now;
+        }
+        let is_calm = now.saturating_duration_since(trouble.well_since) >= CALM;
+        let line = if trouble.owes_recovery && trouble.recoveries.is_over(now) {
+            trouble.recoveries.widen(now, 4, CALM);
+            trouble.owes_recovery = false;
+            let after = match row {
+                Some(row) => format!(
+                    ", after {} and {} that failed",
+                    seconds(now.saturating_duration_since(row.since)),
+                    row.tries
+                ),
+                None => format!(
+                    ", for {}",
+                    seconds(now.saturating_duration_since(trouble.well_since))
+                ),
+            };
+            // The failures of this very row are told already.
+            let row = row.map_or(0, |row| row.tries);
+            let left_out = std::mem::take(&mut trouble.left_out).without(row);
+            Some(format!("the hub takes heartbeats again{after}{left_out}"))
+        } else {
+            trouble.left_out.accepted = trouble.left_out.accepted.saturating_add(1);
+            None
+        };
+        if is_calm {
+            self.trouble = None;
+        }
+        line
+    }
+
+    fn missed(&mut self, miss: &Miss, next: Duration, now: Instant) -> Option<String> {
+        let id = miss.error.id();
+        // An accepted heartbeat may have come long ago: where the host slept, or the interval is long.
+        self.trouble = self.trouble.take().filter(|trouble| {
+            trouble.row.is_some() || now.saturating_duration_since(trouble.well_since) < CALM
+        });
+        let trouble = self.trouble.get_or_insert_with(|| Trouble {
+            kinds: Vec::new(),
+            row: None,
+            well_since: now,
+            failures: Pause::new(),
+            recoveries: Pause::new(),
+            owes_recovery: false,
+            left_out: LeftOut::default(),
+        });
+        let row = match trouble.row {
+            Some(row) => Row {
+                tries: row.tries.saturating_add(1),
+                ..row
+            },
+            None => {
+                // An outage that begins now does not wait for the day that one before was down to.
+                trouble.failures.pause = trouble.failures.pause.min(CALM);
+                Row {
+                    since: now,
+                    tries: 1,
+                }
+            }
+        };
+        trouble.row = Some(row);
+        let is_new = !trouble.kinds.contains(&id);
+        if !is_new && !trouble.failures.is_over(now) {
+            trouble.left_out.failed = trouble.left_out.failed.saturating_add(1);
+            return None;
+        }
+        if is_new {
+            trouble.kinds.push(id);
+        }
+        trouble.failures.widen(now, 2, SELDOM);
+        trouble.owes_recovery = true;
+        let lasts = if row.tries == 1 {
+            String::new()
+        } else {
+            let lasts = now.saturating_duration_since(row.since);
+            format!(" (for {} now)", seconds(lasts))
+        };
+        Some(format!(
+            "a heartbeat failed{lasts}: {}; why: {}; mend: {}; next try in {}{}",
+            miss.error.what(),
+            miss.error.why(),
+            miss.error.next_step(),
+            seconds(next),
+            std::mem::take(&mut trouble.left_out)
+        ))
+    }
+}
+
+impl LeftOut {
+    fn without(self, failed: u64) -> Self {
+        Self {
+            failed: self.failed.saturating_sub(failed),
+            ..self
+        }
+    }
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { failed, accepted } = self;
+        if *failed == 0 && *accepted == 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            "; since the line before, {failed} more failed and {accepted} were taken"
+        )
     }
 }
 
@@ -109,55 +234,4 @@ fn seconds(time: Duration) -> humantime::FormattedDuration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Error;
-    use crate::service::rhythm::Miss;
-
-    const INTERVAL: Duration = Duration::from_secs(30);
-
-    fn missed(id: ErrorId) -> Beat {
-        Beat::Missed(Miss {
-            error: Error::new(id, "why"),
-            retry_after: None,
-            is_refusal: false,
-        })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_month_without_the_hub_is_told_in_a_few_lines() {
-        let (mut teller, health) = (Teller::default(), Health::default());
-        let mut told = Vec::new();
-        for number in 0..30 * 24 * 120_u32 {
-            // Two causes that take turns are no change each time.
-            let id = if number % 2 == 0 {
-                ErrorId::Unreachable
-            } else {
-                ErrorId::Untrusted
-            };
-            if teller.news(&missed(id), &health, INTERVAL).is_some() {
-                told.push(INTERVAL * number);
-            }
-            tokio::time::advance(INTERVAL).await;
-        }
-        assert_eq!(told[..2], [Duration::ZERO, INTERVAL], "each cause at once");
-        assert!((30..50).contains(&told.len()), "{told:?}");
-        let last: Vec<_> = told[told.len() - 2..].to_vec();
-        assert_eq!(last[1].saturating_sub(last[0]), SELDOM);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_a_change_is_told_and_a_new_failure_is_one() {
-        let (mut teller, health) = (Teller::default(), Health::default());
-        let mut tells = |beat: &Beat| teller.news(beat, &health, INTERVAL).is_some();
-        assert!(tells(&Beat::Accepted));
-        assert!(!tells(&Beat::Accepted));
-        assert!(tells(&missed(ErrorId::Unreachable)));
-        assert!(!tells(&missed(ErrorId::Unreachable)));
-        assert!(tells(&missed(ErrorId::Rejected)));
-        assert!(!tells(&Beat::Held));
-        assert!(tells(&Beat::Accepted));
-        assert!(!tells(&Beat::Accepted));
-        assert!(tells(&missed(ErrorId::Unreachable)));
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use crate::dialect::monsys::wire::Vitals;
 use crate::facts::interfaces_now;
 use crate::facts::route::Target;
 use crate::store::read;
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// Reads `/proc`, and remembers the processors' counters from one heartbeat to the next.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Meter {
         let text = |path| read::text(&world.kernel_path(path)).ok();
         let memory = text("/proc/meminfo").and_then(|text| Memory::of(&text));
         Vitals {
-            captured_at: humantime::format_rfc3339_millis(captured_at).to_string(),
+            captured_at: clock::rfc3339_millis(captured_at),
             cpu_usage: text("/proc/stat")
                 .and_then(|text| Processors::of(&text))
                 .and_then(|now| self.usage(now)),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Origin;
 use crate::error::{Error, ErrorId, Result};
 use crate::store::named;
+use crate::world::clock;
 
 /// The CA file that the settings name.
 #[derive(Clone, Debug)]
@@ -62,7 +63,8 @@ impl CaFile {
         if !self.is_pipe() || !self.origin.is_asked() {
             return self.read_regular();
         }
-        let bytes = named::pipe(&self.value, Instant::now() + wait).map_err(|e| self.fault(&e))?;
+        let bytes = named::pipe(&self.value, clock::after(Instant::now(), wait))
+            .map_err(|e| self.fault(&e))?;
         Ok(self.piped.get_or_init(|| bytes).clone())
     }
 

@@ -15,6 +15,8 @@ use crate::facts::fingerprint::Fingerprint;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.json";
+/// Name of the key file in the state directory: 32 bytes, the seed, no header.
+pub const KEY_FILE: &str = "agent-signing.key";
 /// Begin of the name of a new key until the hub has confirmed it; the machine that made it
 /// follows, so that a copy of the disk does not take it for its own. The old key is given up only
 /// when the new one is confirmed.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorId};
 use crate::facts::fingerprint::Fingerprint;
+use crate::world::clock;
 
 /// Pause after the first step that came to nothing.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
@@ -91,11 +92,11 @@ impl Verdict {
         Self {
             boot_id,
             machine,
-            at: humantime::format_rfc3339_nanos(now).to_string(),
+            at: clock::rfc3339_nanos(now),
             failure,
             deferred,
             attempts,
-            not_before: not_before.map(|at| humantime::format_rfc3339_seconds(at).to_string()),
+            not_before: not_before.map(clock::rfc3339),
         }
     }
 
@@ -164,7 +165,10 @@ fn is_zero(number: &u32) -> bool {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::world::clock::tests::any_time;
 
     fn verdict(outcome: &Outcome, before: Option<&Verdict>, now: SystemTime) -> Verdict {
         Verdict::of(outcome, before, "boot".into(), Fingerprint::default(), now)
@@ -225,5 +229,17 @@ mod tests {
         };
         assert!(verdict.is_for("boot", &seen("b")));
         assert!(!verdict.is_for("boot", &seen("c")));
+    }
+
+    proptest! {
+        /// Whatever this host's clock says now, and said when the step before was done.
+        #[test]
+        fn no_time_is_one_that_a_verdict_cannot_have(then in any_time(), now in any_time(), attempts: u32) {
+            let failed = || Outcome::Failed(Error::new(ErrorId::Unreachable, "no connection"));
+            let before = Verdict { attempts, ..verdict(&failed(), None, then) };
+            prop_assert!(before.pause_left(now) <= LONGEST_PAUSE);
+            let after = verdict(&failed(), Some(&before), now);
+            prop_assert!(after.pause_left(now) <= LONGEST_PAUSE);
+        }
     }
 }

@@ -65,6 +65,11 @@ impl TestHub {
         self.hub().advance_clock(by);
     }
 
+    /// Sets the hub's time of day forward or back, while no time passes.
+    pub(crate) fn set_clock_by(&self, seconds: i64) {
+        self.hub().set_clock_by(seconds * 1000);
+    }
+
     /// An operator's call; fails the test unless it succeeds.
     #[track_caller]
     pub(crate) fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {

@@ -2,12 +2,21 @@
 
 use std::fs;
 
+use mock_hub::Options;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::common::{Run, TestHost, TestHub, until};
 
 const KEY: &str = "var/lib/monsys/agent-signing.key";
+
+/// A hub to which a service registers after a second: with its second heartbeat.
+fn quick_hub() -> TestHub {
+    TestHub::with(Options {
+        heartbeat_interval_secs: 1,
+        ..Options::default()
+    })
+}
 
 fn enrolled(hub: &TestHub) -> (TestHost, String) {
     let host = TestHost::new();
@@ -137,7 +146,7 @@ fn a_token_of_another_agent_is_refused_by_the_host_itself() {
 
 #[test]
 fn a_new_key_is_taken_once_the_old_one_is_unpinned() {
-    let hub = TestHub::new();
+    let hub = quick_hub();
     let (host, id) = enrolled(&hub);
     let before = key(&host);
     // Once the service has pinned the key it has registered, and does not pin the old one later on.
@@ -242,7 +251,7 @@ fn a_request_that_was_lost_without_an_unpinning_ends_with_the_old_key() {
 
 #[test]
 fn a_hub_that_lost_the_pin_gets_the_key_from_the_service() {
-    let hub = TestHub::new();
+    let hub = quick_hub();
     let (host, id) = enrolled(&hub);
     let pinned = || hub.agents()[0]["signing_pubkey"].clone();
     let before = pinned();

@@ -92,6 +92,8 @@ fn a_service_that_was_killed_is_overdue_in_time() {
         assert!(old[key].is_string(), "{old}");
         old[key] = "2020-01-01T00:00:00Z".into();
     }
+    // As after a boot.
+    old["since_boot"]["boot_id"] = "00000000-0000-4000-8000-000000000000".into();
     host.lay("var/lib/monsys/heartbeat.json", &old.to_string());
     let run = host.agent(&["status"]).run().expect(75);
     assert!(run.stdout.contains("OVERDUE"), "{}", run.stdout);

@@ -274,8 +274,8 @@ fn validity(savepoint: &Savepoint<'_>, now: Millis) -> rusqlite::Result<Range<Mi
     let (lifetime, age): (Millis, Millis) = savepoint
         .prepare_cached("SELECT lifetime_secs, age_secs FROM mimir_certificates")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let start = now - age * 1000;
-    Ok(start..start + lifetime * 1000)
+    let start = now.saturating_sub(age.saturating_mul(1000));
+    Ok(start..start.saturating_add(lifetime.saturating_mul(1000)))
 }
 
 /// The key that a caller has proved in TLS to hold, if its certificate is good by the hub's clock.

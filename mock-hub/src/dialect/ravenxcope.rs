@@ -397,7 +397,7 @@ async fn mint(
                         SET install_sha256 = excluded.install_sha256, revoked_at = NULL,
                             install_expires_at = excluded.install_expires_at",
                 )?
-                .execute(params![id, hash.as_bytes(), now + INSTALL_TOKEN_LIFE, now])?;
+                .execute(params![id, hash.as_bytes(), now.saturating_add(INSTALL_TOKEN_LIFE), now])?;
             find(savepoint, &id)
         })
         .await?;

@@ -340,3 +340,31 @@ async fn a_signed_body_over_the_cap_is_refused() {
     }
     scene.hub.stop().await;
 }
+
+/// NTP sets the hub's clock, or an operator does: no host has called more often for that, or less.
+#[tokio::test]
+async fn who_sets_the_hubs_clock_makes_no_host_quiet_or_loud() {
+    for step in [-3_600, -30, 30, 3_600, 40 * 31_557_600] {
+        let mut scene = Scene::new().await;
+        for _ in 0..14 {
+            scene.advance(30);
+            scene.expect(0, 204).await;
+        }
+        scene.hub.set_clock_by(step * 1_000);
+        for _ in 0..14 {
+            scene.advance(30);
+            // Stamped by the hub's clock, as the host learns it.
+            scene.expect(step, 204).await;
+        }
+        assert_eq!(scene.doubts().await, [], "{step} s");
+        // What it had at once is all used up, and comes back as if nothing had been set.
+        for _ in 0..9 {
+            let answer = scene.beat(step).await;
+            assert!([204, 429].contains(&answer.0), "{}", answer.1);
+        }
+        scene.hub.set_clock_by(step * 1_000);
+        scene.advance(30);
+        scene.expect(2 * step, 204).await;
+        scene.hub.stop().await;
+    }
+}

@@ -15,6 +15,7 @@ use crate::facts::HostFacts;
 use crate::hub::client::{Client, Reply, Request, SendError};
 use crate::hub::verdict::{self, Outcome};
 use crate::token::Secret;
+use crate::world::clock;
 
 /// Path of the enrolment.
 pub(super) const ENROLL: &str = "/api/workers/enroll";
@@ -79,8 +80,8 @@ impl Exchange for Asking<'_> {
             Ok(())
         });
         if matches!(outcome, Outcome::Wait { .. }) {
-            let now = humantime::format_rfc3339_seconds(self.host.world.now());
-            self.lost.get_or_insert_with(|| now.to_string());
+            let now = clock::rfc3339(self.host.world.now());
+            self.lost.get_or_insert(now);
         }
         outcome
     }
@@ -102,7 +103,7 @@ impl Exchange for Asking<'_> {
         };
         self.host.note(&Journal {
             name: self.name.into(),
-            asked_at: humantime::format_rfc3339_seconds(self.host.world.now()).to_string(),
+            asked_at: clock::rfc3339(self.host.world.now()),
             confirmed: Some(worker.clone()),
         })?;
         self.host.finish(&worker)?;
@@ -127,7 +128,7 @@ impl<'a> Asking<'a> {
         if lost.is_none() {
             host.note(&Journal {
                 name: name.into(),
-                asked_at: humantime::format_rfc3339_seconds(host.world.now()).to_string(),
+                asked_at: clock::rfc3339(host.world.now()),
                 confirmed: None,
             })?;
         }

@@ -15,7 +15,7 @@ use crate::hub::verdict::{self, Outcome};
 use crate::settings::{Origin, Settings};
 use crate::store::key_files::{KEY, KeyFiles};
 use crate::token::{Secret, Token};
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// One enrolment that is under way.
 pub(super) struct Asking<'a> {
@@ -234,7 +234,7 @@ fn nothing() -> Error {
 pub(super) fn held(host: &Host) -> Result<Vec<Held>> {
     let until = host
         .certificate()?
-        .map(|certificate| humantime::format_rfc3339_seconds(certificate.expires_at()).to_string());
+        .map(|certificate| clock::rfc3339(certificate.expires_at()));
     let files: &KeyFiles = &host.files;
     let rows: [(_, _, Value); 3] = [
         ("agent", "agent_id", json!(host.notes.agent_id)),

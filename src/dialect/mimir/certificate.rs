@@ -7,6 +7,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
+use crate::world::clock;
+
 /// The certificate, and those between it and its CA.
 #[derive(Debug)]
 pub(crate) struct Certificate {
@@ -84,13 +86,15 @@ impl Certificate {
     /// Until when it is good.
     #[must_use]
     pub(crate) fn expires_at(&self) -> SystemTime {
-        UNIX_EPOCH + self.until
+        clock::of_1970(self.until)
     }
 
     /// When it is to be renewed: two thirds of its life are over.
     #[must_use]
     pub(crate) fn renew_at(&self) -> SystemTime {
-        UNIX_EPOCH + self.from + self.until.saturating_sub(self.from) * 2 / 3
+        // Before it is multiplied, it is divided: no date that a certificate can hold overflows.
+        let life = self.until.saturating_sub(self.from);
+        clock::of_1970(self.from.saturating_add(life / 3 * 2))
     }
 }
 
@@ -157,7 +161,7 @@ fn since_1970(time: SystemTime) -> Duration {
 }
 
 fn told(since_1970: Duration) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970).to_string()
+    clock::rfc3339(clock::of_1970(since_1970))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::key::HostKey;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::store::key_files::{CA, CERTIFICATE, KEY, KeyFiles, NEXT_KEY};
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// Name of the notes, beside the key and the certificate.
 pub(super) const NOTES: &str = "agent.json";
@@ -185,7 +185,7 @@ impl Host {
 
     /// Notes that the certificate was proved.
     pub(super) fn proved(&mut self, now: SystemTime) -> Result<()> {
-        self.notes.enrolled_at = Some(humantime::format_rfc3339_seconds(now).to_string());
+        self.notes.enrolled_at = Some(clock::rfc3339(now));
         self.write_notes(&self.notes)
     }
 

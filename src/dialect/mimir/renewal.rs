@@ -19,7 +19,7 @@ use crate::service::{self, Beat, Health, Journal, Miss, Occasion, step};
 use crate::settings::{Flags, Settings};
 use crate::store::key_files::{CERTIFICATE, KEY};
 use crate::store::lock::Lock;
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// How often the server sees a host. The documentation says to give it a minute.
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -215,7 +215,7 @@ impl<'a> Renewing<'a> {
         self.now.host.keep(notes, KEY, certificate, ca)?;
         tracing::info!(
             "renewed the client certificate: good until {}",
-            humantime::format_rfc3339_seconds(until)
+            clock::rfc3339(until)
         );
         self.now = OnDisk::read(self.flags, self.world)?;
         Ok(Ok(()))

@@ -7,9 +7,9 @@ use super::host::{Host, Standing};
 use crate::dialect::Account;
 use crate::doctor::Check;
 use crate::error::{Error, ErrorId, Kind, Result};
-use crate::service::{Journal, Pulse};
+use crate::service::{self, Journal, Pulse};
 use crate::text::rows;
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// What enrols a host that is not.
 pub(super) const TO_ENROL: &str =
@@ -35,7 +35,7 @@ pub(super) fn account(host: &Host, world: &World) -> Result<Account> {
         ),
     };
     let folder = host.files.folder().display().to_string();
-    let date = |at| humantime::format_rfc3339_seconds(at).to_string();
+    let date = clock::rfc3339;
     let until = certificate.as_ref().map(|it| date(it.expires_at()));
     let renewal = certificate.as_ref().map(|it| date(it.renew_at()));
     if standing != Standing::Enrolled {
@@ -57,7 +57,7 @@ pub(super) fn account(host: &Host, world: &World) -> Result<Account> {
     let agent = notes.agent_id.clone().unwrap_or_default();
     let server = notes.server_url.clone().unwrap_or_default();
     let health = Journal::of(host.files.folder(), world).load(&agent);
-    let pulse = Pulse::of(health.as_ref(), world.now());
+    let pulse = Pulse::of(health.as_ref(), &service::moment(world));
     let mut table = vec![
         ("agent", agent.clone()),
         ("since", notes.enrolled_at.clone().unwrap_or_default()),
@@ -140,9 +140,7 @@ pub(super) fn checks(mimir: &Mimir<'_>) -> Vec<Check> {
             "monsys-agent enrol, with a secret: the key stays, so it is the same agent",
         ),
         (Ok(Standing::Enrolled), Ok(certificate)) => {
-            let until = certificate.map(|certificate| {
-                humantime::format_rfc3339_seconds(certificate.expires_at()).to_string()
-            });
+            let until = certificate.map(|certificate| clock::rfc3339(certificate.expires_at()));
             let agent = mimir.host.notes.agent_id.clone().unwrap_or_default();
             Check::good(
                 name,

@@ -36,7 +36,7 @@ use crate::store::state::{Asked, ConfirmedNext, Next, State};
 use crate::store::unwritable;
 use crate::tags;
 use crate::token::Secret;
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// Writes this host's files, under the lock.
 pub(super) struct Keeper<'a> {
@@ -292,7 +292,7 @@ impl<'a> Keeper<'a> {
         hostname: &str,
         before: Option<&State>,
     ) -> State {
-        let now = || humantime::format_rfc3339_seconds(self.world.now()).to_string();
+        let now = || clock::rfc3339(self.world.now());
         // The same agent keeps its history.
         let same = before.filter(|_| self.paths.read_id() == Some(admission.agent_id));
         State {

@@ -6,7 +6,7 @@ use super::{Enrolled, Paths, Standing};
 use crate::dialect::Account;
 use crate::error::{ErrorId, Kind, Result};
 use crate::escape::one_line;
-use crate::service::{Health, Journal, Pulse};
+use crate::service::{self, Health, Journal, Pulse};
 use crate::settings::Settings;
 use crate::store::state::State;
 use crate::text::{list, rows};
@@ -46,7 +46,7 @@ pub(super) fn account(settings: &Settings, paths: &Paths, world: &World) -> Resu
         }
     };
     let health = Journal::of(&paths.state_dir, world).load(&enrolled.agent_id.to_string());
-    let pulse = Pulse::of(health.as_ref(), world.now());
+    let pulse = Pulse::of(health.as_ref(), &service::moment(world));
     Ok(report(&enrolled, health.as_ref(), &pulse, &config))
 }
 

@@ -10,7 +10,7 @@ use crate::error::{ErrorId, Result};
 use crate::store::access::{Access, Grant};
 use crate::store::{atomic, read, unwritable};
 use crate::token::Secret;
-use crate::world::World;
+use crate::world::{World, clock};
 
 /// Name of the file, in the env file's folder.
 const FILE: &str = ".monsys-enrol.json";
@@ -126,7 +126,7 @@ pub(super) fn path(folder: &Path) -> PathBuf {
 }
 
 fn now(world: &World) -> String {
-    humantime::format_rfc3339_seconds(world.now()).to_string()
+    clock::rfc3339(world.now())
 }
 
 /// Enough to tell two tokens apart.

@@ -8,7 +8,7 @@ use crate::dialect::{Account, Dialect, Plan, Preview};
 use crate::doctor::Check;
 use crate::error::{ErrorId, Kind as ErrorKind, Result};
 use crate::facts::HostFacts;
-use crate::service::{Journal, Pulse};
+use crate::service::{self, Journal, Pulse};
 use crate::settings::Origin;
 use crate::text::rows;
 use crate::token::Kind;
@@ -60,7 +60,7 @@ pub(super) fn account(host: &Ravenxcope<'_>) -> Account {
         };
     };
     let health = journal(host).load(id.unwrap_or_default());
-    let pulse = Pulse::of(health.as_ref(), host.world.now());
+    let pulse = Pulse::of(health.as_ref(), &service::moment(host.world));
     let mark = host.mark.as_ref().filter(|mark| !mark.is_asked());
     let enrolled_at = mark.and_then(|mark| mark.enrolled_at.clone());
     let from = match &token.origin {

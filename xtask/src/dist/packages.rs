@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::arch::Arch;
 use super::folder::{read, sha256, write};
 use super::{Folder, binary, stage};
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, Stop};
 use crate::{process, tools};
 
 const CARGO_DEB: (&str, &str) = ("cargo-deb", "3.8.0");
@@ -81,7 +81,9 @@ fn stage_for_rpm(arch: Arch, epoch: u64) -> Result<()> {
         fs::remove_dir_all(&target).context(|| format!("could not clear {}", target.display()))?;
     }
     fs::create_dir_all(&target).context(|| format!("could not make {}", target.display()))?;
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(epoch);
+    let time = SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_secs(epoch))
+        .ok_or_else(|| Stop::failed("SOURCE_DATE_EPOCH is a time that no file can have"))?;
     for (source, mode) in sources {
         let copy = target.join(source.file_name().unwrap_or_default());
         write(&copy, &read(&source)?, mode)?;
