@@ -23,6 +23,7 @@ mod lyftdata;
 mod mimir;
 mod ravenxcope;
 mod scenario;
+mod scrub;
 mod strace;
 mod sweep;
 
@@ -62,6 +63,16 @@ fn refused_every_write_sync_rename_and_open_of_other_systems() {
     for scenarios in OTHERS {
         refused(scenarios);
     }
+}
+
+#[test]
+fn killed_at_every_system_call_of_a_scrub() {
+    killed(scrub::ALL);
+}
+
+#[test]
+fn refused_every_write_sync_rename_and_open_of_a_scrub() {
+    refused(scrub::ALL);
 }
 
 /// The other systems, a file each.
