@@ -18,6 +18,7 @@
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
 mod enrolled;
+mod installing;
 mod life;
 mod lyftdata;
 mod mimir;
@@ -62,6 +63,25 @@ fn refused_every_write_sync_rename_and_open_of_other_systems() {
     for scenarios in OTHERS {
         refused(scenarios);
     }
+}
+
+#[test]
+fn killed_or_refused_after_the_acceptance_of_an_installation() {
+    let scenario = &installing::SCENARIO;
+    let calls = strace::record(scenario);
+    let points = || {
+        calls
+            .points_after(installing::ACCEPTED)
+            .filter(|point| point.touches_files())
+    };
+    let kills = points().map(|point| point.with(Blow::Kill));
+    let refusals = points()
+        .filter(|point| !point.opens_or_syncs())
+        .map(|point| point.with(Blow::Error("ENOSPC")));
+    let blows: Vec<_> = kills.chain(refusals).collect();
+    assert!(blows.len() > 40, "{blows:?}");
+    let tried = sweep(scenario, &blows);
+    println!("{}: {tried} blows after the acceptance", scenario.name);
 }
 
 /// The other systems, a file each.
