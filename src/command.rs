@@ -113,7 +113,7 @@ pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
 /// The error as the JSON object of `--output json`.
 #[must_use]
 pub fn error_json(error: &Error) -> Value {
-    serde_json::json!({
+    let mut json = serde_json::json!({
         "error": {
             "id": error.id().code(),
             "what": redact(&error.what()),
@@ -121,5 +121,9 @@ pub fn error_json(error: &Error) -> Value {
             "mend": redact(error.next_step()),
             "exit_code": error.exit_code(),
         }
-    })
+    });
+    if let Some(stays) = error.stays() {
+        json["kept"] = stays.clone();
+    }
+    json
 }

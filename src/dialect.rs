@@ -220,6 +220,14 @@ pub trait Dialect {
     /// What cannot be written.
     fn repair(&self) -> Result<bool>;
 
+    /// Whether the host has a credential that a hub has confirmed.
+    ///
+    /// # Errors
+    /// Broken files of the host.
+    fn is_enrolled(&self) -> Result<bool> {
+        Ok(!self.takes_secret(false)?)
+    }
+
     /// The host as it is enrolled already.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use crate::dialect::{self, Dialect, Plan};
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
-use crate::store::atomic;
+use crate::store::atomic::{self, Grant};
 use crate::store::lock::Lock;
 use crate::store::unwritable;
 use crate::token::Token;
@@ -89,7 +89,20 @@ impl Done {
 /// # Errors
 /// Every failure of the catalogue that `enrol` can end with; see `docs/errors.md`.
 pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolment> {
-    enrol_by(|| dialect::open(flags, world), force, world).await
+    enrol_under(None, flags, force, world).await
+}
+
+/// As [`enrol`], for a caller that may hold the lock already.
+///
+/// # Errors
+/// As [`enrol`].
+pub(crate) async fn enrol_under(
+    held: Option<&Lock>,
+    flags: &Flags,
+    force: bool,
+    world: &World,
+) -> Result<Enrolment> {
+    enrol_by(|| dialect::open(flags, world), force, held, world).await
 }
 
 /// Enrols the host that `read` reads: for a dialect that has something to add to it.
@@ -99,10 +112,11 @@ pub async fn enrol(flags: &Flags, force: bool, world: &World) -> Result<Enrolmen
 pub(crate) async fn enrol_by<'a>(
     read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
     force: bool,
+    held: Option<&Lock>,
     world: &World,
 ) -> Result<Enrolment> {
     let mut traces = Traces::default();
-    let mut enrolment = join(&read, force, &mut traces, world).await?;
+    let mut enrolment = join(&read, force, held, &mut traces, world).await?;
     // Also when nothing had to be done: the run that enrolled this host may have been killed.
     enrolment.cleanup = traces.scrub(&read, world);
     Ok(enrolment)
@@ -111,6 +125,7 @@ pub(crate) async fn enrol_by<'a>(
 async fn join<'a>(
     read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
     force: bool,
+    held: Option<&Lock>,
     traces: &mut Traces,
     world: &World,
 ) -> Result<Enrolment> {
@@ -138,7 +153,7 @@ async fn join<'a>(
     }
     drop(before);
 
-    let (mut host, lock) = locked(&read, |host| &**host, limit).await?;
+    let (mut host, lock) = locked(&read, |host| &**host, held, limit, world).await?;
     host.settle(limit).await?;
     // It may have been enrolled when this run began, and no longer be so.
     if secret.is_none() && host.takes_secret(force)? {
@@ -161,35 +176,73 @@ async fn join<'a>(
     Ok(enrolment)
 }
 
-/// Makes the folders and takes the lock. Whoever held it before may have enrolled this host, so
-/// all is read again under it; should it name another folder now, that one's lock counts.
+/// Makes the folders and takes the lock, unless `held` is that lock. Whoever held it before may have
+/// enrolled this host, so all is read again under it; should it name another folder now, that one's
+/// lock counts.
 ///
 /// # Errors
 /// What cannot be read or made, and [`crate::error::ErrorId::LockBusy`] at the deadline.
 pub(crate) async fn locked<D>(
     read: impl Fn() -> Result<D>,
     view: impl for<'v> Fn(&'v D) -> &'v dyn Dialect,
+    held: Option<&Lock>,
     limit: Limit,
-) -> Result<(D, Lock)> {
+    world: &World,
+) -> Result<(D, Option<Lock>)> {
     let place = |host: &D| {
         let folder = view(host).folders().into_iter().next();
         folder.map(|folder| (folder.path, folder.fault))
     };
     let mut host = read()?;
     loop {
-        for folder in view(&host).folders() {
-            atomic::make_folder(&folder.path, folder.grant)
-                .map_err(|(path, error)| unwritable(folder.fault, &path, &error))?;
-        }
+        let before = make_folders(view(&host))?;
         let (path, fault) = place(&host)
             .ok_or_else(|| Error::new(ErrorId::Internal, "there is no place for the lock"))?;
         let name = view(&host).lock_name();
-        let lock = Lock::take_or(fault, &path, name, limit.deadline).await?;
+        let is_held = held.is_some_and(|held| held.is(&path, name));
+        let lock = if is_held {
+            None
+        } else {
+            Lock::take_or(fault, &path, name, limit.deadline).await?
+        };
+        let has_lock = is_held || lock.is_some();
+        // Whoever held the lock before may have made or removed the service's group too.
+        world.forget_access();
         let now = read()?;
-        if place(&now) == place(&host) {
+        if has_lock && place(&now) == place(&host) {
+            share_anew(view(&now), &before);
             return Ok((now, lock));
         }
         host = now;
+    }
+}
+
+/// Makes the folders of `host` that are missing. Returns what each is to be.
+fn make_folders(host: &dyn Dialect) -> Result<Vec<(PathBuf, Grant)>> {
+    let folders = host.folders();
+    for folder in &folders {
+        atomic::make_folder(&folder.path, folder.grant)
+            .map_err(|(path, error)| unwritable(folder.fault, &path, &error))?;
+    }
+    let grants = folders.into_iter();
+    Ok(grants.map(|folder| (folder.path, folder.grant)).collect())
+}
+
+/// Gives the folders that were made for a group of the service that is another one by now, or is gone,
+/// to who reads them now. A folder of any other access is the operator's.
+fn share_anew(host: &dyn Dialect, before: &[(PathBuf, Grant)]) {
+    for folder in host.folders() {
+        let stale = before
+            .iter()
+            .find(|(path, grant)| *path == folder.path && *grant != folder.grant);
+        let Some((path, stale)) = stale.filter(|_| !folder.is_foreign) else {
+            continue;
+        };
+        if atomic::has_access(path, *stale)
+            && let Err(error) = atomic::set_access(path, folder.grant)
+        {
+            tracing::warn!("{}: {error}", path.display());
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::escape;
 use crate::redact::without_value;
 use crate::token::Secret;
@@ -180,8 +182,8 @@ catalogue! {
     Untrusted = "untrusted", Unreachable, "the hub's certificate is not trusted",
         "The chain ends in an unknown CA, the name does not match, the CA pin is not in the chain; or, until --wait ran out, it was expired or not valid yet by this host's clock. Nothing was sent.",
         "give the hub's CA with --ca-file PATH, or its pin with --ca-pin sha256:HEX";
-    LockBusy = "lock-busy", Unreachable, "another enrolment of this host did not end before the deadline",
-        "Two runs of `enrol` share one state directory; one waits for the other.",
+    LockBusy = "lock-busy", Unreachable, "another monsys-agent on this host did not end before the deadline",
+        "Of `enrol`, `install`, `uninstall`, `rotate-token`, `rotate-key` and `unenrol`, one runs at a time; the others wait for it.",
         "see what the other run waits for, or end it, and run the same command again";
     ConfigUnwritable = "config-unwritable", Unwritable, "agent.toml cannot be written",
         "It is a directory or a symbolic link, not ours to write, or on a read-only or full file system. Checked before a use is spent.",
@@ -199,7 +201,7 @@ catalogue! {
         "`install` or `uninstall` was run by another user.",
         "run it as root: sudo --preserve-env=MONSYS_TOKEN monsys-agent install";
     NotInstallable = "not-installable", Unwritable, "a step of the installation failed",
-        "A folder or file of the installation is not ours to write, on a read-only or full file system, or something else stands in its place. What the run had done is taken back.",
+        "A folder or file of the installation is not ours to write, on a read-only or full file system, or something else stands in its place. What the run had done is taken back, unless the host is enrolled: then it stays, and the next run goes on from there.",
         "correct the path named above, and run the same command again";
     Unreadable = "unreadable", Io, "a file could not be read",
         "A file that was asked for is missing, not readable, larger than 1 MiB, or not a regular file; or it is a pipe that did not end before the deadline (--wait).",
@@ -214,7 +216,7 @@ catalogue! {
         "A program that `install` or `uninstall` runs, such as systemctl, useradd or rc-service, is missing, ended with an error, or did not end.",
         "run the command named above by hand, as root";
     ServiceFailed = "service-failed", Io, "the service did not start",
-        "The service manager could not start monsys-agent, or it ended at once. What the run had put in place is taken back; an enrolment stays.",
+        "The service manager could not start monsys-agent, or it ended at once. On an enrolled host, what the run had put in place stays; where the service ran before, the files with which it ran are put back, and it runs again. Without an enrolment, all is taken back.",
         "see what it said, mend that, and run the same command again: journalctl -u monsys-agent";
     Output = "output", Io, "the result could not be written to standard output",
         "Standard output is closed or full.",
@@ -276,6 +278,8 @@ struct Inner {
     subject: Option<String>,
     why: String,
     mend: String,
+    is_accepted: bool,
+    stays: Option<Value>,
 }
 
 impl Error {
@@ -286,6 +290,8 @@ impl Error {
             subject: None,
             why: why.into(),
             mend: id.mend().into(),
+            is_accepted: false,
+            stays: None,
         }))
     }
 
@@ -300,6 +306,21 @@ impl Error {
     #[must_use]
     pub fn mend(mut self, mend: impl Into<String>) -> Self {
         self.0.mend = mend.into();
+        self
+    }
+
+    /// The same, after the hub has accepted this host: what is pending is then never taken back.
+    #[must_use]
+    pub fn after_acceptance(mut self) -> Self {
+        self.0.is_accepted = true;
+        self
+    }
+
+    /// Adds to the cause what of this run stays all the same, and tells programs of it by `fields`.
+    #[must_use]
+    pub fn staying(mut self, what: &str, fields: Value) -> Self {
+        self.0.why = format!("{}\n{what}", self.0.why);
+        self.0.stays = Some(fields);
         self
     }
 
@@ -348,6 +369,18 @@ impl Error {
     #[must_use]
     pub fn next_step(&self) -> &str {
         &self.0.mend
+    }
+
+    /// Whether the hub had accepted this host when it failed.
+    #[must_use]
+    pub fn is_after_acceptance(&self) -> bool {
+        self.0.is_accepted
+    }
+
+    /// What of the run stays, for programs.
+    #[must_use]
+    pub fn stays(&self) -> Option<&Value> {
+        self.0.stays.as_ref()
     }
 
     /// Exit code of the process.

@@ -1,13 +1,16 @@
 //! `install` and `uninstall`: look at the host, plan every change, make them one by one, enrol,
 //! start the service. Each change is in the receipt before it is made, so that a failure takes
-//! back what the run did, and `uninstall` takes back exactly what all runs did.
+//! back what the run did, and `uninstall` takes back exactly what all runs did. Once a hub has accepted
+//! the host, a failure takes nothing back: see [`run`].
 
 mod apply;
 mod change;
 mod checks;
+mod locks;
 mod look;
 mod plan;
 pub(crate) mod receipt;
+mod run;
 mod service;
 mod system;
 mod take_back;
@@ -26,16 +29,17 @@ pub use user::USER;
 
 use crate::dialect::monsys::{self, Deferred, Paths};
 use crate::dialect::{self, Dialect, System};
-use crate::enrolment::{self, Enrolment};
+use crate::enrolment::Enrolment;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{Flags, Settings};
 use crate::store::atomic;
-use crate::store::lock::Lock;
 use crate::world::World;
 use apply::Work;
 use checks::{check_enrolment, refuse_package, require_root};
+use locks::Locks;
 use plan::Plan;
 use receipt::Receipt;
+use run::{Admission, Run};
 use service::Manager;
 
 /// What was asked for.
@@ -139,7 +143,7 @@ pub fn preview(options: &Options, world: &World) -> Result<Installed> {
     let receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
     check_enrolment(options, world)?;
-    let plan = Plan::of(options, &*host, &receipt, world)?;
+    let plan = Plan::of(options, &*host, &receipt, &[], world)?;
     let service = match plan.manager {
         Some(manager) if manager.runs(world) && options.starts() => Service::Started,
         Some(_) => Service::NotStarted,
@@ -159,211 +163,124 @@ pub fn preview(options: &Options, world: &World) -> Result<Installed> {
 ///
 /// # Errors
 /// [`ErrorId::NeedsRoot`], [`ErrorId::PackageOwned`], [`ErrorId::NotInstallable`],
-/// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and all that [`enrolment::enrol`] can
-/// end with. What this run had done is then taken back; a key that a hub may have seen stays.
+/// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and all that [`crate::enrolment::enrol`] can
+/// end with. On a host that no hub has accepted, what this run had done is then taken back; a key that a
+/// hub may have seen stays. On one that is enrolled, all that could be done stays.
 pub async fn install(options: &Options, world: &World) -> Result<Installed> {
     require_root("install", world)?;
     let receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
-    let was_up = take_over(options, world).await?;
-    let host = dialect::open(&options.flags, world)?;
+    let stopped = take_over(options, world).await?;
+    let installed = under_lock(options, stopped.is_some(), world).await;
+    match (installed, stopped) {
+        (Err(Stop::Before(error)), Some(manager)) => {
+            manager.start_again(&system::System::of(world)).await;
+            Err(error)
+        }
+        (Err(Stop::Before(error) | Stop::Run(error)), _) => Err(error),
+        (Ok(installed), _) => Ok(installed),
+    }
+}
+
+/// Where an installation ended.
+enum Stop {
+    /// Before its first change.
+    Before(Error),
+    /// Later; the service is as it should be then.
+    Run(Error),
+}
+
+async fn under_lock(
+    options: &Options,
+    was_up: bool,
+    world: &World,
+) -> std::result::Result<Installed, Stop> {
+    let host = dialect::open(&options.flags, world).map_err(Stop::Before)?;
     let deadline = Instant::now() + host.settings().wait;
-    let turn = Lock::take_folder(world.root(), deadline).await?;
-    let receipt = Receipt::load(world)?;
-    check_enrolment(options, world)?;
-    let plan = Plan::of(options, &*host, &receipt, world)?;
-    sweep(&plan, world)?;
-    let mut run = Run {
+    let mut locks = Locks::take(world, deadline).await.map_err(Stop::Before)?;
+    let (plan, receipt) = match planned(options, &*host, &mut locks, deadline, world).await {
+        Ok(planned) => planned,
+        Err(error) => {
+            locks.give_up();
+            return Err(Stop::Before(error));
+        }
+    };
+    let admission = match host.is_enrolled() {
+        Ok(true) => Admission::Before,
+        _ => Admission::None,
+    };
+    let run = Run {
         options,
         host,
         world,
+        locks,
         was_up,
         is_service_touched: was_up,
         manager: plan.manager.filter(|manager| manager.runs(world)),
+        admission,
         work: Work::new(world, receipt),
+        made: Vec::new(),
+        failure: None,
     };
-    let installed = match run.go(plan).await {
-        Ok(installed) => run.work.finish().map(|()| installed),
-        failed => failed,
-    };
-    if installed.is_err() {
-        run.roll_back().await;
-    }
-    drop(turn);
-    installed
+    run.end(plan).await.map_err(Stop::Run)
 }
 
-/// Takes over the files of an older release, for which the service has to be down. Returns whether it
-/// was up.
-async fn take_over(options: &Options, world: &World) -> Result<bool> {
+/// What the host needs, with the locks that it takes to do it.
+async fn planned(
+    options: &Options,
+    host: &dyn Dialect,
+    locks: &mut Locks,
+    deadline: Instant,
+    world: &World,
+) -> Result<(Plan, Receipt)> {
+    let receipt = Receipt::load(world)?;
+    check_enrolment(options, world)?;
+    let plan = Plan::of(options, host, &receipt, locks.made(), world)?;
+    // A run that changes nothing writes nothing, and an enrolment takes the lock by itself.
+    if !(plan.before.is_empty() && plan.after.is_empty()) {
+        locks.take_files(deadline).await?;
+    }
+    let placed = plan.files().chain(receipt.files());
+    let folders = placed
+        .filter_map(Path::parent)
+        .map(|path| world.resolved_path(path));
+    let of_enrolment = host.folders();
+    // Another run may write to those of the enrolment in this moment; it sweeps there by itself.
+    let is_ours = |folder: &PathBuf| of_enrolment.iter().all(|other| other.path != *folder);
+    sweep(folders.filter(is_ours))?;
+    Ok((plan, receipt))
+}
+
+/// Takes over the files of an older release, for which the service has to be down. Returns the manager
+/// if it had to stop the service.
+async fn take_over(options: &Options, world: &World) -> Result<Option<Manager>> {
     if System::of(&options.flags, world)? != System::Monsys {
-        return Ok(false);
+        return Ok(None);
     }
     if !monsys::is_foreign(&options.flags, world)? {
-        return Ok(false);
+        return Ok(None);
     }
     let commands = system::System::of(world);
-    let manager = Manager::of(world).filter(|manager| manager.runs(world));
-    let was_up = match manager {
-        Some(manager) => manager.is_up(&commands).await?,
-        None => false,
-    };
-    if let Some(manager) = manager.filter(|_| was_up) {
-        manager.stop(&commands).await?;
-    }
-    monsys::take_over(&options.flags, world)?;
-    Ok(was_up)
-}
-
-/// One installation.
-struct Run<'a> {
-    options: &'a Options,
-    host: Box<dyn Dialect + 'a>,
-    world: &'a World,
-    /// The service was up before.
-    was_up: bool,
-    /// This run has started or restarted it, or tried to.
-    is_service_touched: bool,
-    /// The manager, if it takes commands.
-    manager: Option<Manager>,
-    work: Work<'a>,
-}
-
-impl Run<'_> {
-    async fn go(&mut self, plan: Plan) -> Result<Installed> {
-        let is_stopped = self.was_up;
-        if let Some(manager) = self.manager {
-            self.was_up |= manager.is_up(&self.work.system).await?;
-        }
-        for change in &plan.before {
-            self.work.apply(change).await?;
-        }
-        self.label(&plan.before).await?;
-        let mut changes = plan.before;
-        let enrolled = self.enrol(&plan.flags).await?;
-        // A folder that this run made is shared once the group is there, and it is in the record.
-        if plan.manager.is_some() && user::find(self.world).is_some() {
-            for change in look::shares(&*self.host, &self.work.receipt, self.world) {
-                self.work.apply(&change).await?;
-                changes.push(change);
-            }
-        }
-        for change in plan.after {
-            self.work.apply(&change).await?;
-            changes.push(change);
-        }
-        let has_new_credential = match &enrolled {
-            Some(Enrolled::Now(enrolment)) => enrolment.changed,
-            Some(Enrolled::Deferred(deferred)) => deferred.changed,
-            None => false,
-        };
-        let is_new = has_new_credential
-            || is_stopped
-            || changes
-                .iter()
-                .any(|change| matches!(change, Change::PutFile(_)));
-        let service = self.service(plan.manager, is_new).await?;
-        Ok(Installed {
-            changed: !self.work.is_empty()
-                || has_new_credential
-                || [Service::Started, Service::Restarted].contains(&service),
-            changes,
-            enrolled,
-            service,
-            not_done: plan.not_done,
-            binary: plan.binary,
-        })
-    }
-
-    async fn enrol(&self, flags: &Flags) -> Result<Option<Enrolled>> {
-        if self.options.no_enrol {
-            return Ok(None);
-        }
-        if self.options.defer {
-            let deferred = monsys::defer(flags, self.world).await?;
-            return Ok(Some(Enrolled::Deferred(deferred)));
-        }
-        let enrolment = enrolment::enrol(flags, self.options.force, self.world).await?;
-        Ok(Some(Enrolled::Now(enrolment)))
-    }
-
-    /// Gives what was put the labels of its place, where there are labels (`SELinux`).
-    async fn label(&self, changes: &[Change]) -> Result<()> {
-        let paths: Vec<&str> = changes
-            .iter()
-            .filter(|change| !matches!(change, Change::MakeUser))
-            .filter_map(|change| change.path().to_str())
-            .collect();
-        if paths.is_empty() || !self.work.system.has("restorecon") {
-            return Ok(());
-        }
-        let arguments = [&["-F"][..], &paths].concat();
-        self.work.system.run("restorecon", &arguments).await
-    }
-
-    /// Has the service run what is in place now, and waits until it is up.
-    async fn service(&mut self, placed: Option<Manager>, is_new: bool) -> Result<Service> {
-        let Some(manager) = self.manager else {
-            return Ok(placed.map_or(Service::None, |_| Service::NotStarted));
-        };
-        let system = &self.work.system;
-        if is_new {
-            manager.reload(system).await?;
-        }
-        let (verb, service) = match (self.was_up, is_new) {
-            (true, false) => return Ok(Service::Running),
-            (true, true) => ("restart", Service::Restarted),
-            (false, _) if !self.options.starts() => return Ok(Service::NotStarted),
-            (false, _) => ("start", Service::Started),
-        };
-        tracing::info!("{verb}ing the service, and waiting until it is up");
-        self.is_service_touched = true;
-        manager.bring_up(verb, &self.work.system).await?;
-        Ok(service)
-    }
-
-    /// Takes back what this run did: the files, and the service as it was.
-    async fn roll_back(&mut self) {
-        if self.work.is_empty() && !self.is_service_touched {
-            return;
-        }
-        tracing::info!("taking back what this run did");
-        let warn = |error: Error| tracing::warn!("{}: {}", error.what(), error.why());
-        if let Some(manager) = self.manager
-            && self.is_service_touched
-            && !self.was_up
-            && let Err(error) = manager.stop(&self.work.system).await
-        {
-            warn(error);
-        }
-        self.work.roll_back().await;
-        if let Some(manager) = self.manager {
-            if let Err(error) = manager.forget(&self.work.system).await {
-                warn(error);
-            }
-            if self.is_service_touched
-                && self.was_up
-                && let Err(error) = manager.bring_up("restart", &self.work.system).await
-            {
-                warn(error);
-            }
-        }
-    }
-}
-
-/// Removes what killed runs left beside the files of the plan.
-fn sweep(plan: &Plan, world: &World) -> Result<()> {
-    let files = plan.before.iter().filter_map(|change| match change {
-        Change::PutFile(file) => Some(file.path.as_path()),
-        _ => None,
-    });
-    for folder in files
-        .filter_map(Path::parent)
-        .map(|path| world.resolved_path(path))
+    let mut stopped = None;
+    if let Some(manager) = Manager::of(world).filter(|manager| manager.runs(world))
+        && manager.is_up(&commands).await?
     {
-        if folder.is_dir() {
-            atomic::sweep(&folder).map_err(|error| unwritable(&folder, &error))?;
+        manager.stop(&commands).await?;
+        stopped = Some(manager);
+    }
+    if let Err(error) = monsys::take_over(&options.flags, world) {
+        if let Some(manager) = stopped {
+            manager.start_again(&commands).await;
         }
+        return Err(error);
+    }
+    Ok(stopped)
+}
+
+/// Removes what killed runs left in `folders`, which nobody else writes to in this moment.
+fn sweep(folders: impl Iterator<Item = PathBuf>) -> Result<()> {
+    for folder in folders.filter(|folder| folder.is_dir()) {
+        atomic::sweep(&folder).map_err(|error| unwritable(&folder, &error))?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
-use crate::store::access::Access;
+use crate::store::access::{Access, GroupFile};
 use crate::store::passwd;
 use crate::store::read;
 use crate::store::trust::Trusted;
@@ -42,7 +42,7 @@ pub struct World {
     kernel: PathBuf,
     executable: PathBuf,
     arguments: Vec<OsString>,
-    access: Mutex<Option<Access>>,
+    access: Mutex<Option<(Access, GroupFile)>>,
     trusted: Mutex<Trusted>,
     environment: BTreeMap<OsString, OsString>,
     secrets: BTreeMap<&'static str, SecretString>,
@@ -230,12 +230,15 @@ impl World {
     #[must_use]
     pub fn access(&self) -> Access {
         let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        *access.get_or_insert_with(|| Access::of(&self.resolved_path("/etc/group")))
+        let of_group_file = || Access::of(&self.resolved_path("/etc/group"));
+        access.get_or_insert_with(of_group_file).0
     }
 
-    /// Has the next call of [`World::access`] look again: the service's group was made or removed.
+    /// Has the next call of [`World::access`] look again, if the service's group may have been made or
+    /// removed since.
     pub fn forget_access(&self) {
-        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        access.take_if(|(_, groups)| groups.has_changed());
     }
 
     /// Refuses a folder of the host that others than root can write: see [`Trusted::folder`].

@@ -26,6 +26,7 @@ use crate::hub::retry::Limit;
 use crate::settings::{Flags, Settings};
 use crate::store::access::Access;
 use crate::store::key_files::KEY;
+use crate::store::lock;
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -35,7 +36,7 @@ use settings::{DEFAULT_FOLDER, FOLDER};
 pub(super) use settings::{SECRETS, SETTINGS, is_meant};
 
 /// The lock, in the folder.
-const LOCK: &str = ".monsys-enrol.lock";
+const LOCK: &str = lock::DIALECT_FILE;
 /// This host, as it stands to a Mimir server.
 pub struct Mimir<'a> {
     flags: &'a Flags,

@@ -28,6 +28,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+pub(crate) use defer::defer_under;
 pub use defer::{Deferred, defer};
 pub use introduction::Introducer;
 pub use leaving::{Leaving, Parting, unenrol};
@@ -181,6 +182,10 @@ impl Dialect for Monsys<'_> {
         }
     }
 
+    fn is_enrolled(&self) -> Result<bool> {
+        Ok(matches!(self.standing()?, Standing::Enrolled(_)))
+    }
+
     fn enrolled(&self) -> Result<Enrolment> {
         let Standing::Enrolled(enrolled) = self.standing()? else {
             return Err(Error::new(
@@ -269,8 +274,22 @@ fn held(agent_id: Uuid, tags: Value, role: Value, paths: &Paths) -> Vec<Held> {
 }
 
 /// Takes the lock, for what only a monsys hub has. See [`enrolment::locked`].
-async fn locked(flags: &Flags, world: &World, limit: Limit) -> Result<(Settings, Paths, Lock)> {
+async fn locked(
+    flags: &Flags,
+    world: &World,
+    limit: Limit,
+) -> Result<(Settings, Paths, Option<Lock>)> {
+    locked_under(None, flags, world, limit).await
+}
+
+/// As [`locked`], for a caller that may hold the lock already.
+async fn locked_under(
+    held: Option<&Lock>,
+    flags: &Flags,
+    world: &World,
+    limit: Limit,
+) -> Result<(Settings, Paths, Option<Lock>)> {
     let read = || Monsys::read(flags, world);
-    let (host, lock) = enrolment::locked(read, |host| host, limit).await?;
+    let (host, lock) = enrolment::locked(read, |host| host, held, limit, world).await?;
     Ok((host.settings, host.paths, lock))
 }

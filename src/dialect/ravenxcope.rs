@@ -30,6 +30,7 @@ use crate::settings::{Flags, Given, Settings};
 use crate::store::access::Access;
 use crate::store::atomic;
 use crate::store::env_file::EnvFile;
+use crate::store::lock;
 use crate::token::{Kind, Secret, Token};
 use crate::token_source::TokenSource;
 use crate::world::World;
@@ -39,7 +40,7 @@ use sensor::Sensor;
 pub(super) use settings::{SECRETS, SETTINGS, is_meant};
 use settings::{SENSOR_ID, config_path};
 
-const LOCK: &str = ".monsys-enrol.lock";
+const LOCK: &str = lock::DIALECT_FILE;
 /// Between heartbeats when the backend has not said, or what it said was lost.
 const INTERVAL: Duration = Duration::from_secs(30);
 
@@ -159,7 +160,7 @@ impl<'a> Ravenxcope<'a> {
             })
         };
         let open = || -> Result<Box<dyn Dialect + '_>> { Ok(Box::new(read()?)) };
-        match enrolment::enrol_by(open, false, world).await {
+        match enrolment::enrol_by(open, false, None, world).await {
             // Nothing was sent yet: afterwards the memory takes what the disk does not.
             Err(error) if !flags.strict && error.id().kind() == ErrorKind::Unwritable => {
                 warn_of(&error);

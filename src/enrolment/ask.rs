@@ -32,9 +32,16 @@ pub(crate) async fn ask(
     world: &World,
     limit: Limit,
 ) -> Result<Enrolment> {
+    let mut is_accepted = false;
     loop {
-        let facts = yes(exchange, secret, settings, world, limit).await?;
-        if let Kept::Enrolled(enrolment) = exchange.keep(&facts)? {
+        let asked = yes(exchange, secret, settings, world, limit).await;
+        let facts = match asked {
+            Err(error) if is_accepted => return Err(error.after_acceptance()),
+            asked => asked?,
+        };
+        is_accepted = true;
+        let kept = exchange.keep(&facts).map_err(Error::after_acceptance)?;
+        if let Kept::Enrolled(enrolment) = kept {
             return Ok(enrolment);
         }
     }

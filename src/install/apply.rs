@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::change::{Change, PutFile, There, kept};
+use super::locks::Locks;
 use super::receipt::{Deed, Receipt};
 use super::system::System;
 use super::take_back::{Fate, take_back};
@@ -47,11 +48,20 @@ impl<'a> Work<'a> {
         self.done.is_empty()
     }
 
-    /// Makes one change.
+    /// Makes one change, of which nothing is left when it fails.
     ///
     /// # Errors
     /// [`crate::error::ErrorId::NotInstallable`], or what the system's command ended with.
-    pub(super) async fn apply(&mut self, change: &Change) -> Result<()> {
+    pub(super) async fn apply(&mut self, change: &Change, locks: &Locks) -> Result<()> {
+        let before = self.done.len();
+        let made = self.make(change).await;
+        if made.is_err() && self.done.len() > before {
+            self.undo_last(locks).await;
+        }
+        made
+    }
+
+    async fn make(&mut self, change: &Change) -> Result<()> {
         tracing::info!("{change}");
         let path = self.world.path(change.path());
         let fault = |error: io::Error| unwritable(&path, &error);
@@ -160,18 +170,15 @@ impl<'a> Work<'a> {
             .map_err(|error| unwritable(&self.world.path(super::receipt::PATH), &error))
     }
 
-    /// Ends the run: what was kept for going back is removed, and the receipt is final.
+    /// Writes down that all changes are made. What was replaced can still be put back.
     ///
     /// # Errors
     /// [`crate::error::ErrorId::NotInstallable`].
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         if self.done.is_empty() {
             return Ok(());
         }
         for done in &self.done {
-            if let Some(room) = done.room.as_ref().filter(|_| done.is_room_ours) {
-                atomic::remove(room).map_err(|error| unwritable(room, &error))?;
-            }
             if let Deed::PutFile { path, sha256, kept } = &done.deed {
                 self.receipt.put(Deed::PutFile {
                     path: path.clone(),
@@ -183,34 +190,56 @@ impl<'a> Work<'a> {
         self.note()
     }
 
+    /// Ends the run: what was kept for going back is removed. What cannot be is removed by the next run.
+    pub(super) fn finish(&mut self) {
+        for room in self.done.iter().filter(|done| done.is_room_ours) {
+            if let Some(room) = &room.room
+                && let Err(error) = atomic::remove(room)
+            {
+                tracing::warn!("{} stays: {error}", room.display());
+            }
+        }
+    }
+
     /// Takes back what this run did, the last thing first. What cannot be taken back is told, and
     /// stays in the receipt.
-    pub(super) async fn roll_back(&mut self) {
+    pub(super) async fn roll_back(&mut self, locks: &Locks) {
         for done in std::mem::take(&mut self.done).into_iter().rev() {
-            let path = self.world.path(done.deed.path());
-            let fate = match &done.room {
-                // It was not come to.
-                Some(room) if !room.exists() => Fate::Gone,
-                // When both are names of one file, it was not replaced yet, and nothing happens.
-                Some(room) => atomic::rename(room, &path)
-                    .and_then(|()| atomic::remove(room))
-                    .map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Taken),
-                None => take_back(&done.deed, false, self.world, &self.system).await,
-            };
-            if let Fate::Left(why) = fate {
-                match done.deed {
-                    // What an enrolment made stays, so that the next run is the same host.
-                    Deed::MakeFolder { .. } => tracing::info!("{} stays: {why}", done.deed),
-                    _ => tracing::warn!("{} stays: {why}", done.deed),
-                }
-            } else if let Some(before) = done.before {
-                self.receipt.put(before);
-            } else {
-                self.receipt.forget(&done.deed);
+            self.undo(done, locks).await;
+        }
+    }
+
+    /// Takes back what is left of the change that has just failed.
+    pub(super) async fn undo_last(&mut self, locks: &Locks) {
+        if let Some(done) = self.done.pop() {
+            self.undo(done, locks).await;
+        }
+    }
+
+    async fn undo(&mut self, done: Done, locks: &Locks) {
+        let path = self.world.path(done.deed.path());
+        let fate = match &done.room {
+            // It was not come to.
+            Some(room) if !room.exists() => Fate::Gone,
+            // When both are names of one file, it was not replaced yet, and nothing happens.
+            Some(room) => atomic::rename(room, &path)
+                .and_then(|()| atomic::remove(room))
+                .map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Taken),
+            None => take_back(&done.deed, false, self.world, &self.system, locks).await,
+        };
+        if let Fate::Left(why) = fate {
+            match done.deed {
+                // What an enrolment made stays, so that the next run is the same host.
+                Deed::MakeFolder { .. } => tracing::info!("{} stays: {why}", done.deed),
+                _ => tracing::warn!("{} stays: {why}", done.deed),
             }
-            if let Err(error) = self.note() {
-                tracing::warn!("{}: {}", error.what(), error.why());
-            }
+        } else if let Some(before) = done.before {
+            self.receipt.put(before);
+        } else {
+            self.receipt.forget(&done.deed);
+        }
+        if let Err(error) = self.note() {
+            tracing::warn!("{}: {}", error.what(), error.why());
         }
     }
 }

@@ -60,10 +60,12 @@ pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
     if settings.token.is_some() || !host.takes_secret(options.force)? {
         return Ok(());
     }
-    let missing = Error::new(
-        ErrorId::TokenMissing,
-        "this host is not enrolled, and there is no MONSYS_TOKEN, --token-file or --token-command",
-    );
+    let why = if host.is_enrolled()? {
+        "an enrolment of this host was interrupted, so its credential may be dead, and there is no MONSYS_TOKEN, --token-file or --token-command"
+    } else {
+        "this host is not enrolled, and there is no MONSYS_TOKEN, --token-file or --token-command"
+    };
+    let missing = Error::new(ErrorId::TokenMissing, why);
     Err(if world.env("SUDO_USER").is_some() {
         missing.mend(format!(
             "sudo drops the environment unless it is told what to keep: {}",

@@ -14,6 +14,7 @@ use crate::dialect::Dialect;
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::store::atomic::{self, Grant, Owner};
+use crate::store::lock::is_lock;
 use crate::world::World;
 
 /// Where agent.toml is, unless it is told otherwise.
@@ -66,14 +67,19 @@ pub(super) fn unshare(files: &[PathBuf], world: &World) -> Result<()> {
     let Some(service) = user::find(world) else {
         return Ok(());
     };
-    let group = service.ids().1;
     let folder = world.resolved_path(receipt::FOLDER);
     let config = world.path(CONFIG);
     let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
     let inside = inside.map(|entry| entry.path()).chain([config, folder]);
-    let paths = inside.chain(files.iter().cloned());
+    let paths: Vec<PathBuf> = inside.chain(files.iter().cloned()).collect();
+    close(&paths, service)
+}
+
+/// Takes from the group of `service` those of `paths` that it can read.
+pub(super) fn close(paths: &[PathBuf], service: Owner) -> Result<()> {
+    let group = service.ids().1;
     for path in paths {
-        let Ok(there) = fs::symlink_metadata(&path) else {
+        let Ok(there) = fs::symlink_metadata(path) else {
             continue;
         };
         if there.gid() != group || there.is_symlink() {
@@ -83,7 +89,7 @@ pub(super) fn unshare(files: &[PathBuf], world: &World) -> Result<()> {
             owner: owner_of_new(),
             mode: there.mode() & 0o700,
         };
-        atomic::set_access(&path, grant).map_err(|error| unwritable(&path, &error))?;
+        atomic::set_access(path, grant).map_err(|error| unwritable(path, &error))?;
     }
     Ok(())
 }
@@ -112,7 +118,11 @@ pub(super) fn parent(path: &Path) -> &Path {
 pub(super) fn is_left_over(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| {
         entries.all(|entry| {
-            entry.is_ok_and(|entry| atomic::is_temporary(&entry.file_name().to_string_lossy()))
+            entry.is_ok_and(|entry| {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                atomic::is_temporary(&name) || is_lock(&name)
+            })
         })
     })
 }

@@ -53,12 +53,14 @@ impl Plan {
         options: &Options,
         host: &dyn Dialect,
         receipt: &Receipt,
+        made: &[PathBuf],
         world: &World,
     ) -> Result<Self> {
         let manager = Manager::of(world);
         let mut sketch = Sketch {
             world,
             receipt,
+            made,
             changes: Vec::new(),
         };
         let binary = sketch.binary()?;
@@ -77,8 +79,11 @@ impl Plan {
                 sketch.changes.push(Change::MakeUser);
             }
             if user::find(world).is_some() || world.is_live() {
+                let is_made = |change: &Change| made.contains(&world.resolved_path(change.path()));
                 let shares = shares(host, sketch.receipt, world);
-                sketch.changes.extend(shares);
+                sketch
+                    .changes
+                    .extend(shares.into_iter().filter(|change| !is_made(change)));
             } else {
                 not_done.push(NotDone {
                     what: format!("the user {USER}"),
@@ -147,6 +152,21 @@ impl Plan {
     }
 }
 
+/// Folders where the binary may be.
+pub(super) fn folders() -> impl Iterator<Item = &'static str> {
+    BIN_FOLDERS.lines()
+}
+
+impl Plan {
+    /// The files to put.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.before.iter().filter_map(|change| match change {
+            Change::PutFile(file) => Some(file.path.as_path()),
+            _ => None,
+        })
+    }
+}
+
 /// What the service is told in its environment, to be the one of the system that is meant.
 fn told(
     options: &Options,
@@ -182,6 +202,8 @@ fn not_told(told: &[(&str, String)]) -> NotDone {
 struct Sketch<'a> {
     world: &'a World,
     receipt: &'a Receipt,
+    /// Folders that this run has made for its lock: they count as missing.
+    made: &'a [PathBuf],
     changes: Vec<Change>,
 }
 
@@ -224,6 +246,12 @@ impl Sketch<'_> {
         }
         let is_left_over = is_of_receipt && self.receipt.done.is_empty() && is_left_over(&on_disk);
         match fs::metadata(&on_disk) {
+            Ok(metadata) if metadata.is_dir() && self.made.contains(&on_disk) => {
+                self.folder(parent(path), 0o755)?;
+                let path = path.to_owned();
+                self.changes.push(Change::MakeFolder { path, mode });
+                Ok(())
+            }
             Ok(metadata) if metadata.is_dir() && !is_left_over => Ok(()),
             Ok(metadata) if metadata.is_dir() => {
                 let path = path.to_owned();

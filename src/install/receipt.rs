@@ -166,6 +166,14 @@ impl Receipt {
         self.done.retain(|known| !known.is_about(deed));
     }
 
+    /// Files and links that were put.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.done.iter().filter_map(|deed| match deed {
+            Deed::PutFile { path, .. } | Deed::Link { path, .. } => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
     /// The file at `path`, as this agent left it.
     pub(super) fn file(&self, path: &Path) -> Option<(&[String], Option<&Path>)> {
         self.done.iter().find_map(|deed| match deed {

@@ -21,6 +21,15 @@ const WANTED_PATH: &str = "/etc/systemd/system/multi-user.target.wants/monsys-ag
 const OPENRC_PATH: &str = "/etc/init.d/monsys-agent";
 const RUNLEVEL_PATH: &str = "/etc/runlevels/default/monsys-agent";
 
+/// Folders that may hold files or links of ours, whatever the manager.
+pub(super) const FOLDERS: [&str; 5] = [
+    "/etc/systemd/system",
+    DROP_INS,
+    "/etc/systemd/system/multi-user.target.wants",
+    "/etc/init.d",
+    "/etc/runlevels/default",
+];
+
 /// What starts services on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manager {
@@ -160,6 +169,13 @@ impl Manager {
         };
         let last_words = self.last_words(system).await;
         Err(Error::new(ErrorId::ServiceFailed, format!("{why}{last_words}")).about(NAME))
+    }
+
+    /// Starts the service as it was before. What goes wrong is only told: another failure is under way.
+    pub(super) async fn start_again(self, system: &System<'_>) {
+        if let Err(error) = self.bring_up("restart", system).await {
+            tracing::warn!("{}: {}", error.what(), error.why());
+        }
     }
 
     /// What the service said last, and how it stands.

@@ -8,6 +8,7 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::change::sha256;
+use super::locks::Locks;
 use super::receipt::{self, Deed};
 use super::system::System;
 use super::{look, user};
@@ -32,6 +33,7 @@ pub(super) async fn take_back(
     purge: bool,
     world: &World,
     system: &System<'_>,
+    locks: &Locks,
 ) -> Fate {
     let told = |error: io::Error| Fate::Left(error.to_string());
     match deed {
@@ -40,7 +42,7 @@ pub(super) async fn take_back(
             Ok(()) => Fate::Taken,
             Err(error) => Fate::Left(format!("{}: {}", error.what(), error.why())),
         },
-        Deed::MakeFolder { path } => remove_folder(path, world).await,
+        Deed::MakeFolder { path } => remove_folder(&world.resolved_path(path), world, locks).await,
         Deed::Give { .. } => Fate::Gone,
         Deed::PutFile { path, sha256, kept } => {
             let kept = kept.as_ref().map(|kept| world.path(kept));
@@ -89,38 +91,41 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Removes a folder that holds nothing but what an agent leaves that is on no hub: its lock, its
-/// temporary files and its receipt.
-async fn remove_folder(path: &Path, world: &World) -> Fate {
-    let folder = world.resolved_path(path);
+/// Removes a folder that holds nothing but what an agent leaves that is on no hub: locks, its temporary
+/// files and its record.
+pub(super) async fn remove_folder(folder: &Path, world: &World, locks: &Locks) -> Fate {
     let told = |error: io::Error| Fate::Left(error.to_string());
-    let names = match names(&folder) {
+    let mut names = match names(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Gone,
         Err(error) => return told(error),
         Ok(names) => names,
     };
     let has_receipt = folder == world.resolved_path(receipt::FOLDER);
     let is_receipt = |name: &str| has_receipt && name == "install.json";
-    let holds = |name: &&String| {
-        !is_receipt(name) && name.as_str() != lock::FILE && !atomic::is_temporary(name)
-    };
+    let holds =
+        |name: &&String| !is_receipt(name) && !lock::is_lock(name) && !atomic::is_temporary(name);
     let others: Vec<&str> = names.iter().filter(holds).map(String::as_str).collect();
     if !others.is_empty() {
         return Fate::Left(format!("it holds {}", others.join(", ")));
     }
     // Whoever holds the lock is enrolling, and will write here.
-    let held = if names.iter().any(|name| name == lock::FILE) {
-        match Lock::take(&folder, lock::FILE, Instant::now()).await {
-            Ok(lock) => Some(lock),
+    let mut held = Vec::new();
+    for name in [lock::FILE, lock::DIALECT_FILE] {
+        let is_there = names.iter().any(|known| known == name);
+        if !is_there || locks.holds(folder, name) {
+            continue;
+        }
+        match Lock::take(folder, name, Instant::now()).await {
+            Ok(lock) => held.push(lock),
             Err(error) => return Fate::Left(error.why().to_owned()),
         }
-    } else {
-        None
-    };
+    }
+    // Until the locks are gone, nobody else begins here.
+    names.sort_by_key(|name| lock::is_lock(name));
     let removed = names
         .iter()
         .try_for_each(|name| atomic::remove(&folder.join(name)))
-        .and_then(|()| atomic::remove_folder(&folder));
+        .and_then(|()| atomic::remove_folder(folder));
     drop(held);
     removed.map_or_else(told, |()| Fate::Taken)
 }

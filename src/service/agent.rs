@@ -1,5 +1,6 @@
 //! The host that the rhythm is kept for: what it has on its disk, and one heartbeat of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use crate::facts::route::Target;
 use crate::hub::verdict::{self, Outcome};
 use crate::settings::Flags;
 use crate::store::quiet::Quiet;
+use crate::store::state::State;
 use crate::world::{World, clock};
 
 /// How long agent.toml may lack its credential: an editor replaces a file in two steps.
@@ -200,7 +202,7 @@ impl<'a, W: Wire> Agent<'a, W> {
         match verdict::judge_empty(&url, sent) {
             Outcome::Done(()) => Beat::Accepted,
             Outcome::Stop(error) => Beat::Missed(Miss {
-                error: explained(error, &url),
+                error: explained(error, &url, &self.on_disk.state_dir),
                 retry_after: None,
                 is_refusal: true,
             }),
@@ -350,8 +352,13 @@ impl<W: Wire> Host for Agent<'_, W> {
 }
 
 /// A refusal in the words that fit this host's own credential.
-fn explained(error: Error, url: &str) -> Error {
+fn explained(error: Error, url: &str, state_dir: &Path) -> Error {
+    let interrupted = || State::load(state_dir).ok()??.interrupted();
     match error.id() {
+        ErrorId::Rejected if let Some((cause, hint)) = interrupted() => {
+            let why = format!("the hub answered 401 to this host's own credential: {cause}");
+            Error::new(ErrorId::Rejected, why).about(url).mend(hint)
+        }
         ErrorId::Rejected => Error::new(
             ErrorId::Rejected,
             "the hub answered 401 to this host's own credential: it was rotated, or the agent was deleted",

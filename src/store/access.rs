@@ -4,7 +4,9 @@
 //! needs, and nobody but root writes. Where there is no such group (a container), or where another
 //! user than root runs the agent, one user owns and reads everything alone.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::owner::Owner;
 use super::read;
@@ -21,6 +23,35 @@ pub struct Grant {
     pub mode: u32,
 }
 
+/// The group file (group(5)) as it was when it was read.
+#[derive(Debug)]
+pub struct GroupFile {
+    path: PathBuf,
+    version: Option<Version>,
+}
+
+/// Device, inode, size and time of the last change.
+type Version = (u64, u64, u64, i64, i64);
+
+impl GroupFile {
+    /// Whether the file is another one by now: a group was made or removed.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        let now = fs::metadata(&self.path).ok();
+        Owner::ours().is_root() && now.as_ref().map(version) != self.version
+    }
+}
+
+fn version(file: &fs::Metadata) -> Version {
+    (
+        file.dev(),
+        file.ino(),
+        file.size(),
+        file.ctime(),
+        file.ctime_nsec(),
+    )
+}
+
 /// Who owns and who reads the files of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -33,10 +64,19 @@ impl Access {
     /// The access that this process gives, on a host with this group file (group(5)). Only root can
     /// give a file a group that it is not a member of, so the group file is read for root alone.
     #[must_use]
-    pub fn of(group_file: &Path) -> Self {
+    pub fn of(group_file: &Path) -> (Self, GroupFile) {
         let owner = Owner::ours();
-        let reader = owner.is_root().then(|| group_id(group_file)).flatten();
-        Self { owner, reader }
+        let read = owner.is_root().then(|| read::text_of(group_file).ok());
+        let (groups, metadata) = read.flatten().unzip();
+        let access = Self {
+            owner,
+            reader: groups.and_then(|groups| group_id(&groups)),
+        };
+        let file = GroupFile {
+            path: group_file.to_owned(),
+            version: metadata.as_ref().map(version),
+        };
+        (access, file)
     }
 
     /// Everything for the user who runs this, and nothing for others.
@@ -104,8 +144,7 @@ impl Access {
 }
 
 /// Number of the service's group in a group file.
-fn group_id(group_file: &Path) -> Option<u32> {
-    let groups = read::text(group_file).ok()?;
+fn group_id(groups: &str) -> Option<u32> {
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next()? == GROUP).then_some(())?;
@@ -137,9 +176,19 @@ mod tests {
         assert_eq!(alone.shared_folder().mode, 0o700);
         assert_eq!(alone.public().mode, 0o644);
 
-        assert_eq!(group_id(&groups), None);
-        let text = b"root:x:0:\nmonsysx:x:1:\nmonsys:x:77:a,b\n";
-        super::super::atomic::write(&groups, text, 0o644, Owner::ours()).unwrap();
-        assert_eq!(group_id(&groups), Some(77));
+        let before = GroupFile {
+            path: groups.clone(),
+            version: None,
+        };
+        assert!(!before.has_changed());
+        let text = "root:x:0:\nmonsysx:x:1:\nmonsys:x:77:a,b\n";
+        assert_eq!(group_id("root:x:0:\n"), None);
+        assert_eq!(group_id(text), Some(77));
+        if Owner::ours().is_root() {
+            super::super::atomic::write(&groups, text.as_bytes(), 0o644, Owner::ours()).unwrap();
+            assert!(before.has_changed());
+            let (access, file) = Access::of(&groups);
+            assert!(access.has_service_user() && !file.has_changed());
+        }
     }
 }

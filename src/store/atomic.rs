@@ -203,12 +203,21 @@ pub fn remove_lists(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// As [`set_access`].
 pub fn share(path: &Path, grant: Grant) -> io::Result<()> {
-    let there = fs::symlink_metadata(path)?;
-    let owner = Owner::new(there.uid(), there.gid());
-    if (owner, there.mode() & 0o7777) == (grant.owner, grant.mode) {
+    if is_as(&fs::symlink_metadata(path)?, grant) {
         return Ok(());
     }
     set_access(path, grant)
+}
+
+/// Whether owner and permission bits of `path` are these.
+#[must_use]
+pub fn has_access(path: &Path, grant: Grant) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| is_as(&there, grant))
+}
+
+fn is_as(there: &fs::Metadata, grant: Grant) -> bool {
+    let owner = Owner::new(there.uid(), there.gid());
+    (owner, there.mode() & 0o7777) == (grant.owner, grant.mode)
 }
 
 /// Makes a second name of a file, durably.

@@ -1,9 +1,12 @@
-//! One enrolment of a host at a time: a lock on a file in the state directory.
+//! One run of a kind on a host at a time: locks on files that only their owner can open.
+//!
+//! Such a file goes with its folder when an agent is uninstalled. So whoever got the lock looks whether
+//! the file is still the one of that name, and else begins anew.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -11,79 +14,148 @@ use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
 use super::owner::Owner;
-use super::trust;
+use super::{atomic, trust};
 use crate::error::{Error, ErrorId, Result};
 
-/// Name of the file in the state directory.
+/// Name of the lock in the state directory: for all that changes the files of an enrolment.
 pub const FILE: &str = "lock";
+/// Name of the lock in the folder of another dialect than monsys, which is not the agent's alone.
+pub const DIALECT_FILE: &str = ".monsys-enrol.lock";
+/// Name of the lock for `install` and `uninstall`. They hold it while the service starts, whose
+/// privileged step needs [`FILE`].
+pub const INSTALL_FILE: &str = "install.lock";
 /// How often a busy lock is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Held until dropped; the kernel frees it when the process dies.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "holds the lock while it lives")] File);
+pub struct Lock {
+    #[expect(dead_code, reason = "holds the lock while it lives")]
+    file: File,
+    path: PathBuf,
+}
 
 impl Lock {
-    /// Takes the lock `name` of a state directory, waiting for another run until `deadline`.
+    /// Takes the lock `name` of a folder that is there, waiting for another run until `deadline`.
     ///
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when there can be none.
-    pub async fn take(state_dir: &Path, name: &str, deadline: Instant) -> Result<Self> {
-        Self::take_or(ErrorId::StateUnwritable, state_dir, name, deadline).await
+    pub async fn take(folder: &Path, name: &str, deadline: Instant) -> Result<Self> {
+        let fault = ErrorId::StateUnwritable;
+        loop {
+            if let Some(lock) = Self::take_or(fault, folder, name, deadline).await? {
+                return Ok(lock);
+            }
+            let there = fs::metadata(folder);
+            there.map_err(|error| super::unwritable(fault, folder, &error))?;
+        }
     }
 
-    /// As [`Lock::take`], in a folder for which `fault` is told when there can be no lock.
+    /// As [`Lock::take`], with `fault` when there can be no lock, and `None` when the folder or the lock
+    /// was removed meanwhile: whoever held it has removed the agent, and the folder is to be made anew.
     ///
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, `fault`.
     pub(crate) async fn take_or(
         fault: ErrorId,
-        state_dir: &Path,
+        folder: &Path,
         name: &str,
         deadline: Instant,
-    ) -> Result<Self> {
-        let path = state_dir.join(name);
+    ) -> Result<Option<Self>> {
+        let path = folder.join(name);
         let unwritable = |error: io::Error| super::unwritable(fault, &path, &error);
-        // The folder may belong to another user (LyftData's worker): root follows no link there, and
-        // writes into no file that has a second name elsewhere.
+        // A run that has nothing to do writes nothing, not even a note.
+        let access = if name == INSTALL_FILE {
+            OFlag::O_RDONLY
+        } else {
+            OFlag::O_RDWR
+        };
+        // The folder may belong to another user (LyftData's worker): root follows no link there.
         let careful = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let mut file = super::open(
+        let opened = super::open(
             &path,
-            OFlag::O_RDWR | OFlag::O_CREAT | careful,
+            access | OFlag::O_CREAT | careful,
             Mode::S_IRUSR | Mode::S_IWUSR,
-        )
-        .map_err(unwritable)?;
+        );
+        let mut file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
+                return Ok(None);
+            }
+            opened => opened.map_err(unwritable)?,
+        };
         let metadata = file.metadata().map_err(unwritable)?;
-        if !metadata.is_file() {
-            return Err(unwritable(io::Error::other("it is not a regular file")));
-        }
-        if Owner::of(state_dir).is_ok_and(Owner::is_root) {
-            // Whoever can open the lock can hold it.
-            trust::opened(&path, &metadata).map_err(unwritable)?;
-        }
-        if metadata.nlink() > 1 {
-            return Err(unwritable(io::Error::other(
-                "it has a second name elsewhere",
-            )));
-        }
+        let takes_note = look_at(folder, &path, &file, &metadata).map_err(unwritable)?;
         wait(&mut file, &path, deadline, unwritable).await?;
-        // Only for the message above: who waits can say for whom.
-        let note = format!("{}\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.write_all_at(note.as_bytes(), 0))
-            .map_err(unwritable)?;
-        Ok(Self(file))
+        if !is_still(&path, &metadata).map_err(unwritable)? {
+            return Ok(None);
+        }
+        if takes_note && access == OFlag::O_RDWR {
+            // Only for the message below: who waits can say for whom.
+            let note = format!("{}\n", std::process::id());
+            file.set_len(0)
+                .and_then(|()| file.write_all_at(note.as_bytes(), 0))
+                .map_err(unwritable)?;
+        }
+        Ok(Some(Self { file, path }))
     }
 
-    /// Takes the lock on a folder itself, which leaves nothing behind, waiting until `deadline`.
-    ///
-    /// # Errors
-    /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::Unreadable`] when there can be none.
-    pub async fn take_folder(folder: &Path, deadline: Instant) -> Result<Self> {
-        let unreadable = |error: io::Error| super::unreadable(folder, &error);
-        let mut file = File::open(folder).map_err(unreadable)?;
-        wait(&mut file, folder, deadline, unreadable).await?;
-        Ok(Self(file))
+    /// Whether this is the lock `name` of `folder`.
+    pub(crate) fn is(&self, folder: &Path, name: &str) -> bool {
+        self.path.parent() == Some(folder) && self.path.ends_with(name)
+    }
+}
+
+/// Removes the lock `name` of a folder unless a run holds it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn remove_unheld(folder: &Path, name: &str) -> io::Result<()> {
+    let path = folder.join(name);
+    let careful = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = match super::open(&path, OFlag::O_RDONLY | careful, Mode::empty()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    if file.try_lock().is_ok() && is_still(&path, &file.metadata()?)? {
+        atomic::remove(&path)?;
+    }
+    Ok(())
+}
+
+/// Whether a file of this name is a lock, which nobody needs when nobody holds it.
+#[must_use]
+pub fn is_lock(name: &str) -> bool {
+    [FILE, DIALECT_FILE, INSTALL_FILE].contains(&name)
+}
+
+/// Refuses what is no lock of ours. Returns whether a note may be written there.
+fn look_at(folder: &Path, path: &Path, file: &File, metadata: &Metadata) -> io::Result<bool> {
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let is_only_name = metadata.nlink() == 1;
+    if !trust::only_root_writes(folder) {
+        if !is_only_name {
+            return Err(io::Error::other("it has a second name elsewhere"));
+        }
+        return Ok(true);
+    }
+    // Nobody but root has put it there. A second name elsewhere opens it to nobody: the service's user
+    // could make one, and must not stop root by that.
+    trust::opened(path, metadata)?;
+    if is_only_name && metadata.mode() & 0o077 != 0 && Owner::ours().is_root() {
+        // Whoever can open the lock can hold it.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(is_only_name)
+}
+
+/// Whether `path` still names the file.
+fn is_still(path: &Path, file: &Metadata) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(now) => Ok((now.dev(), now.ino()) == (file.dev(), file.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -130,6 +202,27 @@ fn holder(file: &mut File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_was_removed_while_it_was_waited_for_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let first = Lock::take(folder.path(), FILE, deadline).await.unwrap();
+        let waiting = Lock::take_or(ErrorId::StateUnwritable, folder.path(), FILE, deadline);
+        let (lock, ()) = tokio::join!(waiting, async {
+            tokio::time::sleep(2 * PAUSE).await;
+            atomic::remove(&first.path).unwrap();
+            drop(first);
+        });
+        assert!(lock.unwrap().is_none());
+        let again = Lock::take(folder.path(), FILE, deadline).await.unwrap();
+        assert!(again.path.exists());
+        drop(again);
+        atomic::remove(&folder.path().join(FILE)).unwrap();
+        atomic::remove_folder(folder.path()).unwrap();
+        let gone = Lock::take(folder.path(), FILE, deadline).await.unwrap_err();
+        assert_eq!(gone.id(), ErrorId::StateUnwritable);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_run_waits_and_says_for_whom() {

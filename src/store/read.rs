@@ -140,6 +140,16 @@ pub fn foreign_text(path: &Path) -> io::Result<Zeroizing<String>> {
     }
 }
 
+/// As [`text`], with what the system says of the file.
+///
+/// # Errors
+/// As [`text`].
+pub fn text_of(path: &Path) -> io::Result<(String, Metadata)> {
+    let (mut file, metadata) = open_regular(path, OFlag::O_NONBLOCK)?;
+    let bytes = sized(&mut file, &metadata, LIMIT)?;
+    Ok((utf8(bytes)?, metadata))
+}
+
 /// The text of a regular file of the system's.
 ///
 /// # Errors

@@ -109,6 +109,22 @@ impl State {
         self.renewing || self.leaving
     }
 
+    /// Explains why the hub may not know the credential any more, and how to end what was interrupted:
+    /// cause and hint.
+    #[must_use]
+    pub fn interrupted(&self) -> Option<(&'static str, &'static str)> {
+        if self.leaving {
+            return Some((
+                "unenrolling this host was interrupted, so the hub may have forgotten it",
+                "to end it: monsys-agent unenrol; or to stay, with an enrolment token: MONSYS_TOKEN=enrl_… monsys-agent enrol",
+            ));
+        }
+        self.renewing.then_some((
+            "a forced enrolment was interrupted, so the hub may have replaced the credential",
+            "run the enrolment again with the same token, which spends no further use: MONSYS_TOKEN=… monsys-agent enrol",
+        ))
+    }
+
     /// Reads the state. A missing or broken file is no state; one that is there and cannot be read
     /// is not taken for a missing one, since a clone would not be known for one.
     ///

@@ -115,6 +115,12 @@ pub fn opened(path: &Path, metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::other(Untrusted::new(path, metadata)))
 }
 
+/// Whether nobody but root can put something into `folder`.
+#[must_use]
+pub fn only_root_writes(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|metadata| is_safe(&metadata))
+}
+
 /// The error of the catalogue, when `error` is one of [`opened`].
 #[must_use]
 pub fn explained(error: &io::Error) -> Option<Error> {

@@ -18,6 +18,7 @@
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
 mod enrolled;
+mod installing;
 mod life;
 mod lyftdata;
 mod mimir;
@@ -28,7 +29,7 @@ mod strace;
 mod sweep;
 
 use scenario::Scenario;
-use strace::Blow;
+use strace::{Blow, Point};
 use sweep::sweep;
 
 #[test]
@@ -66,13 +67,37 @@ fn refused_every_write_sync_rename_and_open_of_other_systems() {
 }
 
 #[test]
-fn killed_at_every_system_call_of_a_scrub() {
-    killed(scrub::ALL);
+fn killed_or_refused_at_every_system_call_of_a_scrub() {
+    let scenario = &scrub::ALL[0];
+    let calls = strace::record(scenario);
+    let points = || calls.points_from(scrub::BEGUN);
+    let kills = points().map(|point| point.with(Blow::Kill));
+    let errors = ["ENOSPC", "EIO", "EINTR"].map(Blow::Error);
+    let refusals = points()
+        .filter(Point::touches_files)
+        .flat_map(|point| errors.map(|error| point.with(error)));
+    let blows: Vec<_> = kills.chain(refusals).collect();
+    let tried = sweep(scenario, &blows);
+    println!("{}: {tried} blows", scenario.name);
 }
 
 #[test]
-fn refused_every_write_sync_rename_and_open_of_a_scrub() {
-    refused(scrub::ALL);
+fn killed_or_refused_after_the_acceptance_of_an_installation() {
+    let scenario = &installing::SCENARIO;
+    let calls = strace::record(scenario);
+    let points = || {
+        calls
+            .points_after(installing::ACCEPTED)
+            .filter(|point| point.touches_files())
+    };
+    let kills = points().map(|point| point.with(Blow::Kill));
+    let refusals = points()
+        .filter(|point| !point.opens_or_syncs())
+        .map(|point| point.with(Blow::Error("ENOSPC")));
+    let blows: Vec<_> = kills.chain(refusals).collect();
+    assert!(blows.len() > 40, "{blows:?}");
+    let tried = sweep(scenario, &blows);
+    println!("{}: {tried} blows after the acceptance", scenario.name);
 }
 
 /// The other systems, a file each.

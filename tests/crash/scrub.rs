@@ -23,6 +23,8 @@ const USER_DATA: &str = "var/lib/cloud/instances/i-1/user-data.txt";
 const INSTANCE_DATA: &str = "run/cloud-init/instance-data-sensitive.json";
 const LOG: &str = "var/log/cloud-init-output.log";
 const ROTATED: &str = "var/log/cloud-init-output.log.1.gz";
+/// With the first look into this folder, the scrub begins.
+pub(crate) const BEGUN: &str = "/var/lib/cloud";
 /// What a run has begun to write begins with this.
 const DRAFT: &str = ".monsys-scrub-";
 

@@ -11,7 +11,7 @@ use crate::scenario::Scenario;
 const STRACE: &str = "/usr/bin/strace";
 
 /// The system calls of an undisturbed run, in order.
-pub(crate) struct Calls(Vec<Point>);
+pub(crate) struct Calls(Vec<Point>, String);
 
 /// The `count`th call of `name` in a run.
 #[derive(Clone, Debug)]
@@ -53,13 +53,7 @@ pub(crate) fn record(scenario: &Scenario) -> Calls {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     let text = fs::read_to_string(trace.path()).unwrap();
     let points = text.lines().filter_map(|line| {
-        // `1234  openat(AT_FDCWD, …`, not `1234  <... resumed>` or `1234  +++ exited`.
-        let call = line.split_once(' ')?.1.trim_start();
-        let name = call.split_once('(')?.0;
-        let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !is_name || name.is_empty() {
-            return None;
-        }
+        let name = name(line)?;
         let count = counts.entry(name.to_owned()).or_default();
         *count += 1;
         // The first one is the start of the program itself.
@@ -68,9 +62,18 @@ pub(crate) fn record(scenario: &Scenario) -> Calls {
             count: *count,
         })
     });
-    let calls = Calls(points.collect());
+    let calls = Calls(points.collect(), text.clone());
     assert!(calls.0.len() > 100, "{text}");
     calls
+}
+
+/// Name of the call in a line of the record: `1234  openat(AT_FDCWD, …`, not `1234  <... resumed>` or
+/// `1234  +++ exited`.
+fn name(line: &str) -> Option<&str> {
+    let call = line.split_once(' ')?.1.trim_start();
+    let name = call.split_once('(')?.0;
+    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    (is_name && !name.is_empty()).then_some(name)
 }
 
 /// Whether a call of this name opens, writes, syncs or renames a file, or makes a directory.
@@ -101,6 +104,24 @@ pub(crate) fn touches_files(name: &str) -> bool {
 }
 
 impl Calls {
+    /// The points after the last call whose line of the record has `text`.
+    pub(crate) fn points_after(&self, text: &str) -> impl Iterator<Item = Point> {
+        let mut lines = self.1.lines().rev();
+        let after = lines.by_ref().take_while(|line| !line.contains(text));
+        let count = after.filter(|line| name(line).is_some()).count();
+        assert!(lines.next().is_some(), "no {text:?} in the record");
+        self.0[self.0.len().saturating_sub(count)..].iter().cloned()
+    }
+
+    /// The points from the first line of the record on that has this text.
+    pub(crate) fn points_from(&self, text: &str) -> impl Iterator<Item = Point> {
+        let mut lines = self.1.lines();
+        let before = lines.by_ref().take_while(|line| !line.contains(text));
+        let count = before.filter(|line| name(line).is_some()).count();
+        assert!(count < self.0.len(), "no {text:?} in the record");
+        self.0[count..].iter().cloned()
+    }
+
     /// The points whose name is wanted.
     pub(crate) fn points(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Point> {
         self.0
@@ -111,6 +132,14 @@ impl Calls {
 }
 
 impl Point {
+    pub(crate) fn touches_files(&self) -> bool {
+        touches_files(&self.name)
+    }
+
+    pub(crate) fn opens_or_syncs(&self) -> bool {
+        ["openat", "fsync"].contains(&self.name.as_str())
+    }
+
     pub(crate) fn with(&self, blow: Blow) -> PointedBlow {
         PointedBlow {
             point: self.clone(),

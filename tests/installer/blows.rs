@@ -151,6 +151,18 @@ fn record() -> Vec<(&'static str, usize)> {
 
 /// Strikes each call in turn.
 fn sweep(blow: &str, judge: impl Fn(&Host, &Tree, &std::process::Output, &str) + Sync) -> usize {
+    sweep_and(blow, judge, |host, what| {
+        host.must(&["install", "--no-enrol"], what);
+        host.must(&["uninstall"], what);
+    })
+}
+
+/// The same, with what is run afterwards.
+fn sweep_and(
+    blow: &str,
+    judge: impl Fn(&Host, &Tree, &std::process::Output, &str) + Sync,
+    afterwards: impl Fn(&Host, &str) + Sync,
+) -> usize {
     let points: Vec<(&str, usize)> = record()
         .into_iter()
         .flat_map(|(name, count)| (1..=count).map(move |nth| (name, nth)))
@@ -171,8 +183,7 @@ fn sweep(blow: &str, judge: impl Fn(&Host, &Tree, &std::process::Output, &str) +
                     let run = host.agent(&options, &["install", "--no-enrol"]);
                     let what = format!("{blow} at {name} {nth}");
                     judge(&host, &before, &run, &what);
-                    host.must(&["install", "--no-enrol"], &what);
-                    host.must(&["uninstall"], &what);
+                    afterwards(&host, &what);
                     same(&host.tree(), &before, &what);
                 }
             });
@@ -197,6 +208,16 @@ fn same(now: &Tree, before: &Tree, what: &str) {
 #[test]
 fn killed_at_each_call_it_is_ended_by_the_next_run_and_taken_back_whole() {
     let points = sweep("signal=KILL", |_, _, _, _| {});
+    println!("killed at {points} points");
+}
+
+#[test]
+fn killed_at_each_call_it_is_purged_whole() {
+    let points = sweep_and(
+        "signal=KILL",
+        |_, _, _, _| {},
+        |host, what| host.must(&["uninstall", "--purge"], what),
+    );
     println!("killed at {points} points");
 }
 

@@ -205,7 +205,13 @@ fn describe(path: &Path) -> Option<String> {
     let content = if kind.is_symlink() {
         format!("-> {}", fs::read_link(path).unwrap().display())
     } else if kind.is_file() {
-        let bytes = fs::read(path).unwrap();
+        // A lock notes the process that held it last.
+        let is_lock = path.ends_with("var/lib/monsys/lock");
+        let bytes = if is_lock {
+            Vec::new()
+        } else {
+            fs::read(path).unwrap()
+        };
         format!("{} bytes, sum {}", bytes.len(), sum(&bytes))
     } else if kind.is_dir() {
         "folder".into()

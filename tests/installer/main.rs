@@ -16,6 +16,7 @@ mod blows;
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
 mod documented;
+mod enrolled;
 mod failures;
 mod foreign;
 mod machine;

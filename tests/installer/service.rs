@@ -170,9 +170,10 @@ fn what_stood_there_before_comes_back() {
     machine.lay(UNIT, "# somebody's own\n");
     machine.program(&AGENT[1..], "#!/bin/sh\necho somebody's own\n");
     let before = machine.changes();
-    // A failure brings it back, and so does the end.
+    // A failure before the host is enrolled brings it back, and so does the end.
     machine.lay("run/broken", "");
-    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(74);
+    let arguments = ["install", "--no-enrol"];
+    agent(&machine, &hub, "/root/monsys-agent", &arguments).expect(74);
     fs::remove_file(machine.path("run/broken")).unwrap();
     assert_eq!(
         fs::read_to_string(machine.path(UNIT)).unwrap(),

@@ -27,6 +27,7 @@ mod golden_image;
 mod hidden_characters;
 mod hostile_values;
 mod install;
+mod locks;
 mod lyftdata;
 mod manual;
 mod mimir;

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::common::{Mint, TestHost, TestHub};
+use crate::common::{Mint, TestHost, TestHub, until};
 
 const KEY: &str = "var/lib/monsys/agent-signing.key";
 const STATE: &str = "var/lib/monsys/state.json";
@@ -24,11 +24,31 @@ fn a_forced_enrolment_whose_reply_is_lost_is_ended_by_a_plain_one() {
     host.enrol_with(&hub, &token, &["--force", "--wait", "0"])
         .run()
         .expect(69);
-    let status = host.agent(&["status", "--output", "json"]).run().expect(0);
+    let status = host.agent(&["status", "--output", "json"]).run().expect(75);
     assert_eq!(status.json()["renewing"], true);
+    let same_token = "run the enrolment again with the same token";
+    let text = host.agent(&["status"]).run().expect(75).stdout;
+    assert!(text.contains(same_token), "{text}");
+    let doctor = host.agent(&["doctor"]).run().expect(64).stdout;
+    assert!(doctor.contains(same_token), "{doctor}");
+    host.agent(&["install", "--no-start"])
+        .run()
+        .expect(64)
+        .says(&["interrupted"]);
 
     // The credential on the disk is dead, so this must not say that all is well.
-    host.agent(&["enrol"]).run().expect(77);
+    let run = host.agent(&["enrol"]).run().expect(77).says(&[same_token]);
+    assert!(!run.stderr.contains("rotate-token"), "{}", run.stderr);
+    let service = host.service();
+    until("the service is refused", || {
+        host.agent(&["status"])
+            .run()
+            .stdout
+            .contains("last failure")
+    });
+    let text = host.agent(&["status"]).run().expect(75).stdout;
+    service.stop();
+    assert!(!text.contains("rotate-token"), "{text}");
     let run = host
         .enrol_with(&hub, &token, &["--output", "json"])
         .run()

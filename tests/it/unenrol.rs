@@ -166,10 +166,13 @@ fn a_yes_that_was_lost_is_known_for_one() {
     let host = enrolled(&hub);
     hub.fault(json!({"route": "delete", "reset": "after", "times": 1}));
     host.agent(&["unenrol", "--wait", "0"]).run().expect(69);
-    let status = host.agent(&["status", "--output", "json"]).run().expect(0);
+    let status = host.agent(&["status", "--output", "json"]).run().expect(75);
     assert_eq!(status.json()["leaving"], true);
     // The hub may have forgotten it, so this must not say that all is well.
-    host.agent(&["enrol"]).run().expect(77);
+    host.agent(&["enrol"])
+        .run()
+        .expect(77)
+        .says(&["to end it: monsys-agent unenrol"]);
     let json = host
         .agent(&["unenrol", "--output", "json"])
         .run()

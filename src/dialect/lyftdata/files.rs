@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::Lyftdata;
 use crate::error::{Error, ErrorId, Result};
 use crate::store::atomic::{self, Owner};
-use crate::store::{read, unreadable, unwritable};
+use crate::store::{lock, read, unreadable, unwritable};
 
 /// File of the worker's id, in the jobs directory.
 pub(super) const ID_FILE: &str = "LYFTDATA_WORKER_ID";
@@ -17,7 +17,7 @@ pub(super) const ID_FILE: &str = "LYFTDATA_WORKER_ID";
 const KEY_FILE: &str = ".LYFTDATA_WORKER_API_KEY";
 /// What is asked for, or confirmed and not yet in its files.
 pub(super) const JOURNAL: &str = ".monsys-enrol.json";
-pub(super) const LOCK: &str = ".monsys-enrol.lock";
+pub(super) const LOCK: &str = lock::DIALECT_FILE;
 
 /// What the journal holds.
 #[derive(Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What `doctor` finds of a monsys hub's agent on the host.
 
-use super::Standing;
+use super::{Enrolled, Standing};
 use crate::doctor::Check;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -35,6 +35,10 @@ pub(super) fn identity(standing: Result<Standing>) -> Check {
             "what is on this disk belongs to another machine, which this one was cloned from",
             "monsys-agent enrol, with a token: this host then enrols as itself",
         ),
+        Ok(Standing::Enrolled(enrolled)) if interrupted(&enrolled).is_some() => {
+            let (cause, hint) = interrupted(&enrolled).unwrap_or_default();
+            Check::warning(name, cause, hint)
+        }
         Ok(Standing::Enrolled(enrolled)) => Check::good(
             name,
             format!("enrolled at {} as {}", enrolled.hub_url, enrolled.agent_id),
@@ -42,15 +46,18 @@ pub(super) fn identity(standing: Result<Standing>) -> Check {
     }
 }
 
+fn interrupted(enrolled: &Enrolled) -> Option<(&'static str, &'static str)> {
+    enrolled.state.as_ref()?.interrupted()
+}
+
 /// Whether a host goes without a token.
 pub(super) fn without_token(standing: Result<Standing>) -> Check {
     let name = "token";
     match standing {
-        Ok(Standing::Enrolled(enrolled)) if enrolled.is_renewing() => Check::warning(
-            name,
-            "none is given, and a forced enrolment was interrupted, so the credential may be dead",
-            "monsys-agent enrol, with the token of that enrolment",
-        ),
+        Ok(Standing::Enrolled(enrolled)) if interrupted(&enrolled).is_some() => {
+            let (cause, hint) = interrupted(&enrolled).unwrap_or_default();
+            Check::bad(name, &Error::new(ErrorId::TokenMissing, cause).mend(hint))
+        }
         Ok(Standing::Enrolled(_)) => Check::good(name, "an enrolled host needs none"),
         Ok(Standing::Unconfirmed(..)) => Check::good(name, "the one in agent.toml"),
         Ok(Standing::New(_) | Standing::Clone(_)) => Check::bad(

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use super::locked;
+use super::locked_under;
 use super::paths::Paths;
 use super::persist::connection;
 use crate::dialect::ca_copy;
@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
 use crate::settings::{Flags, Origin, Settings};
 use crate::store::agent_toml::Entry;
+use crate::store::lock::Lock;
 use crate::token_source::TokenSource;
 use crate::world::World;
 
@@ -39,10 +40,22 @@ pub struct Deferred {
 /// # Errors
 /// [`ErrorId::ImageHasIdentity`], and what [`crate::enrolment::enrol`] would end with before it asks the hub.
 pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
+    defer_under(None, flags, world).await
+}
+
+/// As [`defer`], for a caller that may hold the lock already.
+///
+/// # Errors
+/// As [`defer`].
+pub(crate) async fn defer_under(
+    held: Option<&Lock>,
+    flags: &Flags,
+    world: &World,
+) -> Result<Deferred> {
     let before = Settings::resolve(flags, world)?;
     refuse_identity(&before, &Paths::of(&before, world))?;
     let limit = Limit::of(before.wait);
-    let (settings, paths, lock) = locked(flags, world, limit).await?;
+    let (settings, paths, lock) = locked_under(held, flags, world, limit).await?;
     // Whoever held the lock before may have enrolled this host.
     refuse_identity(&settings, &paths)?;
     paths.sweep()?;

@@ -8,7 +8,7 @@ use super::standing::{self, Enrolled, Standing};
 use super::wire;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{HubUrl, Origin, Settings};
-use crate::store::state::Asked;
+use crate::store::state::{Asked, State};
 use crate::tags;
 use crate::token::{Kind, Secret};
 use crate::world::World;
@@ -37,6 +37,8 @@ pub(super) struct Ask {
     pub(super) is_clone: bool,
     /// An enrolled host changes tags, role or key with its own credential.
     pub(super) is_update: bool,
+    /// What was interrupted, and may have killed the credential on the disk: cause and hint.
+    pub(super) interrupted: Option<(&'static str, &'static str)>,
     /// A yes of the hub kills the credential on the disk.
     pub(super) replaces_credential: bool,
     /// The one agent that the hub may answer with.
@@ -164,6 +166,7 @@ pub(super) fn plan(
                 _ => Ask {
                     key,
                     is_update: true,
+                    interrupted: enrolled.state.as_ref().and_then(State::interrupted),
                     ..Ask::with_own(enrolled.agent_token, asked)
                 },
             }
@@ -182,6 +185,7 @@ impl Ask {
             key: KeyPlace::Current,
             is_clone: false,
             is_update: false,
+            interrupted: None,
             replaces_credential: false,
             must_be: None,
             after_a_no: AfterANo::Keep,
@@ -236,6 +240,10 @@ impl Ask {
             return error;
         }
         let url = self.call.path();
+        if let Some((cause, hint)) = self.interrupted {
+            let why = format!("the hub answered 401 to this host's own credential: {cause}");
+            return Error::new(ErrorId::Rejected, why).about(url).mend(hint);
+        }
         if self.is_update {
             return Error::new(
                 ErrorId::Rejected,

@@ -178,7 +178,7 @@ impl Exchange for Asking<'_> {
             (Call::Register, ..) => Done::Registered,
         };
         let agent_id = admission.agent_id;
-        let Asked { tags, role } = self.keeper.save(
+        let saved = self.keeper.save(
             self.settings,
             Confirmed {
                 admission,
@@ -188,7 +188,8 @@ impl Exchange for Asking<'_> {
                 hostname: &facts.hostname,
                 public_key: self.identity.public_key(),
             },
-        )?;
+        );
+        let Asked { tags, role } = saved.map_err(|error| not_written(error, ask))?;
         Ok(Kept::Enrolled(Enrolment {
             done,
             hub_url: self.settings.hub_url.value.to_string(),
@@ -198,6 +199,17 @@ impl Exchange for Asking<'_> {
             cleanup: Cleanup::default(),
         }))
     }
+}
+
+/// The hub has accepted the host, and the credential could not be written.
+fn not_written(error: Error, ask: &Ask) -> Error {
+    let Bearer::Given = ask.bearer else {
+        return error;
+    };
+    let fix = error.next_step().to_owned();
+    error.mend(format!(
+        "{fix}; the hub has accepted this host, so give the same token then: with this host's key it is the same agent, and spends no further use"
+    ))
 }
 
 /// The hub answered with an agent that this host is not.

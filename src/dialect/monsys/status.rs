@@ -100,7 +100,7 @@ fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &
     let json = as_json(enrolled, health, pulse, config);
     let exit_code = if enrolled.key_is_lost {
         ErrorId::IdentityBroken.kind().exit_code()
-    } else if pulse.is_silent() {
+    } else if pulse.is_silent() || state.may_be_dead() {
         Kind::Silent.exit_code()
     } else {
         0
@@ -136,14 +136,11 @@ fn as_json(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: 
 }
 
 /// What was begun and not ended.
-fn unfinished(state: &State) -> &'static str {
-    if state.leaving {
-        "Leaving was interrupted, so the hub may have forgotten this host. To end it: monsys-agent unenrol\n"
-    } else if state.renewing {
-        "A forced enrolment was interrupted, so the credential may be dead. To end it: monsys-agent enrol\n"
-    } else {
-        ""
-    }
+fn unfinished(state: &State) -> String {
+    let interrupted = state.interrupted();
+    interrupted.map_or_else(String::new, |(cause, hint)| {
+        format!("Not ended: {cause}.\n  mend: {hint}\n")
+    })
 }
 
 fn not_enrolled(standing: &str, config: &str, headline: &str) -> Account {

@@ -113,7 +113,7 @@ pub(super) fn account(host: &Ravenxcope<'_>) -> Account {
             "last_failure": health.as_ref().and_then(|health| health.failure.clone()),
             "config": config,
         }),
-        exit_code: if pulse.is_silent() {
+        exit_code: if pulse.is_silent() || lost.is_some() {
             ErrorKind::Silent.exit_code()
         } else {
             0

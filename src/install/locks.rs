@@ -1,0 +1,166 @@
+//! The locks of an installation, in the folder of its record, which only root can enter or open.
+//!
+//! [`lock::INSTALL_FILE`] is held from the begin to the end: one installation or uninstallation at a
+//! time. [`lock::FILE`] is held while files change, so that no enrolment runs then. It is free while the
+//! service starts, whose privileged step takes it. Nobody who holds the second waits for the first.
+
+use std::path::{Path, PathBuf};
+
+use tokio::time::Instant;
+
+use super::look::is_left_over;
+use super::receipt::FOLDER;
+use super::unwritable;
+use crate::error::{ErrorId, Result};
+use crate::store::atomic::{self, Grant, Owner};
+use crate::store::lock::{self, FILE, INSTALL_FILE, Lock, is_lock};
+use crate::store::names;
+use crate::world::World;
+
+/// The locks of one run.
+pub(super) struct Locks {
+    folder: PathBuf,
+    /// Folders that were made for the lock, the innermost first.
+    made: Vec<PathBuf>,
+    install: Lock,
+    files: Option<Lock>,
+    /// Locks of enrolments whose state is elsewhere.
+    others: Vec<Lock>,
+}
+
+impl Locks {
+    /// Waits until no other installation runs. Makes the folder when there is none.
+    ///
+    /// # Errors
+    /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::NotInstallable`], and
+    /// [`ErrorId::ForeignOwner`] for a folder where others could hold a lock.
+    pub(super) async fn take(world: &World, deadline: Instant) -> Result<Self> {
+        if !world.root().is_dir() {
+            let missing = std::io::ErrorKind::NotFound.into();
+            return Err(unwritable(world.root(), &missing));
+        }
+        loop {
+            let folder = world.resolved_path(FOLDER);
+            let mut made: Vec<PathBuf> = folder
+                .ancestors()
+                .take_while(|path| !path.exists())
+                .map(Path::to_owned)
+                .collect();
+            let taken = make(&folder).and_then(|()| world.refuse_foreign_folder(&folder));
+            let taken = match taken {
+                Ok(()) => {
+                    Lock::take_or(ErrorId::NotInstallable, &folder, INSTALL_FILE, deadline).await
+                }
+                Err(error) => Err(error),
+            };
+            match taken {
+                Ok(Some(install)) => {
+                    if !is_left_over(&folder) {
+                        // Another run has made it in this moment, and written that down.
+                        made.clear();
+                    }
+                    return Ok(Self {
+                        folder,
+                        made,
+                        install,
+                        files: None,
+                        others: Vec::new(),
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    remove_made(&folder, &made);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Waits until no enrolment runs in the same folder.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub(super) async fn take_files(&mut self, deadline: Instant) -> Result<()> {
+        if self.files.is_none() {
+            self.files = Some(Lock::take(&self.folder, FILE, deadline).await?);
+        }
+        Ok(())
+    }
+
+    /// Lets enrolments run again.
+    pub(super) fn release_files(&mut self) {
+        self.files = None;
+    }
+
+    /// Waits until no enrolment runs whose state is in `folder`, if that is there.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub(super) async fn take_other(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<()> {
+        if folder.is_dir() && !self.holds(folder, name) {
+            self.others.push(Lock::take(folder, name, deadline).await?);
+        }
+        Ok(())
+    }
+
+    /// The lock for files, if it is held.
+    pub(super) fn files(&self) -> Option<&Lock> {
+        self.files.as_ref()
+    }
+
+    /// Whether the lock `name` of `folder` is held.
+    pub(super) fn holds(&self, folder: &Path, name: &str) -> bool {
+        let mut held = self.files.iter().chain(&self.others);
+        held.any(|lock| lock.is(folder, name))
+    }
+
+    /// Folders that there were not before this run.
+    pub(super) fn made(&self) -> &[PathBuf] {
+        &self.made
+    }
+
+    /// Leaves nothing of the locks behind but the one of an enrolment, in a folder that this run did not
+    /// make. Whoever waits for one finds it gone, and begins anew.
+    pub(super) fn give_up(self) {
+        let Self {
+            folder,
+            made,
+            install,
+            files,
+            others,
+        } = self;
+        if let Err(error) = atomic::remove(&folder.join(INSTALL_FILE)) {
+            tracing::debug!("{}: {error}", folder.display());
+        }
+        drop((files, others, install));
+        remove_made(&folder, &made);
+    }
+}
+
+/// Removes the folders that were made for a lock, if nothing but locks that nobody holds is in them.
+fn remove_made(folder: &Path, made: &[PathBuf]) {
+    let is_empty = || {
+        names(folder).is_ok_and(|names| names.iter().all(|name| is_lock(&name.to_string_lossy())))
+    };
+    if made.is_empty() || !is_empty() {
+        return;
+    }
+    let locks = [INSTALL_FILE, FILE].map(|name| lock::remove_unheld(folder, name));
+    let folders = made.iter().map(|folder| atomic::remove_folder(folder));
+    for error in locks.into_iter().chain(folders).filter_map(Result::err) {
+        tracing::debug!("{}: {error}", folder.display());
+    }
+}
+
+fn make(folder: &Path) -> Result<()> {
+    let grant = Grant {
+        owner: Owner::ours(),
+        mode: 0o700,
+    };
+    atomic::make_folder(folder, grant).map_err(|(path, error)| unwritable(&path, &error))
+}
