@@ -19,6 +19,7 @@ mod documented;
 mod failures;
 mod foreign;
 mod machine;
+mod purge;
 mod redirects;
 mod release;
 mod role;
