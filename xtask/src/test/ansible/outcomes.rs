@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Ansible;
 use super::refusals::{include, play};
