@@ -44,6 +44,7 @@ mod rejections;
 mod repeated_secrets;
 mod retries;
 mod rotation;
+mod rotation_of_logs;
 mod run;
 mod scrubbing;
 mod secrets;
