@@ -18,10 +18,13 @@ const TREES: [(&str, &str); 4] = [
     // systemd 247, the oldest that the unit is booted with, and cloud-init 20.4, the oldest here.
     (
         "bullseye",
-        "ca-certificates,cloud-init,curl,iproute2,procps",
+        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
     ),
     // Debian testing, for the newest cloud-init that is packaged.
-    ("forky", "ca-certificates,cloud-init,curl,iproute2,procps"),
+    (
+        "forky",
+        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
+    ),
 ];
 
 /// Makes the trees that are not there yet; gives the folder that they are in.
