@@ -34,9 +34,30 @@ main() {
   choose_checksum
   fetch_with_patience
   check_installer
-  sh "$INSTALLER" "$@" ||
-    fail $? "install.sh ended with $?; it said why above" 'mend what it names'
+  code=0
+  sh "$INSTALLER" "$@" || code=$?
+  case $code in
+  0) ;;
+  75) say 'this host was enrolled before, and the hub has not confirmed it now; the service goes on trying' ;;
+  *)
+    if [ "$code" != 74 ] || ! is_enrolled; then
+      fail "$code" "install.sh ended with $code; it said why above" 'mend what it names'
+    fi
+    say "this host is enrolled, but install.sh ended with 74; it said above what is left to do"
+    ;;
+  esac
   clean_up
+  [ "$code" != 74 ] || exit 74
+}
+
+# 74 is also what a run ends with that never came as far as the hub.
+is_enrolled() {
+  for program in monsys-agent /opt/monsys/bin/monsys-agent /var/opt/monsys/bin/monsys-agent; do
+    command -v "$program" >/dev/null || continue
+    "$program" status >/dev/null 2>&1 || [ $? = 75 ] || continue
+    return 0
+  done
+  return 1
 }
 
 # take NAME VALUE: one line of the settings. An empty value counts as not given.

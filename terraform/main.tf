@@ -81,9 +81,18 @@ locals {
 
   cloud_init = var.availability_zone_tag ? "## template: jinja\n#cloud-config\n${local.jinja}\n" : "#cloud-config\n${local.encoded}\n"
 
-  # Bytes, not what one sees as characters. How many there are is no secret.
+  # Bytes, not what one sees as characters. How many there are tells how long the token is, so only
+  # whether they are too many may be seen.
   base64 = { plain = base64encode(local.cloud_init), gzip = base64gzip(local.cloud_init) }
-  bytes  = { for form, text in local.base64 : form => nonsensitive(length(text) / 4 * 3 - length(regexall("=", text))) }
+  fits = { for form, text in local.base64 : form =>
+    nonsensitive(length(text) / 4 * 3 - length(regexall("=", text)) <= var.user_data_limit)
+  }
+
+  # What of the inputs is kept by no `sensitive`, and is at last an argument or a setting.
+  shown = jsonencode([
+    var.tags, var.role, var.hub_url, var.ca_pin, var.no_proxy, var.splay, var.wait,
+    var.agent_version, var.download_url, var.install_url,
+  ])
 
   # The same without cloud-init. A word that no line of the texts is ends each of them.
   install_script = var.availability_zone_tag ? null : join("", concat(
@@ -91,7 +100,8 @@ locals {
       "#!/bin/sh\n",
       "# Brings monsys-agent onto this host, as root. Harmless when it runs again at the next boot.\n",
       "main() {\n",
-      "monsys-agent status >/dev/null 2>&1 && exit\n",
+      # 75 is an enrolled host whose hub is away.
+      "if monsys-agent status >/dev/null 2>&1 || [ $? = 75 ]; then exit 0; fi\n",
       "umask 077 && mkdir -p ${local.folder} || exit 73\n",
       local.heredoc[local.settings], local.heredoc[local.boot],
     ],

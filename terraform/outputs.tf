@@ -12,12 +12,20 @@ output "cloud_init" {
     error_message = "An image carries no secret: with defer = true, say in monsys_token_from where each host gets the token at its first boot."
   }
   precondition {
-    condition     = var.user_data_gzip || local.bytes.plain <= var.user_data_limit
-    error_message = "The user data has ${local.bytes.plain} bytes, and ${var.user_data_limit} are allowed. Use cloud_init_gzip_base64 and say user_data_gzip = true, or carry less in extra_cloud_config and ca_pem (ca_pin alone is enough when the hub sends its CA along), or set user_data_limit to what your cloud takes."
+    condition     = var.user_data_gzip || local.fits.plain
+    error_message = "The user data has more than the ${var.user_data_limit} bytes of user_data_limit. Use cloud_init_gzip_base64 and say user_data_gzip = true, or carry less in extra_cloud_config and ca_pem (ca_pin alone is enough when the hub sends its CA along), or set user_data_limit to what your cloud takes."
   }
   precondition {
-    condition     = !var.user_data_gzip || local.bytes.gzip <= var.user_data_limit
-    error_message = "The compressed user data has ${local.bytes.gzip} bytes, and ${var.user_data_limit} are allowed. Carry less in extra_cloud_config and ca_pem, or set user_data_limit to what your cloud takes."
+    condition     = !var.user_data_gzip || local.fits.gzip
+    error_message = "The compressed user data has more than the ${var.user_data_limit} bytes of user_data_limit. Carry less in extra_cloud_config and ca_pem, or set user_data_limit to what your cloud takes."
+  }
+  precondition {
+    # As in monsys_token_from, but for ms_, with which the names of services begin too.
+    condition = length([
+      for run in regexall("(?:enrl|agt)_[0-9A-Za-z_-]{16,}", local.shown) : true
+      if can(regex("(?:enrl|agt|ms)_[^a-z]*[a-z]", run)) && can(regex("[A-Z]", run)) || can(regex("(?:enrl|agt|ms)_[A-Za-z]{0,15}[0-9]", run)) && can(regex("(?:enrl|agt|ms)_[0-9A-Za-z]{16}", run))
+    ]) == 0
+    error_message = "An input other than monsys_token holds a token, and is not kept secret. The token goes into monsys_token."
   }
 }
 

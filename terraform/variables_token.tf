@@ -48,7 +48,12 @@ variable "monsys_token_from" {
     error_message = "monsys_token_from names exactly one way: aws_ssm_parameter, aws_secretsmanager, gcp_secret, azure_key_vault, vault, command or file."
   }
   validation {
-    condition     = !can(regex("(enrl|agt|ms)_[0-9A-Za-z]{8}", jsonencode(var.monsys_token_from)))
+    # A token is base64url, or hex, behind its prefix: letters of both cases, or 16 letters and digits in
+    # a row. A name such as enrl_token_of_eu-west-1 is neither.
+    condition = length([
+      for run in regexall("(?:(?:enrl|agt)_[0-9A-Za-z_-]{16,}|(?:^|[^0-9A-Za-z])ms_[0-9A-Za-z_-]{32,})", replace(jsonencode(var.monsys_token_from), "/\\\\(u[0-9a-f]{4}|.)/", " ")) : true
+      if can(regex("(?:enrl|agt|ms)_[^a-z]*[a-z]", run)) && can(regex("[A-Z]", run)) || can(regex("(?:enrl|agt|ms)_[A-Za-z]{0,15}[0-9]", run)) && can(regex("(?:enrl|agt|ms)_[0-9A-Za-z]{16}", run))
+    ]) == 0
     error_message = "monsys_token_from holds a token. It only says where the token is, and is not kept secret; the token itself goes into monsys_token."
   }
   validation {

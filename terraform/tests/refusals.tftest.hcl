@@ -87,6 +87,32 @@ run "a_reference_that_is_a_token" {
   expect_failures = [var.monsys_token_from]
 }
 
+run "a_tag_that_is_a_token" {
+  command = plan
+  variables {
+    tags = ["enrl_-bcdEFGH_jklmnop"]
+  }
+  expect_failures = [output.cloud_init]
+}
+
+run "a_role_that_is_an_agents_token" {
+  command = plan
+  variables {
+    role = "agt_0123456789abcdef"
+  }
+  expect_failures = [output.cloud_init]
+}
+
+run "names_that_only_look_like_tokens" {
+  command = plan
+  variables {
+    monsys_token      = null
+    monsys_token_from = { vault = { path = "teams_production/ms_accounts-2024/enrl_token_of_eu-west-1" } }
+    tags              = ["ms_SqlServer-2019-Production-Cluster", "enrl_eu-west-1_production"]
+    role              = "platforms_Production01"
+  }
+}
+
 run "a_command_of_two_lines" {
   command = plan
   variables {

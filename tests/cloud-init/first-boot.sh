@@ -1,6 +1,6 @@
 #!/bin/sh
 # A first boot of cloud-init itself, over this machine's own files, in a mount namespace: what it
-# writes below /etc, /run, /var/lib and /var/log is in memory, and gone with the namespace.
+# writes below /etc, /run, /var/lib, /var/log and /var/opt is in memory, and gone with the namespace.
 #
 #     unshare --mount first-boot.sh WORK
 #
@@ -17,7 +17,7 @@ mkdir -p "$memory"
 mount -t tmpfs tmpfs "$memory"
 mkdir "$memory/upper" "$memory/workdir"
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$memory/upper,workdir=$memory/workdir" /etc
-for folder in /run /var/lib /var/log; do
+for folder in /run /var/lib /var/log /var/opt; do
   mount -t tmpfs tmpfs "$folder"
 done
 

@@ -188,3 +188,37 @@ fn a_refusal_fails_the_play_with_its_reason() {
     hub.expect_one_slot();
     expect_in_service(&hub, &host);
 }
+
+/// The token stays where nobody can write.
+#[test]
+fn an_enrolled_host_is_finished_before_the_play_fails() {
+    let lan = Lan::new();
+    let hub = lan.hub();
+    let token = hub.token();
+    let disk = Disk::debian("bookworm", "web-1");
+    let host = lan.boot(&disk);
+    let controller = Controller::new();
+    controller.adopt(&host, &[]);
+    let settings = settings(&hub);
+    let seed = "var/lib/cloud/seed/nocloud";
+    disk.write(&format!("{seed}/user-data"), &format!("T={token}\n"));
+    host.must(&format!(
+        "mount --bind /{seed} /{seed} && mount -o remount,bind,ro /{seed}
+        mkdir -p /etc/monsys && echo 'scrub_cloud_init = \"yes\"' >/etc/monsys/agent.toml"
+    ));
+    for _ in 0..2 {
+        let played = controller.role(&token, &settings, &[]).failed(&[
+            "something is left to do (exit code 74)",
+            "nocloud/user-data",
+            "what: ",
+        ]);
+        let _ = played.without(&token, "ansible-playbook");
+        hub.expect_one_slot();
+        expect_in_service(&hub, &host);
+        let enabled = host.run("systemctl is-enabled monsys-agent").stdout;
+        assert_eq!(enabled.trim(), "enabled");
+    }
+    host.must(&format!("umount /{seed} && rm -r /var/lib/cloud/seed"));
+    let again = controller.role(&token, &settings, &[]).well();
+    assert_eq!(again.changed("web-1"), 0, "{}", again.output);
+}

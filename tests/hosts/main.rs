@@ -27,6 +27,8 @@ mod one_liner;
 mod packages;
 mod prepared;
 mod privilege;
+mod scrubbed;
+mod search;
 mod seed;
 mod templates;
 mod watch;

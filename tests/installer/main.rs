@@ -20,6 +20,7 @@ mod enrolled;
 mod failures;
 mod foreign;
 mod machine;
+mod purge;
 mod redirects;
 mod release;
 mod role;

@@ -46,6 +46,7 @@ mod rejections;
 mod repeated_secrets;
 mod retries;
 mod rotation;
+mod rotation_of_logs;
 mod rotation_races;
 mod run;
 mod scrubbing;

@@ -9,14 +9,22 @@ use crate::error::{Context, Result};
 use crate::tools;
 
 /// Releases, and what is on their hosts beyond what boots.
-const TREES: [(&str, &str); 3] = [
+const TREES: [(&str, &str); 4] = [
     (
         "bookworm",
         "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget",
     ),
     ("trixie", "ca-certificates,curl,iproute2,procps"),
-    // systemd 247, the oldest that the unit is booted with.
-    ("bullseye", "ca-certificates,curl,iproute2,procps"),
+    // systemd 247, the oldest that the unit is booted with, and cloud-init 20.4, the oldest here.
+    (
+        "bullseye",
+        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
+    ),
+    // Debian testing, for the newest cloud-init that is packaged.
+    (
+        "forky",
+        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
+    ),
 ];
 
 /// Makes the trees that are not there yet; gives the folder that they are in.
@@ -49,6 +57,8 @@ async fn make(release: &str, packages: &str, tree: &Path) -> Result<()> {
         .args([
             "--aptopt=Acquire::Languages \"none\"",
             "--aptopt=APT::Install-Recommends \"false\"",
+            // A mirror that is a snapshot stands still. What it has is signed all the same.
+            "--aptopt=Acquire::Check-Valid-Until \"false\"",
         ])
         .args([
             "--dpkgopt=force-unsafe-io",

@@ -1,6 +1,7 @@
 //! The Ansible collection: built and installed as its users do it, linted, its syntax checked, and
 //! its variables the same in the role, in its argument specs and in docs/ansible.md.
 
+mod outcomes;
 mod refusals;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,9 @@ pub(crate) async fn run() -> Result<Count> {
     let options = ansible.options().await?;
     tell(ansible.defaults(&options).await);
     for outcome in refusals::all(&ansible).await {
+        tell(outcome);
+    }
+    for outcome in outcomes::all(&ansible).await {
         tell(outcome);
     }
     tell(page(&options));

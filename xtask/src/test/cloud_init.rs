@@ -4,6 +4,7 @@
 mod aws;
 mod boots;
 mod fetching;
+mod outcomes;
 mod references;
 mod server;
 mod vectors;
@@ -32,6 +33,7 @@ pub(crate) async fn run() -> Result<Count> {
     templates(&scene, &mut count).await?;
     vectors::run(&scene, &mut count).await?;
     boots::run(&scene, &mut count).await?;
+    outcomes::run(&scene, &mut count).await;
     fetching::run(&scene, &mut count).await?;
     references::run(&scene, &mut count).await?;
     scene.hub.stop().await?;

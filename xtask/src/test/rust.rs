@@ -6,9 +6,10 @@ use super::Count;
 use crate::error::Result;
 use crate::{process, tools};
 
-/// What reads the agent's requests for certificates, what watches its system calls, what reads its units as
-/// systemd does, and what runs it as another user.
-const PROGRAMS: [(&str, &str); 4] = [
+/// What rotates logs beside it, what reads the agent's requests for certificates, what watches its system
+/// calls, what reads its units as systemd does, and what runs it as another user.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("/usr/sbin/logrotate", "logrotate"),
     ("/usr/bin/openssl", "openssl"),
     ("/usr/bin/strace", "strace"),
     ("/usr/bin/systemd-analyze", "systemd"),

@@ -1,6 +1,8 @@
 //! The Terraform module: laid out, valid, tested, quick, documented, and without a token where it
 //! was given none. Without network: nothing here takes a provider.
 
+mod guard;
+
 use std::fs;
 use std::time::Instant;
 
@@ -40,6 +42,7 @@ pub(crate) async fn run() -> Result<Count> {
         count.check("aws-count", timed(&terraform, instances).await);
     }
     count.check("a reference leaves no token", no_token(&terraform).await);
+    guard::run(&terraform, &mut count).await;
     Ok(count)
 }
 

@@ -62,6 +62,18 @@ fn cases() -> Vec<Case> {
             json!({"monsys_agent_role": TOKEN.replace("enrl", "agt")}),
             &["other than monsys_agent_token holds a token"],
         ),
+        validate(
+            json!({"monsys_agent_token_command": "cat /secrets/teams_production/enrl_token_of_eu-west-1"}),
+            &[],
+        ),
+        validate(
+            json!({"monsys_agent_role": TOKEN.replace("enrl", "ms")}),
+            &["other than monsys_agent_token holds a token"],
+        ),
+        validate(
+            json!({"monsys_agent_version": TOKEN}),
+            &["other than monsys_agent_token holds a token"],
+        ),
         Case {
             tasks: "missing",
             vars: json!({"monsys_agent_method": "binary"}),
@@ -77,30 +89,7 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     async fn play(self, ansible: &Ansible) -> Result<()> {
-        let mut vars = json!({
-            "__monsys_agent_look": {"stdout_lines": [], "stderr_lines": ["is broken there"]},
-            "__monsys_agent_needed": "it is needed",
-            "__monsys_agent_hint": "do this",
-        });
-        if let (Some(all), Some(own)) = (vars.as_object_mut(), self.vars.as_object()) {
-            all.extend(own.clone());
-        }
-        let play = json!([{
-            "hosts": "localhost",
-            "connection": "local",
-            "gather_facts": false,
-            "vars": vars,
-            "tasks": [{"ansible.builtin.include_role": {"name": ROLE, "tasks_from": self.tasks}}],
-        }]);
-        let path = ansible.home.path().join("refusal.yml");
-        fs::write(&path, play.to_string()).context(|| format!("no {}", path.display()))?;
-        let mut command = ansible.command("ansible-playbook");
-        command
-            .args(["-vvvvv", "--inventory=localhost,"])
-            .arg(&path);
-        let said = process::capture(&mut command).await?;
-        let output = format!("{}{}", said.stdout, said.stderr);
-        let is_refused = !said.status.success();
+        let (is_refused, output) = play(ansible, &[include(self.tasks)], &self.vars).await?;
         let says = self.says.iter().all(|text| output.contains(text));
         let secret = TOKEN.trim_start_matches("enrl");
         if is_refused != self.says.is_empty() && says && !output.contains(secret) {
@@ -111,4 +100,41 @@ impl Case {
             self.tasks, self.vars, self.says
         )))
     }
+}
+
+/// The task that includes a file of the role's tasks, and leaves the role's variables to those after it.
+pub(super) fn include(file: &str) -> Value {
+    json!({"ansible.builtin.include_role": {"name": ROLE, "tasks_from": file, "public": true}})
+}
+
+/// Plays these tasks on this machine; whether the play failed, and what it printed at its loudest.
+pub(super) async fn play(
+    ansible: &Ansible,
+    tasks: &[Value],
+    vars: &Value,
+) -> Result<(bool, String)> {
+    let mut all = json!({
+        "__monsys_agent_look": {"stdout_lines": [], "stderr_lines": ["is broken there"]},
+        "__monsys_agent_needed": "it is needed",
+        "__monsys_agent_hint": "do this",
+    });
+    if let (Some(all), Some(own)) = (all.as_object_mut(), vars.as_object()) {
+        all.extend(own.clone());
+    }
+    let play = json!([{
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": false,
+        "vars": all,
+        "tasks": tasks,
+    }]);
+    let path = ansible.home.path().join("play.yml");
+    fs::write(&path, play.to_string()).context(|| format!("no {}", path.display()))?;
+    let mut command = ansible.command("ansible-playbook");
+    command
+        .args(["-vvvvv", "--inventory=localhost,"])
+        .arg(&path);
+    let said = process::capture(&mut command).await?;
+    let output = format!("{}{}", said.stdout, said.stderr);
+    Ok((!said.status.success(), output))
 }

@@ -1,0 +1,129 @@
+//! A search for a secret that shares nothing with the agent's own: it decodes all that can be decoded,
+//! from every offset, and looks again.
+
+use std::io::Read;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use flate2::read::GzDecoder;
+use memchr::memmem::find;
+
+/// How deep things are packed into each other.
+const DEPTH: u8 = 5;
+/// Shorter runs of base64 hold no secret of this length.
+const SHORTEST: usize = 24;
+/// No file of cloud-init's is near this once it is unpacked.
+const LONGEST: u64 = 64 << 20;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Whether `bytes` hold `secret`: plain, in UTF-16, in base64 however it is broken into lines, in gzip,
+/// and in these within each other.
+pub(crate) fn holds(bytes: &[u8], secret: &str) -> bool {
+    look(bytes, secret, DEPTH)
+}
+
+fn look(bytes: &[u8], secret: &str, depth: u8) -> bool {
+    let wide: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    if find(bytes, secret.as_bytes()).is_some() || find(bytes, &wide).is_some() {
+        return true;
+    }
+    if depth == 0 {
+        return false;
+    }
+    let inner = packed(bytes).into_iter().chain(encoded(bytes));
+    inner
+        .into_iter()
+        .any(|inner| look(&inner, secret, depth - 1))
+}
+
+/// What is in each member of gzip, wherever it begins.
+fn packed(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let starts = memchr::memmem::find_iter(bytes, b"\x1f\x8b\x08");
+    let inflate = |at: usize| {
+        let mut inner = Vec::new();
+        // What comes before the end of a broken one is looked at as well.
+        let _ = GzDecoder::new(&bytes[at..])
+            .take(LONGEST)
+            .read_to_end(&mut inner);
+        inner
+    };
+    starts
+        .map(inflate)
+        .filter(|inner| !inner.is_empty())
+        .collect()
+}
+
+/// Each run of base64 decoded from each of the four offsets. White space, also as JSON and Python write
+/// it, is no end of a run.
+fn encoded(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut runs = vec![Vec::new()];
+    let mut rest = bytes;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match byte {
+            b'-' => push(&mut runs, b'+'),
+            b'_' => push(&mut runs, b'/'),
+            _ if byte.is_ascii_alphanumeric() || b"+/".contains(byte) => push(&mut runs, *byte),
+            _ if byte.is_ascii_whitespace() => {}
+            b'\\' if tail.first().is_some_and(|next| b"nrt".contains(next)) => rest = &tail[1..],
+            _ => runs.push(Vec::new()),
+        }
+    }
+    let long = runs.iter().filter(|run| run.len() >= SHORTEST);
+    long.flat_map(|run| (0..4).filter_map(|offset| decoded(&run[offset..])))
+        .collect()
+}
+
+fn push(runs: &mut [Vec<u8>], byte: u8) {
+    if let Some(run) = runs.last_mut() {
+        run.push(byte);
+    }
+}
+
+fn decoded(run: &[u8]) -> Option<Vec<u8>> {
+    // One digit alone at the end is of no byte.
+    let whole = run.len() - usize::from(run.len() % 4 == 1);
+    BASE64.decode(&run[..whole]).ok()
+}
+
+#[test]
+fn a_secret_is_found_however_it_is_packed() {
+    use std::io::Write;
+    const SECRET: &str = "enrl_Ab0defghij-_ABCDEFGHIJ0123456789klmnopqrstu";
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let lines = |bytes: &[u8], end: &str| {
+        let text = BASE64.encode(bytes);
+        let lines: Vec<_> = text
+            .as_bytes()
+            .chunks(20)
+            .map(String::from_utf8_lossy)
+            .collect();
+        lines.join(end).into_bytes()
+    };
+    for padding in ["", "a", "bc", "def"] {
+        let plain = format!("{padding}T={SECRET}\n").into_bytes();
+        let mut forms = vec![plain.clone(), gzip(&plain)];
+        for end in ["\n", "\r\n    ", "\\n", ""] {
+            forms.push([b"key:\n", &lines(&plain, end)[..], b"\nnext: word"].concat());
+            forms.push(gzip(&lines(&lines(&plain, "\n"), end)));
+            forms.push(lines(&gzip(&plain), end));
+        }
+        for form in &forms {
+            assert!(holds(form, SECRET), "{:?}", String::from_utf8_lossy(form));
+            let other = SECRET.replace("Ab0", "Bb0");
+            assert!(!holds(form, &other));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the role makes of each way in which an enrolment ends, and thousands of tokens through its guard.
+//! The agent is a script; tests/hosts/ansible.rs plays the same with the real one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::json;
+
+use super::Ansible;
+use super::refusals::{include, play};
+use crate::error::{Context, Result, Stop};
+
+/// Tokens of each kind.
+const TOKENS: usize = 2_000;
+/// The play says so where the service would be set up.
+const SERVICE: &str = "the service comes next";
+
+pub(super) async fn all(ansible: &Ansible) -> Vec<Result<()>> {
+    let words = ["what: it is so", "why: because", "mend: do it"];
+    let and = |first: &[&'static str]| [first, &words].concat();
+    let no = "the host was not enrolled";
+    let incomplete = "something is left to do (exit code 74)";
+    let unconfirmed = "the hub has not confirmed it now";
+    let outcomes = [
+        // Enrolled, and something is left: the work goes on, then the play fails in the agent's words.
+        (74, 0, true, and(&[SERVICE, incomplete]), vec![no]),
+        (74, 75, true, and(&[SERVICE, incomplete]), vec![no]),
+        (74, 78, true, and(&[no]), vec![SERVICE]),
+        (77, 0, true, and(&[no]), vec![SERVICE]),
+        // Enrolled before, and the hub is away.
+        (
+            75,
+            0,
+            false,
+            vec![SERVICE, unconfirmed],
+            vec![no, incomplete],
+        ),
+    ];
+    let mut all = Vec::new();
+    for (enrol, status, fails, says, says_not) in outcomes {
+        let (failed, output) = match ended(ansible, enrol, status).await {
+            Ok(played) => played,
+            Err(stop) => {
+                all.push(Err(stop));
+                continue;
+            }
+        };
+        let has = |text: &&str| output.contains(*text);
+        let is_so = failed == fails && says.iter().all(has) && !says_not.iter().any(has);
+        all.push(is_so.then_some(()).ok_or_else(|| {
+            Stop::failed(format!(
+                "enrol {enrol}, status {status}: failed {failed}\n{output}"
+            ))
+        }));
+    }
+    all.push(sweep(ansible).await);
+    all
+}
+
+/// Plays what is around an enrolment, with an agent whose `enrol` and `status` end with these codes.
+async fn ended(ansible: &Ansible, enrol: i32, status: i32) -> Result<(bool, String)> {
+    let agent = ansible.home.path().join("agent");
+    let error = json!({"error": {"what": "it is so", "why": "because", "mend": "do it"}});
+    let is_enrolled = status != 78;
+    let script = format!(
+        "#!/bin/sh\ncase $1 in\nenrol) cat >/dev/null; echo '{error}'; exit {enrol} ;;\n\
+         status) echo '{{\"enrolled\": {is_enrolled}}}'; exit {status} ;;\nesac\n"
+    );
+    fs::write(&agent, script)
+        .and_then(|()| fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)))
+        .context(|| "no script".to_owned())?;
+    let vars = json!({
+        "__monsys_agent_look": {"stdout_lines": [agent, "monsys-agent 0.1.0"], "stderr_lines": []},
+        "monsys_agent_token": "enrl_Ab0defghij-_ABCDEFGHIJ0123456789klmnopqrstu",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    });
+    // As in present.yml, but for the service, which takes root.
+    let mut last = include("incomplete");
+    last["when"] = json!("__monsys_agent_is_incomplete");
+    let tasks = [
+        include("enrol"),
+        json!({"ansible.builtin.debug": {"msg": SERVICE.split(' ').collect::<Vec<_>>().join("{{ ' ' }}")}}),
+        last,
+    ];
+    play(ansible, &tasks, &vars).await
+}
+
+/// The guard takes every token for one, and no name.
+async fn sweep(ansible: &Ansible) -> Result<()> {
+    let mut tokens = Vec::new();
+    for prefix in ["enrl_", "agt_", "ms_"] {
+        for _ in 0..TOKENS {
+            let mut bytes = [0; 32];
+            SystemRandom::new()
+                .fill(&mut bytes)
+                .map_err(|_| Stop::failed("no random numbers"))?;
+            tokens.push(format!(
+                "--role={prefix}{}",
+                BASE64_URL_SAFE_NO_PAD.encode(bytes)
+            ));
+        }
+    }
+    let names = [
+        "--token-file=/run/secrets/enrl_token_of_eu-west-1",
+        "--token-command=vault kv get -field=token teams_production/ms_accounts-2024",
+        "--tag=ms_SqlServer-2019-Production",
+        "--tag=platforms_Production0123456789-of-the-Western-Region",
+    ];
+    let vars = json!({"tokens": tokens, "names": names});
+    let passed: &str = "tokens | reject('search', __monsys_agent_token_shape) | list";
+    let refused = "names | select('search', __monsys_agent_token_shape) | list";
+    let check = json!({"ansible.builtin.assert": {
+        "that": [format!("{passed} == []"), format!("{refused} == []")],
+        "fail_msg": format!("{{{{ {passed} }}}} pass, and {{{{ {refused} }}}} do not"),
+    }});
+    match play(ansible, &[include("validate"), check], &vars).await? {
+        (false, _) => Ok(()),
+        (true, output) => {
+            let end: String = output.chars().rev().take(4_000).collect();
+            Err(Stop::failed(end.chars().rev().collect::<String>()))
+        }
+    }
+}
