@@ -36,6 +36,7 @@ impl Case {
             source,
             sought: &sought,
             with_token,
+            is_pure: false,
         };
         let file = match documents.source.below(40) {
             0..24 => documents.document(LAYERS),
@@ -46,6 +47,23 @@ impl Case {
             }
             31..37 => documents.packed(LAYERS),
             _ => near_a_boundary(&mut documents, large),
+        };
+        Self { sought, file }
+    }
+
+    /// Draws a case whose documents parsers can read to their leaves.
+    pub(crate) fn parsed(source: &mut Source) -> Self {
+        let sought = Sought::draw(source);
+        let mut documents = Documents {
+            source,
+            sought: &sought,
+            with_token: true,
+            is_pure: true,
+        };
+        let file = match documents.source.below(6) {
+            0..4 => documents.document(LAYERS),
+            4 => documents.packed(LAYERS),
+            _ => documents.quoted(LAYERS),
         };
         Self { sought, file }
     }

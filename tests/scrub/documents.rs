@@ -11,6 +11,8 @@ pub(crate) struct Documents<'a> {
     pub(crate) source: &'a mut Source,
     pub(crate) sought: &'a Sought,
     pub(crate) with_token: bool,
+    /// Each value is one document, and not text with documents in it.
+    pub(crate) is_pure: bool,
 }
 
 impl Documents<'_> {
@@ -18,8 +20,8 @@ impl Documents<'_> {
     pub(crate) fn document(&mut self, layers: usize) -> Node {
         match self.source.below(10) {
             0 => self.leaf(true),
-            1 => self.log(layers),
-            2..5 => self.cloud_config(layers),
+            1 if !self.is_pure => self.log(layers),
+            1..5 => self.cloud_config(layers),
             5 | 6 => self.message(layers),
             7 | 8 => self.json(layers),
             _ => self.pickle(layers),
@@ -72,7 +74,8 @@ impl Documents<'_> {
         self.value(layers - 1).in_form(Form::Packed(packer))
     }
 
-    fn quoted(&mut self, layers: usize) -> Node {
+    /// Quoted-printable.
+    pub(crate) fn quoted(&mut self, layers: usize) -> Node {
         let inner = self.value(layers - 1);
         let binary = !inner.is_text() || inner.bytes.contains(&b'\r');
         let form = Form::Quoted {
@@ -152,7 +155,17 @@ impl Documents<'_> {
         match self.source.below(if layers > 0 { 6 } else { 2 }) {
             0 => {
                 let text = self.text(layers);
-                node.push(format!("  content: |\n{spaces}"));
+                // Leading space would be taken for the indentation.
+                let starts_blank = text.bytes.first().is_none_or(u8::is_ascii_whitespace);
+                let width = if starts_blank {
+                    (indent - 2).to_string()
+                } else {
+                    String::new()
+                };
+                node.push(format!("  content: |{width}\n"));
+                if !matches!(text.bytes.first(), Some(b'\n' | b'\r')) {
+                    node.push(&spaces);
+                }
                 node.enclose(Form::Indent(indent), text);
                 node.push("\n");
             }
@@ -164,8 +177,12 @@ impl Documents<'_> {
             2 => {
                 let value = self.value(layers - 1);
                 node.push(format!("  content: !!binary |\n{spaces}"));
-                let width = self.source.pick(&[76, 72, 64, 0]);
-                let layout = self.base64(width, format!("\n{spaces}"));
+                let layout = Form::Base64(Base64 {
+                    url: false,
+                    width: self.source.pick(&[76, 72, 64, 0]),
+                    between: format!("\n{spaces}"),
+                    padded: true,
+                });
                 node.enclose(layout, value);
                 node.push("\n");
             }

@@ -42,6 +42,12 @@ impl Sought {
         }
     }
 
+    /// Draws a token of that length.
+    pub(crate) fn of_length(source: &mut Source, length: usize) -> Self {
+        let tail = digits(&mut source.bulk(), TOKEN_DIGITS, length - "enrl_".len());
+        Self::token(format!("enrl_{tail}"), source.one_in(4))
+    }
+
     fn token(token: String, by_shape: bool) -> Self {
         Self { token, by_shape }
     }
@@ -56,6 +62,8 @@ impl Sought {
 pub(crate) enum Filler {
     /// Lines of words, as logs have them.
     Words,
+    /// Lines of numbers, in which a packer finds little.
+    Numbers,
     /// Lines of words that base64 could be.
     Digits,
     /// Words with other scripts between them.
@@ -73,7 +81,7 @@ pub(crate) fn leaf(
 ) -> Node {
     let kinds = [
         Filler::Words,
-        Filler::Words,
+        Filler::Numbers,
         Filler::Digits,
         Filler::Unicode,
         Filler::Binary,
@@ -214,6 +222,7 @@ pub(crate) fn fill(bulk: &mut Rng, filler: Filler, length: usize) -> Vec<u8> {
                 let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
                 out.extend(digits(bulk, alphabet, count).bytes());
             }
+            Filler::Numbers => out.extend(bulk.u32(..400_000).to_string().bytes()),
             Filler::Unicode if bulk.bool() => {
                 out.extend(FOREIGN[bulk.usize(..FOREIGN.len())].bytes());
             }

@@ -19,6 +19,8 @@ mod leaf;
 mod node;
 mod packers;
 mod random;
+mod readers;
 mod searcher;
 mod source;
+mod spliced;
 mod subject;

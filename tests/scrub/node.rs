@@ -51,6 +51,12 @@ impl Node {
         self.mask.resize(self.bytes.len(), mark);
     }
 
+    /// Puts bytes of a token in the place of what is there.
+    pub(crate) fn mark(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        self.mask[at..at + bytes.len()].fill(TOKEN);
+    }
+
     /// Appends another document as it is.
     pub(crate) fn append(&mut self, node: Self) {
         let start = self.bytes.len();
@@ -150,7 +156,7 @@ impl Node {
             if self.mask[at] == 0 {
                 return Err(format!("byte {at} was {was:#04x} and is {is:#04x}"));
             }
-            if is_leaf && !(is.is_ascii_alphanumeric() || b"_-".contains(&is)) {
+            if is_leaf && !(is.is_ascii_alphanumeric() || b"_-+/".contains(&is)) {
                 return Err(format!("byte {at} of a token is {is:#04x}"));
             }
         }
