@@ -16,7 +16,7 @@ const TOKEN: &str = "enrl_Zq3vN8sK1xTfB6yR0uWm4cHd7pLj2gAe";
 #[test]
 fn an_archive_loses_no_line() {
     let mut files = Vec::new();
-    for (seed, length) in [(1, 16 << 10), (2, 32 << 10), (3, 64 << 10), (4, 256 << 10)] {
+    for (seed, length) in [(1, 32 << 10), (2, 64 << 10)] {
         for packer in [
             Packer::Flate2(9),
             Packer::Python("gzip", 9),

@@ -45,7 +45,7 @@ impl Sought {
     /// Draws a token of that length.
     pub(crate) fn of_length(source: &mut Source, length: usize) -> Self {
         let tail = digits(&mut source.bulk(), TOKEN_DIGITS, length - "enrl_".len());
-        Self::token(format!("enrl_{tail}"), source.one_in(4))
+        Self::token(format!("enrl_{tail}"), false)
     }
 
     fn token(token: String, by_shape: bool) -> Self {
