@@ -146,17 +146,16 @@ impl Node {
             return Err(format!("{was} bytes became {is}"));
         }
         let mut parts = self.parts.iter().peekable();
-        for at in 0..after.len() {
+        for (at, (was, is)) in self.bytes.iter().zip(after).enumerate() {
             while parts.next_if(|part| part.range.end <= at).is_some() {}
             let is_leaf = parts.peek().is_none_or(|part| at < part.range.start);
-            let (was, is) = (self.bytes[at], after[at]);
             if was == is {
                 continue;
             }
             if self.mask[at] == 0 {
                 return Err(format!("byte {at} was {was:#04x} and is {is:#04x}"));
             }
-            if is_leaf && !(is.is_ascii_alphanumeric() || b"_-+/".contains(&is)) {
+            if is_leaf && !(is.is_ascii_alphanumeric() || b"_-+/".contains(is)) {
                 return Err(format!("byte {at} of a token is {is:#04x}"));
             }
         }

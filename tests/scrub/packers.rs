@@ -171,7 +171,7 @@ impl Packer {
             _ => {
                 // gzip and Python pass over zeros behind the last member.
                 let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
-                let padded = (end..bytes.len().min(end + 8) + 1).find_map(|end| {
+                let padded = (end..=bytes.len().min(end + 8)).find_map(|end| {
                     let mut content = Vec::new();
                     MultiGzDecoder::new(&bytes[..end.min(bytes.len())])
                         .read_to_end(&mut content)

@@ -20,6 +20,7 @@ import quopri
 import re
 import subprocess
 import sys
+import zlib
 
 import yaml
 
@@ -82,6 +83,8 @@ READERS = [
     document(b"\x80", lambda text: pickle.loads(text, encoding="bytes")),
     document((b"Content-Type:", b"MIME-Version:", b"From "), message),
     gzip.decompress,
+    # As much as there is of an archive that was cut off.
+    lambda text: zlib.decompressobj(31).decompress(text),
     bz2.decompress,
     lzma.decompress,
     zstd,
@@ -92,6 +95,9 @@ READERS = [
     lambda text: text.decode("utf-16-be").encode(),
     quopri.decodestring,
 ]
+
+
+COMPARED = {}
 
 
 def same(before, after, token):
@@ -107,6 +113,10 @@ def same(before, after, token):
     if isinstance(before, str):
         before, after = (text.encode("utf-8", "surrogatepass") for text in (before, after))
     if not isinstance(before, bytes):
+        # What cloud-init pickles knows itself. Kept, so that no other object gets the same id.
+        if (id(before), id(after)) in COMPARED:
+            return True
+        COMPARED[id(before), id(after)] = before, after
         return hasattr(before, "__dict__") and same(vars(before), vars(after), token)
     if len(before) == len(after):
         places = set()

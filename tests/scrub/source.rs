@@ -123,7 +123,7 @@ fn a_record_is_shrunk_to_what_matters() {
         let mut source = Source::recorded(tape);
         (0..20).any(|_| source.below(100) >= 40)
     };
-    let tape = (0..)
+    let tape = (0..100)
         .map(|seed| {
             let mut source = Source::seeded(seed);
             for _ in 0..20 {

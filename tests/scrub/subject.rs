@@ -1,4 +1,7 @@
 //! The scrubber under test, by its interface alone.
+//!
+//! The scrubber of today, as it were behind the interface of the next one, in whose commit this file
+//! becomes `pub(crate) use monsys_agent::scrub::{Fate, Wanted, file};`.
 
 use std::path::Path;
 
@@ -20,6 +23,10 @@ impl Wanted {
 }
 
 #[derive(Debug, PartialEq)]
+#[expect(
+    dead_code,
+    reason = "the scrubber of today leaves nothing and says nothing"
+)]
 pub(crate) enum Fate {
     Clean,
     Scrubbed,
@@ -50,7 +57,9 @@ pub(crate) fn file(path: &Path, wanted: &Wanted) -> Fate {
                         |byte: &&mut u8| byte.is_ascii_alphanumeric() || b"_-".contains(*byte);
                     let tail: Vec<_> = layer[at..].iter_mut().take_while(is_digit).collect();
                     if tail.len() >= 8 && tail.iter().any(|byte| **byte != b'x') {
-                        tail.into_iter().for_each(|byte| *byte = b'x');
+                        for byte in tail {
+                            *byte = b'x';
+                        }
                         found = true;
                     }
                 }
