@@ -88,13 +88,8 @@ impl TheFile {
         let again = subject::file(&self.0, wanted);
         assert!(fs::read(&self.0).expect("a file") == after, "changed again");
         assert!(!matches!(again, Fate::Scrubbed), "scrubbed again");
+        fs::remove_file(&self.0).expect("a file");
         after
-    }
-}
-
-impl Drop for TheFile {
-    fn drop(&mut self) {
-        let _gone = fs::remove_file(&self.0);
     }
 }
 

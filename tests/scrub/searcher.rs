@@ -11,7 +11,7 @@ const DEEPEST: usize = 5;
 /// Escapes and other encodings that only shrink.
 const MOST_ESCAPES: usize = 6;
 /// Consecutive characters of a token that give it away.
-const TELLING: usize = 12;
+const READABLE: usize = 12;
 /// Less base64 holds no token.
 const SHORTEST_RUN: usize = 11;
 /// More out of one archive is a bomb.
@@ -35,7 +35,7 @@ impl<'a> Searcher<'a> {
     /// there are fewer.
     pub(crate) fn of_pieces(token: &str, unpack: Unpack<'a>) -> Self {
         let tail = token.strip_prefix("enrl_").unwrap_or(token).as_bytes();
-        Self::new(tail.windows(tail.len().min(TELLING)), unpack)
+        Self::new(tail.windows(tail.len().min(READABLE)), unpack)
     }
 
     /// Looks for all of the token.
