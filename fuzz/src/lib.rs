@@ -9,12 +9,12 @@ mod env_file;
 mod hub_reply;
 mod hub_requests;
 mod last_words;
-mod layers;
 mod machine;
 mod network;
 mod own_files;
 mod plain;
 mod responses;
+mod scrub;
 mod settings;
 
 pub use agent_toml::agent_toml;
@@ -23,12 +23,12 @@ pub use env_file::env_file;
 pub use hub_reply::hub_reply;
 pub use hub_requests::{enrolment, host_header, signature};
 pub use last_words::last_words;
-pub use layers::layers;
 pub use machine::machine;
 pub use network::{cidr, x_forwarded_for};
 pub use own_files::own_files;
 pub use plain::{os_release, retry_after, token};
 pub use responses::responses;
+pub use scrub::scrub;
 pub use settings::{network_settings, settings};
 
 /// The input in parts, which lines of `---` divide. Missing parts are empty.

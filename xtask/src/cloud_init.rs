@@ -14,6 +14,8 @@ use crate::{process, tools};
 pub(crate) struct CloudInit {
     /// A script that runs it.
     program: PathBuf,
+    /// A script that runs Python with its modules.
+    python: PathBuf,
 }
 
 /// What came of a first boot.
@@ -56,16 +58,29 @@ impl CloudInit {
         let dir = tools::target().join("cloud-init");
         let program = dir.join("cloud-init");
         let packages = dir.join("root/usr/lib/python3/dist-packages");
-        let script = format!(
-            "#!/bin/sh\nPYTHONPATH={} exec {} -m cloudinit.cmd.main \"$@\"\n",
-            packages.display(),
-            python.join("python").display()
-        );
-        tools::once(&dir, &script, async || unpack(&dir).await).await?;
-        let what = || format!("could not write {}", program.display());
-        fs::write(&program, &script).context(what)?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).context(what)?;
-        Ok(Self { program })
+        let path = format!("#!/bin/sh\nPYTHONPATH={} exec ", packages.display());
+        let interpreter = python.join("python");
+        let modules = dir.join("python");
+        let scripts = [
+            (&program, "-m cloudinit.cmd.main \"$@\"\n"),
+            (&modules, "\"$@\"\n"),
+        ]
+        .map(|(file, rest)| (file, format!("{path}{} {rest}", interpreter.display())));
+        tools::once(&dir, &scripts[0].1, async || unpack(&dir).await).await?;
+        for (file, script) in &scripts {
+            let what = || format!("could not write {}", file.display());
+            fs::write(file, script).context(what)?;
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).context(what)?;
+        }
+        Ok(Self {
+            program,
+            python: modules,
+        })
+    }
+
+    /// A Python that can import it.
+    pub(crate) fn python(&self) -> &Path {
+        &self.python
     }
 
     /// A first boot with that user data; `after` is a script that runs at its end, as root.

@@ -55,6 +55,9 @@ enum Command {
         /// List the suites and what each checks
         #[arg(long)]
         list: bool,
+        /// Run a million cases of the suite `scrub`
+        #[arg(long)]
+        long: bool,
     },
     /// Measure the agent and the hub together, and prove that they keep their promises meanwhile
     Bench(bench::Bench),
@@ -98,7 +101,10 @@ async fn run(command: Command) -> Result<()> {
             test::list();
             Ok(())
         }
-        Command::Test { suites, .. } => test::run(&suites).await,
+        Command::Test { suites, long, .. } => {
+            test::scrub::be_long(long);
+            test::run(&suites).await
+        }
         Command::Bench(bench) => bench.run().await,
         Command::Dist(options) => dist::run(&options).await.map(drop),
         Command::Docs => docs::run(),

@@ -23,6 +23,7 @@ mod os_release;
 mod packages;
 mod report;
 mod rust;
+pub(crate) mod scrub;
 mod shell;
 mod storms;
 mod terraform;
@@ -58,6 +59,9 @@ const SUITES: &[Suite] = &[
     }),
     Suite::new("fuzz", "each fuzz target, a bounded number of runs", || {
         Box::pin(fuzz::run())
+    }),
+    Suite::new("scrub", "the scrubber on random documents", || {
+        Box::pin(scrub::run())
     }),
     Suite::new("crash", "killed at every system call", || {
         Box::pin(crash::run())
