@@ -8,6 +8,7 @@
 mod ask;
 mod traces;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::ops::Range;
 
-use flate2::{Compression, GzBuilder, GzHeader};
+use flate2::{Compression, Crc, GzBuilder, GzHeader};
 use memchr::memmem;
 use zeroize::Zeroizing;
 
@@ -236,6 +236,9 @@ fn packed(member: &[u8], kind: Kind, content: &[u8]) -> Option<Zeroizing<Vec<u8>
     if kind != Kind::Gzip {
         return None;
     }
+    if let Some(stored) = stored(member, content) {
+        return Some(stored);
+    }
     let mut old = flate2::bufread::GzDecoder::new(member);
     let header = old.header().cloned().or_else(|| {
         let _ = old.read(&mut [0]);
@@ -263,6 +266,49 @@ fn packed(member: &[u8], kind: Kind, content: &[u8]) -> Option<Zeroizing<Vec<u8>
         let is_right = padded.len() == member.len() && holds(&padded, content);
         is_right.then_some(padded)
     })
+}
+
+/// The member with `content` in the very blocks that it had, where each of them stores its content as it is
+/// (RFC 1951, section 3.2.4): then only the changed bytes and the checksum are others.
+fn stored(member: &[u8], content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut new = Zeroizing::new(member.to_vec());
+    let mut at = length_of_header(member)?;
+    let mut rest = content;
+    loop {
+        let [kind, low, high, not_low, not_high] = *member[at..].first_chunk()?;
+        let length = usize::from(low) | usize::from(high) << 8;
+        if kind & 0b110 != 0 || low != !not_low || high != !not_high {
+            return None;
+        }
+        at += 5;
+        let (part, behind) = rest.split_at_checked(length)?;
+        new.get_mut(at..at + length)?.copy_from_slice(part);
+        (at, rest) = (at + length, behind);
+        if kind & 1 != 0 {
+            break;
+        }
+    }
+    let mut checksum = Crc::new();
+    checksum.update(content);
+    new.get_mut(at..at + 4)?
+        .copy_from_slice(&checksum.sum().to_le_bytes());
+    holds(&new, content).then_some(new)
+}
+
+/// RFC 1952, section 2.3.
+fn length_of_header(member: &[u8]) -> Option<usize> {
+    let flags = *member.get(3)?;
+    let mut at = 10;
+    if flags & 4 != 0 {
+        let [low, high] = *member.get(at..)?.first_chunk()?;
+        at += 2 + (usize::from(low) | usize::from(high) << 8);
+    }
+    for text in [8, 16] {
+        if flags & text != 0 {
+            at += 1 + memchr::memchr(0, member.get(at..)?)?;
+        }
+    }
+    Some(if flags & 2 != 0 { at + 2 } else { at })
 }
 
 fn gzip(

@@ -1,10 +1,14 @@
 //! Base64 (RFC 4648, sections 4 and 5), with whatever may stand between its digits: line breaks, indentation,
 //! and line breaks as JSON writes them, also doubly escaped.
 
+use memchr::memchr2;
+
 use super::layers::{Search, Visit};
 
 /// What stands between two digits is no longer than this.
 const LONGEST_BREAK: usize = 4 << 10;
+/// A line of fewer digits may be a word, with a hyphen that says nothing of the alphabet.
+const SHORTEST_LINE: usize = 40;
 /// No digit.
 const NONE: u8 = 0xff;
 
@@ -94,19 +98,25 @@ fn next(bytes: &[u8], at: usize) -> Option<Run> {
         digits: 0,
         is_url: false,
     };
+    let mut is_standard = false;
     loop {
-        while let Some(byte) = bytes.get(run.end)
-            && VALUES[usize::from(*byte)] != NONE
-        {
-            run.is_url |= matches!(byte, b'-' | b'_');
-            run.digits += 1;
-            run.end += 1;
+        let digits = bytes[run.end..]
+            .iter()
+            .take_while(|byte| VALUES[usize::from(**byte)] != NONE);
+        let line = &bytes[run.end..run.end + digits.count()];
+        if line.len() >= SHORTEST_LINE {
+            is_standard |= memchr2(b'+', b'/', line).is_some();
+            run.is_url |= memchr2(b'-', b'_', line).is_some();
         }
+        run.digits += line.len();
+        run.end += line.len();
         match line_break(&bytes[run.end..]) {
-            0 => return Some(run),
+            0 => break,
             length => run.end += length,
         }
     }
+    run.is_url &= !is_standard;
+    Some(run)
 }
 
 /// How long the break is that `bytes` begin with; zero when it is none, or no digit is behind it.

@@ -100,11 +100,14 @@ impl Escapes for QuotedPrintable {
             [b'=', b'\n', ..] => (2, None),
             [b'=', b'\r', b'\n', ..] => (3, None),
             [b'=', high, low, ..] => {
-                let value = |digit: &u8| (*digit as char).to_digit(16);
-                let is_text = |byte: &u8| (b' '..=b'~').contains(byte) || b"\t\r\n".contains(byte);
+                // Digits in lower case are illegal, and in a log they are the begin of a word.
+                let value = |digit: &u8| match digit {
+                    b'0'..=b'9' | b'A'..=b'F' => char::from(*digit).to_digit(16),
+                    _ => None,
+                };
                 let byte = value(high)
                     .zip(value(low))
-                    .and_then(|(high, low)| u8::try_from(high << 4 | low).ok().filter(is_text));
+                    .and_then(|(high, low)| u8::try_from(high << 4 | low).ok());
                 byte.map_or((1, Some(b'=')), |byte| (3, Some(byte)))
             }
             [byte, ..] => (1, Some(*byte)),

@@ -104,7 +104,7 @@ pub(super) struct Orders<'a> {
 /// Scrubs one file; returns what came of it, and the state that it has been left in.
 pub(super) fn scrub(place: &Place<'_>, orders: &Orders<'_>) -> (Fate, Option<Stamp>) {
     match attempt(place, orders) {
-        Ok((fate, stamp)) => (fate, Some(stamp)),
+        Ok(ended) => ended,
         Err(error) if is_gone(&error) => (Fate::Gone, None),
         Err(error) => (
             Fate::Left(format!("it could not be searched: {error}")),
@@ -134,7 +134,7 @@ fn open(place: &Place<'_>, orders: &Orders<'_>) -> io::Result<(File, Option<io::
     }
 }
 
-fn attempt(place: &Place<'_>, orders: &Orders<'_>) -> io::Result<(Fate, Stamp)> {
+fn attempt(place: &Place<'_>, orders: &Orders<'_>) -> io::Result<(Fate, Option<Stamp>)> {
     let (file, read_only) = open(place, orders)?;
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::NotFound.into());
@@ -149,19 +149,34 @@ fn attempt(place: &Place<'_>, orders: &Orders<'_>) -> io::Result<(Fate, Stamp)> 
             read_only: read_only.as_ref(),
             search: Search::new(orders.wanted, orders.deadline),
             unwritable: None,
-            has_changed,
-            is_unsteady: false,
+            outcome: Outcome::Unchanged,
         };
         let length = pass.run()?;
         let after = file.metadata()?;
         let is_shorter = after.len() < length.min(before.size);
-        has_changed = pass.has_changed;
-        if !pass.is_unsteady && !is_shorter {
-            return Ok((pass.fate(), Stamp::of(&after)));
+        has_changed |= pass.outcome != Outcome::Unchanged;
+        match pass.outcome {
+            // The new file was compared with this one.
+            Outcome::Replaced => return Ok((pass.fate(true), None)),
+            Outcome::Unchanged if !is_shorter => {
+                return Ok((pass.fate(has_changed), Some(Stamp::of(&after))));
+            }
+            // It is not clean before it was read again.
+            Outcome::Unchanged | Outcome::Changed | Outcome::Unsteady => {}
         }
     }
-    let stamp = Stamp::of(&file.metadata()?);
-    Ok((Fate::Left(Remains::Unsteady.to_string()), stamp))
+    Ok((Fate::Left(Remains::Unsteady.to_string()), None))
+}
+
+/// What one way through the file has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Unchanged,
+    Changed,
+    /// Another file is in its place.
+    Replaced,
+    /// Others have changed it meanwhile.
+    Unsteady,
 }
 
 /// One way through the file.
@@ -173,9 +188,7 @@ struct Pass<'a> {
     search: Search<'a>,
     /// Why what was found could not be written.
     unwritable: Option<String>,
-    has_changed: bool,
-    /// Others have changed it meanwhile.
-    is_unsteady: bool,
+    outcome: Outcome,
 }
 
 impl Pass<'_> {
@@ -190,7 +203,7 @@ impl Pass<'_> {
             },
             None => self.document()?,
         };
-        if self.has_changed {
+        if self.outcome == Outcome::Changed {
             self.file.sync_all()?;
         }
         Ok(length)
@@ -202,7 +215,7 @@ impl Pass<'_> {
         input.seek(SeekFrom::Start(0))?;
         let (file, orders) = (self.file, self.orders);
         let (read_only, unwritable) = (self.read_only, &mut self.unwritable);
-        let (has_changed, is_unsteady) = (&mut self.has_changed, &mut self.is_unsteady);
+        let outcome = &mut self.outcome;
         let mut change = |base: u64, before: &[u8], after: &[u8]| {
             if orders.is_for_looking_only {
                 return Ok(());
@@ -212,11 +225,9 @@ impl Pass<'_> {
                 return Ok(());
             }
             match overwrite(file, base, before, after) {
-                Ok(true) => *has_changed = true,
-                Ok(false) => {
-                    *has_changed = true;
-                    *is_unsteady = true;
-                }
+                Ok(true) if *outcome == Outcome::Unchanged => *outcome = Outcome::Changed,
+                Ok(true) => {}
+                Ok(false) => *outcome = Outcome::Unsteady,
                 Err(error) => *unwritable = Some(error.to_string()),
             }
             Ok(())
@@ -274,8 +285,10 @@ impl Pass<'_> {
     /// Puts another file into the place of this one, or packs what is in it into the room that it has.
     fn replace(&mut self, edits: &[Edit]) -> io::Result<()> {
         match replace::gzip(self.place, self.file, edits, self.orders) {
-            Ok(()) => self.has_changed = true,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.is_unsteady = true,
+            Ok(()) => self.outcome = Outcome::Replaced,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.outcome = Outcome::Unsteady;
+            }
             Err(error) => {
                 self.document()?;
                 if !self.search.remains.is_empty() {
@@ -286,7 +299,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn fate(&self) -> Fate {
+    fn fate(&self, has_changed: bool) -> Fate {
         let mut why = String::new();
         let unwritable = self.unwritable.iter();
         let reasons =
@@ -300,7 +313,7 @@ impl Pass<'_> {
             Fate::Holding
         } else if !why.is_empty() {
             Fate::Left(why)
-        } else if self.has_changed {
+        } else if has_changed {
             Fate::Scrubbed
         } else {
             Fate::Clean

@@ -27,8 +27,9 @@ impl Sought {
                 format!("enrl_{}", digits(&mut bulk, TOKEN_DIGITS, length)),
                 false,
             ),
+            // With fewer characters it may be a word about a token.
             7 | 8 => Self::token(
-                format!("enrl_{}", digits(&mut bulk, TOKEN_DIGITS, length)),
+                format!("enrl_{}", digits(&mut bulk, TOKEN_DIGITS, length.max(16))),
                 true,
             ),
             _ => {

@@ -152,7 +152,7 @@ impl Table {
         let column = match fate {
             Fate::Scrubbed => 0,
             Fate::Left(_) => 1,
-            Fate::Clean | Fate::Gone => 2,
+            Fate::Clean | Fate::Gone | Fate::Holding => 2,
         };
         let kind = match (case.file.has_token(), case.may_be_left()) {
             (false, _) => "ALL without a token",
