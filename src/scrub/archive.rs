@@ -8,8 +8,8 @@ use flate2::{Compression, Crc, GzBuilder, GzHeader};
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use super::decoder::Decoder;
 pub(super) use super::decoder::Kind;
+use super::decoder::{Decoder, Members};
 use super::layers::{Buffer, Remains, Search};
 use super::window;
 
@@ -68,6 +68,20 @@ pub(super) fn visit(
     archives
 }
 
+/// Whether an archive begins anywhere in `bytes`, broken or not.
+pub(super) fn is_in(bytes: &[u8]) -> bool {
+    let mut candidates = Candidates::default();
+    let mut at = 0;
+    while let Some((begin, kind)) = candidates.next(bytes, at) {
+        let rest = &bytes[begin..];
+        if begins(kind, &rest[..rest.len().min(LONGEST_BEGIN)]) != Some(false) {
+            return true;
+        }
+        at = begin + 1;
+    }
+    false
+}
+
 /// Where the next archive of each kind may begin; behind the end when there is none. Nothing is looked at
 /// twice.
 #[derive(Default)]
@@ -102,32 +116,31 @@ fn look_into(
     if bytes.len() > LONGEST_BEGIN || !is_open {
         match begins(kind, &bytes[..bytes.len().min(LONGEST_BEGIN)]) {
             Some(true) => {}
-            Some(false) => return There::Nothing,
+            // Three bytes are soon there by chance.
+            Some(false) if kind == Kind::Gzip => return There::Nothing,
             // A header of kilobytes, or a million things that look like one.
-            None if search.may_look_closer() => {}
-            None => {
-                search.note(Remains::Crowded);
-                return There::Nothing;
-            }
+            _ if search.may_look_closer() => {}
+            _ => return unseen(search, Remains::Crowded, bytes.len()),
         }
     }
-    if !search.take(kind.memory()) {
-        search.note(Remains::Memory(kind));
-        return There::Nothing;
-    }
-    let there = match search.buffer(LONGEST_CONTENT.min(1024 * bytes.len())) {
+    match search.buffer(LONGEST_CONTENT.min(1024 * bytes.len())) {
         Some(mut content) => {
             let there = unpack(search, bytes, kind, depth, is_open, &mut content);
             search.give_back(content);
             there
         }
-        None => {
-            search.note(Remains::Memory(kind));
-            There::Nothing
-        }
-    };
-    search.give(kind.memory());
-    there
+        None => unseen(search, Remains::Memory(kind), bytes.len()),
+    }
+}
+
+/// Something that may be an archive, and is not looked into: what is behind its begin may look like any text,
+/// and stays as it is.
+fn unseen(search: &mut Search<'_>, why: Remains, length: usize) -> There {
+    search.note(why);
+    There::Whole {
+        length,
+        changed: false,
+    }
 }
 
 /// Whether anything can be unpacked: mostly, what looks like an archive's begin is none. `None` when more has
@@ -150,74 +163,60 @@ fn unpack(
     is_open: bool,
     content: &mut Buffer,
 ) -> There {
-    let content = &mut content.0;
-    let mut rest: &[u8] = bytes;
-    let is_short = is_open && bytes.len() < kind.longest_header();
-    let mut decoder = match Decoder::new(kind, &mut rest) {
-        Ok(decoder) => decoder,
-        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-            search.note(Remains::Memory(kind));
+    let content = &mut *content.0;
+    let found = search.found;
+    let below = depth.saturating_sub(1);
+    if !search.take(kind.memory()) {
+        return unseen(search, Remains::Memory(kind), bytes.len());
+    }
+    let unpacked = members(bytes, kind, content);
+    search.give(kind.memory());
+    let length = match unpacked {
+        Unpacked::Whole(members) => {
+            let length = members.last().map_or(0, |member| member.packed.end);
+            if search.visit(content, below, false).changed && pack(bytes, kind, &members, content) {
+                let changed = true;
+                return There::Whole { length, changed };
+            }
+            length
+        }
+        // What is longer is searched in a stream, and cannot be packed anew.
+        Unpacked::Long => {
+            if !search.take(kind.memory()) {
+                return unseen(search, Remains::Memory(kind), bytes.len());
+            }
+            let mut rest: &[u8] = bytes;
+            let mut all = Members::embedded(kind, &mut rest);
+            let mut forget = |_: u64, _: &[u8], _: &[u8]| Ok(());
+            let ended = window::stream(search, &mut all, below, window::INNER, &mut forget);
+            drop(all);
+            search.give(kind.memory());
+            if ended.is_err() && is_open && rest.is_empty() {
+                return There::Cut;
+            }
+            bytes.len() - rest.len()
+        }
+        Unpacked::Broken(_, error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            return unseen(search, Remains::Memory(kind), bytes.len());
+        }
+        Unpacked::Broken(_, error) if is_open && error.kind() == io::ErrorKind::UnexpectedEof => {
+            return There::Cut;
+        }
+        // What could be read of it is searched, and nothing of it is changed.
+        Unpacked::Broken(length, _) => {
+            search.visit(content, below, false);
+            if search.found > found {
+                return unseen(search, Remains::Broken(kind), length);
+            }
+            // It may show its content as it is, and be whole when it is looked at in another way.
+            let is_suspect = kind != Kind::Gzip || !content.is_empty();
+            if is_suspect && search.wanted.blot_out(&mut Zeroizing::new(bytes.to_vec())) > 0 {
+                search.found += 1;
+                return unseen(search, Remains::Broken(kind), bytes.len());
+            }
             return There::Nothing;
         }
-        Err(_) if is_short => return There::Cut,
-        Err(_) => return There::Nothing,
     };
-    let room = content.capacity() as u64;
-    let read = (&mut decoder).take(room).read_to_end(content);
-    // What is longer is searched in a stream, and cannot be packed anew.
-    let is_long = read.is_ok() && content.len() as u64 == room && {
-        let mut one = [0];
-        matches!(decoder.read(&mut one), Ok(1)) && {
-            content.push(one[0]);
-            true
-        }
-    };
-    let found = search.found;
-    let mut changed = false;
-    let ended = if is_long {
-        let mut all = content.as_slice().chain(&mut decoder);
-        let mut forget = |_: u64, _: &[u8], _: &[u8]| Ok(());
-        window::stream(
-            search,
-            &mut all,
-            depth.saturating_sub(1),
-            window::INNER,
-            &mut forget,
-        )
-        .map(|_| ())
-    } else {
-        read.map(|_| ())
-    };
-    drop(decoder);
-    let length = bytes.len() - rest.len();
-    match &ended {
-        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-            search.note(Remains::Memory(kind));
-        }
-        Err(_) if is_open && length == bytes.len() => return There::Cut,
-        // A chance: a few bytes that look like an archive's begin.
-        Err(_) if content.is_empty() => return There::Nothing,
-        Err(_) => {}
-        Ok(()) if is_long => {}
-        Ok(()) if depth == 0 => search.note(Remains::Deep),
-        Ok(()) => {
-            changed = search.visit(content, depth - 1, false).changed;
-        }
-    }
-    if let Err(_broken) = ended {
-        // What could be read of it is searched, and nothing of it is changed.
-        if !is_long {
-            search.visit(content, depth.saturating_sub(1), false);
-        }
-        if search.found > found {
-            search.note(Remains::Broken(kind));
-        }
-        return There::Nothing;
-    }
-    if changed && let Some(packed) = packed(&bytes[..length], kind, content) {
-        bytes[..length].copy_from_slice(&packed);
-        return There::Whole { length, changed };
-    }
     if search.found > found {
         search.note(match kind {
             Kind::Gzip => Remains::Packed(kind),
@@ -230,11 +229,79 @@ fn unpack(
     }
 }
 
+/// What came of unpacking.
+enum Unpacked {
+    Whole(Vec<Member>),
+    /// There is more than is held of it.
+    Long,
+    /// How much could be read; [`io::ErrorKind::UnexpectedEof`] when it broke off at the end of what was given.
+    Broken(usize, io::Error),
+}
+
+/// A part of an archive that can be unpacked by itself, and where its content is in that of the whole.
+struct Member {
+    packed: Range<usize>,
+    content: Range<usize>,
+}
+
+/// Unpacks the members at the begin of `bytes`, one behind the other.
+fn members(bytes: &[u8], kind: Kind, content: &mut Vec<u8>) -> Unpacked {
+    let room = content.capacity();
+    let mut members: Vec<Member> = Vec::new();
+    let mut rest = bytes;
+    loop {
+        let (begin, from) = (bytes.len() - rest.len(), content.len());
+        let read = Decoder::new(kind, &mut rest).and_then(|mut decoder| {
+            let limit = (room - from) as u64 + 1;
+            (&mut decoder).take(limit).read_to_end(content)
+        });
+        match read {
+            Ok(_) if content.len() > room => return Unpacked::Long,
+            Ok(_) => members.push(Member {
+                packed: begin..bytes.len() - rest.len(),
+                content: from..content.len(),
+            }),
+            Err(_) if rest.is_empty() => {
+                return Unpacked::Broken(bytes.len(), io::ErrorKind::UnexpectedEof.into());
+            }
+            Err(error) if members.is_empty() => {
+                return Unpacked::Broken(bytes.len() - rest.len(), error);
+            }
+            // What only looks like one more is looked at by itself.
+            Err(_) => {
+                content.truncate(from);
+                return Unpacked::Whole(members);
+            }
+        }
+        if Kind::of(rest) != Some(kind) {
+            return Unpacked::Whole(members);
+        }
+    }
+}
+
+/// Packs the content anew into the members, each into the very room that it had. Where one does not fit,
+/// nothing is written, and the answer is no.
+fn pack(bytes: &mut [u8], kind: Kind, members: &[Member], content: &[u8]) -> bool {
+    let mut all = Zeroizing::new(Vec::new());
+    for member in members {
+        let old = &bytes[member.packed.clone()];
+        match packed(old, kind, &content[member.content.clone()]) {
+            Some(new) => all.extend_from_slice(&new),
+            None => return false,
+        }
+    }
+    bytes[..all.len()].copy_from_slice(&all);
+    true
+}
+
 /// The content as a gzip member of exactly the length of the one that it had, whose header it keeps: a
 /// comment in the header makes up for what is missing. `None` when it does not fit.
 fn packed(member: &[u8], kind: Kind, content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if kind != Kind::Gzip {
         return None;
+    }
+    if holds(member, content) {
+        return Some(Zeroizing::new(member.to_vec()));
     }
     if let Some(stored) = stored(member, content) {
         return Some(stored);

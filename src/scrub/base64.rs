@@ -3,7 +3,7 @@
 
 use memchr::memchr2;
 
-use super::layers::{Search, Visit};
+use super::layers::{Remains, Search, Visit};
 
 /// What stands between two digits is no longer than this.
 const LONGEST_BREAK: usize = 4 << 10;
@@ -42,8 +42,9 @@ struct Run {
     begin: usize,
     end: usize,
     digits: usize,
-    /// The alphabet is that of section 5.
-    is_url: bool,
+    /// Its lines have digits of section 4 that section 5 has not, and the other way round.
+    has_standard: bool,
+    has_url: bool,
 }
 
 /// Searches each run. It may begin in the middle of a word, or of an escape, so each of the four ways to
@@ -64,7 +65,7 @@ pub(super) fn visit(
         }
         let is_open = is_open && run.end == bytes.len();
         let Some(mut decoded) = search.buffer(run.digits * 3 / 4 + 3) else {
-            search.note(super::layers::Remains::Deep);
+            search.note(Remains::Deep);
             continue;
         };
         for offset in 0..4 {
@@ -73,13 +74,14 @@ pub(super) fn visit(
             }
             decode(bytes, &run, offset, &mut decoded.0);
             let below = search.visit(&mut decoded.0, depth, is_open);
-            if below.changed {
-                take_back(bytes, &run, offset, &decoded.0);
+            let changed = below.changed && take_back(bytes, &run, offset, &decoded.0);
+            if below.changed && !changed {
+                search.note(Remains::Escaped);
             }
             let cut = below
                 .cut
                 .map(|cut| position(bytes, &run, offset + cut * 8 / 6));
-            visit.add(below.changed, cut);
+            visit.add(changed, cut);
         }
         search.give_back(decoded);
     }
@@ -96,17 +98,20 @@ fn next(bytes: &[u8], at: usize) -> Option<Run> {
         begin,
         end: begin,
         digits: 0,
-        is_url: false,
+        has_standard: false,
+        has_url: false,
     };
-    let mut is_standard = false;
     loop {
         let digits = bytes[run.end..]
             .iter()
             .take_while(|byte| VALUES[usize::from(**byte)] != NONE);
         let line = &bytes[run.end..run.end + digits.count()];
         if line.len() >= SHORTEST_LINE {
-            is_standard |= memchr2(b'+', b'/', line).is_some();
-            run.is_url |= memchr2(b'-', b'_', line).is_some();
+            // What has both is a path.
+            let is_standard = memchr2(b'+', b'/', line).is_some();
+            let is_url = memchr2(b'-', b'_', line).is_some();
+            run.has_standard |= is_standard && !is_url;
+            run.has_url |= is_url && !is_standard;
         }
         run.digits += line.len();
         run.end += line.len();
@@ -115,7 +120,6 @@ fn next(bytes: &[u8], at: usize) -> Option<Run> {
             length => run.end += length,
         }
     }
-    run.is_url &= !is_standard;
     Some(run)
 }
 
@@ -195,8 +199,9 @@ fn decode(bytes: &[u8], run: &Run, offset: usize, decoded: &mut Vec<u8>) {
     }
 }
 
-/// Writes what `decoded` is now into the digits, and only into those that stand for something else.
-fn take_back(bytes: &mut [u8], run: &Run, offset: usize, decoded: &[u8]) {
+/// Writes what `decoded` is now into the digits, and only into those that stand for something else. Where it
+/// cannot be told which of the alphabets has to be taken, nothing is written, and the answer is no.
+fn take_back(bytes: &mut [u8], run: &Run, offset: usize, decoded: &[u8]) -> bool {
     let mut places = Vec::new();
     for (number, at) in digits(bytes, run).skip(offset).enumerate() {
         let old = VALUES[usize::from(bytes[at])];
@@ -208,10 +213,14 @@ fn take_back(bytes: &mut [u8], run: &Run, offset: usize, decoded: &[u8]) {
             value << 1 | decoded.get(bit / 8).copied().map_or(kept, bit_of)
         });
         if new != old {
-            places.push((at, digit(new, run.is_url)));
+            if new >= 62 && run.has_standard == run.has_url {
+                return false;
+            }
+            places.push((at, digit(new, run.has_url)));
         }
     }
     for (at, digit) in places {
         bytes[at] = digit;
     }
+    true
 }

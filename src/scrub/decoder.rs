@@ -67,16 +67,6 @@ impl Kind {
             Self::Bzip2 => 5 << 20,
         }
     }
-
-    /// With less than this, it cannot be told yet whether it is one.
-    pub(super) const fn longest_header(self) -> usize {
-        match self {
-            Self::Gzip => 64 << 10,
-            Self::Zstd => 18,
-            Self::Xz => 12,
-            Self::Bzip2 => 4,
-        }
-    }
 }
 
 impl std::fmt::Display for Kind {
@@ -184,6 +174,8 @@ pub(super) struct Members<R: BufRead> {
     at: Option<At<R>>,
     count: usize,
     has_given: bool,
+    /// Something else may stand behind it.
+    is_embedded: bool,
 }
 
 enum At<R: BufRead> {
@@ -198,7 +190,15 @@ impl<R: BufRead> Members<R> {
             at: Some(At::Between(input)),
             count: 0,
             has_given: false,
+            is_embedded: false,
         }
+    }
+
+    /// Those inside of something else, which is not looked at.
+    pub(super) fn embedded(kind: Kind, input: R) -> Self {
+        let mut members = Self::new(kind, input);
+        members.is_embedded = true;
+        members
     }
 
     /// Whether there was any content.
@@ -213,6 +213,10 @@ impl<R: BufRead> Members<R> {
             if next.is_empty() {
                 return Ok(None);
             }
+            let is_next = Kind::of(next) == Some(self.kind);
+            if self.is_embedded && !is_next {
+                return Ok(None);
+            }
             // A tape, or the padding of xz.
             let zeros = next.iter().take_while(|byte| **byte == 0).count();
             if zeros > 0 && self.count > 0 {
@@ -224,7 +228,7 @@ impl<R: BufRead> Members<R> {
                 if skipped {
                     continue;
                 }
-            } else if !next.starts_with(self.kind.magic()) {
+            } else if !is_next {
                 return Err(io::Error::other("what stands behind it is none"));
             }
             self.count += 1;

@@ -5,17 +5,20 @@
 //! writes has the length of what was there, and what nothing was changed in is not written.
 
 use std::fmt;
+use std::ops::Range;
 
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::archive::{self, Kind};
 use super::base64;
-use super::escapes::{Json, QuotedPrintable, Utf16Be, Utf16Le, unescape};
+use super::escapes::{IndentedQuotedPrintable, Json, QuotedPrintable, Utf16Be, Utf16Le, unescape};
 use super::wanted::Wanted;
 
 /// Compressed parts in encoded messages in compressed, encoded user data in JSON: nothing real goes deeper.
-pub(super) const DEEPEST: usize = 8;
+/// A text that has two kinds of escapes is looked at through both, one inside the other, so that real
+/// layers are seen to a depth of 8 at least.
+pub(super) const DEEPEST: usize = 12;
 /// How much one run takes of the memory for what it decodes, the buffers of its stream included.
 pub(super) const MEMORY: usize = 16 << 20;
 /// So often something is looked into that does not show at once what it is.
@@ -30,6 +33,10 @@ pub(super) struct Search<'w> {
     pub(super) found: usize,
     /// Why some of it stays, or was not looked for.
     pub(super) remains: Vec<Remains>,
+    /// How often something that was found was left as it is.
+    pub(super) stuck: usize,
+    /// A form alone is not enough now to tell where a token ends.
+    pub(super) is_for_exact_only: bool,
     memory: usize,
     closer_looks: usize,
     deadline: Instant,
@@ -51,7 +58,7 @@ pub(super) enum Remains {
     Long,
     /// An archive takes more memory than a small host has to spare.
     Memory(Kind),
-    /// It is packed deeper than [`DEEPEST`].
+    /// What is packed in it takes more memory than there is for one run.
     Deep,
     /// Archives seem to begin in it wherever one looks.
     Crowded,
@@ -61,6 +68,21 @@ pub(super) enum Remains {
     Unsteady,
     /// It is in more places than are kept in mind.
     Many,
+}
+
+impl Remains {
+    /// Whether what it is about has to stay as it is, and may look like any text.
+    const fn is_stuck(self) -> bool {
+        matches!(
+            self,
+            Self::Packed(_)
+                | Self::Archive(_)
+                | Self::Broken(_)
+                | Self::Memory(_)
+                | Self::Escaped
+                | Self::Crowded
+        )
+    }
 }
 
 impl fmt::Display for Remains {
@@ -75,11 +97,7 @@ impl fmt::Display for Remains {
             Self::Broken(kind) => write!(f, "its {kind} data is broken off or damaged, and was searched up to there"),
             Self::Long => f.write_str("compressed data inside of it is too long to be searched there, and nothing behind it was changed"),
             Self::Memory(kind) => write!(f, "its {kind} data takes more than 16 MiB of memory to be searched"),
-            Self::Deep => write!(
-                f,
-                "it is packed deeper than is searched, which is {DEEPEST} times and in {} MiB of memory",
-                MEMORY >> 20
-            ),
+            Self::Deep => f.write_str("what is packed in it takes more than 16 MiB of memory to be searched"),
             Self::Crowded => f.write_str("too much in it looks like the begin of compressed data to look into all of it"),
             Self::Late => f.write_str("there was no time left to search all of it"),
             Self::Unsteady => f.write_str("it was changed again and again while it was searched"),
@@ -114,6 +132,8 @@ impl<'w> Search<'w> {
             wanted,
             found: 0,
             remains: Vec::new(),
+            stuck: 0,
+            is_for_exact_only: false,
             memory: MEMORY,
             closer_looks: MOST_CLOSER_LOOKS,
             deadline,
@@ -123,6 +143,7 @@ impl<'w> Search<'w> {
 
     /// Notes why something stays.
     pub(super) fn note(&mut self, why: Remains) {
+        self.stuck += usize::from(why.is_stuck());
         if self.remains.len() < MOST_REASONS && !self.remains.contains(&why) {
             self.remains.push(why);
         }
@@ -208,24 +229,65 @@ impl<'w> Search<'w> {
         let end = cut.unwrap_or(bytes.len()).min(bytes.len());
         let is_open = is_open && end == bytes.len();
         let bytes = &mut bytes[..end];
+        let mut frozen = Vec::new();
         if depth > 0 {
             let below = depth - 1;
-            for of_layer in [
-                unescape::<Json>(self, bytes, below, is_open),
-                unescape::<QuotedPrintable>(self, bytes, below, is_open),
-                unescape::<Utf16Le>(self, bytes, below, is_open),
-                unescape::<Utf16Be>(self, bytes, below, is_open),
-                base64::visit(self, bytes, below, is_open),
+            for (unescape, is_for_forms) in [
+                (unescape::<Json> as Unescape, true),
+                (unescape::<IndentedQuotedPrintable>, false),
+                (unescape::<QuotedPrintable>, true),
+                (unescape::<Utf16Le>, true),
+                (unescape::<Utf16Be>, true),
             ] {
+                if !is_for_forms && self.wanted.has_forms() {
+                    continue;
+                }
+                let of_layer = unescape(self, bytes, below, is_open, &mut frozen);
                 visit.add(of_layer.changed, of_layer.cut);
             }
         }
-        let found = self.wanted.blot_out(bytes);
+        // Where something had to stay, its bytes may look like the text that they are not.
+        let mut begin = 0;
+        let end = bytes.len();
+        let mut holes = frozen.clone();
+        for hole in frozen.into_iter().chain(std::iter::once(end..end)) {
+            if begin < hole.start {
+                let is_open = is_open && hole.start == end;
+                let of_part = self.visit_plain(&mut bytes[begin..hole.start], depth, is_open);
+                visit.add(of_part.changed, of_part.cut.map(|cut| cut + begin));
+            }
+            begin = hole.end.max(begin);
+        }
+        if depth > 0 && self.wanted.has_forms() {
+            // What is left of a token by its form shows when all others are gone.
+            let of_layer =
+                unescape::<IndentedQuotedPrintable>(self, bytes, depth - 1, is_open, &mut holes);
+            visit.add(of_layer.changed, of_layer.cut);
+        }
+        visit
+    }
+
+    fn visit_plain(&mut self, bytes: &mut [u8], depth: usize, is_open: bool) -> Visit {
+        let mut visit = Visit::default();
+        if depth > 0 {
+            visit = base64::visit(self, bytes, depth - 1, is_open);
+        }
+        let found = if self.is_for_exact_only {
+            if self.wanted.has_form(bytes) {
+                self.note(Remains::Escaped);
+            }
+            self.wanted.blot_out_exact(bytes)
+        } else {
+            self.wanted.blot_out(bytes)
+        };
         self.found += found;
         visit.changed |= found > 0;
         visit
     }
 }
+
+/// One of the ways to write text with escapes, as [`unescape`] searches it.
+type Unescape = fn(&mut Search<'_>, &mut [u8], usize, bool, &mut Vec<Range<usize>>) -> Visit;
 
 /// Bytes that were decoded; zeroed when dropped. It is given back to the search that it is of.
 pub(super) struct Buffer(pub(super) Zeroizing<Vec<u8>>, usize);

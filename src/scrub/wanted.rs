@@ -128,6 +128,26 @@ impl Wanted {
 
     /// Blots out what is found in `bytes`; returns how often it was there.
     pub(super) fn blot_out(&self, bytes: &mut [u8]) -> usize {
+        let by_form = self
+            .shortest_tail
+            .map_or(0, |shortest| blot_out_form(bytes, shortest));
+        by_form + self.blot_out_exact(bytes)
+    }
+
+    /// Whether a form is looked for.
+    pub(super) const fn has_forms(&self) -> bool {
+        self.shortest_tail.is_some()
+    }
+
+    /// Whether anything in `bytes` has the form that is looked for.
+    pub(super) fn has_form(&self, bytes: &[u8]) -> bool {
+        self.shortest_tail.is_some_and(|shortest| {
+            blot_out_form(&mut Zeroizing::new(bytes.to_vec()), shortest) > 0
+        })
+    }
+
+    /// As [`Wanted::blot_out`], only what is known to its last byte.
+    pub(super) fn blot_out_exact(&self, bytes: &mut [u8]) -> usize {
         let mut count = 0;
         for (finder, secret) in &self.secrets {
             let kept = if secret.starts_with(PREFIX) {
@@ -143,9 +163,6 @@ impl Wanted {
                 count += 1;
             }
         }
-        if let Some(shortest) = self.shortest_tail {
-            count += blot_out_shape(bytes, shortest);
-        }
         for hashed in &self.hashes {
             count += hashed.blot_out(bytes);
         }
@@ -154,7 +171,7 @@ impl Wanted {
 }
 
 /// Blots out each thing that has the form of a token.
-fn blot_out_shape(bytes: &mut [u8], shortest: usize) -> usize {
+fn blot_out_form(bytes: &mut [u8], shortest: usize) -> usize {
     let mut count = 0;
     let mut at = 0;
     while let Some(next) = memmem::find(&bytes[at..], PREFIX) {

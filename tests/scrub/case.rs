@@ -133,6 +133,14 @@ impl Case {
 
     /// Returns whether a form is in it that may not be writable in place.
     pub(crate) fn may_be_left(&self) -> bool {
+        // Where quoted-printable is indented, a shape does not tell where a token ends.
+        if self.sought.by_shape && indents_quoted(&self.file, false) {
+            return true;
+        }
+        // Quoted-printable is for text: a text with an archive in it stays as it is.
+        if quotes_archive(&self.file) {
+            return true;
+        }
         let inside = |parts: &[Part]| parts.iter().any(excuses);
         match self.file.parts.as_slice() {
             [part] if self.file.is_archive() && is_gzip(&part.form) => inside(&part.inner.parts),
@@ -157,6 +165,24 @@ impl Case {
         names.dedup();
         names
     }
+}
+
+/// Whether quoted-printable is anywhere in an indented block.
+fn indents_quoted(node: &Node, is_indented: bool) -> bool {
+    node.parts.iter().any(|part| {
+        let is_quoted = matches!(part.form, Form::Quoted { .. });
+        let is_indented = is_indented || matches!(part.form, Form::Indent(_));
+        (is_quoted && is_indented) || indents_quoted(&part.inner, is_indented)
+    })
+}
+
+/// Whether the bytes of an archive are anywhere in quoted-printable.
+fn quotes_archive(node: &Node) -> bool {
+    node.parts.iter().any(|part| {
+        let shows = |part: &Part| part.form.is_archive();
+        let is_quoted = matches!(part.form, Form::Quoted { .. });
+        (is_quoted && part.inner.parts.iter().any(shows)) || quotes_archive(&part.inner)
+    })
 }
 
 fn is_gzip(form: &Form) -> bool {

@@ -113,6 +113,11 @@ fn one(seed: u64, large: bool, folder: &Path, table: &mut Table) -> Result<(), S
             Ok(())
         }
         Err(error) => {
+            if let Some(kept) = std::env::var_os("SCRUB_KEEP") {
+                let kept = Path::new(&kept);
+                std::fs::write(kept.join(format!("{seed}")), &case.file.bytes).unwrap();
+                std::fs::copy(folder.join("file"), kept.join(format!("{seed}.after"))).unwrap();
+            }
             let is_of_test = error.starts_with("TEST");
             let draw = |tape: &[u64]| Case::draw(&mut Source::recorded(tape), large);
             let small = shrink(source.tape(), |tape| {

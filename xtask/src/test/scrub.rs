@@ -28,7 +28,7 @@ const PROGRAMS: [(&str, &str); 5] = [
 /// As tests/scrub/readers.rs knows it.
 const TOKEN: &str = "enrl_Zq3vN8sK1xTfB6yR0uWm4cHd7pLj2gAe";
 /// Documents of a run, and of a long one.
-const CASES: [u64; 2] = [5_000, 1_000_000];
+const CASES: [u64; 2] = [2_000, 1_000_000];
 
 /// Documents of this run.
 static WANTED: AtomicU64 = AtomicU64::new(CASES[0]);
