@@ -1,7 +1,7 @@
 //! `install` and `uninstall`: look at the host, plan every change, make them one by one, enrol,
 //! start the service. Each change is in the receipt before it is made, so that a failure takes
 //! back what the run did, and `uninstall` takes back exactly what all runs did. Once a hub has accepted
-//! the host, a failure takes nothing back: see [`run`].
+//! the host, a failure takes nothing back: see `run.rs`.
 
 mod apply;
 mod change;

@@ -28,15 +28,21 @@ type Form = fn(&str, &str) -> Vec<u8>;
 
 /// As a person writes it: the token in a file, in a file in base64, and in a command.
 fn plain(token: &str, scrub: &str) -> Vec<u8> {
-    let file = BASE64_STANDARD.encode(format!("# for later\nMONSYS_TOKEN={token}\n"));
-    let (first, second) = file.split_at(40);
+    let file = encoded(token);
     format!(
         "#cloud-config\nwrite_files:\n- path: /root/monsys.env\n  content: |\n    MONSYS_TOKEN={token}\n\
-         - path: /root/encoded\n  encoding: b64\n  content: |\n    {first}\n    {second}\nruncmd:\n\
+         - path: /root/encoded\n  encoding: b64\n  content: |\n    {file}\nruncmd:\n\
          - [sh, -c, \"set -a; . /root/monsys.env; MONSYS_SCRUB_CLOUD_INIT={scrub}; {ONE_LINER}\"]\n\
          - \": {token}\"\n"
     )
     .into_bytes()
+}
+
+/// A file with the token, in base64 of two lines.
+fn encoded(token: &str) -> String {
+    let file = BASE64_STANDARD.encode(format!("# for later\nMONSYS_TOKEN={token}\n"));
+    let (first, second) = file.split_at(40);
+    format!("{first}\n    {second}")
 }
 
 /// As Terraform's `cloudinit_config` makes it, once the cloud has undone base64: parts in gzip, one of
@@ -150,7 +156,13 @@ impl Commands {
         assert_eq!(self.logs, other.logs);
         // Packed user data is shown in base64, which differs in what scrubbing is for.
         let plain = |ran: &Ran| {
-            let text = ran.stdout.replace(secret, &"x".repeat(secret.len()));
+            let blank = "x".repeat(secret.len());
+            let [file, blank_file] =
+                [secret, &blank].map(|secret| encoded(&format!("enrl_{secret}")));
+            let text = ran
+                .stdout
+                .replace(secret, &blank)
+                .replace(&file, &blank_file);
             let is_plain = text.starts_with("#cloud-config");
             is_plain.then(|| text.replace("'no'", "auto"))
         };
