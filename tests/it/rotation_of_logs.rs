@@ -17,10 +17,10 @@ use crate::common::{TestHost, TestHub};
 const LOG: &str = "var/log/cloud-init-output.log";
 const LOGROTATE: &str = "/usr/sbin/logrotate";
 /// Enrolments in each mode.
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 3;
 /// Runs of logrotate beside each enrolment at most: else a slow machine has ever more files to search, while
 /// logrotate makes ever more.
-const ROTATIONS: u32 = 10;
+const ROTATIONS: u32 = 6;
 /// Lines before the first rotation, so that a run takes its time over the log.
 const LINES_BEFORE: u32 = 2_000;
 /// Lines that are written while logrotate runs once.
