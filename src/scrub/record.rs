@@ -78,15 +78,6 @@ impl Record {
     }
 }
 
-/// Removes the record, if there is one.
-///
-/// # Errors
-/// [`ErrorId::StateUnwritable`].
-pub fn forget(folder: &Path) -> Result<()> {
-    let path = path(folder);
-    atomic::remove(&path).map_err(|error| unwritable(ErrorId::StateUnwritable, &path, &error))
-}
-
 fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }

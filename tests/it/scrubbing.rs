@@ -191,6 +191,8 @@ fn copies_that_were_written_anew_are_scrubbed_at_the_next_start() {
     assert_eq!(after.len(), user_data.len());
     let record = fs::read_to_string(host.path("var/lib/monsys/.monsys-scrub.json")).unwrap();
     assert!(!record.contains(&token) && record.contains("\"tokens\":true"));
+    host.agent(&["unenrol"]).run().expect(0);
+    assert!(!host.path("var/lib/monsys/.monsys-scrub.json").exists());
 }
 
 /// Nobody asked for it: the user data of such a host is its operator's.

@@ -18,6 +18,7 @@ use crate::hub::client::Client;
 use crate::hub::retry::{self, Limit};
 use crate::hub::verdict::{self, Outcome};
 use crate::identity::{Identity, KEY_FILE};
+use crate::scrub::record;
 use crate::service::Journal;
 use crate::settings::{Flags, Settings};
 use crate::store::agent_toml::{AgentToml, Entry};
@@ -252,6 +253,10 @@ fn clear(settings: &Settings, paths: &Paths, state: Option<&State>, world: &Worl
         if let Err(error) = atomic::remove(path) {
             tracing::debug!("{}: {error}", path.display());
         }
+    }
+    let scrubbed = paths.state_dir.join(record::FILE);
+    if is_ours(&scrubbed)? {
+        atomic::remove(&scrubbed).map_err(|error| state_fault(&error))?;
     }
     for path in &states {
         atomic::remove(path).map_err(|error| state_fault(&error))?;

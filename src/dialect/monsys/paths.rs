@@ -12,6 +12,7 @@ use crate::dialect::Folder;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::fingerprint::Fingerprint;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
+use crate::scrub::record;
 use crate::service::HEALTH_FILE;
 use crate::settings::Settings;
 use crate::store::access::{Access, Grant};
@@ -207,7 +208,7 @@ impl Paths {
 
 /// What an enrolment and its service have left on the host.
 pub struct HostFiles {
-    /// agent.toml, what makes the host itself, and how its heartbeats fared.
+    /// agent.toml, what makes the host itself, how its heartbeats fared, and what was scrubbed.
     pub ours: Vec<PathBuf>,
     /// Files of the same names that hold something else.
     pub others: Vec<PathBuf>,
@@ -224,8 +225,9 @@ pub fn files(config: &Path, state_dir: &Path) -> Result<HostFiles> {
     };
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
     let config = Some(paths.config.clone()).filter(is_there);
-    let health = Some(state_dir.join(HEALTH_FILE)).filter(is_there);
-    let mut files = HostFiles::of(paths.identity_files()?.into_iter().chain(health))?;
+    let notes = [HEALTH_FILE, record::FILE].map(|name| state_dir.join(name));
+    let notes = notes.into_iter().filter(is_there);
+    let mut files = HostFiles::of(paths.identity_files()?.into_iter().chain(notes))?;
     files.ours.splice(0..0, config);
     Ok(files)
 }
@@ -275,6 +277,7 @@ pub(super) fn is_ours(path: &Path) -> Result<bool> {
         }
         STATE_FILE => holds("fingerprint"),
         HEALTH_FILE => holds("agent_id"),
+        record::FILE => holds("tokens") && holds("clean"),
         _ => bytes.len() == KEY_BYTES,
     })
 }

@@ -16,6 +16,7 @@ use super::paths::{ID_FILE, Paths};
 use crate::error::{Error, ErrorId, Result};
 use crate::escape::one_line;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
+use crate::scrub::record;
 use crate::service::HEALTH_FILE;
 use crate::settings::{Flags, Setting, config_path, table};
 use crate::store::access::{Access, GROUP};
@@ -259,7 +260,7 @@ impl Tree {
 
 /// Whether a file of this name in the state directory is one of the agent's.
 fn is_known(name: &str) -> bool {
-    [lock::FILE, HEALTH_FILE, state::FILE, ID_FILE].contains(&name)
+    [lock::FILE, HEALTH_FILE, state::FILE, ID_FILE, record::FILE].contains(&name)
         || is_key(name)
         || atomic::is_temporary(name)
 }
