@@ -172,7 +172,7 @@ fn rotate_beside(hub: &TestHub, host: &TestHost, mode: &Mode, token: &str, round
     );
     fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let state = host.path("logrotate.state");
-    let (begin, begun) = sync_channel::<()>(1);
+    let (turn, turns) = sync_channel::<()>(1);
     let (grant, granted) = sync_channel::<()>(0);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -188,7 +188,7 @@ fn rotate_beside(hub: &TestHub, host: &TestHost, mode: &Mode, token: &str, round
         let rotator = scope.spawn(|| {
             // Ends the writer, too.
             let grant = grant;
-            for _ in begun.into_iter().flat_map(|()| 0..ROTATIONS) {
+            for _ in turns.into_iter().flat_map(|()| 0..ROTATIONS) {
                 grant.send(()).unwrap();
                 let rotated = Command::new(LOGROTATE)
                     .args(["--force", "--state"])
@@ -199,14 +199,14 @@ fn rotate_beside(hub: &TestHub, host: &TestHost, mode: &Mode, token: &str, round
             }
         });
         for _ in 0..rounds {
-            begin.send(()).unwrap();
+            turn.send(()).unwrap();
             let run = host
                 .enrol_with(hub, token, &["--scrub-cloud-init", "yes"])
                 .run();
             // 74: a file that changes all the time is named instead.
             assert!([0, 74].contains(&run.code), "{run:?}");
         }
-        drop(begin);
+        drop(turn);
         rotator.join().unwrap();
         writer.join().unwrap()
     })
