@@ -9,6 +9,7 @@ use monsys_agent::fuzzing;
 use monsys_agent::service::{Health, Pulse};
 use monsys_agent::store::state::{Next, State};
 use monsys_agent::store::verdict::{Outcome, Verdict};
+use monsys_agent::world::clock::Moment;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -72,10 +73,18 @@ fn heartbeat(bytes: &[u8]) {
     };
     assert!(health.patience() >= Duration::from_mins(1));
     for since_1970 in TIMES {
-        let now = SystemTime::UNIX_EPOCH + since_1970;
-        let pulse = Pulse::of(Some(&health), now);
-        assert!(!pulse.told(Some(&health)).is_empty());
-        assert!(!pulse.is_silent() || !pulse.mend().is_empty());
+        let by_wall = Moment::of_wall(SystemTime::UNIX_EPOCH + since_1970);
+        let boot = health.since_boot.as_ref();
+        let by_both = Moment {
+            since_boot: Some(since_1970.as_secs()),
+            boot_id: boot.map_or_else(String::new, |boot| boot.boot_id.clone()),
+            ..by_wall.clone()
+        };
+        for now in [by_wall, by_both] {
+            let pulse = Pulse::of(Some(&health), &now);
+            assert!(!pulse.told(Some(&health)).is_empty());
+            assert!(!pulse.is_silent() || !pulse.mend().is_empty());
+        }
     }
     let before = health.failing().map_or(0, |failure| failure.tries);
     let error = Error::new(ErrorId::Unreachable, "no connection");

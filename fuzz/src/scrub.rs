@@ -77,7 +77,7 @@ impl TheFile {
             Fate::Clean => assert!(after == bytes, "clean, and changed"),
             Fate::Scrubbed => assert!(after != bytes, "scrubbed, and as before"),
             Fate::Left(reason) => assert!(!reason.is_empty()),
-            Fate::Gone => panic!("gone"),
+            Fate::Gone | Fate::Holding => panic!("{fate:?}"),
         }
         if !bytes.starts_with(&[0x1f, 0x8b]) {
             assert_eq!(after.len(), bytes.len());
