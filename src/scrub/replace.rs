@@ -310,7 +310,7 @@ fn refuse_open(old: &fs::Metadata, processes: &Path) -> io::Result<()> {
         {
             let is_it = fs::metadata(open.path())
                 .is_ok_and(|there| there.ino() == old.ino() && there.dev() == old.dev());
-            if is_it {
+            if is_it && !is_child(&process.path()) {
                 return Err(io::Error::other(format!(
                     "process {} has it open",
                     name.to_string_lossy()
@@ -319,6 +319,21 @@ fn refuse_open(old: &fs::Metadata, processes: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a process was begun by this one. Until it executes its program, it has what is open here.
+fn is_child(process: &Path) -> bool {
+    let parent = || {
+        let text = crate::store::read::kernel(&process.join("stat")).ok()?;
+        // The name of the program, in brackets, may hold anything: proc_pid_stat(5).
+        text.rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(1)?
+            .parse()
+            .ok()
+    };
+    parent() == Some(std::process::id())
 }
 
 /// Whether `name` is that of a file of ours, which nobody else looks for anything in.
