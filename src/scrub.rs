@@ -29,7 +29,7 @@ pub use file::{Fate, Stamp, file};
 pub use wanted::{Hashed, SHORTEST, Wanted};
 
 use file::Orders;
-use layers::{DEEPEST, Search};
+use layers::{DEEPEST, Remains, Search};
 
 /// No secret that is looked for is longer, in bytes.
 pub const LONGEST_SECRET: usize = 4096;
@@ -126,6 +126,10 @@ fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Repor
                 walk::Found::File(path, place, stamp) => {
                     there.insert(path.clone());
                     if !seen.insert(stamp) {
+                        return;
+                    }
+                    if Instant::now() >= orders.deadline {
+                        left.insert(path, Remains::Late.to_string());
                         return;
                     }
                     is_new = true;

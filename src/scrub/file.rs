@@ -213,6 +213,7 @@ impl Pass<'_> {
     fn document(&mut self) -> io::Result<u64> {
         let mut input = self.file;
         input.seek(SeekFrom::Start(0))?;
+        let size = self.file.metadata()?.len();
         let (file, orders) = (self.file, self.orders);
         let (read_only, unwritable) = (self.read_only, &mut self.unwritable);
         let outcome = &mut self.outcome;
@@ -236,7 +237,7 @@ impl Pass<'_> {
             &mut self.search,
             &mut input,
             DEEPEST,
-            window::OUTER,
+            window::for_size(size),
             &mut change,
         )
     }
@@ -261,7 +262,8 @@ impl Pass<'_> {
             &mut self.search,
             &mut members,
             depth,
-            window::OUTER,
+            // Text packs to a tenth.
+            window::for_size(size.saturating_mul(10)),
             &mut change,
         );
         let has_begun = members.has_given();

@@ -11,6 +11,12 @@ pub(super) const OUTER: usize = 2 << 20;
 pub(super) const INNER: usize = 512 << 10;
 /// So much of one window is seen again in the next. No secret is longer, however it is encoded.
 const OVERLAP: usize = 64 << 10;
+/// The window for a short file: it is seen whole, and costs no megabytes.
+pub(super) fn for_size(size: u64) -> usize {
+    let size = usize::try_from(size).unwrap_or(OUTER);
+    size.saturating_add(1).clamp(2 * OVERLAP, OUTER)
+}
+
 /// What begins before this and is cut off by the window's end is too long for any window.
 const LEAST_PROGRESS: usize = 4 << 10;
 

@@ -210,7 +210,14 @@ fn soft_break(bytes: &[u8], is_indented: bool) -> Option<usize> {
 
 /// UTF-16 of either order, wherever it begins, as far as it is ASCII.
 fn without_zeros(bytes: &[u8]) -> Option<Vec<u8>> {
-    let out: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+    // One between two of them: more is no text.
+    let is_kept = |at: usize| {
+        let is_zero = |at: Option<&u8>| at == Some(&0);
+        let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+        !is_zero(bytes.get(at)) || is_zero(before) || is_zero(bytes.get(at + 1))
+    };
+    let kept = (0..bytes.len()).filter(|at| is_kept(*at));
+    let out: Vec<u8> = kept.map(|at| bytes[at]).collect();
     (out.len() < bytes.len()).then_some(out)
 }
 
