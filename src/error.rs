@@ -211,7 +211,7 @@ catalogue! {
         "run the command by hand as the same user";
     TokenLeftBehind = "token-left-behind", Io, "this host is enrolled, but the enrolment token is still on its disk, or may be",
         "`--scrub-cloud-init` was asked for, or cloud-init ran the agent, and a file of cloud-init's holds the token in a form that cannot be taken out, or could not be searched. All else is done.",
-        "where it can be mended, mend it and run the same command again, which spends no use; or remove the file: shred -u FILE; or revoke the token when the batch is done";
+        "remove the cause (a read-only mount, a second name, a process that has the file open) and run the same command again, which spends no use; or delete the file: shred -u FILE; or revoke the token";
     SystemCommand = "system-command", Io, "a command of the system failed",
         "A program that `install` or `uninstall` runs, such as systemctl, useradd or rc-service, is missing, ended with an error, or did not end.",
         "run the command named above by hand, as root";

@@ -101,10 +101,7 @@ fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Repor
         is_for_looking_only,
         processes: &places.processes,
     };
-    let mut report = Report {
-        clean: places.known.clone(),
-        ..Report::default()
-    };
+    let mut report = Report::default();
     let mut scrubbed = BTreeSet::new();
     let mut left = BTreeMap::new();
     // What does not change is not looked at twice, also when it stays unclean.
@@ -118,14 +115,28 @@ fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Repor
                     left.insert(path.clone(), format!("it could not be read: {error}"));
                     there.insert(path);
                 }
-                walk::Found::Draft(place) => {
-                    if let Err(error) = replace::sweep(place.folder, place.name) {
-                        tracing::debug!("{}: {error}", place.name.display());
+                walk::Found::Draft(path, place) if !is_for_looking_only => {
+                    let why = match replace::sweep(place.folder, place.name) {
+                        Ok(true) => return,
+                        Ok(false) => "another run of the agent may be writing it".into(),
+                        Err(error) => error.to_string(),
+                    };
+                    left.insert(path.clone(), why);
+                    there.insert(path);
+                }
+                walk::Found::Draft(path, place) => {
+                    let (fate, _) = file::scrub(&place, &orders);
+                    if fate == Fate::Holding {
+                        report.holding.push(path);
                     }
                 }
                 walk::Found::File(path, place, stamp) => {
                     there.insert(path.clone());
                     if !seen.insert(stamp) {
+                        // What is not there any more is forgotten.
+                        if places.known.contains(&stamp) {
+                            report.clean.insert(stamp);
+                        }
                         return;
                     }
                     if Instant::now() >= orders.deadline {

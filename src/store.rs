@@ -19,6 +19,7 @@ pub mod verdict;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -30,8 +31,18 @@ use crate::error::{Error, ErrorId};
 /// Opens a file. musl's `open`, which the standard library calls, sets close-on-exec by a second
 /// system call; its `openat` does not.
 pub(crate) fn open(path: &Path, flags: OFlag, mode: Mode) -> io::Result<File> {
+    open_in(AT_FDCWD, path.as_os_str(), flags, mode)
+}
+
+/// Opens the file `name` of an open folder, without looking up that folder again.
+pub(crate) fn open_in(
+    folder: impl AsFd,
+    name: &OsStr,
+    flags: OFlag,
+    mode: Mode,
+) -> io::Result<File> {
     loop {
-        match openat(AT_FDCWD, path, flags | OFlag::O_CLOEXEC, mode) {
+        match openat(&folder, name, flags | OFlag::O_CLOEXEC, mode) {
             Ok(file) => return Ok(file.into()),
             Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -43,8 +54,19 @@ pub(crate) fn open(path: &Path, flags: OFlag, mode: Mode) -> io::Result<File> {
 /// own for each.
 pub(crate) fn names(folder: &Path) -> io::Result<Vec<OsString>> {
     let folder = open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+    listed(rustix::fs::Dir::new(folder)?)
+}
+
+/// Names of what is in an open folder, sorted.
+pub(crate) fn names_in(folder: &File) -> io::Result<Vec<OsString>> {
+    let mut names = listed(rustix::fs::Dir::read_from(folder)?)?;
+    names.sort();
+    Ok(names)
+}
+
+fn listed(entries: rustix::fs::Dir) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(folder)? {
+    for entry in entries {
         let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
         if name != "." && name != ".." {
             names.push(name);

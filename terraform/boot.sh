@@ -41,7 +41,7 @@ main() {
   75) say 'this host was enrolled before, and the hub has not confirmed it now; the service goes on trying' ;;
   *)
     if [ "$code" != 74 ] || ! is_enrolled; then
-      fail "$code" "install.sh ended with $code; it said why above" 'mend what it names'
+      fail "$code" "install.sh ended with $code; it said why above" 'fix what it names'
     fi
     say "this host is enrolled, but install.sh ended with 74; it said above what is left to do"
     ;;

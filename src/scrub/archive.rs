@@ -384,6 +384,17 @@ fn gzip(
     header: &GzHeader,
     comment: &[u8],
 ) -> Option<Zeroizing<Vec<u8>>> {
+    let mut builder = with_header(header);
+    if !comment.is_empty() {
+        builder = builder.comment(comment);
+    }
+    let mut encoder = builder.write(Vec::new(), Compression::new(level));
+    encoder.write_all(content).ok()?;
+    encoder.finish().ok().map(Zeroizing::new)
+}
+
+/// Begins a member with the header of another one, its comment included.
+pub(super) fn with_header(header: &GzHeader) -> GzBuilder {
     let mut builder = GzBuilder::new()
         .mtime(header.mtime())
         .operating_system(header.operating_system());
@@ -393,12 +404,10 @@ fn gzip(
     if let Some(extra) = header.extra() {
         builder = builder.extra(extra);
     }
-    if !comment.is_empty() {
-        builder = builder.comment(comment);
+    match header.comment() {
+        Some(comment) => builder.comment(comment),
+        None => builder,
     }
-    let mut encoder = builder.write(Zeroizing::new(Vec::new()).to_vec(), Compression::new(level));
-    encoder.write_all(content).ok()?;
-    encoder.finish().ok().map(Zeroizing::new)
 }
 
 /// The member with a comment of no character: one byte more.

@@ -7,16 +7,17 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
 use super::decoder::{Buffered, Kind, Members};
 use super::layers::{DEEPEST, Remains, Search};
-use super::overwrite::overwrite;
+use super::overwrite::{overwrite, stretch};
 use super::replace::{self, Edit};
 use super::wanted::Wanted;
 use super::window;
+use crate::store::open_in;
 
 /// So often a file is begun anew that others change while it is read.
 const ATTEMPTS: usize = 4;
@@ -85,9 +86,8 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     pub(super) fn open(&self, flags: OFlag, mode: Mode) -> io::Result<File> {
-        let careful = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-        let file = openat(self.folder, self.name, flags | careful, mode)?;
-        Ok(file.into())
+        let careful = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        open_in(self.folder, self.name, flags | careful, mode)
     }
 }
 
@@ -334,10 +334,7 @@ struct Edits {
 impl Edits {
     fn add(&mut self, base: u64, before: &[u8], after: &[u8]) {
         let mut at = 0;
-        while let Some(start) = (at..after.len()).find(|at| before[*at] != after[*at]) {
-            let end = (start..after.len())
-                .find(|at| before[*at] == after[*at])
-                .unwrap_or(after.len());
+        while let Some((start, end)) = stretch(before, after, at) {
             self.size += end - start + size_of::<Edit>();
             if self.size > MOST_EDITS {
                 self.are_too_many = true;

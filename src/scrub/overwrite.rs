@@ -39,7 +39,7 @@ pub(super) fn overwrite(file: &File, base: u64, before: &[u8], after: &[u8]) -> 
 }
 
 /// The next bytes that differ, at or behind `at`, with what is near to them.
-fn stretch(before: &[u8], after: &[u8], at: usize) -> Option<(usize, usize)> {
+pub(super) fn stretch(before: &[u8], after: &[u8], at: usize) -> Option<(usize, usize)> {
     let differs = |at: &usize| before[*at] != after[*at];
     let start = (at..after.len()).find(differs)?;
     let mut end = start + 1;

@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, RenameFlags, renameat_with, statat, unlinkat};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::archive::with_header;
 use super::decoder::{Buffered, Kind, Members};
 use super::file::{Orders, Place, Stamp};
 
@@ -183,7 +184,7 @@ impl<R: Read> Read for Edited<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
         let end = self.at + count as u64;
-        for edit in self.edits {
+        for edit in self.edits.iter().take_while(|edit| edit.at < end) {
             for (byte, at) in edit.bytes.iter().zip(edit.at..) {
                 if (self.at..end).contains(&at)
                     && let Ok(index) = usize::try_from(at - self.at)
@@ -207,25 +208,11 @@ impl<R: Read> Read for Edited<'_, R> {
 }
 
 fn write(file: &File, edits: &[Edit], draft: &mut File, deadline: Instant) -> io::Result<()> {
-    let mut builder = GzBuilder::new();
     let mut begin = file.try_clone()?;
     begin.seek(SeekFrom::Start(0))?;
     let mut member = flate2::read::GzDecoder::new(begin);
     let _ = member.read(&mut [0])?;
-    if let Some(header) = member.header() {
-        builder = builder
-            .mtime(header.mtime())
-            .operating_system(header.operating_system());
-        if let Some(name) = header.filename() {
-            builder = builder.filename(name);
-        }
-        if let Some(comment) = header.comment() {
-            builder = builder.comment(comment);
-        }
-        if let Some(extra) = header.extra() {
-            builder = builder.extra(extra);
-        }
-    }
+    let builder = member.header().map_or_else(GzBuilder::new, with_header);
     let mut encoder = builder.write(BufWriter::new(draft), Compression::default());
     let mut input = content(file, edits)?;
     let mut chunk = Zeroizing::new(vec![0; CHUNK]);
@@ -341,15 +328,16 @@ pub(super) fn is_draft(name: &OsStr) -> bool {
     name.as_bytes().starts_with(PREFIX.as_bytes())
 }
 
-/// Ends what a killed run has begun with the draft `name` in `folder`.
+/// Ends what a killed run has begun with the draft `name` in `folder`. Returns whether that is so: another run
+/// may be at it, or the file may be a stranger's.
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn sweep(folder: &File, name: &OsStr) -> io::Result<()> {
+pub(super) fn sweep(folder: &File, name: &OsStr) -> io::Result<bool> {
     let draft = Place { folder, name };
     let file = draft.open(OFlag::O_RDONLY, Mode::empty())?;
     if !file.metadata()?.is_file() || file.try_lock().is_err() || is_sticky(folder)? {
-        return Ok(());
+        return Ok(false);
     }
     let inode_there = file.metadata()?.ino();
     let rest = &name.as_bytes()[PREFIX.len()..];
@@ -357,18 +345,19 @@ pub(super) fn sweep(folder: &File, name: &OsStr) -> io::Result<()> {
         let mut parts = rest.splitn(3, |byte| *byte == b'-');
         let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
         let (Some(old), Some(new)) = (number(), number()) else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(place) = parts.next().map(|name| OsString::from_vec(name.to_vec())) else {
-            return Ok(());
+            return Ok(false);
         };
         // Another file was in the place of the old one when the names were exchanged.
         if inode_there != old && inode_there != new {
             if inode(folder, &place)? != new {
-                return Ok(());
+                return Ok(false);
             }
             renameat_with(folder, name, folder, &place, RenameFlags::EXCHANGE)?;
         }
     }
-    Ok(unlinkat(folder, name, AtFlags::empty())?)
+    unlinkat(folder, name, AtFlags::empty())?;
+    Ok(true)
 }

@@ -1,7 +1,6 @@
 //! All files below a folder, at any depth: no link is followed, and each folder is opened in the one above
 //! it, so that nobody can put another one into its place meanwhile.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, statat};
 
 use super::file::{Place, Stamp};
 use super::replace::is_draft;
+use crate::store::names_in;
 
 /// Each folder above holds a descriptor, and there are 1024 by default. What is deeper is named.
 const DEEPEST: usize = 512;
@@ -22,7 +22,7 @@ pub(super) enum Found<'a> {
     /// A regular file.
     File(PathBuf, Place<'a>, Stamp),
     /// A file that a scrub has begun to write.
-    Draft(Place<'a>),
+    Draft(PathBuf, Place<'a>),
     /// A folder, or a file, that cannot be looked at.
     Unreadable(PathBuf, io::Error),
 }
@@ -51,7 +51,7 @@ fn descend(
     depth: usize,
     show: &mut dyn FnMut(Found<'_>),
 ) {
-    let names = match names(folder) {
+    let names = match names_in(folder) {
         Ok(names) => names,
         Err(error) => return show(Found::Unreadable(path.to_owned(), error)),
     };
@@ -70,7 +70,7 @@ fn descend(
             }
         };
         match FileType::from_raw_mode(there.st_mode) {
-            FileType::RegularFile if is_draft(name) => show(Found::Draft(place)),
+            FileType::RegularFile if is_draft(name) => show(Found::Draft(path, place)),
             FileType::RegularFile => show(Found::File(path, place, Stamp::of_stat(&there))),
             FileType::Directory if depth >= DEEPEST => {
                 let error = io::Error::other(format!("it is more than {DEEPEST} folders deep"));
@@ -87,18 +87,4 @@ fn descend(
             _ => {}
         }
     }
-}
-
-/// The names in a folder, sorted.
-fn names(folder: &File) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }

@@ -11,17 +11,17 @@ pub(super) const OUTER: usize = 2 << 20;
 pub(super) const INNER: usize = 512 << 10;
 /// So much of one window is seen again in the next. No secret is longer, however it is encoded.
 const OVERLAP: usize = 64 << 10;
-/// The window for a short file: it is seen whole, and costs no megabytes.
-pub(super) fn for_size(size: u64) -> usize {
-    let size = usize::try_from(size).unwrap_or(OUTER);
-    size.saturating_add(1).clamp(2 * OVERLAP, OUTER)
-}
-
 /// What begins before this and is cut off by the window's end is too long for any window.
 const LEAST_PROGRESS: usize = 4 << 10;
 
 /// Told of each window that something was blotted out in: where it begins, what it was, and what it is.
 pub(super) type Change<'c> = dyn FnMut(u64, &[u8], &[u8]) -> io::Result<()> + 'c;
+
+/// The window for a short file: it is seen whole, and costs no megabytes.
+pub(super) fn for_size(size: u64) -> usize {
+    let size = usize::try_from(size).unwrap_or(OUTER);
+    size.saturating_add(1).clamp(2 * OVERLAP, OUTER)
+}
 
 /// Searches all that `input` gives, through a window of `size` bytes. Returns how much that was.
 ///

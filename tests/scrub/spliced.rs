@@ -21,7 +21,8 @@ pub(crate) fn spliced(bytes: &[u8], old: &str, new: &str) -> Node {
                 .map(|digit| DIGITS[value(token, lead, digit)])
                 .collect()
         };
-        for at in places(bytes, &digits(old)) {
+        let is_text = |at: &usize| !is_in_gzip(bytes, *at);
+        for at in places(bytes, &digits(old)).into_iter().filter(is_text) {
             node.mark(at, &digits(new));
             // A digit before them and one behind hold bits of their neighbours too.
             for (digit, at) in [
@@ -49,6 +50,13 @@ pub(crate) fn spliced(bytes: &[u8], old: &str, new: &str) -> Node {
         }
     }
     node
+}
+
+/// Whether the base64 around `at` is that of a gzip member: with another token, its checksum would be wrong.
+fn is_in_gzip(bytes: &[u8], at: usize) -> bool {
+    let before = bytes[..at].iter().rev();
+    let begin = at - before.take_while(|byte| DIGITS.contains(byte)).count();
+    bytes[begin..].starts_with(b"H4sI")
 }
 
 /// The six bits of that digit of base64, zeros around the token.
