@@ -88,7 +88,7 @@ fn killed_or_refused_after_the_acceptance_of_an_installation() {
     let points = || {
         calls
             .points_after(installing::ACCEPTED)
-            .filter(|point| point.touches_files())
+            .filter(Point::touches_files)
     };
     let kills = points().map(|point| point.with(Blow::Kill));
     let refusals = points()
