@@ -28,7 +28,7 @@ main() {
 
   has() { command -v "$1" >/dev/null 2>&1; }
   fail() { # CODE WHAT WHY MEND
-    printf 'error: %s\n  why:  %s\n  mend: %s\n' "$2" "$3" "$4" >&2
+    printf 'error: %s\n  cause: %s\n  hint:  %s\n' "$2" "$3" "$4" >&2
     exit "$1"
   }
   is_file() { # Behind a pipe, $script is the shell's name: a file of that name is somebody else's.

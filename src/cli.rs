@@ -99,21 +99,21 @@ fn stop(error: &clap::Error, arguments: &[OsString]) -> Stop {
     };
     let clean = redact(&text);
     let first = clean.lines().next().unwrap_or_default();
-    let why = first.trim_start_matches("error: ");
+    let cause = first.trim_start_matches("error: ");
     if clean != text {
-        let error = Error::new(ErrorId::TokenOnCommandLine, why);
+        let error = Error::new(ErrorId::TokenOnCommandLine, cause);
         return Stop::Refuse {
             text: format!("error: {error}\n"),
             error,
             output,
         };
     }
-    let why = match error.kind() {
+    let cause = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given",
-        _ => why,
+        _ => cause,
     };
     Stop::Refuse {
-        error: Error::new(ErrorId::BadArguments, why),
+        error: Error::new(ErrorId::BadArguments, cause),
         text,
         output,
     }
@@ -219,7 +219,7 @@ pub enum Command {
     Unenrol(UnenrolArgs),
     /// Check all that an enrolment needs, without spending a use
     ///
-    /// Takes the same options as enrol. Each failed check names its mend. Exits with the code that
+    /// Takes the same options as enrol. Each failed check has a hint. Exits with the code that
     /// an enrolment would end with.
     Doctor(Box<EnrolArgs>),
     /// Print the host metadata that an enrolment would send

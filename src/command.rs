@@ -117,8 +117,8 @@ pub fn error_json(error: &Error) -> Value {
         "error": {
             "id": error.id().code(),
             "what": redact(&error.what()),
-            "why": redact(error.why()),
-            "mend": redact(error.next_step()),
+            "cause": redact(error.cause()),
+            "hint": redact(error.next_step()),
             "exit_code": error.exit_code(),
         }
     });

@@ -106,7 +106,7 @@ impl System {
             let known: Vec<String> = known.collect();
             Error::new(ErrorId::BadSetting, format!("{name:?} is no dialect"))
                 .about(table::DIALECT.variables[0])
-                .mend(format!("give one of: {}", known.join(", ")))
+                .hint(format!("give one of: {}", known.join(", ")))
         })
     }
 }
@@ -151,7 +151,7 @@ pub fn monsys_only(what: &str, flags: &Flags, world: &World) -> Result<()> {
             ),
         )
         .about(what)
-        .mend("leave it out; or, for the monsys hub's agent on this host, add --dialect monsys")),
+        .hint("leave it out; or, for the monsys hub's agent on this host, add --dialect monsys")),
     }
 }
 

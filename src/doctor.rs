@@ -1,6 +1,6 @@
 //! `doctor`: checks all that an enrolment needs, and spends no use.
 //!
-//! Each check is one [`Check`]; a failed one names its mend. What a failed check makes pointless
+//! Each check is one [`Check`]; a failed one has a hint. What a failed check makes pointless
 //! is skipped, so that one cause is told once.
 
 mod host;
@@ -50,8 +50,8 @@ pub struct Check {
     pub finding: Finding,
     /// The finding in words.
     pub says: String,
-    /// What mends it.
-    pub mend: Option<String>,
+    /// How to fix it.
+    pub hint: Option<String>,
     /// Exit code that an enrolment would end with.
     pub exit_code: u8,
 }
@@ -62,7 +62,7 @@ impl Check {
             name,
             finding,
             says: says.into(),
-            mend: None,
+            hint: None,
             exit_code: 0,
         }
     }
@@ -78,22 +78,22 @@ impl Check {
     pub(crate) fn warning(
         name: &'static str,
         says: impl Into<String>,
-        mend: impl Into<String>,
+        hint: impl Into<String>,
     ) -> Self {
         Self {
-            mend: Some(mend.into()),
+            hint: Some(hint.into()),
             ..Self::new(name, Finding::Warning, says)
         }
     }
 
     pub(crate) fn bad(name: &'static str, error: &Error) -> Self {
         Self {
-            mend: Some(error.next_step().into()),
+            hint: Some(error.next_step().into()),
             exit_code: error.exit_code(),
             ..Self::new(
                 name,
                 Finding::Bad,
-                format!("{}: {}", error.what(), error.why()),
+                format!("{}: {}", error.what(), error.cause()),
             )
         }
     }

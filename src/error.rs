@@ -1,4 +1,4 @@
-//! One error type: what failed, why, and what mends it; the id decides the exit code.
+//! One error type: what failed, the cause, and a hint that fixes it; the id decides the exit code.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -95,7 +95,7 @@ impl Kind {
 
 /// The catalogue: every message the agent can end with. `docs/errors.md` is generated from it.
 macro_rules! catalogue {
-    ($($(#[$doc:meta])* $id:ident = $code:literal, $kind:ident, $title:literal, $cause:literal, $mend:literal;)*) => {
+    ($($(#[$doc:meta])* $id:ident = $code:literal, $kind:ident, $title:literal, $cause:literal, $hint:literal;)*) => {
         /// Which failure it is. The name is stable: `--output json` prints it as `error.id`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ErrorId {
@@ -130,10 +130,10 @@ macro_rules! catalogue {
                 match self { $(Self::$id => $cause,)* }
             }
 
-            /// What mends it when the place that failed knows nothing better.
+            /// How to fix it, when the place that failed knows nothing better.
             #[must_use]
-            pub const fn mend(self) -> &'static str {
-                match self { $(Self::$id => $mend,)* }
+            pub const fn hint(self) -> &'static str {
+                match self { $(Self::$id => $hint,)* }
             }
         }
     };
@@ -217,7 +217,7 @@ catalogue! {
         "run the command named above by hand, as root";
     ServiceFailed = "service-failed", Io, "the service did not start",
         "The service manager could not start monsys-agent, or it ended at once. On an enrolled host, what the run had put in place stays; where the service ran before, the files with which it ran are put back, and it runs again. Without an enrolment, all is taken back.",
-        "see what it said, mend that, and run the same command again: journalctl -u monsys-agent";
+        "see what it said, fix that, and run the same command again: journalctl -u monsys-agent";
     Output = "output", Io, "the result could not be written to standard output",
         "Standard output is closed or full.",
         "the host's state is on disk all the same: monsys-agent status";
@@ -276,20 +276,20 @@ pub struct Error(Box<Inner>);
 struct Inner {
     id: ErrorId,
     subject: Option<String>,
-    why: String,
-    mend: String,
+    cause: String,
+    hint: String,
     is_accepted: bool,
     stays: Option<Value>,
 }
 
 impl Error {
-    /// A failure of the catalogue, because of `why`; mended as the catalogue says.
-    pub fn new(id: ErrorId, why: impl Into<String>) -> Self {
+    /// A failure of the catalogue, because of `cause`; with the hint of the catalogue.
+    pub fn new(id: ErrorId, cause: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             id,
             subject: None,
-            why: why.into(),
-            mend: id.mend().into(),
+            cause: cause.into(),
+            hint: id.hint().into(),
             is_accepted: false,
             stays: None,
         }))
@@ -302,10 +302,10 @@ impl Error {
         self
     }
 
-    /// Replaces the catalogue's mend by one that fits this very case.
+    /// Replaces the catalogue's hint by one that fits this very case.
     #[must_use]
-    pub fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.0.mend = mend.into();
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = hint.into();
         self
     }
 
@@ -319,7 +319,7 @@ impl Error {
     /// Adds to the cause what of this run stays all the same, and tells programs of it by `fields`.
     #[must_use]
     pub fn staying(mut self, what: &str, fields: Value) -> Self {
-        self.0.why = format!("{}\n{what}", self.0.why);
+        self.0.cause = format!("{}\n{what}", self.0.cause);
         self.0.stays = Some(fields);
         self
     }
@@ -329,8 +329,8 @@ impl Error {
     #[must_use]
     pub fn hiding(mut self, secret: &Secret) -> Self {
         let secret = secret.expose_secret();
-        let Inner { why, mend, .. } = &mut *self.0;
-        for text in [why, mend] {
+        let Inner { cause, hint, .. } = &mut *self.0;
+        for text in [cause, hint] {
             if let Cow::Owned(clean) = without_value(text, secret) {
                 *text = clean;
             }
@@ -361,14 +361,14 @@ impl Error {
 
     /// Why it failed.
     #[must_use]
-    pub fn why(&self) -> &str {
-        &self.0.why
+    pub fn cause(&self) -> &str {
+        &self.0.cause
     }
 
     /// What to do next.
     #[must_use]
     pub fn next_step(&self) -> &str {
-        &self.0.mend
+        &self.0.hint
     }
 
     /// Whether the hub had accepted this host when it failed.
@@ -394,9 +394,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}\n  why:  {}\n  mend: {}",
+            "{}\n  cause: {}\n  hint:  {}",
             escape::one_line(&self.what()),
-            escape::indented(self.why()),
+            escape::indented(self.cause()),
             escape::indented(self.next_step())
         )
     }
@@ -426,7 +426,7 @@ mod tests {
         let error = Error::new(ErrorId::ConfigBroken, "line 3 is no TOML").about("/etc/x");
         assert_eq!(
             error.to_string(),
-            "agent.toml is broken: /etc/x\n  why:  line 3 is no TOML\n  mend: correct the line named above; or move the file away and enrol again"
+            "agent.toml is broken: /etc/x\n  cause: line 3 is no TOML\n  hint:  correct the line named above; or move the file away and enrol again"
         );
         assert_eq!(error.exit_code(), 78);
     }

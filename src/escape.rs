@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn a_quoted_line_cannot_pass_for_one_of_ours() {
         assert_eq!(
-            indented("failed\n  mend: run this\n        kept"),
-            "failed\n          mend: run this\n        kept"
+            indented("failed\n  hint:  run this\n        kept"),
+            "failed\n          hint:  run this\n        kept"
         );
     }
 

@@ -129,9 +129,9 @@ pub struct NotDone {
     /// What.
     pub what: String,
     /// Why.
-    pub why: String,
+    pub cause: String,
     /// Who does it, or what does.
-    pub mend: String,
+    pub hint: String,
 }
 
 /// What [`install`] would do, without changing anything.
@@ -293,7 +293,7 @@ fn enrolment_paths(flags: &Flags, world: &World) -> (PathBuf, PathBuf) {
             (paths.config, paths.state_dir)
         }
         Err(error) => {
-            tracing::warn!("{}: {}", error.what(), error.why());
+            tracing::warn!("{}: {}", error.what(), error.cause());
             let config = flags.config.as_deref().unwrap_or("/etc/monsys/agent.toml");
             let state_dir = flags.state_dir.as_deref().unwrap_or(receipt::FOLDER);
             (world.path(config), world.resolved_path(state_dir))
@@ -305,7 +305,7 @@ fn enrolment_paths(flags: &Flags, world: &World) -> (PathBuf, PathBuf) {
 fn unwritable(path: &Path, error: &io::Error) -> Error {
     let told = crate::store::unwritable(ErrorId::NotInstallable, path, error);
     if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
-        return told.mend("remount it read-write, and run the same command again");
+        return told.hint("remount it read-write, and run the same command again");
     }
     told
 }

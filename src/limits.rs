@@ -31,7 +31,7 @@ pub fn raise() -> Result<()> {
         format!("at most {soft} files may be open (RLIMIT_NOFILE), and {OPEN_FILES} are needed"),
     )
     .about("the limit of open files")
-    .mend(format!(
+    .hint(format!(
         "raise it: ulimit -n {OPEN_FILES}, or LimitNOFILE= of the unit that runs this"
     )))
 }

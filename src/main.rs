@@ -70,8 +70,8 @@ fn run_again(taken_out: &TakenOut) -> ExitCode {
     again
         .args(arguments)
         .envs(taken_out.variables.iter().cloned());
-    let why = format!("it could not be taken out of them: {}", again.exec());
-    let error = Error::new(ErrorId::TokenOnCommandLine, why).about("--enrollment-secret");
+    let cause = format!("it could not be taken out of them: {}", again.exec());
+    let error = Error::new(ErrorId::TokenOnCommandLine, cause).about("--enrollment-secret");
     fail(&error, &format!("error: {error}\n"), OutputFormat::Text)
 }
 

@@ -99,8 +99,8 @@ pub fn errors_md() -> String {
     let mut page = format!(
         "{NOTE}# Errors and exit codes
 
-Every error says what failed, why, and what mends it, in that order, on standard error. With
-`--output json` the same is on standard output: `{{\"error\": {{\"id\", \"what\", \"why\", \"mend\",
+Every error says what failed, the cause, and how to fix it, in that order, on standard error. With
+`--output json` the same is on standard output: `{{\"error\": {{\"id\", \"what\", \"cause\", \"hint\",
 \"exit_code\"}}}}`. The id is stable.
 
 | exit code | meaning |
@@ -116,11 +116,11 @@ Every error says what failed, why, and what mends it, in that order, on standard
         for id in ErrorId::ALL.iter().filter(|id| id.kind() == kind) {
             let _ = write!(
                 page,
-                "\n### {}\n\nid `{}`\n\n- **Cause:** {}\n- **Mend:** {}\n",
+                "\n### {}\n\nid `{}`\n\n- **Cause:** {}\n- **Hint:** {}\n",
                 id.title(),
                 id.code(),
                 id.cause(),
-                id.mend()
+                id.hint()
             );
         }
     }

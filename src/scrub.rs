@@ -57,7 +57,7 @@ pub struct Left {
     /// Where it is.
     pub path: PathBuf,
     /// Why.
-    pub why: String,
+    pub cause: String,
 }
 
 /// Where to search: each folder with all that is below it, or with what has a prefix.
@@ -116,12 +116,12 @@ fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Repor
                     there.insert(path);
                 }
                 walk::Found::Draft(path, place) if !is_for_looking_only => {
-                    let why = match replace::sweep(place.folder, place.name) {
+                    let cause = match replace::sweep(place.folder, place.name) {
                         Ok(true) => return,
                         Ok(false) => "another run of the agent may be writing it".into(),
                         Err(error) => error.to_string(),
                     };
-                    left.insert(path.clone(), why);
+                    left.insert(path.clone(), cause);
                     there.insert(path);
                 }
                 walk::Found::Draft(path, place) => {
@@ -156,8 +156,8 @@ fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Repor
                             scrubbed.insert(path);
                         }
                         Fate::Holding => report.holding.push(path),
-                        Fate::Left(why) => {
-                            left.insert(path, why);
+                        Fate::Left(cause) => {
+                            left.insert(path, cause);
                         }
                         Fate::Gone => {}
                     }
@@ -172,7 +172,7 @@ fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Repor
     report.scrubbed = scrubbed.into_iter().collect();
     report.left = left
         .into_iter()
-        .map(|(path, why)| Left { path, why })
+        .map(|(path, cause)| Left { path, cause })
         .collect();
     report
 }

@@ -187,7 +187,7 @@ impl Settings {
         world.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = match AgentToml::load(&path) {
             Err(error) if error.id() == ErrorId::ConfigUnwritable => {
-                tracing::debug!("{} is passed over: {}", path.display(), error.why());
+                tracing::debug!("{} is passed over: {}", path.display(), error.cause());
                 AgentToml::absent(&path)
             }
             loaded => loaded?,

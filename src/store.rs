@@ -75,17 +75,17 @@ fn listed(entries: rustix::fs::Dir) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The error for what could not be written, with the mend that fits the cause.
+/// The error for what could not be written, with the hint that fits the cause.
 pub(crate) fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
     if let Some(error) = trust::explained(error) {
         return error;
     }
-    let mended = Error::new(id, error.to_string()).about(path.display());
+    let failed = Error::new(id, error.to_string()).about(path.display());
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            mended.mend("run as root (sudo), or as the user that owns it")
+            failed.hint("run as root (sudo), or as the user that owns it")
         }
-        io::ErrorKind::ReadOnlyFilesystem => mended.mend(match id {
+        io::ErrorKind::ReadOnlyFilesystem => failed.hint(match id {
             ErrorId::ConfigUnwritable => {
                 "remount it read-write, or choose a path on another file system with --config PATH"
             }
@@ -95,16 +95,16 @@ pub(crate) fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
             _ => "remount it read-write, or choose another file system with --state-dir DIR",
         }),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            mended.mend("make room there, then run the same command again")
+            failed.hint("make room there, then run the same command again")
         }
-        io::ErrorKind::ResourceBusy => mended.mend(
+        io::ErrorKind::ResourceBusy => failed.hint(
             "it is a mount of its own, as of one file into a container: mount its folder instead",
         ),
-        _ => mended,
+        _ => failed,
     }
 }
 
-/// The error for what could not be read, with the mend that fits the cause.
+/// The error for what could not be read, with the hint that fits the cause.
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Error {
     if let Some(error) = trust::explained(error) {
         return error;
@@ -112,7 +112,7 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Error {
     let told = Error::new(ErrorId::Unreadable, error.to_string()).about(path.display());
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            told.mend("run as root (sudo), or as the user that owns it")
+            told.hint("run as root (sudo), or as the user that owns it")
         }
         _ => told,
     }

@@ -93,8 +93,8 @@ pub fn check_count(own: &[String], origin: &Origin) -> Result<()> {
     if own.len() <= MAX_TAGS {
         return Ok(());
     }
-    let why = format!("{} tags, and {MAX_TAGS} are allowed", own.len());
-    Err(Error::new(ErrorId::BadTag, why).about(origin))
+    let cause = format!("{} tags, and {MAX_TAGS} are allowed", own.len());
+    Err(Error::new(ErrorId::BadTag, cause).about(origin))
 }
 
 /// Splits the comma-separated form of `--tags` and `MONSYS_TAGS`.

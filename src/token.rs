@@ -58,7 +58,7 @@ impl Token {
         };
         Err(Error::new(ErrorId::TokenMalformed, fault)
             .about(origin)
-            .mend("copy it again from where it was made, and run the same command"))
+            .hint("copy it again from where it was made, and run the same command"))
     }
 
     /// What kind it is.

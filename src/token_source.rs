@@ -97,7 +97,7 @@ impl TokenSource {
                     ErrorId::BadArguments,
                     "--token-file and --token-command were both given",
                 )
-                .mend("use one of them"));
+                .hint("use one of them"));
             }
             (Some(path), None) if path == "-" => return Ok(Some(Self::Stdin)),
             (Some(path), None) => {
@@ -177,7 +177,7 @@ impl TokenSource {
                 tracing::info!("running the token command");
                 run(command, world, deadline)
                     .await
-                    .map_err(|why| Error::new(ErrorId::TokenCommandFailed, why).about(self))?
+                    .map_err(|cause| Error::new(ErrorId::TokenCommandFailed, cause).about(self))?
             }
         };
         let text = std::str::from_utf8(&bytes)
@@ -216,13 +216,13 @@ impl TokenSource {
         deadline: Instant,
         read: impl FnOnce() -> io::Result<Zeroizing<Vec<u8>>> + Send + 'static,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        let why = match timeout_at(deadline, tokio::task::spawn_blocking(read)).await {
+        let cause = match timeout_at(deadline, tokio::task::spawn_blocking(read)).await {
             Ok(Ok(Ok(bytes))) => return Ok(bytes),
             Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it did not end before the deadline (--wait)".into(),
         };
-        Err(Error::new(ErrorId::Unreadable, why).about(self))
+        Err(Error::new(ErrorId::Unreadable, cause).about(self))
     }
 }
 
@@ -351,7 +351,7 @@ fn refuse_foreign(origin: &Origin, world: &World) -> Result<()> {
         ),
     )
     .about(origin)
-    .mend("give the command as a flag: --token-command CMD"))
+    .hint("give the command as a flag: --token-command CMD"))
 }
 
 /// Ends the shell and all that it started, by the group that it leads.

@@ -324,7 +324,7 @@ impl World {
                 passwd::find(&self.resolved_path("/etc/passwd"), user).ok_or_else(|| {
                     Error::new(ErrorId::BadArguments, format!("there is no user {user:?}"))
                     .about("--user")
-                    .mend("monsys-agent install, which makes the user; or name one of /etc/passwd")
+                    .hint("monsys-agent install, which makes the user; or name one of /etc/passwd")
                 })?;
             // With a user, the standard library also drops the supplementary groups.
             again.uid(uid).gid(gid);

@@ -49,7 +49,7 @@ pub fn agent_toml(bytes: &[u8]) {
     assert!(before.room() >= text.len());
 
     let written = put(&before, &credential);
-    let after = parse(&written).unwrap_or_else(|why| panic!("{why}\n{written}"));
+    let after = parse(&written).unwrap_or_else(|cause| panic!("{cause}\n{written}"));
     assert_eq!(put(&after, &credential), written, "it is not idempotent");
     values_come_back(&after, &written, &credential);
     own_keys_are_kept(&text, &written);
@@ -77,7 +77,7 @@ fn put(file: &AgentToml, credential: &Credential<'_>) -> String {
     ];
     match file.with(&entries) {
         Ok(text) => text.to_string(),
-        Err(why) => panic!("read, but not written: {why}"),
+        Err(cause) => panic!("read, but not written: {cause}"),
     }
 }
 

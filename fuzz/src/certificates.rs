@@ -25,7 +25,7 @@ pub fn certificates(bytes: &[u8]) {
                     Ok([&pins[..], &pins].concat())
                 );
             }
-            Err(why) => assert!(!why.is_empty()),
+            Err(cause) => assert!(!cause.is_empty()),
         }
     }
     match fuzzing::certificate_times(certificate.as_bytes()) {
@@ -34,14 +34,14 @@ pub fn certificates(bytes: &[u8]) {
             let public = key.map(|(public, _)| public).unwrap_or_default();
             check(&certificate, &ca, &public, [renew, expire]);
         }
-        Err(why) => is_printable(&why),
+        Err(cause) => is_printable(&cause),
     }
 }
 
 fn check(pem: &str, ca: &str, public: &[u8], [renew, expire]: [SystemTime; 2]) {
     let check = |public: &[u8], at| {
         let checked = fuzzing::check_certificate(pem.as_bytes(), public, ca.as_bytes(), at);
-        checked.inspect_err(|why| is_printable(why))
+        checked.inspect_err(|cause| is_printable(cause))
     };
     let after = expire + Duration::from_secs(1);
     let before = SystemTime::UNIX_EPOCH;
@@ -58,7 +58,7 @@ fn check(pem: &str, ca: &str, public: &[u8], [renew, expire]: [SystemTime; 2]) {
     }
 }
 
-fn is_printable(why: &str) {
-    assert!(!why.is_empty() && why.chars().count() <= 1000, "{why}");
-    assert!(!why.contains(is_hidden), "{why:?}");
+fn is_printable(cause: &str) {
+    assert!(!cause.is_empty() && cause.chars().count() <= 1000, "{cause}");
+    assert!(!cause.contains(is_hidden), "{cause:?}");
 }

@@ -21,7 +21,7 @@ pub fn env_file(bytes: &[u8]) {
         return;
     }
     let put = with_value(text, KEY, &credential);
-    let read = value(&put, KEY).unwrap_or_else(|why| panic!("{why}"));
+    let read = value(&put, KEY).unwrap_or_else(|cause| panic!("{cause}"));
     assert_eq!(
         read.as_deref().map(String::as_str),
         Some(credential.as_str())
@@ -34,7 +34,7 @@ pub fn env_file(bytes: &[u8]) {
 
     let clean = without_secret(&put, SECRET_KEY, NOTE, &secret, &[KEY]);
     assert!(matches!(value(&clean, SECRET_KEY), Ok(None)));
-    let read = value(&clean, KEY).unwrap_or_else(|why| panic!("{why}"));
+    let read = value(&clean, KEY).unwrap_or_else(|cause| panic!("{cause}"));
     assert_eq!(
         read.as_deref().map(String::as_str),
         Some(credential.as_str())

@@ -83,7 +83,7 @@ fn heartbeat(bytes: &[u8]) {
         for now in [by_wall, by_both] {
             let pulse = Pulse::of(Some(&health), &now);
             assert!(!pulse.told(Some(&health)).is_empty());
-            assert!(!pulse.is_silent() || !pulse.mend().is_empty());
+            assert!(!pulse.is_silent() || !pulse.hint().is_empty());
         }
     }
     let before = health.failing().map_or(0, |failure| failure.tries);

@@ -56,9 +56,9 @@ pub fn responses(bytes: &[u8]) {
             }
         }
         Err(error) => {
-            let why = error.why();
-            assert!(why.chars().count() <= LONGEST_ERROR, "{why}");
-            assert!(!why.contains(is_hidden), "{why:?}");
+            let cause = error.cause();
+            assert!(cause.chars().count() <= LONGEST_ERROR, "{cause}");
+            assert!(!cause.contains(is_hidden), "{cause:?}");
             let mut words = vec![String::from_utf8_lossy(body).into_owned()];
             if let Ok(json) = serde_json::from_slice(body) {
                 texts(&json, &mut words);

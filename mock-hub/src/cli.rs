@@ -113,7 +113,7 @@ impl Cli {
 }
 
 fn catch(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
-    signal(kind).map_err(|why| Error::new("catching signals", why, "Start again."))
+    signal(kind).map_err(|cause| Error::new("catching signals", cause, "Start again."))
 }
 
 fn announce(hub: &Hub) -> Result<(), Error> {
@@ -128,8 +128,8 @@ fn announce(hub: &Hub) -> Result<(), Error> {
         .map_err(io::Error::from)
         .and_then(|()| writeln!(stdout))
         .and_then(|()| stdout.flush())
-        .map_err(|why| {
+        .map_err(|cause| {
             let next = "Leave standard output open: who starts the hub reads its address there.";
-            Error::new("printing the hub's address", why, next)
+            Error::new("printing the hub's address", cause, next)
         })
 }

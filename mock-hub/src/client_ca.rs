@@ -30,9 +30,12 @@ impl ClientCa {
     pub(crate) fn prepare(dir: Option<&Path>) -> Result<Self, Error> {
         const NAME: &str = "mock hub agents CA";
         let ca = match dir {
-            Some(dir) => Ca::load_or_make(dir, "client-ca", NAME).map_err(|why| why.in_dir(dir))?,
-            None => Ca::make(NAME)
-                .map_err(|why| Error::new("making the CA of the agents", why.0, "Start again."))?,
+            Some(dir) => {
+                Ca::load_or_make(dir, "client-ca", NAME).map_err(|cause| cause.in_dir(dir))?
+            }
+            None => Ca::make(NAME).map_err(|cause| {
+                Error::new("making the CA of the agents", cause.0, "Start again.")
+            })?,
         };
         let pem = pem(&ca.certificate);
         Ok(Self { ca, pem })

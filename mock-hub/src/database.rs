@@ -39,7 +39,7 @@ impl Database {
             None => Connection::open_in_memory()
                 .and_then(|connection| prepare(&connection).map(|()| connection))
                 .map(|connection| (connection, None))
-                .map_err(|why| failed("in memory", &why))?,
+                .map_err(|cause| failed("in memory", &cause))?,
         };
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -49,8 +49,8 @@ impl Database {
                 // The connection is closed by now, and another hub may open the file.
                 drop(lock);
             })
-            .map_err(|why| {
-                Error::new("starting the database's thread", why, "Free some memory.")
+            .map_err(|cause| {
+                Error::new("starting the database's thread", cause, "Free some memory.")
             })?;
         Ok((Self { jobs }, thread))
     }
@@ -67,7 +67,7 @@ impl Database {
             let outcome = match work(savepoint).map_err(Into::into) {
                 Ok(value) => Ok(value),
                 Err(Stop::Refused(refusal)) => Err(refusal),
-                Err(Stop::Failed(why)) => return Err(why),
+                Err(Stop::Failed(cause)) => return Err(cause),
             };
             Ok(Box::new(move || {
                 // A handler that is gone (its host hung up) no longer needs the answer.
@@ -95,15 +95,15 @@ impl From<Refusal> for Stop {
 }
 
 impl From<rusqlite::Error> for Stop {
-    fn from(why: rusqlite::Error) -> Self {
-        Self::Failed(why)
+    fn from(cause: rusqlite::Error) -> Self {
+        Self::Failed(cause)
     }
 }
 
-fn failed(place: &str, why: &dyn std::fmt::Display) -> Error {
+fn failed(place: &str, cause: &dyn std::fmt::Display) -> Error {
     let next = "Give --database a path that this user may write (an existing file must be a \
                 mock hub's), or leave it out to keep all in memory.";
-    Error::new(format!("opening the database {place}"), why, next)
+    Error::new(format!("opening the database {place}"), cause, next)
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -131,17 +131,17 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 /// An empty list allows every address.
 fn ip_in_cidrs(context: &Context<'_>) -> rusqlite::Result<bool> {
     let user_error =
-        |why: Box<dyn std::error::Error + Send + Sync>| rusqlite::Error::UserFunctionError(why);
+        |cause: Box<dyn std::error::Error + Send + Sync>| rusqlite::Error::UserFunctionError(cause);
     let ip: String = context.get(0)?;
-    let ip: IpAddr = ip.parse().map_err(|why| user_error(Box::new(why)))?;
+    let ip: IpAddr = ip.parse().map_err(|cause| user_error(Box::new(cause)))?;
     let cidrs: String = context.get(1)?;
     let cidrs: Vec<String> =
-        serde_json::from_str(&cidrs).map_err(|why| user_error(Box::new(why)))?;
+        serde_json::from_str(&cidrs).map_err(|cause| user_error(Box::new(cause)))?;
     if cidrs.is_empty() {
         return Ok(true);
     }
     for cidr in cidrs {
-        let cidr: Cidr = cidr.parse().map_err(|why| user_error(Box::new(why)))?;
+        let cidr: Cidr = cidr.parse().map_err(|cause| user_error(Box::new(cause)))?;
         if cidr.contains(ip) {
             return Ok(true);
         }
@@ -152,7 +152,7 @@ fn ip_in_cidrs(context: &Context<'_>) -> rusqlite::Result<bool> {
 /// A value as the JSON text of a column.
 pub(crate) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value)
-        .map_err(|why| rusqlite::Error::ToSqlConversionFailure(Box::new(why)))
+        .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(Box::new(cause)))
 }
 
 /// A value from the JSON text of the named column.
@@ -161,8 +161,12 @@ pub(crate) fn from_json<T: DeserializeOwned>(
     column: &str,
 ) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|why| {
+    serde_json::from_str(&text).map_err(|cause| {
         let index = row.as_ref().column_index(column).unwrap_or_default();
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(why))
+        rusqlite::Error::FromSqlConversionFailure(
+            index,
+            rusqlite::types::Type::Text,
+            Box::new(cause),
+        )
     })
 }

@@ -23,11 +23,11 @@ const SHELL_SCRIPT: &str = "text/x-shellscript; charset=utf-8";
 
 /// The folder to serve, made absolute. It has to be there when the hub starts.
 pub(crate) fn prepare(dir: &Path) -> Result<PathBuf, Error> {
-    let failed = |why: &dyn std::fmt::Display| {
+    let failed = |cause: &dyn std::fmt::Display| {
         let next = "Give --dist the folder that `cargo xtask dist` has made, or leave it out.";
-        Error::new(format!("serving {}", dir.display()), why, next)
+        Error::new(format!("serving {}", dir.display()), cause, next)
     };
-    let whole = dir.canonicalize().map_err(|why| failed(&why))?;
+    let whole = dir.canonicalize().map_err(|cause| failed(&cause))?;
     if whole.is_dir() {
         Ok(whole)
     } else {
@@ -43,11 +43,11 @@ pub(crate) async fn installer(
     let file = app.dist.as_ref().ok_or_else(nothing)?.join(INSTALLER);
     let script = match read(&file).await {
         Ok(script) => script,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Err(nothing()),
-        Err(why) => return Err(broken(&file, &why)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Err(nothing()),
+        Err(cause) => return Err(broken(&file, &cause)),
     };
     let base = app.origins.meant_by(&headers).to_string();
-    let script = with_defaults(&script, &base).map_err(|why| broken(&file, &why))?;
+    let script = with_defaults(&script, &base).map_err(|cause| broken(&file, &cause))?;
     let headers = [
         (CONTENT_TYPE, SHELL_SCRIPT),
         // It depends on which of the hub's names this client uses.
@@ -84,8 +84,8 @@ fn nothing() -> Refusal {
     Refusal::not_found("file")
 }
 
-fn broken(file: &Path, why: &dyn std::fmt::Display) -> Refusal {
-    tracing::error!(file = %file.display(), %why, "dist");
+fn broken(file: &Path, cause: &dyn std::fmt::Display) -> Refusal {
+    tracing::error!(file = %file.display(), %cause, "dist");
     Refusal::internal()
 }
 

@@ -6,15 +6,19 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Error {
     what: String,
-    why: String,
+    cause: String,
     next: &'static str,
 }
 
 impl Error {
-    pub(crate) fn new(what: impl Into<String>, why: impl fmt::Display, next: &'static str) -> Self {
+    pub(crate) fn new(
+        what: impl Into<String>,
+        cause: impl fmt::Display,
+        next: &'static str,
+    ) -> Self {
         Self {
             what: what.into(),
-            why: why.to_string(),
+            cause: cause.to_string(),
             next,
         }
     }
@@ -22,8 +26,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next } = self;
-        write!(f, "{what}: {why}\n  {next}")
+        let Self { what, cause, next } = self;
+        write!(f, "{what}: {cause}\n  {next}")
     }
 }
 

@@ -85,9 +85,9 @@ impl Wire for Introduction {
         check_tags("tags", &self.tags)?;
         check_role("role", self.role.as_deref())?;
         let key = PublicKey::from_base64(&self.signing_pubkey)
-            .map_err(|why| format!("signing_pubkey: must be {why}"))?;
+            .map_err(|cause| format!("signing_pubkey: must be {cause}"))?;
         Ok(Host {
-            facts: serde_json::to_value(&self).map_err(|why| why.to_string())?,
+            facts: serde_json::to_value(&self).map_err(|cause| cause.to_string())?,
             agent_version: self.agent_version,
             tags: self.tags,
             role: self.role,

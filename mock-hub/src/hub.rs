@@ -112,8 +112,8 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
     let listen = options.listen.ip();
     if options.http && !listen.is_loopback() {
         let next = "Leave out --http, or listen on 127.0.0.1 or [::1].";
-        let why = "tokens would cross the network unencrypted";
-        return Err(Error::new(format!("plain HTTP on {listen}"), why, next));
+        let cause = "tokens would cross the network unencrypted";
+        return Err(Error::new(format!("plain HTTP on {listen}"), cause, next));
     }
     let dist = options.dist.as_deref().map(dist::prepare).transpose()?;
     let admin_token = admin_token(options.admin_token_file.as_deref())?;
@@ -126,9 +126,9 @@ pub async fn start(options: Options) -> Result<Hub, Error> {
     };
     let listener = TcpListener::bind(options.listen).await;
     let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) = bound.map_err(|why| {
+    let (address, listener) = bound.map_err(|cause| {
         let next = "Give --listen an address of this machine and a free port, or port 0.";
-        Error::new(format!("listening on {}", options.listen), why, next)
+        Error::new(format!("listening on {}", options.listen), cause, next)
     })?;
     let (database, database_thread) = Database::open(options.database.as_deref())?;
 
@@ -234,13 +234,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn admin_token(file: Option<&Path>) -> Result<String, Error> {
     let fresh = || {
         let next = "Start again.";
-        fresh_token(TokenKind::Admin).map_err(|why| Error::new("making the admin token", why, next))
+        fresh_token(TokenKind::Admin)
+            .map_err(|cause| Error::new("making the admin token", cause, next))
     };
     let Some(file) = file else { return fresh() };
-    let failed = |why: &dyn std::fmt::Display| {
+    let failed = |cause: &dyn std::fmt::Display| {
         let next = "Give --admin-token-file a path that this user may read or make; it holds \
                     one line of 16 or more visible characters.";
-        Error::new(format!("the admin token in {}", file.display()), why, next)
+        Error::new(
+            format!("the admin token in {}", file.display()),
+            cause,
+            next,
+        )
     };
     match fs::read_to_string(file) {
         Ok(text) => {
@@ -251,7 +256,7 @@ fn admin_token(file: Option<&Path>) -> Result<String, Error> {
                 Err(failed(&"it is too short, or not one word"))
             }
         }
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             let token = fresh()?;
             OpenOptions::new()
                 .write(true)
@@ -259,9 +264,9 @@ fn admin_token(file: Option<&Path>) -> Result<String, Error> {
                 .mode(0o600)
                 .open(file)
                 .and_then(|mut made| writeln!(made, "{token}"))
-                .map_err(|why| failed(&why))?;
+                .map_err(|cause| failed(&cause))?;
             Ok(token)
         }
-        Err(why) => Err(failed(&why)),
+        Err(cause) => Err(failed(&cause)),
     }
 }

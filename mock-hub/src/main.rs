@@ -15,8 +15,8 @@ async fn main() -> ExitCode {
         .init();
     match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            let _ = writeln!(std::io::stderr(), "mock-hub: {why}");
+        Err(cause) => {
+            let _ = writeln!(std::io::stderr(), "mock-hub: {cause}");
             ExitCode::FAILURE
         }
     }

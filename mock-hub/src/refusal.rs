@@ -91,8 +91,8 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn bad_syntax(why: impl std::fmt::Display) -> Self {
-        let message = format!("The body is not JSON: {why}.");
+    pub(crate) fn bad_syntax(cause: impl std::fmt::Display) -> Self {
+        let message = format!("The body is not JSON: {cause}.");
         Self::new(StatusCode::BAD_REQUEST, "malformed_json", message)
     }
 
@@ -106,8 +106,8 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "incomplete_body", message)
     }
 
-    pub(crate) fn invalid(why: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", why)
+    pub(crate) fn invalid(cause: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", cause)
     }
 
     /// The hub's own fault. What it was is for the log, not for the other side.

@@ -62,7 +62,7 @@ impl RawBody {
         let mut json: Value = serde_json::from_slice(&self.bytes).map_err(Refusal::bad_syntax)?;
         mend_whole_numbers(&mut json);
         let wire: T = serde_path_to_error::deserialize(json)
-            .map_err(|why| Refusal::invalid(why.to_string()))?;
+            .map_err(|cause| Refusal::invalid(cause.to_string()))?;
         wire.check().map_err(Refusal::invalid)
     }
 }

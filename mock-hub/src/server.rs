@@ -46,8 +46,8 @@ impl Server {
             let (tcp, peer) = tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok(accepted) => accepted,
-                    Err(why) => {
-                        tracing::warn!(%why, "accept");
+                    Err(cause) => {
+                        tracing::warn!(%cause, "accept");
                         pause().await;
                         continue;
                     }
@@ -87,7 +87,7 @@ impl Server {
                 let peer = Peer::of(peer).with(stream.get_ref().1.peer_certificates());
                 self.http(stream, &cord, peer, stop).await;
             }
-            Ok(Err(why)) => tracing::info!(source = %peer.ip(), %why, "TLS handshake"),
+            Ok(Err(cause)) => tracing::info!(source = %peer.ip(), %cause, "TLS handshake"),
             Err(_) => tracing::info!(source = %peer.ip(), "TLS handshake took too long"),
         }
     }
@@ -106,8 +106,8 @@ impl Server {
         loop {
             tokio::select! {
                 ended = &mut connection => {
-                    if let Err(why) = ended {
-                        tracing::debug!(source = %peer.address, %why, "connection");
+                    if let Err(cause) = ended {
+                        tracing::debug!(source = %peer.address, %cause, "connection");
                     }
                     return;
                 }

@@ -50,7 +50,7 @@ impl Tls {
             let made = temporary_dir()?;
             (made.path().to_owned(), Some(made))
         };
-        let failed = |why: Failure| why.in_dir(&dir);
+        let failed = |cause: Failure| cause.in_dir(&dir);
         let identity = Identity::load_or_make(&dir, listen).map_err(failed)?;
         let config = server_config(&identity, clients).map_err(failed)?;
         let ca_file = dir.join("ca.pem");
@@ -67,7 +67,7 @@ fn temporary_dir() -> Result<TempDir, Error> {
     tempfile::Builder::new()
         .prefix("mock-hub-")
         .tempdir()
-        .map_err(|why| Error::new("making a directory for the CA", why, "Check TMPDIR."))
+        .map_err(|cause| Error::new("making a directory for the CA", cause, "Check TMPDIR."))
 }
 
 /// Anything that goes wrong with keys and certificates, already in words.
@@ -82,8 +82,8 @@ impl Failure {
 }
 
 impl<E: std::error::Error> From<E> for Failure {
-    fn from(why: E) -> Self {
-        Self(why.to_string())
+    fn from(cause: E) -> Self {
+        Self(cause.to_string())
     }
 }
 
@@ -111,7 +111,7 @@ impl Identity {
             ca_pin,
             chain: vec![CertificateDer::from_pem_file(&leaf_pem)?, certificate],
             key: PrivateKeyDer::try_from(leaf_key.serialize_der())
-                .map_err(|why| Failure(why.to_owned()))?,
+                .map_err(|cause| Failure(cause.to_owned()))?,
         })
     }
 }
@@ -235,12 +235,12 @@ fn server_config(identity: &Identity, clients: &ClientCa) -> Result<ServerConfig
 fn load_or_make_key(path: &Path) -> Result<KeyPair, Failure> {
     match fs::read_to_string(path) {
         Ok(pem) => Ok(KeyPair::from_pem(&pem)?),
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
             write(path, &key.serialize_pem(), 0o600)?;
             Ok(key)
         }
-        Err(why) => Err(Failure(format!("{}: {why}", path.display()))),
+        Err(cause) => Err(Failure(format!("{}: {cause}", path.display()))),
     }
 }
 
@@ -252,5 +252,5 @@ fn write(path: &Path, pem: &str, mode: u32) -> Result<(), Failure> {
         .mode(mode)
         .open(path)
         .and_then(|mut file| file.write_all(pem.as_bytes()))
-        .map_err(|why| Failure(format!("{}: {why}", path.display())))
+        .map_err(|cause| Failure(format!("{}: {cause}", path.display())))
 }

@@ -67,7 +67,7 @@ impl Wire for NewTokenBody {
             .iter()
             .map(|text| text.parse::<Cidr>().map(|cidr| cidr.to_string()))
             .collect::<Result<_, _>>()
-            .map_err(|why| format!("allowed_cidrs: {why}"))?;
+            .map_err(|cause| format!("allowed_cidrs: {cause}"))?;
         Ok(NewToken {
             name: self.name,
             ttl: Duration::from_secs(self.ttl_secs),

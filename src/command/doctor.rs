@@ -27,7 +27,7 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
     let verdict = match (bad, warnings) {
         (0, 0) => "Nothing stands in the way of an enrolment.".to_owned(),
         (0, n) => format!("Nothing stands in the way of an enrolment; warnings: {n}."),
-        (n, _) => format!("An enrolment would fail; to be mended: {n}."),
+        (n, _) => format!("An enrolment would fail; failed checks: {n}."),
     };
     let _ = writeln!(text, "{verdict}");
     let rows: Vec<_> = checks
@@ -37,7 +37,7 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
                 "name": check.name,
                 "finding": check.finding.word(),
                 "says": redact(&check.says),
-                "mend": check.mend,
+                "hint": check.hint,
             })
         })
         .collect();
@@ -61,8 +61,8 @@ fn lines(check: &Check) -> String {
         Finding::Skipped => "-    ",
     };
     let mut lines = format!("{mark} {:16}  {}\n", check.name, indented(&check.says));
-    if let Some(mend) = &check.mend {
-        let _ = writeln!(lines, "{:22}  mend: {}", "", indented(mend));
+    if let Some(hint) = &check.hint {
+        let _ = writeln!(lines, "{:22}  hint:  {}", "", indented(hint));
     }
     lines
 }

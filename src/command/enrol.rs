@@ -79,7 +79,7 @@ pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
         "changed": enrolment.changed,
         "hub_url": enrolment.hub_url,
         "scrubbed": cleanup.scrubbed,
-        "left": cleanup.left.iter().map(|left| json!({"path": left.path, "why": left.why})).collect::<Vec<_>>(),
+        "left": cleanup.left.iter().map(|left| json!({"path": left.path, "cause": left.cause})).collect::<Vec<_>>(),
         "unsearched": cleanup.unsearched.iter().map(|place| json!({"place": place.place, "look": place.look})).collect::<Vec<_>>(),
     });
     for held in &enrolment.holds {

@@ -113,7 +113,7 @@ fn json(installed: &Installed, result: &str) -> Value {
     let not_done: Vec<Value> = installed
         .not_done
         .iter()
-        .map(|step| json!({"what": step.what, "why": step.why, "mend": step.mend}))
+        .map(|step| json!({"what": step.what, "cause": step.cause, "hint": step.hint}))
         .collect();
     json!({
         "result": result,
@@ -129,10 +129,10 @@ fn json(installed: &Installed, result: &str) -> Value {
 fn not_done(installed: &Installed) -> String {
     let told = |text: String, step: &install::NotDone| {
         text + &format!(
-            "Not done: {}\n  why:  {}\n  mend: {}\n",
+            "Not done: {}\n  cause: {}\n  hint:  {}\n",
             one_line(&step.what),
-            indented(&step.why),
-            indented(&step.mend)
+            indented(&step.cause),
+            indented(&step.hint)
         )
     };
     installed.not_done.iter().fold(String::new(), told)

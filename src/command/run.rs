@@ -37,10 +37,10 @@ pub(super) async fn run(args: &RunArgs, world: &World) -> Result<Report> {
                 return Ok(stopped());
             };
             if let Some(later) = later {
-                tracing::warn!("{}: {}", later.what(), later.why());
+                tracing::warn!("{}: {}", later.what(), later.cause());
             }
             if let Some(left) = enrolment::scrub_again(&*dialect::open(&flags, world)?, world) {
-                tracing::warn!("{}: {}", left.what(), left.why());
+                tracing::warn!("{}: {}", left.what(), left.cause());
             }
             again(None, world)?;
         }
@@ -52,10 +52,10 @@ pub(super) async fn run(args: &RunArgs, world: &World) -> Result<Report> {
 
 /// Executes this program anew, which returns only when it cannot be done.
 fn again(user: Option<&str>, world: &World) -> Result<()> {
-    let Some(why) = world.execute_again(user, PREPARED)? else {
+    let Some(cause) = world.execute_again(user, PREPARED)? else {
         return Ok(());
     };
-    Err(Error::new(ErrorId::Internal, why.to_string())
+    Err(Error::new(ErrorId::Internal, cause.to_string())
         .about("executing the program anew, without the secret in its memory"))
 }
 

@@ -30,7 +30,7 @@ fn for_reading(error: Error) -> Error {
         return error;
     }
     let subject = error.subject().unwrap_or_default().to_owned();
-    Error::new(ErrorId::Unreadable, error.why())
+    Error::new(ErrorId::Unreadable, error.cause())
         .about(subject)
-        .mend(error.next_step())
+        .hint(error.next_step())
 }

@@ -26,8 +26,8 @@ pub(super) async fn run(args: &UninstallArgs, world: &World) -> Result<Report> {
     for what in &done.taken {
         let _ = writeln!(text, "  - {}", one_line(what));
     }
-    for (what, why) in &done.left {
-        let _ = writeln!(text, "Stays: {}: {}", one_line(what), indented(why));
+    for (what, cause) in &done.left {
+        let _ = writeln!(text, "Stays: {}: {}", one_line(what), indented(cause));
     }
     if !done.kept.is_empty() {
         text.push_str("This host's identity stays, so that it can come back as the same agent:\n");
@@ -44,7 +44,7 @@ pub(super) async fn run(args: &UninstallArgs, world: &World) -> Result<Report> {
     let left: Vec<Value> = done
         .left
         .iter()
-        .map(|(what, why)| json!({"what": what, "why": why}))
+        .map(|(what, cause)| json!({"what": what, "cause": cause}))
         .collect();
     Ok(Report::new(
         text,

@@ -52,7 +52,7 @@ impl Lyftdata<'_> {
                 "a worker needs a unique name, and none is given",
             )
             .about("the worker's name")
-            .mend("set LYFTDATA_WORKER_NAME, or give --worker-name NAME")
+            .hint("set LYFTDATA_WORKER_NAME, or give --worker-name NAME")
         })
     }
 
@@ -215,5 +215,5 @@ fn missing() -> Error {
         ErrorId::TokenMissing,
         "this worker is not enrolled, and the shared secret is what admits it",
     )
-    .mend("set LYFTDATA_AUTO_ENROLLMENT_KEY, or use --token-file PATH, --token-file - or --token-command CMD")
+    .hint("set LYFTDATA_AUTO_ENROLLMENT_KEY, or use --token-file PATH, --token-file - or --token-command CMD")
 }

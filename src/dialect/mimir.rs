@@ -78,7 +78,7 @@ impl<'a> Mimir<'a> {
                     format!("its certificate is from {own}"),
                 )
                 .about(&asked.value)
-                .mend("to move the host: monsys-agent enrol --force, with the new server's secret; to keep it: leave the server's URL out"))
+                .hint("to move the host: monsys-agent enrol --force, with the new server's secret; to keep it: leave the server's URL out"))
             }
             _ => Ok(()),
         }
@@ -86,7 +86,7 @@ impl<'a> Mimir<'a> {
 }
 
 fn no_secret() -> Error {
-    Error::new(ErrorId::TokenMissing, "this host has no client certificate").mend(
+    Error::new(ErrorId::TokenMissing, "this host has no client certificate").hint(
         "set MIMIR_ENROLLMENT_SECRET, or use --token-file PATH, --token-file - or --token-command CMD",
     )
 }
@@ -122,7 +122,7 @@ impl Dialect for Mimir<'_> {
         if !self.has_server {
             return Err(
                 Error::new(ErrorId::BadHubUrl, "none is given, and there is no default")
-                    .mend("give it with --hub-url URL, or as MIMIR_SERVER_URL"),
+                    .hint("give it with --hub-url URL, or as MIMIR_SERVER_URL"),
             );
         }
         if secret.is_none() {

@@ -95,7 +95,7 @@ impl<'a> Ravenxcope<'a> {
         refuse_foreign(&path, world)?;
         let file = EnvFile::load(&below, &world.resolved_path(&path), world.access())
             .unwrap_or_else(|error| {
-                tracing::debug!("{} is passed over: {}", below.display(), error.why());
+                tracing::debug!("{} is passed over: {}", below.display(), error.cause());
                 EnvFile::absent(&below, world.access())
             });
         // Nothing is sent there. The way to a loopback address is no way out, so the default route
@@ -114,7 +114,7 @@ impl<'a> Ravenxcope<'a> {
         given.map(|id| id.value.as_str()).ok_or_else(|| {
             Error::new(ErrorId::BadSetting, "none is given, and there is no default")
                 .about(SENSOR_ID)
-                .mend(format!(
+                .hint(format!(
                     "set SENSOR_ID in the environment or in {}, as the backend's own page of the sensor has it",
                     self.settings.config_path.display()
                 ))
@@ -351,7 +351,7 @@ impl Dialect for Ravenxcope<'_> {
 impl Ravenxcope<'_> {
     fn no_install_token(&self) -> Error {
         Error::new(ErrorId::TokenMissing, "this sensor has no SENSOR_TOKEN yet, and no INSTALL_TOKEN")
-            .mend(format!(
+            .hint(format!(
                 "have an install token made for this sensor, and set INSTALL_TOKEN in the environment or in {}; or use --token-file PATH, --token-file - or --token-command CMD",
                 self.settings.config_path.display()
             ))
@@ -385,9 +385,9 @@ fn refuse_foreign(path: &Path, world: &World) -> Result<()> {
 /// A sink that fails is no reason for the service to end, as its documents have it.
 fn warn_of(error: &Error) {
     tracing::warn!(
-        "{}: {}; going on with the sensor token in memory, which ends with this process: then a new install token is needed; mend: {} (with --strict this is an error)",
+        "{}: {}; going on with the sensor token in memory, which ends with this process: then a new install token is needed; hint: {} (with --strict this is an error)",
         error.what(),
-        error.why(),
+        error.cause(),
         error.next_step()
     );
 }

@@ -20,7 +20,7 @@ pub(super) fn examine(world: &World) -> Check {
     let holding: Vec<String> = report.holding.iter().map(told).collect();
     let left = report.left.iter();
     let unread: Vec<String> = left
-        .map(|left| format!("{} ({})", left.path.display(), left.why))
+        .map(|left| format!("{} ({})", left.path.display(), left.cause))
         .collect();
     if !holding.is_empty() {
         return Check::warning(

@@ -64,7 +64,7 @@ async fn name(host: &str, port: u16) -> (Check, Vec<SocketAddr>) {
             vec![SocketAddr::new(address, port)],
         );
     }
-    let why = match timeout(STEP, tokio::net::lookup_host((host, port))).await {
+    let cause = match timeout(STEP, tokio::net::lookup_host((host, port))).await {
         Ok(Ok(found)) => {
             let addresses: Vec<SocketAddr> = found.collect();
             let list: Vec<String> = addresses.iter().map(|a| a.ip().to_string()).collect();
@@ -74,9 +74,9 @@ async fn name(host: &str, port: u16) -> (Check, Vec<SocketAddr>) {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no name server answered in 5 s".into(),
     };
-    let error = Error::new(ErrorId::Unreachable, why)
+    let error = Error::new(ErrorId::Unreachable, cause)
         .about(format!("the name {host}"))
-        .mend(format!(
+        .hint(format!(
             "check the spelling, /etc/resolv.conf, and: getent hosts {host}"
         ));
     (Check::bad(title, &error), Vec::new())
@@ -104,7 +104,7 @@ async fn connection(addresses: &[SocketAddr]) -> Check {
             Err(_) => faults.push(format!("{address}: no answer in 5 s")),
         }
     }
-    let error = Error::new(ErrorId::Unreachable, faults.join("; ")).mend(
+    let error = Error::new(ErrorId::Unreachable, faults.join("; ")).hint(
         "check that the hub (or proxy) runs, its port, and firewalls between; a proxy is set by HTTPS_PROXY",
     );
     Check::bad(title, &error)

@@ -43,7 +43,7 @@ impl Cleanup {
 fn left_behind(left: &[Left]) -> Option<Error> {
     let told: Vec<String> = left
         .iter()
-        .map(|left| format!("{} ({})", left.path.display(), left.why))
+        .map(|left| format!("{} ({})", left.path.display(), left.cause))
         .collect();
     (!told.is_empty()).then(|| Error::new(ErrorId::TokenLeftBehind, told.join(", ")))
 }
@@ -87,7 +87,7 @@ impl Traces {
         }
         match fetch(host, world, limit).await {
             Ok(secret) => self.note(secret.as_ref()),
-            Err(error) => tracing::debug!("no token to scrub: {}", error.why()),
+            Err(error) => tracing::debug!("no token to scrub: {}", error.cause()),
         }
     }
 
@@ -122,7 +122,7 @@ impl Traces {
         if wanted.is_empty() {
             let left = self.secret.iter().map(|_| Left {
                 path: world.resolved_path("/var/lib/cloud"),
-                why: format!(
+                cause: format!(
                     "the secret has less than {} bytes, and was not looked for: it would be found in what is none",
                     scrub::SHORTEST
                 ),
@@ -184,6 +184,6 @@ fn folder(host: &dyn Dialect) -> Option<PathBuf> {
 fn save(mut record: Record, report: &Report, folder: &std::path::Path, host: &dyn Dialect) {
     record.clean.clone_from(&report.clean);
     if let Err(error) = record.save(folder, host.access().secret()) {
-        tracing::warn!("{}: {}", error.what(), error.why());
+        tracing::warn!("{}: {}", error.what(), error.cause());
     }
 }

@@ -1,4 +1,4 @@
-//! Why there is no answer, in words that say what to mend and hold no secret.
+//! Why there is no answer, in words that say what to fix and hold no secret.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Via>) -> SendError 
     };
     let fault = Error::new(ErrorId::Unreachable, fault);
     SendError::Transient(if cause.contains("error resolving DNS") {
-        fault.mend(
+        fault.hint(
             "check the name, and the name server in /etc/resolv.conf: getent ahosts NAME; then run the same command again",
         )
     } else {
@@ -78,7 +78,7 @@ fn no_password(via: Option<&Via>) -> SendError {
             ErrorId::Unreachable,
             format!("the proxy answered HTTP 407: it {does} its URL ({named})"),
         )
-        .mend("write the proxy as http://USER:PASSWORD@HOST:PORT, special characters as %XX"),
+        .hint("write the proxy as http://USER:PASSWORD@HOST:PORT, special characters as %XX"),
     )
 }
 
@@ -88,8 +88,8 @@ pub(super) fn transient(seen: impl Into<String>) -> SendError {
 }
 
 /// Not the protocol.
-pub(super) fn alien(why: &str) -> SendError {
-    SendError::Final(Error::new(ErrorId::NotThisProtocol, why))
+pub(super) fn alien(cause: &str) -> SendError {
+    SendError::Final(Error::new(ErrorId::NotThisProtocol, cause))
 }
 
 /// The innermost causes, without the URL, which the message names already.
@@ -128,8 +128,8 @@ fn tls_fault(error: &reqwest::Error) -> Option<SendError> {
 }
 
 fn explain(error: &TlsError) -> SendError {
-    let untrusted = |why: String| Error::new(ErrorId::Untrusted, why);
-    let unreachable = |why: String| SendError::Transient(Error::new(ErrorId::Unreachable, why));
+    let untrusted = |cause: String| Error::new(ErrorId::Untrusted, cause);
+    let unreachable = |cause: String| SendError::Transient(Error::new(ErrorId::Unreachable, cause));
     let certificate = match error {
         TlsError::InvalidCertificate(certificate) => certificate,
         TlsError::InvalidMessage(_) => {
@@ -141,8 +141,8 @@ fn explain(error: &TlsError) -> SendError {
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         ) => return too_old(),
         TlsError::AlertReceived(alert) if is_about_our_certificate(*alert) => {
-            let why = format!("the server does not take this host's certificate (TLS: {error})");
-            return SendError::Final(Error::new(ErrorId::Rejected, why));
+            let cause = format!("the server does not take this host's certificate (TLS: {error})");
+            return SendError::Final(Error::new(ErrorId::Rejected, cause));
         }
         _ => return unreachable(format!("TLS failed: {error}")),
     };
@@ -161,10 +161,10 @@ fn explain(error: &TlsError) -> SendError {
                 expected.to_str(),
                 names(presented)
             ))
-            .mend(WRONG_NAME)
+            .hint(WRONG_NAME)
         }
         CertificateError::NotValidForName => {
-            untrusted("it is not for this name".into()).mend(WRONG_NAME)
+            untrusted("it is not for this name".into()).hint(WRONG_NAME)
         }
         CertificateError::Other(OtherError(inner)) if inner.is::<PinMismatch>() => {
             untrusted("no CA of its chain has the pinned key (--ca-pin)".into())
@@ -213,14 +213,14 @@ fn too_old() -> SendError {
             ErrorId::NotThisProtocol,
             "the server speaks neither TLS 1.2 nor TLS 1.3, and nothing older is safe",
         )
-        .mend("have TLS 1.2 or 1.3 switched on at the hub, or at the proxy or load balancer before it"),
+        .hint("have TLS 1.2 or 1.3 switched on at the hub, or at the proxy or load balancer before it"),
     )
 }
 
 /// A certificate that would be good at another time. The host's clock may be what is wrong, so
 /// both times are told.
 fn out_of_time(certificate: &CertificateError) -> Option<Error> {
-    let (why, mend) = match certificate {
+    let (cause, hint) = match certificate {
         CertificateError::ExpiredContext { time, not_after } => (
             format!(
                 "it expired at {}, and this host's clock says {}: it was not renewed, or the clock is ahead",
@@ -247,7 +247,7 @@ fn out_of_time(certificate: &CertificateError) -> Option<Error> {
         ),
         _ => return None,
     };
-    Some(Error::new(ErrorId::Untrusted, why).mend(mend))
+    Some(Error::new(ErrorId::Untrusted, cause).hint(hint))
 }
 
 const EXPIRED: &str = "have the hub's certificate renewed; or, if it is the clock: timedatectl set-ntp true, and run the same command again";

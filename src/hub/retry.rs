@@ -78,14 +78,14 @@ pub async fn until<T>(
                 ),
                 _ => String::new(),
             };
-            let why = format!("{} ({number} {tries} in {spent}{asks})", error.why());
-            return Err(Error::new(error.id(), why)
+            let cause = format!("{} ({number} {tries} in {spent}{asks})", error.cause());
+            return Err(Error::new(error.id(), cause)
                 .about(url)
-                .mend(error.next_step()));
+                .hint(error.next_step()));
         }
         tracing::warn!(
             "try {number}: {}; next try in {:.1} s, {} left",
-            error.why(),
+            error.cause(),
             pause.as_secs_f64(),
             humantime::format_duration(rounded(left))
         );
@@ -172,28 +172,28 @@ mod tests {
     async fn retry_after_is_the_least_pause() {
         let (times, error) = times(3, 300, Some(45)).await;
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 45.0));
-        assert!(error.why().contains("HTTP 503"), "{error}");
+        assert!(error.cause().contains("HTTP 503"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_beyond_the_deadline_is_told_at_once() {
         let (times, error) = times(3, 300, Some(3600)).await;
         assert_eq!(times, [0.0]);
-        assert!(error.why().contains("asks to wait 1h"), "{error}");
+        assert!(error.cause().contains("asks to wait 1h"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_nothing_is_one_try() {
         let (times, error) = times(3, 0, None).await;
         assert_eq!(times, [0.0]);
-        assert!(error.why().contains("1 try"), "{error}");
+        assert!(error.cause().contains("1 try"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_wait_is_too_long_to_be_told() {
         let (times, error) = times(3, 300, Some(u64::MAX)).await;
         assert_eq!(times, [0.0]);
-        assert!(error.why().contains("asks to wait"), "{error}");
+        assert!(error.cause().contains("asks to wait"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -270,9 +270,9 @@ mod tests {
         .await
         .unwrap_err();
         assert!(
-            error.why().contains("the hub asks to wait"),
+            error.cause().contains("the hub asks to wait"),
             "{}",
-            error.why()
+            error.cause()
         );
     }
 }

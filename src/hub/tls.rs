@@ -39,20 +39,20 @@ pub(super) fn configuration(
         key_provider: &EcdsaKeys,
         ..rustls::crypto::ring::default_provider()
     });
-    let given = match &settings.ca_file {
-        Some(ca_file) => {
-            let bytes = if lasts {
-                ca_file.read_regular()?
-            } else {
-                ca_file.read(settings.wait)?
-            };
-            Some(
-                anchors_in(&bytes)
-                    .map_err(|why| Error::new(ErrorId::BadSetting, why).about(ca_file.subject()))?,
-            )
-        }
-        None => None,
-    };
+    let given =
+        match &settings.ca_file {
+            Some(ca_file) => {
+                let bytes = if lasts {
+                    ca_file.read_regular()?
+                } else {
+                    ca_file.read(settings.wait)?
+                };
+                Some(anchors_in(&bytes).map_err(|cause| {
+                    Error::new(ErrorId::BadSetting, cause).about(ca_file.subject())
+                })?)
+            }
+            None => None,
+        };
     let verifier = Verifier {
         given,
         pin: settings.ca_pin.as_ref().map(|pin| pin.value),

@@ -94,7 +94,7 @@ pub(crate) fn judged<T>(
     match verdict(status) {
         Verdict::Accepted => match accepted(&reply) {
             Ok(value) => Outcome::Done(value),
-            Err(why) => Outcome::Stop(Error::new(ErrorId::NotThisProtocol, why).about(url)),
+            Err(cause) => Outcome::Stop(Error::new(ErrorId::NotThisProtocol, cause).about(url)),
         },
         Verdict::Wait => Outcome::Wait {
             error: waiting(url, &reply),
@@ -112,30 +112,30 @@ fn waiting(url: &str, reply: &Reply) -> Error {
     let seen = format!("HTTP {}{}", status_line(reply.status), hub_says(reply));
     let error = Error::new(ErrorId::Unreachable, seen).about(url);
     if is_page(reply) {
-        error.mend("check that the hub runs, and what answers in its place, then run the same command again: no use is spent twice")
+        error.hint("check that the hub runs, and what answers in its place, then run the same command again: no use is spent twice")
     } else {
         error
     }
 }
 
 fn refused(url: &str, reply: &Reply) -> Error {
-    let why = format!(
+    let cause = format!(
         "the hub answered HTTP {}{}",
         status_line(reply.status),
         hub_says(reply)
     );
-    let error = Error::new(ErrorId::Refused, why).about(url);
+    let error = Error::new(ErrorId::Refused, cause).about(url);
     if reply.status == 404 {
-        error.mend("check the hub's URL: nothing there takes enrolments (a path missing, or another service?)")
+        error.hint("check the hub's URL: nothing there takes enrolments (a path missing, or another service?)")
     } else if is_page(reply) {
-        error.mend("see in the log of the proxy or load balancer what it refuses; a limit on the size of a request must leave room for 64 KiB")
+        error.hint("see in the log of the proxy or load balancer what it refuses; a limit on the size of a request must leave room for 64 KiB")
     } else {
         error
     }
 }
 
 fn alien(url: &str, reply: &Reply) -> Error {
-    let why = match &reply.location {
+    let cause = match &reply.location {
         Some(location) => format!(
             "HTTP {} sends the agent to {}, and redirects are not followed",
             reply.status,
@@ -148,7 +148,7 @@ fn alien(url: &str, reply: &Reply) -> Error {
         ),
         None => format!("HTTP {}", status_line(reply.status)),
     };
-    Error::new(ErrorId::NotThisProtocol, why).about(url)
+    Error::new(ErrorId::NotThisProtocol, cause).about(url)
 }
 
 fn rejected(url: &str) -> Error {
@@ -166,7 +166,7 @@ fn forbidden(url: &str, reply: &Reply) -> Error {
             "the hub answered 403 `secret_exhausted`: the token was used up in this very moment",
         )
         .about(url)
-        .mend("mint a new token, or one with more uses, and run the same command with it"),
+        .hint("mint a new token, or one with more uses, and run the same command with it"),
         Some("signature_invalid") => Error::new(
             ErrorId::OtherKey,
             "the hub answered 403 `signature_invalid`: another signing key is pinned for this agent",

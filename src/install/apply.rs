@@ -227,11 +227,11 @@ impl<'a> Work<'a> {
                 .map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Taken),
             None => take_back(&done.deed, false, self.world, &self.system, locks).await,
         };
-        if let Fate::Left(why) = fate {
+        if let Fate::Left(cause) = fate {
             match done.deed {
                 // What an enrolment made stays, so that the next run is the same host.
-                Deed::MakeFolder { .. } => tracing::info!("{} stays: {why}", done.deed),
-                _ => tracing::warn!("{} stays: {why}", done.deed),
+                Deed::MakeFolder { .. } => tracing::info!("{} stays: {cause}", done.deed),
+                _ => tracing::warn!("{} stays: {cause}", done.deed),
             }
         } else if let Some(before) = done.before {
             self.receipt.put(before);
@@ -239,7 +239,7 @@ impl<'a> Work<'a> {
             self.receipt.forget(&done.deed);
         }
         if let Err(error) = self.note() {
-            tracing::warn!("{}: {}", error.what(), error.why());
+            tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }
 }

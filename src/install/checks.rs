@@ -29,7 +29,7 @@ pub(super) fn refuse_package(receipt: &Receipt, world: &World) -> Result<()> {
     };
     Err(
         Error::new(ErrorId::PackageOwned, format!("{BINARY} is there, and no receipt of `install`"))
-            .mend(format!(
+            .hint(format!(
                 "to enrol and start it: monsys-agent enrol && systemctl enable --now monsys-agent; to remove it: {remove}"
             )),
     )
@@ -47,7 +47,7 @@ pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
             "this system's service is a program of its own: monsys-agent enrols it, and has nothing to start",
         )
         .about("install")
-        .mend("monsys-agent enrol, with the same options"));
+        .hint("monsys-agent enrol, with the same options"));
     }
     if options.no_enrol || options.defer {
         return Ok(());
@@ -60,14 +60,14 @@ pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
     if settings.token.is_some() || !host.takes_secret(options.force)? {
         return Ok(());
     }
-    let why = if host.is_enrolled()? {
+    let cause = if host.is_enrolled()? {
         "an enrolment of this host was interrupted, so its credential may be dead, and there is no MONSYS_TOKEN, --token-file or --token-command"
     } else {
         "this host is not enrolled, and there is no MONSYS_TOKEN, --token-file or --token-command"
     };
-    let missing = Error::new(ErrorId::TokenMissing, why);
+    let missing = Error::new(ErrorId::TokenMissing, cause);
     Err(if world.env("SUDO_USER").is_some() {
-        missing.mend(format!(
+        missing.hint(format!(
             "sudo drops the environment unless it is told what to keep: {}",
             sudo_line("install", world)
         ))
@@ -87,7 +87,7 @@ pub(super) fn require_root(command: &str, world: &World) -> Result<()> {
     let uid = nix::unistd::geteuid();
     Err(
         Error::new(ErrorId::NeedsRoot, format!("this is user {uid}"))
-            .mend(format!("run: {}", sudo_line(command, world))),
+            .hint(format!("run: {}", sudo_line(command, world))),
     )
 }
 

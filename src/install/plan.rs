@@ -87,23 +87,23 @@ impl Plan {
             } else {
                 not_done.push(NotDone {
                     what: format!("the user {USER}"),
-                    why: format!("{} is not the running system", world.root().display()),
-                    mend: "run `monsys-agent install` once on the host itself, or in a chroot"
+                    cause: format!("{} is not the running system", world.root().display()),
+                    hint: "run `monsys-agent install` once on the host itself, or in a chroot"
                         .into(),
                 });
             }
             if !manager.runs(world) && options.starts() {
                 not_done.push(NotDone {
                     what: "the start of the service".into(),
-                    why: format!("{} does not run here", manager.name()),
-                    mend: "nothing: it starts at the next boot".into(),
+                    cause: format!("{} does not run here", manager.name()),
+                    hint: "nothing: it starts at the next boot".into(),
                 });
             }
         } else {
             not_done.push(NotDone {
                 what: "the service".into(),
-                why: "this host has neither systemd nor OpenRC".into(),
-                mend: format!(
+                cause: "this host has neither systemd nor OpenRC".into(),
+                hint: format!(
                     "have what starts services here run: {} run",
                     binary.display()
                 ),
@@ -130,8 +130,8 @@ impl Plan {
         if options.ephemeral && manager != Some(Manager::Systemd) {
             not_done.push(NotDone {
                 what: "--ephemeral".into(),
-                why: "only systemd tells a power-off from a reboot".into(),
-                mend: "run `monsys-agent unenrol` where this host is taken away".into(),
+                cause: "only systemd tells a power-off from a reboot".into(),
+                hint: "run `monsys-agent unenrol` where this host is taken away".into(),
             });
         }
         let enabling = sketch.changes.len();
@@ -190,8 +190,8 @@ fn not_told(told: &[(&str, String)]) -> NotDone {
         .collect();
     NotDone {
         what: "the service's environment".into(),
-        why: "OpenRC reads it from a file that is yours".into(),
-        mend: format!(
+        cause: "OpenRC reads it from a file that is yours".into(),
+        hint: format!(
             "add to /etc/conf.d/monsys-agent, and restart the service: export {}",
             variables.join(" ")
         ),
@@ -228,7 +228,7 @@ impl Sketch<'_> {
                         BIN_FOLDERS.trim_end().replace('\n', ", ")
                     ),
                 )
-                .mend("make one of them writable, and run the same command again")
+                .hint("make one of them writable, and run the same command again")
             })
     }
 
@@ -320,11 +320,11 @@ impl Sketch<'_> {
         }
     }
 
-    fn in_the_way(&self, path: &Path, why: &str) -> Error {
+    fn in_the_way(&self, path: &Path, cause: &str) -> Error {
         let path = self.world.path(path);
-        Error::new(ErrorId::NotInstallable, why)
+        Error::new(ErrorId::NotInstallable, cause)
             .about(path.display())
-            .mend(format!(
+            .hint(format!(
                 "move it away, and run the same command again: mv {0} {0}.old",
                 path.display()
             ))

@@ -93,7 +93,8 @@ impl Receipt {
     /// it: root removes nothing by the service's word. [`ErrorId::Unreadable`].
     pub(super) fn load(world: &World) -> Result<Self> {
         let path = world.path(PATH);
-        let broken = |why: String| Error::new(ErrorId::ReceiptBroken, why).about(path.display());
+        let broken =
+            |cause: String| Error::new(ErrorId::ReceiptBroken, cause).about(path.display());
         let file = fs::OpenOptions::new()
             .read(true)
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)

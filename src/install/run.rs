@@ -149,7 +149,7 @@ impl Run<'_> {
             tracing::info!("a step failed, and the host is enrolled: doing what else can be done");
             self.failure = Some(error);
         } else {
-            tracing::warn!("{}: {}", error.what(), error.why());
+            tracing::warn!("{}: {}", error.what(), error.cause());
         }
         Ok(None)
     }
@@ -256,7 +256,7 @@ impl Run<'_> {
             return;
         }
         tracing::info!("taking back what this run did");
-        let warn = |error: Error| tracing::warn!("{}: {}", error.what(), error.why());
+        let warn = |error: Error| tracing::warn!("{}: {}", error.what(), error.cause());
         if let Some(manager) = self.manager
             && self.is_service_touched
             && !self.was_up
@@ -303,7 +303,7 @@ impl Run<'_> {
             "binary": binary,
             "changes": self.made.iter().map(Change::json).collect::<Vec<Value>>(),
         });
-        failure.staying(kept, fields).mend(format!(
+        failure.staying(kept, fields).hint(format!(
             "{fix}; then {next}; to take all back: {program} uninstall --purge"
         ))
     }

@@ -161,20 +161,20 @@ impl Manager {
             Self::Systemd => system.run("systemctl", &[verb, NAME]).await,
             Self::OpenRc => system.run("rc-service", &[NAME, verb]).await,
         };
-        let why = match done {
+        let cause = match done {
             // An older systemd forgets a failed start that is tried again.
             Ok(()) if self.is_up(system).await? => return Ok(()),
             Ok(()) => "it ended at once".to_owned(),
-            Err(error) => error.why().to_owned(),
+            Err(error) => error.cause().to_owned(),
         };
         let last_words = self.last_words(system).await;
-        Err(Error::new(ErrorId::ServiceFailed, format!("{why}{last_words}")).about(NAME))
+        Err(Error::new(ErrorId::ServiceFailed, format!("{cause}{last_words}")).about(NAME))
     }
 
     /// Starts the service as it was before. What goes wrong is only told: another failure is under way.
     pub(super) async fn start_again(self, system: &System<'_>) {
         if let Err(error) = self.bring_up("restart", system).await {
-            tracing::warn!("{}: {}", error.what(), error.why());
+            tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }
 

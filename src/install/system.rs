@@ -24,7 +24,7 @@ pub(super) struct Said {
     /// Its standard output.
     pub(super) stdout: String,
     /// How it ended, and its last words.
-    pub(super) why: String,
+    pub(super) cause: String,
 }
 
 impl<'a> System<'a> {
@@ -54,7 +54,7 @@ impl<'a> System<'a> {
         if said.success {
             return Ok(());
         }
-        Err(fault(program, arguments, said.why))
+        Err(fault(program, arguments, said.cause))
     }
 
     /// Runs a command, however it ends.
@@ -62,7 +62,7 @@ impl<'a> System<'a> {
     /// # Errors
     /// [`ErrorId::SystemCommand`] when it could not be started or did not end.
     pub(super) async fn ask(&self, program: &str, arguments: &[&str]) -> Result<Said> {
-        let fault = |why: String| fault(program, arguments, why);
+        let fault = |cause: String| fault(program, arguments, cause);
         let path = self
             .find(program)
             .ok_or_else(|| fault("there is no such program".into()))?;
@@ -85,7 +85,7 @@ impl<'a> System<'a> {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr);
         let last = stderr.trim().lines().last().unwrap_or_default();
-        let why = if last.is_empty() {
+        let cause = if last.is_empty() {
             output.status.to_string()
         } else {
             format!("{}; it said: {}", output.status, redact(last))
@@ -93,13 +93,13 @@ impl<'a> System<'a> {
         Ok(Said {
             success: output.status.success(),
             stdout,
-            why,
+            cause,
         })
     }
 }
 
-fn fault(program: &str, arguments: &[&str], why: String) -> Error {
-    Error::new(ErrorId::SystemCommand, why).about(line(program, arguments))
+fn fault(program: &str, arguments: &[&str], cause: String) -> Error {
+    Error::new(ErrorId::SystemCommand, cause).about(line(program, arguments))
 }
 
 fn line(program: &str, arguments: &[&str]) -> String {

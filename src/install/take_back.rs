@@ -40,7 +40,7 @@ pub(super) async fn take_back(
         Deed::MakeUser { .. } if user::find(world).is_none() => Fate::Gone,
         Deed::MakeUser { .. } => match look::unshare(&[], world).and(user::remove(system).await) {
             Ok(()) => Fate::Taken,
-            Err(error) => Fate::Left(format!("{}: {}", error.what(), error.why())),
+            Err(error) => Fate::Left(format!("{}: {}", error.what(), error.cause())),
         },
         Deed::MakeFolder { path } => remove_folder(&world.resolved_path(path), world, locks).await,
         Deed::Give { .. } => Fate::Gone,
@@ -117,7 +117,7 @@ pub(super) async fn remove_folder(folder: &Path, world: &World, locks: &Locks) -
         }
         match Lock::take(folder, name, Instant::now()).await {
             Ok(lock) => held.push(lock),
-            Err(error) => return Fate::Left(error.why().to_owned()),
+            Err(error) => return Fate::Left(error.cause().to_owned()),
         }
     }
     // Until the locks are gone, nobody else begins here.

@@ -172,9 +172,9 @@ impl Run<'_> {
             return Ok(());
         }
         for path in others {
-            let why = "it is not what the agent writes there".to_owned();
+            let cause = "it is not what the agent writes there".to_owned();
             let left = &mut self.uninstalled.left;
-            left.push((path.display().to_string(), why));
+            left.push((path.display().to_string(), cause));
         }
         self.uninstalled.forgets_agent = ours.iter().any(|path| path.ends_with("agent-id"));
         for path in ours {
@@ -189,8 +189,8 @@ impl Run<'_> {
         match take_back(&deed, self.purge, world, &self.system, &self.locks).await {
             Fate::Taken => self.uninstalled.taken.push(deed.to_string()),
             Fate::Gone => {}
-            Fate::Left(why) => {
-                self.uninstalled.left.push((deed.to_string(), why));
+            Fate::Left(cause) => {
+                self.uninstalled.left.push((deed.to_string(), cause));
                 return Ok(());
             }
         }
@@ -250,7 +250,7 @@ impl Run<'_> {
             });
             if let Err(error) = closed {
                 let left = &mut self.uninstalled.left;
-                left.push((error.what(), error.why().to_owned()));
+                left.push((error.what(), error.cause().to_owned()));
             }
         }
     }

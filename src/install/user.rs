@@ -52,7 +52,7 @@ pub(super) async fn make(system: &System<'_>) -> Result<()> {
         "there is neither systemd-sysusers nor useradd nor adduser",
     )
     .about(format!("making the user {USER}"))
-    .mend(format!(
+    .hint(format!(
         "make the system user and group {USER} by hand, and run the same command again"
     )))
 }

@@ -135,8 +135,8 @@ fn look_into(
 
 /// Something that may be an archive, and is not looked into: what is behind its begin may look like any text,
 /// and stays as it is.
-fn unseen(search: &mut Search<'_>, why: Remains, length: usize) -> There {
-    search.note(why);
+fn unseen(search: &mut Search<'_>, cause: Remains, length: usize) -> There {
+    search.note(cause);
     There::Whole {
         length,
         changed: false,

@@ -302,19 +302,19 @@ impl Pass<'_> {
     }
 
     fn fate(&self, has_changed: bool) -> Fate {
-        let mut why = String::new();
+        let mut cause = String::new();
         let unwritable = self.unwritable.iter();
         let reasons =
             unwritable.map(|error| format!("it holds the token, and cannot be changed: {error}"));
         let remains = self.search.remains.iter().map(ToString::to_string);
         for reason in reasons.chain(remains) {
-            let semicolon = if why.is_empty() { "" } else { "; " };
-            let _ = write!(why, "{semicolon}{reason}");
+            let semicolon = if cause.is_empty() { "" } else { "; " };
+            let _ = write!(cause, "{semicolon}{reason}");
         }
         if self.orders.is_for_looking_only && self.search.found > 0 {
             Fate::Holding
-        } else if !why.is_empty() {
-            Fate::Left(why)
+        } else if !cause.is_empty() {
+            Fate::Left(cause)
         } else if has_changed {
             Fate::Scrubbed
         } else {

@@ -142,10 +142,10 @@ impl<'w> Search<'w> {
     }
 
     /// Notes why something stays.
-    pub(super) fn note(&mut self, why: Remains) {
-        self.stuck += usize::from(why.is_stuck());
-        if self.remains.len() < MOST_REASONS && !self.remains.contains(&why) {
-            self.remains.push(why);
+    pub(super) fn note(&mut self, cause: Remains) {
+        self.stuck += usize::from(cause.is_stuck());
+        if self.remains.len() < MOST_REASONS && !self.remains.contains(&cause) {
+            self.remains.push(cause);
         }
     }
 

@@ -256,8 +256,8 @@ fn a_gzip_that_does_not_fit_its_room_is_left_and_named() {
     let (fate, after) = scratch.scrub();
     match fate {
         Fate::Scrubbed => assert!(!has_token(&after)),
-        Fate::Left(why) => {
-            assert!(why.contains("gzip data"), "{why}");
+        Fate::Left(cause) => {
+            assert!(cause.contains("gzip data"), "{cause}");
             assert_eq!(after, document);
         }
         other => panic!("{other:?}"),
@@ -287,7 +287,7 @@ fn a_broken_archive_is_named_and_not_changed() {
         let scratch = Scratch::new(&archive);
         let (fate, after) = scratch.scrub();
         assert!(
-            matches!(&fate, Fate::Left(why) if why.contains("broken off")),
+            matches!(&fate, Fate::Left(cause) if cause.contains("broken off")),
             "{fate:?}"
         );
         assert_eq!(after, archive);
@@ -361,7 +361,7 @@ fn other_archives_are_searched_and_named() {
             let scratch = Scratch::new(bytes);
             let (fate, after) = scratch.scrub();
             assert!(
-                matches!(&fate, Fate::Left(why) if why.contains(word)),
+                matches!(&fate, Fate::Left(cause) if cause.contains(word)),
                 "{program}: {fate:?}"
             );
             assert!(after == *bytes);

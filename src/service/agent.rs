@@ -114,9 +114,9 @@ impl<'a, W: Wire> Agent<'a, W> {
             Err(error) => {
                 if self.told.replace(error.id()) != Some(error.id()) {
                     tracing::warn!(
-                        "{}: {}; going on as before; mend: {}",
+                        "{}: {}; going on as before; hint: {}",
                         error.what(),
-                        error.why(),
+                        error.cause(),
                         error.next_step()
                     );
                 }
@@ -237,13 +237,16 @@ impl<'a, W: Wire> Agent<'a, W> {
                 self.register_at = clock::after(Instant::now(), REGISTER);
             }
             Outcome::Wait { error, .. } => {
-                tracing::debug!("registering waits for the next heartbeat: {}", error.why());
+                tracing::debug!(
+                    "registering waits for the next heartbeat: {}",
+                    error.cause()
+                );
             }
             Outcome::Stop(error) => {
                 tracing::warn!(
-                    "the hub takes heartbeats, but not this host's facts and key: {}; why: {}; mend: {}",
+                    "the hub takes heartbeats, but not this host's facts and key: {}; cause: {}; hint: {}",
                     error.what(),
-                    error.why(),
+                    error.cause(),
                     error.next_step()
                 );
                 self.register_at = clock::after(Instant::now(), REGISTER);
@@ -281,7 +284,7 @@ impl<W: Wire> Host for Agent<'_, W> {
             && let Err(error) = settle_now(self.flags, self.world).await
         {
             // No reason to be silent towards the hub.
-            tracing::debug!("{}: {}", error.what(), error.why());
+            tracing::debug!("{}: {}", error.what(), error.cause());
         }
         let Some(quiet) = self.share()? else {
             return Ok(Beat::Held);
@@ -356,16 +359,16 @@ fn explained(error: Error, url: &str, state_dir: &Path) -> Error {
     let interrupted = || State::load(state_dir).ok()??.interrupted();
     match error.id() {
         ErrorId::Rejected if let Some((cause, hint)) = interrupted() => {
-            let why = format!("the hub answered 401 to this host's own credential: {cause}");
-            Error::new(ErrorId::Rejected, why).about(url).mend(hint)
+            let cause = format!("the hub answered 401 to this host's own credential: {cause}");
+            Error::new(ErrorId::Rejected, cause).about(url).hint(hint)
         }
         ErrorId::Rejected => Error::new(
             ErrorId::Rejected,
             "the hub answered 401 to this host's own credential: it was rotated, or the agent was deleted",
         )
         .about(url)
-        .mend("an operator looks up the agent at the hub; with its new token: monsys-agent rotate-token --token-file -"),
-        ErrorId::OtherKey => error.mend(
+        .hint("an operator looks up the agent at the hub; with its new token: monsys-agent rotate-token --token-file -"),
+        ErrorId::OtherKey => error.hint(
             "if that was you: an operator unpins the key (POST /api/v1/agents/ID/rotate-signing-key), then: monsys-agent rotate-key; if not, somebody else holds this host's token: rotate it too",
         ),
         _ => error,

@@ -86,9 +86,9 @@ pub struct Failure {
     /// What failed.
     pub what: String,
     /// Why.
-    pub why: String,
-    /// What mends it.
-    pub mend: String,
+    pub cause: String,
+    /// How to fix it.
+    pub hint: String,
 }
 
 impl Health {
@@ -130,8 +130,8 @@ impl Health {
             tries,
             id: error.id().code().into(),
             what: redact(&error.what()).into_owned(),
-            why: redact(error.why()).into_owned(),
-            mend: redact(error.next_step()).into_owned(),
+            cause: redact(error.cause()).into_owned(),
+            hint: redact(error.next_step()).into_owned(),
         });
         self.last_try = Some(now);
     }

@@ -146,7 +146,7 @@ impl HubClock {
             Warning::Offset(Offset::Ahead(by)) => wrong(by, "behind"),
             Warning::Offset(Offset::Behind(by)) => wrong(by, "ahead of"),
             Warning::Unbelievable(theirs) => format!(
-                "the hub refuses heartbeats for their time, and says that it is {}, which is not believed (it is {} here); mend: have the hub's clock set",
+                "the hub refuses heartbeats for their time, and says that it is {}, which is not believed (it is {} here); hint: have the hub's clock set",
                 clock::rfc3339(theirs),
                 clock::rfc3339(now)
             ),
@@ -158,7 +158,7 @@ impl HubClock {
 fn wrong(by: Duration, side: &str) -> String {
     let by = humantime::format_duration(Duration::from_secs(by.as_secs()));
     format!(
-        "this host's clock is {by} {side} the hub's; heartbeats are stamped by the hub's; mend: timedatectl set-ntp true, or chronyc makestep"
+        "this host's clock is {by} {side} the hub's; heartbeats are stamped by the hub's; hint: timedatectl set-ntp true, or chronyc makestep"
     )
 }
 

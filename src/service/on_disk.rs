@@ -102,6 +102,6 @@ impl Stamp {
 }
 
 /// There is no credential that a heartbeat could go out with.
-pub(super) fn not_enrolled(why: &str) -> Error {
-    Error::new(ErrorId::NotEnrolled, why)
+pub(super) fn not_enrolled(cause: &str) -> Error {
+    Error::new(ErrorId::NotEnrolled, cause)
 }

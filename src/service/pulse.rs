@@ -160,13 +160,13 @@ impl Pulse {
 
     /// What is to be done, if anything is.
     #[must_use]
-    pub fn mend(&self) -> String {
+    pub fn hint(&self) -> String {
         match self.rate {
             Rate::Never => {
                 "The service has sent nothing yet: does it run? monsys-agent run\n".into()
             }
             Rate::Overdue | Rate::Failing => {
-                format!("To mend it, {}\n", ErrorId::Silent.mend())
+                format!("To fix it, {}\n", ErrorId::Silent.hint())
             }
             _ => String::new(),
         }

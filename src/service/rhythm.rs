@@ -29,7 +29,7 @@ pub(crate) enum Beat {
 /// A heartbeat that failed.
 #[derive(Debug)]
 pub(crate) struct Miss {
-    /// What, why, and what mends it.
+    /// What failed, the cause and the hint.
     pub(crate) error: Error,
     /// How long the hub asked to wait.
     pub(crate) retry_after: Option<Duration>,
@@ -141,7 +141,7 @@ async fn alive<T>(work: impl Future<Output = T>, notify: &mut Notify) -> T {
 }
 
 /// Waits until `end`. A wait that is longer than an interval looks at the files meanwhile, so that
-/// a mend is seen soon.
+/// a fix is seen soon.
 async fn wait(
     end: Instant,
     interval: Duration,
@@ -188,7 +188,7 @@ fn status(host: &mut impl Host) -> String {
     match health.failing() {
         Some(failure) => format!(
             "{who}; heartbeats fail since {} ({last}): {}: {}",
-            failure.since, failure.what, failure.why
+            failure.since, failure.what, failure.cause
         ),
         None => format!("{who}; heartbeats go out ({last})"),
     }

@@ -46,7 +46,7 @@ pub async fn prepare(flags: &Flags, world: &World) -> Verdict {
     match &outcome {
         Outcome::Ready => {}
         Outcome::Deferred(error) | Outcome::Failed(error) => {
-            tracing::warn!("{}: {}", error.what(), error.why());
+            tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }
     let machine = Fingerprint::of(world).unwrap_or_default();
@@ -60,7 +60,7 @@ pub async fn prepare(flags: &Flags, world: &World) -> Verdict {
     let recorded = record(&verdict, flags, world).await;
     let boot_id = hand_over(BOOT_ID, verdict.boot_id.as_bytes(), world);
     for error in [recorded, boot_id].into_iter().filter_map(Result::err) {
-        tracing::warn!("{}: {}", error.what(), error.why());
+        tracing::warn!("{}: {}", error.what(), error.cause());
     }
     verdict
 }
@@ -134,8 +134,8 @@ pub(super) fn boot_id(world: &World) -> String {
 
 /// The step is needed, because of `why`.
 #[must_use]
-pub fn needed(why: &str) -> Error {
-    Error::new(ErrorId::StepNeeded, why)
+pub fn needed(cause: &str) -> Error {
+    Error::new(ErrorId::StepNeeded, cause)
 }
 
 /// Whether the user who runs this owns the host's files, and so does the step without a service

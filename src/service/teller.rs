@@ -98,7 +98,7 @@ impl Teller {
             Some(Line::Bad(text)) => tracing::warn!("{text}"),
             None => {
                 if let Beat::Missed(miss) = beat {
-                    tracing::debug!("{}: {}", miss.error.what(), miss.error.why());
+                    tracing::debug!("{}: {}", miss.error.what(), miss.error.cause());
                 }
             }
         }
@@ -197,9 +197,9 @@ impl Teller {
             format!(" (for {} now)", seconds(lasts))
         };
         Some(format!(
-            "a heartbeat failed{lasts}: {}; why: {}; mend: {}; next try in {}{}",
+            "a heartbeat failed{lasts}: {}; cause: {}; hint: {}; next try in {}{}",
             miss.error.what(),
-            miss.error.why(),
+            miss.error.cause(),
             miss.error.next_step(),
             seconds(next),
             std::mem::take(&mut trouble.left_out)

@@ -22,7 +22,7 @@ impl HubUrl {
         let text = text.trim();
         // The parser of URLs drops line breaks and tabs in silence.
         refuse_control(text, origin)?;
-        let fail = |why: &str| Err(Error::new(ErrorId::BadHubUrl, why).about(origin));
+        let fail = |cause: &str| Err(Error::new(ErrorId::BadHubUrl, cause).about(origin));
         let Ok(url) = Url::parse(text) else {
             return if text.contains("://") {
                 fail("it is no URL")
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong_and_where_it_came_from() {
-        for (text, why) in [
+        for (text, cause) in [
             ("hub.example.com", "no scheme"),
             ("hub.example.com:8443", "no scheme"),
             ("ftp://hub.example.com", "`ftp`"),
@@ -135,7 +135,7 @@ mod tests {
             ("http://10.0.0.1", "in the clear"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.why().contains(why), "{text}: {error}");
+            assert!(error.cause().contains(cause), "{text}: {error}");
             assert!(error.what().contains("--hub-url"));
             assert!(!error.to_string().contains("hunter2"));
             assert_eq!(error.exit_code(), 64);

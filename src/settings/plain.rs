@@ -25,7 +25,7 @@ pub(crate) fn refuse_control(value: impl AsRef<OsStr>, origin: &Origin) -> Resul
             ),
         )
         .about(origin)
-        .mend("take the control character out of the value in the place named above")),
+        .hint("take the control character out of the value in the place named above")),
     }
 }
 
@@ -59,8 +59,8 @@ mod tests {
         let error = refuse_control("/a\nb", &origin).unwrap_err();
         assert_eq!(error.exit_code(), 64);
         assert!(error.what().contains("MONSYS_CA_FILE"), "{error}");
-        assert!(error.why().contains("character 3"), "{error}");
-        assert!(error.why().contains("U+000A"), "{error}");
+        assert!(error.cause().contains("character 3"), "{error}");
+        assert!(error.cause().contains("U+000A"), "{error}");
         assert!(refuse_control(OsStr::from_bytes(b"/\xff\n"), &origin).is_err());
         assert!(refuse_control(OsStr::from_bytes(b"/\xff"), &origin).is_ok());
     }

@@ -93,7 +93,7 @@ impl Reader<'_> {
             let names: Vec<&str> = names.copied().collect();
             return Err(
                 Error::new(ErrorId::BadHubUrl, "none is given, and there is no default")
-                    .mend(format!("give it as one of: {}", names.join(", "))),
+                    .hint(format!("give it as one of: {}", names.join(", "))),
             );
         }
         let value = HubUrl::parse(&given.value, allow_http.value, &given.origin)?;
@@ -188,7 +188,7 @@ impl Reader<'_> {
                 "a pin is `sha256:` and 64 hexadecimal digits",
             )
             .about(&given.origin)
-            .mend("take it from the hub; or: openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum")),
+            .hint("take it from the hub; or: openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum")),
         }
     }
 
@@ -302,7 +302,7 @@ impl Reader<'_> {
             format!("{text:?} is no duration: {fault}"),
         )
         .about(&given.origin)
-        .mend("give it as 90s, 5m or 1h30m"))
+        .hint("give it as 90s, 5m or 1h30m"))
     }
 }
 

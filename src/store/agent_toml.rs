@@ -262,10 +262,10 @@ fn has_comment(document: &DocumentMut, key: &str) -> bool {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>> {
-    let unwritable = |why: String, mend: &str| {
-        Err(Error::new(ErrorId::ConfigUnwritable, why)
+    let unwritable = |cause: String, hint: &str| {
+        Err(Error::new(ErrorId::ConfigUnwritable, cause)
             .about(path.display())
-            .mend(mend))
+            .hint(hint))
     };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Zeroizing::default()),
@@ -276,13 +276,13 @@ fn read(path: &Path) -> Result<Zeroizing<String>> {
         }
         Ok(metadata) if metadata.is_symlink() => {
             let target = fs::read_link(path).unwrap_or_default();
-            let mend = format!(
+            let hint = format!(
                 "put a file in its place, or name the real one: --config {}",
                 target.display()
             );
             return unwritable(
                 "it is a symbolic link, which an atomic write would replace".into(),
-                &mend,
+                &hint,
             );
         }
         Ok(metadata) if metadata.is_dir() => {
@@ -328,11 +328,11 @@ fn broken(path: &Path, text: &str, error: &toml::de::Error) -> Error {
         before.matches('\n').count() + 1
     });
     let message = error.message().lines().next().unwrap_or_default();
-    let why = match line {
+    let cause = match line {
         Some(line) => format!("line {line}: {message}"),
         None => message.to_owned(),
     };
-    Error::new(ErrorId::ConfigBroken, why).about(path.display())
+    Error::new(ErrorId::ConfigBroken, cause).about(path.display())
 }
 
 #[cfg(test)]

@@ -103,10 +103,10 @@ impl EnvFile {
     /// [`ErrorId::EnvFileUnwritable`]; the file is then as it was.
     pub fn replace(&self, text: &[u8]) -> Result<()> {
         if self.path.is_symlink() {
-            let why = "it is a symbolic link, which an atomic write would replace";
-            return Err(Error::new(ErrorId::EnvFileUnwritable, why)
+            let cause = "it is a symbolic link, which an atomic write would replace";
+            return Err(Error::new(ErrorId::EnvFileUnwritable, cause)
                 .about(self.path.display())
-                .mend("put a file in its place, or name the real one with --config PATH or CONFIG_FILE"));
+                .hint("put a file in its place, or name the real one with --config PATH or CONFIG_FILE"));
         }
         let Grant { owner, mode } = self.access.shared();
         atomic::write(&self.path, text, mode, owner).map_err(|error| fault(&self.path, &error))

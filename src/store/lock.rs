@@ -231,7 +231,7 @@ mod tests {
         let first = Lock::take(folder.path(), FILE, deadline).await.unwrap();
         let error = Lock::take(folder.path(), FILE, deadline).await.unwrap_err();
         assert_eq!(error.id(), ErrorId::LockBusy);
-        assert!(error.why().contains(&std::process::id().to_string()));
+        assert!(error.cause().contains(&std::process::id().to_string()));
         drop(first);
         Lock::take(folder.path(), FILE, Instant::now())
             .await

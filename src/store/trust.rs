@@ -190,7 +190,7 @@ impl Untrusted {
             ),
         )
         .about(&path)
-        .mend(format!(
+        .hint(format!(
             "look at what it says; then: {}; a tree that an older release gave to the service's user is taken over by: monsys-agent prepare",
             fixes.join(" && ")
         ))
@@ -199,7 +199,7 @@ impl Untrusted {
 
 impl std::fmt::Display for Untrusted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.error().why())
+        f.write_str(self.error().cause())
     }
 }
 

@@ -134,7 +134,7 @@ impl Failed {
         Self {
             id: error.id().code().into(),
             subject: error.subject().map(clean),
-            cause: clean(error.why()),
+            cause: clean(error.cause()),
             hint: clean(error.next_step()),
         }
     }
@@ -142,7 +142,7 @@ impl Failed {
     fn error(&self) -> Error {
         let id = ErrorId::ALL.iter().find(|id| id.code() == self.id);
         let error = Error::new(*id.unwrap_or(&ErrorId::Internal), self.cause.clone())
-            .mend(self.hint.clone());
+            .hint(self.hint.clone());
         match &self.subject {
             Some(subject) => error.about(subject),
             None => error,
@@ -179,7 +179,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_hours(1);
         let error = Error::new(ErrorId::Unreachable, "no connection")
             .about("https://hub")
-            .mend("wait");
+            .hint("wait");
         let text = error.to_string();
         let failed = Outcome::Failed(error);
         let mut last: Option<Verdict> = None;

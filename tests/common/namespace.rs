@@ -58,7 +58,7 @@ pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
         .args(arguments)
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|why| panic!("{program}: {why} (`cargo xtask test` installs it)"));
+        .unwrap_or_else(|cause| panic!("{program}: {cause} (`cargo xtask test` installs it)"));
     assert!(
         output.status.success(),
         "{program} {arguments:?}: {}",

@@ -1,7 +1,7 @@
 //! A sensor of `RavenXcope`'s. Its protocol cannot give exactly-once: an answer that is lost takes
 //! the sensor token with it. What is promised instead: the env file is never torn and never has two
 //! sensor tokens, the install token does not outlive it, and the next run is enrolled, or refuses
-//! with what happened and what mends it.
+//! with what happened and how to fix it.
 
 use crate::common::ravenxcope::{FILE, agent, env_text, file, look, mint, sensor_token};
 use crate::common::{Prepared, Run, TestHost, TestHub};

@@ -168,7 +168,7 @@ fn a_refusal_fails_the_play_with_its_reason() {
     none.failed(&["monsys_agent_token"]);
 
     let rejected = controller.role(&token, &settings, &[]);
-    let rejected = rejected.failed(&["what: the hub rejected the token", "why: ", "mend: "]);
+    let rejected = rejected.failed(&["what: the hub rejected the token", "cause: ", "hint: "]);
     let _ = rejected.without(&token, "enrol --output json");
     assert_eq!(hub.agents().len(), 0);
     assert_ne!(host.run("systemctl is-active monsys-agent").code, 0);

@@ -111,7 +111,7 @@ impl Disk {
 
     #[track_caller]
     pub(crate) fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.path(path)).unwrap_or_else(|why| panic!("{path}: {why}"))
+        fs::read_to_string(self.path(path)).unwrap_or_else(|cause| panic!("{path}: {cause}"))
     }
 
     pub(crate) fn exists(&self, path: &str) -> bool {

@@ -230,7 +230,7 @@ fn refused_each_call_it_succeeds_or_leaves_the_tree_as_it_was() {
             if run.status.success() || stderr.contains("on disk all the same") {
                 return;
             }
-            assert!(stderr.contains("  mend: "), "{what}: {stderr}");
+            assert!(stderr.contains("  hint:  "), "{what}: {stderr}");
             same(&host.tree(), before, &format!("{what}: {stderr}"));
         });
         println!("{error} at {points} points");

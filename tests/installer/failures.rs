@@ -1,4 +1,4 @@
-//! Each thing that can go wrong: install.sh ends non-zero, says why and what mends it, and leaves
+//! Each thing that can go wrong: install.sh ends non-zero, says why and how to fix it, and leaves
 //! the machine as it was.
 
 use serde_json::{Value, json};
@@ -51,7 +51,9 @@ impl Scene {
 
     #[track_caller]
     pub(crate) fn has_failed(&self, run: Run, code: i32, says: &[&str]) {
-        let run = run.expect(code).says(&["error: ", "  why:  ", "  mend: "]);
+        let run = run
+            .expect(code)
+            .says(&["error: ", "  cause: ", "  hint:  "]);
         run.says(says);
         assert_eq!(self.machine.changes(), self.before, "something is left");
         assert!(self.hub.agents().is_empty());
@@ -288,7 +290,7 @@ fn the_hub() {
         println!("{what}: {}", run.code);
         let run = run
             .expect(code)
-            .says(&["error: ", "  why:  ", "  mend: ", says]);
+            .says(&["error: ", "  cause: ", "  hint:  ", says]);
         assert_eq!(
             without_identity(scene.machine.changes()),
             scene.before,

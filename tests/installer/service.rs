@@ -209,7 +209,7 @@ fn what_somebody_has_changed_stays_unless_purged() {
     .expect(0);
     let report = run.json();
     assert_eq!(report["left"][0]["what"], format!("/{UNIT}"));
-    assert_eq!(report["left"][0]["why"], "somebody has changed it since");
+    assert_eq!(report["left"][0]["cause"], "somebody has changed it since");
     let kept: Vec<&Value> = report["kept"].as_array().unwrap().iter().collect();
     assert_eq!(kept.len(), 4, "{kept:?}");
     assert!(machine.path(UNIT).exists());

@@ -13,7 +13,7 @@ fn expect(fault: Value, code: i32, says: &[&str]) {
     host.enrol(&hub, &hub.token()).run().expect(code).says(says);
     assert!(!host.path("etc/monsys/agent.toml").exists());
     assert!(!host.path("var/lib/monsys/agent-id").exists());
-    // What was wrong once is mended by the next run, without a second use.
+    // What was wrong once is corrected by the next run, without a second use.
     host.enrol(&hub, &hub.token()).run().expect(0);
     assert_eq!(hub.agents().len(), 1);
 }

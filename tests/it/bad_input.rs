@@ -10,7 +10,7 @@ fn every_kind_names_where_it_came_from() {
     let long_tag = "x".repeat(129);
     let many_tags = (0..65).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
     let long_token = format!("enrl_{}", "a".repeat(600));
-    for (flag, value, why) in [
+    for (flag, value, cause) in [
         ("--hub-url", "hub.example.com", "no scheme"),
         ("--hub-url", "ftp://hub.example.com", "ftp"),
         ("--hub-url", "https://me:pw@hub.example.com", "user name"),
@@ -29,9 +29,9 @@ fn every_kind_names_where_it_came_from() {
             .env("MONSYS_TOKEN", "enrl_x1")
             .run()
             .expect(64)
-            .says(&[flag, why, "mend:"]);
+            .says(&[flag, cause, "hint:"]);
     }
-    for (variable, value, why) in [
+    for (variable, value, cause) in [
         ("MONSYS_HUB_URL", "hub.example.com:8443", "no scheme"),
         ("MONSYS_TAGS", long_tag.as_str(), "129 characters"),
         ("MONSYS_TAGS", many_tags.as_str(), "65 tags"),
@@ -49,7 +49,7 @@ fn every_kind_names_where_it_came_from() {
             .env(variable, value)
             .run()
             .expect(64)
-            .says(&[variable, why, "mend:"]);
+            .says(&[variable, cause, "hint:"]);
     }
     // None of it came as far as the disk.
     assert!(!host.path("etc/monsys").exists());
@@ -86,6 +86,6 @@ fn bad_input_is_told_in_json_too() {
     let error = &run.json()["error"];
     assert_eq!(error["id"], "bad-hub-url");
     assert_eq!(error["exit_code"], 64);
-    assert!(error["why"].as_str().unwrap().contains("no scheme"));
+    assert!(error["cause"].as_str().unwrap().contains("no scheme"));
     assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
 }

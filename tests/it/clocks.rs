@@ -64,7 +64,7 @@ fn status_is_right_after_the_hosts_clock_was_set_back() {
     let mut failing = ahead.clone();
     failing["failure"] = json!({
         "since": failing["last_heartbeat"], "at": failing["last_heartbeat"], "tries": 20,
-        "id": "unreachable", "what": "the hub cannot be reached", "why": "", "mend": ""
+        "id": "unreachable", "what": "the hub cannot be reached", "cause": "", "hint": ""
     });
     let boot = &mut failing["since_boot"];
     let uptime = boot["last_try"].as_u64().unwrap();

@@ -50,7 +50,7 @@ fn what_is_not_understood_is_told_in_json_too() {
         .expect(64);
     let error = &run.json()["error"];
     assert_eq!(error["id"], "bad-arguments");
-    assert!(error["why"].as_str().unwrap().contains("--no-such-flag"));
+    assert!(error["cause"].as_str().unwrap().contains("--no-such-flag"));
 }
 
 #[test]

@@ -24,15 +24,15 @@ fn finding(run: &Run, name: &str) -> (String, String, String) {
         .find(|check| check["name"] == name)
         .unwrap_or_else(|| panic!("no check {name}: {}", run.stdout));
     let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
-    (text("finding"), text("says"), text("mend"))
+    (text("finding"), text("says"), text("hint"))
 }
 
 #[track_caller]
 fn expect_bad(run: &Run, name: &str, says: &str) {
-    let (word, said, mend) = finding(run, name);
+    let (word, said, hint) = finding(run, name);
     assert_eq!(word, "bad", "{said}");
     assert!(said.contains(says), "{said}");
-    assert!(!mend.is_empty(), "{name} names no mend");
+    assert!(!hint.is_empty(), "{name} has no hint");
     assert_eq!(run.json()["ok"], false);
 }
 
@@ -182,13 +182,13 @@ fn a_clock_that_is_off_is_told_with_both_times() {
         .env("MONSYS_TOKEN", "enrl_x1")
         .run()
         .expect(0);
-    let (word, says, mend) = finding(&run, "clock");
+    let (word, says, hint) = finding(&run, "clock");
     assert_eq!(word, "warning");
     assert!(
         says.contains("ahead of") && says.contains("1994-11-06T08:49:37Z"),
         "{says}"
     );
-    assert!(mend.contains("timedatectl"), "{mend}");
+    assert!(hint.contains("timedatectl"), "{hint}");
 }
 
 #[test]
@@ -203,11 +203,11 @@ fn a_token_that_cloud_init_kept_is_found() {
     let long = format!("{}{token}\n", "x".repeat(64 * 1024 - 10));
     host.lay("var/log/cloud-init.log", &long.repeat(30));
     let run = doctor(&host, &hub, &token, &[]).run().expect(0);
-    let (word, says, mend) = finding(&run, "cloud-init");
+    let (word, says, hint) = finding(&run, "cloud-init");
     assert!(says.contains("cloud-init.log"), "{says}");
     assert_eq!(word, "warning");
     assert!(says.contains("scripts/runcmd") && says.contains("cloud-init-output.log"));
-    assert!(!says.contains("user-data.txt") && mend.contains("--token-command"));
+    assert!(!says.contains("user-data.txt") && hint.contains("--token-command"));
     assert!(!run.stdout.contains(&token), "{}", run.stdout);
 }
 
@@ -225,12 +225,12 @@ fn a_token_that_the_metadata_service_hands_out_is_found() {
             .expect(0);
         finding(&run, "metadata service")
     };
-    let (word, says, mend) = ask(canned(&[
+    let (word, says, hint) = ask(canned(&[
         "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsession",
         "HTTP/1.1 200 OK\r\ncontent-length: 35\r\n\r\nexport MONSYS_TOKEN=enrl_abcdefghijk",
     ]));
     assert_eq!(word, "warning", "{says}");
-    assert!(mend.contains("by reference"), "{mend}");
+    assert!(hint.contains("by reference"), "{hint}");
     let (word, ..) = ask(canned(&[
         "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsession",
         "HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n#cloud-config",

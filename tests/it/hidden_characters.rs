@@ -69,7 +69,7 @@ fn of_state_heartbeat_and_configuration() {
     let id = host.key("agent_id").unwrap();
     let failure = json!({
         "since": HOSTILE, "at": HOSTILE, "tries": 1, "id": HOSTILE,
-        "what": HOSTILE, "why": HOSTILE, "mend": HOSTILE,
+        "what": HOSTILE, "cause": HOSTILE, "hint": HOSTILE,
     });
     let health = json!({
         "agent_id": id, "interval_secs": 30, "last_try": HOSTILE, "next_try": HOSTILE,
@@ -81,7 +81,12 @@ fn of_state_heartbeat_and_configuration() {
     assert!(run.stdout.contains("last failure"), "{}", run.stdout);
 
     let run = clean(host.agent(&["status", "--output", "json"]).run());
-    assert_eq!(run.json()["last_failure"]["why"], HOSTILE, "{}", run.stdout);
+    assert_eq!(
+        run.json()["last_failure"]["cause"],
+        HOSTILE,
+        "{}",
+        run.stdout
+    );
     assert!(run.stdout.contains(r"\u202e"), "{}", run.stdout);
 
     // Another machine's state.

@@ -284,7 +284,7 @@ fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
         install(&host, &hub, &token, &[]).expect(73).says(&[
             path,
             says,
-            "  mend: move it away",
+            "  hint:  move it away",
             ".old",
         ]);
         assert_eq!(tree(&host), before);
@@ -482,7 +482,7 @@ fn hosts_without_systemd() {
     let not_done: Vec<&Value> = report["not_done"].as_array().unwrap().iter().collect();
     assert_eq!(not_done[0]["what"], "the service");
     assert_eq!(
-        not_done[0]["mend"],
+        not_done[0]["hint"],
         "have what starts services here run: /usr/local/bin/monsys-agent run"
     );
     assert_eq!(not_done[1]["what"], "--ephemeral");

@@ -237,7 +237,7 @@ fn success_is_said_after_the_certificate_was_proved() {
 fn a_certificate_is_checked_before_it_is_kept() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
-    for (rules, why) in [
+    for (rules, cause) in [
         (
             json!({"lifetime_secs": 60, "age_secs": 120}),
             "the certificate expired at ",
@@ -249,7 +249,7 @@ fn a_certificate_is_checked_before_it_is_kept() {
     ] {
         hub.post("mimir/certificates", rules);
         let run = enrol(&host, &hub, &secret).run().expect(76);
-        run.says(&[why, "this host's clock says", "the key stays"]);
+        run.says(&[cause, "this host's clock says", "the key stays"]);
         assert!(!host.path("etc/mimir/client.pem").exists());
     }
     hub.post("mimir/certificates", json!({"lifetime_secs": 7200}));
@@ -261,7 +261,7 @@ fn a_certificate_is_checked_before_it_is_kept() {
         "certificate_pem": file(&other, "client.pem"),
         "ca_pem": file(&other, "ca.pem"),
     });
-    for (body, why) in [
+    for (body, cause) in [
         (theirs, "for another key than this host's"),
         (
             json!({"agent_id": "x", "certificate_pem": "", "ca_pem": ""}),
@@ -274,7 +274,7 @@ fn a_certificate_is_checked_before_it_is_kept() {
         (json!({"agent_id": "x"}), "lacks a field"),
     ] {
         hub.fault(json!({"route": "mimir-enroll", "body": body.to_string()}));
-        enrol(&host, &hub, &secret).run().expect(76).says(&[why]);
+        enrol(&host, &hub, &secret).run().expect(76).says(&[cause]);
         assert!(!host.path("etc/mimir/client.pem").exists());
     }
     enrol(&host, &hub, &secret).run().expect(0);

@@ -76,11 +76,13 @@ fn a_renewed_certificate_is_checked_before_it_is_kept() {
         json!({"lifetime_secs": 60, "age_secs": 120}),
     );
     let service = Service::of(later(&host, &["run"]));
-    let why = || {
+    let cause = || {
         let status = later(&host, &["status", "--output", "json"]).run();
-        status.json()["last_failure"]["why"].to_string()
+        status.json()["last_failure"]["cause"].to_string()
     };
-    until("a refusal", || why().contains("the certificate expired at"));
+    until("a refusal", || {
+        cause().contains("the certificate expired at")
+    });
     service.stop().expect(0);
     assert_eq!(file(&host, "client.pem"), before);
 }

@@ -265,7 +265,7 @@ fn what_the_service_can_write_is_data_of_a_stranger() {
     let temporary = host.path("run/monsys/.monsys-heartbeat.json.tmp");
     let victim = host.path("etc/shadow");
     let hostile = format!(
-        "{{\"agent_id\":\"{}\",\"interval_secs\":18446744073709551615,\"last_try\":\"\\u001b]0;x\\u0007\",\"failure\":{{\"since\":\"\",\"at\":\"\",\"tries\":1,\"id\":\"../..\",\"what\":\"\\u001b[2J\",\"why\":\"\\u202e\",\"mend\":\"$(touch /ran)\"}}}}",
+        "{{\"agent_id\":\"{}\",\"interval_secs\":18446744073709551615,\"last_try\":\"\\u001b]0;x\\u0007\",\"failure\":{{\"since\":\"\",\"at\":\"\",\"tries\":1,\"id\":\"../..\",\"what\":\"\\u001b[2J\",\"cause\":\"\\u202e\",\"hint\":\"$(touch /ran)\"}}}}",
         host.key("agent_id").unwrap()
     );
     let before = rest(&host);

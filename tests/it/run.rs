@@ -207,7 +207,7 @@ fn a_rotated_token_is_an_explained_state_and_a_new_one_is_taken_without_a_restar
     service.signal(Signal::SIGHUP);
     until_failure(&host, "rejected");
     assert!(
-        journal(&host)["failure"]["mend"]
+        journal(&host)["failure"]["hint"]
             .as_str()
             .unwrap()
             .contains("rotate-token")

@@ -106,10 +106,7 @@ fn without_the_state_only_what_is_missing_counts_as_other() {
         .run()
         .expect(0);
     assert_eq!(run.json()["result"], "already_enrolled");
-    assert!(
-        host.path("var/lib/monsys/state.json").exists(),
-        "not mended"
-    );
+    assert!(host.path("var/lib/monsys/state.json").exists(), "not fixed");
 }
 
 #[test]

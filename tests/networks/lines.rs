@@ -65,7 +65,7 @@ fn a_cable_that_is_out_when_it_begins_is_waited_for() {
 
     let mut agent = scene.start(scene.enrol(&[]));
     agent.until("try 1");
-    scene.network.mend();
+    scene.network.hint();
     scene.enrolled(agent.end());
 }
 
@@ -91,7 +91,7 @@ fn a_cut_in_the_middle_that_is_short_is_not_even_noticed() {
         return;
     }
     let (scene, agent) = cut_in_the_middle("5m");
-    scene.network.mend();
+    scene.network.hint();
     let run = scene.enrolled(agent.end());
     assert!(!run.stderr.contains("try 1"), "{}", run.stderr);
 }
@@ -103,7 +103,7 @@ fn a_cut_in_the_middle_that_lasts_is_mended_by_the_next_run() {
     }
     let (scene, agent) = cut_in_the_middle("6s");
     scene.failed(agent.end(), 69, &["no answer", "no use is spent twice"]);
-    scene.network.mend();
+    scene.network.hint();
     let run = scene.run(scene.enrol(&["--output", "json"]));
     let run = scene.enrolled(run);
     assert_eq!(run.json()["result"], "recovered");
@@ -180,7 +180,7 @@ fn no_way_at_all_is_told() {
         network
             .on_host(|| agent.run())
             .expect(69)
-            .says(&[url, says, "mend:"]);
+            .says(&[url, says, "hint:"]);
     }
     assert_eq!(hub.spent(), 0);
 }

@@ -79,7 +79,7 @@ impl Network {
         ip("link set cable down");
     }
 
-    pub(crate) fn mend(&self) {
+    pub(crate) fn hint(&self) {
         self.hub.enter();
         ip("link set cable up");
     }

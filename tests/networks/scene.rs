@@ -137,12 +137,12 @@ impl Scene {
         run
     }
 
-    /// The run failed with `code`, said `parts` and what mends it, and told no secret.
+    /// The run failed with `code`, said `parts` and how to fix it, and told no secret.
     #[track_caller]
     pub(crate) fn failed(&self, run: Run, code: i32, parts: &[&str]) -> Run {
         let run = self.quiet(run.expect(code).says(parts));
-        let (_, end) = run.stderr.split_once("  why:  ").unwrap();
-        assert!(end.contains("\n  mend: "), "{}", run.stderr);
+        let (_, end) = run.stderr.split_once("  cause: ").unwrap();
+        assert!(end.contains("\n  hint:  "), "{}", run.stderr);
         assert!(!self.host.path("etc/monsys/agent.toml").exists());
         run
     }

@@ -17,19 +17,19 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    pub(crate) fn failed(why: impl Into<String>) -> Self {
-        Self::Failed(why.into())
+    pub(crate) fn failed(cause: impl Into<String>) -> Self {
+        Self::Failed(cause.into())
     }
 
-    pub(crate) fn missing(why: impl Into<String>) -> Self {
-        Self::Missing(why.into())
+    pub(crate) fn missing(cause: impl Into<String>) -> Self {
+        Self::Missing(cause.into())
     }
 }
 
 impl Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(why) | Self::Missing(why) => f.write_str(why),
+            Self::Failed(cause) | Self::Missing(cause) => f.write_str(cause),
             Self::Told => f.write_str("see above"),
         }
     }

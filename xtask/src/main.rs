@@ -116,6 +116,6 @@ async fn run(command: Command) -> Result<()> {
 async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         done = work => done,
-        why = process::interrupted() => Err(why),
+        cause = process::interrupted() => Err(cause),
     }
 }

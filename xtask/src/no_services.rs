@@ -29,8 +29,8 @@ impl NoServices {
                     .context(|| format!("could not write {POLICY}"))?;
                 Ok(policy)
             }
-            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(Self { made: false }),
-            Err(why) => Err(why).context(|| format!("could not make {POLICY}")),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(Self { made: false }),
+            Err(cause) => Err(cause).context(|| format!("could not make {POLICY}")),
         }
     }
 }

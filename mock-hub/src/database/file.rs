@@ -24,14 +24,16 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Lock), Error> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|why| failed(&shown, &why))?;
+        .map_err(|cause| failed(&shown, &cause))?;
     let lock = lock(file, &shown)?;
     // An absolute path is never taken for SQLite's own `:memory:` or `file:` names.
-    let absolute = path.canonicalize().map_err(|why| failed(&shown, &why))?;
+    let absolute = path
+        .canonicalize()
+        .map_err(|cause| failed(&shown, &cause))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
-        Connection::open_with_flags(&absolute, flags).map_err(|why| failed(&shown, &why))?;
-    prepare(&connection).map_err(|why| failed(&shown, &why))?;
+        Connection::open_with_flags(&absolute, flags).map_err(|cause| failed(&shown, &cause))?;
+    prepare(&connection).map_err(|cause| failed(&shown, &cause))?;
     Ok((connection, lock))
 }
 
@@ -40,13 +42,13 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Lock), Error> {
 fn lock(file: File, shown: &str) -> Result<Lock, Error> {
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::Error(why)) => Err(failed(shown, &why)),
+        Err(TryLockError::Error(cause)) => Err(failed(shown, &cause)),
         Err(TryLockError::WouldBlock) => {
             let next = "Stop the other hub, or give --database another file.";
-            let why = "another hub has it open";
+            let cause = "another hub has it open";
             Err(Error::new(
                 format!("opening the database {shown}"),
-                why,
+                cause,
                 next,
             ))
         }

@@ -18,8 +18,8 @@ pub(super) fn work(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
         let mut group = iter::once(first).chain(queue.try_iter()).take(GROUP);
         // A group may end early, by a failure that takes the whole transaction with it.
         while let Some(first) = group.next() {
-            if let Err(why) = run(&mut connection, iter::once(first).chain(&mut group)) {
-                tracing::error!(%why, "database");
+            if let Err(cause) = run(&mut connection, iter::once(first).chain(&mut group)) {
+                tracing::error!(%cause, "database");
             }
         }
     }
@@ -34,8 +34,8 @@ fn run(connection: &mut Connection, jobs: impl Iterator<Item = Job>) -> rusqlite
         match run_one(&mut transaction, job) {
             Ok(announce) => announcements.push(announce),
             // SQLite rolls everything back by itself when, say, the disk is full.
-            Err(why) if transaction.is_autocommit() => return Err(why),
-            Err(why) => tracing::error!(%why, "database"),
+            Err(cause) if transaction.is_autocommit() => return Err(cause),
+            Err(cause) => tracing::error!(%cause, "database"),
         }
     }
     transaction.commit()?;

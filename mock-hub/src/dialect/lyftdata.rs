@@ -162,9 +162,9 @@ fn admit(
         .query_row(params![worker, body.name], |row| row.get::<_, String>(0))
         .optional()?;
     if let Some(taken) = taken {
-        let why = format!("auto enrollment error, requested worker ID {taken} already exists");
-        tracing::warn!("{why}");
-        return Err(Refusal::new(StatusCode::CONFLICT, "already_exists", why).into());
+        let cause = format!("auto enrollment error, requested worker ID {taken} already exists");
+        tracing::warn!("{cause}");
+        return Err(Refusal::new(StatusCode::CONFLICT, "already_exists", cause).into());
     }
     // The first worker brings the key that all the others get, until an admin gives another.
     let api_key = key.unwrap_or(fresh_key);

@@ -117,7 +117,7 @@ impl Wire for EnrollBody {
 /// The key of a PKCS#10 request in PEM, whose signature shows that the host has the other half.
 fn read_csr(pem: &str) -> Result<PublicKey, String> {
     let request =
-        CertificateSigningRequestParams::from_pem(pem).map_err(|why| format!("csr: {why}"))?;
+        CertificateSigningRequestParams::from_pem(pem).map_err(|cause| format!("csr: {cause}"))?;
     let key = request.public_key;
     // An uncompressed point of P-256: the name of the signature does not name the curve.
     if key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 || key.der_bytes().len() != 65 {
@@ -141,10 +141,13 @@ impl Certified {
         key: &PublicKey,
         valid: &Range<Millis>,
     ) -> Result<Json<Self>, Refusal> {
-        let certificate_pem = app.client_ca.issue(&agent_id, key, valid).map_err(|why| {
-            tracing::error!(why = why.0, "signing a certificate");
-            Refusal::internal()
-        })?;
+        let certificate_pem = app
+            .client_ca
+            .issue(&agent_id, key, valid)
+            .map_err(|cause| {
+                tracing::error!(cause = cause.0, "signing a certificate");
+                Refusal::internal()
+            })?;
         Ok(Json(Self {
             agent_id,
             certificate_pem,
@@ -394,8 +397,8 @@ impl Wire for NewSecret {
             .max_uses
             .is_some_and(|uses| !(1..=MAX_USES).contains(&uses))
         {
-            let why = "max_uses: must be a positive integer, or null for no cap";
-            return Err(format!("Failed to create enrollment secret: {why}"));
+            let cause = "max_uses: must be a positive integer, or null for no cap";
+            return Err(format!("Failed to create enrollment secret: {cause}"));
         }
         Ok(self)
     }

@@ -84,8 +84,8 @@ impl Changes {
         let original = match to_bytes(original, MAX_BODY).await {
             Ok(original) => original,
             // Only a file can be too large, or fail to be read.
-            Err(why) => {
-                tracing::error!(%why, "the body that a fault was to change");
+            Err(cause) => {
+                tracing::error!(%cause, "the body that a fault was to change");
                 return Refusal::internal().into_response();
             }
         };

@@ -62,10 +62,13 @@ async fn two_hubs_of_one_process_do_not_share_a_file_either() {
         ..Options::default()
     };
     let hub = hub_with(options()).await;
-    let Err(why) = mock_hub::start(options()).await else {
+    let Err(cause) = mock_hub::start(options()).await else {
         panic!("it starts");
     };
-    assert!(why.to_string().contains("another hub has it open"), "{why}");
+    assert!(
+        cause.to_string().contains("another hub has it open"),
+        "{cause}"
+    );
     hub.stop().await;
     hub_with(options()).await.stop().await;
 }

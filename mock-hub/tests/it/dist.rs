@@ -337,13 +337,13 @@ async fn a_folder_that_is_not_there_is_told_at_the_start() {
             dist: Some(dist.to_owned()),
             ..Options::default()
         };
-        let Err(why) = mock_hub::start(options).await else {
+        let Err(cause) = mock_hub::start(options).await else {
             panic!("it starts");
         };
-        let why = why.to_string();
+        let cause = cause.to_string();
         assert!(
-            why.contains(dist.to_str().expect("text")) && why.contains("--dist"),
-            "{why}"
+            cause.contains(dist.to_str().expect("text")) && cause.contains("--dist"),
+            "{cause}"
         );
     }
     hub().await.stop().await;

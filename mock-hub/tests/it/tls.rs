@@ -93,7 +93,7 @@ async fn a_ca_and_a_key_of_another_are_refused() {
     hub_with(options(other.path())).await.stop().await;
     let refused = async || match mock_hub::start(options(dir.path())).await {
         Ok(_) => panic!("the hub starts with a CA that it cannot sign for"),
-        Err(why) => why.to_string(),
+        Err(cause) => cause.to_string(),
     };
     let key = dir.path().join("ca.key");
     fs::copy(other.path().join("ca.key"), &key).expect("a copy");

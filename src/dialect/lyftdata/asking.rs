@@ -92,7 +92,7 @@ impl Exchange for Asking<'_> {
             && self.lost.is_none()
             && let Err(fault) = self.host.forget()
         {
-            tracing::warn!("{}: {}", fault.what(), fault.why());
+            tracing::warn!("{}: {}", fault.what(), fault.cause());
         }
         error
     }
@@ -150,14 +150,14 @@ impl<'a> Asking<'a> {
                     ErrorId::Refused,
                     "Community Edition only supports the built-in worker: the server is not licensed for external ones",
                 )
-                .mend("enrol at a licensed deployment; to a Community Edition, a worker is added with a manual API key"),
+                .hint("enrol at a licensed deployment; to a Community Edition, a worker is added with a manual API key"),
             ),
             401 => Some(
                 Error::new(
                     ErrorId::Rejected,
                     "the server answered 401: this worker holds the wrong secret, or auto enrollment is not enabled (the server's log says `attempted auto enrollment, but secret was incorrect`)",
                 )
-                .mend("refresh LYFTDATA_AUTO_ENROLLMENT_KEY, and run the same command again; an admin sees what is enabled: GET /api/workers/auto-enrollment"),
+                .hint("refresh LYFTDATA_AUTO_ENROLLMENT_KEY, and run the same command again; an admin sees what is enabled: GET /api/workers/auto-enrollment"),
             ),
             409 => Some(self.exists()),
             400 if says(reply, "already exists") => Some(self.exists()),
@@ -167,7 +167,7 @@ impl<'a> Asking<'a> {
 
     fn exists(&self) -> Error {
         let name = self.name;
-        let why = match (&self.lost, &self.host.worker) {
+        let cause = match (&self.lost, &self.host.worker) {
             (Some(asked), _) => format!(
                 "the requested worker already exists at the server: an answer to this very host was lost (asked for {name:?} at {asked}), and the server gives it only once"
             ),
@@ -182,7 +182,7 @@ impl<'a> Asking<'a> {
             Some(_) => "clear LYFTDATA_WORKER_ID, or choose a different --worker-name",
             None => "choose a different --worker-name",
         };
-        Error::new(ErrorId::Refused, why).mend(match self.lost {
+        Error::new(ErrorId::Refused, cause).hint(match self.lost {
             Some(_) => format!("an admin removes that worker, which has never worked (GET /api/workers shows it), and then: the same command again; or {clear}"),
             None => clear.into(),
         })

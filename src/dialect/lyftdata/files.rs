@@ -87,7 +87,7 @@ impl Lyftdata<'_> {
                     format!("{there} is there, and {missing}, which belongs to it, is not"),
                 )
                 .about(self.jobs_dir.display())
-                .mend(format!(
+                .hint(format!(
                     "put it back; or enrol anew, under a name that the server does not know: rm -f {} {}",
                     id.display(),
                     key.display()

@@ -55,7 +55,7 @@ pub(super) fn account(host: &Lyftdata<'_>) -> Result<Account> {
             exit_code: 0,
         },
         standing => {
-            let (word, why) = match standing {
+            let (word, cause) = match standing {
                 Standing::Unfinished => (
                     "unfinished",
                     "the server has confirmed it, and an interrupted run has not put all in place",
@@ -64,7 +64,7 @@ pub(super) fn account(host: &Lyftdata<'_>) -> Result<Account> {
             };
             Account {
                 text: format!(
-                    "This host is not enrolled: {why}.\n{}To enrol it: {}\n",
+                    "This host is not enrolled: {cause}.\n{}To enrol it: {}\n",
                     rows(&[("jobs dir", dir)]),
                     "LYFTDATA_AUTO_ENROLLMENT_KEY=… monsys-agent enrol --dialect lyftdata"
                 ),

@@ -69,10 +69,10 @@ impl<'a> Asking<'a> {
     }
 
     fn keep_certificate(&mut self, certified: &Certified, facts: &HostFacts) -> Result<()> {
-        let alien = |why: String| {
-            Error::new(ErrorId::NotThisProtocol, why)
+        let alien = |cause: String| {
+            Error::new(ErrorId::NotThisProtocol, cause)
                 .about(self.url())
-                .mend("set this host's clock if it is wrong (timedatectl set-ntp true), else see the server's log; then run the same command again: the key stays, so it is the same agent")
+                .hint("set this host's clock if it is wrong (timedatectl set-ntp true), else see the server's log; then run the same command again: the key stays, so it is the same agent")
         };
         let certificate =
             Certificate::from_pem(certified.certificate_pem.as_bytes()).map_err(alien)?;
@@ -185,7 +185,7 @@ impl Exchange for Asking<'_> {
         // A new key that the server has never given anything for is of no use.
         let drops_key = is_certain && self.key.is_new && self.key.file != KEY;
         if drops_key && let Err(fault) = self.host.files.remove(&self.key.file) {
-            tracing::warn!("{}: {}", fault.what(), fault.why());
+            tracing::warn!("{}: {}", fault.what(), fault.cause());
         }
         match self.question {
             Question::Certificate(..) => wire::refused(error),

@@ -56,13 +56,13 @@ impl Certificate {
         if !self.is_for(public) {
             return Err("the certificate is for another key than this host's".into());
         }
-        let cas = read(ca_pem).map_err(|why| format!("ca_pem: {why}"))?;
+        let cas = read(ca_pem).map_err(|cause| format!("ca_pem: {cause}"))?;
         let anchors: Vec<TrustAnchor<'_>> = cas
             .iter()
             .map(|ca| anchor_from_trusted_cert(ca))
             .collect::<Result<_, _>>()
-            .map_err(|why| format!("ca_pem holds a broken certificate: {why}"))?;
-        verify(&self.chain, &anchors, since_1970(now)).map_err(|why| match why {
+            .map_err(|cause| format!("ca_pem holds a broken certificate: {cause}"))?;
+        verify(&self.chain, &anchors, since_1970(now)).map_err(|cause| match cause {
             webpki::Error::CertExpired { .. } => format!(
                 "the certificate expired at {}, and this host's clock says {}",
                 told(self.until),
@@ -79,7 +79,7 @@ impl Certificate {
             webpki::Error::RequiredEkuNotFoundContext(_) => {
                 "the certificate is not meant for clients".into()
             }
-            why => format!("the certificate is not good: {why}"),
+            cause => format!("the certificate is not good: {cause}"),
         })
     }
 
@@ -116,7 +116,7 @@ fn leaf<'a>(chain: &'a [CertificateDer<'static>]) -> Result<&'a CertificateDer<'
 
 fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, String> {
     EndEntityCert::try_from(certificate)
-        .map_err(|why| format!("it holds a broken certificate: {why}"))
+        .map_err(|cause| format!("it holds a broken certificate: {cause}"))
 }
 
 fn verify(
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(check(&good, &ca.pem(), now), Ok(()));
         let server = ca.certify(&host, ExtendedKeyUsagePurpose::ServerAuth);
         let for_other = ca.certify(&other, CLIENT);
-        for (pem, ca_pem, now, why) in [
+        for (pem, ca_pem, now, cause) in [
             (&for_other, ca.pem(), now, "another key"),
             (&good, stranger.pem(), now, "not good"),
             (
@@ -265,7 +265,7 @@ mod tests {
             (&String::new(), ca.pem(), now, "there is no certificate"),
         ] {
             let said = check(pem, &ca_pem, now).unwrap_err();
-            assert!(said.contains(why), "{said} is not: {why}");
+            assert!(said.contains(cause), "{said} is not: {cause}");
         }
     }
 

@@ -69,11 +69,11 @@ impl Host {
     pub(super) fn read(folder: PathBuf, world: &World) -> Result<Self> {
         let files = KeyFiles::of(folder, world.access());
         let notes = match files.load(NOTES)? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|why| {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|cause| {
                 let path = files.folder().join(NOTES);
-                Error::new(ErrorId::ConfigBroken, why.to_string())
+                Error::new(ErrorId::ConfigBroken, cause.to_string())
                     .about(path.display())
-                    .mend("remove the file and enrol again with an enrollment secret: the key stays, so it is the same agent")
+                    .hint("remove the file and enrol again with an enrollment secret: the key stays, so it is the same agent")
             })?,
             None => Notes::default(),
         };
@@ -119,10 +119,10 @@ impl Host {
         let (Some(key), Some(pem)) = (self.key()?, self.files.load(CERTIFICATE)?) else {
             return Ok(None);
         };
-        let certificate = Certificate::from_pem(&pem).map_err(|why| {
-            Error::new(ErrorId::IdentityBroken, why)
+        let certificate = Certificate::from_pem(&pem).map_err(|cause| {
+            Error::new(ErrorId::IdentityBroken, cause)
                 .about(self.files.folder().join(CERTIFICATE).display())
-                .mend("remove the file and enrol again with an enrollment secret: the key stays, so it is the same agent")
+                .hint("remove the file and enrol again with an enrollment secret: the key stays, so it is the same agent")
         })?;
         Ok(Some(certificate).filter(|certificate| certificate.is_for(&key.public())))
     }
@@ -209,7 +209,7 @@ impl Host {
                 "it is no ECDSA key on P-256 in PEM (PKCS#8)",
             )
             .about(self.files.folder().join(name).display())
-            .mend("restore it; or remove it and enrol again with an enrollment secret, as a new agent")
+            .hint("restore it; or remove it and enrol again with an enrollment secret, as a new agent")
         })
     }
 }

@@ -65,7 +65,7 @@ async fn renew_if_due(flags: &Flags, world: &World) -> Result<Option<Error>> {
 }
 
 fn not_enrolled(standing: Standing, host: &Host) -> Error {
-    let why = match standing {
+    let cause = match standing {
         Standing::Expired => {
             "its client certificate has expired, so only an enrollment secret brings a new one"
         }
@@ -74,9 +74,9 @@ fn not_enrolled(standing: Standing, host: &Host) -> Error {
         }
         _ => "it has no client certificate, and nothing says where a secret is to be had",
     };
-    Error::new(ErrorId::NotEnrolled, why)
+    Error::new(ErrorId::NotEnrolled, cause)
         .about(host.files.folder().display())
-        .mend(status::TO_ENROL)
+        .hint(status::TO_ENROL)
 }
 
 /// An enrolled host.

@@ -73,8 +73,8 @@ pub(super) fn account(host: &Host, world: &World) -> Result<Account> {
             failure.what, failure.since, failure.tries
         );
         table.push(("last failure", text));
-        table.push(("  why", failure.why.clone()));
-        table.push(("  mend", failure.mend.clone()));
+        table.push(("  why", failure.cause.clone()));
+        table.push(("  hint", failure.hint.clone()));
     }
     let last = health.as_ref().and_then(|it| it.last_heartbeat.clone());
     let failure: Value = json!(failure);
@@ -82,7 +82,7 @@ pub(super) fn account(host: &Host, world: &World) -> Result<Account> {
         text: format!(
             "This host is enrolled at {server}.\n{}{}",
             rows(&table),
-            pulse.mend()
+            pulse.hint()
         ),
         json: json!({
             "enrolled": true,
@@ -117,7 +117,7 @@ pub(super) fn checks(mimir: &Mimir<'_>) -> Vec<Check> {
         )
     } else {
         let error = Error::new(ErrorId::BadHubUrl, "none is given, and there is no default")
-            .mend("give it with --hub-url URL, or as MIMIR_SERVER_URL");
+            .hint("give it with --hub-url URL, or as MIMIR_SERVER_URL");
         Check::bad("settings", &error)
     };
     let name = "certificate";

@@ -131,13 +131,13 @@ pub(super) fn refused(error: Error) -> Error {
             "the server answered 401 `unauthorized`, and never tells which of three it is. In order of frequency: the secret was revoked; its cap is exhausted; it was copied incorrectly",
         )
         .about(subject)
-        .mend("an operator looks at Settings, Enrollment: is it among the Revoked secrets, or do its Uses say N / N? Then mint a new secret, and else copy it again; and run the same command with it"),
-        ErrorId::Forbidden if error.why().contains("secret_exhausted") => Error::new(
+        .hint("an operator looks at Settings, Enrollment: is it among the Revoked secrets, or do its Uses say N / N? Then mint a new secret, and else copy it again; and run the same command with it"),
+        ErrorId::Forbidden if error.cause().contains("secret_exhausted") => Error::new(
             ErrorId::Forbidden,
             "the server answered 403 `secret_exhausted`: another agent took the last use of the secret in this very moment",
         )
         .about(subject)
-        .mend("an operator mints a new secret, or one with a higher Max uses (Settings, Enrollment); run the same command with it"),
+        .hint("an operator mints a new secret, or one with a higher Max uses (Settings, Enrollment); run the same command with it"),
         _ => error,
     }
 }
@@ -148,14 +148,14 @@ pub(super) fn not_known(error: Error) -> Error {
         return error;
     }
     let subject = error.subject().unwrap_or_default().to_owned();
-    let why = if error.why().contains("TLS") {
-        error.why()
+    let cause = if error.cause().contains("TLS") {
+        error.cause()
     } else {
         "the server answered 401 to this host's client certificate: the agent was removed there, or the certificate has expired by the server's clock"
     };
-    Error::new(ErrorId::Rejected, why)
+    Error::new(ErrorId::Rejected, cause)
         .about(subject)
-        .mend("see the server's log for client-cert errors; to enrol again: MIMIR_ENROLLMENT_SECRET=… monsys-agent enrol --dialect mimir --force")
+        .hint("see the server's log for client-cert errors; to enrol again: MIMIR_ENROLLMENT_SECRET=… monsys-agent enrol --dialect mimir --force")
 }
 
 #[cfg(test)]
@@ -195,9 +195,9 @@ mod tests {
                 body: body.into_bytes().into(),
                 ..Reply::default()
             };
-            let why = known_as(&reply).unwrap_err();
-            assert!(!why.contains("s3cret") && why.len() < 200, "{why}");
-            assert!(why.contains("line 1"), "{why}");
+            let cause = known_as(&reply).unwrap_err();
+            assert!(!cause.contains("s3cret") && cause.len() < 200, "{cause}");
+            assert!(cause.contains("line 1"), "{cause}");
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) fn without_token(standing: Result<Standing>) -> Check {
     match standing {
         Ok(Standing::Enrolled(enrolled)) if interrupted(&enrolled).is_some() => {
             let (cause, hint) = interrupted(&enrolled).unwrap_or_default();
-            Check::bad(name, &Error::new(ErrorId::TokenMissing, cause).mend(hint))
+            Check::bad(name, &Error::new(ErrorId::TokenMissing, cause).hint(hint))
         }
         Ok(Standing::Enrolled(_)) => Check::good(name, "an enrolled host needs none"),
         Ok(Standing::Unconfirmed(..)) => Check::good(name, "the one in agent.toml"),

@@ -137,7 +137,7 @@ fn refuse_identity(settings: &Settings, paths: &Paths) -> Result<()> {
         ErrorId::ImageHasIdentity,
         format!("it is in {}", list.join(", ")),
     )
-    .mend(format!(
+    .hint(format!(
         "remove it, and run the same command again: rm {}",
         list.join(" ")
     )))

@@ -82,7 +82,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
     let settings = match settle(&settings, &paths, world, limit).await {
         Ok(settled) => settled.read_again(settings, flags, world)?,
         Err(error) if force => {
-            tracing::warn!("{}: {}", error.what(), error.why());
+            tracing::warn!("{}: {}", error.what(), error.cause());
             Settings::resolve(flags, world)?
         }
         Err(error) => return Err(error),
@@ -96,7 +96,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
     let quiet = match Quiet::alone(&paths.state_dir, patience).await {
         // Whoever reads the folder can hold that lock, and does not keep root from leaving.
         Err(error) if force && error.id() == ErrorId::LockBusy => {
-            tracing::debug!("{}: {}", error.what(), error.why());
+            tracing::debug!("{}: {}", error.what(), error.cause());
             None
         }
         quiet => Some(quiet?),
@@ -128,7 +128,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
                     tracing::warn!(
                         "{}: {}; the hub may still list this host",
                         error.what(),
-                        error.why()
+                        error.cause()
                     );
                     Parting::OnlyHere
                 }
@@ -155,7 +155,7 @@ fn standing(
             tracing::warn!(
                 "{}: {}; the hub may still list this host",
                 error.what(),
-                error.why()
+                error.cause()
             );
             Ok(None)
         }
@@ -191,7 +191,7 @@ async fn part(
         Ok(()) => return Ok(Parting::Left),
         Err(error) => error,
     };
-    let is_gone = error.id() == ErrorId::Rejected || error.why().contains("HTTP 404");
+    let is_gone = error.id() == ErrorId::Rejected || error.cause().contains("HTTP 404");
     if error.id() == ErrorId::Rejected && (was_lost || !is_marked_here) {
         // An earlier try was cut off before its answer came: it was a yes.
         tracing::info!("the hub does not know this host any more: an earlier try had told it");
@@ -292,7 +292,7 @@ fn clone() -> Error {
         ErrorId::NotEnrolled,
         "the identity on this disk belongs to another machine that this one was cloned from, and that one has not left",
     )
-    .mend(FORCE)
+    .hint(FORCE)
 }
 
 fn unconfirmed() -> Error {
@@ -300,7 +300,7 @@ fn unconfirmed() -> Error {
         ErrorId::NotEnrolled,
         "agent.toml holds a per-agent token that no hub has confirmed, so there is no agent that could leave",
     )
-    .mend(FORCE)
+    .hint(FORCE)
 }
 
 fn keyless() -> Error {
@@ -308,7 +308,7 @@ fn keyless() -> Error {
         ErrorId::IdentityLost,
         "the hub lets a host go only by its signature, and the key is not there any more",
     )
-    .mend(format!("an operator deletes the agent at the hub; {FORCE}"))
+    .hint(format!("an operator deletes the agent at the hub; {FORCE}"))
 }
 
 fn forgotten(error: &Error, url: &str) -> Error {
@@ -316,11 +316,11 @@ fn forgotten(error: &Error, url: &str) -> Error {
         error.id(),
         format!(
             "{}; it may have forgotten this host already, or the token was rotated",
-            error.why()
+            error.cause()
         ),
     )
     .about(url)
-    .mend(format!(
+    .hint(format!(
         "an operator looks up the agent at the hub; {FORCE}"
     ))
 }

@@ -1,5 +1,5 @@
 //! What an enrolment leaves on the disk, and in which order, so that a crash between any two
-//! steps is mended by the next run.
+//! steps is fixed by the next run.
 //!
 //! - A host with its own key: state (which machine), key, *exchange*, state (what was asked for and
 //!   confirmed), agent-id, agent.toml. What stands side by side in the state directory is synced by

@@ -241,8 +241,8 @@ impl Ask {
         }
         let url = self.call.path();
         if let Some((cause, hint)) = self.interrupted {
-            let why = format!("the hub answered 401 to this host's own credential: {cause}");
-            return Error::new(ErrorId::Rejected, why).about(url).mend(hint);
+            let cause = format!("the hub answered 401 to this host's own credential: {cause}");
+            return Error::new(ErrorId::Rejected, cause).about(url).hint(hint);
         }
         if self.is_update {
             return Error::new(
@@ -250,14 +250,14 @@ impl Ask {
                 "the hub answered 401 to this host's own credential: it was rotated or the agent was deleted, or the hub lost its data; agent.toml is left as it is",
             )
             .about(url)
-            .mend("an operator looks up the agent at the hub; with a new token of this very agent: monsys-agent rotate-token --token-file -; if the agent is gone: monsys-agent unenrol --force, and enrol anew");
+            .hint("an operator looks up the agent at the hub; with a new token of this very agent: monsys-agent rotate-token --token-file -; if the agent is gone: monsys-agent unenrol --force, and enrol anew");
         }
         Error::new(
             ErrorId::Rejected,
             "the hub answered 401: it does not know this per-agent token, which was rotated, or belongs to a deleted agent or to another hub",
         )
         .about(url)
-        .mend("an operator looks up the agent at the hub and rotates its token; then run the same command with the new one")
+        .hint("an operator looks up the agent at the hub and rotates its token; then run the same command with the new one")
     }
 }
 
@@ -286,7 +286,7 @@ fn dropped_hub(settings: &Settings) -> Error {
         "the hub's URL was dropped from it when the files were taken over, since another user could have written it",
     )
     .about(settings.file.path().display())
-    .mend("monsys-agent enrol --hub-url URL, with the options that this host needs")
+    .hint("monsys-agent enrol --hub-url URL, with the options that this host needs")
 }
 
 /// The credential is there, and its key is not.

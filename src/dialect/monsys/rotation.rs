@@ -130,7 +130,7 @@ async fn prove(
 }
 
 fn enrolled(settings: &Settings, paths: &Paths, world: &World) -> Result<Enrolled> {
-    let why = match Standing::of(settings, paths, world)? {
+    let cause = match Standing::of(settings, paths, world)? {
         Standing::Enrolled(enrolled) => return Ok(*enrolled),
         Standing::Clone(_) => {
             "the identity on this disk belongs to another machine that this one was cloned from"
@@ -138,7 +138,7 @@ fn enrolled(settings: &Settings, paths: &Paths, world: &World) -> Result<Enrolle
         Standing::New(_) => "agent.toml holds no credential that could be replaced",
         Standing::Unconfirmed(..) => "agent.toml holds a per-agent token that no hub has confirmed",
     };
-    Err(Error::new(ErrorId::NotEnrolled, why).about(paths.config.display()))
+    Err(Error::new(ErrorId::NotEnrolled, cause).about(paths.config.display()))
 }
 
 /// The token of this very run: what agent.toml names is how the host was admitted.
@@ -149,7 +149,7 @@ async fn given_token(settings: &Settings, world: &World, limit: Limit) -> Result
             ErrorId::TokenMissing,
             "the new per-agent token has to come from somewhere",
         )
-        .mend("printf %s \"$TOKEN\" | monsys-agent rotate-token --token-file -; or --token-file PATH, --token-command CMD, MONSYS_TOKEN"));
+        .hint("printf %s \"$TOKEN\" | monsys-agent rotate-token --token-file -; or --token-file PATH, --token-command CMD, MONSYS_TOKEN"));
     };
     let token = Token::parse(&source.fetch(world, limit.deadline).await?, source)?;
     refuse_enrolment_token(&token, source)?;
@@ -165,7 +165,7 @@ fn refuse_enrolment_token(token: &Token, source: &TokenSource) -> Result<()> {
         "it is an enrolment token (`enrl_`), and a rotation takes the new per-agent token of this very agent (`agt_`, `ms_`)",
     )
     .about(source)
-    .mend("an operator gets one: POST /api/v1/agents/ID/rotate-token; to enrol anew instead: monsys-agent enrol --force"))
+    .hint("an operator gets one: POST /api/v1/agents/ID/rotate-token; to enrol anew instead: monsys-agent enrol --force"))
 }
 
 /// Nobody has unpinned the key.
@@ -174,7 +174,7 @@ fn still_pinned(error: &Error, agent: Uuid) -> Error {
         ErrorId::OtherKey,
         "the hub has the present key pinned, so no other one is taken; the present key stays, and the host goes on with it",
     )
-    .mend(format!(
+    .hint(format!(
         "an operator unpins it (POST /api/v1/agents/{agent}/rotate-signing-key), then run again: monsys-agent rotate-key"
     ));
     match error.subject() {

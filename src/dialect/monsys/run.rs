@@ -149,12 +149,12 @@ impl Exchange for Asking<'_> {
             AfterANo::DropIfOther => is_other,
         };
         if drops_key && let Err(fault) = self.keeper.drop_next() {
-            tracing::warn!("{}: {}", fault.what(), fault.why());
+            tracing::warn!("{}: {}", fault.what(), fault.cause());
         }
         if self.is_marked_here && is_certain {
             // The hub has given out no new credential, so the one on the disk lives.
             if let Err(fault) = self.keeper.mark_renewing(false) {
-                tracing::warn!("{}: {}", fault.what(), fault.why());
+                tracing::warn!("{}: {}", fault.what(), fault.cause());
             }
         }
         self.ask.told(error)
@@ -207,7 +207,7 @@ fn not_written(error: Error, ask: &Ask) -> Error {
         return error;
     };
     let fix = error.next_step().to_owned();
-    error.mend(format!(
+    error.hint(format!(
         "{fix}; the hub has accepted this host, so give the same token then: with this host's key it is the same agent, and spends no further use"
     ))
 }
@@ -218,7 +218,7 @@ fn other_agent(answered: Uuid, this: Uuid) -> Error {
         ErrorId::Refused,
         format!("the token is that of agent {answered}, and this host is agent {this}; nothing was changed"),
     )
-    .mend(format!(
+    .hint(format!(
         "take the token of this host's own agent: POST /api/v1/agents/{this}/rotate-token"
     ))
 }

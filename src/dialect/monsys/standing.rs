@@ -135,7 +135,7 @@ fn issuer(settings: &Settings) -> Result<String> {
             "it holds a credential, and does not say which hub issued it",
         )
         .about(settings.file.path().display())
-        .mend("monsys-agent enrol --hub-url URL, which confirms the credential there and writes the URL down")),
+        .hint("monsys-agent enrol --hub-url URL, which confirms the credential there and writes the URL down")),
     }
 }
 

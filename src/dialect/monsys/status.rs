@@ -85,9 +85,9 @@ fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &
         };
         let text = format!("{} ({span}, {} tries)", failure.what, failure.tries);
         table.push(("last failure", text));
-        table.push(("  why", failure.why.clone()));
+        table.push(("  why", failure.cause.clone()));
         if failure.ended_at.is_none() {
-            table.push(("  mend", failure.mend.clone()));
+            table.push(("  hint", failure.hint.clone()));
         }
     }
     let text = format!(
@@ -95,7 +95,7 @@ fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &
         enrolled.hub_url,
         rows(&table),
         unfinished(&state),
-        pulse.mend(),
+        pulse.hint(),
     );
     let json = as_json(enrolled, health, pulse, config);
     let exit_code = if enrolled.key_is_lost {
@@ -139,7 +139,7 @@ fn as_json(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: 
 fn unfinished(state: &State) -> String {
     let interrupted = state.interrupted();
     interrupted.map_or_else(String::new, |(cause, hint)| {
-        format!("Not ended: {cause}.\n  mend: {hint}\n")
+        format!("Not ended: {cause}.\n  hint:  {hint}\n")
     })
 }
 
@@ -148,7 +148,7 @@ fn not_enrolled(standing: &str, config: &str, headline: &str) -> Account {
         text: format!(
             "{headline}\n{}To enrol it: {}\n",
             rows(&[("config", config.to_owned())]),
-            ErrorId::NotEnrolled.mend()
+            ErrorId::NotEnrolled.hint()
         ),
         json: json!({"enrolled": false, "standing": standing, "config": config}),
         exit_code: ErrorId::NotEnrolled.kind().exit_code(),

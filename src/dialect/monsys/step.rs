@@ -21,7 +21,7 @@ pub(super) async fn step(flags: &Flags, world: &World, is_service: bool) -> Resu
     let settings = Settings::resolve(flags, world)?;
     let paths = Paths::of(&settings, world);
     let has_token = settings.token.is_some();
-    let why = match Standing::of(&settings, &paths, world)? {
+    let cause = match Standing::of(&settings, &paths, world)? {
         Standing::Enrolled(enrolled) if enrolled.key_is_lost => return Err(lost_key()),
         Standing::Enrolled(enrolled) => {
             share(&paths, world);
@@ -59,7 +59,7 @@ pub(super) async fn step(flags: &Flags, world: &World, is_service: bool) -> Resu
             return Ok(None);
         }
     };
-    Err(Error::new(ErrorId::NotEnrolled, why).about(paths.config.display()))
+    Err(Error::new(ErrorId::NotEnrolled, cause).about(paths.config.display()))
 }
 
 /// Lets the service's group read what an enrolment wrote before the host had that group.

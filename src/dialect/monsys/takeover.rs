@@ -212,7 +212,7 @@ impl Tree {
         let Some(bytes) = only_name(path)? else {
             return Ok(Vec::new());
         };
-        let broken = |why: String| Error::new(ErrorId::ConfigBroken, why).about(path.display());
+        let broken = |cause: String| Error::new(ErrorId::ConfigBroken, cause).about(path.display());
         let text = std::str::from_utf8(&bytes).map_err(|_| broken("it is not UTF-8".into()))?;
         let mut document: DocumentMut = text
             .parse()
@@ -291,13 +291,13 @@ fn only_name(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
     Ok(Some(Zeroizing::new(bytes)))
 }
 
-fn planted(path: &Path, why: &str) -> Error {
+fn planted(path: &Path, cause: &str) -> Error {
     Error::new(
         ErrorId::ForeignOwner,
-        format!("{why}, and the user {GROUP} could write there"),
+        format!("{cause}, and the user {GROUP} could write there"),
     )
     .about(path.display())
-    .mend(format!(
+    .hint(format!(
         "look at what it is, remove it, and run the same command again: rm -r '{}'",
         path.display()
     ))
@@ -327,7 +327,7 @@ fn refuse_processes(service: u32, world: &World) -> Result<()> {
         format!("its files still belong to the user {GROUP}, who has processes: {pids}"),
     )
     .about("/var/lib/monsys")
-    .mend(format!(
+    .hint(format!(
         "stop the service, which runs what takes the files over at its next start: systemctl restart monsys-agent; what is left then: kill {pids}"
     )))
 }

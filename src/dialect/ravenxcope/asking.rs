@@ -36,7 +36,7 @@ impl<'a> Asking<'a> {
         let mark = Mark::asked(host.mark.as_ref(), host.id()?, host.own_token(), host.world);
         match mark.save(host.file.folder(), host.world.access()) {
             Err(error) if host.memory.is_some() => {
-                tracing::debug!("{}: {}", error.what(), error.why());
+                tracing::debug!("{}: {}", error.what(), error.cause());
             }
             saved => saved?,
         }
@@ -56,7 +56,7 @@ impl<'a> Asking<'a> {
             None => Mark::remove(folder),
         };
         if let Err(error) = taken_back {
-            tracing::warn!("{}: {}", error.what(), error.why());
+            tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }
 
@@ -138,21 +138,21 @@ impl Exchange for Asking<'_> {
         let subject = error.subject().unwrap_or_default().to_owned();
         match error.id() {
             ErrorId::Rejected => {
-                let why = match self.lost(is_certain) {
+                let cause = match self.lost(is_certain) {
                     Some(lost) => format!(
                         "the backend answered 401, and {lost}: if it arrived, it used up the install token, which is good for one enrolment, and the sensor token was lost with its answer"
                     ),
                     None => "the backend answered 401: the install token is unknown, used up, replaced by a newer one, expired, or another sensor's".into(),
                 };
-                Error::new(ErrorId::Rejected, why).about(subject).mend(again)
+                Error::new(ErrorId::Rejected, cause).about(subject).hint(again)
             }
-            ErrorId::Unreachable => error.mend(format!(
+            ErrorId::Unreachable => error.hint(format!(
                 "check network, name resolution, proxy (HTTPS_PROXY, NO_PROXY) and the backend, then run the same command again; should that be refused with 401, an answer was lost: {again}"
             )),
             ErrorId::NotThisProtocol => {
-                let mend = error.next_step().to_owned();
-                error.mend(format!(
-                    "{mend}; if it was the backend, it has used up the install token: {again}"
+                let hint = error.next_step().to_owned();
+                error.hint(format!(
+                    "{hint}; if it was the backend, it has used up the install token: {again}"
                 ))
             }
             _ => error,
@@ -176,18 +176,18 @@ impl Exchange for Asking<'_> {
                 false
             }
             (Err(error), None) => {
-                let mend = format!(
+                let hint = format!(
                     "{}; the backend has given out the sensor token, and it is lost, so then have a new install token made for sensor {id} and run the same command again with it",
                     error.next_step()
                 );
-                return Err(error.mend(mend));
+                return Err(error.hint(hint));
             }
         };
         if is_kept {
             let mark = Mark::enrolled(id, &facts.hostname, interval, host.world);
             if let Err(error) = mark.save(host.file.folder(), host.world.access()) {
                 // The credential is safe, and that is what counts.
-                tracing::warn!("{}: {}", error.what(), error.why());
+                tracing::warn!("{}: {}", error.what(), error.cause());
             }
         }
         Ok(Kept::Enrolled(Enrolment {

@@ -105,9 +105,9 @@ impl<'a> Sensor<'a> {
             Err(error) => {
                 if self.told.replace(error.id()) != Some(error.id()) {
                     tracing::warn!(
-                        "{}: {}; going on as before; mend: {}",
+                        "{}: {}; going on as before; hint: {}",
                         error.what(),
-                        error.why(),
+                        error.cause(),
                         error.next_step()
                     );
                 }
@@ -149,10 +149,10 @@ impl<'a> Sensor<'a> {
         if error.id() != ErrorId::Rejected {
             return error;
         }
-        let why = "the backend answered 401 to this sensor's own token: it was replaced by a later enrolment, or revoked";
-        Error::new(ErrorId::Rejected, why)
+        let cause = "the backend answered 401 to this sensor's own token: it was replaced by a later enrolment, or revoked";
+        Error::new(ErrorId::Rejected, cause)
             .about(&self.url)
-            .mend(format!(
+            .hint(format!(
                 "have a new install token made for sensor {}, put it in as INSTALL_TOKEN, and run: monsys-agent enrol --dialect ravenxcope --force",
                 self.health.agent_id
             ))

@@ -193,7 +193,7 @@ fn opaque(text: &str, origin: &Origin) -> Result<Secret> {
     Secret::opaque(text).map_err(|fault| {
         Error::new(ErrorId::TokenMalformed, fault)
             .about(origin)
-            .mend("correct it in the place named above")
+            .hint("correct it in the place named above")
     })
 }
 
@@ -205,8 +205,8 @@ fn check_id(given: Given<String>) -> Result<Given<String>> {
     {
         return Ok(given);
     }
-    let why = "it is not 1 to 128 letters, digits and `-._~:@`";
-    Err(Error::new(ErrorId::BadSetting, why).about(given.origin))
+    let cause = "it is not 1 to 128 letters, digits and `-._~:@`";
+    Err(Error::new(ErrorId::BadSetting, cause).about(given.origin))
 }
 
 fn check_port(given: &Given<String>) -> Result<u16> {

@@ -82,8 +82,8 @@ pub(super) fn account(host: &Ravenxcope<'_>) -> Account {
                 failure.what, failure.tries, failure.since
             ),
         ));
-        table.push(("  why", failure.why.clone()));
-        table.push(("  mend", failure.mend.clone()));
+        table.push(("  why", failure.cause.clone()));
+        table.push(("  hint", failure.hint.clone()));
     }
     let doubt = match lost {
         Some(mark) => format!(
@@ -96,7 +96,7 @@ pub(super) fn account(host: &Ravenxcope<'_>) -> Account {
         text: format!(
             "This sensor is enrolled at {backend}.\n{}{doubt}{}",
             rows(&table),
-            pulse.mend()
+            pulse.hint()
         ),
         json: json!({
             "enrolled": true,

@@ -185,12 +185,12 @@ pub(crate) fn judge<T>(
         && reply.status == 200
         && answer(reply).is_ok_and(|answer| !answer.success)
     {
-        let why = format!(
+        let cause = format!(
             "the backend answered 200 with `success: false`{}",
             verdict::hub_says(reply)
         );
-        return Outcome::Stop(Error::new(ErrorId::Refused, why).about(url).mend(
-            "ask an operator of the backend why, and mend that; then run the same command again",
+        return Outcome::Stop(Error::new(ErrorId::Refused, cause).about(url).hint(
+            "ask an operator of the backend why, and fix that; then run the same command again",
         ));
     }
     let verdict = |status| match status {

@@ -13,7 +13,7 @@ fn health(failing: Option<ErrorId>) -> Health {
     let failure = failing.map(|id| {
         json!({
             "since": NOON, "at": NOON, "tries": 1,
-            "id": id.code(), "what": "", "why": "", "mend": ""
+            "id": id.code(), "what": "", "cause": "", "hint": ""
         })
     });
     serde_json::from_value(json!({
@@ -195,7 +195,7 @@ fn any_health() -> impl Strategy<Value = serde_json::Value> {
             "stopped_at": walls[3],
             "failure": walls[4].as_str().map(|since| json!({
                 "since": since, "at": since, "tries": u64::MAX,
-                "id": "unreachable", "what": "", "why": "", "mend": ""
+                "id": "unreachable", "what": "", "cause": "", "hint": ""
             })),
             "since_boot": {
                 "boot_id": id, "last_try": boots[0], "next_try": boots[1],

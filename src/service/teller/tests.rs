@@ -6,7 +6,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 fn missed(id: ErrorId) -> Beat {
     Beat::Missed(Miss {
-        error: Error::new(id, "why"),
+        error: Error::new(id, "cause"),
         retry_after: None,
         is_refusal: false,
     })

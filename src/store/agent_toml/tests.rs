@@ -47,7 +47,7 @@ ca_file = "/etc/ssl/hub-ca.pem"
 #[test]
 fn the_users_keys_order_and_comments_are_kept() {
     let before = r#"# mine
-role = "db" # why it is db
+role = "db" # cause it is db
 
 colour = 'blue'
 tags = [ 'a', # one
@@ -60,7 +60,7 @@ level = 'info' # chatty
     assert_eq!(
         enrolled(before, &["a".into()], None),
         r#"# mine
-role = "" # why it is db
+role = "" # cause it is db
 
 colour = 'blue'
 tags = ["a"] # all of them
@@ -77,7 +77,7 @@ level = 'info' # chatty
 
 #[test]
 fn a_broken_file_is_told_with_its_line_and_without_its_text() {
-    for (text, why) in [
+    for (text, cause) in [
         ("a = 1\nagent_token = agt_secret\n", "line 2"),
         ("tags = 'a,b'\n", "line 1"),
         ("\n\nrole = 7\n", "line 3"),
@@ -85,7 +85,7 @@ fn a_broken_file_is_told_with_its_line_and_without_its_text() {
     ] {
         let error = file(text).unwrap_err();
         assert_eq!(error.exit_code(), 78);
-        assert!(error.why().contains(why), "{error}");
+        assert!(error.cause().contains(cause), "{error}");
         assert!(!error.to_string().contains("agt_secret"));
     }
     let file = file("agent_token = 'enrl_oops'\nagent_id = 'x'\n").unwrap();

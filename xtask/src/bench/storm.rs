@@ -48,7 +48,7 @@ The hub drops 5 % of its replies after it has committed; 1 % of the hosts, at le
   mimir       one secret with as many uses
   lyftdata    the shared secret, and a name for each host
   ravenxcope  an install token for each host
-With the first two a host mends a lost reply by itself. The protocols of the others cannot: the host
+With the first two a host recovers a lost reply by itself. The protocols of the others cannot: the host
 has to refuse and to say so, and the storm does what that tells the operator to do.
 
 At the end there have to be as many agents and uses as hosts, each host with an agent of its own and

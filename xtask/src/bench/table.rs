@@ -141,9 +141,9 @@ async fn rows(
     for contender in Contender::ALL {
         let able = tools::programs(contender.needs()).await;
         eprintln!("{}: system calls, instructions, wire", contender.name());
-        let missing = |why: &Stop| Stop::missing(why.to_string());
-        let why = able.as_ref().err().map(Stop::to_string);
-        let stop = || why.clone().map(Stop::missing);
+        let missing = |cause: &Stop| Stop::missing(cause.to_string());
+        let cause = able.as_ref().err().map(Stop::to_string);
+        let stop = || cause.clone().map(Stop::missing);
         rows.push(Row {
             contender,
             syscalls: match stop() {
@@ -162,7 +162,7 @@ async fn rows(
             },
             packets: match (stop(), apart) {
                 (Some(stop), _) => Err(stop),
-                (None, Err(why)) => Err(missing(why)),
+                (None, Err(cause)) => Err(missing(cause)),
                 (None, Ok(apart)) => enrolment::packets(apart, contender).await,
             },
             taken: able.map(|()| Vec::new()),

@@ -15,9 +15,9 @@ pub(super) fn make(
     binaries: &[String],
     public_key: Option<&str>,
 ) -> Result<String> {
-    let script = fs::read_to_string(tools::root().join(SOURCE)).map_err(|why| {
+    let script = fs::read_to_string(tools::root().join(SOURCE)).map_err(|cause| {
         Stop::failed(format!(
-            "{SOURCE}: {why}; all else of the release is made, but without an installer it is none"
+            "{SOURCE}: {cause}; all else of the release is made, but without an installer it is none"
         ))
     })?;
     let sums: Vec<_> = checksums

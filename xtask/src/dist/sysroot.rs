@@ -34,10 +34,10 @@ impl Sysroot {
         let musl = folder.join(format!("musl-{}", arch.kernel()));
         self.unpack(&folder, arch, &musl)
             .await
-            .map_err(|why| match why {
-                Stop::Missing(why) => Stop::missing(format!(
+            .map_err(|cause| match cause {
+                Stop::Missing(cause) => Stop::missing(format!(
                     "no static {arch:?} binary: the toolchain has not got the target \
-                     (rustup target add {}), and a compiler from Debian was not to be had: {why}",
+                     (rustup target add {}), and a compiler from Debian was not to be had: {cause}",
                     arch.target()
                 )),
                 other => other,

@@ -75,7 +75,7 @@ impl Budgets {
         }
         Err(Stop::failed(format!(
             "it is {is}, and {most} is the budget in {FILE}. If it is worth that, raise the budget \
-             there and say why in CHANGELOG.md"
+             there and say cause in CHANGELOG.md"
         )))
     }
 }

@@ -47,9 +47,9 @@ impl Count {
     pub(crate) fn check(&mut self, what: &str, outcome: Result<()>) {
         match outcome {
             Ok(()) => self.passed += 1,
-            Err(why) => {
+            Err(cause) => {
                 self.failed += 1;
-                println!("FAILED: {what}: {why}");
+                println!("FAILED: {what}: {cause}");
             }
         }
     }
@@ -161,8 +161,8 @@ impl Display for Report {
             )?;
         }
         for ran in &self.ran {
-            if let Err(Stop::Missing(why)) = &ran.outcome {
-                writeln!(f, "\nNOT RUN: {}: {why}", ran.name)?;
+            if let Err(Stop::Missing(cause)) = &ran.outcome {
+                writeln!(f, "\nNOT RUN: {}: {cause}", ran.name)?;
             }
         }
         write!(f, "\n{}", self.total())

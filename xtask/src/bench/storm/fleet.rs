@@ -90,7 +90,7 @@ impl<S: System> Fleet<S> {
                     }
                     ended.enrolled.push(host);
                 }
-                Err(why) => ended.failed.push(why.to_string()),
+                Err(cause) => ended.failed.push(cause.to_string()),
             }
             progress.update(|| told(&ended, all, start.elapsed()));
         }

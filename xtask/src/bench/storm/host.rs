@@ -15,7 +15,7 @@ use crate::process::Running;
 /// Longer than an agent takes that gives up by itself.
 const LIMIT: Duration = Duration::from_mins(10);
 /// More often than replies to one host are lost in a row.
-const MOST_MENDS: usize = 10;
+const MOST_FIXES: usize = 10;
 
 /// What all hosts share.
 pub(super) struct Site<S> {
@@ -42,7 +42,7 @@ pub(super) struct Enrolled {
     pub(super) took: Duration,
     pub(super) retries: usize,
     /// How often the operator did what a refusal told.
-    pub(super) mended: usize,
+    pub(super) fixed: usize,
     pub(super) killed: bool,
     pub(super) held: Held,
 }
@@ -69,22 +69,22 @@ pub(super) async fn enrol<S: System>(
         killed = site.run(&host, moment).await?.status.is_none();
     }
     // Also after a run that was too quick to be killed: then it is enrolled, and stays it.
-    let mut mended = 0;
+    let mut fixed = 0;
     loop {
         let ran = site.run(&host, LIMIT).await?;
         if ran.status.is_some_and(|status| status.success()) {
             break;
         }
-        if mended == MOST_MENDS || !system.mend(operator, &host, &ran).await? {
+        if fixed == MOST_FIXES || !system.fix(operator, &host, &ran).await? {
             return Err(ran.failure(number));
         }
-        mended += 1;
+        fixed += 1;
     }
     Ok(Enrolled {
         number,
         took: start.elapsed(),
         retries: host.log().matches("next try").count(),
-        mended,
+        fixed,
         killed,
         held: system.held(&host)?,
     })

@@ -50,7 +50,7 @@ impl System for Lyftdata {
         ]
     }
 
-    async fn mend(&self, operator: &Operator, host: &Host, ran: &Ran) -> Result<bool> {
+    async fn fix(&self, operator: &Operator, host: &Host, ran: &Ran) -> Result<bool> {
         let told = [
             "already exists",
             "answer to this very host was lost",

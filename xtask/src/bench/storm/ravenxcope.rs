@@ -51,7 +51,7 @@ impl System for Ravenxcope {
         Vec::new()
     }
 
-    async fn mend(&self, operator: &Operator, host: &Host, ran: &Ran) -> Result<bool> {
+    async fn fix(&self, operator: &Operator, host: &Host, ran: &Ran) -> Result<bool> {
         if !ran.refused(
             77,
             &["got no answer", "have a new install token made for sensor"],
@@ -104,7 +104,7 @@ impl System for Ravenxcope {
         let enrolments: usize = list(sensors)
             .map(|sensor| number(sensor, "enrolments"))
             .sum();
-        let lost: usize = enrolled.iter().map(|host| host.mended).sum();
+        let lost: usize = enrolled.iter().map(|host| host.fixed).sum();
         Ok(Books {
             agents: list(sensors).count(),
             counts: vec![
@@ -113,7 +113,7 @@ impl System for Ravenxcope {
                     list(sensors).filter(is_enrolled).count(),
                 ),
                 (
-                    "enrolments, but those whose lost answer was mended",
+                    "enrolments, but those whose lost answer was fixed",
                     enrolments.saturating_sub(lost),
                 ),
                 (

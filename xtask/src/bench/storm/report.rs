@@ -28,7 +28,7 @@ pub(crate) struct Report {
     hub: Latencies,
     dropped: usize,
     retries: usize,
-    mended: usize,
+    fixed: usize,
     killed: usize,
     victims: usize,
     full: Used,
@@ -49,7 +49,7 @@ impl Report {
             dropped: log.dropped,
             hub: log.latencies,
             retries: fleet.enrolled.iter().map(|host| host.retries).sum(),
-            mended: fleet.enrolled.iter().map(|host| host.mended).sum(),
+            fixed: fleet.enrolled.iter().map(|host| host.fixed).sum(),
             killed: fleet.enrolled.iter().filter(|host| host.killed).count(),
             victims: fleet.victims,
             hosts: Latencies::of(fleet.enrolled.into_iter().map(|host| host.took).collect()),
@@ -138,8 +138,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  mended     {} by the operator, as the refusals told to",
-            grouped(self.mended)
+            "  fixed     {} by the operator, as the refusals told to",
+            grouped(self.fixed)
         )?;
         let (full, whole) = (&self.full, &self.whole);
         writeln!(

@@ -39,7 +39,7 @@ pub(super) trait System: Send + Sync + Sized + 'static {
 
     /// If the run was refused since an answer was lost, and has said so: does what it tells the
     /// operator to do. `false`: it was not.
-    fn mend(
+    fn fix(
         &self,
         _operator: &Operator,
         _host: &Host,

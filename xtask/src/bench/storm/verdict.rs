@@ -76,8 +76,8 @@ impl fmt::Display for Verdict {
             let mark = if *count == self.wanted { "ok " } else { "BAD" };
             writeln!(f, "  {mark}{:>9}  {what}", grouped(*count))?;
         }
-        for why in self.failed.iter().take(SHOWN) {
-            writeln!(f, "  {why}")?;
+        for cause in self.failed.iter().take(SHOWN) {
+            writeln!(f, "  {cause}")?;
         }
         if self.failed.len() > SHOWN {
             writeln!(f, "  and {} more", self.failed.len() - SHOWN)?;
@@ -105,7 +105,7 @@ mod tests {
             wanted: 3,
             counts: vec![("a", 3), ("b", 3), ("c", last)],
             also: "uses",
-            failed: failed.iter().map(|&why| why.to_owned()).collect(),
+            failed: failed.iter().map(|&cause| cause.to_owned()).collect(),
         };
         let good = verdict(3, &[]);
         assert!(

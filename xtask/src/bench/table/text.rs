@@ -33,8 +33,8 @@ impl Display for Table {
             writeln!(f, "{:WIDTH$}{}", row.contender.name(), row.columns())?;
         }
         writeln!(f)?;
-        for why in self.rows.iter().filter_map(Row::missing) {
-            writeln!(f, "not measured: {why}")?;
+        for cause in self.rows.iter().filter_map(Row::missing) {
+            writeln!(f, "not measured: {cause}")?;
         }
         self.ratios(f)?;
         self.rest(f)
@@ -82,10 +82,10 @@ impl Row {
             ("round trips", self.wire.as_ref().err()),
             ("packets", self.packets.as_ref().err()),
         ];
-        let (what, why) = faults
+        let (what, cause) = faults
             .into_iter()
-            .find_map(|(what, why)| Some((what, why?)))?;
-        Some(format!("{what} of {}: {why}", self.contender.name()))
+            .find_map(|(what, cause)| Some((what, cause?)))?;
+        Some(format!("{what} of {}: {cause}", self.contender.name()))
     }
 }
 

@@ -19,7 +19,7 @@ const TOKENS: usize = 2_000;
 const SERVICE: &str = "the service comes next";
 
 pub(super) async fn all(ansible: &Ansible) -> Vec<Result<()>> {
-    let words = ["what: it is so", "why: because", "mend: do it"];
+    let words = ["what: it is so", "cause: because", "hint: do it"];
     let and = |first: &[&'static str]| [first, &words].concat();
     let no = "the host was not enrolled";
     let incomplete = "something is left to do (exit code 74)";
@@ -63,7 +63,7 @@ pub(super) async fn all(ansible: &Ansible) -> Vec<Result<()>> {
 /// Plays what is around an enrolment, with an agent whose `enrol` and `status` end with these codes.
 async fn ended(ansible: &Ansible, enrol: i32, status: i32) -> Result<(bool, String)> {
     let agent = ansible.home.path().join("agent");
-    let error = json!({"error": {"what": "it is so", "why": "because", "mend": "do it"}});
+    let error = json!({"error": {"what": "it is so", "cause": "because", "hint": "do it"}});
     let is_enrolled = status != 78;
     let script = format!(
         "#!/bin/sh\ncase $1 in\nenrol) cat >/dev/null; echo '{error}'; exit {enrol} ;;\n\

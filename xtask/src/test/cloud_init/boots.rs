@@ -19,7 +19,7 @@ pub(super) async fn run(scene: &Scene, count: &mut Count) -> Result<()> {
         replaced(scene).await,
     );
     count.check("an enrolled host keeps no token", nothing_left(scene).await);
-    count.check("a refusal shows, and can be mended", refused(scene).await);
+    count.check("a refusal shows, and can be fixed", refused(scene).await);
     count.check("the zone is a tag where there is one", zones(scene).await);
     for (name, text, said) in [
         ("a portal's page", "<html>log in</html>\n", "is no script"),
@@ -53,7 +53,7 @@ async fn composed(scene: &Scene) -> Result<()> {
     let look = "cat /etc/motd /etc/issue && ls /run/before /run/after";
     let boot = scene.boot(&user_data, look).await?;
     host.agent_toml(&scene.hub)
-        .map_err(|why| Stop::failed(format!("{why}\n{}", boot.told())))?;
+        .map_err(|cause| Stop::failed(format!("{cause}\n{}", boot.told())))?;
     let parts = "yours, before\nyours, after\n/run/after\n/run/before\n";
     expect(
         boot.is_done() && boot.after == parts,
@@ -130,7 +130,7 @@ async fn nothing_left(scene: &Scene) -> Result<()> {
 }
 
 /// A token that the hub does not take: cloud-init says so although the user's commands end well,
-/// the log has the reason, and the command that it names mends it.
+/// the log has the reason, and the command that it names fixes it.
 async fn refused(scene: &Scene) -> Result<()> {
     let host = scene.host("refused")?;
     let more = json!({"extra_runcmd": ["true"]});
@@ -153,11 +153,11 @@ async fn refused(scene: &Scene) -> Result<()> {
         && boot.log.contains("config-scripts-user ran successfully");
     expect(told, &boot, "the refusal does not show")?;
     let closed = boot.after.starts_with("700 /var/lib/monsys-boot\n600 ");
-    let mended = boot.after.ends_with("enrolled\n") && boot.left.is_empty();
+    let fixed = boot.after.ends_with("enrolled\n") && boot.left.is_empty();
     expect(
-        closed && mended && host.agent_toml(&scene.hub).is_ok(),
+        closed && fixed && host.agent_toml(&scene.hub).is_ok(),
         &boot,
-        "not mended",
+        "not fixed",
     )
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn run(scene: &Scene, count: &mut Count) -> Result<()> {
     let boot = scene.boot("#cloud-config\n{}\n", &all).await?;
     for (vector, host) in vectors.iter().zip(&scripted) {
         let same = same(scene, host, vector)
-            .map_err(|why| Stop::failed(format!("{why}\n{}", boot.told())));
+            .map_err(|cause| Stop::failed(format!("{cause}\n{}", boot.told())));
         count.check(&name("install_script", vector), same);
     }
 
