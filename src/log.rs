@@ -9,9 +9,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{Global, LogFormat};
-use crate::escape;
-use crate::redact::redact;
-use crate::world::Progress;
+use agent_core::environment::Progress;
+use agent_core::escape;
+use agent_core::redact::redact;
 
 /// Starts the log as the command line asks.
 pub fn start(global: &Global) {
