@@ -16,8 +16,8 @@ use std::time::Duration;
 
 pub use attempt::ask;
 pub use dialect::{
-    Account, Descriptor, Dialect, Exchange, FlagScope, Folder, Kept, Later, OwnFlag, Plan, Preview,
-    checked,
+    Account, Descriptor, Dialect, Exchange, FlagScope, Folder, Kept, Later, OwnFlag, Plan, Prepare,
+    Preview, checked,
 };
 pub use outcome::{Done, Enrolment, Held};
 pub use secret_cleanup::{Cleanup, scrub_again};
@@ -45,7 +45,7 @@ pub async fn enrol_by<'a>(
     let mut traces = Traces::default();
     let mut enrolment = join(&read, force, held, &mut traces, world).await?;
     // Also when nothing had to be done: the run that enrolled this host may have been killed.
-    enrolment.cleanup = traces.scrub(&read, world);
+    enrolment.cleanup = traces.scrub(world);
     Ok(enrolment)
 }
 
@@ -76,11 +76,10 @@ async fn join<'a>(
             return before.enrolled();
         }
         Plan::Repair => {}
-        Plan::Ask => limit = limit.later(splay(before.settings(), world).await),
+        Plan::Exchange(_) => limit = limit.later(splay(before.settings(), world).await),
     }
-    drop(before);
 
-    let (mut host, lock) = locked(&read, |host| &**host, held, limit, world).await?;
+    let (mut host, lock) = locked(before, &read, |host| &**host, held, limit, world).await?;
     host.settle(limit).await?;
     // It may have been enrolled when this run began, and no longer be so.
     if secret.is_none() && host.takes_secret(force)? {
@@ -92,10 +91,10 @@ async fn join<'a>(
             changed: host.repair()?,
             ..host.enrolled()?
         },
-        Plan::Ask => {
+        Plan::Exchange(decided) => {
             host.prove_writable()?;
             let secret = secret.as_ref();
-            let mut exchange = host.exchange(secret, force, limit).await?;
+            let mut exchange = decided.prepare(secret, limit).await?;
             ask(&mut *exchange, secret, host.settings(), world, limit).await?
         }
     };
@@ -103,13 +102,14 @@ async fn join<'a>(
     Ok(enrolment)
 }
 
-/// Makes the folders and takes the lock, unless `held` is that lock. Whoever held it before may have
-/// enrolled this host, so all is read again under it; should it name another folder now, that one's
-/// lock counts.
+/// Makes the folders of the host as it was `before`, and takes the lock, unless `held` is that lock.
+/// Whoever held it before may have enrolled this host, so all is read again under it; should it name
+/// another folder now, that one's lock counts.
 ///
 /// # Errors
 /// What cannot be read or made, and [`crate::error::ErrorId::LockBusy`] at the deadline.
 pub async fn locked<D>(
+    before: D,
     read: impl Fn() -> Result<D>,
     view: impl for<'v> Fn(&'v D) -> &'v dyn Dialect,
     held: Option<&Lock>,
@@ -120,7 +120,7 @@ pub async fn locked<D>(
         let folder = view(host).folders().into_iter().next();
         folder.map(|folder| (folder.path, folder.fault))
     };
-    let mut host = read()?;
+    let mut host = before;
     loop {
         let before = make_folders(view(&host))?;
         let (path, fault) = place(&host)

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::World;
 use crate::settings::Settings;
-use fingerprint::Fingerprint;
 pub use interfaces::Interface;
 use interfaces::Network;
 use route::Target;
@@ -38,8 +37,6 @@ pub struct HostFacts {
     pub primary_ip: Option<IpAddr>,
     /// Network interfaces, by name.
     pub interfaces: Vec<Interface>,
-    /// HMAC-SHA-256 of the machine-id, hex; never the machine-id itself.
-    pub machine_fingerprint: Option<String>,
 }
 
 impl HostFacts {
@@ -72,7 +69,6 @@ impl HostFacts {
             memory_bytes: machine::memory(world).unwrap_or(0),
             primary_ip,
             interfaces,
-            machine_fingerprint: Fingerprint::of(world).ok().and_then(|it| it.machine_id),
         }
     }
 }

@@ -3,7 +3,7 @@
 use agent_core::check::Check;
 use agent_core::enrolment::{
     self, Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder,
-    Later, OwnFlag, Plan, Preview,
+    Later, OwnFlag, Plan, Prepare, Preview,
 };
 use agent_core::error::{ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -60,7 +60,7 @@ impl Dialect for Lyftdata<'_> {
         Token::shared(text, source)
     }
 
-    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan> {
+    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         match self.standing()? {
             Standing::Unfinished => return Ok(Plan::Repair),
             Standing::Enrolled(_) if !force && self.has_leftovers() => return Ok(Plan::Repair),
@@ -71,7 +71,7 @@ impl Dialect for Lyftdata<'_> {
         if secret.is_none() {
             return Err(missing());
         }
-        Ok(Plan::Ask)
+        Ok(Plan::Exchange(Box::new(Decided(self))))
     }
 
     fn folders(&self) -> Vec<Folder> {
@@ -103,18 +103,6 @@ impl Dialect for Lyftdata<'_> {
 
     fn prove_writable(&self) -> Result<()> {
         atomic::prove(&self.jobs_dir, 8 * 1024, self.owner()?).map_err(|error| self.fault(&error))
-    }
-
-    fn exchange<'a>(
-        &'a self,
-        secret: Option<&'a Token>,
-        _: bool,
-        _: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>> {
-        Box::pin(async move {
-            let asking = Asking::prepare(self, secret.ok_or_else(missing)?.secret())?;
-            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
-        })
     }
 
     fn repair(&self) -> Result<bool> {
@@ -189,6 +177,22 @@ impl Dialect for Lyftdata<'_> {
                 self.jobs_dir.display()
             );
             Ok(())
+        })
+    }
+}
+
+/// An exchange that was decided on.
+struct Decided<'a>(&'a Lyftdata<'a>);
+
+impl<'a> Prepare<'a> for Decided<'a> {
+    fn prepare(
+        self: Box<Self>,
+        secret: Option<&'a Token>,
+        _: Limit,
+    ) -> Later<'a, Box<dyn Exchange + 'a>> {
+        Box::pin(async move {
+            let asking = Asking::prepare(self.0, secret.ok_or_else(missing)?.secret())?;
+            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
         })
     }
 }

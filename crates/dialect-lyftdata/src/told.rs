@@ -19,7 +19,8 @@ pub(crate) fn preview(
     facts: &HostFacts,
 ) -> Result<Option<Preview>> {
     // One without a secret has yet to be given it.
-    if Dialect::plan(host, secret.or(Some(Kind::Enrolment)), force)? != Plan::Ask {
+    let plan = Dialect::plan(host, secret.or(Some(Kind::Enrolment)), force)?;
+    if !matches!(plan, Plan::Exchange(_)) {
         return Ok(None);
     }
     let body = host.facts(facts).into_iter();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::certificate::Certificate;
 use crate::host::{Host, KeyToEnrol, Notes, Standing};
+use crate::mimir::Mimir;
 use crate::wire::{self, Certified};
 use agent_core::ca_copy;
 use agent_core::clock;
@@ -42,13 +43,13 @@ enum Question {
 impl<'a> Asking<'a> {
     /// Puts the key on the disk, if it is not.
     pub(crate) fn prepare(
-        settings: &'a Settings,
-        world: &'a World,
+        mimir: &'a Mimir<'_>,
         host: Host,
+        standing: Standing,
         secret: Option<&Token>,
         force: bool,
     ) -> Result<Self> {
-        let standing = host.standing(world.now())?;
+        let (settings, world) = (&mimir.settings, mimir.world);
         let key = host.key_to_enrol(standing)?;
         let question = match secret {
             Some(secret) if force || standing != Standing::Unproved => {

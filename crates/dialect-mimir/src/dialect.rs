@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, Later, Plan, Preview,
+    Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, Later, Plan, Prepare,
+    Preview,
 };
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -17,7 +18,7 @@ use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
 use crate::asking::Asking;
-use crate::host::{Host, Standing};
+use crate::host::Standing;
 use crate::mimir::{LOCK, Mimir, no_secret};
 use crate::settings::{self, DEFAULT_FOLDER, FOLDER};
 use crate::{asking, renewal, status, wire};
@@ -47,8 +48,13 @@ impl Dialect for Mimir<'_> {
         Token::shared(text, source)
     }
 
-    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan> {
+    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         let standing = self.standing()?;
+        let decided = Plan::Exchange(Box::new(Decided {
+            mimir: self,
+            standing,
+            force,
+        }));
         if !force {
             match standing {
                 Standing::Enrolled | Standing::Unproved => self.refuse_other_server()?,
@@ -57,7 +63,7 @@ impl Dialect for Mimir<'_> {
             match standing {
                 Standing::Enrolled if self.host.files.has_leftovers() => return Ok(Plan::Repair),
                 Standing::Enrolled => return Ok(Plan::Nothing),
-                Standing::Unproved => return Ok(Plan::Ask),
+                Standing::Unproved => return Ok(decided),
                 _ => {}
             }
         }
@@ -70,7 +76,7 @@ impl Dialect for Mimir<'_> {
         if secret.is_none() {
             return Err(no_secret());
         }
-        Ok(Plan::Ask)
+        Ok(decided)
     }
 
     fn folders(&self) -> Vec<Folder> {
@@ -93,19 +99,6 @@ impl Dialect for Mimir<'_> {
 
     fn prove_writable(&self) -> Result<()> {
         self.host.files.prove_writable()
-    }
-
-    fn exchange<'a>(
-        &'a self,
-        secret: Option<&'a Token>,
-        force: bool,
-        _limit: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>> {
-        Box::pin(async move {
-            let host = Host::read(self.host.files.folder().to_owned(), self.world)?;
-            let asking = Asking::prepare(&self.settings, self.world, host, secret, force)?;
-            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
-        })
     }
 
     fn repair(&self) -> Result<bool> {
@@ -134,7 +127,8 @@ impl Dialect for Mimir<'_> {
         force: bool,
         facts: &HostFacts,
     ) -> Result<Option<Preview>> {
-        if self.plan(secret.or(Some(Kind::Enrolment)), force)? != Plan::Ask {
+        let plan = self.plan(secret.or(Some(Kind::Enrolment)), force)?;
+        if !matches!(plan, Plan::Exchange(_)) {
             return Ok(None);
         }
         let key = match self.host.key()? {
@@ -195,5 +189,31 @@ impl Dialect for Mimir<'_> {
 
     fn serve(&self) -> Later<'_, ()> {
         Box::pin(renewal::serve(self.flags, self.world))
+    }
+}
+
+/// An exchange that was decided on.
+struct Decided<'a> {
+    mimir: &'a Mimir<'a>,
+    standing: Standing,
+    force: bool,
+}
+
+impl<'a> Prepare<'a> for Decided<'a> {
+    fn prepare(
+        self: Box<Self>,
+        secret: Option<&'a Token>,
+        _: Limit,
+    ) -> Later<'a, Box<dyn Exchange + 'a>> {
+        Box::pin(async move {
+            let Self {
+                mimir,
+                standing,
+                force,
+            } = *self;
+            let host = mimir.host.clone();
+            let asking = Asking::prepare(mimir, host, standing, secret, force)?;
+            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
+        })
     }
 }

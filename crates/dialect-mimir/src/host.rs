@@ -60,6 +60,7 @@ pub(crate) struct KeyToEnrol {
 }
 
 /// This host.
+#[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) files: KeyFiles,
     pub(crate) notes: Notes,

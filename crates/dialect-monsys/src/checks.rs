@@ -1,6 +1,6 @@
 //! What `doctor` finds of a monsys hub's agent on the host.
 
-use crate::standing::{Enrolled, Standing};
+use crate::host_state::{Enrolled, Standing};
 use agent_core::check::Check;
 use agent_core::environment::World;
 use agent_core::error::{Error, ErrorId, Result};
@@ -21,7 +21,7 @@ pub(crate) fn settings(settings: &Settings, world: &World) -> Check {
 }
 
 /// Whose the identity on the disk is.
-pub(crate) fn identity(standing: Result<Standing>) -> Check {
+pub(crate) fn identity(standing: Result<&Standing>) -> Check {
     let name = "identity";
     match standing {
         Err(error) => Check::bad(name, &error),
@@ -35,8 +35,8 @@ pub(crate) fn identity(standing: Result<Standing>) -> Check {
             "what is on this disk belongs to another machine, which this one was cloned from",
             "monsys-agent enrol, with a token: this host then enrols as itself",
         ),
-        Ok(Standing::Enrolled(enrolled)) if interrupted(&enrolled).is_some() => {
-            let (cause, hint) = interrupted(&enrolled).unwrap_or_default();
+        Ok(Standing::Enrolled(enrolled)) if interrupted(enrolled).is_some() => {
+            let (cause, hint) = interrupted(enrolled).unwrap_or_default();
             Check::warning(name, cause, hint)
         }
         Ok(Standing::Enrolled(enrolled)) => Check::good(
@@ -51,11 +51,11 @@ fn interrupted(enrolled: &Enrolled) -> Option<(&'static str, &'static str)> {
 }
 
 /// Whether a host goes without a token.
-pub(crate) fn without_token(standing: Result<Standing>) -> Check {
+pub(crate) fn without_token(standing: Result<&Standing>) -> Check {
     let name = "token";
     match standing {
-        Ok(Standing::Enrolled(enrolled)) if interrupted(&enrolled).is_some() => {
-            let (cause, hint) = interrupted(&enrolled).unwrap_or_default();
+        Ok(Standing::Enrolled(enrolled)) if interrupted(enrolled).is_some() => {
+            let (cause, hint) = interrupted(enrolled).unwrap_or_default();
             Check::bad(name, &Error::new(ErrorId::TokenMissing, cause).hint(hint))
         }
         Ok(Standing::Enrolled(_)) => Check::good(name, "an enrolled host needs none"),

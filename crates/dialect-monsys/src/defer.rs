@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use crate::monsys::locked_under;
+use crate::monsys::{Monsys, locked_under};
 use crate::paths::Paths;
 use crate::persist::connection;
 use agent_core::ca_copy;
@@ -50,10 +50,13 @@ pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
 /// # Errors
 /// As [`defer`].
 pub async fn defer_under(held: Option<&Lock>, flags: &Flags, world: &World) -> Result<Deferred> {
-    let before = Settings::resolve(flags, world)?;
-    refuse_identity(&before, &Paths::of(&before, world))?;
-    let limit = Limit::of(before.wait);
-    let (settings, paths, lock) = locked_under(held, flags, world, limit).await?;
+    let before = Monsys::read(flags, world)?;
+    refuse_identity(&before.settings, &before.paths)?;
+    let limit = Limit::of(before.settings.wait);
+    let (host, lock) = locked_under(held, before, limit).await?;
+    let Monsys {
+        settings, paths, ..
+    } = host;
     // Whoever held the lock before may have enrolled this host.
     refuse_identity(&settings, &paths)?;
     paths.sweep()?;

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use agent_core::check::Check;
 use agent_core::enrolment::step_record::Verdict;
 use agent_core::enrolment::{
-    self, Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, Later, Preview,
+    self, Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, Later, Prepare,
+    Preview,
 };
 use agent_core::environment::{SECRET_VARIABLE, World};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
+use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::hub::retry::Limit;
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
@@ -18,12 +20,11 @@ use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
+use crate::host_state::Standing;
 use crate::monsys::{Monsys, held};
-use crate::persist::Keeper;
-use crate::plan::Plan;
+use crate::plan::{Ask, Plan};
 use crate::run::Run;
 use crate::settling::{self, Settled};
-use crate::standing::Standing;
 use crate::{checks, preview, service, status, step, takeover, wire};
 
 /// The monsys hub, as the program lists it.
@@ -56,13 +57,14 @@ impl Dialect for Monsys<'_> {
         Token::parse(text, source)
     }
 
-    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<enrolment::Plan> {
+    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<enrolment::Plan<'_>> {
         Ok(match self.plan_of_hub(secret, force)? {
-            Plan::Already(enrolled) if self.paths.are_complete(&enrolled) => {
-                enrolment::Plan::Nothing
-            }
-            Plan::Already(_) => enrolment::Plan::Repair,
-            Plan::Ask(_) => enrolment::Plan::Ask,
+            Plan::Already if self.is_complete()? => enrolment::Plan::Nothing,
+            Plan::Already => enrolment::Plan::Repair,
+            Plan::Ask(ask) => enrolment::Plan::Exchange(Box::new(Decided {
+                host: self,
+                ask: *ask,
+            })),
         })
     }
 
@@ -76,46 +78,25 @@ impl Dialect for Monsys<'_> {
 
     fn settle(&mut self, limit: Limit) -> Later<'_, ()> {
         Box::pin(async move {
-            let (flags, world) = (self.flags, self.world);
-            match settling::settle(&self.settings, &self.paths, world, limit).await? {
+            match settling::settle(self, limit).await? {
                 Settled::Nothing => {}
-                Settled::Ended | Settled::Dropped(_) => *self = Self::read(flags, world)?,
+                Settled::Ended | Settled::Dropped(_) => *self = self.read_again()?,
             }
             Ok(())
         })
     }
 
     fn prove_writable(&self) -> Result<()> {
-        if self.paths.key().exists() {
-            return self
-                .paths
-                .prove_writable(&self.settings, self.world.access());
+        let (settings, access) = (&self.settings, self.world.access());
+        if self.state()?.snapshot.key.is_some() {
+            return self.paths.prove_writable(settings, access);
         }
-        self.paths
-            .prove_room_beside_key(&self.settings, self.world.access())
-    }
-
-    fn exchange<'a>(
-        &'a self,
-        secret: Option<&'a Token>,
-        force: bool,
-        limit: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>> {
-        Box::pin(async move {
-            let Plan::Ask(ask) = self.plan_of_hub(secret.map(Token::kind), force)? else {
-                return Err(Error::new(ErrorId::Internal, "there is nothing to ask"));
-            };
-            let run = Run::new(&self.settings, &self.paths, self.world, limit)?;
-            let asking = run.prepare(*ask, secret).await?;
-            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
-        })
+        self.paths.prove_room_beside_key(settings, access)
     }
 
     fn repair(&self) -> Result<bool> {
         match self.standing()? {
-            Standing::Enrolled(enrolled) => {
-                Keeper::new(&self.paths, self.world)?.repair(enrolled.agent_id)
-            }
+            Standing::Enrolled(enrolled) => self.keeper()?.repair(enrolled.agent_id),
             _ => Ok(false),
         }
     }
@@ -133,7 +114,7 @@ impl Dialect for Monsys<'_> {
         };
         Ok(Enrolment {
             done: Done::AlreadyEnrolled,
-            hub_url: enrolled.hub_url,
+            hub_url: enrolled.hub_url.clone(),
             hostname: None,
             changed: false,
             holds: held(
@@ -147,7 +128,8 @@ impl Dialect for Monsys<'_> {
     }
 
     fn facts(&self, facts: &HostFacts) -> Vec<(&'static str, Value)> {
-        wire::facts(facts)
+        let machine = Fingerprint::of(self.world).unwrap_or_default();
+        wire::facts(facts, machine.machine_id.as_deref())
     }
 
     fn preview(
@@ -160,7 +142,7 @@ impl Dialect for Monsys<'_> {
     }
 
     fn status(&self) -> Result<Account> {
-        status::account(&self.settings, &self.paths, self.world)
+        status::account(self)
     }
 
     fn checks(&self) -> Vec<Check> {
@@ -203,5 +185,25 @@ impl Dialect for Monsys<'_> {
 
     fn serve(&self) -> Later<'_, ()> {
         Box::pin(service::run(self.flags, self.world))
+    }
+}
+
+/// An exchange that was decided on.
+struct Decided<'a> {
+    host: &'a Monsys<'a>,
+    ask: Ask,
+}
+
+impl<'a> Prepare<'a> for Decided<'a> {
+    fn prepare(
+        self: Box<Self>,
+        secret: Option<&'a Token>,
+        limit: Limit,
+    ) -> Later<'a, Box<dyn Exchange + 'a>> {
+        Box::pin(async move {
+            let run = Run::new(self.host, limit)?;
+            let asking = run.prepare(self.ask, secret).await?;
+            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! The host's Ed25519 key: it is the host's identity at the hub, and never leaves the host.
 
+use std::fmt;
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,14 @@ pub struct Identity {
     pair: Ed25519KeyPair,
 }
 
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("public_key", &self.public_key())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Identity {
     /// Loads the key of the state directory, if there is one.
     ///
@@ -46,33 +55,17 @@ impl Identity {
         })
     }
 
-    /// Loads the key, or makes one and brings it to the disk before it is used.
+    /// Makes a key and brings it to the disk before it is used, behind `state`, if there is one to write.
     ///
     /// # Errors
-    /// As [`Identity::load`]; [`ErrorId::StateUnwritable`] when a new one cannot be stored.
-    pub fn load_or_create(state_dir: &Path, file: &str, access: Access) -> Result<Self> {
-        Self::load_or_create_behind(None, state_dir, file, access)
-    }
-
-    /// The same, and brings `state` to the disk too: a new key takes its place behind it.
-    ///
-    /// # Errors
-    /// As [`Identity::load_or_create`].
-    pub fn load_or_create_behind(
+    /// [`ErrorId::StateUnwritable`] when it cannot be stored.
+    pub fn create_behind(
         state: Option<&State>,
         state_dir: &Path,
         file: &str,
         access: Access,
     ) -> Result<Self> {
         let unwritable = |path: &Path, error| unwritable(ErrorId::StateUnwritable, path, &error);
-        if let Some(identity) = Self::load(state_dir, file)? {
-            if let Some(state) = state {
-                state
-                    .save(state_dir, access)
-                    .map_err(|error| unwritable(state_dir, error))?;
-            }
-            return Ok(identity);
-        }
         let mut seed = Zeroizing::new([0; 32]);
         SystemRandom::new()
             .fill(seed.as_mut_slice())
@@ -134,8 +127,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let access = Access::private();
         assert!(Identity::load(folder.path(), KEY_FILE).unwrap().is_none());
-        let first = Identity::load_or_create(folder.path(), KEY_FILE, access).unwrap();
-        let again = Identity::load_or_create(folder.path(), KEY_FILE, access).unwrap();
+        let first = Identity::create_behind(None, folder.path(), KEY_FILE, access).unwrap();
+        let again = Identity::load(folder.path(), KEY_FILE).unwrap().unwrap();
         assert_eq!(first.public_key(), again.public_key());
         let metadata = std::fs::metadata(folder.path().join(KEY_FILE)).unwrap();
         assert_eq!((metadata.mode() & 0o7777, metadata.len()), (0o600, 32));
@@ -148,7 +141,7 @@ mod tests {
         let path = folder.path().join(KEY_FILE);
         for bytes in [b"".as_slice(), &[1; 31], &[1; 64]] {
             atomic::write(&path, bytes, 0o600, access.secret().owner).unwrap();
-            let Err(error) = Identity::load_or_create(folder.path(), KEY_FILE, access) else {
+            let Err(error) = Identity::load(folder.path(), KEY_FILE) else {
                 panic!("{} bytes were taken as a key", bytes.len());
             };
             assert_eq!(error.exit_code(), 78);

@@ -1,8 +1,8 @@
 //! The service's own registration: the facts anew, with the host's own tags and role.
 
+use crate::host_state;
 use crate::identity::Identity;
 use crate::plan::Call;
-use crate::standing;
 use crate::state::{Asked, State};
 use crate::wire::{self, Introduction};
 use agent_core::environment::World;
@@ -14,13 +14,23 @@ use agent_core::token::Secret;
 
 /// What the host says of itself beside its facts.
 #[derive(Debug)]
-pub(crate) struct Introducer(Asked);
+pub(crate) struct Introducer {
+    own: Asked,
+    machine_id: Option<String>,
+}
 
 impl Introducer {
     /// The host's own tags and role, as `enrol` would tell them.
     #[must_use]
-    pub(crate) fn of(settings: &Settings, state: Option<&State>) -> Self {
-        Self(standing::own(settings, state))
+    pub(crate) fn of(
+        settings: &Settings,
+        state: Option<&State>,
+        machine_id: Option<String>,
+    ) -> Self {
+        Self {
+            own: host_state::own(settings, state),
+            machine_id,
+        }
     }
 
     /// The request that registers this host with its own credential.
@@ -36,8 +46,9 @@ impl Introducer {
         let facts = HostFacts::gather(settings, world, target);
         let introduction = Introduction {
             facts: &facts,
-            tags: &self.0.tags,
-            role: self.0.role.as_deref(),
+            machine_id: self.machine_id.as_deref(),
+            tags: &self.own.tags,
+            role: self.own.role.as_deref(),
         };
         let hub = &settings.hub_url.value;
         wire::request(hub, Call::Register.path(), bearer, &introduction, identity)

@@ -10,14 +10,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::heartbeat_lock::Quiet;
-use crate::identity::{Identity, KEY_FILE};
-use crate::monsys::{MOMENT, locked};
-use crate::paths::Paths;
+use crate::host_state::{Enrolled, Snapshot, Standing};
+use crate::monsys::{MOMENT, Monsys, locked};
 use crate::paths::{HostFiles, is_ours};
 use crate::persist::Keeper;
 use crate::plan::lost_key;
-use crate::settling::settle;
-use crate::standing::{Enrolled, Standing};
+use crate::settling::{Settled, settle};
 use crate::state::State;
 use crate::wire;
 use agent_core::environment::World;
@@ -28,8 +26,7 @@ use agent_core::hub::retry::{self, Limit};
 use agent_core::hub::verdict::{self, Outcome};
 use agent_core::scrub::record;
 use agent_core::service::Journal;
-use agent_core::settings::Settings;
-use agent_core::store::agent_toml::{AgentToml, Entry};
+use agent_core::store::agent_toml::Entry;
 use agent_core::store::atomic;
 
 /// What leaving came to.
@@ -68,30 +65,31 @@ pub enum Parting {
 /// # Errors
 /// What the hub says, or that it cannot be reached; the host then stays as it is.
 pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leaving> {
-    let before = Settings::resolve(flags, world)?;
-    let paths = Paths::of(&before, world);
-    if matches!(
-        standing(&before, &paths, world, force)?,
-        Some(Standing::New(_))
-    ) && HostFiles::of(paths.identity_files()?)?.ours.is_empty()
+    let before = Monsys::read(flags, world)?;
+    if matches!(standing(&before, force)?, Some(Standing::New(_)))
+        && HostFiles::of(before.paths.identity_files()?)?
+            .ours
+            .is_empty()
     {
-        return Ok(done(Parting::NotEnrolled, None, false, &before, &paths));
+        return Ok(done(Parting::NotEnrolled, None, false, &before));
     }
     // By force, the hub is told once, and not waited for.
     let limit = Limit::of(if force {
         std::time::Duration::ZERO
     } else {
-        before.wait
+        before.settings.wait
     });
-    let (settings, paths, lock) = locked(flags, world, limit).await?;
-    let settings = match settle(&settings, &paths, world, limit).await {
-        Ok(settled) => settled.read_again(settings, flags, world)?,
+    let (host, lock) = locked(before, limit).await?;
+    let host = match settle(&host, limit).await {
+        Ok(Settled::Nothing) => host,
+        Ok(Settled::Ended | Settled::Dropped(_)) => host.read_again()?,
         Err(error) if force => {
             tracing::warn!("{}: {}", error.what(), error.cause());
-            Settings::resolve(flags, world)?
+            host.read_again()?
         }
         Err(error) => return Err(error),
     };
+    let paths = &host.paths;
     // By force, most of the time is for telling the hub.
     let patience = if force {
         Instant::now() + MOMENT
@@ -106,16 +104,18 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
         }
         quiet => Some(quiet?),
     };
-    let keeper = Keeper::new(&paths, world)?;
-    let state = State::load(&paths.state_dir)?;
+    // Also where agent.toml is broken.
+    let snapshot = Snapshot::read(paths, world)?;
+    let keeper = Keeper::new(paths, world, &snapshot);
+    let state = snapshot.state;
     let has_begun = state.as_ref().is_some_and(|state| state.leaving);
-    let id = settings.file.agent_id()?;
-    let parting = match standing(&settings, &paths, world, force)? {
+    let id = host.settings.file.agent_id()?;
+    let parting = match standing(&host, force)? {
         Some(Standing::New(_)) if has_begun => Parting::Ended,
         Some(Standing::New(_)) if force => Parting::OnlyHere,
         // The key of an enrolment that was interrupted: the hub may know it, and the next run ends it.
         Some(Standing::New(_)) => {
-            return Ok(done(Parting::NotEnrolled, None, false, &settings, &paths));
+            return Ok(done(Parting::NotEnrolled, None, false, &host));
         }
         None => Parting::OnlyHere,
         _ if force && id.is_none() => Parting::OnlyHere,
@@ -125,8 +125,8 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
         Some(Standing::Enrolled(enrolled)) if enrolled.key_is_lost && force => Parting::OnlyHere,
         Some(Standing::Enrolled(enrolled)) if enrolled.key_is_lost => return Err(keyless()),
         Some(Standing::Enrolled(enrolled)) => {
-            paths.prove_writable(&settings, world.access())?;
-            let told = part(&settings, &paths, &keeper, &enrolled, limit, world).await;
+            paths.prove_writable(&host.settings, world.access())?;
+            let told = part(&host, &keeper, enrolled, limit).await;
             match told {
                 Ok(parting) => parting,
                 Err(error) if force => {
@@ -142,20 +142,15 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
         }
     };
     keeper.mark_leaving(true)?;
-    clear(&settings, &paths, state.as_ref(), world)?;
+    clear(&host, state.as_ref())?;
     drop((quiet, lock));
-    Ok(done(parting, id, true, &settings, &paths))
+    Ok(done(parting, id, true, &host))
 }
 
 /// Where this host stands; none when agent.toml is broken, or does not say whom to tell, and it leaves
 /// by force.
-fn standing(
-    settings: &Settings,
-    paths: &Paths,
-    world: &World,
-    force: bool,
-) -> Result<Option<Standing>> {
-    match Standing::of(settings, paths, world) {
+fn standing<'h>(host: &'h Monsys<'_>, force: bool) -> Result<Option<&'h Standing>> {
+    match host.standing() {
         Err(error) if force && error.id() == ErrorId::ConfigBroken => {
             tracing::warn!(
                 "{}: {}; the hub may still list this host",
@@ -170,15 +165,14 @@ fn standing(
 
 /// Tells the hub, until it says yes or no.
 async fn part(
-    settings: &Settings,
-    paths: &Paths,
+    host: &Monsys<'_>,
     keeper: &Keeper<'_>,
     enrolled: &Enrolled,
     limit: Limit,
-    world: &World,
 ) -> Result<Parting> {
+    let (settings, world) = (&host.settings, host.world);
     let client = Client::new(settings)?;
-    let identity = Identity::load(&paths.state_dir, KEY_FILE)?.ok_or_else(lost_key)?;
+    let identity = host.state()?.snapshot.key.clone().ok_or_else(lost_key)?;
     let is_marked_here = keeper.mark_leaving(true)?;
     let hub = &settings.hub_url.value;
     let request = || wire::leave(hub, enrolled.agent_id, &enrolled.agent_token, &identity);
@@ -213,10 +207,16 @@ async fn part(
 }
 
 /// Removes the credential, and then what belongs to it.
-fn clear(settings: &Settings, paths: &Paths, state: Option<&State>, world: &World) -> Result<()> {
+fn clear(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
+    let Monsys {
+        settings,
+        paths,
+        world,
+        ..
+    } = host;
     let state_fault = |error: &std::io::Error| paths.state_fault(error);
     // Somebody may have edited it while the hub was told.
-    let file = AgentToml::load(&paths.config)?;
+    let file = settings.file.current()?;
     let mut entries = vec![("agent_id", Entry::Gone), ("agent_token", Entry::Gone)];
     if let Some(state) = state.filter(|state| state.enrolled_at.is_some()) {
         // What the token's defaults brought leaves with it; what is the host's own stays.
@@ -273,13 +273,10 @@ fn clear(settings: &Settings, paths: &Paths, state: Option<&State>, world: &Worl
     Ok(())
 }
 
-fn done(
-    parting: Parting,
-    agent_id: Option<Uuid>,
-    changed: bool,
-    settings: &Settings,
-    paths: &Paths,
-) -> Leaving {
+fn done(parting: Parting, agent_id: Option<Uuid>, changed: bool, host: &Monsys<'_>) -> Leaving {
+    let Monsys {
+        settings, paths, ..
+    } = host;
     Leaving {
         parting,
         agent_id,

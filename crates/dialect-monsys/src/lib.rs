@@ -11,6 +11,7 @@ mod dialect;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heartbeat_lock;
+mod host_state;
 pub mod identity;
 mod introduction;
 mod leaving;
@@ -23,7 +24,6 @@ mod rotation;
 mod run;
 pub mod service;
 mod settling;
-mod standing;
 pub mod state;
 mod status;
 mod step;

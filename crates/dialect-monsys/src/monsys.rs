@@ -1,5 +1,6 @@
 //! The host of this dialect: its settings, and its files.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use agent_core::enrolment::{self, Dialect, Held};
@@ -13,9 +14,10 @@ use agent_core::token::Kind;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::host_state::{HostState, Standing};
 use crate::paths::Paths;
+use crate::persist::Keeper;
 use crate::plan::{self, Plan};
-use crate::standing::Standing;
 
 /// How long the service waits for a run that has the lock.
 pub(crate) const MOMENT: Duration = Duration::from_millis(300);
@@ -26,6 +28,8 @@ pub(crate) struct Monsys<'a> {
     pub(crate) world: &'a World,
     pub(crate) settings: Settings,
     pub(crate) paths: Paths,
+    /// The host's state, read once, when it is first asked for.
+    state: OnceCell<HostState>,
 }
 
 impl<'a> Monsys<'a> {
@@ -40,6 +44,7 @@ impl<'a> Monsys<'a> {
             flags,
             world,
             settings,
+            state: OnceCell::new(),
         })
     }
 
@@ -54,11 +59,46 @@ impl<'a> Monsys<'a> {
             flags,
             world,
             settings,
+            state: OnceCell::new(),
         })
     }
 
-    pub(crate) fn standing(&self) -> Result<Standing> {
-        Standing::of(&self.settings, &self.paths, self.world)
+    /// Returns the host's state, which is read at the first call.
+    ///
+    /// # Errors
+    /// A broken agent.toml, key or state.
+    pub(crate) fn state(&self) -> Result<&HostState> {
+        if let Some(state) = self.state.get() {
+            return Ok(state);
+        }
+        let state = HostState::inspect(&self.settings, &self.paths, self.world)?;
+        Ok(self.state.get_or_init(|| state))
+    }
+
+    pub(crate) fn standing(&self) -> Result<&Standing> {
+        Ok(&self.state()?.standing)
+    }
+
+    /// Whether an enrolled host lacks none of its files, and has none left over.
+    pub(crate) fn is_complete(&self) -> Result<bool> {
+        Ok(match self.standing()? {
+            Standing::Enrolled(enrolled) => self.paths.are_complete(enrolled),
+            _ => false,
+        })
+    }
+
+    /// Returns the writer of this host's files, which goes on from the host's state.
+    pub(crate) fn keeper(&self) -> Result<Keeper<'_>> {
+        Ok(Keeper::new(
+            &self.paths,
+            self.world,
+            &self.state()?.snapshot,
+        ))
+    }
+
+    /// Reads settings and state again, after they were changed.
+    pub(crate) fn read_again(&self) -> Result<Self> {
+        Self::read(self.flags, self.world)
     }
 
     pub(crate) fn plan_of_hub(&self, token: Option<Kind>, force: bool) -> Result<Plan> {
@@ -87,22 +127,20 @@ pub(crate) fn held(agent_id: Uuid, tags: Value, role: Value, paths: &Paths) -> V
 }
 
 /// Takes the lock, for what only a monsys hub has. See [`enrolment::locked`].
-pub(crate) async fn locked(
-    flags: &Flags,
-    world: &World,
+pub(crate) async fn locked<'a>(
+    before: Monsys<'a>,
     limit: Limit,
-) -> Result<(Settings, Paths, Option<Lock>)> {
-    locked_under(None, flags, world, limit).await
+) -> Result<(Monsys<'a>, Option<Lock>)> {
+    locked_under(None, before, limit).await
 }
 
 /// As [`locked`], for a caller that may hold the lock already.
-pub(crate) async fn locked_under(
+pub(crate) async fn locked_under<'a>(
     held: Option<&Lock>,
-    flags: &Flags,
-    world: &World,
+    before: Monsys<'a>,
     limit: Limit,
-) -> Result<(Settings, Paths, Option<Lock>)> {
+) -> Result<(Monsys<'a>, Option<Lock>)> {
+    let (flags, world) = (before.flags, before.world);
     let read = || Monsys::read(flags, world);
-    let (host, lock) = enrolment::locked(read, |host| host, held, limit, world).await?;
-    Ok((host.settings, host.paths, lock))
+    enrolment::locked(before, read, |host| host, held, limit, world).await
 }

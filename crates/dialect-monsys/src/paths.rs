@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::host_state::Enrolled;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
-use crate::standing::Enrolled;
 use crate::state::{FILE as STATE_FILE, State};
 use agent_core::enrolment::Folder;
 use agent_core::environment::World;

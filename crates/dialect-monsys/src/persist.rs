@@ -16,14 +16,16 @@
 //! The state can be lost without harm to the identity: without it, a run asks the hub, or leaves
 //! things alone. What is lost with it is who asked for which tag: all then count as the host's own.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 
 use uuid::Uuid;
 
+use crate::host_state::{Snapshot, takes_over};
 use crate::identity::{Identity, KEY_FILE};
 use crate::paths::Paths;
 use crate::plan::{Ask, KeyPlace};
-use crate::standing::takes_over;
 use crate::state::{Asked, ConfirmedNext, Next, State};
 use crate::wire::Admission;
 use agent_core::ca_copy;
@@ -33,7 +35,7 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
-use agent_core::store::agent_toml::{AgentToml, Entry};
+use agent_core::store::agent_toml::Entry;
 use agent_core::store::atomic;
 use agent_core::store::unwritable;
 use agent_core::tags;
@@ -45,6 +47,10 @@ pub(crate) struct Keeper<'a> {
     world: &'a World,
     access: Access,
     machine: Fingerprint,
+    /// The key that was in its place when the host was inspected.
+    key: Option<Rc<Identity>>,
+    /// state.json as it is: the lock keeps others from writing it.
+    state: RefCell<Option<State>>,
 }
 
 /// What the hub has confirmed.
@@ -58,22 +64,34 @@ pub(crate) struct Confirmed<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    pub(crate) fn new(paths: &'a Paths, world: &'a World) -> Result<Self> {
-        Ok(Self {
+    /// Goes on from what was read under the lock.
+    pub(crate) fn new(paths: &'a Paths, world: &'a World, snapshot: &Snapshot) -> Self {
+        Self {
             paths,
             world,
             access: world.access(),
-            machine: Fingerprint::of(world)?,
-        })
+            machine: snapshot.machine.clone(),
+            key: snapshot.key.clone(),
+            state: RefCell::new(snapshot.state.clone()),
+        }
+    }
+
+    /// The hash of the machine-id, which the hub is told.
+    pub(crate) fn machine_id(&self) -> Option<&str> {
+        self.machine.machine_id.as_deref()
+    }
+
+    fn state(&self) -> Option<State> {
+        self.state.borrow().clone()
     }
 
     /// The key that signs `ask`, on the disk and synced. Before a new key is in its place, the
     /// state says whose it is, so that a copy of the disk made from there on is known as a clone.
-    pub(crate) fn identity(&self, ask: &Ask) -> Result<Identity> {
+    pub(crate) fn identity(&self, ask: &Ask) -> Result<Rc<Identity>> {
         let state_dir = &self.paths.state_dir;
         let (state, key_file) = match ask.key {
             KeyPlace::Next => {
-                let state = State::load(state_dir)?.unwrap_or_default();
+                let state = self.state().unwrap_or_default();
                 let known = state
                     .next
                     .as_ref()
@@ -95,17 +113,31 @@ impl<'a> Keeper<'a> {
                 }
             }
             KeyPlace::Current => {
-                let is_known = self.paths.key().exists() && State::load(state_dir)?.is_some();
+                let is_known = self.key.is_some() && self.state.borrow().is_some();
                 let state = (!is_known).then(|| self.this_machine());
                 (state, KEY_FILE.to_owned())
             }
         };
-        Identity::load_or_create_behind(state.as_ref(), state_dir, &key_file, self.access)
+        let there = match ask.key {
+            KeyPlace::Current => self.key.clone(),
+            KeyPlace::Next => Identity::load(state_dir, &key_file)?.map(Rc::new),
+        };
+        if let Some(identity) = there {
+            if let Some(state) = &state {
+                self.save_state(state)?;
+            }
+            return Ok(identity);
+        }
+        let made = Identity::create_behind(state.as_ref(), state_dir, &key_file, self.access)?;
+        if state.is_some() {
+            self.state.replace(state);
+        }
+        Ok(Rc::new(made))
     }
 
     /// Marks, or unmarks, that the credential on the disk may be dead. Tells whether that is new.
     pub(crate) fn mark_renewing(&self, renewing: bool) -> Result<bool> {
-        let state = State::load(&self.paths.state_dir)?.unwrap_or_else(|| self.this_machine());
+        let state = self.state().unwrap_or_else(|| self.this_machine());
         let is_new = state.renewing != renewing;
         if is_new {
             self.save_state(&State { renewing, ..state })?;
@@ -115,7 +147,7 @@ impl<'a> Keeper<'a> {
 
     /// Marks, or unmarks, that the hub may have forgotten this host. Tells whether that is new.
     pub(crate) fn mark_leaving(&self, leaving: bool) -> Result<bool> {
-        let state = State::load(&self.paths.state_dir)?.unwrap_or_else(|| self.this_machine());
+        let state = self.state().unwrap_or_else(|| self.this_machine());
         let is_new = state.leaving != leaving;
         if is_new {
             self.save_state(&State { leaving, ..state })?;
@@ -125,7 +157,7 @@ impl<'a> Keeper<'a> {
 
     /// Gives up a new key that the hub does not have; the one in its place stays.
     pub(crate) fn drop_next(&self) -> Result<()> {
-        if let Some(state) = State::load(&self.paths.state_dir)?
+        if let Some(state) = self.state()
             && state.next.is_some()
         {
             self.save_state(&State {
@@ -151,7 +183,7 @@ impl<'a> Keeper<'a> {
             role: tags::merge_role(admission.default_role.as_deref(), own.role.as_deref()),
         };
         // Somebody may have edited it while the hub was asked.
-        let file = AgentToml::load(&self.paths.config)?;
+        let file = settings.file.current()?;
         let role = merged.role.clone();
         let mut entries = vec![
             ("hub_url", Entry::Text(settings.hub_url.value.to_string())),
@@ -164,7 +196,7 @@ impl<'a> Keeper<'a> {
         entries.extend(connection(settings, self.world));
         let text = file.with(&entries)?;
         let agent_id = admission.agent_id;
-        let before = State::load(&self.paths.state_dir)?;
+        let before = self.state();
         let state = self.state_after(admission, own, hostname, before.as_ref());
         let was_renewing = before.as_ref().is_some_and(State::may_be_dead);
         match key {
@@ -175,6 +207,7 @@ impl<'a> Keeper<'a> {
                 };
                 self.paths
                     .write_state_and_id(&confirmed, agent_id, self.access)?;
+                self.state.replace(Some(confirmed));
             }
             KeyPlace::Next => {
                 let before = before.unwrap_or_default();
@@ -213,7 +246,7 @@ impl<'a> Keeper<'a> {
     /// Ends what a killed run began, if agent.toml says that it was as good as done.
     /// Tells whether there was something to end.
     pub(crate) fn roll_forward(&self, settings: &Settings) -> Result<bool> {
-        let Some(state) = State::load(&self.paths.state_dir)? else {
+        let Some(state) = self.state() else {
             return Ok(false);
         };
         match &state.next {
@@ -242,7 +275,7 @@ impl<'a> Keeper<'a> {
             self.paths.write_id(agent_id, self.access)?;
             is_changed = true;
         }
-        match State::load(&self.paths.state_dir)? {
+        match self.state() {
             Some(state) if state.next.is_none() => {}
             state => {
                 let state = state.unwrap_or_else(|| self.this_machine());
@@ -267,8 +300,7 @@ impl<'a> Keeper<'a> {
         if is_it(KEY_FILE)? {
             return Ok(());
         }
-        let state = State::load(state_dir)?;
-        let waiting = state.and_then(|state| Some(state.next?.key_file));
+        let waiting = self.state().and_then(|state| Some(state.next?.key_file));
         match waiting {
             Some(file) if is_it(&file)? => atomic::rename(&state_dir.join(file), &self.paths.key())
                 .map_err(|error| self.paths.state_fault(&error)),
@@ -318,24 +350,24 @@ impl<'a> Keeper<'a> {
 
     /// The state with what is known of this machine now and was not when the state was written; none
     /// when it lacks nothing.
-    pub(crate) fn filled_in(&self) -> Result<Option<State>> {
-        let Some(state) = State::load(&self.paths.state_dir)? else {
-            return Ok(None);
-        };
+    pub(crate) fn filled_in(&self) -> Option<State> {
+        let state = self.state()?;
         let filled = state.fingerprint.filled_in(&self.machine);
         let is_ours =
             !state.fingerprint.is_empty() && state.fingerprint.is_same_machine(&self.machine);
         let lacks = is_ours && filled != state.fingerprint;
-        Ok(lacks.then_some(State {
+        lacks.then_some(State {
             fingerprint: filled,
             ..state
-        }))
+        })
     }
 
     pub(crate) fn save_state(&self, state: &State) -> Result<()> {
         state
             .save(&self.paths.state_dir, self.access)
-            .map_err(|error| unwritable(ErrorId::StateUnwritable, &self.paths.state_dir, &error))
+            .map_err(|error| unwritable(ErrorId::StateUnwritable, &self.paths.state_dir, &error))?;
+        self.state.replace(Some(state.clone()));
+        Ok(())
     }
 }
 

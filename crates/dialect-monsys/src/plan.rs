@@ -3,8 +3,8 @@
 
 use uuid::Uuid;
 
+use crate::host_state::{self, Enrolled, Standing};
 use crate::persist::lacks_connection;
-use crate::standing::{self, Enrolled, Standing};
 use crate::state::{Asked, State};
 use crate::wire;
 use agent_core::environment::World;
@@ -18,7 +18,7 @@ use agent_core::token::{Kind, Secret};
 #[derive(Debug)]
 pub(crate) enum Plan {
     /// Nothing has to be done.
-    Already(Box<Enrolled>),
+    Already,
     /// The hub is asked.
     Ask(Box<Ask>),
 }
@@ -105,7 +105,7 @@ impl Call {
 
 /// Decides. `token` is the kind of the token that this run was given, if it was.
 pub(crate) fn plan(
-    standing: Standing,
+    standing: &Standing,
     settings: &Settings,
     token: Option<Kind>,
     force: bool,
@@ -120,18 +120,18 @@ pub(crate) fn plan(
             return Err(dropped_hub(settings));
         }
         Standing::New(state) => {
-            let own = standing::own(settings, state.as_deref());
+            let own = host_state::own(settings, state.as_deref());
             Ask::with_given(token.ok_or_else(no_token)?, own)
         }
         Standing::Unconfirmed(secret, state) => {
-            let own = standing::own(settings, state.as_deref());
+            let own = host_state::own(settings, state.as_deref());
             match token {
                 Some(kind) => Ask::with_given(kind, own),
-                None => Ask::with_own(secret, own),
+                None => Ask::with_own(secret.clone(), own),
             }
         }
         Standing::Clone(state) => {
-            let own = standing::own(settings, state.as_deref());
+            let own = host_state::own(settings, state.as_deref());
             Ask {
                 key: KeyPlace::Next,
                 is_clone: true,
@@ -146,7 +146,7 @@ pub(crate) fn plan(
                 // Without a token, another hub would get to see this one's credential.
                 refuse_other_hub(settings, &enrolled.hub_url)?;
             }
-            let asked = standing::own(settings, enrolled.state.as_ref());
+            let asked = host_state::own(settings, enrolled.state.as_ref());
             let key = if enrolled.key_is_lost {
                 KeyPlace::Next
             } else {
@@ -162,13 +162,13 @@ pub(crate) fn plan(
                     ..Ask::with_given(kind, asked)
                 },
                 _ if !again && enrolled.has(&asked) && !lacks_connection(settings, world) => {
-                    return Ok(Plan::Already(enrolled));
+                    return Ok(Plan::Already);
                 }
                 _ => Ask {
                     key,
                     is_update: true,
                     interrupted: enrolled.state.as_ref().and_then(State::interrupted),
-                    ..Ask::with_own(enrolled.agent_token, asked)
+                    ..Ask::with_own(enrolled.agent_token.clone(), asked)
                 },
             }
         }
@@ -194,7 +194,7 @@ impl Ask {
     }
 
     /// A new key for this host; or the one that waits already, when that is in doubt.
-    pub(crate) fn new_key(enrolled: Enrolled, settings: &Settings) -> Self {
+    pub(crate) fn new_key(enrolled: &Enrolled, settings: &Settings) -> Self {
         Self {
             key: KeyPlace::Next,
             is_update: true,
@@ -205,8 +205,8 @@ impl Ask {
                 AfterANo::DropIfCertain
             },
             ..Self::with_own(
-                enrolled.agent_token,
-                standing::own(settings, enrolled.state.as_ref()),
+                enrolled.agent_token.clone(),
+                host_state::own(settings, enrolled.state.as_ref()),
             )
         }
     }
@@ -214,7 +214,7 @@ impl Ask {
     /// A new per-agent token for this host, proved with the key in its place; or, in doubt, with
     /// the one that waits.
     pub(crate) fn new_token(enrolled: &Enrolled, settings: &Settings) -> Self {
-        let own = standing::own(settings, enrolled.state.as_ref());
+        let own = host_state::own(settings, enrolled.state.as_ref());
         let (key, after_a_no) = if enrolled.is_in_doubt {
             (KeyPlace::Next, AfterANo::DropIfOther)
         } else {

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
+use crate::host_state::Standing;
 use crate::monsys::Monsys;
 use crate::plan::Plan;
-use crate::standing::Standing;
 use crate::wire;
 use agent_core::enrolment::Preview;
 use agent_core::error::Result;
@@ -26,7 +26,7 @@ pub(crate) fn preview(
         return Ok(None);
     };
     let own = &ask.own;
-    let mut body = wire::facts_json(facts);
+    let mut body = wire::facts_json(facts, host.state()?.snapshot.machine.machine_id.as_deref());
     body["tags"] = json!(own.tags);
     body["role"] = json!(own.role);
     let key = if ask.is_clone {

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::monsys::locked;
-use crate::paths::Paths;
+use crate::host_state::{Enrolled, Standing};
+use crate::monsys::{Monsys, locked};
 use crate::plan::{Ask, lost_key};
 use crate::run::Run;
-use crate::settling::{Settled, end_confirmed, settle};
-use crate::standing::{Enrolled, Standing};
+use crate::settling::{Settled, end_confirmed, settled};
 use agent_core::enrolment::Enrolment;
 use agent_core::environment::World;
 use agent_core::error::{Error, ErrorId, Result};
@@ -40,21 +39,20 @@ pub struct Rotation {
 /// # Errors
 /// [`ErrorId::OtherKey`] when nobody has unpinned it; the old key then stays.
 pub async fn rotate_key(flags: &Flags, world: &World) -> Result<Rotation> {
-    let before = Settings::resolve(flags, world)?;
-    enrolled(&before, &Paths::of(&before, world), world)?;
-    let limit = Limit::of(before.wait);
-    let (settings, paths, lock) = locked(flags, world, limit).await?;
-    let settled = settle(&settings, &paths, world, limit).await?;
-    let settings = settled.read_again(settings, flags, world)?;
-    let enrolled = enrolled(&settings, &paths, world)?;
-    let id = enrolled.agent_id;
+    let before = Monsys::read(flags, world)?;
+    enrolled(&before)?;
+    let limit = Limit::of(before.settings.wait);
+    let (host, lock) = locked(before, limit).await?;
+    let (host, settled) = settled(host, limit).await?;
+    let present = enrolled(&host)?;
+    let id = present.agent_id;
     let was_begun = match settled {
         Settled::Ended => true,
         Settled::Dropped(error) => return Err(still_pinned(&error, id)),
         Settled::Nothing => {
-            paths.prove_writable(&settings, world.access())?;
-            let ask = Ask::new_key(enrolled, &settings);
-            let run = Run::new(&settings, &paths, world, limit)?;
+            host.paths.prove_writable(&host.settings, world.access())?;
+            let ask = Ask::new_key(present, &host.settings);
+            let run = Run::new(&host, limit)?;
             run.ask(ask, None).await.map_err(|error| match error.id() {
                 ErrorId::OtherKey => still_pinned(&error, id),
                 _ => error,
@@ -65,10 +63,10 @@ pub async fn rotate_key(flags: &Flags, world: &World) -> Result<Rotation> {
     drop(lock);
     Ok(Rotation {
         agent_id: id,
-        hub_url: settings.hub_url.value.to_string(),
+        hub_url: host.settings.hub_url.value.to_string(),
         changed: true,
         was_begun,
-        config: paths.config,
+        config: host.paths.config,
     })
 }
 
@@ -77,72 +75,68 @@ pub async fn rotate_key(flags: &Flags, world: &World) -> Result<Rotation> {
 /// # Errors
 /// The token's own, and what the hub says to it; the old one then stays.
 pub async fn rotate_token(flags: &Flags, world: &World) -> Result<Rotation> {
-    let before = Settings::resolve(flags, world)?;
-    let paths = Paths::of(&before, world);
-    let with_key = |settings: &Settings, paths: &Paths| {
-        let enrolled = enrolled(settings, paths, world)?;
-        if enrolled.key_is_lost {
-            return Err(lost_key());
-        }
-        Ok(enrolled)
-    };
-    with_key(&before, &paths)?;
-    let limit = Limit::of(before.wait);
-    let token = given_token(&before, world, limit).await?;
-    let (settings, paths, lock) = locked(flags, world, limit).await?;
-    let settings = if end_confirmed(&settings, &paths, world)? {
-        Settings::resolve(flags, world)?
+    let before = Monsys::read(flags, world)?;
+    with_key(&before)?;
+    let limit = Limit::of(before.settings.wait);
+    let token = given_token(&before.settings, world, limit).await?;
+    let (host, lock) = locked(before, limit).await?;
+    let host = if end_confirmed(&host)? {
+        host.read_again()?
     } else {
-        settings
+        host
     };
-    let enrolled = with_key(&settings, &paths)?;
-    paths.prove_writable(&settings, world.access())?;
-    let old = &enrolled.agent_token;
+    let present = with_key(&host)?;
+    host.paths.prove_writable(&host.settings, world.access())?;
+    let old = &present.agent_token;
     let changed = token.secret().expose_secret() != old.expose_secret();
-    prove(&settings, &paths, world, limit, token, &enrolled).await?;
+    prove(&host, limit, token, present).await?;
     drop(lock);
     Ok(Rotation {
-        agent_id: enrolled.agent_id,
-        hub_url: settings.hub_url.value.to_string(),
+        agent_id: present.agent_id,
+        hub_url: host.settings.hub_url.value.to_string(),
         changed,
         was_begun: false,
-        config: paths.config,
+        config: host.paths.config.clone(),
     })
 }
 
 /// Registers with the new token. Where a rotation of the key was interrupted, the key that waits is
 /// tried first: the old token may be dead, so this is the only way left to end that too.
 async fn prove(
-    settings: &Settings,
-    paths: &Paths,
-    world: &World,
+    host: &Monsys<'_>,
     limit: Limit,
     token: Token,
-    enrolled: &Enrolled,
+    present: &Enrolled,
 ) -> Result<Enrolment> {
-    let run = || Run::new(settings, paths, world, limit);
-    let ask = Ask::new_token(enrolled, settings);
-    match run()?.ask(ask, Some(&token)).await {
-        Err(error) if enrolled.is_in_doubt && error.id() == ErrorId::OtherKey => {}
+    let ask = Ask::new_token(present, &host.settings);
+    match Run::new(host, limit)?.ask(ask, Some(&token)).await {
+        Err(error) if present.is_in_doubt && error.id() == ErrorId::OtherKey => {}
         proved => return proved,
     }
     // The key that waited is gone now, and no doubt is left.
-    let enrolled = self::enrolled(settings, paths, world)?;
-    run()?
-        .ask(Ask::new_token(&enrolled, settings), Some(&token))
-        .await
+    let host = host.read_again()?;
+    let ask = Ask::new_token(enrolled(&host)?, &host.settings);
+    Run::new(&host, limit)?.ask(ask, Some(&token)).await
 }
 
-fn enrolled(settings: &Settings, paths: &Paths, world: &World) -> Result<Enrolled> {
-    let cause = match Standing::of(settings, paths, world)? {
-        Standing::Enrolled(enrolled) => return Ok(*enrolled),
+fn with_key<'h>(host: &'h Monsys<'_>) -> Result<&'h Enrolled> {
+    let enrolled = enrolled(host)?;
+    if enrolled.key_is_lost {
+        return Err(lost_key());
+    }
+    Ok(enrolled)
+}
+
+fn enrolled<'h>(host: &'h Monsys<'_>) -> Result<&'h Enrolled> {
+    let cause = match host.standing()? {
+        Standing::Enrolled(enrolled) => return Ok(enrolled),
         Standing::Clone(_) => {
             "the identity on this disk belongs to another machine that this one was cloned from"
         }
         Standing::New(_) => "agent.toml holds no credential that could be replaced",
         Standing::Unconfirmed(..) => "agent.toml holds a per-agent token that no hub has confirmed",
     };
-    Err(Error::new(ErrorId::NotEnrolled, cause).about(paths.config.display()))
+    Err(Error::new(ErrorId::NotEnrolled, cause).about(host.paths.config.display()))
 }
 
 /// The token of this very run: what agent.toml names is how the host was admitted.

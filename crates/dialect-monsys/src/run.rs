@@ -1,13 +1,14 @@
 //! One question to a monsys hub: with which key and token it is asked, and what is kept of the
 //! answer.
 
+use std::rc::Rc;
+
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::heartbeat_lock::Quiet;
 use crate::identity::Identity;
-use crate::monsys::held;
-use crate::paths::Paths;
+use crate::monsys::{Monsys, held};
 use crate::persist::{Confirmed, Keeper};
 use crate::plan::{self, AfterANo, Ask, Bearer, Call, KeyPlace};
 use crate::state::Asked;
@@ -38,7 +39,7 @@ pub(crate) struct Asking<'a> {
     ask: Ask,
     client: Client,
     bearer: Secret,
-    identity: Identity,
+    identity: Rc<Identity>,
     /// This run has marked the credential on the disk, so it may take the mark away again.
     is_marked_here: bool,
     /// Keeps the service's heartbeats back while there are two keys.
@@ -49,16 +50,11 @@ pub(crate) struct Asking<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(
-        settings: &'a Settings,
-        paths: &'a Paths,
-        world: &'a World,
-        limit: Limit,
-    ) -> Result<Self> {
+    pub(crate) fn new(host: &'a Monsys<'_>, limit: Limit) -> Result<Self> {
         Ok(Self {
-            settings,
-            keeper: Keeper::new(paths, world)?,
-            world,
+            settings: &host.settings,
+            keeper: host.keeper()?,
+            world: host.world,
             limit,
         })
     }
@@ -119,6 +115,7 @@ impl Exchange for Asking<'_> {
     fn request(&self, facts: &HostFacts) -> Result<Request<'_>> {
         let introduction = Introduction {
             facts,
+            machine_id: self.keeper.machine_id(),
             tags: &self.ask.own.tags,
             role: self.ask.own.role.as_deref(),
         };

@@ -6,17 +6,14 @@
 //! is pinned now or was before. When the hub says that it has another one, that is the old one,
 //! and the new one goes.
 
-use crate::monsys::{MOMENT, locked};
-use crate::paths::Paths;
-use crate::persist::Keeper;
+use crate::host_state::Standing;
+use crate::monsys::{MOMENT, Monsys, locked};
 use crate::plan::Ask;
 use crate::run::Run;
-use crate::standing::{Enrolled, Standing};
 use agent_core::environment::World;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
-use agent_core::settings::Settings;
 
 /// What had to be ended.
 #[derive(Debug)]
@@ -29,38 +26,18 @@ pub(crate) enum Settled {
     Dropped(Error),
 }
 
-impl Settled {
-    /// The settings as they are then.
-    pub(crate) fn read_again(
-        &self,
-        settings: Settings,
-        flags: &Flags,
-        world: &World,
-    ) -> Result<Settings> {
-        match self {
-            Self::Nothing => Ok(settings),
-            Self::Ended | Self::Dropped(_) => Settings::resolve(flags, world),
-        }
-    }
-}
-
-/// Ends what is open, under the lock.
-pub(crate) async fn settle(
-    settings: &Settings,
-    paths: &Paths,
-    world: &World,
-    limit: Limit,
-) -> Result<Settled> {
-    if end_confirmed(settings, paths, world)? {
+/// Ends what is open, under the lock. Anything but [`Settled::Nothing`] has changed the host's files.
+pub(crate) async fn settle(host: &Monsys<'_>, limit: Limit) -> Result<Settled> {
+    if end_confirmed(host)? {
         return Ok(Settled::Ended);
     }
-    let Some(enrolled) = in_doubt(settings, paths, world)? else {
-        return Ok(Settled::Nothing);
+    let enrolled = match host.standing()? {
+        Standing::Enrolled(enrolled) if enrolled.is_in_doubt => enrolled,
+        _ => return Ok(Settled::Nothing),
     };
     tracing::info!("a rotation of the key was interrupted: asking the hub which key it has");
-    let ask = Ask::new_key(enrolled, settings);
-    let run = Run::new(settings, paths, world, limit)?;
-    match run.ask(ask, None).await {
+    let ask = Ask::new_key(enrolled, &host.settings);
+    match Run::new(host, limit)?.ask(ask, None).await {
         Ok(_) => Ok(Settled::Ended),
         Err(error) if error.id() == ErrorId::OtherKey => Ok(Settled::Dropped(error)),
         Err(error) => Err(error),
@@ -68,16 +45,19 @@ pub(crate) async fn settle(
 }
 
 /// Writes on what the hub has confirmed; tells whether there was something.
-pub(crate) fn end_confirmed(settings: &Settings, paths: &Paths, world: &World) -> Result<bool> {
-    paths.sweep()?;
-    Keeper::new(paths, world)?.roll_forward(settings)
+pub(crate) fn end_confirmed(host: &Monsys<'_>) -> Result<bool> {
+    host.paths.sweep()?;
+    host.keeper()?.roll_forward(&host.settings)
 }
 
-fn in_doubt(settings: &Settings, paths: &Paths, world: &World) -> Result<Option<Enrolled>> {
-    Ok(match Standing::of(settings, paths, world)? {
-        Standing::Enrolled(enrolled) if enrolled.is_in_doubt => Some(*enrolled),
-        _ => None,
-    })
+/// As [`settle`], and returns the host as it is then.
+pub(crate) async fn settled(host: Monsys<'_>, limit: Limit) -> Result<(Monsys<'_>, Settled)> {
+    let settled = settle(&host, limit).await?;
+    let host = match settled {
+        Settled::Nothing => host,
+        Settled::Ended | Settled::Dropped(_) => host.read_again()?,
+    };
+    Ok((host, settled))
 }
 
 /// Ends what an interrupted run left open on an enrolled host, with one try: for the service.
@@ -86,12 +66,10 @@ fn in_doubt(settings: &Settings, paths: &Paths, world: &World) -> Result<Option<
 /// [`ErrorId::LockBusy`] when a run is at work right now, what cannot be written, and what the hub
 /// says to a doubt.
 pub(crate) async fn settle_now(flags: &Flags, world: &World) -> Result<()> {
-    let (settings, paths, lock) = locked(flags, world, Limit::of(MOMENT)).await?;
-    let limit = Limit::of(std::time::Duration::ZERO);
-    let settled = settle(&settings, &paths, world, limit).await?;
-    let settings = settled.read_again(settings, flags, world)?;
-    if let Standing::Enrolled(enrolled) = Standing::of(&settings, &paths, world)? {
-        Keeper::new(&paths, world)?.repair(enrolled.agent_id)?;
+    let (host, lock) = locked(Monsys::read(flags, world)?, Limit::of(MOMENT)).await?;
+    let (host, _) = settled(host, Limit::of(std::time::Duration::ZERO)).await?;
+    if let Standing::Enrolled(enrolled) = host.standing()? {
+        host.keeper()?.repair(enrolled.agent_id)?;
     }
     drop(lock);
     Ok(())

@@ -2,15 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::paths::Paths;
-use crate::standing::{Enrolled, Standing};
+use crate::host_state::{Enrolled, Standing};
+use crate::monsys::Monsys;
 use crate::state::State;
 use agent_core::enrolment::Account;
-use agent_core::environment::World;
 use agent_core::error::{ErrorId, Kind, Result};
 use agent_core::escape::one_line;
 use agent_core::service::{self, Health, Journal, Pulse};
-use agent_core::settings::Settings;
 use agent_core::text::{list, rows};
 
 /// Says whether this host is enrolled, where, and as what, and whether the hub hears from it.
@@ -18,9 +16,10 @@ use agent_core::text::{list, rows};
 ///
 /// # Errors
 /// A broken agent.toml or key.
-pub(crate) fn account(settings: &Settings, paths: &Paths, world: &World) -> Result<Account> {
+pub(crate) fn account(host: &Monsys<'_>) -> Result<Account> {
+    let (paths, world) = (&host.paths, host.world);
     let config = paths.config.display().to_string();
-    let enrolled = match Standing::of(settings, paths, world)? {
+    let enrolled = match host.standing()? {
         Standing::Enrolled(enrolled) => enrolled,
         Standing::New(_) => {
             return Ok(not_enrolled("new", &config, "This host is not enrolled."));
@@ -33,22 +32,20 @@ pub(crate) fn account(settings: &Settings, paths: &Paths, world: &World) -> Resu
             ));
         }
         Standing::Clone(state) => {
-            let original = state.and_then(|state| state.hostname);
+            let original = state.as_ref().and_then(|state| state.hostname.as_deref());
             let headline = format!(
                 "This host is not enrolled: the identity on its disk belongs to {}, which it was cloned from.",
-                original
-                    .as_deref()
-                    .map_or("another machine".into(), |name| format!(
-                        "another machine, {}",
-                        one_line(name)
-                    ))
+                original.map_or("another machine".into(), |name| format!(
+                    "another machine, {}",
+                    one_line(name)
+                ))
             );
             return Ok(not_enrolled("clone", &config, &headline));
         }
     };
     let health = Journal::of(&paths.state_dir, world).load(&enrolled.agent_id.to_string());
     let pulse = Pulse::of(health.as_ref(), &service::moment(world));
-    Ok(report(&enrolled, health.as_ref(), &pulse, &config))
+    Ok(report(enrolled, health.as_ref(), &pulse, &config))
 }
 
 fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &str) -> Account {

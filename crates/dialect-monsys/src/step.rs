@@ -1,18 +1,18 @@
 //! The privileged step before the service, for a monsys hub's agent.
 
-use crate::monsys::{MOMENT, enrol, locked};
+use crate::host_state::{Snapshot, Standing};
+use crate::monsys::{MOMENT, Monsys, enrol, locked};
 use crate::paths::Paths;
 use crate::persist::Keeper;
 use crate::plan::lost_key;
 use crate::settling::settle_now;
-use crate::standing::Standing;
 use crate::state::State;
 use agent_core::enrolment::step_record::Verdict;
 use agent_core::environment::World;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
-use agent_core::settings::{Settings, table};
+use agent_core::settings::table;
 use agent_core::store::atomic;
 
 /// Enrols a host that is not enrolled yet, ends what was interrupted, and fills in what root can tell
@@ -21,13 +21,13 @@ use agent_core::store::atomic;
 /// # Errors
 /// Why the service cannot run.
 pub(crate) async fn step(flags: &Flags, world: &World, is_service: bool) -> Result<Option<Error>> {
-    let settings = Settings::resolve(flags, world)?;
-    let paths = Paths::of(&settings, world);
-    let has_token = settings.token.is_some();
-    let cause = match Standing::of(&settings, &paths, world)? {
+    let host = Monsys::read(flags, world)?;
+    let paths = &host.paths;
+    let has_token = host.settings.token.is_some();
+    let cause = match host.standing()? {
         Standing::Enrolled(enrolled) if enrolled.key_is_lost => return Err(lost_key()),
         Standing::Enrolled(enrolled) => {
-            share(&paths, world);
+            share(paths, world);
             let later = if enrolled.is_renewing() && has_token {
                 // The credential may be dead, or may not: then the heartbeats show it.
                 enrol(flags, world).await.err()
@@ -40,7 +40,7 @@ pub(crate) async fn step(flags: &Flags, world: &World, is_service: bool) -> Resu
                     Err(error) if !is_service => return Err(error),
                     settled => settled.err(),
                 }
-            } else if paths.are_complete(&enrolled) {
+            } else if paths.are_complete(enrolled) {
                 None
             } else {
                 // Incomplete cleanup stops nothing.
@@ -57,7 +57,7 @@ pub(crate) async fn step(flags: &Flags, world: &World, is_service: bool) -> Resu
         }
         _ => {
             tracing::info!("this host is not enrolled yet: enrolling it first");
-            share(&paths, world);
+            share(paths, world);
             enrol(flags, world).await?;
             return Ok(None);
         }
@@ -88,14 +88,13 @@ fn share(paths: &Paths, world: &World) {
 
 /// Adds to the fingerprint what is known of this machine now and was not when it was written down.
 async fn fill_in(flags: &Flags, world: &World) -> Result<()> {
-    let settings = Settings::resolve(flags, world)?;
-    let paths = Paths::of(&settings, world);
-    if Keeper::new(&paths, world)?.filled_in()?.is_none() {
+    let before = Monsys::read(flags, world)?;
+    if before.keeper()?.filled_in().is_none() {
         return Ok(());
     }
-    let (_, paths, lock) = locked(flags, world, Limit::of(MOMENT)).await?;
-    let keeper = Keeper::new(&paths, world)?;
-    if let Some(state) = keeper.filled_in()? {
+    let (host, lock) = locked(before, Limit::of(MOMENT)).await?;
+    let keeper = host.keeper()?;
+    if let Some(state) = keeper.filled_in() {
         keeper.save_state(&state)?;
     }
     drop(lock);
@@ -110,17 +109,17 @@ pub(crate) fn verdict(paths: &Paths) -> Option<Verdict> {
 
 /// Puts the verdict into state.json, if the host has one: a host that is not enrolled has no state.
 pub(crate) async fn save_verdict(flags: &Flags, world: &World, verdict: &Verdict) -> Result<bool> {
-    let settings = Settings::resolve(flags, world)?;
-    let paths = Paths::of(&settings, world);
-    if State::load(&paths.state_dir)?.is_none() {
+    let before = Monsys::read(flags, world)?;
+    if State::load(&before.paths.state_dir)?.is_none() {
         return Ok(false);
     }
-    let (_, paths, lock) = locked(flags, world, Limit::of(MOMENT)).await?;
-    let Some(state) = State::load(&paths.state_dir)? else {
+    let (host, lock) = locked(before, Limit::of(MOMENT)).await?;
+    let snapshot = Snapshot::read(&host.paths, world)?;
+    let Some(state) = snapshot.state.clone() else {
         return Ok(false);
     };
     let step = Some(Box::new(verdict.clone()));
-    Keeper::new(&paths, world)?.save_state(&State { step, ..state })?;
+    Keeper::new(&host.paths, world, &snapshot).save_state(&State { step, ..state })?;
     drop(lock);
     Ok(true)
 }

@@ -22,6 +22,8 @@ pub const REGISTER: &str = "/api/v1/agents/register";
 pub struct Introduction<'a> {
     /// Facts.
     pub facts: &'a HostFacts,
+    /// Hash of the machine-id.
+    pub machine_id: Option<&'a str>,
     /// Own tags.
     pub tags: &'a [String],
     /// Explicit role.
@@ -113,7 +115,7 @@ pub fn leave<'a>(
 #[must_use]
 pub fn body(introduction: &Introduction<'_>, public_key: &str) -> Vec<u8> {
     let body = IntroductionBody {
-        host: HostBody::from(introduction.facts),
+        host: HostBody::of(introduction.facts, introduction.machine_id),
         tags: introduction.tags,
         role: introduction.role,
         signing_pubkey: public_key,
@@ -124,8 +126,11 @@ pub fn body(introduction: &Introduction<'_>, public_key: &str) -> Vec<u8> {
 
 /// The facts as they are sent, one by one.
 #[must_use]
-pub fn facts(facts: &HostFacts) -> Vec<(&'static str, serde_json::Value)> {
-    let host = HostBody::from(facts);
+pub fn facts(
+    facts: &HostFacts,
+    machine_id: Option<&str>,
+) -> Vec<(&'static str, serde_json::Value)> {
+    let host = HostBody::of(facts, machine_id);
     vec![
         ("hostname", json!(host.hostname)),
         ("os_info", json!(host.os_info)),
@@ -142,8 +147,8 @@ pub fn facts(facts: &HostFacts) -> Vec<(&'static str, serde_json::Value)> {
 
 /// The facts as they are sent.
 #[must_use]
-pub fn facts_json(facts: &HostFacts) -> serde_json::Value {
-    serde_json::to_value(HostBody::from(facts)).unwrap_or_default()
+pub fn facts_json(facts: &HostFacts, machine_id: Option<&str>) -> serde_json::Value {
+    serde_json::to_value(HostBody::of(facts, machine_id)).unwrap_or_default()
 }
 
 /// Reads an accepted enrolment.
@@ -319,8 +324,8 @@ struct AdmissionBody {
     heartbeat_interval_secs: Option<u64>,
 }
 
-impl<'a> From<&'a HostFacts> for HostBody<'a> {
-    fn from(facts: &'a HostFacts) -> Self {
+impl<'a> HostBody<'a> {
+    fn of(facts: &'a HostFacts, machine_id: Option<&'a str>) -> Self {
         Self {
             hostname: &facts.hostname,
             os_info: &facts.os_info,
@@ -331,7 +336,7 @@ impl<'a> From<&'a HostFacts> for HostBody<'a> {
             memory_bytes: facts.memory_bytes,
             primary_ip: facts.primary_ip.map(|ip| ip.to_string()),
             interfaces: facts.interfaces.iter().map(InterfaceBody::from).collect(),
-            machine_fingerprint: facts.machine_fingerprint.as_deref(),
+            machine_fingerprint: machine_id,
         }
     }
 }

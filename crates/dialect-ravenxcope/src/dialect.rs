@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use agent_core::check::Check;
 use agent_core::enrolment::{
     Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, Later,
-    OwnFlag, Plan, Preview,
+    OwnFlag, Plan, Prepare, Preview,
 };
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -54,7 +54,7 @@ impl Dialect for Ravenxcope<'_> {
         Token::shared(text, source)
     }
 
-    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan> {
+    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         if self.token.is_some() && !force {
             return Ok(if self.is_unsettled() {
                 Plan::Repair
@@ -64,7 +64,7 @@ impl Dialect for Ravenxcope<'_> {
         }
         self.id()?;
         match secret {
-            Some(_) => Ok(Plan::Ask),
+            Some(_) => Ok(Plan::Exchange(Box::new(Decided(self)))),
             None => Err(self.no_install_token()),
         }
     }
@@ -100,18 +100,6 @@ impl Dialect for Ravenxcope<'_> {
             }
             proved => proved,
         }
-    }
-
-    fn exchange<'a>(
-        &'a self,
-        secret: Option<&'a Token>,
-        _: bool,
-        _: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>> {
-        Box::pin(async move {
-            let asking = Asking::new(self, secret)?;
-            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
-        })
     }
 
     fn repair(&self) -> Result<bool> {
@@ -184,6 +172,22 @@ impl Dialect for Ravenxcope<'_> {
                 Ravenxcope::admit(self.flags, self.world, &memory).await
             })
             .await
+        })
+    }
+}
+
+/// An exchange that was decided on.
+struct Decided<'a>(&'a Ravenxcope<'a>);
+
+impl<'a> Prepare<'a> for Decided<'a> {
+    fn prepare(
+        self: Box<Self>,
+        secret: Option<&'a Token>,
+        _: Limit,
+    ) -> Later<'a, Box<dyn Exchange + 'a>> {
+        Box::pin(async move {
+            let asking = Asking::new(self.0, secret)?;
+            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
         })
     }
 }

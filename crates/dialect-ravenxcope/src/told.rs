@@ -178,7 +178,7 @@ pub(crate) fn preview(
 ) -> Result<Option<Preview>> {
     // A dry run tells what would be sent also before there is an install token.
     let plan = Dialect::plan(host, secret.or(Some(Kind::Enrolment)), force)?;
-    if plan != Plan::Ask {
+    if !matches!(plan, Plan::Exchange(_)) {
         return Ok(None);
     }
     let id = host.id()?;

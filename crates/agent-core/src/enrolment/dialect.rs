@@ -143,7 +143,7 @@ pub trait Dialect {
     ///
     /// # Errors
     /// Why there can be no run. Nothing on the host was touched.
-    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan>;
+    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>>;
 
     /// Folders that the run writes to, made when they are missing. The first one holds the lock.
     fn folders(&self) -> Vec<Folder>;
@@ -162,18 +162,6 @@ pub trait Dialect {
     /// # Errors
     /// [`ErrorId::ConfigUnwritable`], [`ErrorId::StateUnwritable`].
     fn prove_writable(&self) -> Result<()>;
-
-    /// The question that turns the secret into a credential. What has to be on the disk before the
-    /// first request leaves is there when this returns.
-    ///
-    /// # Errors
-    /// What cannot be written.
-    fn exchange<'a>(
-        &'a self,
-        secret: Option<&'a Token>,
-        force: bool,
-        limit: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>>;
 
     /// The host is enrolled already: writes what it lacks of its own files, and tells whether that
     /// was anything.
@@ -300,6 +288,19 @@ pub trait Dialect {
     fn serve(&self) -> Later<'_, ()>;
 }
 
+/// An exchange that a [`Plan`] has decided on, and for which nothing is written yet.
+pub trait Prepare<'a> {
+    /// Puts on the disk what has to be there before the first request leaves.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    fn prepare(
+        self: Box<Self>,
+        secret: Option<&'a Token>,
+        limit: Limit,
+    ) -> Later<'a, Box<dyn Exchange + 'a>>;
+}
+
 /// One question to the hub, asked until it says yes or no.
 pub trait Exchange {
     /// The client that asks it.
@@ -336,15 +337,14 @@ pub enum Kept {
     Ask,
 }
 
-/// What a run comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
+/// What a run comes to. It is decided once, and carries what it was decided on.
+pub enum Plan<'a> {
     /// Nothing has to be done: the host is enrolled, and has all of its files.
     Nothing,
     /// The host is enrolled, and lacks some of its files, or has some left over.
     Repair,
     /// The hub is asked.
-    Ask,
+    Exchange(Box<dyn Prepare<'a> + 'a>),
 }
 
 /// A folder that a run writes to.

@@ -1,17 +1,18 @@
 //! What the secret leaves on the host outside of the agent's own files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fetch;
 use crate::cloud_init::{self, Unsearched};
 use crate::enrolment::dialect::Dialect;
 use crate::environment::World;
-use crate::error::{Error, ErrorId, Result};
+use crate::error::{Error, ErrorId};
 use crate::hub::retry::Limit;
 use crate::scrub::record::Record;
 use crate::scrub::{self, Hashed, Left, Report, Wanted};
 use crate::settings::Settings;
+use crate::store::access::Grant;
 use crate::token::{Secret, Token};
 use crate::token_source::TokenSource;
 
@@ -53,17 +54,21 @@ fn left_behind(left: &[Left]) -> Option<Error> {
 pub(super) struct Traces {
     is_wanted: bool,
     secret: Option<Secret>,
+    /// The folder for the record of what the next start of the service is to look for, and its access.
+    place: Option<(PathBuf, Grant)>,
 }
 
 impl Traces {
     /// Finds out whether traces are to be scrubbed: by this run's settings, or as an earlier run was told.
     pub(super) fn of(host: &dyn Dialect, world: &World) -> Self {
         let is_wanted = host.settings().scrub_cloud_init.unwrap_or_else(|| {
-            cloud_init::runs_us(world) || folder(host).is_some_and(|at| Record::load(&at).is_some())
+            cloud_init::runs_us(world)
+                || folder(host).is_some_and(|at| at.is_dir() && Record::load(&at).is_some())
         });
         Self {
             is_wanted,
             secret: None,
+            place: folder(host).map(|folder| (folder, host.access().secret())),
         }
     }
 
@@ -92,17 +97,13 @@ impl Traces {
     }
 
     /// Scrubs them, and writes down what the next start of the service is to look for.
-    pub(super) fn scrub<'a>(
-        &self,
-        read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
-        world: &World,
-    ) -> Cleanup {
+    pub(super) fn scrub(&self, world: &World) -> Cleanup {
         if !self.is_wanted {
             return Cleanup::default();
         }
-        let host = read().ok();
-        let folder = host.as_deref().and_then(folder);
-        let mut record = folder.as_deref().and_then(Record::load).unwrap_or_default();
+        let place = self.place.as_ref().filter(|(folder, _)| folder.is_dir());
+        let record = place.and_then(|(folder, _)| Record::load(folder));
+        let mut record = record.unwrap_or_default();
         let wanted = match &self.secret {
             Some(secret) => {
                 let text = secret.expose_secret();
@@ -143,8 +144,8 @@ impl Traces {
                 place.look
             );
         }
-        if let (Some(folder), Some(host)) = (&folder, &host) {
-            save(record, &report, folder, &**host);
+        if let Some((folder, grant)) = place {
+            save(record, &report, folder, *grant);
         }
         Cleanup {
             scrubbed: report.scrubbed,
@@ -160,7 +161,7 @@ pub fn scrub_again(host: &dyn Dialect, world: &World) -> Option<Error> {
     if host.settings().scrub_cloud_init == Some(false) {
         return None;
     }
-    let folder = folder(host)?;
+    let folder = folder(host).filter(|folder| folder.is_dir())?;
     let record = Record::load(&folder)?;
     let wanted = record.wanted();
     if wanted.is_empty() {
@@ -169,21 +170,21 @@ pub fn scrub_again(host: &dyn Dialect, world: &World) -> Option<Error> {
     let mut places = cloud_init::places(world, PATIENCE_OF_STEP);
     places.known.clone_from(&record.clean);
     let report = scrub::scrub(&wanted, &places);
-    save(record, &report, &folder, host);
+    save(record, &report, &folder, host.access().secret());
     left_behind(&report.left)
 }
 
 /// The folder of the host's own state.
 fn folder(host: &dyn Dialect) -> Option<PathBuf> {
     let mut folders = host.folders().into_iter();
-    let folder = folders.find(|folder| !folder.is_foreign && folder.path.is_dir())?;
+    let folder = folders.find(|folder| !folder.is_foreign)?;
     Some(folder.path)
 }
 
 /// Cleaning up stops nothing: what cannot be written down is searched again.
-fn save(mut record: Record, report: &Report, folder: &std::path::Path, host: &dyn Dialect) {
+fn save(mut record: Record, report: &Report, folder: &Path, grant: Grant) {
     record.clean.clone_from(&report.clean);
-    if let Err(error) = record.save(folder, host.access().secret()) {
+    if let Err(error) = record.save(folder, grant) {
         tracing::warn!("{}: {}", error.what(), error.cause());
     }
 }

@@ -1,7 +1,8 @@
 //! `agent.toml`: read as settings, written with the user's own keys, order and comments kept.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -25,7 +26,12 @@ pub struct AgentToml {
     path: PathBuf,
     text: Zeroizing<String>,
     settings: FileSettings,
+    /// The file that the text was read from; `None` when there was none.
+    stamp: Option<Stamp>,
 }
+
+/// What changes when a file is edited or replaced: device, inode, size, and the times of change.
+type Stamp = [i128; 5];
 
 /// The keys that the agent knows. Others are the user's.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -125,7 +131,25 @@ impl AgentToml {
     /// [`ErrorId::ConfigBroken`] when it is not TOML or a key has the wrong type;
     /// [`ErrorId::ConfigUnwritable`] when it is a directory or a link, so could not be replaced.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::of(path, read(path)?)
+        let (text, stamp) = read(path)?;
+        let file = Self::of(path, text)?;
+        Ok(Self { stamp, ..file })
+    }
+
+    /// Returns the file as it is now: read again only when somebody has edited it since.
+    ///
+    /// # Errors
+    /// As [`AgentToml::load`].
+    pub fn current(&self) -> Result<Self> {
+        let now = match fs::symlink_metadata(&self.path) {
+            Ok(metadata) => Some(stamp(&metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => return Self::load(&self.path),
+        };
+        if now == self.stamp {
+            return Ok(self.clone());
+        }
+        Self::load(&self.path)
     }
 
     /// The file with this text.
@@ -135,6 +159,7 @@ impl AgentToml {
             path: path.into(),
             text,
             settings,
+            stamp: None,
         })
     }
 
@@ -145,6 +170,7 @@ impl AgentToml {
             path: path.into(),
             text: Zeroizing::default(),
             settings: FileSettings::default(),
+            stamp: None,
         }
     }
 
@@ -278,14 +304,26 @@ fn has_comment(document: &DocumentMut, key: &str) -> bool {
         .any(|text| text.as_str().is_none_or(|text| text.contains('#')))
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>> {
+fn stamp(metadata: &Metadata) -> Stamp {
+    [
+        metadata.dev().into(),
+        metadata.ino().into(),
+        metadata.len().into(),
+        i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+        i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
+    ]
+}
+
+fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Stamp>)> {
     let unwritable = |cause: String, hint: &str| {
         Err(Error::new(ErrorId::ConfigUnwritable, cause)
             .about(path.display())
             .hint(hint))
     };
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Zeroizing::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((Zeroizing::default(), None));
+        }
         Err(error) => {
             return Err(
                 Error::new(ErrorId::ConfigUnwritable, error.to_string()).about(path.display())
@@ -320,16 +358,21 @@ fn read(path: &Path) -> Result<Zeroizing<String>> {
     // What is there may have become a pipe or a link since.
     let careful = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let read = open(path, careful, Mode::empty()).and_then(|file| {
-        trust::opened(path, &file.metadata()?)?;
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)
+        let metadata = file.metadata()?;
+        trust::opened(path, &metadata)?;
+        let length = file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok((length, stamp(&metadata)))
     });
     match read {
-        Ok(length) if length as u64 > MAX_BYTES => {
+        Ok((length, _)) if length as u64 > MAX_BYTES => {
             Err(Error::new(ErrorId::ConfigBroken, "it is larger than 1 MiB").about(path.display()))
         }
-        Ok(_) => String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| {
-            Error::new(ErrorId::ConfigBroken, "it is not UTF-8").about(path.display())
-        }),
+        Ok((_, stamp)) => match String::from_utf8(bytes) {
+            Ok(text) => Ok((Zeroizing::new(text), Some(stamp))),
+            Err(_) => {
+                Err(Error::new(ErrorId::ConfigBroken, "it is not UTF-8").about(path.display()))
+            }
+        },
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unwritable(
             "it is not ours to read or write".into(),
             "run as root (sudo), or as the user that owns it",

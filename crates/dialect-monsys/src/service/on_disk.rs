@@ -3,16 +3,17 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::transport::Wire;
+use crate::host_state::{HostState, Standing};
 use crate::identity::{Identity, KEY_FILE};
 use crate::introduction::Introducer;
 use crate::paths::Paths;
 use crate::plan::lost_key;
-use crate::standing::Standing;
 use crate::state;
 use agent_core::environment::World;
 use agent_core::error::{Error, ErrorId, Result};
@@ -31,7 +32,7 @@ pub(crate) struct OnDisk<W> {
     pub(crate) settings: Settings,
     pub(crate) agent_id: Uuid,
     pub(crate) token: Secret,
-    pub(crate) identity: Identity,
+    pub(crate) identity: Rc<Identity>,
     pub(crate) introducer: Introducer,
     pub(crate) interval: Duration,
     pub(crate) stamp: Stamp,
@@ -51,7 +52,8 @@ impl<W: Wire> OnDisk<W> {
         let settings = Settings::resolve(flags, world)?;
         let paths = Paths::of(&settings, world);
         let stamp = Stamp::of(flags, world, &paths.state_dir);
-        let enrolled = match Standing::of(&settings, &paths, world)? {
+        let HostState { standing, snapshot } = HostState::inspect(&settings, &paths, world)?;
+        let enrolled = match standing {
             Standing::Enrolled(enrolled) => *enrolled,
             Standing::Clone(_) => {
                 return Err(not_enrolled(
@@ -63,9 +65,9 @@ impl<W: Wire> OnDisk<W> {
         let state = enrolled.state.as_ref();
         let seconds = state.and_then(|state| state.heartbeat_interval_secs);
         let interval = Duration::from_secs(seconds.unwrap_or(INTERVAL).clamp(1, 86_400));
-        let identity = Identity::load(&paths.state_dir, KEY_FILE)?.ok_or_else(lost_key)?;
+        let identity = snapshot.key.ok_or_else(lost_key)?;
         Ok(Some(Self {
-            introducer: Introducer::of(&settings, state),
+            introducer: Introducer::of(&settings, state, snapshot.machine.machine_id),
             is_unsettled: state.is_some_and(|state| state.next.is_some()),
             is_untidy: !paths.are_complete(&enrolled),
             wire: W::new(&settings, interval <= KEPT)?,

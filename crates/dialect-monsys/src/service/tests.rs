@@ -74,7 +74,7 @@ fn host() -> (tempfile::TempDir, World) {
     ] {
         std::fs::create_dir_all(folder).unwrap();
     }
-    Identity::load_or_create(&state_dir, KEY_FILE, Access::private()).unwrap();
+    Identity::create_behind(None, &state_dir, KEY_FILE, Access::private()).unwrap();
     write_token(root.path(), "agt_first");
     let lay = |path: &str, text: &str| {
         atomic::write(&root.path().join(path), text.as_bytes(), 0o600, owner).unwrap();

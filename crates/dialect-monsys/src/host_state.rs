@@ -1,4 +1,6 @@
-//! Where this host stands: new, enrolled, half-way, or a copy of another host.
+//! The state of this host, read once: new, enrolled, half-way, or a copy of another host.
+
+use std::rc::Rc;
 
 use uuid::Uuid;
 
@@ -50,18 +52,66 @@ pub(crate) struct Enrolled {
     pub is_in_doubt: bool,
 }
 
-impl Standing {
-    /// Reads it from agent.toml, the key and the state.
+/// What is on the host's disk beside agent.toml, and which machine the host is, as they were read.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// What the agent remembers.
+    pub(crate) state: Option<State>,
+    /// The signing key in its place.
+    pub(crate) key: Option<Rc<Identity>>,
+    /// This machine.
+    pub(crate) machine: Fingerprint,
+}
+
+impl Snapshot {
+    /// Reads the key, the state and the fingerprint of the machine.
     ///
     /// # Errors
-    /// A broken agent.toml or key.
-    pub(crate) fn of(settings: &Settings, paths: &Paths, world: &World) -> Result<Self> {
+    /// A broken key or state.
+    pub(crate) fn read(paths: &Paths, world: &World) -> Result<Self> {
+        Ok(Self {
+            key: Identity::load(&paths.state_dir, KEY_FILE)?.map(Rc::new),
+            state: State::load(&paths.state_dir)?,
+            machine: Fingerprint::of(world)?,
+        })
+    }
+}
+
+/// The state of this host, and what it was decided on.
+#[derive(Debug)]
+pub(crate) struct HostState {
+    /// New, enrolled, half-way, or a copy.
+    pub(crate) standing: Standing,
+    /// What was read.
+    pub(crate) snapshot: Snapshot,
+}
+
+impl HostState {
+    /// Reads the host's files, and decides on its state. agent.toml was read with the settings.
+    ///
+    /// # Errors
+    /// A broken agent.toml, key or state.
+    pub(crate) fn inspect(settings: &Settings, paths: &Paths, world: &World) -> Result<Self> {
+        settings.file.agent_token()?;
+        settings.file.agent_id()?;
+        let snapshot = Snapshot::read(paths, world)?;
+        Ok(Self {
+            standing: Standing::of(settings, paths, &snapshot)?,
+            snapshot,
+        })
+    }
+}
+
+impl Standing {
+    fn of(settings: &Settings, paths: &Paths, snapshot: &Snapshot) -> Result<Self> {
         let file = &settings.file;
         let token = file.agent_token()?;
         let id = file.agent_id()?;
-        let key = Identity::load(&paths.state_dir, KEY_FILE)?;
-        let state = State::load(&paths.state_dir)?;
-        let machine = Fingerprint::of(world)?;
+        let Snapshot {
+            state,
+            key,
+            machine,
+        } = snapshot.clone();
         let next = state.as_ref().and_then(|state| state.next.as_deref());
         let is_taken_over = match (&state, next) {
             (Some(state), Some(next)) => takes_over(state, next, id, &machine),
@@ -81,7 +131,7 @@ impl Standing {
             Some((next, confirmed)) if is_taken_over => {
                 let waiting = Identity::load(&paths.state_dir, &next.key_file)?;
                 let is_confirmed = |key: &Identity| key.public_key() == confirmed.public_key;
-                !waiting.iter().chain(&key).any(is_confirmed)
+                !waiting.iter().chain(key.as_deref()).any(is_confirmed)
             }
             _ => key.is_none(),
         };
