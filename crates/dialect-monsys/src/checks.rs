@@ -51,7 +51,7 @@ fn interrupted(enrolled: &Enrolled) -> Option<(&'static str, &'static str)> {
 }
 
 /// Whether a host goes without a token.
-pub(crate) fn without_token(standing: Result<&Standing>) -> Check {
+pub(crate) fn without_token(standing: &Result<&Standing>) -> Check {
     let name = "token";
     match standing {
         Ok(Standing::Enrolled(enrolled)) if interrupted(enrolled).is_some() => {

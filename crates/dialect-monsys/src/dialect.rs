@@ -153,7 +153,7 @@ impl Dialect for Monsys<'_> {
     }
 
     fn without_secret(&self) -> Check {
-        checks::without_token(self.standing())
+        checks::without_token(&self.standing())
     }
 
     fn configuration_files(&self) -> Vec<PathBuf> {

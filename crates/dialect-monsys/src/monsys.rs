@@ -127,10 +127,7 @@ pub(crate) fn held(agent_id: Uuid, tags: Value, role: Value, paths: &Paths) -> V
 }
 
 /// Takes the lock, for what only a monsys hub has. See [`enrolment::locked`].
-pub(crate) async fn locked<'a>(
-    before: Monsys<'a>,
-    limit: Limit,
-) -> Result<(Monsys<'a>, Option<Lock>)> {
+pub(crate) async fn locked(before: Monsys<'_>, limit: Limit) -> Result<(Monsys<'_>, Option<Lock>)> {
     locked_under(None, before, limit).await
 }
 

@@ -269,7 +269,7 @@ impl<W: Wire> Host for Agent<'_, W> {
             return self.ask_for_step();
         }
         if self.on_disk.is_unsettled {
-            match settle_now(self.flags, self.world).await {
+            match Box::pin(settle_now(self.flags, self.world)).await {
                 Ok(()) => self.read_again()?,
                 Err(error) if error.id() == ErrorId::LockBusy => return Ok(Beat::Held),
                 Err(error) => {
@@ -283,7 +283,7 @@ impl<W: Wire> Host for Agent<'_, W> {
         }
         if std::mem::take(&mut self.on_disk.is_untidy)
             && step::owns(&self.on_disk.state_dir)
-            && let Err(error) = settle_now(self.flags, self.world).await
+            && let Err(error) = Box::pin(settle_now(self.flags, self.world)).await
         {
             // No reason to be silent towards the hub.
             tracing::debug!("{}: {}", error.what(), error.cause());
