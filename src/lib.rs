@@ -19,6 +19,7 @@ pub mod escape;
 pub mod facts;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hex;
 pub mod hub;
 pub mod identity;
 pub mod install;

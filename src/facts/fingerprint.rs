@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::hex;
 use crate::store::{read, unreadable};
 use crate::world::World;
 
@@ -174,7 +175,6 @@ pub(crate) fn machine_id(text: &str) -> Option<String> {
 }
 
 pub(crate) fn hash(kind: &str, id: &str) -> String {
-    use std::fmt::Write;
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, APPLICATION);
     // The machine-id stands alone under the HMAC, as the contract says; the others are told apart
     // from it by their kind.
@@ -183,11 +183,7 @@ pub(crate) fn hash(kind: &str, id: &str) -> String {
     } else {
         format!("{kind}:{id}")
     };
-    let tag = ring::hmac::sign(&key, message.as_bytes());
-    tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(ring::hmac::sign(&key, message.as_bytes()).as_ref())
 }
 
 #[cfg(test)]
