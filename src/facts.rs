@@ -15,6 +15,7 @@ use crate::world::World;
 use fingerprint::Fingerprint;
 pub use interfaces::Interface;
 use interfaces::Network;
+use machine::MachineSize;
 use route::Target;
 
 /// The host, as it is told to the hub.
@@ -53,6 +54,7 @@ impl HostFacts {
                 .map(|uname| part(uname).to_string_lossy().into_owned())
         };
         let (primary_ip, interfaces) = network(world, target);
+        let size = MachineSize::read();
         Self {
             hostname: hostname::read(&host_file(world, &settings.hostname_file)),
             os_info: {
@@ -68,8 +70,8 @@ impl HostFacts {
                 .map_or_else(|| std::env::consts::ARCH.into(), architecture),
             agent_version: crate::VERSION,
             kernel: uname(nix::sys::utsname::UtsName::release).unwrap_or_default(),
-            cpus: machine::processors(world).unwrap_or(1),
-            memory_bytes: machine::memory(world).unwrap_or(0),
+            cpus: size.processors.unwrap_or(1),
+            memory_bytes: size.memory.map_or(0, |memory| memory.total),
             primary_ip,
             interfaces,
             machine_fingerprint: Fingerprint::of(world).ok().and_then(|it| it.machine_id),

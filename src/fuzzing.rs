@@ -8,7 +8,7 @@ use crate::dialect::mimir::key::HostKey;
 use crate::dialect::{lyftdata, mimir, ravenxcope};
 use crate::doctor::metadata;
 use crate::error::{Error, Result};
-use crate::facts::{fingerprint, hostname, interfaces, machine};
+use crate::facts::{fingerprint, hostname, interfaces};
 use crate::hub::client::Reply;
 use crate::hub::tls;
 use crate::hub::verdict::{self, Outcome};
@@ -17,7 +17,6 @@ use crate::install::receipt::Receipt;
 use crate::scrub;
 use crate::service::Health;
 use crate::service::hub_clock::HubClock;
-use crate::service::vitals::{Memory, Processors};
 use crate::settings::{Flags, Settings};
 use crate::store::agent_toml::AgentToml;
 use crate::world::World;
@@ -204,25 +203,6 @@ pub fn machine_ids(text: &str) -> [Option<String>; 3] {
 #[must_use]
 pub fn hostname(text: &str) -> Option<String> {
     hostname::usable(text)
-}
-
-/// How many processors are in a list of them.
-#[must_use]
-pub fn processors(list: &str) -> Option<usize> {
-    machine::length(list)
-}
-
-/// Memory of `/proc/meminfo` in bytes: the total for the facts, then used and total for a heartbeat.
-#[must_use]
-pub fn memory(meminfo: &str) -> (Option<u64>, Option<[u64; 2]>) {
-    let memory = Memory::of(meminfo).map(|memory| [memory.used, memory.total]);
-    (machine::memory_in(meminfo), memory)
-}
-
-/// Ticks of `/proc/stat`: busy, and all.
-#[must_use]
-pub fn ticks(stat: &str) -> Option<[u64; 2]> {
-    Processors::of(stat).map(|ticks| [ticks.busy, ticks.all])
 }
 
 /// Bytes received and sent by an interface, of `/proc/net/dev`.
