@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::receipt::Deed;
-use crate::store::access::GROUP;
+use agent_core::store::access::GROUP;
 
 /// A step of the plan. Paths are the host's own, without `--root`.
 #[derive(Debug, PartialEq, Eq)]
@@ -171,5 +171,5 @@ pub(super) fn kept(path: &Path) -> PathBuf {
 
 /// SHA-256 in hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    crate::hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+    agent_core::hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
