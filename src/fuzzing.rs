@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use agent_core::environment::World;
 use agent_core::error::{Error, Result};
-use agent_core::facts::{fingerprint, hostname, interfaces, machine};
+use agent_core::facts::{fingerprint, hostname, interfaces};
 use agent_core::flags::Flags;
 use agent_core::hub::client::Reply;
 use agent_core::hub::tls;
 use agent_core::hub::verdict::{self, Outcome};
 use agent_core::scrub;
 use agent_core::service::Health;
-use agent_core::service::vitals::{Memory, Processors};
 use agent_core::settings::Settings;
 use agent_core::store::agent_toml::AgentToml;
 pub use dialect_mimir::fuzzing::{certificate_times, check_certificate, client_key};
@@ -133,25 +132,6 @@ pub fn machine_ids(text: &str) -> [Option<String>; 3] {
 #[must_use]
 pub fn hostname(text: &str) -> Option<String> {
     hostname::usable(text)
-}
-
-/// How many processors are in a list of them.
-#[must_use]
-pub fn processors(list: &str) -> Option<usize> {
-    machine::length(list)
-}
-
-/// Memory of `/proc/meminfo` in bytes: the total for the facts, then used and total for a heartbeat.
-#[must_use]
-pub fn memory(meminfo: &str) -> (Option<u64>, Option<[u64; 2]>) {
-    let memory = Memory::of(meminfo).map(|memory| [memory.used, memory.total]);
-    (machine::memory_in(meminfo), memory)
-}
-
-/// Ticks of `/proc/stat`: busy, and all.
-#[must_use]
-pub fn ticks(stat: &str) -> Option<[u64; 2]> {
-    Processors::of(stat).map(|ticks| [ticks.busy, ticks.all])
 }
 
 /// Bytes received and sent by an interface, of `/proc/net/dev`.

@@ -171,10 +171,5 @@ pub(super) fn kept(path: &Path) -> PathBuf {
 
 /// SHA-256 in hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    agent_core::hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }

@@ -3,7 +3,7 @@
 pub mod fingerprint;
 pub mod hostname;
 pub mod interfaces;
-pub mod machine;
+pub(crate) mod machine;
 pub mod os_release;
 pub mod route;
 
@@ -14,6 +14,7 @@ use crate::environment::World;
 use crate::settings::Settings;
 pub use interfaces::Interface;
 use interfaces::Network;
+use machine::MachineSize;
 use route::Target;
 
 /// The host, as it is told to the hub.
@@ -50,6 +51,7 @@ impl HostFacts {
                 .map(|uname| part(uname).to_string_lossy().into_owned())
         };
         let (primary_ip, interfaces) = network(world, target);
+        let size = MachineSize::read();
         Self {
             hostname: hostname::read(&host_file(world, &settings.hostname_file)),
             os_info: {
@@ -65,8 +67,8 @@ impl HostFacts {
                 .map_or_else(|| std::env::consts::ARCH.into(), architecture),
             agent_version: crate::VERSION,
             kernel: uname(nix::sys::utsname::UtsName::release).unwrap_or_default(),
-            cpus: machine::processors(world).unwrap_or(1),
-            memory_bytes: machine::memory(world).unwrap_or(0),
+            cpus: size.processors.unwrap_or(1),
+            memory_bytes: size.memory.map_or(0, |memory| memory.total),
             primary_ip,
             interfaces,
         }
@@ -96,7 +98,7 @@ pub fn interfaces_now(world: &World, target: &Target) -> Vec<Interface> {
 /// The primary address, and the interfaces.
 fn network(world: &World, target: &Target) -> (Option<IpAddr>, Vec<Interface>) {
     let network = Network::now();
-    let primary_ip = route::primary_ip(target, &network.addresses);
+    let primary_ip = route::primary_ip(target);
     (primary_ip, interfaces::list(world, network, primary_ip))
 }
 
@@ -128,23 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn this_host_is_as_sysinfo_and_if_addrs_see_it() {
-        use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
-        let mut system = System::new().unwrap();
-        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        system.refresh_cpu_list(CpuRefreshKind::nothing());
-        let world = super::World::real([]);
-        let cpus = super::machine::processors(&world);
-        assert_eq!(cpus, Some(system.cpus().len()));
-        assert_eq!(super::machine::memory(&world), Some(system.total_memory()));
-
+    fn addresses_are_those_that_if_addrs_sees() {
         let theirs: BTreeSet<(String, IpAddr)> = if_addrs::get_if_addrs()
             .unwrap()
             .into_iter()
             .map(|interface| (interface.name.clone(), interface.ip()))
             .collect();
         let ours: BTreeSet<(String, IpAddr)> =
-            super::interfaces_now(&world, &super::Target::default())
+            super::interfaces_now(&super::World::real([]), &super::Target::default())
                 .into_iter()
                 .flat_map(|interface| {
                     let name = interface.name;

@@ -9,6 +9,7 @@ pub mod error;
 pub mod escape;
 pub mod facts;
 pub mod flags;
+pub mod hex;
 pub mod hub;
 pub mod plain;
 pub mod redact;

@@ -29,8 +29,7 @@ pub struct CaPin(pub [u8; 32]);
 
 impl fmt::Display for CaPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "sha256:{}", crate::hex::encode(&self.0))
     }
 }
 

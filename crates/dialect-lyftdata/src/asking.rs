@@ -13,6 +13,7 @@ use agent_core::enrolment::{Cleanup, Done, Enrolment};
 use agent_core::enrolment::{Exchange, Kept};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
+use agent_core::hex;
 use agent_core::hub::client::{Client, Reply, Request, SendError};
 use agent_core::hub::verdict::{self, Outcome};
 use agent_core::token::Secret;
@@ -55,7 +56,7 @@ impl Exchange for Asking<'_> {
         SystemRandom::new()
             .fill(&mut nonce)
             .map_err(|_| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
-        let nonce = hex(&nonce);
+        let nonce = hex::encode(&nonce);
         let body = EnrollBody {
             hmac: proof(self.secret, &nonce, self.name),
             nonce,
@@ -216,15 +217,7 @@ pub(crate) fn accepted(reply: &Reply, name: &str) -> std::result::Result<Worker,
 /// hex(HMAC-SHA-256(secret, nonce + "\n" + name)), the contract's section 7.
 fn proof(secret: &Secret, nonce: &str, name: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
-    hex(hmac::sign(&key, format!("{nonce}\n{name}").as_bytes()).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(hmac::sign(&key, format!("{nonce}\n{name}").as_bytes()).as_ref())
 }
 
 #[cfg(test)]

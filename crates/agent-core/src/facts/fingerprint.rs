@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::World;
 use crate::error::Result;
+use crate::hex;
 use crate::store::{read, unreadable};
 
 /// Key of the HMAC: the id of this application, as machine-id(5) asks for.
@@ -175,7 +176,6 @@ pub fn machine_id(text: &str) -> Option<String> {
 /// Hashes one name of the machine, so that the name itself leaves no trace (machine-id(5)).
 #[must_use]
 pub fn hash(kind: &str, id: &str) -> String {
-    use std::fmt::Write;
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, APPLICATION);
     // The machine-id stands alone under the HMAC, as the contract says; the others are told apart
     // from it by their kind.
@@ -184,11 +184,7 @@ pub fn hash(kind: &str, id: &str) -> String {
     } else {
         format!("{kind}:{id}")
     };
-    let tag = ring::hmac::sign(&key, message.as_bytes());
-    tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(ring::hmac::sign(&key, message.as_bytes()).as_ref())
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub struct Interface {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Network {
     links: Vec<Link>,
-    pub(super) addresses: Vec<Address>,
+    addresses: Vec<Address>,
 }
 
 /// An interface, with addresses or without.
@@ -66,9 +66,9 @@ enum Hardware {
 
 /// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) interface: String,
-    pub(super) ip: IpAddr,
+struct Address {
+    interface: String,
+    ip: IpAddr,
 }
 
 impl Network {

@@ -1,77 +1,83 @@
-//! Processors and memory, from the two files that tell just that: a container that sees its own share
-//! of them (LXC) sees it there.
+//! Processors and memory, as `/proc` has them: a container that sees its own share of them there (LXC)
+//! reports its own share.
 
-use crate::environment::World;
-use crate::store::read;
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
 
-/// Processors that are switched on.
-pub(super) fn processors(world: &World) -> Option<usize> {
-    let list = read::kernel_begin(&world.kernel_path("/sys/devices/system/cpu/online")).ok()?;
-    length(&list).filter(|length| *length > 0)
+/// The size of the machine. `None` is what the kernel does not report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct MachineSize {
+    /// Processors that are online.
+    pub(super) processors: Option<usize>,
+    pub(super) memory: Option<Memory>,
 }
 
 /// Memory, in bytes.
-pub(super) fn memory(world: &World) -> Option<u64> {
-    memory_in(&read::kernel_begin(&world.kernel_path("/proc/meminfo")).ok()?)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Memory that the kernel does not call available.
+    pub(crate) used: u64,
+    /// All memory.
+    pub(crate) total: u64,
 }
 
-/// How many numbers are in a list such as `0-3,6` (cpuset(7), "List format").
-#[must_use]
-pub fn length(list: &str) -> Option<usize> {
-    list.trim()
-        .split(',')
-        .map(|part| {
-            let (low, high) = part.split_once('-').unwrap_or((part, part));
-            let (low, high): (usize, usize) = (low.parse().ok()?, high.parse().ok()?);
-            high.checked_sub(low)?.checked_add(1)
+impl MachineSize {
+    /// Reads the size of this machine.
+    pub(super) fn read() -> Self {
+        let Ok(mut system) = System::new() else {
+            return Self::default();
+        };
+        system.refresh_cpu_list(CpuRefreshKind::nothing());
+        Self {
+            processors: Some(system.cpus().len()).filter(|count| *count > 0),
+            memory: Memory::read(&mut system),
+        }
+    }
+}
+
+impl Memory {
+    /// Reads the memory by `system`. Returns `None` where the kernel reports none.
+    pub(crate) fn read(system: &mut System) -> Option<Self> {
+        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        let total = system.total_memory();
+        (total > 0).then(|| Self {
+            // `System::used_memory` subtracts without a check, and a container can report more
+            // available memory than it has.
+            used: total.saturating_sub(system.available_memory()),
+            total,
         })
-        .try_fold(0_usize, |sum, part| sum.checked_add(part?))
-}
-
-/// Returns the memory of `/proc/meminfo`, in bytes.
-#[must_use]
-pub fn memory_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kibibytes.checked_mul(1024)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn processors_come_as_a_list_of_ranges() {
-        for (list, expected) in [
-            ("0\n", Some(1)),
-            ("0-1\n", Some(2)),
-            ("0-3,6,8-9\n", Some(7)),
-            ("\n", None),
-            ("3-1", None),
-            ("0-x", None),
-            ("0-18446744073709551615", None),
-        ] {
-            assert_eq!(length(list), expected, "{list:?}");
-        }
+    /// A line of `/proc/meminfo`, in bytes.
+    fn meminfo(name: &str) -> u64 {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kibibytes = line.unwrap().split_whitespace().next().unwrap();
+        kibibytes.parse::<u64>().unwrap() * 1024
     }
 
     #[test]
-    fn memory_is_what_the_kernel_calls_the_total() {
-        let text = "MemTotal:       24684084 kB\nMemFree: 1 kB\n";
-        assert_eq!(memory_in(text), Some(24_684_084 * 1024));
-        assert_eq!(memory_in("MemFree: 1 kB\n"), None);
-        assert_eq!(memory_in("MemTotal: much\n"), None);
+    fn processors_are_those_that_are_online() {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap();
+        let lines = stat.lines().filter(|line| line.starts_with("cpu"));
+        let online = lines.filter(|line| !line.starts_with("cpu ")).count();
+        assert_eq!(MachineSize::read().processors, Some(online));
+        assert!(online >= std::thread::available_parallelism().unwrap().get());
     }
 
     #[test]
-    fn this_very_host_tells_both_and_one_without_files_none() {
-        let here = World::real([]);
-        let cpus = processors(&here).unwrap();
-        assert!(cpus >= std::thread::available_parallelism().unwrap().get());
-        assert!(memory(&here).unwrap() > 1 << 20);
-        let elsewhere = World::real([]).with_kernel("/nonexistent");
-        assert_eq!((processors(&elsewhere), memory(&elsewhere)), (None, None));
+    fn memory_is_used_unless_it_is_available() {
+        let memory = MachineSize::read().memory.unwrap();
+        assert_eq!(memory.total, meminfo("MemTotal:"));
+        // Other programs take and free some between the two readings.
+        let used = memory.total - meminfo("MemAvailable:");
+        assert!(
+            memory.used.abs_diff(used) < memory.total / 10,
+            "{memory:?}, then {used} used"
+        );
     }
 }

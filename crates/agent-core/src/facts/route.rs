@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::interfaces::Address;
+use if_addrs::Interface;
+
 use crate::settings::Settings;
 
 /// Longest that name resolution may hold up the facts.
@@ -69,24 +70,27 @@ pub fn peer(settings: &Settings) -> (&str, u16) {
     }
 }
 
-/// The first that answers: the way to the hub, the default routes, a global address.
+/// Returns the source address of the first route that there is: to the hub, then the default routes;
+/// without a route, the address of an interface.
 ///
-/// A loopback address is no answer: it would say nothing of the host.
-pub(super) fn primary_ip(target: &Target, addresses: &[Address]) -> Option<IpAddr> {
+/// Loopback addresses are left out: they say nothing about the host.
+pub(super) fn primary_ip(target: &Target) -> Option<IpAddr> {
     target
         .0
         .iter()
         .chain(&ANYWHERE)
         .find_map(|target| source_towards(*target))
-        .or_else(|| {
-            let global = |address: &&Address| is_global(address.ip);
-            let mut candidates = addresses.iter().filter(global);
-            candidates
-                .clone()
-                .find(|address| address.ip.is_ipv4())
-                .or_else(|| candidates.next())
-                .map(|address| address.ip)
-        })
+        .or_else(|| global_ip(&if_addrs::get_if_addrs().unwrap_or_default()))
+}
+
+/// Returns the first IPv4 address that other hosts can use, or else the first such IPv6 address.
+fn global_ip(interfaces: &[Interface]) -> Option<IpAddr> {
+    let addresses = interfaces
+        .iter()
+        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+        .map(Interface::ip)
+        .filter(|ip| !ip.is_unspecified());
+    addresses.min_by_key(IpAddr::is_ipv6)
 }
 
 /// This host's address on the way to `target`, loopback included.
@@ -114,16 +118,10 @@ fn local_towards(target: SocketAddr) -> Option<IpAddr> {
     (!source.is_unspecified()).then_some(source)
 }
 
-fn is_global(ip: IpAddr) -> bool {
-    let local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    !local && !ip.is_loopback() && !ip.is_unspecified()
-}
-
 #[cfg(test)]
 mod tests {
+    use if_addrs::{IfAddr, IfOperStatus, Ifv4Addr, Ifv6Addr};
+
     use super::*;
 
     #[test]
@@ -132,16 +130,48 @@ mod tests {
         assert_eq!(source_towards("[::1]:443".parse().unwrap()), None);
     }
 
+    /// Interfaces with these addresses.
+    fn interfaces(addresses: &[&str]) -> Vec<Interface> {
+        let interface = |(number, ip): (usize, &&str)| Interface {
+            name: format!("eth{number}"),
+            addr: match ip.parse().unwrap() {
+                IpAddr::V4(ip) => IfAddr::V4(Ifv4Addr {
+                    ip,
+                    netmask: Ipv4Addr::BROADCAST,
+                    prefixlen: 32,
+                    broadcast: None,
+                }),
+                IpAddr::V6(ip) => IfAddr::V6(Ifv6Addr {
+                    ip,
+                    netmask: Ipv6Addr::from([0xff; 16]),
+                    prefixlen: 128,
+                    broadcast: None,
+                }),
+            },
+            index: None,
+            oper_status: IfOperStatus::Up,
+            is_p2p: false,
+        };
+        addresses.iter().enumerate().map(interface).collect()
+    }
+
     #[test]
-    fn link_local_and_loopback_are_not_global() {
-        for (ip, global) in [
-            ("10.0.0.1", true),
-            ("169.254.1.1", false),
-            ("127.0.0.1", false),
-            ("fe80::1", false),
-            ("2001:db8::1", true),
+    fn without_a_route_the_first_global_address_is_taken_ipv4_before_ipv6() {
+        for (addresses, expected) in [
+            (
+                &["127.0.0.1", "::1", "169.254.1.1", "fe80::1", "0.0.0.0"][..],
+                None,
+            ),
+            (&["127.0.0.1", "10.0.0.1", "10.0.0.2"], Some("10.0.0.1")),
+            (&["2001:db8::1", "fe80::1", "10.0.0.1"], Some("10.0.0.1")),
+            (
+                &["fe80::1", "2001:db8::1", "2001:db8::2"],
+                Some("2001:db8::1"),
+            ),
+            (&[], None),
         ] {
-            assert_eq!(is_global(ip.parse().unwrap()), global, "{ip}");
+            let expected = expected.map(|ip| ip.parse().unwrap());
+            assert_eq!(global_ip(&interfaces(addresses)), expected, "{addresses:?}");
         }
     }
 }

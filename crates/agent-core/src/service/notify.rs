@@ -1,11 +1,15 @@
-//! What systemd is told (`sd_notify(3)`): one datagram each, to the socket that it names.
+//! Notifications to systemd (`sd_notify(3)`): one datagram each, to the socket that it names.
+//!
+//! `sd-notify` has the words of the protocol. This file sends them, because the crate's own `notify` reads
+//! the environment by itself, connects to a file where the name begins with `@` (an abstract socket), and
+//! waits while the service manager does not read.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
+use sd_notify::NotifyState;
 use tokio::time::Instant;
 
 use crate::clock;
@@ -41,33 +45,31 @@ impl Notify {
         }
     }
 
-    /// Tells what goes on, and that the service lives.
+    /// Reports the status, and that the service lives.
     pub(super) fn status(&mut self, status: &str) {
-        self.say(&format!("STATUS={}", one_line(status)));
+        self.send(&[NotifyState::Status(&one_line(status))]);
     }
 
     /// The service is up.
     pub(super) fn ready(&mut self, status: &str) {
-        self.say(&format!("READY=1\nSTATUS={}", one_line(status)));
+        self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
 
     /// The configuration is read again; [`Notify::ready`] ends it.
     pub(super) fn reloading(&mut self) {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
-            i128::from(now.tv_sec()) * 1_000_000 + i128::from(now.tv_nsec()) / 1000
-        });
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
+        let now = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
+        self.send(&[NotifyState::Reloading, now]);
     }
 
     /// The service ends.
     pub(super) fn stopping(&mut self) {
-        self.say("STOPPING=1");
+        self.send(&[NotifyState::Stopping]);
     }
 
     /// A sign of life for the watchdog.
     pub(super) fn alive(&mut self) {
         if self.watchdog.is_some() {
-            self.say("");
+            self.send(&[]);
         }
     }
 
@@ -88,19 +90,18 @@ impl Notify {
     }
 
     /// Each datagram is a sign of life, so that the watchdog seldom needs one of its own.
-    fn say(&mut self, text: &str) {
+    fn send(&mut self, states: &[NotifyState]) {
         let Some((socket, address)) = &self.to else {
             return;
         };
-        let watchdog = if self.watchdog.is_some() {
+        let mut lines = Vec::with_capacity(states.len() + 1);
+        if self.watchdog.is_some() {
             self.last_sign = Some(Instant::now());
-            "WATCHDOG=1\n"
-        } else {
-            ""
-        };
-        let text = format!("{watchdog}{text}");
-        if let Err(error) = socket.send_to_addr(text.as_bytes(), address) {
-            tracing::debug!("the service manager was not told: {error}");
+            lines.push(NotifyState::Watchdog.to_string());
+        }
+        lines.extend(states.iter().map(ToString::to_string));
+        if let Err(error) = socket.send_to_addr(lines.join("\n").as_bytes(), address) {
+            tracing::debug!("the service manager was not notified: {error}");
         }
     }
 }

@@ -1,35 +1,20 @@
-//! What a heartbeat tells: processors and memory as the kernel counts them.
+//! Processors and memory in a heartbeat.
 
 use std::time::SystemTime;
 
+use sysinfo::System;
+
 use crate::clock;
 use crate::environment::World;
+use crate::facts::machine::Memory;
 use crate::facts::route::Target;
 use crate::facts::{Interface, interfaces_now};
-use crate::store::read;
 
-/// Reads `/proc`, and remembers the processors' counters from one heartbeat to the next.
+/// Measures the machine, and remembers the processors' counters from one heartbeat to the next.
 #[derive(Debug, Default)]
 pub struct Meter {
-    before: Option<Processors>,
-}
-
-/// Ticks of all processors since the start of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Processors {
-    /// Ticks that were busy.
-    pub busy: u64,
-    /// All ticks.
-    pub all: u64,
-}
-
-/// Memory, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Bytes that are not available to programs.
-    pub used: u64,
-    /// All bytes.
-    pub total: u64,
+    /// Made at the first measurement.
+    system: Option<System>,
 }
 
 /// Measurements of the host at one moment, as a heartbeat carries them.
@@ -50,84 +35,35 @@ pub struct Vitals {
 }
 
 impl Meter {
-    /// Measures. What the kernel does not tell is left out.
+    /// Measures. Values that the kernel does not report are left out.
     pub fn measure(&mut self, captured_at: SystemTime, world: &World, target: &Target) -> Vitals {
-        let text = |path| read::text(&world.kernel_path(path)).ok();
-        let memory = text("/proc/meminfo").and_then(|text| Memory::of(&text));
+        if self.system.is_none() {
+            self.system = System::new().ok();
+        }
+        let memory = self.system.as_mut().and_then(Memory::read);
         Vitals {
             captured_at: clock::rfc3339_millis(captured_at),
-            cpu_usage: text("/proc/stat")
-                .and_then(|text| Processors::of(&text))
-                .and_then(|now| self.usage(now)),
+            cpu_usage: self.system.as_mut().and_then(cpu_usage),
             memory_used: memory.map(|memory| memory.used),
             memory_total: memory.map(|memory| memory.total),
             memory_percent: memory.and_then(|memory| percent(memory.used, memory.total)),
             interfaces: interfaces_now(world, target),
         }
     }
-
-    /// Since the measurement before; at the first one, since the start of the machine.
-    fn usage(&mut self, now: Processors) -> Option<f64> {
-        let none = Processors { busy: 0, all: 0 };
-        let before = self.before.replace(now).unwrap_or(none);
-        percent(
-            now.busy.checked_sub(before.busy)?,
-            now.all.checked_sub(before.all)?,
-        )
-    }
 }
 
-impl Processors {
-    /// From the first line of `/proc/stat` (proc(5)): idle and iowait are the fourth and fifth.
-    pub fn of(stat: &str) -> Option<Self> {
-        let line = stat.lines().next()?.strip_prefix("cpu ")?;
-        let ticks: Vec<u64> = line
-            .split_whitespace()
-            // Guests' time is in user's and nice's already.
-            .take(8)
-            .map_while(|ticks| ticks.parse().ok())
-            .collect();
-        let [user, nice, system, idle, rest @ ..] = &ticks[..] else {
-            return None;
-        };
-        let waits = rest.first().copied().unwrap_or(0);
-        let busy = [user, nice, system].into_iter().chain(rest.iter().skip(1));
-        let busy = busy.copied().try_fold(0, u64::checked_add)?;
-        Some(Self {
-            busy,
-            all: busy.checked_add(*idle)?.checked_add(waits)?,
-        })
-    }
+/// Returns the busy share of all processors in percent, with two digits after the point: since the
+/// measurement before; at the first one, since the start of the machine.
+fn cpu_usage(system: &mut System) -> Option<f64> {
+    system.refresh_cpu_usage();
+    let usage = f64::from(system.global_cpu_usage());
+    (!system.cpus().is_empty()).then(|| (usage * 100.0).round() / 100.0)
 }
 
-impl Memory {
-    /// From `/proc/meminfo`. Kernels before 3.14 do not tell what is available.
-    #[must_use]
-    pub fn of(meminfo: &str) -> Option<Self> {
-        let bytes = |name: &str| {
-            let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-            let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-            kibibytes.checked_mul(1024)
-        };
-        let total = bytes("MemTotal:")?;
-        let available = bytes("MemAvailable:").or_else(|| {
-            let buffers = bytes("Buffers:").unwrap_or(0);
-            let cached = bytes("Cached:").unwrap_or(0);
-            bytes("MemFree:")?.checked_add(buffers)?.checked_add(cached)
-        })?;
-        Some(Self {
-            used: total.saturating_sub(available),
-            total,
-        })
-    }
-}
-
-/// With two digits behind the point; `None` of nothing.
+/// Returns `part` of `whole` in percent, with two digits after the point.
 fn percent(part: u64, whole: u64) -> Option<f64> {
-    if whole == 0 {
-        return None;
-    }
-    let parts = u128::from(part.min(whole)) * 10_000 / u128::from(whole);
+    let parts = u128::from(part.min(whole)) * 10_000;
+    let parts = parts.checked_div(u128::from(whole))?;
     Some(f64::from(u32::try_from(parts).ok()?) / 100.0)
 }
 
@@ -135,55 +71,69 @@ fn percent(part: u64, whole: u64) -> Option<f64> {
 mod tests {
     use super::*;
 
-    const STAT: &str = "cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3\nintr 1\n";
+    /// Busy ticks and all ticks in the first line of `/proc/stat` (proc(5)): idle and iowait are the
+    /// fourth and fifth.
+    fn ticks() -> (f64, f64) {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap();
+        let columns = stat.lines().next().unwrap().split_whitespace().skip(1);
+        // Guests' time is in user's and nice's already.
+        let ticks: Vec<f64> = columns.take(8).map(|n| n.parse().unwrap()).collect();
+        let all = ticks.iter().sum();
+        (all - ticks[3] - ticks[4], all)
+    }
+
+    fn measure(meter: &mut Meter) -> Vitals {
+        let world = World::real([]);
+        meter.measure(world.now(), &world, &Target::default())
+    }
 
     #[test]
-    fn usage_is_what_was_not_idle_since_the_time_before() {
+    fn usage_is_since_the_start_of_the_machine_and_then_since_the_measurement_before() {
         let mut meter = Meter::default();
-        let first = Processors::of(STAT).unwrap();
-        assert_eq!(
-            first,
-            Processors {
-                busy: 150,
-                all: 1000
-            }
-        );
-        assert_eq!(meter.usage(first), Some(15.0));
-        let later = Processors::of("cpu  150 0 100 800 50 50 50 0 20 20").unwrap();
-        assert_eq!(meter.usage(later), Some(100.0));
-        assert_eq!(meter.usage(later), None, "no tick has passed");
-        assert_eq!(meter.usage(first), None, "a counter went back");
-        let most = format!("cpu  {0} {0} 0 {0}", u64::MAX);
-        for text in ["", "cpu", "cpu  1 2", "cpu  a b c d", &most] {
-            assert_eq!(Processors::of(text), None, "{text:?}");
+        let before_first = ticks();
+        let first = measure(&mut meter).cpu_usage.unwrap();
+        let after_first = ticks();
+        let expected = after_first.0 / after_first.1 * 100.0;
+        assert!((first - expected).abs() < 1.0, "{first}, not {expected}");
+
+        // Reading keeps a processor busy until half a second has passed.
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let enough = f64::from(u32::try_from(processors).unwrap()) * 50.0;
+        let mut before_second = ticks();
+        while before_second.1 - after_first.1 < enough {
+            before_second = ticks();
         }
+        let second = measure(&mut meter).cpu_usage.unwrap();
+        let after_second = ticks();
+        let share = |busy: f64, all: f64| busy / all * 100.0;
+        let least = share(
+            before_second.0 - after_first.0,
+            after_second.1 - before_first.1,
+        );
+        let most = share(
+            after_second.0 - before_first.0,
+            before_second.1 - after_first.1,
+        );
+        assert!(
+            (least - 1.0..=most + 1.0).contains(&second),
+            "{second}, not {least} to {most}"
+        );
     }
 
     #[test]
-    fn memory_is_used_unless_it_is_available() {
-        let new = "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable:  600 kB\nCached: 450 kB\n";
-        let memory = Memory::of(new).unwrap();
-        assert_eq!((memory.used, memory.total), (400 * 1024, 1000 * 1024));
-        assert_eq!(percent(memory.used, memory.total), Some(40.0));
-        let old = "MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 50 kB\nCached: 250 kB\n";
-        assert_eq!(Memory::of(old).unwrap().used, 600 * 1024);
-        assert_eq!(Memory::of("MemTotal: 1000 kB\n"), None);
-        let most = u64::MAX / 1024;
-        let old = format!("MemTotal: 1 kB\nMemFree: {most} kB\nBuffers: {most} kB\n");
-        assert_eq!(Memory::of(&old), None);
+    fn a_share_is_a_percentage_with_two_digits() {
+        assert_eq!(percent(1, 3), Some(33.33));
+        assert_eq!(percent(4, 3), Some(100.0));
+        assert_eq!(percent(u64::MAX, u64::MAX), Some(100.0));
+        assert_eq!(percent(0, 0), None);
     }
 
     #[test]
-    fn this_very_host_can_be_measured() {
-        let vitals =
-            Meter::default().measure(World::real([]).now(), &World::real([]), &Target::default());
-        let share = 0.0..=100.0;
-        assert!(share.contains(&vitals.cpu_usage.unwrap()));
-        assert!(share.contains(&vitals.memory_percent.unwrap()));
-        assert!(vitals.memory_used.unwrap() < vitals.memory_total.unwrap());
+    fn memory_is_in_bytes_and_in_percent() {
+        let vitals = measure(&mut Meter::default());
+        let (used, total) = (vitals.memory_used.unwrap(), vitals.memory_total.unwrap());
+        assert!(used < total);
+        assert_eq!(vitals.memory_percent, percent(used, total));
         assert!(vitals.captured_at.ends_with('Z'));
-        let elsewhere = World::real([]).with_kernel("/nonexistent");
-        let vitals = Meter::default().measure(elsewhere.now(), &elsewhere, &Target::default());
-        assert_eq!((vitals.cpu_usage, vitals.memory_used), (None, None));
     }
 }

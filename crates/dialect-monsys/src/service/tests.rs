@@ -67,11 +67,7 @@ fn host() -> (tempfile::TempDir, World) {
     let root = tempfile::tempdir().unwrap();
     let owner = Owner::of(root.path()).unwrap();
     let state_dir = root.path().join("var/lib/monsys");
-    for folder in [
-        &state_dir,
-        &root.path().join("etc/monsys"),
-        &root.path().join("proc"),
-    ] {
+    for folder in [&state_dir, &root.path().join("etc/monsys")] {
         std::fs::create_dir_all(folder).unwrap();
     }
     Identity::create_behind(None, &state_dir, KEY_FILE, Access::private()).unwrap();
@@ -84,8 +80,6 @@ fn host() -> (tempfile::TempDir, World) {
         "var/lib/monsys/state.json",
         "{\"enrolled_at\":\"2026-01-01T00:00:00Z\"}",
     );
-    lay("proc/stat", "cpu  100 0 50 800 50 0 0 0 0 0\n");
-    lay("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n");
     let world = World::real([])
         .with_root(root.path())
         .with_kernel(root.path())
