@@ -8,8 +8,8 @@
 mod dialect;
 mod enrol;
 mod install;
-mod life;
-mod pages;
+mod lifecycle;
+mod man_completions;
 mod run;
 pub mod secret_argument;
 
@@ -24,8 +24,8 @@ use agent_core::redact::redact;
 pub use dialect::DialectArgs;
 pub use enrol::EnrolArgs;
 pub use install::{InstallArgs, UninstallArgs};
-pub use life::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
-pub use pages::{CompletionsArgs, ManArgs, Shell};
+pub use lifecycle::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
+pub use man_completions::{CompletionsArgs, ManArgs, Shell};
 pub use run::{PREPARED, PrepareArgs, RunArgs};
 
 /// Brings this host into a monsys fleet.

@@ -1,7 +1,7 @@
 //! The only list of dialects, and the choice of one.
 
 use agent_core::enrolment::{self, Descriptor, Dialect, Enrolment};
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::settings::table;
@@ -38,13 +38,15 @@ pub fn secret_variables() -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// [`ErrorId::BadSetting`] for a name that is not a dialect's.
-pub fn select(flags: &Flags, world: &World) -> Result<&'static Descriptor> {
+pub fn select(flags: &Flags, environment: &Environment) -> Result<&'static Descriptor> {
     let variable = table::DIALECT.variables[0];
-    let (name, source) = match (&flags.dialect, world.env(variable)) {
+    let (name, source) = match (&flags.dialect, environment.env(variable)) {
         (Some(name), _) => (name.clone(), "--dialect"),
         (None, Some(name)) => (name.to_string_lossy().trim().to_owned(), variable),
         (None, None) => {
-            let meant = DIALECTS.iter().find(|dialect| (dialect.is_meant)(world));
+            let meant = DIALECTS
+                .iter()
+                .find(|dialect| (dialect.is_meant)(environment));
             return Ok(meant.copied().unwrap_or(default()));
         }
     };
@@ -63,16 +65,19 @@ pub fn select(flags: &Flags, world: &World) -> Result<&'static Descriptor> {
 ///
 /// # Errors
 /// As [`select`] and [`Descriptor::open`].
-pub fn open<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
-    select(flags, world)?.open(flags, world)
+pub fn open<'a>(flags: &'a Flags, environment: &'a Environment) -> Result<Box<dyn Dialect + 'a>> {
+    select(flags, environment)?.open(flags, environment)
 }
 
 /// As [`open`], for a command that reports the facts alone, without files that may not be read.
 ///
 /// # Errors
 /// As [`select`], and wrong settings.
-pub fn open_for_facts<'a>(flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
-    (select(flags, world)?.read_for_facts)(flags, world)
+pub fn open_for_facts<'a>(
+    flags: &'a Flags,
+    environment: &'a Environment,
+) -> Result<Box<dyn Dialect + 'a>> {
+    (select(flags, environment)?.read_for_facts)(flags, environment)
 }
 
 /// Enrols this host. `held` is the lock, where the caller holds it.
@@ -83,17 +88,17 @@ pub async fn enrol(
     held: Option<&Lock>,
     flags: &Flags,
     force: bool,
-    world: &World,
+    environment: &Environment,
 ) -> Result<Enrolment> {
-    enrolment::enrol_by(|| open(flags, world), force, held, world).await
+    enrolment::enrol_by(|| open(flags, environment), force, held, environment).await
 }
 
 /// Refuses `what` for a host of another dialect than monsys.
 ///
 /// # Errors
 /// [`ErrorId::BadArguments`].
-pub fn monsys_only(what: &str, flags: &Flags, world: &World) -> Result<()> {
-    let dialect = select(flags, world)?;
+pub fn monsys_only(what: &str, flags: &Flags, environment: &Environment) -> Result<()> {
+    let dialect = select(flags, environment)?;
     if dialect.name == dialect_monsys::DESCRIPTOR.name {
         return Ok(());
     }

@@ -10,7 +10,7 @@ mod network;
 
 use crate::dialects;
 use agent_core::check::Check;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
@@ -20,8 +20,8 @@ use agent_core::store::atomic;
 ///
 /// # Errors
 /// None: what fails is a finding.
-pub async fn examine(flags: &Flags, world: &World) -> Vec<Check> {
-    let host = match dialects::open(flags, world) {
+pub async fn examine(flags: &Flags, environment: &Environment) -> Vec<Check> {
+    let host = match dialects::open(flags, environment) {
         Ok(host) => host,
         Err(error) => {
             return vec![
@@ -33,14 +33,14 @@ pub async fn examine(flags: &Flags, world: &World) -> Vec<Check> {
     let settings = host.settings();
     let mut checks = host.checks();
     let limit = Limit::of(settings.wait);
-    let (check, token) = host::token(&*host, world, limit).await;
+    let (check, token) = host::token(&*host, environment, limit).await;
     checks.push(check);
-    checks.push(host::plan(&*host, token.as_ref(), world));
+    checks.push(host::plan(&*host, token.as_ref(), environment));
     checks.extend(host::folders(&*host));
-    checks.extend(network::examine(settings, world).await);
-    checks.push(host::service_manager(world));
-    checks.push(leftovers::examine(world));
-    checks.push(metadata::examine(settings, world).await);
+    checks.extend(network::examine(settings, environment).await);
+    checks.push(host::service_manager(environment));
+    checks.push(leftovers::examine(environment));
+    checks.push(metadata::examine(settings, environment).await);
     checks
 }
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, Result};
 use agent_core::facts::{fingerprint, hostname, interfaces};
 use agent_core::flags::Flags;
 use agent_core::hub::client::Reply;
+use agent_core::hub::response::{self, Outcome};
 use agent_core::hub::tls;
-use agent_core::hub::verdict::{self, Outcome};
 use agent_core::scrub;
 use agent_core::service::Health;
 use agent_core::settings::Settings;
@@ -44,8 +44,13 @@ pub fn agent_toml(path: &Path, text: &str) -> Result<AgentToml> {
 ///
 /// # Errors
 /// Those of [`Settings::resolve`].
-pub fn settings(flags: &Flags, world: &World, path: &Path, text: &str) -> Result<Settings> {
-    Settings::with_file(flags, world, path, &agent_toml(path, text)?)
+pub fn settings(
+    flags: &Flags,
+    environment: &Environment,
+    path: &Path,
+    text: &str,
+) -> Result<Settings> {
+    Settings::with_file(flags, environment, path, &agent_toml(path, text)?)
 }
 
 /// The bytes of an install record as the agent writes them. `None` for a broken record.
@@ -93,7 +98,7 @@ pub fn response(call: Call, reply: Reply) -> Result<Vec<(&'static str, String)>>
         Call::MimirEnrol => dialect_mimir::fuzzing::enrolment(URL, reply),
         Call::MimirProof => dialect_mimir::fuzzing::proof(URL, reply),
         Call::LyftdataEnrol => dialect_lyftdata::fuzzing::enrolment(URL, reply, "web-1"),
-        Call::MonsysHeartbeat => match verdict::judge_empty(URL, Ok(reply)) {
+        Call::MonsysHeartbeat => match response::classify_empty(URL, Ok(reply)) {
             Outcome::Done(()) => Outcome::Done(Vec::new()),
             Outcome::Stop(error) => Outcome::Stop(error),
             Outcome::Wait { error, retry_after } => Outcome::Wait { error, retry_after },

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape;
 use agent_core::redact::redact;
@@ -40,13 +40,13 @@ fn main() -> ExitCode {
         }) => return fail(&error, &text, output),
     };
     log::start(&cli.global);
-    let mut world = World::real(dialects::secret_variables())
+    let mut environment = Environment::real(dialects::secret_variables())
         .with_root(&cli.global.root)
         .with_arguments(arguments);
     if let Some(progress) = log::progress(&cli.global) {
-        world = world.with_progress(progress);
+        environment = environment.with_progress(progress);
     }
-    let result = command::run_blocking(&cli, &world);
+    let result = command::run_blocking(&cli, &environment);
     let output = cli.global.output;
     exit(
         result.and_then(|report| {

@@ -2,7 +2,7 @@
 
 use dialect_monsys::wire::{Admission, enrolled, registered};
 use agent_core::hub::client::Reply;
-use agent_core::hub::verdict::{Outcome, judge};
+use agent_core::hub::response::{Outcome, classify};
 use agent_core::tags;
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ pub fn hub_reply(bytes: &[u8]) {
         body: zeroize::Zeroizing::new(body.to_vec()),
     };
     let read = if is_enrolment { enrolled } else { registered };
-    let said = match judge("https://hub.example", Ok(reply), read) {
+    let said = match classify("https://hub.example", Ok(reply), read) {
         Outcome::Done(admission) => {
             assert!(matches!(status, 200 | 201));
             assert_eq!(media_type, Some("application/json"));

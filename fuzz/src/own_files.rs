@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use agent_core::error::{Error, ErrorId};
 use monsys_agent::fuzzing;
-use agent_core::service::{Health, Pulse};
+use agent_core::service::{Health, Liveness};
 use dialect_monsys::state::{Next, State};
-use agent_core::enrolment::step_record::{Outcome, Verdict};
+use agent_core::enrolment::step_record::{Outcome, StepRecord};
 use agent_core::clock::Moment;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -81,7 +81,7 @@ fn heartbeat(bytes: &[u8]) {
             ..by_wall.clone()
         };
         for now in [by_wall, by_both] {
-            let pulse = Pulse::of(Some(&health), &now);
+            let pulse = Liveness::of(Some(&health), &now);
             assert!(!pulse.told(Some(&health)).is_empty());
             assert!(!pulse.is_silent() || !pulse.hint().is_empty());
         }
@@ -103,12 +103,12 @@ fn install_record(bytes: &[u8]) {
 }
 
 fn verdict(bytes: &[u8]) {
-    if let Some(verdict) = read::<Verdict>(bytes) {
+    if let Some(verdict) = read::<StepRecord>(bytes) {
         is_usable(&verdict);
     }
 }
 
-fn is_usable(verdict: &Verdict) {
+fn is_usable(verdict: &StepRecord) {
     for since_1970 in TIMES {
         let left = verdict.pause_left(SystemTime::UNIX_EPOCH + since_1970);
         assert!(left <= Duration::from_mins(5), "a pause of {left:?}");
@@ -124,11 +124,11 @@ fn is_usable(verdict: &Verdict) {
 }
 
 /// The verdict of a next step, which ends with the same error.
-fn after(error: Error, before: &Verdict) -> Verdict {
+fn after(error: Error, before: &StepRecord) -> StepRecord {
     let boot = before.boot_id.clone();
     let machine = before.machine.clone();
     let now = SystemTime::UNIX_EPOCH + TIMES[1];
-    let verdict = Verdict::of(&Outcome::Failed(error), Some(before), boot, machine, now);
+    let verdict = StepRecord::of(&Outcome::Failed(error), Some(before), boot, machine, now);
     assert!(verdict.is_for(&before.boot_id, &before.machine));
     verdict
 }

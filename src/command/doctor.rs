@@ -8,7 +8,7 @@ use super::Report;
 use crate::cli::EnrolArgs;
 use crate::doctor;
 use agent_core::check::{Check, Finding};
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::escape::indented;
 use agent_core::redact::redact;
@@ -17,9 +17,9 @@ use agent_core::redact::redact;
 ///
 /// # Errors
 /// None but a token on the command line.
-pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<Report> {
     args.refuse_token()?;
-    let checks = doctor::examine(&args.flags(), world).await;
+    let checks = doctor::examine(&args.flags(), environment).await;
     let count = |finding| checks.iter().filter(|c| c.finding == finding).count();
     let (bad, warnings) = (count(Finding::Bad), count(Finding::Warning));
     let mut text: String = checks

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Report;
 use crate::cli::FactsArgs;
 use crate::dialects;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::escape::one_line;
 use agent_core::facts::route::Target;
@@ -16,12 +16,12 @@ use agent_core::text::{rows, told};
 ///
 /// # Errors
 /// Only for bad settings: no fact fails.
-pub(super) async fn run(args: &FactsArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &FactsArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
-    let host = dialects::open_for_facts(&flags, world)?;
+    let host = dialects::open_for_facts(&flags, environment)?;
     let settings = host.settings();
     let target = Target::resolve(settings).await;
-    let facts = HostFacts::gather(settings, world, &target);
+    let facts = HostFacts::gather(settings, environment, &target);
     let sent = host.facts(&facts);
     let table: Vec<(&str, String)> = sent
         .iter()

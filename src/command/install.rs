@@ -8,7 +8,7 @@ use crate::dialects;
 use crate::install::{self, Enrolled, Installed, Options, RECEIPT, Service};
 use agent_core::VERSION;
 use agent_core::enrolment::Descriptor;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::escape::{indented, one_line};
 
@@ -16,7 +16,7 @@ use agent_core::escape::{indented, one_line};
 ///
 /// # Errors
 /// See [`install::install`].
-pub(super) async fn run(args: &InstallArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &InstallArgs, environment: &Environment) -> Result<Report> {
     args.enrol.refuse_token()?;
     let options = Options {
         flags: args.enrol.flags(),
@@ -31,15 +31,18 @@ pub(super) async fn run(args: &InstallArgs, world: &World) -> Result<Report> {
         (options.ephemeral, "--ephemeral"),
     ] {
         if is_given {
-            dialects::monsys_only(flag, &options.flags, world)?;
+            dialects::monsys_only(flag, &options.flags, environment)?;
         }
     }
     if args.enrol.dry_run {
-        let plan = install::preview(&options, world)?;
+        let plan = install::preview(&options, environment)?;
         return Ok(planned(&plan, &options));
     }
-    let installed = install::install(&options, world).await?;
-    Ok(report(&installed, dialects::select(&options.flags, world)?))
+    let installed = install::install(&options, environment).await?;
+    Ok(report(
+        &installed,
+        dialects::select(&options.flags, environment)?,
+    ))
 }
 
 fn planned(plan: &Installed, options: &Options) -> Report {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Report;
 use crate::cli::PrepareArgs;
 use crate::dialects;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::service::step;
 
@@ -14,10 +14,10 @@ use agent_core::service::step;
 ///
 /// # Errors
 /// None: a command that fails would fail the unit, whose rules for final codes do not look at it.
-pub(super) async fn run(args: &PrepareArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &PrepareArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
-    let select = || dialects::select(&flags, world);
-    let verdict = step::prepare(&select, &flags, world).await;
+    let select = || dialects::select(&flags, environment);
+    let verdict = step::prepare(&select, &flags, environment).await;
     let (result, text) = match (verdict.error(), &verdict.deferred) {
         (Some(error), _) => (
             "failed",

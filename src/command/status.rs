@@ -3,7 +3,7 @@
 use super::Report;
 use crate::cli::PathArgs;
 use crate::dialects;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 
 /// Says whether this host is enrolled, where, and as what, and whether the hub hears from it.
@@ -11,9 +11,9 @@ use agent_core::error::{Error, ErrorId, Result};
 ///
 /// # Errors
 /// Broken files of the host.
-pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
+pub(super) fn run(args: &PathArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
-    let account = dialects::open(&flags, world)
+    let account = dialects::open(&flags, environment)
         .map_err(for_reading)?
         .status()?;
     Ok(Report {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::cli::UninstallArgs;
 use crate::install;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::escape::{indented, one_line};
 
@@ -15,8 +15,8 @@ use agent_core::escape::{indented, one_line};
 ///
 /// # Errors
 /// See [`install::uninstall`].
-pub(super) async fn run(args: &UninstallArgs, world: &World) -> Result<Report> {
-    let done = install::uninstall(&args.paths.flags(), args.purge, world).await?;
+pub(super) async fn run(args: &UninstallArgs, environment: &Environment) -> Result<Report> {
+    let done = install::uninstall(&args.paths.flags(), args.purge, environment).await?;
     let changed = !done.taken.is_empty();
     let mut text = String::from(match (changed, done.left.is_empty()) {
         (true, _) => "Uninstalled monsys-agent. Taken back:\n",

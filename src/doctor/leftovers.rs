@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use agent_core::check::Check;
 use agent_core::cloud_init;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::scrub::{self, Wanted};
 
 /// Who asks the doctor waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks for anything that can be used as a token, plain or packed.
-pub(super) fn examine(world: &World) -> Check {
+pub(super) fn examine(environment: &Environment) -> Check {
     let name = "cloud-init";
-    let places = cloud_init::places(world, PATIENCE);
+    let places = cloud_init::places(environment, PATIENCE);
     let report = scrub::search(&Wanted::any_suspect(), &places);
     let told = |path: &PathBuf| path.display().to_string();
     let holding: Vec<String> = report.holding.iter().map(told).collect();

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::{ErrorId, Result};
 use crate::settings::Settings;
 use crate::store::{atomic, unwritable};
@@ -14,11 +14,11 @@ use crate::store::{atomic, unwritable};
 pub const CA_COPY: &str = "hub-ca.pem";
 
 /// Where the copy is in `folder`, if this run's CA file needs one.
-pub fn place(settings: &Settings, folder: &Path, world: &World) -> Option<PathBuf> {
+pub fn place(settings: &Settings, folder: &Path, environment: &Environment) -> Option<PathBuf> {
     let given = settings.ca_file.as_ref()?;
-    let is_needed = given.origin.is_asked()
+    let is_needed = given.source.is_explicit()
         && !given.is_pipe()
-        && world.refuse_foreign_file(&given.value).is_err();
+        && environment.refuse_foreign_file(&given.value).is_err();
     is_needed.then(|| folder.join(CA_COPY))
 }
 
@@ -26,12 +26,13 @@ pub fn place(settings: &Settings, folder: &Path, world: &World) -> Option<PathBu
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`], [`ErrorId::ConfigUnwritable`].
-pub fn make(settings: &Settings, folder: &Path, world: &World) -> Result<()> {
-    let (Some(place), Some(given)) = (place(settings, folder, world), &settings.ca_file) else {
+pub fn make(settings: &Settings, folder: &Path, environment: &Environment) -> Result<()> {
+    let (Some(place), Some(given)) = (place(settings, folder, environment), &settings.ca_file)
+    else {
         return Ok(());
     };
     let bytes = given.read(settings.wait)?;
-    let grant = world.access().public();
+    let grant = environment.access().public();
     atomic::write(&place, &bytes, grant.mode, grant.owner)
         .map_err(|error| unwritable(ErrorId::ConfigUnwritable, &place, &error))?;
     tracing::info!(

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::scrub::Places;
-use crate::store::read;
+use crate::store::safe_read;
 
 /// Folders, and what the names of those of their entries begin with that count: user data, scripts made of
 /// it and pickles of both; logs, beside those of others; what Azure's agent has of the custom data
@@ -20,11 +20,11 @@ const FOLDERS: [(&str, &str); 4] = [
 
 /// All of these on this host.
 #[must_use]
-pub fn places(world: &World, patience: Duration) -> Places<'static> {
-    let folders = FOLDERS.map(|(folder, prefix)| (world.resolved_path(folder), prefix));
+pub fn places(environment: &Environment, patience: Duration) -> Places<'static> {
+    let folders = FOLDERS.map(|(folder, prefix)| (environment.resolved_path(folder), prefix));
     Places {
         folders: folders.into(),
-        processes: world.kernel_path("/proc"),
+        processes: environment.kernel_path("/proc"),
         known: BTreeSet::new(),
         patience,
     }
@@ -41,9 +41,9 @@ pub struct Unsearched {
 
 /// Those that this host has.
 #[must_use]
-pub fn unsearched(world: &World) -> Vec<Unsearched> {
+pub fn unsearched(environment: &Environment) -> Vec<Unsearched> {
     let is_there = |paths: &[&str]| {
-        let mut paths = paths.iter().map(|path| world.resolved_path(path));
+        let mut paths = paths.iter().map(|path| environment.resolved_path(path));
         paths.any(|path: PathBuf| path.exists())
     };
     let mut found = Vec::new();
@@ -68,8 +68,8 @@ pub fn unsearched(world: &World) -> Vec<Unsearched> {
 
 /// Whether one of cloud-init's own units runs this process, as systemd names them.
 #[must_use]
-pub fn runs_us(world: &World) -> bool {
-    let groups = read::text(&world.kernel_path("/proc/self/cgroup")).unwrap_or_default();
+pub fn runs_us(environment: &Environment) -> bool {
+    let groups = safe_read::text(&environment.kernel_path("/proc/self/cgroup")).unwrap_or_default();
     is_run_by_cloud_init(&groups)
 }
 

@@ -3,7 +3,7 @@
 //!
 //! What makes it safe to be killed anywhere is each dialect's own: what has to be on the disk before
 //! the first request leaves is made by [`Dialect::exchange`], and whatever a killed run leaves is
-//! ended by [`Dialect::settle`] or [`Dialect::repair`] of the next one.
+//! ended by [`Dialect::recover`] or [`Dialect::repair`] of the next one.
 
 mod attempt;
 pub mod dialect;
@@ -16,13 +16,13 @@ use std::time::Duration;
 
 pub use attempt::ask;
 pub use dialect::{
-    Account, Descriptor, Dialect, Exchange, FlagScope, Folder, Kept, Later, OwnFlag, Plan, Prepare,
-    Preview, checked,
+    Descriptor, Dialect, Exchange, ExchangeStep, FlagScope, Folder, FutureResult, OwnFlag, Plan,
+    Prepare, Preview, StatusReport, checked,
 };
-pub use outcome::{Done, Enrolment, Held};
+pub use outcome::{Done, Enrolment, ReportField};
 pub use secret_cleanup::{Cleanup, scrub_again};
 
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::hub::retry::Limit;
 use crate::settings::Settings;
@@ -30,7 +30,7 @@ use crate::store::atomic::{self, Grant};
 use crate::store::lock::Lock;
 use crate::store::unwritable;
 use crate::token::Token;
-use secret_cleanup::Traces;
+use secret_cleanup::SecretCleanup;
 
 /// Enrols the host that `read` reads: for a dialect that has something to add to it.
 ///
@@ -40,12 +40,12 @@ pub async fn enrol_by<'a>(
     read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
     force: bool,
     held: Option<&Lock>,
-    world: &World,
+    environment: &Environment,
 ) -> Result<Enrolment> {
-    let mut traces = Traces::default();
-    let mut enrolment = join(&read, force, held, &mut traces, world).await?;
+    let mut traces = SecretCleanup::default();
+    let mut enrolment = join(&read, force, held, &mut traces, environment).await?;
     // Also when nothing had to be done: the run that enrolled this host may have been killed.
-    enrolment.cleanup = traces.scrub(world);
+    enrolment.cleanup = traces.scrub(environment);
     Ok(enrolment)
 }
 
@@ -53,37 +53,37 @@ async fn join<'a>(
     read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
     force: bool,
     held: Option<&Lock>,
-    traces: &mut Traces,
-    world: &World,
+    traces: &mut SecretCleanup,
+    environment: &Environment,
 ) -> Result<Enrolment> {
     // What is wrong with the command, or needs nothing to be done, is told before anything on the
     // host is touched.
     let before = read()?;
     let mut limit = Limit::of(before.settings().wait);
     let mut secret = None;
-    *traces = Traces::of(&*before, world);
+    *traces = SecretCleanup::of(&*before, environment);
     if before.takes_secret(force)? {
-        secret = fetch(&*before, world, limit).await?;
+        secret = fetch(&*before, environment, limit).await?;
         traces.note(secret.as_ref());
     } else {
-        traces.look_for(&*before, world, limit).await;
+        traces.look_for(&*before, environment, limit).await;
     }
     match before.plan(secret.as_ref().map(Token::kind), force)? {
         Plan::Nothing => {
             if let (None, Some(source)) = (&secret, &before.settings().token) {
-                source.pass_over(world).await;
+                source.pass_over(environment).await;
             }
             return before.enrolled();
         }
         Plan::Repair => {}
-        Plan::Exchange(_) => limit = limit.later(splay(before.settings(), world).await),
+        Plan::Exchange(_) => limit = limit.later(splay(before.settings(), environment).await),
     }
 
-    let (mut host, lock) = locked(before, &read, |host| &**host, held, limit, world).await?;
-    host.settle(limit).await?;
+    let (mut host, lock) = locked(before, &read, |host| &**host, held, limit, environment).await?;
+    host.recover(limit).await?;
     // It may have been enrolled when this run began, and no longer be so.
     if secret.is_none() && host.takes_secret(force)? {
-        secret = fetch(&*host, world, limit).await?;
+        secret = fetch(&*host, environment, limit).await?;
         traces.note(secret.as_ref());
     }
     let enrolment = match host.plan(secret.as_ref().map(Token::kind), force)? {
@@ -95,7 +95,7 @@ async fn join<'a>(
             host.prove_writable()?;
             let secret = secret.as_ref();
             let mut exchange = decided.prepare(secret, limit).await?;
-            ask(&mut *exchange, secret, host.settings(), world, limit).await?
+            ask(&mut *exchange, secret, host.settings(), environment, limit).await?
         }
     };
     drop(lock);
@@ -114,7 +114,7 @@ pub async fn locked<D>(
     view: impl for<'v> Fn(&'v D) -> &'v dyn Dialect,
     held: Option<&Lock>,
     limit: Limit,
-    world: &World,
+    environment: &Environment,
 ) -> Result<(D, Option<Lock>)> {
     let place = |host: &D| {
         let folder = view(host).folders().into_iter().next();
@@ -134,7 +134,7 @@ pub async fn locked<D>(
         };
         let has_lock = is_held || lock.is_some();
         // Whoever held the lock before may have made or removed the service's group too.
-        world.forget_access();
+        environment.forget_access();
         let now = read()?;
         if has_lock && place(&now) == place(&host) {
             share_anew(view(&now), &before);
@@ -177,19 +177,23 @@ fn share_anew(host: &dyn Dialect, before: &[(PathBuf, Grant)]) {
 ///
 /// # Errors
 /// Why it cannot be had, and what is wrong with it.
-pub async fn fetch(host: &dyn Dialect, world: &World, limit: Limit) -> Result<Option<Token>> {
+pub async fn fetch(
+    host: &dyn Dialect,
+    environment: &Environment,
+    limit: Limit,
+) -> Result<Option<Token>> {
     let Some(source) = &host.settings().token else {
         return Ok(None);
     };
-    let text = source.fetch(world, limit.deadline).await?;
+    let text = source.fetch(environment, limit.deadline).await?;
     let secret = host.read_secret(&text, source)?;
     tracing::debug!("{} from {source}", secret.kind());
     Ok(Some(secret))
 }
 
 /// Waits a random time, if asked to; returns how long.
-async fn splay(settings: &Settings, world: &World) -> Duration {
-    let pause = world.random_up_to(settings.splay.value);
+async fn splay(settings: &Settings, environment: &Environment) -> Duration {
+    let pause = environment.random_up_to(settings.splay.value);
     if pause > Duration::ZERO {
         tracing::info!("first try in {:.1} s (splay)", pause.as_secs_f64());
         tokio::time::sleep(pause).await;

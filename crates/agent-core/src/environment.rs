@@ -21,7 +21,7 @@ use crate::clock::{self, Moment};
 use crate::error::{Error, ErrorId, Result};
 use crate::store::access::{Access, GroupFile};
 use crate::store::passwd;
-use crate::store::read;
+use crate::store::safe_read;
 use crate::store::trust::Trusted;
 use root_folder::RootFolder;
 
@@ -35,14 +35,14 @@ pub type SharedInput = Arc<Mutex<Box<dyn Read + Send>>>;
 pub type Progress = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The outside, as one run of the agent sees it.
-pub struct World {
+pub struct Environment {
     root: RootFolder,
     kernel: PathBuf,
     executable: PathBuf,
     arguments: Vec<OsString>,
     access: Mutex<Option<(Access, GroupFile)>>,
     trusted: Mutex<Trusted>,
-    environment: BTreeMap<OsString, OsString>,
+    variables: BTreeMap<OsString, OsString>,
     secret_variables: Vec<&'static str>,
     secrets: BTreeMap<&'static str, SecretString>,
     stdin: SharedInput,
@@ -52,7 +52,7 @@ pub struct World {
     progress: Option<Progress>,
 }
 
-impl World {
+impl Environment {
     /// The environment of this process. No child process inherits `MONSYS_TOKEN` and `secret_variables`.
     #[must_use]
     #[expect(
@@ -68,7 +68,7 @@ impl World {
             arguments: Vec::new(),
             access: Mutex::default(),
             trusted: Mutex::default(),
-            environment: BTreeMap::new(),
+            variables: BTreeMap::new(),
             secret_variables: others.chain([SECRET_VARIABLE]).collect(),
             secrets: BTreeMap::new(),
             stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
@@ -77,16 +77,16 @@ impl World {
             chance: Mutex::new(fastrand::Rng::new()),
             progress: None,
         }
-        .with_environment(std::env::vars_os())
+        .with_variables(std::env::vars_os())
     }
 
     /// The same world with another environment.
     #[must_use]
-    pub fn with_environment<K: Into<OsString>, V: Into<OsString>>(
+    pub fn with_variables<K: Into<OsString>, V: Into<OsString>>(
         mut self,
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.environment.clear();
+        self.variables.clear();
         self.secrets.clear();
         for (name, value) in variables {
             let (name, value) = (name.into(), value.into());
@@ -97,7 +97,7 @@ impl World {
                     self.secrets.insert(secret, value);
                 }
                 None => {
-                    self.environment.insert(name, value);
+                    self.variables.insert(name, value);
                 }
             }
         }
@@ -185,14 +185,14 @@ impl World {
         self.root.resolve_parent(path.as_ref())
     }
 
-    /// As [`World::path`], with the last name resolved too: for folders, and for files that are read or
+    /// As [`Environment::path`], with the last name resolved too: for folders, and for files that are read or
     /// looked at through a link. What does not exist has the path that it would be made at.
     #[must_use]
     pub fn resolved_path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.resolve(path.as_ref())
     }
 
-    /// As [`World::resolved_path`], for `path` of another host, whose `/` is mounted at `mount`.
+    /// As [`Environment::resolved_path`], for `path` of another host, whose `/` is mounted at `mount`.
     #[must_use]
     pub fn resolved_path_in(&self, mount: impl AsRef<Path>, path: impl AsRef<Path>) -> PathBuf {
         RootFolder::new(self.resolved_path(mount)).resolve(path.as_ref())
@@ -226,7 +226,7 @@ impl World {
         access.get_or_insert_with(of_group_file).0
     }
 
-    /// Has the next call of [`World::access`] look again, if the service's group may have been made or
+    /// Has the next call of [`Environment::access`] look again, if the service's group may have been made or
     /// removed since.
     pub fn forget_access(&self) {
         let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,7 +254,7 @@ impl World {
     /// Which boot of the kernel this is (random(4)); empty where the kernel does not say.
     #[must_use]
     pub fn boot_id(&self) -> String {
-        let text = read::kernel(&self.kernel_path("/proc/sys/kernel/random/boot_id"));
+        let text = safe_read::kernel(&self.kernel_path("/proc/sys/kernel/random/boot_id"));
         text.unwrap_or_default().trim().to_owned()
     }
 
@@ -273,7 +273,7 @@ impl World {
     /// Value of an environment variable; an empty one counts as not given.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&OsStr> {
-        self.environment
+        self.variables
             .get(OsStr::new(name))
             .map(OsString::as_os_str)
             .filter(|value| !value.is_empty())
@@ -291,7 +291,7 @@ impl World {
 
     /// What a child process may inherit: everything but the secrets.
     pub fn child_environment(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
-        self.environment.iter()
+        self.variables.iter()
     }
 
     /// Replaces this process by the same program with the same arguments and `flag`, without the
@@ -375,29 +375,31 @@ mod tests {
 
     #[test]
     fn paths_stay_below_the_root() {
-        let world = World::real([]).with_root("/scratch");
+        let environment = Environment::real([]).with_root("/scratch");
         assert_eq!(
-            world.path("/etc/os-release"),
+            environment.path("/etc/os-release"),
             Path::new("/scratch/etc/os-release")
         );
         assert_eq!(
-            World::real([]).path("/etc/os-release"),
+            Environment::real([]).path("/etc/os-release"),
             Path::new("/etc/os-release")
         );
     }
 
     #[test]
     fn the_secret_is_not_among_what_children_inherit() {
-        let world = World::real([]).with_environment([("MONSYS_TOKEN", "enrl_x"), ("A", "b")]);
-        assert!(world.secret(SECRET_VARIABLE).is_some());
-        assert!(world.env("MONSYS_TOKEN").is_none());
-        assert_eq!(world.child_environment().count(), 1);
+        let environment =
+            Environment::real([]).with_variables([("MONSYS_TOKEN", "enrl_x"), ("A", "b")]);
+        assert!(environment.secret(SECRET_VARIABLE).is_some());
+        assert!(environment.env("MONSYS_TOKEN").is_none());
+        assert_eq!(environment.child_environment().count(), 1);
     }
 
     #[test]
     fn an_empty_variable_counts_as_not_given() {
-        let world = World::real([]).with_environment([("MONSYS_TOKEN", " "), ("MONSYS_ROLE", "")]);
-        assert!(world.secret(SECRET_VARIABLE).is_none());
-        assert!(world.env("MONSYS_ROLE").is_none());
+        let environment =
+            Environment::real([]).with_variables([("MONSYS_TOKEN", " "), ("MONSYS_ROLE", "")]);
+        assert!(environment.secret(SECRET_VARIABLE).is_none());
+        assert!(environment.env("MONSYS_ROLE").is_none());
     }
 }

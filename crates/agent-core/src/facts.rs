@@ -10,7 +10,7 @@ pub mod route;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::settings::Settings;
 pub use interfaces::Interface;
 use interfaces::Network;
@@ -43,24 +43,24 @@ pub struct HostFacts {
 impl HostFacts {
     /// Gathers all facts. `target` is where the hub is, for the primary address.
     #[must_use]
-    pub fn gather(settings: &Settings, world: &World, target: &Target) -> Self {
+    pub fn gather(settings: &Settings, environment: &Environment, target: &Target) -> Self {
         let uname = nix::sys::utsname::uname().ok();
         let uname = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
             uname
                 .as_ref()
                 .map(|uname| part(uname).to_string_lossy().into_owned())
         };
-        let (primary_ip, interfaces) = network(world, target);
+        let (primary_ip, interfaces) = network(environment, target);
         let size = MachineSize::read();
         Self {
-            hostname: hostname::read(&host_file(world, &settings.hostname_file)),
+            hostname: hostname::read(&host_file(environment, &settings.hostname_file)),
             os_info: {
                 let files = [
                     settings.os_release_file.as_path(),
                     Path::new("/etc/os-release"),
                     Path::new("/usr/lib/os-release"),
                 ];
-                let files = files.into_iter().map(|file| host_file(world, file));
+                let files = files.into_iter().map(|file| host_file(environment, file));
                 os_release::pretty_name(files)
             },
             architecture: uname(nix::sys::utsname::UtsName::machine)
@@ -77,29 +77,32 @@ impl HostFacts {
 
 /// Returns the path on this machine of a file with a fact of the host. `/host/etc/os-release` is a file
 /// of a host that is mounted at `/host`, so its links are resolved there.
-fn host_file(world: &World, path: &Path) -> PathBuf {
+fn host_file(environment: &Environment, path: &Path) -> PathBuf {
     const PLACES: [&str; 3] = ["etc/os-release", "usr/lib/os-release", "etc/hostname"];
     let place = PLACES.iter().find(|place| path.ends_with(place));
     let mount = place.and_then(|place| path.ancestors().nth(Path::new(place).components().count()));
     match (place, mount) {
         (Some(place), Some(mount)) if mount != Path::new("/") => {
-            world.resolved_path_in(mount, place)
+            environment.resolved_path_in(mount, place)
         }
-        _ => world.resolved_path(path),
+        _ => environment.resolved_path(path),
     }
 }
 
 /// The interfaces alone, for a heartbeat. `target` is where the hub is.
 #[must_use]
-pub fn interfaces_now(world: &World, target: &Target) -> Vec<Interface> {
-    network(world, target).1
+pub fn interfaces_now(environment: &Environment, target: &Target) -> Vec<Interface> {
+    network(environment, target).1
 }
 
 /// The primary address, and the interfaces.
-fn network(world: &World, target: &Target) -> (Option<IpAddr>, Vec<Interface>) {
+fn network(environment: &Environment, target: &Target) -> (Option<IpAddr>, Vec<Interface>) {
     let network = Network::now();
     let primary_ip = route::primary_ip(target);
-    (primary_ip, interfaces::list(world, network, primary_ip))
+    (
+        primary_ip,
+        interfaces::list(environment, network, primary_ip),
+    )
 }
 
 fn architecture(machine: String) -> String {
@@ -137,7 +140,7 @@ mod tests {
             .map(|interface| (interface.name.clone(), interface.ip()))
             .collect();
         let ours: BTreeSet<(String, IpAddr)> =
-            super::interfaces_now(&super::World::real([]), &super::Target::default())
+            super::interfaces_now(&super::Environment::real([]), &super::Target::default())
                 .into_iter()
                 .flat_map(|interface| {
                     let name = interface.name;

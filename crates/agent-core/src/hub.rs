@@ -2,7 +2,7 @@
 //! business of one file a dialect.
 
 pub mod client;
-mod fault;
+pub mod response;
 pub mod retry;
 pub mod tls;
-pub mod verdict;
+mod transport_error;

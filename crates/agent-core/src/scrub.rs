@@ -8,10 +8,10 @@
 mod archive;
 mod base64;
 mod decoder;
+mod encodings;
 mod escapes;
 mod file;
-mod layers;
-mod overwrite;
+mod in_place;
 pub mod record;
 mod replace;
 mod walk;
@@ -28,8 +28,8 @@ use zeroize::Zeroizing;
 pub use file::{Fate, Stamp, file};
 pub use wanted::{Hashed, SHORTEST, Wanted};
 
+use encodings::{DEEPEST, Remains, Search};
 use file::Orders;
-use layers::{DEEPEST, Remains, Search};
 
 /// No secret that is looked for is longer, in bytes.
 pub const LONGEST_SECRET: usize = 4096;

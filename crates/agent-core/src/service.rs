@@ -4,39 +4,42 @@
 //! for; `notify` and `signals` are the service manager's side, `teller` the log, and
 //! `health` what `status` reads.
 
-mod alarm;
+mod backoff;
+mod failure_log;
 mod health;
+mod heartbeat_loop;
+mod liveness;
 mod notify;
-mod pace;
-mod pulse;
-mod rhythm;
 mod signals;
 pub mod step;
-mod teller;
+mod timer;
 pub mod vitals;
 
-pub use health::Occasion;
-pub use health::{FILE as HEALTH_FILE, Failure, Health, Journal, SinceBoot};
+pub use health::SaveReason;
+pub use health::{FILE as HEALTH_FILE, Failure, Health, HealthFile, SinceBoot};
+pub use heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, Host};
+pub use liveness::{Liveness, Rate};
 use notify::Notify;
-pub use pulse::{Pulse, Rate};
-pub use rhythm::{Beat, Host, Miss};
 pub use signals::until_stopped;
 pub use vitals::Meter;
 
 use crate::clock::Moment;
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::Result;
-use alarm::Alarm;
 use signals::Signals;
+use timer::WakeTimer;
 
 /// Keeps the rhythm of the host that `admit` gives, which may take as long as an enrolment does,
 /// until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// What `admit` ends with, and what ends the host's heartbeats for good.
-pub async fn keep<H: Host>(world: &World, admit: impl AsyncFnOnce() -> Result<H>) -> Result<()> {
+pub async fn keep<H: Host>(
+    environment: &Environment,
+    admit: impl AsyncFnOnce() -> Result<H>,
+) -> Result<()> {
     let mut signals = Signals::listen()?;
-    let mut notify = Notify::of(world);
+    let mut notify = Notify::of(environment);
     let mut host = tokio::select! {
         biased;
         () = signals.stop() => return Ok(()),
@@ -45,8 +48,9 @@ pub async fn keep<H: Host>(world: &World, admit: impl AsyncFnOnce() -> Result<H>
     let who = host.describe();
     tracing::info!("{who}: a heartbeat every {} s", host.interval().as_secs());
     notify.ready(&who);
-    let alarm = Alarm::new();
-    let ended = rhythm::keep(&mut host, &mut signals, &mut notify, &alarm, world).await;
+    let alarm = WakeTimer::new();
+    let ended =
+        heartbeat_loop::keep(&mut host, &mut signals, &mut notify, &alarm, environment).await;
     notify.stopping();
     ended
 }
@@ -56,15 +60,22 @@ pub async fn keep<H: Host>(world: &World, admit: impl AsyncFnOnce() -> Result<H>
 /// # Errors
 /// What ends the host's heartbeats for good.
 #[doc(hidden)]
-pub async fn keep_alone(host: &mut impl Host, world: &World) -> Result<()> {
+pub async fn keep_alone(host: &mut impl Host, environment: &Environment) -> Result<()> {
     let (mut signals, mut notify) = (Signals::default(), Notify::default());
-    rhythm::keep(host, &mut signals, &mut notify, &Alarm::default(), world).await
+    heartbeat_loop::keep(
+        host,
+        &mut signals,
+        &mut notify,
+        &WakeTimer::default(),
+        environment,
+    )
+    .await
 }
 
 /// The present moment, in the boot that the service and `status` agree on.
 #[must_use]
-pub fn moment(world: &World) -> Moment {
-    world.moment(&step::boot_id(world))
+pub fn moment(environment: &Environment) -> Moment {
+    environment.moment(&step::boot_id(environment))
 }
 
 #[cfg(test)]

@@ -13,15 +13,15 @@ pub use ca_file::CaFile;
 pub use hub_url::HubUrl;
 pub use table::{Setting, TABLE};
 
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::{ErrorId, Result};
 use crate::flags::Flags;
 use crate::plain::refuse_control;
-use crate::sourced::{Given, Origin};
+use crate::sourced::{Source, Sourced};
 use crate::store::agent_toml::{AgentToml, FileSettings};
 use crate::token::Secret;
 use crate::token_source::TokenSource;
-use reader::{Reader, absolute, pick};
+use reader::{Reader, absolute, resolve_one};
 
 /// SHA-256 of a certificate's `SubjectPublicKeyInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,23 +47,23 @@ pub struct Settings {
     /// Path of `agent.toml` on the host, without `--root`.
     pub config_path: PathBuf,
     /// State directory on the host, without `--root`.
-    pub state_dir: Given<PathBuf>,
+    pub state_dir: Sourced<PathBuf>,
     /// The hub.
-    pub hub_url: Given<HubUrl>,
+    pub hub_url: Sourced<HubUrl>,
     /// Where the token is to be had, if anywhere. It is fetched only when it is needed.
     pub token: Option<TokenSource>,
     /// The host's own tags.
-    pub tags: Given<Vec<String>>,
+    pub tags: Sourced<Vec<String>>,
     /// The host's explicit role.
-    pub role: Option<Given<String>>,
+    pub role: Option<Sourced<String>>,
     /// Private CA: then the only store.
     pub ca_file: Option<CaFile>,
     /// SPKI pin of a CA in the hub's chain.
-    pub ca_pin: Option<Given<CaPin>>,
+    pub ca_pin: Option<Sourced<CaPin>>,
     /// Proxy for https.
-    pub proxy: Option<Given<ProxySettings>>,
+    pub proxy: Option<Sourced<ProxySettings>>,
     /// Plain http to other hosts is allowed.
-    pub allow_http: Given<bool>,
+    pub allow_http: Sourced<bool>,
     /// File that holds the host's name, on the host.
     pub hostname_file: PathBuf,
     /// os-release file of the host, on the host.
@@ -71,7 +71,7 @@ pub struct Settings {
     /// Overall deadline of an enrolment.
     pub wait: Duration,
     /// Longest random wait before the first try.
-    pub splay: Given<Duration>,
+    pub splay: Sourced<Duration>,
     /// Whether the enrolment token is taken out of cloud-init's files; `None` is by who runs us.
     pub scrub_cloud_init: Option<bool>,
     /// What `agent.toml` said when the settings were read.
@@ -84,14 +84,14 @@ impl Settings {
     /// # Errors
     /// Usage errors name the flag, variable or key; a broken `agent.toml` is
     /// [`ErrorId::ConfigBroken`], one that could not be replaced [`ErrorId::ConfigUnwritable`].
-    pub fn resolve(flags: &Flags, world: &World) -> Result<Self> {
-        let config_path = config_path(flags, world)?;
-        let path = world.path(&config_path);
+    pub fn resolve(flags: &Flags, environment: &Environment) -> Result<Self> {
+        let config_path = config_path(flags, environment)?;
+        let path = environment.path(&config_path);
         // The file itself is looked at when it is open.
-        world.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
+        environment.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = AgentToml::load(&path)?;
-        let settings = Self::with_file(flags, world, &config_path, &file)?;
-        world.refuse_foreign_folder(&world.resolved_path(&settings.state_dir.value))?;
+        let settings = Self::with_file(flags, environment, &config_path, &file)?;
+        environment.refuse_foreign_folder(&environment.resolved_path(&settings.state_dir.value))?;
         Ok(settings)
     }
 
@@ -99,10 +99,10 @@ impl Settings {
     ///
     /// # Errors
     /// Usage errors, and a broken `agent.toml`.
-    pub fn resolve_without(flags: &Flags, world: &World) -> Result<Self> {
-        let config_path = config_path(flags, world)?;
-        let path = world.path(&config_path);
-        world.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
+    pub fn resolve_without(flags: &Flags, environment: &Environment) -> Result<Self> {
+        let config_path = config_path(flags, environment)?;
+        let path = environment.path(&config_path);
+        environment.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = match AgentToml::load(&path) {
             Err(error) if error.id() == ErrorId::ConfigUnwritable => {
                 tracing::debug!("{} is passed over: {}", path.display(), error.cause());
@@ -110,7 +110,7 @@ impl Settings {
             }
             loaded => loaded?,
         };
-        Self::with_file(flags, world, &config_path, &file)
+        Self::with_file(flags, environment, &config_path, &file)
     }
 
     /// Resolves every setting, with `agent.toml` as it was read.
@@ -119,26 +119,26 @@ impl Settings {
     /// Usage errors name the flag, variable or key.
     pub fn with_file(
         flags: &Flags,
-        world: &World,
+        environment: &Environment,
         config_path: &Path,
         file: &AgentToml,
     ) -> Result<Self> {
         let reader = Reader {
-            world,
+            environment,
             keys: file.settings(),
             path: config_path,
         };
-        let state_dir = reader.pick(
+        let state_dir = reader.resolve_one(
             &table::STATE_DIR,
             flags.state_dir.as_deref(),
             reader.keys.state_dir.as_deref(),
         )?;
-        let state_dir = Given {
+        let state_dir = Sourced {
             value: absolute(&state_dir)?,
-            origin: state_dir.origin,
+            source: state_dir.source,
         };
         let reached = reader.hub(&table::HUB_URL, flags)?;
-        let token = TokenSource::choose(flags, world, reader.keys, config_path)?;
+        let token = TokenSource::choose(flags, environment, reader.keys, config_path)?;
         Self::with(flags, &reader, state_dir, reached, token, file.clone())
     }
 
@@ -146,24 +146,28 @@ impl Settings {
     ///
     /// # Errors
     /// Usage errors, which name the flag, variable or key.
-    pub fn of_dialect(flags: &Flags, world: &World, own: DialectSettings) -> Result<Self> {
+    pub fn of_dialect(
+        flags: &Flags,
+        environment: &Environment,
+        own: DialectSettings,
+    ) -> Result<Self> {
         let mut keys = FileSettings::default();
         keys.hub_url = own.hub_url_in_file;
         let reader = Reader {
-            world,
+            environment,
             keys: &keys,
             path: &own.file,
         };
         let reached = reader.hub(own.hub_url, flags)?;
-        let file = AgentToml::absent(&world.path(&own.file));
-        let state_dir = Given {
+        let file = AgentToml::absent(&environment.path(&own.file));
+        let state_dir = Sourced {
             value: own.folder,
-            origin: Origin::Default,
+            source: Source::Default,
         };
-        let token = match TokenSource::given(flags, world, own.secrets)? {
-            None => own
-                .secret_in_file
-                .map(|(key, secret)| TokenSource::Held(secret, Origin::Key(key, own.file.clone()))),
+        let token = match TokenSource::given(flags, environment, own.secrets)? {
+            None => own.secret_in_file.map(|(key, secret)| {
+                TokenSource::ReportField(secret, Source::Key(key, own.file.clone()))
+            }),
             given => given,
         };
         Self::with(flags, &reader, state_dir, reached, token, file)
@@ -172,15 +176,15 @@ impl Settings {
     fn with(
         flags: &Flags,
         reader: &Reader<'_>,
-        state_dir: Given<PathBuf>,
-        (hub_url, allow_http): (Given<HubUrl>, Given<bool>),
+        state_dir: Sourced<PathBuf>,
+        (hub_url, allow_http): (Sourced<HubUrl>, Sourced<bool>),
         token: Option<TokenSource>,
         file: AgentToml,
     ) -> Result<Self> {
         let keys = reader.keys;
         let path = |setting, key: &Option<String>| -> Result<PathBuf> {
-            let given = reader.pick(setting, None, key.as_deref())?;
-            refuse_control(&given.value, &given.origin)?;
+            let given = reader.resolve_one(setting, None, key.as_deref())?;
+            refuse_control(&given.value, &given.source)?;
             Ok(PathBuf::from(given.value))
         };
         Ok(Self {
@@ -223,8 +227,13 @@ pub struct DialectSettings {
 }
 
 /// Path of `agent.toml` on the host, without `--root`.
-pub fn config_path(flags: &Flags, world: &World) -> Result<PathBuf> {
-    absolute(&pick(&table::CONFIG, flags.config.as_deref(), None, world)?)
+pub fn config_path(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
+    absolute(&resolve_one(
+        &table::CONFIG,
+        flags.config.as_deref(),
+        None,
+        environment,
+    )?)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Where a value came from, for messages that name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum Source {
     /// A flag, with its dashes.
     Flag(&'static str),
     /// An environment variable.
@@ -16,15 +16,15 @@ pub enum Origin {
     Default,
 }
 
-impl Origin {
+impl Source {
     /// Whether this very run asked for it, by flag or environment.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
+    pub fn is_explicit(&self) -> bool {
         matches!(self, Self::Flag(_) | Self::Variable(_))
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) | Self::Variable(name) => f.write_str(name),
@@ -36,9 +36,9 @@ impl fmt::Display for Origin {
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given<T> {
+pub struct Sourced<T> {
     /// The value.
     pub value: T,
     /// Where it came from.
-    pub origin: Origin,
+    pub source: Source,
 }

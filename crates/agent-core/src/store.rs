@@ -8,9 +8,9 @@ pub mod env_file;
 pub mod key_files;
 pub mod lock;
 pub mod named;
-mod owner;
+mod ownership;
 pub mod passwd;
-pub mod read;
+pub mod safe_read;
 pub mod trust;
 
 use std::ffi::{OsStr, OsString};

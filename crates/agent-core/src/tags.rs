@@ -4,7 +4,7 @@
 //! duplicates dropped; the default role wins unless the host was given an explicit one.
 
 use crate::error::{Error, ErrorId, Result};
-use crate::sourced::Origin;
+use crate::sourced::Source;
 
 /// Longest tag or role, in characters.
 pub const MAX_CHARACTERS: usize = 128;
@@ -63,7 +63,7 @@ fn text_fault(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// [`ErrorId::BadTag`], naming `origin`.
-pub fn own_tags(raw: &[String], origin: &Origin) -> Result<Vec<String>> {
+pub fn own_tags(raw: &[String], source: &Source) -> Result<Vec<String>> {
     let mut tags = Vec::new();
     for tag in raw.iter().map(|tag| tag.trim_matches(' ')) {
         if tag.is_empty() {
@@ -72,15 +72,15 @@ pub fn own_tags(raw: &[String], origin: &Origin) -> Result<Vec<String>> {
         if let Some(fault) = tag_fault(tag) {
             let shown: String = tag.chars().take(40).collect();
             return Err(
-                Error::new(ErrorId::BadTag, format!("tag {shown:?}: {fault}")).about(origin),
+                Error::new(ErrorId::BadTag, format!("tag {shown:?}: {fault}")).about(source),
             );
         }
         tags.push(tag.to_owned());
     }
     let tags = merge(&[], &tags);
     // The list in agent.toml may hold the token's defaults too; see `enrolment::plan`.
-    if !matches!(origin, Origin::Key(..)) {
-        check_count(&tags, origin)?;
+    if !matches!(source, Source::Key(..)) {
+        check_count(&tags, source)?;
     }
     Ok(tags)
 }
@@ -89,12 +89,12 @@ pub fn own_tags(raw: &[String], origin: &Origin) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// [`ErrorId::BadTag`], naming `origin`.
-pub fn check_count(own: &[String], origin: &Origin) -> Result<()> {
+pub fn check_count(own: &[String], source: &Source) -> Result<()> {
     if own.len() <= MAX_TAGS {
         return Ok(());
     }
     let cause = format!("{} tags, and {MAX_TAGS} are allowed", own.len());
-    Err(Error::new(ErrorId::BadTag, cause).about(origin))
+    Err(Error::new(ErrorId::BadTag, cause).about(source))
 }
 
 /// Splits the comma-separated form of `--tags` and `MONSYS_TAGS`.
@@ -133,21 +133,21 @@ mod tests {
 
     #[test]
     fn the_limits_are_in_characters_and_in_tags() {
-        let origin = Origin::Variable("MONSYS_TAGS");
-        assert!(own_tags(&["é".repeat(128)], &origin).is_ok());
+        let source = Source::Variable("MONSYS_TAGS");
+        assert!(own_tags(&["é".repeat(128)], &source).is_ok());
         for bad in [
             "é".repeat(129),
             "a\nb".into(),
             "a,b".into(),
             "a\u{7f}".into(),
         ] {
-            let error = own_tags(&[bad], &origin).unwrap_err();
+            let error = own_tags(&[bad], &source).unwrap_err();
             assert!(error.what().contains("MONSYS_TAGS"), "{error}");
             assert_eq!(error.exit_code(), 64);
         }
         let many: Vec<String> = (0..65).map(|i| i.to_string()).collect();
-        assert!(own_tags(&many[..64], &origin).is_ok());
-        assert!(own_tags(&many, &origin).is_err());
+        assert!(own_tags(&many[..64], &source).is_ok());
+        assert!(own_tags(&many, &source).is_err());
     }
 
     proptest! {

@@ -29,10 +29,10 @@ impl Token {
     ///
     /// # Errors
     /// [`ErrorId::TokenMalformed`], which never repeats the token.
-    pub fn parse(raw: &str, origin: &dyn fmt::Display) -> Result<Self> {
+    pub fn parse(raw: &str, source: &dyn fmt::Display) -> Result<Self> {
         let text = raw.trim();
         if let Some(fault) = fault(text) {
-            return Err(Error::new(ErrorId::TokenMalformed, fault).about(origin));
+            return Err(Error::new(ErrorId::TokenMalformed, fault).about(source));
         }
         let secret = Secret(SecretString::from(text));
         if text.starts_with("enrl_") {
@@ -47,7 +47,7 @@ impl Token {
     ///
     /// # Errors
     /// [`ErrorId::TokenMalformed`], which never repeats the secret.
-    pub fn shared(raw: &str, origin: &dyn fmt::Display) -> Result<Self> {
+    pub fn shared(raw: &str, source: &dyn fmt::Display) -> Result<Self> {
         let text = raw.trim();
         let fault = if text.len() > MAX_BYTES {
             format!("it has more than {MAX_BYTES} bytes")
@@ -57,7 +57,7 @@ impl Token {
             return Ok(Self::Enrolment(Secret(SecretString::from(text))));
         };
         Err(Error::new(ErrorId::TokenMalformed, fault)
-            .about(origin)
+            .about(source)
             .hint("copy it again from where it was made, and run the same command"))
     }
 

@@ -18,12 +18,12 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use crate::environment::{SECRET_VARIABLE, World};
+use crate::environment::{Environment, SECRET_VARIABLE};
 use crate::error::{Error, ErrorId, Result};
 use crate::flags::Flags;
 use crate::plain::refuse_control;
 use crate::redact::last_words;
-use crate::sourced::Origin;
+use crate::sourced::Source;
 use crate::store;
 use crate::store::agent_toml::FileSettings;
 use crate::token::Secret;
@@ -48,13 +48,13 @@ pub enum TokenSource {
     /// A variable of the environment, such as `MONSYS_TOKEN`.
     Variable(&'static str),
     /// A system's own file, which held it when the settings were read.
-    Held(Secret, Origin),
+    ReportField(Secret, Source),
     /// A file, from a flag, a variable, or a key of agent.toml.
-    File(PathBuf, Origin),
+    File(PathBuf, Source),
     /// Standard input.
     Stdin,
     /// Output of a command.
-    Command(String, Origin),
+    Command(String, Source),
     /// The systemd credential `monsys-token`.
     Credential(PathBuf),
 }
@@ -63,18 +63,18 @@ impl TokenSource {
     /// The first that is given: flags, environment, systemd credential, `agent.toml`.
     pub fn choose(
         flags: &Flags,
-        world: &World,
+        environment: &Environment,
         keys: &FileSettings,
         config_path: &Path,
     ) -> Result<Option<Self>> {
-        if let Some(given) = Self::given(flags, world, &[])? {
+        if let Some(given) = Self::given(flags, environment, &[])? {
             return Ok(Some(given));
         }
-        let key = |name| Origin::Key(name, config_path.into());
+        let key = |name| Source::Key(name, config_path.into());
         if let Some(path) = not_empty(keys.token_file.as_ref()) {
             refuse_control(&path, &key("token_file"))?;
             return Ok(Some(Self::File(
-                world.resolved_path(path),
+                environment.resolved_path(path),
                 key("token_file"),
             )));
         }
@@ -84,7 +84,11 @@ impl TokenSource {
 
     /// The first that this very run was given: flags, environment (`variables`, and then
     /// `MONSYS_TOKEN`), systemd credential.
-    pub fn given(flags: &Flags, world: &World, variables: &[&'static str]) -> Result<Option<Self>> {
+    pub fn given(
+        flags: &Flags,
+        environment: &Environment,
+        variables: &[&'static str],
+    ) -> Result<Option<Self>> {
         match (
             not_empty(flags.token_file.as_ref()),
             not_empty(flags.token_command.as_ref()),
@@ -98,41 +102,43 @@ impl TokenSource {
             }
             (Some(path), None) if path == "-" => return Ok(Some(Self::Stdin)),
             (Some(path), None) => {
-                let origin = Origin::Flag("--token-file");
-                refuse_control(&path, &origin)?;
-                return Ok(Some(Self::File(path.into(), origin)));
+                let source = Source::Flag("--token-file");
+                refuse_control(&path, &source)?;
+                return Ok(Some(Self::File(path.into(), source)));
             }
             (None, Some(command)) => {
-                let origin = Origin::Flag("--token-command");
-                return Ok(Some(Self::Command(command, origin)));
+                let source = Source::Flag("--token-command");
+                return Ok(Some(Self::Command(command, source)));
             }
             (None, None) => {}
         }
         let mut variables = variables.iter().chain([&SECRET_VARIABLE]);
-        if let Some(name) = variables.find(|name| world.secret(name).is_some()) {
+        if let Some(name) = variables.find(|name| environment.secret(name).is_some()) {
             return Ok(Some(Self::Variable(name)));
         }
-        if let Some(path) = world.env("MONSYS_TOKEN_FILE") {
-            let origin = Origin::Variable("MONSYS_TOKEN_FILE");
-            refuse_control(path, &origin)?;
-            return Ok(Some(Self::File(path.into(), origin)));
+        if let Some(path) = environment.env("MONSYS_TOKEN_FILE") {
+            let source = Source::Variable("MONSYS_TOKEN_FILE");
+            refuse_control(path, &source)?;
+            return Ok(Some(Self::File(path.into(), source)));
         }
-        let folder = world.env("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let folder = environment.env("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         if let Some(folder) = &folder {
-            refuse_control(folder, &Origin::Variable("CREDENTIALS_DIRECTORY"))?;
+            refuse_control(folder, &Source::Variable("CREDENTIALS_DIRECTORY"))?;
         }
         // A step before the service may not see the unit's credentials, but root sees the system's.
-        let folders = folder.into_iter().chain([world.path(SYSTEM_CREDENTIALS)]);
+        let folders = folder
+            .into_iter()
+            .chain([environment.path(SYSTEM_CREDENTIALS)]);
         let mut paths = folders.map(|folder| folder.join(CREDENTIAL));
         Ok(paths.find(|path| path.exists()).map(Self::Credential))
     }
 
     /// Whether this very run was given it, and not agent.toml.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
+    pub fn is_explicit(&self) -> bool {
         match self {
-            Self::File(_, origin) | Self::Command(_, origin) => origin.is_asked(),
-            Self::Held(..) => false,
+            Self::File(_, source) | Self::Command(_, source) => source.is_explicit(),
+            Self::ReportField(..) => false,
             Self::Variable(_) | Self::Stdin | Self::Credential(_) => true,
         }
     }
@@ -142,26 +148,32 @@ impl TokenSource {
     /// # Errors
     /// [`ErrorId::Unreadable`], [`ErrorId::TokenCommandFailed`], [`ErrorId::TokenMissing`] or
     /// [`ErrorId::TokenMalformed`].
-    pub async fn fetch(&self, world: &World, deadline: Instant) -> Result<Zeroizing<String>> {
+    pub async fn fetch(
+        &self,
+        environment: &Environment,
+        deadline: Instant,
+    ) -> Result<Zeroizing<String>> {
         let bytes = match self {
-            Self::Held(secret, _) => Zeroizing::new(secret.expose_secret().as_bytes().to_vec()),
+            Self::ReportField(secret, _) => {
+                Zeroizing::new(secret.expose_secret().as_bytes().to_vec())
+            }
             Self::Variable(name) => Zeroizing::new(
-                world
+                environment
                     .secret(name)
                     .map(|secret| secret.expose_secret().as_bytes().to_vec())
                     .unwrap_or_default(),
             ),
             Self::Stdin => {
                 tracing::info!("reading the token from standard input");
-                let stdin = world.stdin();
+                let stdin = environment.stdin();
                 self.read(deadline, move || {
                     let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
                     read_all(&mut *stdin)
                 })
                 .await?
             }
-            Self::File(path, Origin::Key(..)) => {
-                world.refuse_foreign_file(path)?;
+            Self::File(path, Source::Key(..)) => {
+                environment.refuse_foreign_file(path)?;
                 let path = path.clone();
                 self.read(deadline, move || read_file(&path, true)).await?
             }
@@ -169,10 +181,10 @@ impl TokenSource {
                 let path = path.clone();
                 self.read(deadline, move || read_file(&path, false)).await?
             }
-            Self::Command(command, origin) => {
-                refuse_foreign(origin, world)?;
+            Self::Command(command, source) => {
+                refuse_foreign(source, environment)?;
                 tracing::info!("running the token command");
-                run(command, world, deadline)
+                run(command, environment, deadline)
                     .await
                     .map_err(|cause| Error::new(ErrorId::TokenCommandFailed, cause).about(self))?
             }
@@ -194,11 +206,11 @@ impl TokenSource {
 impl TokenSource {
     /// Lets whoever writes a token that is not needed write it: a writer that finds nobody reading
     /// takes its own broken pipe for our failure, as Ansible does.
-    pub async fn pass_over(&self, world: &World) {
+    pub async fn pass_over(&self, environment: &Environment) {
         if !matches!(self, Self::Stdin) {
             return;
         }
-        let stdin = world.stdin();
+        let stdin = environment.stdin();
         let read = tokio::task::spawn_blocking(move || {
             let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
             read_all(&mut *stdin).is_ok()
@@ -227,9 +239,9 @@ impl fmt::Display for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(name) => f.write_str(name),
-            Self::File(path, origin) => write!(f, "{origin} {}", path.display()),
+            Self::File(path, source) => write!(f, "{source} {}", path.display()),
             Self::Stdin => f.write_str("--token-file - (standard input)"),
-            Self::Command(_, origin) | Self::Held(_, origin) => write!(f, "{origin}"),
+            Self::Command(_, source) | Self::ReportField(_, source) => write!(f, "{source}"),
             Self::Credential(path) => {
                 write!(f, "systemd credential {CREDENTIAL} ({})", path.display())
             }
@@ -277,13 +289,13 @@ fn read_all(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 
 async fn run(
     command: &str,
-    world: &World,
+    environment: &Environment,
     deadline: Instant,
 ) -> std::result::Result<Zeroizing<Vec<u8>>, String> {
     let mut child = tokio::process::Command::new("/bin/sh")
         .args(["-c", command])
         .env_clear()
-        .envs(world.child_environment())
+        .envs(environment.child_environment())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -327,12 +339,12 @@ async fn run(
 
 /// Nobody runs a command that others could have written: root obeys no such agent.toml at all, and
 /// another user may still read one of a third.
-fn refuse_foreign(origin: &Origin, world: &World) -> Result<()> {
-    let Origin::Key(_, path) = origin else {
+fn refuse_foreign(source: &Source, environment: &Environment) -> Result<()> {
+    let Source::Key(_, path) = source else {
         return Ok(());
     };
-    let metadata = std::fs::metadata(world.path(path))
-        .map_err(|error| Error::new(ErrorId::Unreadable, error.to_string()).about(origin))?;
+    let metadata = std::fs::metadata(environment.path(path))
+        .map_err(|error| Error::new(ErrorId::Unreadable, error.to_string()).about(source))?;
     let us = nix::unistd::geteuid().as_raw();
     // Whoever can become root has no need of a file to run something as another user.
     let is_trusted = [us, 0].contains(&metadata.uid());
@@ -347,7 +359,7 @@ fn refuse_foreign(origin: &Origin, world: &World) -> Result<()> {
             metadata.mode() & 0o7777
         ),
     )
-    .about(origin)
+    .about(source)
     .hint("give the command as a flag: --token-command CMD"))
 }
 

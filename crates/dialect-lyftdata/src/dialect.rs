@@ -2,8 +2,8 @@
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    self, Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder,
-    Later, OwnFlag, Plan, Prepare, Preview,
+    self, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, FutureResult,
+    OwnFlag, Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -15,10 +15,10 @@ use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
-use crate::asking::Asking;
-use crate::files::{JOURNAL, LOCK, Standing};
+use crate::exchange::EnrolRequest;
+use crate::files::{EnrolmentState, JOURNAL, LOCK};
 use crate::lyftdata::{Lyftdata, missing};
-use crate::{settings, told};
+use crate::{report, settings};
 
 /// `LyftData`, as the program lists it.
 pub static DESCRIPTOR: Descriptor = Descriptor {
@@ -43,7 +43,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     ..Descriptor::new(
         "lyftdata",
         "Workers of a LyftData server",
-        |flags, world| Ok(Box::new(Lyftdata::read(flags, world)?)),
+        |flags, environment| Ok(Box::new(Lyftdata::read(flags, environment)?)),
     )
 };
 
@@ -53,7 +53,7 @@ impl Dialect for Lyftdata<'_> {
     }
 
     fn takes_secret(&self, force: bool) -> Result<bool> {
-        Ok(force || matches!(self.standing()?, Standing::New))
+        Ok(force || matches!(self.enrolment_state()?, EnrolmentState::New))
     }
 
     fn read_secret(&self, text: &str, source: &TokenSource) -> Result<Token> {
@@ -61,11 +61,13 @@ impl Dialect for Lyftdata<'_> {
     }
 
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
-        match self.standing()? {
-            Standing::Unfinished => return Ok(Plan::Repair),
-            Standing::Enrolled(_) if !force && self.has_leftovers() => return Ok(Plan::Repair),
-            Standing::Enrolled(_) if !force => return Ok(Plan::Nothing),
-            Standing::Enrolled(_) | Standing::New => {}
+        match self.enrolment_state()? {
+            EnrolmentState::Unfinished => return Ok(Plan::Repair),
+            EnrolmentState::Enrolled(_) if !force && self.has_leftovers() => {
+                return Ok(Plan::Repair);
+            }
+            EnrolmentState::Enrolled(_) if !force => return Ok(Plan::Nothing),
+            EnrolmentState::Enrolled(_) | EnrolmentState::New => {}
         }
         self.name()?;
         if secret.is_none() {
@@ -88,7 +90,7 @@ impl Dialect for Lyftdata<'_> {
         LOCK
     }
 
-    fn settle(&mut self, _: Limit) -> Later<'_, ()> {
+    fn recover(&mut self, _: Limit) -> FutureResult<'_, ()> {
         Box::pin(async {
             atomic::sweep(&self.jobs_dir).map_err(|error| self.fault(&error))?;
             match self.journal()?.and_then(|journal| journal.confirmed) {
@@ -113,7 +115,7 @@ impl Dialect for Lyftdata<'_> {
     }
 
     fn enrolled(&self) -> Result<Enrolment> {
-        let Standing::Enrolled(worker) = self.standing()? else {
+        let EnrolmentState::Enrolled(worker) = self.enrolment_state()? else {
             return Err(missing());
         };
         Ok(Enrolment {
@@ -121,7 +123,7 @@ impl Dialect for Lyftdata<'_> {
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: None,
             changed: false,
-            holds: self.held(&worker, self.name.as_deref()),
+            fields: self.held(&worker, self.name.as_deref()),
             cleanup: Cleanup::default(),
         })
     }
@@ -140,19 +142,19 @@ impl Dialect for Lyftdata<'_> {
         force: bool,
         facts: &HostFacts,
     ) -> Result<Option<Preview>> {
-        told::preview(self, secret, force, facts)
+        report::preview(self, secret, force, facts)
     }
 
-    fn status(&self) -> Result<Account> {
-        told::account(self)
+    fn status(&self) -> Result<StatusReport> {
+        report::account(self)
     }
 
     fn checks(&self) -> Vec<Check> {
-        told::checks(self)
+        report::checks(self)
     }
 
     fn without_secret(&self) -> Check {
-        told::without_secret(self)
+        report::without_secret(self)
     }
 
     fn has_service(&self) -> bool {
@@ -164,13 +166,13 @@ impl Dialect for Lyftdata<'_> {
         Access::private()
     }
 
-    fn serve(&self) -> Later<'_, ()> {
+    fn serve(&self) -> FutureResult<'_, ()> {
         Box::pin(async {
             let open = || -> Result<Box<dyn Dialect + '_>> {
-                let host = Lyftdata::read(self.flags, self.world)?;
-                enrolment::checked(Box::new(host), self.world)
+                let host = Lyftdata::read(self.flags, self.environment)?;
+                enrolment::checked(Box::new(host), self.environment)
             };
-            let enrolment = enrolment::enrol_by(open, false, None, self.world).await?;
+            let enrolment = enrolment::enrol_by(open, false, None, self.environment).await?;
             tracing::info!(
                 "{}: the worker's id and API key are in {}",
                 enrolment.done.word(),
@@ -189,9 +191,9 @@ impl<'a> Prepare<'a> for Decided<'a> {
         self: Box<Self>,
         secret: Option<&'a Token>,
         _: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>> {
+    ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
-            let asking = Asking::prepare(self.0, secret.ok_or_else(missing)?.secret())?;
+            let asking = EnrolRequest::prepare(self.0, secret.ok_or_else(missing)?.secret())?;
             Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
         })
     }

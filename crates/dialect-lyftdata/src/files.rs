@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::lyftdata::Lyftdata;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::store::atomic::{self, Owner};
-use agent_core::store::{lock, read, unreadable, unwritable};
+use agent_core::store::{lock, safe_read, unreadable, unwritable};
 
 /// File of the worker's id, in the jobs directory.
 pub(crate) const ID_FILE: &str = "LYFTDATA_WORKER_ID";
@@ -21,7 +21,7 @@ pub(crate) const LOCK: &str = lock::DIALECT_FILE;
 
 /// What the journal holds.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Journal {
+pub(crate) struct PendingEnrolment {
     /// The name that was asked for.
     pub(crate) name: String,
     /// When, RFC 3339.
@@ -41,7 +41,7 @@ pub(crate) struct Worker {
 }
 
 /// Where this host stands.
-pub(crate) enum Standing {
+pub(crate) enum EnrolmentState {
     /// Neither file is there.
     New,
     /// The server has confirmed it, and not all of its files are there.
@@ -57,7 +57,7 @@ impl Lyftdata<'_> {
 
     pub(crate) fn file(&self, name: &str) -> Result<Option<String>> {
         let path = self.path(name);
-        match read::foreign_text(&path) {
+        match safe_read::foreign_text(&path) {
             Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
             Err(error) => Err(unreadable(&path, &error)),
@@ -65,17 +65,19 @@ impl Lyftdata<'_> {
     }
 
     /// A broken journal is none: it is only a note until something is confirmed, and then whole.
-    pub(crate) fn journal(&self) -> Result<Option<Journal>> {
+    pub(crate) fn journal(&self) -> Result<Option<PendingEnrolment>> {
         let text = self.file(JOURNAL)?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    pub(crate) fn standing(&self) -> Result<Standing> {
-        let is_confirmed = |journal: &Journal| journal.confirmed.is_some();
+    pub(crate) fn enrolment_state(&self) -> Result<EnrolmentState> {
+        let is_confirmed = |journal: &PendingEnrolment| journal.confirmed.is_some();
         match (self.file(ID_FILE)?, self.file(KEY_FILE)?) {
-            _ if self.journal()?.as_ref().is_some_and(is_confirmed) => Ok(Standing::Unfinished),
-            (Some(worker), Some(_)) => Ok(Standing::Enrolled(worker)),
-            (None, None) => Ok(Standing::New),
+            _ if self.journal()?.as_ref().is_some_and(is_confirmed) => {
+                Ok(EnrolmentState::Unfinished)
+            }
+            (Some(worker), Some(_)) => Ok(EnrolmentState::Enrolled(worker)),
+            (None, None) => Ok(EnrolmentState::New),
             (id, _) => {
                 let (there, missing) = match id {
                     Some(_) => (ID_FILE, KEY_FILE),
@@ -109,7 +111,7 @@ impl Lyftdata<'_> {
             .map_err(|error| self.fault(&error))
     }
 
-    pub(crate) fn note(&self, journal: &Journal) -> Result<()> {
+    pub(crate) fn note(&self, journal: &PendingEnrolment) -> Result<()> {
         let bytes = Zeroizing::new(serde_json::to_vec(journal).unwrap_or_default());
         self.put(JOURNAL, &bytes)
     }

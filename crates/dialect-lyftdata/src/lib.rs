@@ -8,13 +8,13 @@
 //!
 //! Source: `LyftData`'s "Worker Auto Enrollment". Fields of the enrolment are the contract's.
 
-mod asking;
 mod dialect;
+mod exchange;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod lyftdata;
+mod report;
 mod settings;
-mod told;
 
 pub use dialect::DESCRIPTOR;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use agent_core::enrolment::Held;
-use agent_core::environment::World;
+use agent_core::enrolment::ReportField;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::settings::Settings;
@@ -12,7 +12,7 @@ use serde_json::json;
 /// This host, as a worker of a `LyftData` server.
 pub(crate) struct Lyftdata<'a> {
     pub(crate) flags: &'a Flags,
-    pub(crate) world: &'a World,
+    pub(crate) environment: &'a Environment,
     pub(crate) settings: Settings,
     pub(crate) jobs_dir: PathBuf,
     pub(crate) name: Option<String>,
@@ -32,13 +32,13 @@ impl Lyftdata<'_> {
         })
     }
 
-    pub(crate) fn held(&self, worker: &str, name: Option<&str>) -> Vec<Held> {
+    pub(crate) fn held(&self, worker: &str, name: Option<&str>) -> Vec<ReportField> {
         [
             ("worker", "worker", json!(worker)),
             ("name", "name", json!(name)),
             ("jobs dir", "jobs_dir", json!(self.jobs_dir)),
         ]
-        .map(|(label, key, value)| Held { label, key, value })
+        .map(|(label, key, value)| ReportField { label, key, value })
         .into()
     }
 }

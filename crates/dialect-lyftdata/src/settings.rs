@@ -1,7 +1,7 @@
 //! The settings of a worker: its own names for them, and where they come from.
 
 use crate::lyftdata::Lyftdata;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape::is_hidden;
 use agent_core::flags::Flags;
@@ -62,8 +62,8 @@ static ID: Setting = Setting {
 pub(crate) static SETTINGS: &[&Setting] = &[&URL, &NAME, &JOBS_DIR, &KEY, &ID];
 
 /// Whether only this system's own variables are there.
-pub(crate) fn is_meant(world: &World) -> bool {
-    world.env("LYFTDATA_URL").is_some() || world.secret(SECRET).is_some()
+pub(crate) fn is_meant(environment: &Environment) -> bool {
+    environment.env("LYFTDATA_URL").is_some() || environment.secret(SECRET).is_some()
 }
 
 impl<'a> Lyftdata<'a> {
@@ -71,10 +71,10 @@ impl<'a> Lyftdata<'a> {
     ///
     /// # Errors
     /// Usage errors, which name the flag or variable.
-    pub(crate) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let jobs_dir = JOBS_DIR.pick_path(flags.own("--worker-jobs-dir"), world)?;
-        let name = NAME.pick(flags.own("--worker-name"), world)?;
-        let worker = ID.pick(None, world)?;
+    pub(crate) fn read(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
+        let jobs_dir = JOBS_DIR.resolve_path(flags.own("--worker-jobs-dir"), environment)?;
+        let name = NAME.resolve_one(flags.own("--worker-name"), environment)?;
+        let worker = ID.resolve_one(None, environment)?;
         for (text, setting) in [(&name, &NAME), (&worker, &ID)] {
             if let Some(fault) = text.as_deref().and_then(text_fault) {
                 return Err(
@@ -84,7 +84,7 @@ impl<'a> Lyftdata<'a> {
         }
         let settings = Settings::of_dialect(
             flags,
-            world,
+            environment,
             DialectSettings {
                 hub_url: &URL,
                 hub_url_in_file: None,
@@ -95,9 +95,9 @@ impl<'a> Lyftdata<'a> {
             },
         )?;
         Ok(Self {
-            jobs_dir: world.resolved_path(&jobs_dir),
+            jobs_dir: environment.resolved_path(&jobs_dir),
             flags,
-            world,
+            environment,
             settings,
             name,
             worker,

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, Later, Plan, Prepare,
-    Preview,
+    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Plan, Prepare,
+    Preview, StatusReport,
 };
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -17,11 +17,11 @@ use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
-use crate::asking::Asking;
-use crate::host::Standing;
+use crate::exchange::EnrolRequest;
+use crate::host::EnrolmentState;
 use crate::mimir::{LOCK, Mimir, no_secret};
 use crate::settings::{self, DEFAULT_FOLDER, FOLDER};
-use crate::{asking, renewal, status, wire};
+use crate::{exchange, renewal, status, wire};
 
 /// Mimir, as the program lists it.
 pub static DESCRIPTOR: Descriptor = Descriptor {
@@ -29,8 +29,8 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     secret_variables: settings::SECRETS,
     secret_flag: Some(("--enrollment-secret", settings::SECRET)),
     is_meant: settings::is_meant,
-    ..Descriptor::new("mimir", "Agents of a Mimir server", |flags, world| {
-        Ok(Box::new(Mimir::read(flags, world)?))
+    ..Descriptor::new("mimir", "Agents of a Mimir server", |flags, environment| {
+        Ok(Box::new(Mimir::read(flags, environment)?))
     })
 };
 
@@ -40,8 +40,12 @@ impl Dialect for Mimir<'_> {
     }
 
     fn takes_secret(&self, force: bool) -> Result<bool> {
-        let standing = self.standing()?;
-        Ok(force || !matches!(standing, Standing::Enrolled | Standing::Unproved))
+        let enrolment_state = self.enrolment_state()?;
+        Ok(force
+            || !matches!(
+                enrolment_state,
+                EnrolmentState::Enrolled | EnrolmentState::Unproved
+            ))
     }
 
     fn read_secret(&self, text: &str, source: &TokenSource) -> Result<Token> {
@@ -49,21 +53,25 @@ impl Dialect for Mimir<'_> {
     }
 
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
-        let standing = self.standing()?;
+        let enrolment_state = self.enrolment_state()?;
         let decided = Plan::Exchange(Box::new(Decided {
             mimir: self,
-            standing,
+            enrolment_state,
             force,
         }));
         if !force {
-            match standing {
-                Standing::Enrolled | Standing::Unproved => self.refuse_other_server()?,
+            match enrolment_state {
+                EnrolmentState::Enrolled | EnrolmentState::Unproved => {
+                    self.refuse_other_server()?;
+                }
                 _ => {}
             }
-            match standing {
-                Standing::Enrolled if self.host.files.has_leftovers() => return Ok(Plan::Repair),
-                Standing::Enrolled => return Ok(Plan::Nothing),
-                Standing::Unproved => return Ok(decided),
+            match enrolment_state {
+                EnrolmentState::Enrolled if self.host.files.has_leftovers() => {
+                    return Ok(Plan::Repair);
+                }
+                EnrolmentState::Enrolled => return Ok(Plan::Nothing),
+                EnrolmentState::Unproved => return Ok(decided),
                 _ => {}
             }
         }
@@ -83,7 +91,7 @@ impl Dialect for Mimir<'_> {
         vec![Folder {
             name: "Mimir's folder",
             path: self.host.files.folder().to_owned(),
-            grant: self.world.access().public_folder(),
+            grant: self.environment.access().public_folder(),
             is_foreign: false,
             fault: ErrorId::StateUnwritable,
         }]
@@ -93,7 +101,7 @@ impl Dialect for Mimir<'_> {
         LOCK
     }
 
-    fn settle(&mut self, _limit: Limit) -> Later<'_, ()> {
+    fn recover(&mut self, _limit: Limit) -> FutureResult<'_, ()> {
         Box::pin(async { self.host.files.sweep() })
     }
 
@@ -102,7 +110,7 @@ impl Dialect for Mimir<'_> {
     }
 
     fn repair(&self) -> Result<bool> {
-        // `settle` has removed what was left over, and there is nothing else.
+        // `recover` has removed what was left over, and there is nothing else.
         Ok(false)
     }
 
@@ -112,7 +120,7 @@ impl Dialect for Mimir<'_> {
             hub_url: self.host.notes.server_url.clone().unwrap_or_default(),
             hostname: None,
             changed: false,
-            holds: asking::held(&self.host)?,
+            fields: exchange::held(&self.host)?,
             cleanup: Cleanup::default(),
         })
     }
@@ -132,7 +140,7 @@ impl Dialect for Mimir<'_> {
             return Ok(None);
         }
         let key = match self.host.key()? {
-            Some(_) if self.standing()? != Standing::Clone => "this host's own",
+            Some(_) if self.enrolment_state()? != EnrolmentState::Clone => "this host's own",
             Some(_) => "a new one: what is on this disk is another machine's",
             None => "a new one",
         };
@@ -149,8 +157,8 @@ impl Dialect for Mimir<'_> {
         }))
     }
 
-    fn status(&self) -> Result<Account> {
-        status::account(&self.host, self.world)
+    fn status(&self) -> Result<StatusReport> {
+        status::account(&self.host, self.environment)
     }
 
     fn checks(&self) -> Vec<Check> {
@@ -158,8 +166,8 @@ impl Dialect for Mimir<'_> {
     }
 
     fn without_secret(&self) -> Check {
-        match self.standing() {
-            Ok(Standing::Enrolled | Standing::Unproved) => {
+        match self.enrolment_state() {
+            Ok(EnrolmentState::Enrolled | EnrolmentState::Unproved) => {
                 Check::good("token", "a host with a certificate needs none")
             }
             Ok(_) => Check::bad("token", &no_secret()),
@@ -180,22 +188,22 @@ impl Dialect for Mimir<'_> {
     }
 
     fn access(&self) -> Access {
-        self.world.access()
+        self.environment.access()
     }
 
-    fn step(&self, is_service: bool) -> Later<'_, Option<Error>> {
-        Box::pin(renewal::step(self.flags, self.world, is_service))
+    fn step(&self, is_service: bool) -> FutureResult<'_, Option<Error>> {
+        Box::pin(renewal::step(self.flags, self.environment, is_service))
     }
 
-    fn serve(&self) -> Later<'_, ()> {
-        Box::pin(renewal::serve(self.flags, self.world))
+    fn serve(&self) -> FutureResult<'_, ()> {
+        Box::pin(renewal::serve(self.flags, self.environment))
     }
 }
 
 /// An exchange that was decided on.
 struct Decided<'a> {
     mimir: &'a Mimir<'a>,
-    standing: Standing,
+    enrolment_state: EnrolmentState,
     force: bool,
 }
 
@@ -204,15 +212,15 @@ impl<'a> Prepare<'a> for Decided<'a> {
         self: Box<Self>,
         secret: Option<&'a Token>,
         _: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>> {
+    ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
             let Self {
                 mimir,
-                standing,
+                enrolment_state,
                 force,
             } = *self;
             let host = mimir.host.clone();
-            let asking = Asking::prepare(mimir, host, standing, secret, force)?;
+            let asking = EnrolRequest::prepare(mimir, host, enrolment_state, secret, force)?;
             Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
         })
     }

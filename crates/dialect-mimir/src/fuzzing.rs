@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use agent_core::hub::client::Reply;
-use agent_core::hub::verdict::{self, Outcome};
+use agent_core::hub::response::{self, Outcome};
 
 use crate::certificate::Certificate;
 use crate::key::HostKey;
@@ -12,7 +12,7 @@ use crate::wire;
 /// Reads the response to an enrolment. Returns its fields by their names.
 #[must_use]
 pub fn enrolment(url: &str, reply: Reply) -> Outcome<Vec<(&'static str, String)>> {
-    verdict::judge(url, Ok(reply), |reply| {
+    response::classify(url, Ok(reply), |reply| {
         let certified = wire::certified(reply)?;
         Ok(vec![
             ("agent_id", certified.agent_id),
@@ -25,7 +25,7 @@ pub fn enrolment(url: &str, reply: Reply) -> Outcome<Vec<(&'static str, String)>
 /// Reads the response to the proof of a certificate. Returns its fields by their names.
 #[must_use]
 pub fn proof(url: &str, reply: Reply) -> Outcome<Vec<(&'static str, String)>> {
-    verdict::judge(url, Ok(reply), |reply| {
+    response::classify(url, Ok(reply), |reply| {
         Ok(vec![("agent_id", wire::known_as(reply)?)])
     })
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::Certificate;
 use crate::key::HostKey;
 use agent_core::clock;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::store::key_files::{CA, CERTIFICATE, KEY, KeyFiles, NEXT_KEY};
@@ -37,7 +37,7 @@ pub(crate) struct Notes {
 
 /// Where a host stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum EnrolmentState {
     /// There is no certificate for its key, if there is one at all.
     New,
     /// What is on its disk belongs to another machine.
@@ -68,8 +68,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn read(folder: PathBuf, world: &World) -> Result<Self> {
-        let files = KeyFiles::of(folder, world.access());
+    pub(crate) fn read(folder: PathBuf, environment: &Environment) -> Result<Self> {
+        let files = KeyFiles::of(folder, environment.access());
         let notes = match files.load(NOTES)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|cause| {
                 let path = files.folder().join(NOTES);
@@ -82,29 +82,29 @@ impl Host {
         Ok(Self {
             files,
             notes,
-            machine: Fingerprint::of(world)?,
+            machine: Fingerprint::of(environment)?,
         })
     }
 
-    pub(crate) fn standing(&self, now: SystemTime) -> Result<Standing> {
+    pub(crate) fn enrolment_state(&self, now: SystemTime) -> Result<EnrolmentState> {
         if !self.is_ours()? {
-            return Ok(Standing::Clone);
+            return Ok(EnrolmentState::Clone);
         }
         let Some(certificate) = self.certificate()? else {
-            return Ok(Standing::New);
+            return Ok(EnrolmentState::New);
         };
         Ok(match &self.notes {
-            _ if certificate.expires_at() <= now => Standing::Expired,
+            _ if certificate.expires_at() <= now => EnrolmentState::Expired,
             Notes {
                 agent_id: Some(_),
                 server_url: Some(_),
                 enrolled_at,
                 ..
             } => match enrolled_at {
-                Some(_) => Standing::Enrolled,
-                None => Standing::Unproved,
+                Some(_) => EnrolmentState::Enrolled,
+                None => EnrolmentState::Unproved,
             },
-            _ => Standing::New,
+            _ => EnrolmentState::New,
         })
     }
 
@@ -136,9 +136,9 @@ impl Host {
 
     /// The key that a certificate is to be asked for, on the disk: the one that is there; or, where
     /// that is another machine's, one that waits beside it.
-    pub(crate) fn key_to_enrol(&self, standing: Standing) -> Result<KeyToEnrol> {
-        let name = match standing {
-            Standing::Clone => self.next_key_name(),
+    pub(crate) fn key_to_enrol(&self, enrolment_state: EnrolmentState) -> Result<KeyToEnrol> {
+        let name = match enrolment_state {
+            EnrolmentState::Clone => self.next_key_name(),
             _ => KEY.into(),
         };
         let of_file = |key, is_new| KeyToEnrol {
@@ -152,7 +152,7 @@ impl Host {
         }
         let key = HostKey::make()
             .ok_or_else(|| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
-        if standing != Standing::Clone {
+        if enrolment_state != EnrolmentState::Clone {
             // A copy of the disk that is made from now on is known for one.
             self.write_notes(&Notes {
                 machine: self.machine.clone(),

@@ -4,9 +4,9 @@
 //! What makes it safe to be killed anywhere: the key is on the disk before the first request, and
 //! every later try asks for that same key. A server that knows a key again spends no second use.
 
-mod asking;
 mod certificate;
 mod dialect;
+mod exchange;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;

@@ -1,13 +1,13 @@
 //! The host of this dialect: its settings, and its files.
 
 use agent_core::enrolment::{self, Dialect, Enrolment};
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::settings::Settings;
 use agent_core::store::lock;
 
-use crate::host::{Host, Standing};
+use crate::host::{EnrolmentState, Host};
 use crate::settings;
 
 /// The lock, in the folder.
@@ -16,7 +16,7 @@ pub(crate) const LOCK: &str = lock::DIALECT_FILE;
 /// This host, as it stands to a Mimir server.
 pub(crate) struct Mimir<'a> {
     pub(crate) flags: &'a Flags,
-    pub(crate) world: &'a World,
+    pub(crate) environment: &'a Environment,
     pub(crate) settings: Settings,
     pub(crate) has_server: bool,
     pub(crate) host: Host,
@@ -27,28 +27,28 @@ impl<'a> Mimir<'a> {
     ///
     /// # Errors
     /// A bad setting, and notes that cannot be read.
-    pub(crate) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let folder = settings::folder(flags, world)?;
-        let host = Host::read(world.resolved_path(&folder), world)?;
-        let (settings, has_server) = settings::resolve(flags, world, &host, &folder)?;
+    pub(crate) fn read(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
+        let folder = settings::folder(flags, environment)?;
+        let host = Host::read(environment.resolved_path(&folder), environment)?;
+        let (settings, has_server) = settings::resolve(flags, environment, &host, &folder)?;
         Ok(Self {
             flags,
-            world,
+            environment,
             settings,
             has_server,
             host,
         })
     }
 
-    pub(crate) fn standing(&self) -> Result<Standing> {
-        self.host.standing(self.world.now())
+    pub(crate) fn enrolment_state(&self) -> Result<EnrolmentState> {
+        self.host.enrolment_state(self.environment.now())
     }
 
     /// A host that is asked to be enrolled at another server than its own says so.
     pub(crate) fn refuse_other_server(&self) -> Result<()> {
         let asked = &self.settings.hub_url;
         match &self.host.notes.server_url {
-            Some(own) if asked.origin.is_asked() && *own != asked.value.to_string() => {
+            Some(own) if asked.source.is_explicit() && *own != asked.value.to_string() => {
                 Err(Error::new(
                     ErrorId::OtherHub,
                     format!("its certificate is from {own}"),
@@ -68,9 +68,9 @@ pub(crate) fn no_secret() -> Error {
 }
 
 /// Enrols this host at a Mimir server. See [`enrolment::enrol_by`].
-pub(crate) async fn enrol(flags: &Flags, world: &World) -> Result<Enrolment> {
+pub(crate) async fn enrol(flags: &Flags, environment: &Environment) -> Result<Enrolment> {
     let open = || -> Result<Box<dyn Dialect + '_>> {
-        enrolment::checked(Box::new(Mimir::read(flags, world)?), world)
+        enrolment::checked(Box::new(Mimir::read(flags, environment)?), environment)
     };
-    enrolment::enrol_by(open, false, None, world).await
+    enrolment::enrol_by(open, false, None, environment).await
 }

@@ -7,18 +7,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::certificate::Certificate;
-use crate::host::{Host, NOTES, Notes, Standing};
+use crate::host::{EnrolmentState, Host, NOTES, Notes};
 use crate::mimir::{LOCK, Mimir, enrol};
-use crate::{asking, status, wire};
+use crate::{exchange, status, wire};
 use agent_core::clock;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::facts::route::Target;
 use agent_core::flags::Flags;
 use agent_core::hub::client::{Client, EXCHANGE, Reply, Request};
-use agent_core::hub::verdict::{self, Outcome};
-use agent_core::service::{self, Beat, Health, Journal, Miss, Occasion, step};
+use agent_core::hub::response::{self, Outcome};
+use agent_core::service::{
+    self, Health, HealthFile, HeartbeatFailure, HeartbeatOutcome, SaveReason, step,
+};
 use agent_core::settings::Settings;
 use agent_core::store::key_files::{CERTIFICATE, KEY};
 use agent_core::store::lock::Lock;
@@ -30,31 +32,35 @@ const MOMENT: Duration = Duration::from_millis(300);
 
 /// The service. A host that is not enrolled yet, and is told where a secret is to be had, enrols
 /// first.
-pub(crate) async fn serve(flags: &Flags, world: &World) -> Result<()> {
-    service::keep(world, async || Renewing::load(flags, world)).await
+pub(crate) async fn serve(flags: &Flags, environment: &Environment) -> Result<()> {
+    service::keep(environment, async || Renewing::load(flags, environment)).await
 }
 
 /// The privileged step: enrols a host that is not enrolled yet and is told where a secret is to be
 /// had, and renews a certificate whose time has come.
-pub(crate) async fn step(flags: &Flags, world: &World, is_service: bool) -> Result<Option<Error>> {
-    let host = Mimir::read(flags, world)?;
-    let standing = host.standing()?;
-    match standing {
-        Standing::Enrolled if is_service => return Ok(None),
-        Standing::Enrolled => return renew_if_due(flags, world).await,
-        Standing::Unproved => {}
+pub(crate) async fn step(
+    flags: &Flags,
+    environment: &Environment,
+    is_service: bool,
+) -> Result<Option<Error>> {
+    let host = Mimir::read(flags, environment)?;
+    let enrolment_state = host.enrolment_state()?;
+    match enrolment_state {
+        EnrolmentState::Enrolled if is_service => return Ok(None),
+        EnrolmentState::Enrolled => return renew_if_due(flags, environment).await,
+        EnrolmentState::Unproved => {}
         _ if host.settings.token.is_some() => {}
-        _ => return Err(not_enrolled(standing, &host.host)),
+        _ => return Err(not_enrolled(enrolment_state, &host.host)),
     }
     tracing::info!("this host is not enrolled yet: enrolling it first");
     drop(host);
-    enrol(flags, world).await?;
+    enrol(flags, environment).await?;
     Ok(None)
 }
 
 /// Renews a certificate whose time has come. One that cannot be renewed yet is still good.
-async fn renew_if_due(flags: &Flags, world: &World) -> Result<Option<Error>> {
-    let mut renewing = Renewing::load(flags, world)?;
+async fn renew_if_due(flags: &Flags, environment: &Environment) -> Result<Option<Error>> {
+    let mut renewing = Renewing::load(flags, environment)?;
     if !renewing.is_due() {
         return Ok(None);
     }
@@ -66,12 +72,12 @@ async fn renew_if_due(flags: &Flags, world: &World) -> Result<Option<Error>> {
     })
 }
 
-fn not_enrolled(standing: Standing, host: &Host) -> Error {
-    let cause = match standing {
-        Standing::Expired => {
+fn not_enrolled(enrolment_state: EnrolmentState, host: &Host) -> Error {
+    let cause = match enrolment_state {
+        EnrolmentState::Expired => {
             "its client certificate has expired, so only an enrollment secret brings a new one"
         }
-        Standing::Clone => {
+        EnrolmentState::Clone => {
             "what is on this disk belongs to another machine that this one was cloned from, and nothing says where a secret is to be had"
         }
         _ => "it has no client certificate, and nothing says where a secret is to be had",
@@ -84,10 +90,10 @@ fn not_enrolled(standing: Standing, host: &Host) -> Error {
 /// An enrolled host.
 struct Renewing<'a> {
     flags: &'a Flags,
-    world: &'a World,
+    environment: &'a Environment,
     now: OnDisk,
     health: Health,
-    journal: Journal,
+    journal: HealthFile,
     must_reload: bool,
 }
 
@@ -103,19 +109,22 @@ struct OnDisk {
 type Stamp = [Option<(u64, i64, i64)>; 2];
 
 impl OnDisk {
-    fn read(flags: &Flags, world: &World) -> Result<Self> {
-        let Mimir { settings, host, .. } = Mimir::read(flags, world)?;
+    fn read(flags: &Flags, environment: &Environment) -> Result<Self> {
+        let Mimir { settings, host, .. } = Mimir::read(flags, environment)?;
         let stamp = stamp(&host);
-        let standing = host.standing(world.now())?;
+        let enrolment_state = host.enrolment_state(environment.now())?;
         // An expired one is told by the server: it may be this host's clock that is wrong.
-        if !matches!(standing, Standing::Enrolled | Standing::Expired) {
-            return Err(not_enrolled(standing, &host));
+        if !matches!(
+            enrolment_state,
+            EnrolmentState::Enrolled | EnrolmentState::Expired
+        ) {
+            return Err(not_enrolled(enrolment_state, &host));
         }
         let certificate = host
             .certificate()?
-            .ok_or_else(|| not_enrolled(Standing::New, &host))?;
+            .ok_or_else(|| not_enrolled(EnrolmentState::New, &host))?;
         Ok(Self {
-            client: asking::proving(&settings, &host)?,
+            client: exchange::proving(&settings, &host)?,
             settings,
             host,
             certificate,
@@ -133,16 +142,16 @@ fn stamp(host: &Host) -> Stamp {
 }
 
 impl<'a> Renewing<'a> {
-    fn load(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let now = OnDisk::read(flags, world)?;
-        let journal = Journal::of(now.host.files.folder(), world);
+    fn load(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
+        let now = OnDisk::read(flags, environment)?;
+        let journal = HealthFile::of(now.host.files.folder(), environment);
         let agent_id = now.host.notes.agent_id.clone().unwrap_or_default();
         let mut health = journal.load(&agent_id).unwrap_or_default();
         health.agent_id = agent_id;
         health.interval_secs = INTERVAL.as_secs();
         Ok(Self {
             flags,
-            world,
+            environment,
             now,
             health,
             journal,
@@ -155,18 +164,22 @@ impl<'a> Renewing<'a> {
         &self,
         request: Request<'_>,
         accepted: impl FnOnce(&Reply) -> std::result::Result<T, String>,
-    ) -> std::result::Result<T, Miss> {
+    ) -> std::result::Result<T, HeartbeatFailure> {
         let url = request.url.to_string();
         let deadline = Instant::now() + EXCHANGE;
-        let sent = self.now.client.send(request, self.world, deadline).await;
-        match verdict::judge(&url, sent, accepted) {
+        let sent = self
+            .now
+            .client
+            .send(request, self.environment, deadline)
+            .await;
+        match response::classify(&url, sent, accepted) {
             Outcome::Done(value) => Ok(value),
-            Outcome::Stop(error) => Err(Miss {
+            Outcome::Stop(error) => Err(HeartbeatFailure {
                 error: wire::not_known(error),
                 retry_after: None,
                 is_refusal: true,
             }),
-            Outcome::Wait { error, retry_after } => Err(Miss {
+            Outcome::Wait { error, retry_after } => Err(HeartbeatFailure {
                 error,
                 retry_after,
                 is_refusal: false,
@@ -175,33 +188,33 @@ impl<'a> Renewing<'a> {
     }
 
     fn is_due(&self) -> bool {
-        self.world.now() >= self.now.certificate.renew_at()
+        self.environment.now() >= self.now.certificate.renew_at()
     }
 
     /// Has the privileged step renew the certificate, which the service may not write. After a step
     /// that could not, the certificate is still good, and is used until that step's pause is over.
-    fn ask_for_step(&self) -> Result<Beat> {
-        let host = Mimir::read(self.flags, self.world)?;
-        let last = step::recorded(&host, self.world);
-        match last.filter(|last| !last.pause_left(self.world.now()).is_zero()) {
-            Some(_) => Ok(Beat::Accepted),
+    fn ask_for_step(&self) -> Result<HeartbeatOutcome> {
+        let host = Mimir::read(self.flags, self.environment)?;
+        let last = step::recorded(&host, self.environment);
+        match last.filter(|last| !last.pause_left(self.environment.now()).is_zero()) {
+            Some(_) => Ok(HeartbeatOutcome::Accepted),
             None => Err(step::needed("the client certificate is to be renewed")),
         }
     }
 
     /// Asks for the next certificate, for the same key, and puts it into the place of this one.
-    async fn renew(&mut self) -> Result<std::result::Result<(), Miss>> {
+    async fn renew(&mut self) -> Result<std::result::Result<(), HeartbeatFailure>> {
         let folder = self.now.host.files.folder().to_owned();
         let _lock = Lock::take(&folder, LOCK, Instant::now() + MOMENT).await?;
         let settings = &self.now.settings;
-        let facts = HostFacts::gather(settings, self.world, &Target::literal(settings));
+        let facts = HostFacts::gather(settings, self.environment, &Target::literal(settings));
         let key = self.now.host.key()?;
         let request = key.and_then(|key| Some((key.request(&facts.hostname)?, key.public())));
         let Some((csr, public)) = request else {
-            return Err(not_enrolled(Standing::New, &self.now.host));
+            return Err(not_enrolled(EnrolmentState::New, &self.now.host));
         };
         let request = wire::renew(&settings.hub_url.value, &csr);
-        let now = self.world.now();
+        let now = self.environment.now();
         let answer = self.call(request, |reply| {
             let certified = wire::certified(reply)?;
             let certificate = Certificate::from_pem(certified.certificate_pem.as_bytes())?;
@@ -219,34 +232,34 @@ impl<'a> Renewing<'a> {
             "renewed the client certificate: good until {}",
             clock::rfc3339(until)
         );
-        self.now = OnDisk::read(self.flags, self.world)?;
+        self.now = OnDisk::read(self.flags, self.environment)?;
         Ok(Ok(()))
     }
 }
 
 impl service::Host for Renewing<'_> {
-    async fn beat(&mut self) -> Result<Beat> {
+    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
-            self.now = OnDisk::read(self.flags, self.world)?;
+            self.now = OnDisk::read(self.flags, self.environment)?;
             self.must_reload = false;
             tracing::info!("read {} again", self.now.host.files.folder().display());
         }
         let myself = wire::myself(&self.now.settings.hub_url.value);
         if let Err(miss) = self.call(myself, wire::known_as).await {
-            return Ok(Beat::Missed(miss));
+            return Ok(HeartbeatOutcome::Missed(miss));
         }
         if !self.is_due() {
-            return Ok(Beat::Accepted);
+            return Ok(HeartbeatOutcome::Accepted);
         }
         if !step::owns(self.now.host.files.folder()) {
             return self.ask_for_step();
         }
         match self.renew().await {
-            Ok(Ok(())) => Ok(Beat::Accepted),
-            Ok(Err(miss)) => Ok(Beat::Missed(miss)),
-            Err(error) if error.id() == ErrorId::LockBusy => Ok(Beat::Held),
+            Ok(Ok(())) => Ok(HeartbeatOutcome::Accepted),
+            Ok(Err(miss)) => Ok(HeartbeatOutcome::Missed(miss)),
+            Err(error) if error.id() == ErrorId::LockBusy => Ok(HeartbeatOutcome::ReportField),
             // A full disk is no reason to be silent towards the server.
-            Err(error) => Ok(Beat::Missed(Miss {
+            Err(error) => Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
                 error,
                 retry_after: None,
                 is_refusal: true,
@@ -264,7 +277,7 @@ impl service::Host for Renewing<'_> {
         &mut self.health
     }
 
-    fn save(&mut self, occasion: Occasion) {
+    fn save(&mut self, occasion: SaveReason) {
         self.journal.save(&self.health, occasion);
     }
 

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::{Host, NOTES};
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::flags::Flags;
 use agent_core::plain::{absolute_path, refuse_control};
 use agent_core::settings::{CaFile, DialectSettings, Setting, Settings};
-use agent_core::sourced::Origin;
+use agent_core::sourced::Source;
 
 /// The variable of the secret. The documentation names none, so this one is ours.
 pub(crate) const SECRET: &str = "MIMIR_ENROLLMENT_SECRET";
@@ -54,21 +54,21 @@ static FOLDER_SETTING: Setting = Setting {
 pub(crate) static SETTINGS: &[&Setting] = &[&SERVER_URL, &SECRET_SETTING, &FOLDER_SETTING];
 
 /// Whether what only Mimir's hosts have says that it is meant.
-pub(crate) fn is_meant(world: &World) -> bool {
-    world.secret(SECRET).is_some() || world.env(SERVER).is_some()
+pub(crate) fn is_meant(environment: &Environment) -> bool {
+    environment.secret(SECRET).is_some() || environment.env(SERVER).is_some()
 }
 
 /// The settings, and whether a server is given at all. Where none is, some other stands in its place:
 /// not every command has need of one.
 pub(crate) fn resolve(
     flags: &Flags,
-    world: &World,
+    environment: &Environment,
     host: &Host,
     folder: &Path,
 ) -> Result<(Settings, bool)> {
     let mut given = flags.clone();
     // What an enrolment was given holds until something else is.
-    if world.env("MONSYS_CA_PIN").is_none() && given.ca_pin.is_none() {
+    if environment.env("MONSYS_CA_PIN").is_none() && given.ca_pin.is_none() {
         given.ca_pin.clone_from(&host.notes.ca_pin);
     }
     let own = |server: Option<String>| DialectSettings {
@@ -85,31 +85,31 @@ pub(crate) fn resolve(
         || SERVER_URL
             .variables
             .iter()
-            .any(|name| world.env(name).is_some());
+            .any(|name| environment.env(name).is_some());
     let server = known.or_else(|| Some(NO_SERVER.to_owned()));
-    let mut settings = Settings::of_dialect(&given, world, own(server))?;
+    let mut settings = Settings::of_dialect(&given, environment, own(server))?;
     if settings.ca_file.is_none()
         && let Some(kept) = &host.notes.ca_file
     {
-        let origin = Origin::Key("ca_file", folder.join(NOTES));
-        refuse_control(kept, &origin)?;
+        let source = Source::Key("ca_file", folder.join(NOTES));
+        refuse_control(kept, &source)?;
         // One that the operator had beside the host's tree is where it was.
-        let below = Some(world.resolved_path(kept)).filter(|path| path.exists());
+        let below = Some(environment.resolved_path(kept)).filter(|path| path.exists());
         let path = below.unwrap_or_else(|| kept.clone());
-        world.refuse_foreign_file(&path)?;
-        settings.ca_file = Some(CaFile::new(path, origin));
+        environment.refuse_foreign_file(&path)?;
+        settings.ca_file = Some(CaFile::new(path, source));
     }
     Ok((settings, has_server))
 }
 
 /// Where key and certificates are, without `--root`.
-pub(crate) fn folder(flags: &Flags, world: &World) -> Result<PathBuf> {
-    let (given, origin) = match flags.state_dir.as_ref().filter(|dir| !dir.is_empty()) {
-        Some(dir) => (PathBuf::from(dir), Origin::Flag("--state-dir")),
-        None => match world.env(FOLDER) {
-            Some(dir) => (PathBuf::from(dir), Origin::Variable(FOLDER)),
-            None => (PathBuf::from(DEFAULT_FOLDER), Origin::Default),
+pub(crate) fn folder(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
+    let (given, source) = match flags.state_dir.as_ref().filter(|dir| !dir.is_empty()) {
+        Some(dir) => (PathBuf::from(dir), Source::Flag("--state-dir")),
+        None => match environment.env(FOLDER) {
+            Some(dir) => (PathBuf::from(dir), Source::Variable(FOLDER)),
+            None => (PathBuf::from(DEFAULT_FOLDER), Source::Default),
         },
     };
-    absolute_path(&given, &origin)
+    absolute_path(&given, &source)
 }

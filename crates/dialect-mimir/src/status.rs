@@ -2,35 +2,35 @@
 
 use serde_json::{Value, json};
 
-use crate::host::{Host, Standing};
+use crate::host::{EnrolmentState, Host};
 use crate::mimir::Mimir;
 use agent_core::check::Check;
 use agent_core::clock;
-use agent_core::enrolment::Account;
-use agent_core::environment::World;
+use agent_core::enrolment::StatusReport;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Kind, Result};
-use agent_core::service::{self, Journal, Pulse};
+use agent_core::service::{self, HealthFile, Liveness};
 use agent_core::text::rows;
 
 /// What enrols a host that is not.
 pub(crate) const TO_ENROL: &str =
     "MIMIR_ENROLLMENT_SECRET=… monsys-agent enrol --dialect mimir --hub-url https://HOST";
 
-pub(crate) fn account(host: &Host, world: &World) -> Result<Account> {
-    let standing = host.standing(world.now())?;
+pub(crate) fn account(host: &Host, environment: &Environment) -> Result<StatusReport> {
+    let enrolment_state = host.enrolment_state(environment.now())?;
     let certificate = host.certificate()?;
-    let (name, headline) = match standing {
-        Standing::Enrolled => ("enrolled", ""),
-        Standing::New => ("new", "This host is not enrolled."),
-        Standing::Unproved => (
+    let (name, headline) = match enrolment_state {
+        EnrolmentState::Enrolled => ("enrolled", ""),
+        EnrolmentState::New => ("new", "This host is not enrolled."),
+        EnrolmentState::Unproved => (
             "unproved",
             "This host is not enrolled: it has a client certificate that no call has proved yet.",
         ),
-        Standing::Expired => (
+        EnrolmentState::Expired => (
             "expired",
             "This host is not enrolled any more: its client certificate has expired.",
         ),
-        Standing::Clone => (
+        EnrolmentState::Clone => (
             "clone",
             "This host is not enrolled: what is on its disk belongs to another machine, which it was cloned from.",
         ),
@@ -39,8 +39,8 @@ pub(crate) fn account(host: &Host, world: &World) -> Result<Account> {
     let date = clock::rfc3339;
     let until = certificate.as_ref().map(|it| date(it.expires_at()));
     let renewal = certificate.as_ref().map(|it| date(it.renew_at()));
-    if standing != Standing::Enrolled {
-        return Ok(Account {
+    if enrolment_state != EnrolmentState::Enrolled {
+        return Ok(StatusReport {
             text: format!(
                 "{headline}\n{}To enrol it: {TO_ENROL}\n",
                 rows(&[("folder", folder.clone())])
@@ -57,8 +57,8 @@ pub(crate) fn account(host: &Host, world: &World) -> Result<Account> {
     let notes = &host.notes;
     let agent = notes.agent_id.clone().unwrap_or_default();
     let server = notes.server_url.clone().unwrap_or_default();
-    let health = Journal::of(host.files.folder(), world).load(&agent);
-    let pulse = Pulse::of(health.as_ref(), &service::moment(world));
+    let health = HealthFile::of(host.files.folder(), environment).load(&agent);
+    let pulse = Liveness::of(health.as_ref(), &service::moment(environment));
     let mut table = vec![
         ("agent", agent.clone()),
         ("since", notes.enrolled_at.clone().unwrap_or_default()),
@@ -79,7 +79,7 @@ pub(crate) fn account(host: &Host, world: &World) -> Result<Account> {
     }
     let last = health.as_ref().and_then(|it| it.last_heartbeat.clone());
     let failure: Value = json!(failure);
-    Ok(Account {
+    Ok(StatusReport {
         text: format!(
             "This host is enrolled at {server}.\n{}{}",
             rows(&table),
@@ -122,25 +122,25 @@ pub(crate) fn checks(mimir: &Mimir<'_>) -> Vec<Check> {
         Check::bad("settings", &error)
     };
     let name = "certificate";
-    let certificate = match (mimir.standing(), mimir.host.certificate()) {
+    let certificate = match (mimir.enrolment_state(), mimir.host.certificate()) {
         (Err(error), _) | (_, Err(error)) => Check::bad(name, &error),
-        (Ok(Standing::New), _) => Check::good(name, "this host is not enrolled yet"),
-        (Ok(Standing::Clone), _) => Check::warning(
+        (Ok(EnrolmentState::New), _) => Check::good(name, "this host is not enrolled yet"),
+        (Ok(EnrolmentState::Clone), _) => Check::warning(
             name,
             "what is on this disk belongs to another machine, which this one was cloned from",
             "monsys-agent enrol, with a secret: this host then enrols as itself",
         ),
-        (Ok(Standing::Unproved), _) => Check::warning(
+        (Ok(EnrolmentState::Unproved), _) => Check::warning(
             name,
             "there is one that no call has proved yet",
             "monsys-agent enrol --dialect mimir, which needs no secret",
         ),
-        (Ok(Standing::Expired), _) => Check::warning(
+        (Ok(EnrolmentState::Expired), _) => Check::warning(
             name,
             "it has expired, so it cannot be renewed",
             "monsys-agent enrol, with a secret: the key stays, so it is the same agent",
         ),
-        (Ok(Standing::Enrolled), Ok(certificate)) => {
+        (Ok(EnrolmentState::Enrolled), Ok(certificate)) => {
             let until = certificate.map(|certificate| clock::rfc3339(certificate.expires_at()));
             let agent = mimir.host.notes.agent_id.clone().unwrap_or_default();
             Check::good(

@@ -161,13 +161,13 @@ pub(crate) fn not_known(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agent_core::sourced::Origin;
+    use agent_core::sourced::Source;
     use agent_core::token::Token;
     use serde_json::Value;
 
     #[test]
     fn a_secret_is_sent_as_it_was_copied() {
-        let hub = HubUrl::parse("https://hub/base/", false, &Origin::Default).unwrap();
+        let hub = HubUrl::parse("https://hub/base/", false, &Source::Default).unwrap();
         for secret in ["s3cret", r#"a"b\c d"#, "übergeheim"] {
             let Ok(Token::Enrolment(given)) = Token::shared(&format!(" {secret}\n"), &"test")
             else {

@@ -6,16 +6,16 @@
 
 use std::path::PathBuf;
 
+use crate::credential_store::connection;
 use crate::monsys::{Monsys, locked_under};
 use crate::paths::Paths;
-use crate::persist::connection;
 use agent_core::ca_copy;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
 use agent_core::settings::Settings;
-use agent_core::sourced::Origin;
+use agent_core::sourced::Source;
 use agent_core::store::agent_toml::Entry;
 use agent_core::store::lock::Lock;
 use agent_core::token_source::TokenSource;
@@ -41,16 +41,20 @@ pub struct Deferred {
 ///
 /// # Errors
 /// [`ErrorId::ImageHasIdentity`], and what [`agent_core::enrolment::enrol`] would end with before it asks the hub.
-pub async fn defer(flags: &Flags, world: &World) -> Result<Deferred> {
-    defer_under(None, flags, world).await
+pub async fn defer(flags: &Flags, environment: &Environment) -> Result<Deferred> {
+    defer_under(None, flags, environment).await
 }
 
 /// As [`defer`], for a caller that may hold the lock already.
 ///
 /// # Errors
 /// As [`defer`].
-pub async fn defer_under(held: Option<&Lock>, flags: &Flags, world: &World) -> Result<Deferred> {
-    let before = Monsys::read(flags, world)?;
+pub async fn defer_under(
+    held: Option<&Lock>,
+    flags: &Flags,
+    environment: &Environment,
+) -> Result<Deferred> {
+    let before = Monsys::read(flags, environment)?;
     refuse_identity(&before.settings, &before.paths)?;
     let limit = Limit::of(before.settings.wait);
     let (host, lock) = locked_under(held, before, limit).await?;
@@ -60,7 +64,7 @@ pub async fn defer_under(held: Option<&Lock>, flags: &Flags, world: &World) -> R
     // Whoever held the lock before may have enrolled this host.
     refuse_identity(&settings, &paths)?;
     paths.sweep()?;
-    paths.prove_writable(&settings, world.access())?;
+    paths.prove_writable(&settings, environment.access())?;
 
     let hub_url = settings.hub_url.value.to_string();
     let mut entries = vec![("hub_url", Entry::Text(hub_url.clone()))];
@@ -72,19 +76,21 @@ pub async fn defer_under(held: Option<&Lock>, flags: &Flags, world: &World) -> R
     if let Some(role) = &role {
         entries.push(("role", Entry::Text(role.clone())));
     }
-    if settings.splay.origin.is_asked() {
+    if settings.splay.source.is_explicit() {
         let splay = humantime::format_duration(settings.splay.value).to_string();
         entries.push(("splay", Entry::Text(splay)));
     }
     let token_from = match &settings.token {
         // agent.toml names it already, and a link stays the link that was given.
-        Some(TokenSource::File(path, Origin::Key(..))) => {
-            let path = world.path_on_host(path).unwrap_or_else(|| path.clone());
+        Some(TokenSource::File(path, Source::Key(..))) => {
+            let path = environment
+                .path_on_host(path)
+                .unwrap_or_else(|| path.clone());
             Some(format!("the file {}", path.display()))
         }
         Some(TokenSource::File(path, _)) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let path = world.path_on_host(&path).unwrap_or(path);
+            let path = environment.path_on_host(&path).unwrap_or(path);
             let path = path.to_string_lossy().into_owned();
             entries.push(("token_file", Entry::Text(path.clone())));
             Some(format!("the file {path}"))
@@ -101,14 +107,14 @@ pub async fn defer_under(held: Option<&Lock>, flags: &Flags, world: &World) -> R
         }
         None => None,
     };
-    ca_copy::make(&settings, paths.config_dir(), world)?;
-    entries.extend(connection(&settings, world));
+    ca_copy::make(&settings, paths.config_dir(), environment)?;
+    entries.extend(connection(&settings, environment));
     let text = settings.file.with(&entries)?;
     let changed = !settings.file.is(&text);
     if changed {
         settings
             .file
-            .replace(&text, world.access())
+            .replace(&text, environment.access())
             .map_err(|error| paths.config_fault(&error))?;
     }
     drop(lock);

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use agent_core::check::Check;
-use agent_core::enrolment::step_record::Verdict;
+use agent_core::enrolment::step_record::StepRecord;
 use agent_core::enrolment::{
-    self, Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, Later, Prepare,
-    Preview,
+    self, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Prepare,
+    Preview, StatusReport,
 };
-use agent_core::environment::{SECRET_VARIABLE, World};
+use agent_core::environment::{Environment, SECRET_VARIABLE};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::facts::fingerprint::Fingerprint;
@@ -20,28 +20,28 @@ use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
-use crate::host_state::Standing;
+use crate::exchange::Run;
+use crate::host_state::EnrolmentState;
 use crate::monsys::{Monsys, held};
 use crate::plan::{Ask, Plan};
-use crate::run::Run;
-use crate::settling::{self, Settled};
+use crate::recovery::{self, Recovery};
 use crate::{checks, preview, service, status, step, takeover, wire};
 
 /// The monsys hub, as the program lists it.
 pub static DESCRIPTOR: Descriptor = Descriptor {
     is_meant,
-    read_for_facts: |flags, world| Ok(Box::new(Monsys::read_for_facts(flags, world)?)),
+    read_for_facts: |flags, environment| Ok(Box::new(Monsys::read_for_facts(flags, environment)?)),
     take_over: takeover::take_over,
-    ..Descriptor::new("monsys", "The monsys hub", |flags, world| {
-        Ok(Box::new(Monsys::read(flags, world)?))
+    ..Descriptor::new("monsys", "The monsys hub", |flags, environment| {
+        Ok(Box::new(Monsys::read(flags, environment)?))
     })
 };
 
 /// Whether the environment names a monsys hub or its token.
-fn is_meant(world: &World) -> bool {
+fn is_meant(environment: &Environment) -> bool {
     let variables = ["MONSYS_HUB_URL", "MONSYS_TOKEN_FILE"];
-    variables.iter().any(|name| world.env(name).is_some())
-        || world.secret(SECRET_VARIABLE).is_some()
+    variables.iter().any(|name| environment.env(name).is_some())
+        || environment.secret(SECRET_VARIABLE).is_some()
 }
 
 impl Dialect for Monsys<'_> {
@@ -50,7 +50,7 @@ impl Dialect for Monsys<'_> {
     }
 
     fn takes_secret(&self, force: bool) -> Result<bool> {
-        Ok(self.standing()?.takes_token(&self.settings, force))
+        Ok(self.enrolment_state()?.takes_token(&self.settings, force))
     }
 
     fn read_secret(&self, text: &str, source: &TokenSource) -> Result<Token> {
@@ -69,25 +69,25 @@ impl Dialect for Monsys<'_> {
     }
 
     fn folders(&self) -> Vec<Folder> {
-        self.paths.folders(self.world.access())
+        self.paths.folders(self.environment.access())
     }
 
     fn lock_name(&self) -> &'static str {
         lock::FILE
     }
 
-    fn settle(&mut self, limit: Limit) -> Later<'_, ()> {
+    fn recover(&mut self, limit: Limit) -> FutureResult<'_, ()> {
         Box::pin(async move {
-            match settling::settle(self, limit).await? {
-                Settled::Nothing => {}
-                Settled::Ended | Settled::Dropped(_) => *self = self.read_again()?,
+            match recovery::recover(self, limit).await? {
+                Recovery::Nothing => {}
+                Recovery::Ended | Recovery::Dropped(_) => *self = self.read_again()?,
             }
             Ok(())
         })
     }
 
     fn prove_writable(&self) -> Result<()> {
-        let (settings, access) = (&self.settings, self.world.access());
+        let (settings, access) = (&self.settings, self.environment.access());
         if self.state()?.snapshot.key.is_some() {
             return self.paths.prove_writable(settings, access);
         }
@@ -95,18 +95,21 @@ impl Dialect for Monsys<'_> {
     }
 
     fn repair(&self) -> Result<bool> {
-        match self.standing()? {
-            Standing::Enrolled(enrolled) => self.keeper()?.repair(enrolled.agent_id),
+        match self.enrolment_state()? {
+            EnrolmentState::Enrolled(enrolled) => self.keeper()?.repair(enrolled.agent_id),
             _ => Ok(false),
         }
     }
 
     fn is_enrolled(&self) -> Result<bool> {
-        Ok(matches!(self.standing()?, Standing::Enrolled(_)))
+        Ok(matches!(
+            self.enrolment_state()?,
+            EnrolmentState::Enrolled(_)
+        ))
     }
 
     fn enrolled(&self) -> Result<Enrolment> {
-        let Standing::Enrolled(enrolled) = self.standing()? else {
+        let EnrolmentState::Enrolled(enrolled) = self.enrolment_state()? else {
             return Err(Error::new(
                 ErrorId::NotEnrolled,
                 "agent.toml has lost its credential in this moment",
@@ -117,7 +120,7 @@ impl Dialect for Monsys<'_> {
             hub_url: enrolled.hub_url.clone(),
             hostname: None,
             changed: false,
-            holds: held(
+            fields: held(
                 enrolled.agent_id,
                 json!(enrolled.tags),
                 json!(enrolled.role),
@@ -128,7 +131,7 @@ impl Dialect for Monsys<'_> {
     }
 
     fn facts(&self, facts: &HostFacts) -> Vec<(&'static str, Value)> {
-        let machine = Fingerprint::of(self.world).unwrap_or_default();
+        let machine = Fingerprint::of(self.environment).unwrap_or_default();
         wire::facts(facts, machine.machine_id.as_deref())
     }
 
@@ -141,19 +144,19 @@ impl Dialect for Monsys<'_> {
         preview::preview(self, secret, force, facts)
     }
 
-    fn status(&self) -> Result<Account> {
+    fn status(&self) -> Result<StatusReport> {
         status::account(self)
     }
 
     fn checks(&self) -> Vec<Check> {
         vec![
-            checks::settings(&self.settings, self.world),
-            checks::identity(self.standing()),
+            checks::settings(&self.settings, self.environment),
+            checks::identity(self.enrolment_state()),
         ]
     }
 
     fn without_secret(&self) -> Check {
-        checks::without_token(&self.standing())
+        checks::without_token(&self.enrolment_state())
     }
 
     fn configuration_files(&self) -> Vec<PathBuf> {
@@ -168,23 +171,23 @@ impl Dialect for Monsys<'_> {
     }
 
     fn access(&self) -> Access {
-        self.world.access()
+        self.environment.access()
     }
 
-    fn step(&self, is_service: bool) -> Later<'_, Option<Error>> {
-        Box::pin(step::step(self.flags, self.world, is_service))
+    fn step(&self, is_service: bool) -> FutureResult<'_, Option<Error>> {
+        Box::pin(step::step(self.flags, self.environment, is_service))
     }
 
-    fn verdict(&self) -> Option<Verdict> {
+    fn verdict(&self) -> Option<StepRecord> {
         step::verdict(&self.paths)
     }
 
-    fn save_verdict<'b>(&'b self, verdict: &'b Verdict) -> Later<'b, bool> {
-        Box::pin(step::save_verdict(self.flags, self.world, verdict))
+    fn save_verdict<'b>(&'b self, verdict: &'b StepRecord) -> FutureResult<'b, bool> {
+        Box::pin(step::save_verdict(self.flags, self.environment, verdict))
     }
 
-    fn serve(&self) -> Later<'_, ()> {
-        Box::pin(service::run(self.flags, self.world))
+    fn serve(&self) -> FutureResult<'_, ()> {
+        Box::pin(service::run(self.flags, self.environment))
     }
 }
 
@@ -199,7 +202,7 @@ impl<'a> Prepare<'a> for Decided<'a> {
         self: Box<Self>,
         secret: Option<&'a Token>,
         limit: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>> {
+    ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
             let run = Run::new(self.host, limit)?;
             let asking = run.prepare(self.ask, secret).await?;

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Held until dropped.
 #[derive(Debug)]
-pub(crate) struct Quiet {
+pub(crate) struct HeartbeatLock {
     #[expect(dead_code, reason = "holds the lock while it lives")]
     folder: File,
     /// The announcement of who holds it alone.
@@ -34,7 +34,7 @@ pub(crate) struct Quiet {
     key: Option<File>,
 }
 
-impl Quiet {
+impl HeartbeatLock {
     /// For signed requests; `None` while the key changes hands, or somebody waits to change it.
     ///
     /// # Errors
@@ -110,15 +110,17 @@ mod tests {
     async fn heartbeats_share_it_and_a_new_key_has_it_alone() {
         let folder = tempfile::tempdir().unwrap();
         let soon = Instant::now() + Duration::from_secs(1);
-        let one = Quiet::share(folder.path()).unwrap().unwrap();
-        let two = Quiet::share(folder.path()).unwrap().unwrap();
-        let error = Quiet::alone(folder.path(), soon).await.unwrap_err();
+        let one = HeartbeatLock::share(folder.path()).unwrap().unwrap();
+        let two = HeartbeatLock::share(folder.path()).unwrap().unwrap();
+        let error = HeartbeatLock::alone(folder.path(), soon).await.unwrap_err();
         assert_eq!(error.id(), ErrorId::LockBusy);
         drop((one, two));
-        let alone = Quiet::alone(folder.path(), Instant::now()).await.unwrap();
-        assert!(Quiet::share(folder.path()).unwrap().is_none());
+        let alone = HeartbeatLock::alone(folder.path(), Instant::now())
+            .await
+            .unwrap();
+        assert!(HeartbeatLock::share(folder.path()).unwrap().is_none());
         drop(alone);
-        assert!(Quiet::share(folder.path()).unwrap().is_some());
+        assert!(HeartbeatLock::share(folder.path()).unwrap().is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -128,19 +130,25 @@ mod tests {
         let write_key =
             || atomic::write(&folder.path().join(KEY_FILE), b"key", 0o600, owner).unwrap();
         write_key();
-        let under_way = Quiet::share(folder.path()).unwrap().unwrap();
+        let under_way = HeartbeatLock::share(folder.path()).unwrap().unwrap();
         let later = Instant::now() + Duration::from_mins(1);
-        let mut waiting = Box::pin(Quiet::alone(folder.path(), later));
+        let mut waiting = Box::pin(HeartbeatLock::alone(folder.path(), later));
         let waited = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
         assert!(waited.is_err(), "a request is under way");
-        assert!(Quiet::share(folder.path()).unwrap().is_none(), "passed");
+        assert!(
+            HeartbeatLock::share(folder.path()).unwrap().is_none(),
+            "passed"
+        );
         drop(under_way);
-        assert!(Quiet::share(folder.path()).unwrap().is_none(), "passed");
+        assert!(
+            HeartbeatLock::share(folder.path()).unwrap().is_none(),
+            "passed"
+        );
         let alone = waiting.await.unwrap();
         // The key is replaced while it is held.
         write_key();
-        assert!(Quiet::share(folder.path()).unwrap().is_none());
+        assert!(HeartbeatLock::share(folder.path()).unwrap().is_none());
         drop(alone);
-        assert!(Quiet::share(folder.path()).unwrap().is_some());
+        assert!(HeartbeatLock::share(folder.path()).unwrap().is_some());
     }
 }

@@ -7,18 +7,18 @@ use uuid::Uuid;
 use crate::identity::{Identity, KEY_FILE};
 use crate::paths::Paths;
 use crate::state::{Asked, Next, State};
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::settings::Settings;
-use agent_core::sourced::Origin;
+use agent_core::sourced::Source;
 use agent_core::tags;
 use agent_core::token::Secret;
 use agent_core::token_source::TokenSource;
 
 /// Where this host stands. What the agent remembers comes along, if it does.
 #[derive(Debug)]
-pub(crate) enum Standing {
+pub(crate) enum EnrolmentState {
     /// Not enrolled.
     New(Option<Box<State>>),
     /// A per-agent token is in agent.toml, and no hub has confirmed it yet.
@@ -68,11 +68,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// A broken key or state.
-    pub(crate) fn read(paths: &Paths, world: &World) -> Result<Self> {
+    pub(crate) fn read(paths: &Paths, environment: &Environment) -> Result<Self> {
         Ok(Self {
             key: Identity::load(&paths.state_dir, KEY_FILE)?.map(Rc::new),
             state: State::load(&paths.state_dir)?,
-            machine: Fingerprint::of(world)?,
+            machine: Fingerprint::of(environment)?,
         })
     }
 }
@@ -81,7 +81,7 @@ impl Snapshot {
 #[derive(Debug)]
 pub(crate) struct HostState {
     /// New, enrolled, half-way, or a copy.
-    pub(crate) standing: Standing,
+    pub(crate) enrolment_state: EnrolmentState,
     /// What was read.
     pub(crate) snapshot: Snapshot,
 }
@@ -91,18 +91,22 @@ impl HostState {
     ///
     /// # Errors
     /// A broken agent.toml, key or state.
-    pub(crate) fn inspect(settings: &Settings, paths: &Paths, world: &World) -> Result<Self> {
+    pub(crate) fn inspect(
+        settings: &Settings,
+        paths: &Paths,
+        environment: &Environment,
+    ) -> Result<Self> {
         settings.file.agent_token()?;
         settings.file.agent_id()?;
-        let snapshot = Snapshot::read(paths, world)?;
+        let snapshot = Snapshot::read(paths, environment)?;
         Ok(Self {
-            standing: Standing::of(settings, paths, &snapshot)?,
+            enrolment_state: EnrolmentState::of(settings, paths, &snapshot)?,
             snapshot,
         })
     }
 }
 
-impl Standing {
+impl EnrolmentState {
     fn of(settings: &Settings, paths: &Paths, snapshot: &Snapshot) -> Result<Self> {
         let file = &settings.file;
         let token = file.agent_token()?;
@@ -166,7 +170,11 @@ impl Standing {
             // The credential is what the host has left of its identity: only a token that was given
             // for this very run may replace it.
             Self::Enrolled(enrolled) if enrolled.key_is_lost => {
-                force && settings.token.as_ref().is_some_and(TokenSource::is_asked)
+                force
+                    && settings
+                        .token
+                        .as_ref()
+                        .is_some_and(TokenSource::is_explicit)
             }
             Self::Enrolled(enrolled) => force || enrolled.is_renewing(),
             _ => true,
@@ -180,7 +188,7 @@ fn issuer(settings: &Settings) -> Result<String> {
     let written = settings.file.settings().hub_url.as_deref().map(str::trim);
     match written.filter(|url| !url.is_empty()) {
         Some(url) => Ok(url.trim_end_matches('/').to_owned()),
-        None if settings.hub_url.origin.is_asked() => Ok(settings.hub_url.value.to_string()),
+        None if settings.hub_url.source.is_explicit() => Ok(settings.hub_url.value.to_string()),
         None => Err(Error::new(
             ErrorId::ConfigBroken,
             "it holds a credential, and does not say which hub issued it",
@@ -247,16 +255,16 @@ pub(crate) fn own(settings: &Settings, state: Option<&State>) -> Asked {
         Some(state) => (&state.defaults, &state.asked),
         None => (&Asked::default(), &Asked::default()),
     };
-    let from_file = |origin: &Origin| matches!(origin, Origin::Key(..));
+    let from_file = |source: &Source| matches!(source, Source::Key(..));
     let given = &settings.tags;
-    let tags = if from_file(&given.origin) {
+    let tags = if from_file(&given.source) {
         let is_own = |tag: &&String| !defaults.tags.contains(tag) || asked.tags.contains(tag);
         given.value.iter().filter(is_own).cloned().collect()
     } else {
         given.value.clone()
     };
     let role = settings.role.as_ref().and_then(|role| {
-        let only_default = from_file(&role.origin)
+        let only_default = from_file(&role.source)
             && defaults.role.as_ref() == Some(&role.value)
             && asked.role.as_ref() != Some(&role.value);
         (!only_default).then(|| role.value.clone())

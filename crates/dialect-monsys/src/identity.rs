@@ -15,7 +15,7 @@ pub use crate::state::{KEY_FILE, NEXT_KEY_FILE};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::store::access::Access;
 use agent_core::store::atomic::{self, Draft};
-use agent_core::store::{read, unreadable, unwritable};
+use agent_core::store::{safe_read, unreadable, unwritable};
 
 /// Bytes of a key file.
 pub const KEY_BYTES: usize = 32;
@@ -40,7 +40,7 @@ impl Identity {
     /// [`ErrorId::IdentityBroken`], [`ErrorId::Unreadable`].
     pub fn load(state_dir: &Path, file: &str) -> Result<Option<Self>> {
         let path = state_dir.join(file);
-        let seed = match read::own(&path) {
+        let seed = match safe_read::own(&path) {
             Ok(seed) => Zeroizing::new(seed),
             // A state directory that is a file is told when it is to be written.
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),

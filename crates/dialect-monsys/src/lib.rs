@@ -6,33 +6,33 @@
 //! same agent and spends no further use.
 
 mod checks;
+mod credential_store;
 mod defer;
 mod dialect;
+mod exchange;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heartbeat_lock;
 mod host_state;
 pub mod identity;
-mod introduction;
-mod leaving;
 mod monsys;
 mod paths;
-mod persist;
 mod plan;
 mod preview;
+mod recovery;
+mod registration;
 mod rotation;
-mod run;
 pub mod service;
-mod settling;
 pub mod state;
 mod status;
 mod step;
 mod takeover;
+mod unenrol;
 pub mod wire;
 
 pub use defer::{Deferred, defer, defer_under};
 pub use dialect::DESCRIPTOR;
-pub use leaving::{Leaving, Parting, unenrol};
 pub use paths::{HostFiles, Paths, files};
 pub use rotation::{Rotation, rotate_key, rotate_token};
 pub use takeover::{is_foreign, take_over};
+pub use unenrol::{UnenrolOutcome, Unenrolment, unenrol};

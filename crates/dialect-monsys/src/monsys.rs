@@ -3,8 +3,8 @@
 use std::cell::OnceCell;
 use std::time::Duration;
 
-use agent_core::enrolment::{self, Dialect, Held};
-use agent_core::environment::World;
+use agent_core::enrolment::{self, Dialect, ReportField};
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
@@ -14,9 +14,9 @@ use agent_core::token::Kind;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::host_state::{HostState, Standing};
+use crate::credential_store::CredentialStore;
+use crate::host_state::{EnrolmentState, HostState};
 use crate::paths::Paths;
-use crate::persist::Keeper;
 use crate::plan::{self, Plan};
 
 /// How long the service waits for a run that has the lock.
@@ -25,7 +25,7 @@ pub(crate) const MOMENT: Duration = Duration::from_millis(300);
 /// This host, as it stands to a monsys hub.
 pub(crate) struct Monsys<'a> {
     pub(crate) flags: &'a Flags,
-    pub(crate) world: &'a World,
+    pub(crate) environment: &'a Environment,
     pub(crate) settings: Settings,
     pub(crate) paths: Paths,
     /// The host's state, read once, when it is first asked for.
@@ -37,12 +37,12 @@ impl<'a> Monsys<'a> {
     ///
     /// # Errors
     /// As [`Settings::resolve`].
-    pub(crate) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let settings = Settings::resolve(flags, world)?;
+    pub(crate) fn read(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
+        let settings = Settings::resolve(flags, environment)?;
         Ok(Self {
-            paths: Paths::of(&settings, world),
+            paths: Paths::of(&settings, environment),
             flags,
-            world,
+            environment,
             settings,
             state: OnceCell::new(),
         })
@@ -52,12 +52,12 @@ impl<'a> Monsys<'a> {
     ///
     /// # Errors
     /// As [`Settings::resolve_without`].
-    pub(crate) fn read_for_facts(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let settings = Settings::resolve_without(flags, world)?;
+    pub(crate) fn read_for_facts(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
+        let settings = Settings::resolve_without(flags, environment)?;
         Ok(Self {
-            paths: Paths::of(&settings, world),
+            paths: Paths::of(&settings, environment),
             flags,
-            world,
+            environment,
             settings,
             state: OnceCell::new(),
         })
@@ -71,58 +71,67 @@ impl<'a> Monsys<'a> {
         if let Some(state) = self.state.get() {
             return Ok(state);
         }
-        let state = HostState::inspect(&self.settings, &self.paths, self.world)?;
+        let state = HostState::inspect(&self.settings, &self.paths, self.environment)?;
         Ok(self.state.get_or_init(|| state))
     }
 
-    pub(crate) fn standing(&self) -> Result<&Standing> {
-        Ok(&self.state()?.standing)
+    pub(crate) fn enrolment_state(&self) -> Result<&EnrolmentState> {
+        Ok(&self.state()?.enrolment_state)
     }
 
     /// Whether an enrolled host lacks none of its files, and has none left over.
     pub(crate) fn is_complete(&self) -> Result<bool> {
-        Ok(match self.standing()? {
-            Standing::Enrolled(enrolled) => self.paths.are_complete(enrolled),
+        Ok(match self.enrolment_state()? {
+            EnrolmentState::Enrolled(enrolled) => self.paths.are_complete(enrolled),
             _ => false,
         })
     }
 
     /// Returns the writer of this host's files, which goes on from the host's state.
-    pub(crate) fn keeper(&self) -> Result<Keeper<'_>> {
-        Ok(Keeper::new(
+    pub(crate) fn keeper(&self) -> Result<CredentialStore<'_>> {
+        Ok(CredentialStore::new(
             &self.paths,
-            self.world,
+            self.environment,
             &self.state()?.snapshot,
         ))
     }
 
     /// Reads settings and state again, after they were changed.
     pub(crate) fn read_again(&self) -> Result<Self> {
-        Self::read(self.flags, self.world)
+        Self::read(self.flags, self.environment)
     }
 
     pub(crate) fn plan_of_hub(&self, token: Option<Kind>, force: bool) -> Result<Plan> {
-        plan::plan(self.standing()?, &self.settings, token, force, self.world)
+        plan::plan(
+            self.enrolment_state()?,
+            &self.settings,
+            token,
+            force,
+            self.environment,
+        )
     }
 }
 
 /// Enrols this host at a monsys hub. See [`enrolment::enrol_by`].
-pub(crate) async fn enrol(flags: &Flags, world: &World) -> Result<enrolment::Enrolment> {
+pub(crate) async fn enrol(
+    flags: &Flags,
+    environment: &Environment,
+) -> Result<enrolment::Enrolment> {
     let open = || -> Result<Box<dyn Dialect + '_>> {
-        enrolment::checked(Box::new(Monsys::read(flags, world)?), world)
+        enrolment::checked(Box::new(Monsys::read(flags, environment)?), environment)
     };
-    enrolment::enrol_by(open, false, None, world).await
+    enrolment::enrol_by(open, false, None, environment).await
 }
 
 /// What an enrolled host has.
-pub(crate) fn held(agent_id: Uuid, tags: Value, role: Value, paths: &Paths) -> Vec<Held> {
+pub(crate) fn held(agent_id: Uuid, tags: Value, role: Value, paths: &Paths) -> Vec<ReportField> {
     [
         ("agent", "agent_id", json!(agent_id)),
         ("tags", "tags", tags),
         ("role", "role", role),
         ("config", "config", json!(paths.config)),
     ]
-    .map(|(label, key, value)| Held { label, key, value })
+    .map(|(label, key, value)| ReportField { label, key, value })
     .into()
 }
 
@@ -137,7 +146,7 @@ pub(crate) async fn locked_under<'a>(
     before: Monsys<'a>,
     limit: Limit,
 ) -> Result<(Monsys<'a>, Option<Lock>)> {
-    let (flags, world) = (before.flags, before.world);
-    let read = || Monsys::read(flags, world);
-    enrolment::locked(before, read, |host| host, held, limit, world).await
+    let (flags, environment) = (before.flags, before.environment);
+    let read = || Monsys::read(flags, environment);
+    enrolment::locked(before, read, |host| host, held, limit, environment).await
 }

@@ -11,7 +11,7 @@ use crate::host_state::Enrolled;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
 use crate::state::{FILE as STATE_FILE, State};
 use agent_core::enrolment::Folder;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::scrub::record;
@@ -19,7 +19,7 @@ use agent_core::service::HEALTH_FILE;
 use agent_core::settings::Settings;
 use agent_core::store::access::{Access, Grant};
 use agent_core::store::atomic::{self, Draft, Owner};
-use agent_core::store::{names, read, unreadable, unwritable};
+use agent_core::store::{names, safe_read, unreadable, unwritable};
 
 /// Name of the file that holds the agent's id.
 pub(crate) const ID_FILE: &str = "agent-id";
@@ -35,10 +35,10 @@ pub struct Paths {
 impl Paths {
     /// The paths of the settings.
     #[must_use]
-    pub fn of(settings: &Settings, world: &World) -> Self {
+    pub fn of(settings: &Settings, environment: &Environment) -> Self {
         Self {
-            config: world.path(&settings.config_path),
-            state_dir: world.resolved_path(&settings.state_dir.value),
+            config: environment.path(&settings.config_path),
+            state_dir: environment.resolved_path(&settings.state_dir.value),
         }
     }
 
@@ -145,7 +145,7 @@ impl Paths {
     }
 
     pub(crate) fn read_id(&self) -> Option<Uuid> {
-        let bytes = read::own(&self.state_dir.join(ID_FILE)).ok()?;
+        let bytes = safe_read::own(&self.state_dir.join(ID_FILE)).ok()?;
         String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 
@@ -258,7 +258,7 @@ impl HostFiles {
 /// [`ErrorId::Unreadable`]: a file of ours that the disk does not give is still ours.
 pub(crate) fn is_ours(path: &Path) -> Result<bool> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let bytes = match read::foreign(path) {
+    let bytes = match safe_read::foreign(path) {
         Ok(bytes) => Zeroizing::new(bytes),
         // A link, a pipe, or more than any file of ours holds.
         Err(error) if matches!(error.raw_os_error(), None | Some(nix::libc::ELOOP)) => {
@@ -267,7 +267,7 @@ pub(crate) fn is_ours(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == NotFound => return Ok(false),
         Err(error) => return Err(unreadable(path, &error)),
     };
-    let holds = |key: &str| {
+    let fields = |key: &str| {
         let object = serde_json::from_slice::<serde_json::Value>(&bytes);
         object.is_ok_and(|object| object.get(key).is_some())
     };
@@ -275,9 +275,9 @@ pub(crate) fn is_ours(path: &Path) -> Result<bool> {
         ID_FILE => {
             std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Uuid>().is_ok())
         }
-        STATE_FILE => holds("fingerprint"),
-        HEALTH_FILE => holds("agent_id"),
-        record::FILE => holds("tokens") && holds("clean"),
+        STATE_FILE => fields("fingerprint"),
+        HEALTH_FILE => fields("agent_id"),
+        record::FILE => fields("tokens") && fields("clean"),
         _ => bytes.len() == KEY_BYTES,
     })
 }

@@ -3,14 +3,14 @@
 
 use uuid::Uuid;
 
-use crate::host_state::{self, Enrolled, Standing};
-use crate::persist::lacks_connection;
+use crate::credential_store::lacks_connection;
+use crate::host_state::{self, Enrolled, EnrolmentState};
 use crate::state::{Asked, State};
 use crate::wire;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::settings::{HubUrl, Settings};
-use agent_core::sourced::Origin;
+use agent_core::sourced::Source;
 use agent_core::tags;
 use agent_core::token::{Kind, Secret};
 
@@ -45,12 +45,12 @@ pub(crate) struct Ask {
     /// The one agent that the hub may answer with.
     pub(crate) must_be: Option<Uuid>,
     /// What becomes of the new key beside the old one after a no.
-    pub(crate) after_a_no: AfterANo,
+    pub(crate) after_a_no: AfterRejection,
 }
 
 /// What becomes of a new key beside the old one when the hub says no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AfterANo {
+pub(crate) enum AfterRejection {
     /// It stays for the next run.
     Keep,
     /// It goes, unless an answer before was lost.
@@ -72,7 +72,7 @@ pub(crate) enum Call {
 #[derive(Debug)]
 pub(crate) enum Bearer {
     /// The one that this run was given.
-    Given,
+    Sourced,
     /// The one in agent.toml.
     Own(Secret),
 }
@@ -105,32 +105,32 @@ impl Call {
 
 /// Decides. `token` is the kind of the token that this run was given, if it was.
 pub(crate) fn plan(
-    standing: &Standing,
+    enrolment_state: &EnrolmentState,
     settings: &Settings,
     token: Option<Kind>,
     force: bool,
-    world: &World,
+    environment: &Environment,
 ) -> Result<Plan> {
-    let ask = match standing {
-        Standing::New(Some(state))
-        | Standing::Clone(Some(state))
-        | Standing::Unconfirmed(_, Some(state))
-            if state.hub_dropped && settings.hub_url.origin == Origin::Default =>
+    let ask = match enrolment_state {
+        EnrolmentState::New(Some(state))
+        | EnrolmentState::Clone(Some(state))
+        | EnrolmentState::Unconfirmed(_, Some(state))
+            if state.hub_dropped && settings.hub_url.source == Source::Default =>
         {
             return Err(dropped_hub(settings));
         }
-        Standing::New(state) => {
+        EnrolmentState::New(state) => {
             let own = host_state::own(settings, state.as_deref());
             Ask::with_given(token.ok_or_else(no_token)?, own)
         }
-        Standing::Unconfirmed(secret, state) => {
+        EnrolmentState::Unconfirmed(secret, state) => {
             let own = host_state::own(settings, state.as_deref());
             match token {
                 Some(kind) => Ask::with_given(kind, own),
                 None => Ask::with_own(secret.clone(), own),
             }
         }
-        Standing::Clone(state) => {
+        EnrolmentState::Clone(state) => {
             let own = host_state::own(settings, state.as_deref());
             Ask {
                 key: KeyPlace::Next,
@@ -138,7 +138,7 @@ pub(crate) fn plan(
                 ..Ask::with_given(token.ok_or_else(clone_without_token)?, own)
             }
         }
-        Standing::Enrolled(enrolled) => {
+        EnrolmentState::Enrolled(enrolled) => {
             if enrolled.key_is_lost && !force {
                 return Err(lost_key());
             }
@@ -161,7 +161,7 @@ pub(crate) fn plan(
                         && is_same_hub(settings, &enrolled.hub_url),
                     ..Ask::with_given(kind, asked)
                 },
-                _ if !again && enrolled.has(&asked) && !lacks_connection(settings, world) => {
+                _ if !again && enrolled.has(&asked) && !lacks_connection(settings, environment) => {
                     return Ok(Plan::Already);
                 }
                 _ => Ask {
@@ -173,7 +173,7 @@ pub(crate) fn plan(
             }
         }
     };
-    tags::check_count(&ask.own.tags, &settings.tags.origin)?;
+    tags::check_count(&ask.own.tags, &settings.tags.source)?;
     Ok(Plan::Ask(Box::new(ask)))
 }
 
@@ -181,7 +181,7 @@ impl Ask {
     fn with_given(kind: Kind, own: Asked) -> Self {
         Self {
             call: Call::of(kind),
-            bearer: Bearer::Given,
+            bearer: Bearer::Sourced,
             own,
             key: KeyPlace::Current,
             is_clone: false,
@@ -189,7 +189,7 @@ impl Ask {
             interrupted: None,
             replaces_credential: false,
             must_be: None,
-            after_a_no: AfterANo::Keep,
+            after_a_no: AfterRejection::Keep,
         }
     }
 
@@ -200,9 +200,9 @@ impl Ask {
             is_update: true,
             must_be: Some(enrolled.agent_id),
             after_a_no: if enrolled.is_in_doubt {
-                AfterANo::DropIfOther
+                AfterRejection::DropIfOther
             } else {
-                AfterANo::DropIfCertain
+                AfterRejection::DropIfCertain
             },
             ..Self::with_own(
                 enrolled.agent_token.clone(),
@@ -216,9 +216,9 @@ impl Ask {
     pub(crate) fn new_token(enrolled: &Enrolled, settings: &Settings) -> Self {
         let own = host_state::own(settings, enrolled.state.as_ref());
         let (key, after_a_no) = if enrolled.is_in_doubt {
-            (KeyPlace::Next, AfterANo::DropIfOther)
+            (KeyPlace::Next, AfterRejection::DropIfOther)
         } else {
-            (KeyPlace::Current, AfterANo::Keep)
+            (KeyPlace::Current, AfterRejection::Keep)
         };
         Self {
             key,
@@ -264,16 +264,16 @@ impl Ask {
 
 fn is_same_hub(settings: &Settings, enrolled_at: &str) -> bool {
     // What is in agent.toml may be written in another way.
-    HubUrl::parse(enrolled_at, true, &Origin::Default)
+    HubUrl::parse(enrolled_at, true, &Source::Default)
         .is_ok_and(|enrolled_at| enrolled_at == settings.hub_url.value)
 }
 
 fn refuse_other_hub(settings: &Settings, enrolled_at: &str) -> Result<()> {
     let asked = &settings.hub_url;
-    if asked.origin.is_asked() && !is_same_hub(settings, enrolled_at) {
+    if asked.source.is_explicit() && !is_same_hub(settings, enrolled_at) {
         return Err(Error::new(
             ErrorId::OtherHub,
-            format!("{} asks for {}", asked.origin, asked.value),
+            format!("{} asks for {}", asked.source, asked.value),
         )
         .about(enrolled_at));
     }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::host_state::Standing;
+use crate::host_state::EnrolmentState;
 use crate::monsys::Monsys;
 use crate::plan::Plan;
 use crate::wire;
@@ -18,8 +18,8 @@ pub(crate) fn preview(
     facts: &HostFacts,
 ) -> Result<Option<Preview>> {
     // The token that a new host needs is an enrolment token more often than not.
-    let secret = match host.standing()? {
-        Standing::New(_) | Standing::Clone(_) => secret.or(Some(Kind::Enrolment)),
+    let secret = match host.enrolment_state()? {
+        EnrolmentState::New(_) | EnrolmentState::Clone(_) => secret.or(Some(Kind::Enrolment)),
         _ => secret,
     };
     let Plan::Ask(ask) = host.plan_of_hub(secret, force)? else {

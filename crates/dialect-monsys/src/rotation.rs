@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::host_state::{Enrolled, Standing};
+use crate::exchange::Run;
+use crate::host_state::{Enrolled, EnrolmentState};
 use crate::monsys::{Monsys, locked};
 use crate::plan::{Ask, lost_key};
-use crate::run::Run;
-use crate::settling::{Settled, end_confirmed, settled};
+use crate::recovery::{Recovery, end_confirmed, recovered};
 use agent_core::enrolment::Enrolment;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
@@ -38,19 +38,20 @@ pub struct Rotation {
 ///
 /// # Errors
 /// [`ErrorId::OtherKey`] when nobody has unpinned it; the old key then stays.
-pub async fn rotate_key(flags: &Flags, world: &World) -> Result<Rotation> {
-    let before = Monsys::read(flags, world)?;
+pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rotation> {
+    let before = Monsys::read(flags, environment)?;
     enrolled(&before)?;
     let limit = Limit::of(before.settings.wait);
     let (host, lock) = locked(before, limit).await?;
-    let (host, settled) = settled(host, limit).await?;
+    let (host, recovered) = recovered(host, limit).await?;
     let present = enrolled(&host)?;
     let id = present.agent_id;
-    let was_begun = match settled {
-        Settled::Ended => true,
-        Settled::Dropped(error) => return Err(still_pinned(&error, id)),
-        Settled::Nothing => {
-            host.paths.prove_writable(&host.settings, world.access())?;
+    let was_begun = match recovered {
+        Recovery::Ended => true,
+        Recovery::Dropped(error) => return Err(still_pinned(&error, id)),
+        Recovery::Nothing => {
+            host.paths
+                .prove_writable(&host.settings, environment.access())?;
             let ask = Ask::new_key(present, &host.settings);
             let run = Run::new(&host, limit)?;
             run.ask(ask, None).await.map_err(|error| match error.id() {
@@ -74,11 +75,11 @@ pub async fn rotate_key(flags: &Flags, world: &World) -> Result<Rotation> {
 ///
 /// # Errors
 /// The token's own, and what the hub says to it; the old one then stays.
-pub async fn rotate_token(flags: &Flags, world: &World) -> Result<Rotation> {
-    let before = Monsys::read(flags, world)?;
+pub async fn rotate_token(flags: &Flags, environment: &Environment) -> Result<Rotation> {
+    let before = Monsys::read(flags, environment)?;
     with_key(&before)?;
     let limit = Limit::of(before.settings.wait);
-    let token = given_token(&before.settings, world, limit).await?;
+    let token = given_token(&before.settings, environment, limit).await?;
     let (host, lock) = locked(before, limit).await?;
     let host = if end_confirmed(&host)? {
         host.read_again()?
@@ -86,7 +87,8 @@ pub async fn rotate_token(flags: &Flags, world: &World) -> Result<Rotation> {
         host
     };
     let present = with_key(&host)?;
-    host.paths.prove_writable(&host.settings, world.access())?;
+    host.paths
+        .prove_writable(&host.settings, environment.access())?;
     let old = &present.agent_token;
     let changed = token.secret().expose_secret() != old.expose_secret();
     prove(&host, limit, token, present).await?;
@@ -128,20 +130,29 @@ fn with_key<'h>(host: &'h Monsys<'_>) -> Result<&'h Enrolled> {
 }
 
 fn enrolled<'h>(host: &'h Monsys<'_>) -> Result<&'h Enrolled> {
-    let cause = match host.standing()? {
-        Standing::Enrolled(enrolled) => return Ok(enrolled),
-        Standing::Clone(_) => {
+    let cause = match host.enrolment_state()? {
+        EnrolmentState::Enrolled(enrolled) => return Ok(enrolled),
+        EnrolmentState::Clone(_) => {
             "the identity on this disk belongs to another machine that this one was cloned from"
         }
-        Standing::New(_) => "agent.toml holds no credential that could be replaced",
-        Standing::Unconfirmed(..) => "agent.toml holds a per-agent token that no hub has confirmed",
+        EnrolmentState::New(_) => "agent.toml holds no credential that could be replaced",
+        EnrolmentState::Unconfirmed(..) => {
+            "agent.toml holds a per-agent token that no hub has confirmed"
+        }
     };
     Err(Error::new(ErrorId::NotEnrolled, cause).about(host.paths.config.display()))
 }
 
 /// The token of this very run: what agent.toml names is how the host was admitted.
-async fn given_token(settings: &Settings, world: &World, limit: Limit) -> Result<Token> {
-    let source = settings.token.as_ref().filter(|source| source.is_asked());
+async fn given_token(
+    settings: &Settings,
+    environment: &Environment,
+    limit: Limit,
+) -> Result<Token> {
+    let source = settings
+        .token
+        .as_ref()
+        .filter(|source| source.is_explicit());
     let Some(source) = source else {
         return Err(Error::new(
             ErrorId::TokenMissing,
@@ -149,7 +160,7 @@ async fn given_token(settings: &Settings, world: &World, limit: Limit) -> Result
         )
         .hint("printf %s \"$TOKEN\" | monsys-agent rotate-token --token-file -; or --token-file PATH, --token-command CMD, MONSYS_TOKEN"));
     };
-    let token = Token::parse(&source.fetch(world, limit.deadline).await?, source)?;
+    let token = Token::parse(&source.fetch(environment, limit.deadline).await?, source)?;
     refuse_enrolment_token(&token, source)?;
     Ok(token)
 }

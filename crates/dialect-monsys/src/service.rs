@@ -6,7 +6,7 @@ mod on_disk;
 mod transport;
 
 use agent::Agent;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 #[cfg(doc)]
 use agent_core::error::ErrorId;
 use agent_core::error::Result;
@@ -19,8 +19,11 @@ use agent_core::service::keep;
 /// # Errors
 /// [`ErrorId::NotEnrolled`] when there is no credential, or it is taken away meanwhile;
 /// [`ErrorId::StepNeeded`]. No heartbeat that fails is one.
-pub async fn run(flags: &Flags, world: &World) -> Result<()> {
-    keep(world, async || Agent::<Client>::load(flags, world)).await
+pub async fn run(flags: &Flags, environment: &Environment) -> Result<()> {
+    keep(environment, async || {
+        Agent::<Client>::load(flags, environment)
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::Once;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use agent_core::enrolment::step_record::Verdict;
+use agent_core::enrolment::step_record::StepRecord;
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::store::access::Access;
 use agent_core::store::atomic::{self, Draft};
@@ -54,7 +54,7 @@ pub struct State {
     pub next: Option<Box<Next>>,
     /// What the privileged step before the service came to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub step: Option<Box<Verdict>>,
+    pub step: Option<Box<StepRecord>>,
 }
 
 /// A key that waits for the hub's yes, or for its place.
@@ -132,7 +132,7 @@ impl State {
     /// [`agent_core::error::ErrorId::Unreadable`].
     pub fn load(state_dir: &Path) -> agent_core::error::Result<Option<Self>> {
         let path = state_dir.join(FILE);
-        let bytes = match agent_core::store::read::own(&path) {
+        let bytes = match agent_core::store::safe_read::own(&path) {
             Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
             Err(error) => return Err(agent_core::store::unreadable(&path, &error)),

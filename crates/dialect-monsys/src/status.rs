@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::host_state::{Enrolled, Standing};
+use crate::host_state::{Enrolled, EnrolmentState};
 use crate::monsys::Monsys;
 use crate::state::State;
-use agent_core::enrolment::Account;
+use agent_core::enrolment::StatusReport;
 use agent_core::error::{ErrorId, Kind, Result};
 use agent_core::escape::one_line;
-use agent_core::service::{self, Health, Journal, Pulse};
+use agent_core::service::{self, Health, HealthFile, Liveness};
 use agent_core::text::{list, rows};
 
 /// Says whether this host is enrolled, where, and as what, and whether the hub hears from it.
@@ -16,22 +16,22 @@ use agent_core::text::{list, rows};
 ///
 /// # Errors
 /// A broken agent.toml or key.
-pub(crate) fn account(host: &Monsys<'_>) -> Result<Account> {
-    let (paths, world) = (&host.paths, host.world);
+pub(crate) fn account(host: &Monsys<'_>) -> Result<StatusReport> {
+    let (paths, environment) = (&host.paths, host.environment);
     let config = paths.config.display().to_string();
-    let enrolled = match host.standing()? {
-        Standing::Enrolled(enrolled) => enrolled,
-        Standing::New(_) => {
+    let enrolled = match host.enrolment_state()? {
+        EnrolmentState::Enrolled(enrolled) => enrolled,
+        EnrolmentState::New(_) => {
             return Ok(not_enrolled("new", &config, "This host is not enrolled."));
         }
-        Standing::Unconfirmed(..) => {
+        EnrolmentState::Unconfirmed(..) => {
             return Ok(not_enrolled(
                 "unconfirmed",
                 &config,
                 "This host is not enrolled: agent.toml holds a per-agent token that no hub has confirmed.",
             ));
         }
-        Standing::Clone(state) => {
+        EnrolmentState::Clone(state) => {
             let original = state.as_ref().and_then(|state| state.hostname.as_deref());
             let headline = format!(
                 "This host is not enrolled: the identity on its disk belongs to {}, which it was cloned from.",
@@ -43,12 +43,17 @@ pub(crate) fn account(host: &Monsys<'_>) -> Result<Account> {
             return Ok(not_enrolled("clone", &config, &headline));
         }
     };
-    let health = Journal::of(&paths.state_dir, world).load(&enrolled.agent_id.to_string());
-    let pulse = Pulse::of(health.as_ref(), &service::moment(world));
+    let health = HealthFile::of(&paths.state_dir, environment).load(&enrolled.agent_id.to_string());
+    let pulse = Liveness::of(health.as_ref(), &service::moment(environment));
     Ok(report(enrolled, health.as_ref(), &pulse, &config))
 }
 
-fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &str) -> Account {
+fn report(
+    enrolled: &Enrolled,
+    health: Option<&Health>,
+    pulse: &Liveness,
+    config: &str,
+) -> StatusReport {
     let state = enrolled.state.clone().unwrap_or_default();
     let key = if enrolled.key_is_lost {
         "lost: have an operator unpin it, then run `monsys-agent enrol --force`"
@@ -103,14 +108,14 @@ fn report(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &
     } else {
         0
     };
-    Account {
+    StatusReport {
         text,
         json,
         exit_code,
     }
 }
 
-fn as_json(enrolled: &Enrolled, health: Option<&Health>, pulse: &Pulse, config: &str) -> Value {
+fn as_json(enrolled: &Enrolled, health: Option<&Health>, pulse: &Liveness, config: &str) -> Value {
     let state = enrolled.state.clone().unwrap_or_default();
     json!({
         "enrolled": true,
@@ -141,14 +146,14 @@ fn unfinished(state: &State) -> String {
     })
 }
 
-fn not_enrolled(standing: &str, config: &str, headline: &str) -> Account {
-    Account {
+fn not_enrolled(enrolment_state: &str, config: &str, headline: &str) -> StatusReport {
+    StatusReport {
         text: format!(
             "{headline}\n{}To enrol it: {}\n",
             rows(&[("config", config.to_owned())]),
             ErrorId::NotEnrolled.hint()
         ),
-        json: json!({"enrolled": false, "standing": standing, "config": config}),
+        json: json!({"enrolled": false, "standing": enrolment_state, "config": config}),
         exit_code: ErrorId::NotEnrolled.kind().exit_code(),
     }
 }

@@ -1,14 +1,14 @@
 //! The privileged step before the service, for a monsys hub's agent.
 
-use crate::host_state::{Snapshot, Standing};
+use crate::credential_store::CredentialStore;
+use crate::host_state::{EnrolmentState, Snapshot};
 use crate::monsys::{MOMENT, Monsys, enrol, locked};
 use crate::paths::Paths;
-use crate::persist::Keeper;
 use crate::plan::lost_key;
-use crate::settling::settle_now;
+use crate::recovery::recover_now;
 use crate::state::State;
-use agent_core::enrolment::step_record::Verdict;
-use agent_core::environment::World;
+use agent_core::enrolment::step_record::StepRecord;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
@@ -20,45 +20,49 @@ use agent_core::store::atomic;
 ///
 /// # Errors
 /// Why the service cannot run.
-pub(crate) async fn step(flags: &Flags, world: &World, is_service: bool) -> Result<Option<Error>> {
-    let host = Monsys::read(flags, world)?;
+pub(crate) async fn step(
+    flags: &Flags,
+    environment: &Environment,
+    is_service: bool,
+) -> Result<Option<Error>> {
+    let host = Monsys::read(flags, environment)?;
     let paths = &host.paths;
     let has_token = host.settings.token.is_some();
-    let cause = match host.standing()? {
-        Standing::Enrolled(enrolled) if enrolled.key_is_lost => return Err(lost_key()),
-        Standing::Enrolled(enrolled) => {
-            share(paths, world);
+    let cause = match host.enrolment_state()? {
+        EnrolmentState::Enrolled(enrolled) if enrolled.key_is_lost => return Err(lost_key()),
+        EnrolmentState::Enrolled(enrolled) => {
+            share(paths, environment);
             let later = if enrolled.is_renewing() && has_token {
                 // The credential may be dead, or may not: then the heartbeats show it.
-                enrol(flags, world).await.err()
+                enrol(flags, environment).await.err()
             } else if enrolled
                 .state
                 .as_ref()
                 .is_some_and(|state| state.next.is_some())
             {
-                match settle_now(flags, world).await {
+                match recover_now(flags, environment).await {
                     Err(error) if !is_service => return Err(error),
-                    settled => settled.err(),
+                    recovered => recovered.err(),
                 }
             } else if paths.are_complete(enrolled) {
                 None
             } else {
                 // Incomplete cleanup stops nothing.
-                settle_now(flags, world).await.err()
+                recover_now(flags, environment).await.err()
             };
             // A disk that takes nothing, or a run that has the lock, is no reason to be silent.
-            return Ok(later.or(fill_in(flags, world).await.err()));
+            return Ok(later.or(fill_in(flags, environment).await.err()));
         }
-        Standing::New(_) if !has_token => {
+        EnrolmentState::New(_) if !has_token => {
             "agent.toml holds no credential, and nothing says where a token is to be had"
         }
-        Standing::Clone(_) if !has_token => {
+        EnrolmentState::Clone(_) if !has_token => {
             "the identity on this disk belongs to another machine that this one was cloned from, and nothing says where a token is to be had"
         }
         _ => {
             tracing::info!("this host is not enrolled yet: enrolling it first");
-            share(paths, world);
-            enrol(flags, world).await?;
+            share(paths, environment);
+            enrol(flags, environment).await?;
             return Ok(None);
         }
     };
@@ -66,15 +70,15 @@ pub(crate) async fn step(flags: &Flags, world: &World, is_service: bool) -> Resu
 }
 
 /// Lets the service's group read what an enrolment wrote before the host had that group.
-fn share(paths: &Paths, world: &World) {
-    let access = world.access();
+fn share(paths: &Paths, environment: &Environment) {
+    let access = environment.access();
     if !access.has_service_user() {
         return;
     }
     let files = paths.service_files().into_iter();
     let grants = files.map(|path| (path, access.shared()));
     // Another folder than the agent's own is the operator's.
-    let own = world.resolved_path(table::STATE_DIR.default.unwrap_or_default());
+    let own = environment.resolved_path(table::STATE_DIR.default.unwrap_or_default());
     let folder = (paths.state_dir == own).then_some((own, access.shared_folder()));
     for (path, grant) in grants.chain(folder) {
         match atomic::share(&path, grant) {
@@ -87,8 +91,8 @@ fn share(paths: &Paths, world: &World) {
 }
 
 /// Adds to the fingerprint what is known of this machine now and was not when it was written down.
-async fn fill_in(flags: &Flags, world: &World) -> Result<()> {
-    let before = Monsys::read(flags, world)?;
+async fn fill_in(flags: &Flags, environment: &Environment) -> Result<()> {
+    let before = Monsys::read(flags, environment)?;
     if before.keeper()?.filled_in().is_none() {
         return Ok(());
     }
@@ -102,24 +106,29 @@ async fn fill_in(flags: &Flags, world: &World) -> Result<()> {
 }
 
 /// The verdict in state.json.
-pub(crate) fn verdict(paths: &Paths) -> Option<Verdict> {
+pub(crate) fn verdict(paths: &Paths) -> Option<StepRecord> {
     let state = State::load(&paths.state_dir).ok().flatten()?;
     state.step.map(|verdict| *verdict)
 }
 
 /// Puts the verdict into state.json, if the host has one: a host that is not enrolled has no state.
-pub(crate) async fn save_verdict(flags: &Flags, world: &World, verdict: &Verdict) -> Result<bool> {
-    let before = Monsys::read(flags, world)?;
+pub(crate) async fn save_verdict(
+    flags: &Flags,
+    environment: &Environment,
+    verdict: &StepRecord,
+) -> Result<bool> {
+    let before = Monsys::read(flags, environment)?;
     if State::load(&before.paths.state_dir)?.is_none() {
         return Ok(false);
     }
     let (host, lock) = locked(before, Limit::of(MOMENT)).await?;
-    let snapshot = Snapshot::read(&host.paths, world)?;
+    let snapshot = Snapshot::read(&host.paths, environment)?;
     let Some(state) = snapshot.state.clone() else {
         return Ok(false);
     };
     let step = Some(Box::new(verdict.clone()));
-    Keeper::new(&host.paths, world, &snapshot).save_state(&State { step, ..state })?;
+    CredentialStore::new(&host.paths, environment, &snapshot)
+        .save_state(&State { step, ..state })?;
     drop(lock);
     Ok(true)
 }

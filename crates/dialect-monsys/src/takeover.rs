@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
 use crate::paths::{ID_FILE, Paths};
 use crate::state::{self, State};
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape::one_line;
 use agent_core::flags::Flags;
@@ -25,7 +25,7 @@ use agent_core::settings::{Setting, config_path, table};
 use agent_core::store::access::{Access, GROUP};
 use agent_core::store::agent_toml::KNOWN_KEYS;
 use agent_core::store::atomic::{self, Owner};
-use agent_core::store::{lock, names, passwd, read, unreadable, unwritable};
+use agent_core::store::{lock, names, passwd, safe_read, unreadable, unwritable};
 
 /// Keys of agent.toml that say who the host is, and lead nowhere.
 const IDENTITY: [&str; 4] = ["agent_id", "agent_token", "tags", "role"];
@@ -36,18 +36,18 @@ const IDENTITY: [&str; 4] = ["agent_id", "agent_token", "tags", "role"];
 /// # Errors
 /// [`ErrorId::ForeignOwner`] when a process of the service's user still runs, or something else than
 /// a file stands in a file's place; and what cannot be read or written.
-pub fn take_over(flags: &Flags, world: &World) -> Result<()> {
-    let Some(old) = Tree::of(flags, world)? else {
+pub fn take_over(flags: &Flags, environment: &Environment) -> Result<()> {
+    let Some(old) = Tree::of(flags, environment)? else {
         return Ok(());
     };
     for folder in [&old.paths.state_dir, old.paths.config_dir()] {
-        world.refuse_foreign_folder(folder.parent().unwrap_or(folder))?;
+        environment.refuse_foreign_folder(folder.parent().unwrap_or(folder))?;
     }
-    refuse_processes(old.service, world)?;
+    refuse_processes(old.service, environment)?;
     tracing::info!("taking over the files of user {GROUP}: they become root's");
     old.own_folders()?;
     old.rewrite_state()?;
-    let hub = given(&table::HUB_URL, flags.hub_url.as_deref(), world);
+    let hub = given(&table::HUB_URL, flags.hub_url.as_deref(), environment);
     if hub.is_none() {
         old.mark_hub_dropped()?;
     }
@@ -66,8 +66,8 @@ pub fn take_over(flags: &Flags, world: &World) -> Result<()> {
 ///
 /// # Errors
 /// Paths that are not valid.
-pub fn is_foreign(flags: &Flags, world: &World) -> Result<bool> {
-    Ok(Tree::of(flags, world)?.is_some())
+pub fn is_foreign(flags: &Flags, environment: &Environment) -> Result<bool> {
+    Ok(Tree::of(flags, environment)?.is_some())
 }
 
 /// The files of an older release.
@@ -80,16 +80,16 @@ struct Tree {
 
 impl Tree {
     /// The tree, if the service's user owns any of it, and this is root.
-    fn of(flags: &Flags, world: &World) -> Result<Option<Self>> {
-        let Some(service) = service_user(world).filter(|_| Owner::ours().is_root()) else {
+    fn of(flags: &Flags, environment: &Environment) -> Result<Option<Self>> {
+        let Some(service) = service_user(environment).filter(|_| Owner::ours().is_root()) else {
             return Ok(None);
         };
         let old = Self {
             paths: Paths {
-                config: world.path(config_path(flags, world)?),
-                state_dir: world.resolved_path(state_dir(flags, world)?),
+                config: environment.path(config_path(flags, environment)?),
+                state_dir: environment.resolved_path(state_dir(flags, environment)?),
             },
-            access: world.access(),
+            access: environment.access(),
             service,
         };
         Ok(Some(old).filter(Self::is_foreign))
@@ -288,7 +288,7 @@ fn only_name(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(path, &error)),
     }
-    let bytes = read::foreign(path).map_err(|error| unreadable(path, &error))?;
+    let bytes = safe_read::foreign(path).map_err(|error| unreadable(path, &error))?;
     Ok(Some(Zeroizing::new(bytes)))
 }
 
@@ -305,16 +305,16 @@ fn planted(path: &Path, cause: &str) -> Error {
 }
 
 /// The service's user could still hold a file open, or put one into a folder that is just opened.
-fn refuse_processes(service: u32, world: &World) -> Result<()> {
-    if !world.is_live() {
+fn refuse_processes(service: u32, environment: &Environment) -> Result<()> {
+    if !environment.is_live() {
         return Ok(());
     }
-    let processes = names(&world.kernel_path("/proc")).unwrap_or_default();
+    let processes = names(&environment.kernel_path("/proc")).unwrap_or_default();
     let running: Vec<String> = processes
         .iter()
         .filter_map(|name| name.to_str().filter(|name| name.parse::<u32>().is_ok()))
         .filter(|pid| {
-            let folder = world.kernel_path(PathBuf::from("/proc").join(pid));
+            let folder = environment.kernel_path(PathBuf::from("/proc").join(pid));
             fs::metadata(folder).is_ok_and(|process| process.uid() == service)
         })
         .map(str::to_owned)
@@ -334,13 +334,13 @@ fn refuse_processes(service: u32, world: &World) -> Result<()> {
 }
 
 /// Number of the service's user, if the host has that user.
-fn service_user(world: &World) -> Option<u32> {
-    passwd::find(&world.resolved_path("/etc/passwd"), GROUP).map(|(uid, _)| uid)
+fn service_user(environment: &Environment) -> Option<u32> {
+    passwd::find(&environment.resolved_path("/etc/passwd"), GROUP).map(|(uid, _)| uid)
 }
 
 /// The state directory that this run names, or the usual one: what agent.toml says does not count.
-fn state_dir(flags: &Flags, world: &World) -> Result<PathBuf> {
-    let given = given(&table::STATE_DIR, flags.state_dir.as_deref(), world);
+fn state_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
+    let given = given(&table::STATE_DIR, flags.state_dir.as_deref(), environment);
     let path = given.unwrap_or_else(|| table::STATE_DIR.default.unwrap_or_default().to_owned());
     std::path::absolute(&path).map_err(|error| {
         Error::new(
@@ -351,8 +351,17 @@ fn state_dir(flags: &Flags, world: &World) -> Result<PathBuf> {
     })
 }
 
-fn given(setting: &'static Setting, flag: Option<&str>, world: &World) -> Option<String> {
-    let variables = || setting.variables.iter().find_map(|name| world.env(name));
+fn given(
+    setting: &'static Setting,
+    flag: Option<&str>,
+    environment: &Environment,
+) -> Option<String> {
+    let variables = || {
+        setting
+            .variables
+            .iter()
+            .find_map(|name| environment.env(name))
+    };
     flag.filter(|flag| !flag.is_empty())
         .map(str::to_owned)
         .or_else(|| variables().map(|value| value.to_string_lossy().into_owned()))

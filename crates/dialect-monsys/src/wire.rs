@@ -19,7 +19,7 @@ pub const ENROL: &str = "/api/v1/agents/enrol";
 pub const REGISTER: &str = "/api/v1/agents/register";
 
 /// What the host says of itself: its facts, its own tags and role.
-pub struct Introduction<'a> {
+pub struct HostDescription<'a> {
     /// Facts.
     pub facts: &'a HostFacts,
     /// Hash of the machine-id.
@@ -53,7 +53,7 @@ pub fn request<'a>(
     hub: &HubUrl,
     path: &str,
     bearer: &'a Secret,
-    introduction: &Introduction<'_>,
+    introduction: &HostDescription<'_>,
     identity: &Identity,
 ) -> Request<'a> {
     let body = body(introduction, &identity.public_key());
@@ -113,8 +113,8 @@ pub fn leave<'a>(
 
 /// Body of both calls.
 #[must_use]
-pub fn body(introduction: &Introduction<'_>, public_key: &str) -> Vec<u8> {
-    let body = IntroductionBody {
+pub fn body(introduction: &HostDescription<'_>, public_key: &str) -> Vec<u8> {
+    let body = HostDescriptionBody {
         host: HostBody::of(introduction.facts, introduction.machine_id),
         tags: introduction.tags,
         role: introduction.role,
@@ -261,7 +261,7 @@ fn portal_hint(media_type: Option<&str>) -> &'static str {
 }
 
 #[derive(Serialize)]
-struct IntroductionBody<'a> {
+struct HostDescriptionBody<'a> {
     #[serde(flatten)]
     host: HostBody<'a>,
     tags: &'a [String],

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Account, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, Later,
-    OwnFlag, Plan, Prepare, Preview,
+    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, FutureResult,
+    OwnFlag, Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -18,9 +18,9 @@ use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::Value;
 
-use crate::asking::Asking;
+use crate::exchange::EnrolRequest;
 use crate::ravenxcope::{LOCK, Memory, Ravenxcope, warn_of};
-use crate::{mark, settings, step, told, wire};
+use crate::{pending_request, report, settings, step, wire};
 
 /// `RavenXcope`, as the program lists it.
 pub static DESCRIPTOR: Descriptor = Descriptor {
@@ -33,11 +33,13 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     }],
     secret_variables: settings::SECRETS,
     is_meant: settings::is_meant,
-    read_for_facts: |flags, world| Ok(Box::new(Ravenxcope::read_for_facts(flags, world)?)),
+    read_for_facts: |flags, environment| {
+        Ok(Box::new(Ravenxcope::read_for_facts(flags, environment)?))
+    },
     ..Descriptor::new(
         "ravenxcope",
         "Sensors of a RavenXcope backend",
-        |flags, world| Ok(Box::new(Ravenxcope::read(flags, world)?)),
+        |flags, environment| Ok(Box::new(Ravenxcope::read(flags, environment)?)),
     )
 };
 
@@ -73,7 +75,7 @@ impl Dialect for Ravenxcope<'_> {
         vec![Folder {
             name: "config directory",
             path: self.file.folder().to_owned(),
-            grant: self.world.access().public_folder(),
+            grant: self.environment.access().public_folder(),
             is_foreign: false,
             fault: ErrorId::EnvFileUnwritable,
         }]
@@ -83,7 +85,7 @@ impl Dialect for Ravenxcope<'_> {
         LOCK
     }
 
-    fn settle(&mut self, _: Limit) -> Later<'_, ()> {
+    fn recover(&mut self, _: Limit) -> FutureResult<'_, ()> {
         Box::pin(async move {
             if let Err(error) = atomic::sweep(self.file.folder()) {
                 tracing::debug!("{}: {error}", self.file.folder().display());
@@ -106,8 +108,8 @@ impl Dialect for Ravenxcope<'_> {
         let Some(mark) = self.mark.as_ref().filter(|_| self.is_unsettled()) else {
             return Ok(false);
         };
-        mark.settled(self.world)
-            .save(self.file.folder(), self.world.access())?;
+        mark.recovered(self.environment)
+            .save(self.file.folder(), self.environment.access())?;
         Ok(true)
     }
 
@@ -117,7 +119,7 @@ impl Dialect for Ravenxcope<'_> {
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: None,
             changed: false,
-            holds: self.held(self.interval()),
+            fields: self.held(self.interval()),
             cleanup: Cleanup::default(),
         })
     }
@@ -132,32 +134,32 @@ impl Dialect for Ravenxcope<'_> {
         force: bool,
         facts: &HostFacts,
     ) -> Result<Option<Preview>> {
-        told::preview(self, secret, force, facts)
+        report::preview(self, secret, force, facts)
     }
 
-    fn status(&self) -> Result<Account> {
-        Ok(told::account(self))
+    fn status(&self) -> Result<StatusReport> {
+        Ok(report::account(self))
     }
 
     fn checks(&self) -> Vec<Check> {
-        told::checks(self)
+        report::checks(self)
     }
 
     fn without_secret(&self) -> Check {
-        told::without_secret(self)
+        report::without_secret(self)
     }
 
     fn service_files(&self) -> Vec<PathBuf> {
-        let mark = mark::path(self.file.folder());
+        let mark = pending_request::path(self.file.folder());
         vec![self.file.path().to_owned(), mark]
     }
 
     fn access(&self) -> Access {
-        self.world.access()
+        self.environment.access()
     }
 
-    fn step(&self, _: bool) -> Later<'_, Option<Error>> {
-        Box::pin(step::step(self.flags, self.world))
+    fn step(&self, _: bool) -> FutureResult<'_, Option<Error>> {
+        Box::pin(step::step(self.flags, self.environment))
     }
 
     /// A credential that the disk does not take is in the memory of the process that enrolled.
@@ -165,11 +167,11 @@ impl Dialect for Ravenxcope<'_> {
         false
     }
 
-    fn serve(&self) -> Later<'_, ()> {
+    fn serve(&self) -> FutureResult<'_, ()> {
         Box::pin(async move {
             let memory = Memory::default();
-            service::keep(self.world, async || {
-                Ravenxcope::admit(self.flags, self.world, &memory).await
+            service::keep(self.environment, async || {
+                Ravenxcope::admit(self.flags, self.environment, &memory).await
             })
             .await
         })
@@ -184,9 +186,9 @@ impl<'a> Prepare<'a> for Decided<'a> {
         self: Box<Self>,
         secret: Option<&'a Token>,
         _: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>> {
+    ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
-            let asking = Asking::new(self.0, secret)?;
+            let asking = EnrolRequest::new(self.0, secret)?;
             Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
         })
     }

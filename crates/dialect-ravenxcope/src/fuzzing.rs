@@ -1,14 +1,14 @@
 //! Doors for the fuzz targets (`fuzz/`) to what is private. For nobody else.
 
 use agent_core::hub::client::Reply;
-use agent_core::hub::verdict::Outcome;
+use agent_core::hub::response::Outcome;
 
 use crate::wire;
 
 /// Reads the response to an enrolment. Returns its fields by their names.
 #[must_use]
 pub fn enrolment(url: &str, reply: Reply) -> Outcome<Vec<(&'static str, String)>> {
-    wire::judge(url, Ok(reply), |reply| {
+    wire::classify(url, Ok(reply), |reply| {
         let credential = wire::admitted(reply)?;
         let seconds = credential.interval.as_secs().to_string();
         Ok(vec![
@@ -21,5 +21,5 @@ pub fn enrolment(url: &str, reply: Reply) -> Outcome<Vec<(&'static str, String)>
 /// Reads the response to a heartbeat.
 #[must_use]
 pub fn heartbeat(url: &str, reply: Reply) -> Outcome<()> {
-    wire::judge(url, Ok(reply), |_| Ok(()))
+    wire::classify(url, Ok(reply), |_| Ok(()))
 }

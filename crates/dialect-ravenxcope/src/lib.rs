@@ -6,17 +6,17 @@
 //! that follows says what happened and what the operator does.
 
 mod admission;
-mod asking;
 mod dialect;
+mod exchange;
 mod first_enrolment;
 #[doc(hidden)]
 pub mod fuzzing;
-mod mark;
+mod pending_request;
 mod ravenxcope;
+mod report;
 mod sensor;
 mod settings;
 mod step;
-mod told;
 mod wire;
 
 pub use dialect::DESCRIPTOR;

@@ -4,18 +4,18 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_core::enrolment::Held;
-use agent_core::environment::World;
+use agent_core::enrolment::ReportField;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::settings::Settings;
-use agent_core::sourced::Given;
+use agent_core::sourced::Sourced;
 use agent_core::store::env_file::EnvFile;
 use agent_core::store::lock;
 use agent_core::token::Secret;
 use serde_json::json;
 
-use crate::mark::Mark;
+use crate::pending_request::PendingRequest;
 use crate::settings::{SENSOR_ID, config_path};
 
 /// Name of the lock, in the folder of the env file.
@@ -26,13 +26,13 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(30);
 /// This host, as it stands to a `RavenXcope` backend.
 pub(crate) struct Ravenxcope<'a> {
     pub(crate) flags: &'a Flags,
-    pub(crate) world: &'a World,
+    pub(crate) environment: &'a Environment,
     pub(crate) settings: Settings,
     pub(crate) file: EnvFile,
-    pub(crate) sensor_id: Option<Given<String>>,
+    pub(crate) sensor_id: Option<Sourced<String>>,
     pub(crate) port: u16,
-    pub(crate) token: Option<Given<Secret>>,
-    pub(crate) mark: Option<Mark>,
+    pub(crate) token: Option<Sourced<Secret>>,
+    pub(crate) mark: Option<PendingRequest>,
     /// Where the service keeps a credential that its sink does not take.
     pub(crate) memory: Option<&'a Memory>,
 }
@@ -52,15 +52,15 @@ impl<'a> Ravenxcope<'a> {
     ///
     /// # Errors
     /// Bad settings, [`ErrorId::EnvFileBroken`], and an env file that cannot be read.
-    pub(crate) fn read(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let path = config_path(flags, world)?;
-        refuse_foreign(&path, world)?;
+    pub(crate) fn read(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
+        let path = config_path(flags, environment)?;
+        refuse_foreign(&path, environment)?;
         let file = EnvFile::load(
-            &world.path(&path),
-            &world.resolved_path(&path),
-            world.access(),
+            &environment.path(&path),
+            &environment.resolved_path(&path),
+            environment.access(),
         )?;
-        Self::of(flags, world, &path, file, None)
+        Self::of(flags, environment, &path, file, None)
     }
 
     /// As [`Ravenxcope::read`], for the facts alone: they do without a backend, and without an env
@@ -68,23 +68,27 @@ impl<'a> Ravenxcope<'a> {
     ///
     /// # Errors
     /// Bad settings.
-    pub(crate) fn read_for_facts(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let path = config_path(flags, world)?;
-        let below = world.path(&path);
-        refuse_foreign(&path, world)?;
-        let file = EnvFile::load(&below, &world.resolved_path(&path), world.access())
-            .unwrap_or_else(|error| {
-                tracing::debug!("{} is passed over: {}", below.display(), error.cause());
-                EnvFile::absent(&below, world.access())
-            });
+    pub(crate) fn read_for_facts(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
+        let path = config_path(flags, environment)?;
+        let below = environment.path(&path);
+        refuse_foreign(&path, environment)?;
+        let file = EnvFile::load(
+            &below,
+            &environment.resolved_path(&path),
+            environment.access(),
+        )
+        .unwrap_or_else(|error| {
+            tracing::debug!("{} is passed over: {}", below.display(), error.cause());
+            EnvFile::absent(&below, environment.access())
+        });
         // Nothing is sent there. The way to a loopback address is no way out, so the default route
         // decides, as its documents have it.
-        Self::of(flags, world, &path, file, Some("https://localhost"))
+        Self::of(flags, environment, &path, file, Some("https://localhost"))
     }
 
     /// Returns where the env file's last link leads to.
     pub(crate) fn target(&self) -> PathBuf {
-        self.world.resolved_path(&self.settings.config_path)
+        self.environment.resolved_path(&self.settings.config_path)
     }
 
     /// The sensor's id, without which nothing can be asked.
@@ -101,7 +105,7 @@ impl<'a> Ravenxcope<'a> {
     }
 
     /// An answer to an earlier request was lost, as far as the disk tells.
-    pub(crate) fn lost_answer(&self) -> Option<&Mark> {
+    pub(crate) fn lost_answer(&self) -> Option<&PendingRequest> {
         let token = self.token.as_ref().map(|token| &token.value);
         self.mark.as_ref().filter(|mark| mark.is_open(token))
     }
@@ -110,13 +114,13 @@ impl<'a> Ravenxcope<'a> {
     pub(crate) fn is_unsettled(&self) -> bool {
         self.token.is_some()
             && self.lost_answer().is_none()
-            && self.mark.as_ref().is_some_and(Mark::is_asked)
+            && self.mark.as_ref().is_some_and(PendingRequest::is_explicit)
     }
 
     pub(crate) fn interval(&self) -> Duration {
         self.mark
             .as_ref()
-            .and_then(Mark::interval)
+            .and_then(PendingRequest::interval)
             .unwrap_or(INTERVAL)
     }
 
@@ -138,7 +142,7 @@ impl Ravenxcope<'_> {
     }
 
     /// What an enrolled host has.
-    pub(crate) fn held(&self, interval: Duration) -> Vec<Held> {
+    pub(crate) fn held(&self, interval: Duration) -> Vec<ReportField> {
         let id = self.sensor_id.as_ref().map(|id| id.value.as_str());
         [
             ("sensor", "sensor_id", json!(id)),
@@ -149,17 +153,17 @@ impl Ravenxcope<'_> {
             ),
             ("config", "config", json!(self.file.path())),
         ]
-        .map(|(label, key, value)| Held { label, key, value })
+        .map(|(label, key, value)| ReportField { label, key, value })
         .into()
     }
 }
 
 /// The env file says where the backend is, and what is sent there: root obeys none that others can write,
 /// and no link of theirs.
-pub(crate) fn refuse_foreign(path: &Path, world: &World) -> Result<()> {
-    let link = world.path(path);
-    world.refuse_foreign_folder(link.parent().unwrap_or(&link))?;
-    world.refuse_foreign_file(&world.resolved_path(path))
+pub(crate) fn refuse_foreign(path: &Path, environment: &Environment) -> Result<()> {
+    let link = environment.path(path);
+    environment.refuse_foreign_folder(link.parent().unwrap_or(&link))?;
+    environment.refuse_foreign_file(&environment.resolved_path(path))
 }
 
 /// A sink that fails is no reason for the service to end, as its documents have it.

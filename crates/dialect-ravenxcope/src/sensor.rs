@@ -9,12 +9,14 @@ use reqwest::Url;
 use tokio::time::Instant;
 
 use crate::ravenxcope::{Credential, Ravenxcope};
-use crate::{told, wire};
+use crate::{report, wire};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::route::Target;
 use agent_core::hub::client::{Client, EXCHANGE};
-use agent_core::hub::verdict::Outcome;
-use agent_core::service::{Beat, Health, Host, Journal, Meter, Miss, Occasion};
+use agent_core::hub::response::Outcome;
+use agent_core::service::{
+    Health, HealthFile, HeartbeatFailure, HeartbeatOutcome, Host, Meter, SaveReason,
+};
 
 /// Above this interval a connection is not kept: something on the way would have dropped it.
 const KEPT: Duration = Duration::from_mins(1);
@@ -27,7 +29,7 @@ pub(crate) struct Sensor<'a> {
     url: Url,
     meter: Meter,
     health: Health,
-    journal: Journal,
+    journal: HealthFile,
     /// Where the backend is, for the address that reaches it; looked up once.
     target: Option<Target>,
     stamp: Stamp,
@@ -57,7 +59,7 @@ impl<'a> Sensor<'a> {
     /// What is wrong with its settings.
     pub(crate) fn new(host: Ravenxcope<'a>, credential: Credential) -> Result<Self> {
         let id = host.id()?;
-        let journal = told::journal(&host);
+        let journal = report::journal(&host);
         let health = journal.load(id).unwrap_or_default();
         let is_kept = credential.interval <= KEPT;
         let mut sensor = Self {
@@ -88,7 +90,7 @@ impl<'a> Sensor<'a> {
     fn read_again(&mut self) {
         self.must_reload = false;
         self.stamp = stamp(&self.host.target());
-        let read = Ravenxcope::read(self.host.flags, self.host.world).and_then(Self::of_disk);
+        let read = Ravenxcope::read(self.host.flags, self.host.environment).and_then(Self::of_disk);
         match read {
             Ok(other) => {
                 tracing::info!("read the configuration again");
@@ -117,27 +119,27 @@ impl<'a> Sensor<'a> {
     }
 
     /// One heartbeat with what was read.
-    async fn send(&mut self) -> Beat {
-        let world = self.host.world;
+    async fn send(&mut self) -> HeartbeatOutcome {
+        let environment = self.host.environment;
         if self.target.is_none() {
             self.target = Some(Target::resolve(&self.host.settings).await);
         }
         let target = self.target.as_ref().unwrap_or(const { &Target::UNKNOWN });
-        let vitals = self.meter.measure(world.now(), world, target);
+        let vitals = self.meter.measure(environment.now(), environment, target);
         let token = &self.credential.token;
         let request = wire::heartbeat(self.url.clone(), token, &vitals);
         let sent = self
             .client
-            .send(request, world, Instant::now() + EXCHANGE)
+            .send(request, environment, Instant::now() + EXCHANGE)
             .await;
-        match wire::judge(self.url.as_str(), sent, |_| Ok(())) {
-            Outcome::Done(()) => Beat::Accepted,
-            Outcome::Stop(error) => Beat::Missed(Miss {
+        match wire::classify(self.url.as_str(), sent, |_| Ok(())) {
+            Outcome::Done(()) => HeartbeatOutcome::Accepted,
+            Outcome::Stop(error) => HeartbeatOutcome::Missed(HeartbeatFailure {
                 error: self.explained(error.hiding(token.expose_secret())),
                 retry_after: None,
                 is_refusal: true,
             }),
-            Outcome::Wait { error, retry_after } => Beat::Missed(Miss {
+            Outcome::Wait { error, retry_after } => HeartbeatOutcome::Missed(HeartbeatFailure {
                 error: error.hiding(token.expose_secret()),
                 retry_after,
                 is_refusal: false,
@@ -161,12 +163,12 @@ impl<'a> Sensor<'a> {
 }
 
 impl Host for Sensor<'_> {
-    async fn beat(&mut self) -> Result<Beat> {
+    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.read_again();
         }
         let mut beat = self.send().await;
-        if matches!(&beat, Beat::Missed(miss) if miss.is_refusal) && self.is_stale() {
+        if matches!(&beat, HeartbeatOutcome::Missed(miss) if miss.is_refusal) && self.is_stale() {
             // The token was replaced while the old one was on its way.
             self.read_again();
             beat = self.send().await;
@@ -184,7 +186,7 @@ impl Host for Sensor<'_> {
         &mut self.health
     }
 
-    fn save(&mut self, occasion: Occasion) {
+    fn save(&mut self, occasion: SaveReason) {
         self.journal.save(&self.health, occasion);
     }
 

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::mark::Mark;
+use crate::pending_request::PendingRequest;
 use crate::ravenxcope::Ravenxcope;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::plain::{absolute_path, refuse_control};
 use agent_core::settings::{DialectSettings, Setting, Settings};
-use agent_core::sourced::{Given, Origin};
+use agent_core::sourced::{Source, Sourced};
 use agent_core::store::env_file::EnvFile;
 use agent_core::token::Secret;
 
@@ -84,45 +84,47 @@ static FILE: Setting = Setting {
 pub(crate) static SETTINGS: &[&Setting] = &[&BACKEND, &ID, &INSTALL, &TOKEN, &PORT, &FILE];
 
 /// Whether only this system's own variables are there.
-pub(crate) fn is_meant(world: &World) -> bool {
+pub(crate) fn is_meant(environment: &Environment) -> bool {
     let secrets = [INSTALL_TOKEN, SENSOR_TOKEN];
-    world.env(SENSOR_ID).is_some()
-        && (world.env(BACKEND_URL).is_some()
-            || secrets.iter().any(|name| world.secret(name).is_some()))
+    environment.env(SENSOR_ID).is_some()
+        && (environment.env(BACKEND_URL).is_some()
+            || secrets
+                .iter()
+                .any(|name| environment.secret(name).is_some()))
 }
 
 impl<'a> Ravenxcope<'a> {
     /// Resolves all settings. `backend` stands in where none is given.
     pub(crate) fn of(
         flags: &'a Flags,
-        world: &'a World,
+        environment: &'a Environment,
         path: &Path,
         file: EnvFile,
         backend: Option<&str>,
     ) -> Result<Self> {
-        let token = match world.secret(SENSOR_TOKEN) {
+        let token = match environment.secret(SENSOR_TOKEN) {
             Some(secret) => {
                 use secrecy::ExposeSecret;
                 Some((
                     secret.expose_secret().trim().to_owned(),
-                    Origin::Variable(SENSOR_TOKEN),
+                    Source::Variable(SENSOR_TOKEN),
                 ))
             }
             None => file.get(SENSOR_TOKEN)?.map(|text| {
                 (
                     text.trim().to_owned(),
-                    Origin::Key(SENSOR_TOKEN, path.to_owned()),
+                    Source::Key(SENSOR_TOKEN, path.to_owned()),
                 )
             }),
         };
-        let token = token.map(|(text, origin)| {
+        let token = token.map(|(text, source)| {
             let text = Zeroizing::new(text);
-            opaque(&text, &origin).map(|value| Given { value, origin })
+            opaque(&text, &source).map(|value| Sourced { value, source })
         });
         let token = token.transpose()?;
         let install = file.get(INSTALL_TOKEN)?.map(|text| {
-            let origin = Origin::Key(INSTALL_TOKEN, path.to_owned());
-            opaque(text.trim(), &origin).map(|secret| (INSTALL_TOKEN, secret))
+            let source = Source::Key(INSTALL_TOKEN, path.to_owned());
+            opaque(text.trim(), &source).map(|secret| (INSTALL_TOKEN, secret))
         });
         let in_file = |key| -> Result<Option<String>> {
             Ok(file.get(key)?.map(|text| text.as_str().to_owned()))
@@ -140,34 +142,34 @@ impl<'a> Ravenxcope<'a> {
                 (Some(secret), _) => Some(secret?),
             },
         };
-        let mut settings = Settings::of_dialect(flags, world, own)?;
+        let mut settings = Settings::of_dialect(flags, environment, own)?;
         for (key, place) in [
             (HOSTNAME_FILE, &mut settings.hostname_file),
             (OS_RELEASE_FILE, &mut settings.os_release_file),
         ] {
-            if world.env(key).is_none()
+            if environment.env(key).is_none()
                 && let Some(value) = in_file(key)?
             {
-                refuse_control(&value, &Origin::Key(key, path.to_owned()))?;
+                refuse_control(&value, &Source::Key(key, path.to_owned()))?;
                 *place = value.into();
             }
         }
-        let given = |key: &'static str| -> Result<Option<Given<String>>> {
-            if let Some(value) = world.env(key) {
-                let origin = Origin::Variable(key);
+        let given = |key: &'static str| -> Result<Option<Sourced<String>>> {
+            if let Some(value) = environment.env(key) {
+                let source = Source::Variable(key);
                 let value = value.to_string_lossy().trim().to_owned();
-                return Ok(Some(Given { value, origin }));
+                return Ok(Some(Sourced { value, source }));
             }
-            let origin = Origin::Key(key, path.to_owned());
-            Ok(in_file(key)?.map(|value| Given { value, origin }))
+            let source = Source::Key(key, path.to_owned());
+            Ok(in_file(key)?.map(|value| Sourced { value, source }))
         };
         let sensor_id = given(SENSOR_ID)?.map(check_id).transpose()?;
         let mark = sensor_id
             .as_ref()
-            .and_then(|id| Mark::load(file.folder(), &id.value));
+            .and_then(|id| PendingRequest::load(file.folder(), &id.value));
         Ok(Self {
             flags,
-            world,
+            environment,
             settings,
             port: given(SENSOR_PORT)?.map_or(Ok(DEFAULT_PORT), |given| check_port(&given))?,
             sensor_id,
@@ -180,26 +182,26 @@ impl<'a> Ravenxcope<'a> {
 }
 
 /// Path of the env file on the host, without `--root`.
-pub(crate) fn config_path(flags: &Flags, world: &World) -> Result<PathBuf> {
+pub(crate) fn config_path(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
     let flag = flags.config.as_deref().filter(|path| !path.is_empty());
-    let (path, origin) = match (flag, world.env(CONFIG_FILE)) {
-        (Some(path), _) => (Path::new(path), Origin::Flag("--config")),
-        (None, Some(path)) => (Path::new(path), Origin::Variable(CONFIG_FILE)),
-        (None, None) => (Path::new(DEFAULT_FILE), Origin::Default),
+    let (path, source) = match (flag, environment.env(CONFIG_FILE)) {
+        (Some(path), _) => (Path::new(path), Source::Flag("--config")),
+        (None, Some(path)) => (Path::new(path), Source::Variable(CONFIG_FILE)),
+        (None, None) => (Path::new(DEFAULT_FILE), Source::Default),
     };
-    absolute_path(path, &origin)
+    absolute_path(path, &source)
 }
 
-fn opaque(text: &str, origin: &Origin) -> Result<Secret> {
+fn opaque(text: &str, source: &Source) -> Result<Secret> {
     Secret::opaque(text).map_err(|fault| {
         Error::new(ErrorId::TokenMalformed, fault)
-            .about(origin)
+            .about(source)
             .hint("correct it in the place named above")
     })
 }
 
 /// It is a part of each call's path.
-fn check_id(given: Given<String>) -> Result<Given<String>> {
+fn check_id(given: Sourced<String>) -> Result<Sourced<String>> {
     let id = &given.value;
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
     if (1..=128).contains(&id.len()) && id.bytes().all(is_allowed) && !id.bytes().all(|b| b == b'.')
@@ -207,12 +209,12 @@ fn check_id(given: Given<String>) -> Result<Given<String>> {
         return Ok(given);
     }
     let cause = "it is not 1 to 128 letters, digits and `-._~:@`";
-    Err(Error::new(ErrorId::BadSetting, cause).about(given.origin))
+    Err(Error::new(ErrorId::BadSetting, cause).about(given.source))
 }
 
-fn check_port(given: &Given<String>) -> Result<u16> {
+fn check_port(given: &Sourced<String>) -> Result<u16> {
     let port = given.value.parse().ok().filter(|port| *port > 0);
     port.ok_or_else(|| {
-        Error::new(ErrorId::BadSetting, "it is no port, 1 to 65535").about(&given.origin)
+        Error::new(ErrorId::BadSetting, "it is no port, 1 to 65535").about(&given.source)
     })
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::asking::put;
-use crate::mark::Mark;
+use crate::exchange::put;
+use crate::pending_request::PendingRequest;
 use crate::ravenxcope::{Credential, Memory, Ravenxcope};
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, Result};
 use agent_core::flags::Flags;
 use agent_core::service::step;
@@ -34,19 +34,21 @@ struct HandedOver {
 ///
 /// # Errors
 /// What an enrolment ends with.
-pub(crate) async fn step(flags: &Flags, world: &World) -> Result<Option<Error>> {
-    let host = Ravenxcope::read(flags, world)?;
+pub(crate) async fn step(flags: &Flags, environment: &Environment) -> Result<Option<Error>> {
+    let host = Ravenxcope::read(flags, environment)?;
     if host.token.is_some() {
-        step::take_handover_back(FILE, world);
+        step::take_handover_back(FILE, environment);
         return Ok(None);
     }
     if let Some(credential) = handed_over(&host)? {
         return Ok(store(&host, &credential).err());
     }
     let memory = Memory::default();
-    Ravenxcope::enrol_first(flags, world, &memory).await?;
+    Ravenxcope::enrol_first(flags, environment, &memory).await?;
     match memory.0.take() {
-        Some(credential) => hand_over(&Ravenxcope::read(flags, world)?, &credential).map(|()| None),
+        Some(credential) => {
+            hand_over(&Ravenxcope::read(flags, environment)?, &credential).map(|()| None)
+        }
         None => Ok(None),
     }
 }
@@ -56,7 +58,7 @@ pub(crate) async fn step(flags: &Flags, world: &World) -> Result<Option<Error>> 
 /// # Errors
 /// [`agent_core::error::ErrorId::Unreadable`].
 pub(crate) fn handed_over(host: &Ravenxcope<'_>) -> Result<Option<Credential>> {
-    let Some(bytes) = step::handed_over(FILE, host.world)?.map(Zeroizing::new) else {
+    let Some(bytes) = step::handed_over(FILE, host.environment)?.map(Zeroizing::new) else {
         return Ok(None);
     };
     let Ok(handed) = serde_json::from_slice::<HandedOver>(&bytes) else {
@@ -80,7 +82,7 @@ fn hand_over(host: &Ravenxcope<'_>, credential: &Credential) -> Result<()> {
         interval_secs: credential.interval.as_secs(),
     };
     let bytes = Zeroizing::new(serde_json::to_vec(&handed).unwrap_or_default());
-    step::hand_over(FILE, &bytes, host.world)
+    step::hand_over(FILE, &bytes, host.environment)
 }
 
 /// Puts a credential that was handed over into the env file.
@@ -88,8 +90,9 @@ fn store(host: &Ravenxcope<'_>, credential: &Credential) -> Result<()> {
     put(host, None, &credential.token)?;
     let hostname = host.mark.as_ref().and_then(|mark| mark.hostname.clone());
     let hostname = hostname.unwrap_or_default();
-    let mark = Mark::enrolled(host.id()?, &hostname, credential.interval, host.world);
-    mark.save(host.file.folder(), host.world.access())?;
-    step::take_handover_back(FILE, host.world);
+    let mark =
+        PendingRequest::enrolled(host.id()?, &hostname, credential.interval, host.environment);
+    mark.save(host.file.folder(), host.environment.access())?;
+    step::take_handover_back(FILE, host.environment);
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::ravenxcope::{Credential, INTERVAL};
 use agent_core::error::{Error, ErrorId};
 use agent_core::facts::{HostFacts, Interface};
 use agent_core::hub::client::{Reply, Request, SendError};
-use agent_core::hub::verdict::{self, Outcome, Verdict};
+use agent_core::hub::response::{self, Outcome, Verdict};
 use agent_core::service::vitals::Vitals;
 use agent_core::settings::HubUrl;
 use agent_core::token::Secret;
@@ -176,7 +176,7 @@ struct Admission {
 }
 
 /// Judges one try of a call: its yes is 200 with `"success": true`, and any other status is a no.
-pub(crate) fn judge<T>(
+pub(crate) fn classify<T>(
     url: &str,
     sent: Result<Reply, SendError>,
     accepted: impl FnOnce(&Reply) -> Result<T, String>,
@@ -187,7 +187,7 @@ pub(crate) fn judge<T>(
     {
         let cause = format!(
             "the backend answered 200 with `success: false`{}",
-            verdict::hub_says(reply)
+            response::hub_says(reply)
         );
         return Outcome::Stop(Error::new(ErrorId::Refused, cause).about(url).hint(
             "ask an operator of the backend why, and fix that; then run the same command again",
@@ -197,7 +197,7 @@ pub(crate) fn judge<T>(
         201..=299 => Verdict::Refused,
         _ => Verdict::of(status),
     };
-    verdict::judged(url, sent, verdict, |reply| {
+    response::judged(url, sent, verdict, |reply| {
         answer(reply)?;
         accepted(reply)
     })

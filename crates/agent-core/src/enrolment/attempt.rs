@@ -1,13 +1,13 @@
 //! One question after the other, each asked until the hub says yes or no.
 
 use super::Enrolment;
-use crate::enrolment::dialect::{Exchange, Kept};
-use crate::environment::World;
+use crate::enrolment::dialect::{Exchange, ExchangeStep};
+use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::facts::route::Target;
+use crate::hub::response::Outcome;
 use crate::hub::retry::{self, Limit};
-use crate::hub::verdict::Outcome;
 use crate::settings::Settings;
 use crate::token::Token;
 
@@ -29,19 +29,19 @@ pub async fn ask(
     exchange: &mut dyn Exchange,
     secret: Option<&Token>,
     settings: &Settings,
-    world: &World,
+    environment: &Environment,
     limit: Limit,
 ) -> Result<Enrolment> {
     let mut is_accepted = false;
     loop {
-        let asked = yes(exchange, secret, settings, world, limit).await;
+        let asked = request_until_accepted(exchange, secret, settings, environment, limit).await;
         let facts = match asked {
             Err(error) if is_accepted => return Err(error.after_acceptance()),
             asked => asked?,
         };
         is_accepted = true;
         let kept = exchange.keep(&facts).map_err(Error::after_acceptance)?;
-        if let Kept::Enrolled(enrolment) = kept {
+        if let ExchangeStep::Enrolled(enrolment) = kept {
             return Ok(enrolment);
         }
     }
@@ -49,11 +49,11 @@ pub async fn ask(
 
 /// Asks one question until the hub says yes. The facts are gathered anew for each try: at the first
 /// one, the network may not be up yet. Returns those that the hub has accepted.
-async fn yes(
+async fn request_until_accepted(
     exchange: &mut dyn Exchange,
     secret: Option<&Token>,
     settings: &Settings,
-    world: &World,
+    environment: &Environment,
     limit: Limit,
 ) -> Result<HostFacts> {
     let url = exchange.url();
@@ -63,13 +63,16 @@ async fn yes(
     };
     let mut is_certain = true;
     tracing::info!("asking {url}");
-    let answer = retry::until(&url, limit, world, async || {
+    let answer = retry::until(&url, limit, environment, async || {
         let target = Target::resolve(settings).await;
-        let facts = HostFacts::gather(settings, world, &target);
+        let facts = HostFacts::gather(settings, environment, &target);
         let request = exchange.request(&facts)?;
         tracing::debug!("{} bytes to {url}", request.body.len());
-        let sent = exchange.client().send(request, world, limit.deadline).await;
-        Ok(match exchange.judge(&url, sent) {
+        let sent = exchange
+            .client()
+            .send(request, environment, limit.deadline)
+            .await;
+        Ok(match exchange.classify(&url, sent) {
             Outcome::Done(()) => Outcome::Done(facts),
             Outcome::Stop(error) => Outcome::Stop(hiding(error)),
             Outcome::Wait { error, retry_after } => {

@@ -9,18 +9,18 @@ use std::pin::Pin;
 use serde_json::Value;
 
 use super::outcome::Enrolment;
-use super::step_record::Verdict;
+use super::step_record::StepRecord;
 use crate::check::Check;
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
 use crate::flags::Flags;
 use crate::hub::client::{Client, Reply, Request, SendError};
+use crate::hub::response::Outcome;
 use crate::hub::retry::Limit;
-use crate::hub::verdict::Outcome;
 use crate::settings::{Setting, Settings};
 use crate::store::access::{Access, Grant};
-use crate::store::{atomic, read, unwritable};
+use crate::store::{atomic, safe_read, unwritable};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 
@@ -28,7 +28,7 @@ use crate::token_source::TokenSource;
 const VERDICT: &str = ".monsys-step.json";
 
 /// Reads the settings, and the host's state, of one dialect.
-pub type Read = for<'a> fn(&'a Flags, &'a World) -> Result<Box<dyn Dialect + 'a>>;
+pub type Read = for<'a> fn(&'a Flags, &'a Environment) -> Result<Box<dyn Dialect + 'a>>;
 
 /// One dialect as the program lists it.
 pub struct Descriptor {
@@ -48,13 +48,13 @@ pub struct Descriptor {
     /// The argument of `run` that selects this dialect, as its own documentation has it.
     pub run_argument: Option<&'static str>,
     /// Whether the environment holds what only hosts of this dialect have.
-    pub is_meant: fn(&World) -> bool,
+    pub is_meant: fn(&Environment) -> bool,
     /// Reads the host. Use [`Descriptor::open`].
     pub read: Read,
     /// Reads the host for its facts, without files that may not be read.
     pub read_for_facts: Read,
     /// Takes over the files of an older release, as root, before the privileged step.
-    pub take_over: fn(&Flags, &World) -> Result<()>,
+    pub take_over: fn(&Flags, &Environment) -> Result<()>,
 }
 
 /// A flag that only one dialect has.
@@ -101,8 +101,12 @@ impl Descriptor {
     ///
     /// # Errors
     /// Wrong settings, broken files of the host, and [`ErrorId::ForeignOwner`].
-    pub fn open<'a>(&self, flags: &'a Flags, world: &'a World) -> Result<Box<dyn Dialect + 'a>> {
-        checked((self.read)(flags, world)?, world)
+    pub fn open<'a>(
+        &self,
+        flags: &'a Flags,
+        environment: &'a Environment,
+    ) -> Result<Box<dyn Dialect + 'a>> {
+        checked((self.read)(flags, environment)?, environment)
     }
 }
 
@@ -110,15 +114,18 @@ impl Descriptor {
 ///
 /// # Errors
 /// [`ErrorId::ForeignOwner`].
-pub fn checked<'a>(host: Box<dyn Dialect + 'a>, world: &World) -> Result<Box<dyn Dialect + 'a>> {
+pub fn checked<'a>(
+    host: Box<dyn Dialect + 'a>,
+    environment: &Environment,
+) -> Result<Box<dyn Dialect + 'a>> {
     for folder in host.folders().iter().filter(|folder| !folder.is_foreign) {
-        world.refuse_foreign_folder(&folder.path)?;
+        environment.refuse_foreign_folder(&folder.path)?;
     }
     Ok(host)
 }
 
 /// What takes its time, as a method of an object.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+pub type FutureResult<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
 
 /// One system as this run sees it: its settings, and what the host has of it on its disk.
 ///
@@ -155,7 +162,7 @@ pub trait Dialect {
     ///
     /// # Errors
     /// What cannot be written, and what the hub says, if it has to be asked.
-    fn settle(&mut self, limit: Limit) -> Later<'_, ()>;
+    fn recover(&mut self, limit: Limit) -> FutureResult<'_, ()>;
 
     /// Proves, before a use is spent, that what will be written can be.
     ///
@@ -202,7 +209,7 @@ pub trait Dialect {
     ///
     /// # Errors
     /// Broken files of the host.
-    fn status(&self) -> Result<Account>;
+    fn status(&self) -> Result<StatusReport>;
 
     /// What `doctor` finds of this system on the host: its settings, and whose the credential is.
     fn checks(&self) -> Vec<Check>;
@@ -239,7 +246,7 @@ pub trait Dialect {
     ///
     /// # Errors
     /// Why the service cannot run.
-    fn step(&self, is_service: bool) -> Later<'_, Option<Error>> {
+    fn step(&self, is_service: bool) -> FutureResult<'_, Option<Error>> {
         let _ = is_service;
         Box::pin(async { Ok(None) })
     }
@@ -251,9 +258,9 @@ pub trait Dialect {
     }
 
     /// What the last step came to, as the host's own state has it.
-    fn verdict(&self) -> Option<Verdict> {
+    fn verdict(&self) -> Option<StepRecord> {
         let folder = self.folders().into_iter().next()?;
-        let bytes = read::own(&folder.path.join(VERDICT)).ok()?;
+        let bytes = safe_read::own(&folder.path.join(VERDICT)).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -261,7 +268,7 @@ pub trait Dialect {
     ///
     /// # Errors
     /// What cannot be written.
-    fn save_verdict<'a>(&'a self, verdict: &'a Verdict) -> Later<'a, bool> {
+    fn save_verdict<'a>(&'a self, verdict: &'a StepRecord) -> FutureResult<'a, bool> {
         Box::pin(async move {
             let Some(folder) = self.folders().into_iter().next() else {
                 return Ok(false);
@@ -285,7 +292,7 @@ pub trait Dialect {
     ///
     /// # Errors
     /// Why there is none, or what it ended with.
-    fn serve(&self) -> Later<'_, ()>;
+    fn serve(&self) -> FutureResult<'_, ()>;
 }
 
 /// An exchange that a [`Plan`] has decided on, and for which nothing is written yet.
@@ -298,7 +305,7 @@ pub trait Prepare<'a> {
         self: Box<Self>,
         secret: Option<&'a Token>,
         limit: Limit,
-    ) -> Later<'a, Box<dyn Exchange + 'a>>;
+    ) -> FutureResult<'a, Box<dyn Exchange + 'a>>;
 }
 
 /// One question to the hub, asked until it says yes or no.
@@ -316,7 +323,7 @@ pub trait Exchange {
     fn request(&self, facts: &HostFacts) -> Result<Request<'_>>;
 
     /// What one try came to. After a yes, what the answer brought is held for [`Exchange::keep`].
-    fn judge(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()>;
+    fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()>;
 
     /// The hub has said no, or nothing until the deadline; the error in the words of this question.
     /// `is_certain` when no answer to it can have been lost.
@@ -326,11 +333,11 @@ pub trait Exchange {
     ///
     /// # Errors
     /// What cannot be written.
-    fn keep(&mut self, facts: &HostFacts) -> Result<Kept>;
+    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep>;
 }
 
 /// What follows when something was kept.
-pub enum Kept {
+pub enum ExchangeStep {
     /// The host is enrolled.
     Enrolled(Enrolment),
     /// There is one more question.
@@ -377,7 +384,7 @@ pub struct Preview {
 }
 
 /// Where a host stands, told.
-pub struct Account {
+pub struct StatusReport {
     /// For people.
     pub text: String,
     /// For programs.

@@ -16,14 +16,14 @@ pub struct Enrolment {
     /// Whether anything on the host was written.
     pub changed: bool,
     /// What the host has of it now.
-    pub holds: Vec<Held>,
+    pub fields: Vec<ReportField>,
     /// What came of the traces of the secret in cloud-init's files.
     pub cleanup: Cleanup,
 }
 
 /// One thing that an enrolled host has, such as its id.
 #[derive(Debug)]
-pub struct Held {
+pub struct ReportField {
     /// Its name for people.
     pub label: &'static str,
     /// Its key in `--output json`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::fetch;
 use crate::cloud_init::{self, Unsearched};
 use crate::enrolment::dialect::Dialect;
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::{Error, ErrorId};
 use crate::hub::retry::Limit;
 use crate::scrub::record::Record;
@@ -51,18 +51,18 @@ fn left_behind(left: &[Left]) -> Option<Error> {
 
 /// The secret to be looked for once the hub has confirmed the host.
 #[derive(Default)]
-pub(super) struct Traces {
+pub(super) struct SecretCleanup {
     is_wanted: bool,
     secret: Option<Secret>,
     /// The folder for the record of what the next start of the service is to look for, and its access.
     place: Option<(PathBuf, Grant)>,
 }
 
-impl Traces {
+impl SecretCleanup {
     /// Finds out whether traces are to be scrubbed: by this run's settings, or as an earlier run was told.
-    pub(super) fn of(host: &dyn Dialect, world: &World) -> Self {
+    pub(super) fn of(host: &dyn Dialect, environment: &Environment) -> Self {
         let is_wanted = host.settings().scrub_cloud_init.unwrap_or_else(|| {
-            cloud_init::runs_us(world)
+            cloud_init::runs_us(environment)
                 || folder(host).is_some_and(|at| at.is_dir() && Record::load(&at).is_some())
         });
         Self {
@@ -83,21 +83,26 @@ impl Traces {
 
     /// Finds out the secret that this run was given and does not need, if that takes no work and
     /// its traces are to be scrubbed.
-    pub(super) async fn look_for(&mut self, host: &dyn Dialect, world: &World, limit: Limit) {
+    pub(super) async fn look_for(
+        &mut self,
+        host: &dyn Dialect,
+        environment: &Environment,
+        limit: Limit,
+    ) {
         let settings: &Settings = host.settings();
         // What a command prints was not in the user data.
         let is_command = matches!(settings.token, Some(TokenSource::Command(..)));
         if is_command || !self.is_wanted {
             return;
         }
-        match fetch(host, world, limit).await {
+        match fetch(host, environment, limit).await {
             Ok(secret) => self.note(secret.as_ref()),
             Err(error) => tracing::debug!("no token to scrub: {}", error.cause()),
         }
     }
 
     /// Scrubs them, and writes down what the next start of the service is to look for.
-    pub(super) fn scrub(&self, world: &World) -> Cleanup {
+    pub(super) fn scrub(&self, environment: &Environment) -> Cleanup {
         if !self.is_wanted {
             return Cleanup::default();
         }
@@ -122,7 +127,7 @@ impl Traces {
         };
         if wanted.is_empty() {
             let left = self.secret.iter().map(|_| Left {
-                path: world.resolved_path("/var/lib/cloud"),
+                path: environment.resolved_path("/var/lib/cloud"),
                 cause: format!(
                     "the secret has less than {} bytes, and was not looked for: it would be found in what is none",
                     scrub::SHORTEST
@@ -130,13 +135,13 @@ impl Traces {
             });
             return Cleanup {
                 left: left.collect(),
-                unsearched: cloud_init::unsearched(world),
+                unsearched: cloud_init::unsearched(environment),
                 ..Cleanup::default()
             };
         }
-        let places = cloud_init::places(world, scrub::PATIENCE);
+        let places = cloud_init::places(environment, scrub::PATIENCE);
         let report = scrub::scrub(&wanted, &places);
-        let unsearched = cloud_init::unsearched(world);
+        let unsearched = cloud_init::unsearched(environment);
         for place in &unsearched {
             tracing::warn!(
                 "the {} is not searched for the token; to look there: {}",
@@ -157,7 +162,7 @@ impl Traces {
 
 /// Scrubs again, before the service starts: cloud-init may have written its copies anew. Returns what may
 /// still hold a secret.
-pub fn scrub_again(host: &dyn Dialect, world: &World) -> Option<Error> {
+pub fn scrub_again(host: &dyn Dialect, environment: &Environment) -> Option<Error> {
     if host.settings().scrub_cloud_init == Some(false) {
         return None;
     }
@@ -167,7 +172,7 @@ pub fn scrub_again(host: &dyn Dialect, world: &World) -> Option<Error> {
     if wanted.is_empty() {
         return None;
     }
-    let mut places = cloud_init::places(world, PATIENCE_OF_STEP);
+    let mut places = cloud_init::places(environment, PATIENCE_OF_STEP);
     places.known.clone_from(&record.clean);
     let report = scrub::scrub(&wanted, &places);
     save(record, &report, &folder, host.access().secret());

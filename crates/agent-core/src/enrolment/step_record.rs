@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// What one step came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Verdict {
+pub struct StepRecord {
     /// Boot that the step ran in (random(4), `boot_id`).
     pub boot_id: String,
     /// Machine that the step ran on, by all that root can read of it.
@@ -65,7 +65,7 @@ pub struct Failed {
     pub hint: String,
 }
 
-impl Verdict {
+impl StepRecord {
     /// The verdict of a step that ended now, after the one `before`.
     #[must_use]
     pub fn of(
@@ -170,8 +170,8 @@ mod tests {
     use super::*;
     use crate::clock::tests::any_time;
 
-    fn verdict(outcome: &Outcome, before: Option<&Verdict>, now: SystemTime) -> Verdict {
-        Verdict::of(outcome, before, "boot".into(), Fingerprint::default(), now)
+    fn verdict(outcome: &Outcome, before: Option<&StepRecord>, now: SystemTime) -> StepRecord {
+        StepRecord::of(outcome, before, "boot".into(), Fingerprint::default(), now)
     }
 
     #[test]
@@ -182,13 +182,13 @@ mod tests {
             .hint("wait");
         let text = error.to_string();
         let failed = Outcome::Failed(error);
-        let mut last: Option<Verdict> = None;
+        let mut last: Option<StepRecord> = None;
         let mut pauses = Vec::new();
         for _ in 0..8 {
             let next = verdict(&failed, last.as_ref(), now);
             pauses.push(next.pause_left(now).as_secs());
             let text = serde_json::to_string(&next).unwrap();
-            assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), next);
+            assert_eq!(serde_json::from_str::<StepRecord>(&text).unwrap(), next);
             last = Some(next);
         }
         assert_eq!(pauses, [30, 60, 120, 240, 300, 300, 300, 300]);
@@ -213,7 +213,7 @@ mod tests {
             machine_id: Some("b".into()),
             ..Fingerprint::default()
         };
-        let verdict = Verdict::of(
+        let verdict = StepRecord::of(
             &Outcome::Ready,
             None,
             "boot".into(),
@@ -236,7 +236,7 @@ mod tests {
         #[test]
         fn no_time_is_one_that_a_verdict_cannot_have(then in any_time(), now in any_time(), attempts: u32) {
             let failed = || Outcome::Failed(Error::new(ErrorId::Unreachable, "no connection"));
-            let before = Verdict { attempts, ..verdict(&failed(), None, then) };
+            let before = StepRecord { attempts, ..verdict(&failed(), None, then) };
             prop_assert!(before.pause_left(now) <= LONGEST_PAUSE);
             let after = verdict(&failed(), Some(&before), now);
             prop_assert!(after.pause_left(now) <= LONGEST_PAUSE);

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::Result;
 use crate::hex;
-use crate::store::{read, unreadable};
+use crate::store::{safe_read, unreadable};
 
 /// Key of the HMAC: the id of this application, as machine-id(5) asks for.
 const APPLICATION: &[u8] = b"monsys-agent machine fingerprint v1";
@@ -36,13 +36,13 @@ impl Fingerprint {
     /// # Errors
     /// [`crate::error::ErrorId::Unreadable`] when the disk fails: a name that is there and cannot
     /// be read is not taken for none, since a clone would not be known for one.
-    pub fn of(world: &World) -> Result<Self> {
-        let host = |path| name(&world.resolved_path(path));
+    pub fn of(environment: &Environment) -> Result<Self> {
+        let host = |path| name(&environment.resolved_path(path));
         // Containers see the firmware of the machine they run on, all the same one.
-        let has_firmware = !is_container(world);
+        let has_firmware = !is_container(environment);
         let firmware = |path| {
             if has_firmware {
-                name(&world.kernel_path(path))
+                name(&environment.kernel_path(path))
             } else {
                 Ok(None)
             }
@@ -112,7 +112,7 @@ impl Fingerprint {
 
 /// What a file names, or none where it is not there or not for us to read.
 fn name(path: &Path) -> Result<Option<String>> {
-    match read::text(path) {
+    match safe_read::text(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.raw_os_error().is_none() => Ok(None),
         Err(error) => match error.kind() {
@@ -123,14 +123,14 @@ fn name(path: &Path) -> Result<Option<String>> {
 }
 
 /// The marks that systemd-nspawn and others, Docker and Podman leave.
-fn is_container(world: &World) -> bool {
+fn is_container(environment: &Environment) -> bool {
     [
         "/run/systemd/container",
         "/.dockerenv",
         "/run/.containerenv",
     ]
     .iter()
-    .any(|mark| world.resolved_path(mark).exists())
+    .any(|mark| environment.resolved_path(mark).exists())
 }
 
 /// Instances on AWS Nitro have their id as the asset tag of the board.

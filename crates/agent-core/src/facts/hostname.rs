@@ -9,7 +9,7 @@ const LONGEST: usize = 253;
 
 /// The first that answers: `file`, gethostname, `"unknown"`.
 pub(super) fn read(file: &Path) -> String {
-    let from_file = crate::store::read::text(file)
+    let from_file = crate::store::safe_read::text(file)
         .ok()
         .and_then(|text| usable(&text));
     from_file

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 
-use crate::environment::World;
-use crate::store::read;
+use crate::environment::Environment;
+use crate::store::safe_read;
 
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,10 +110,14 @@ impl Network {
 
 /// All interfaces, by name. Netlink tells which there are; what is behind them is in sysfs, and what
 /// went through them in `/proc/net/dev`, which has all of them in one file.
-pub(super) fn list(world: &World, network: Network, primary: Option<IpAddr>) -> Vec<Interface> {
-    let sysfs = world.kernel_path("/sys/class/net");
+pub(super) fn list(
+    environment: &Environment,
+    network: Network,
+    primary: Option<IpAddr>,
+) -> Vec<Interface> {
+    let sysfs = environment.kernel_path("/sys/class/net");
     let has_sysfs = sysfs.exists();
-    let traffic = read::kernel(&world.kernel_path("/proc/net/dev")).unwrap_or_default();
+    let traffic = safe_read::kernel(&environment.kernel_path("/proc/net/dev")).unwrap_or_default();
     let mut interfaces: BTreeMap<String, Interface> = network
         .links
         .into_iter()
@@ -153,7 +157,7 @@ impl Interface {
                 Hardware::Mac(mac) => Some(mac.map(|byte| format!("{byte:02x}")).join(":")),
                 Hardware::Other => folder
                     .as_ref()
-                    .and_then(|folder| read::kernel_begin(&folder.join("address")).ok())
+                    .and_then(|folder| safe_read::kernel_begin(&folder.join("address")).ok())
                     .map(|text| text.trim().to_owned())
                     .filter(|mac| !mac.is_empty()),
             },
@@ -245,8 +249,8 @@ mod tests {
         })
         .to_vec();
         let network = Network { links, addresses };
-        let world = World::real([]).with_kernel(kernel.path());
-        let found = list(&world, network, Some(primary));
+        let environment = Environment::real([]).with_kernel(kernel.path());
+        let found = list(&environment, network, Some(primary));
         let shown = |i: &Interface| {
             let marks = [
                 (i.is_management, "management"),
@@ -286,11 +290,12 @@ mod tests {
 
     #[test]
     fn this_very_host_is_as_its_own_sysfs_says() {
-        let world = World::real([]);
-        let found = list(&world, Network::now(), None);
+        let environment = Environment::real([]);
+        let found = list(&environment, Network::now(), None);
         assert!(found.iter().any(|i| i.is_loopback), "{found:?}");
         let read = |name: &str, file: &str| {
-            let text = read::kernel_begin(&PathBuf::from("/sys/class/net").join(name).join(file));
+            let text =
+                safe_read::kernel_begin(&PathBuf::from("/sys/class/net").join(name).join(file));
             text.unwrap_or_default().trim().to_owned()
         };
         for interface in &found {

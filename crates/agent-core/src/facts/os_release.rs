@@ -8,7 +8,7 @@ use crate::escape::is_hidden;
 pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> String {
     files
         .into_iter()
-        .find_map(|path| name_in(&crate::store::read::bytes(path.as_ref()).ok()?))
+        .find_map(|path| name_in(&crate::store::safe_read::bytes(path.as_ref()).ok()?))
         .unwrap_or_else(|| "linux".into())
 }
 

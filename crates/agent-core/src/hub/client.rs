@@ -10,15 +10,15 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::fault::{Via, alien, chain, no_answer, transient};
 use super::tls;
-use crate::environment::World;
+use super::transport_error::{Connection, chain, no_answer, not_our_protocol, transient};
+use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use crate::token::Secret;
 
-pub use super::fault::SendError;
 pub use super::tls::Proof;
+pub use super::transport_error::SendError;
 
 /// How long the connection of a service may go without an acknowledgement before it is dead.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ pub struct Reply {
 pub struct Client {
     http: reqwest::Client,
     /// Whom a connection goes to, when that is not the hub itself.
-    via: Option<Via>,
+    via: Option<Connection>,
 }
 
 impl Client {
@@ -113,13 +113,13 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout(CONNECT)
-            // The environment is read by `World`, so that a test has one of its own.
+            // The environment is read by `Environment`, so that a test has one of its own.
             .no_proxy()
             .tls_backend_preconfigured(tls::configuration(settings, proof, lasts)?);
         if let Some(proxy) = &settings.proxy {
             let bypass = proxy.value.bypass.as_deref().and_then(NoProxy::from_string);
             let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {
-                Error::new(ErrorId::BadSetting, "it is no proxy URL").about(&proxy.origin)
+                Error::new(ErrorId::BadSetting, "it is no proxy URL").about(&proxy.source)
             })?;
             builder = builder.proxy(via.no_proxy(bypass));
         }
@@ -129,10 +129,10 @@ impl Client {
         let via = settings.proxy.as_ref().map(|proxy| {
             let url = &proxy.value.url;
             let port = url.port_or_known_default().unwrap_or(80);
-            Via {
+            Connection {
                 named: format!(
                     "{} names the proxy {}:{port}",
-                    proxy.origin,
+                    proxy.source,
                     url.host_str().unwrap_or_default()
                 ),
                 has_user: !url.username().is_empty(),
@@ -148,16 +148,17 @@ impl Client {
     pub async fn send(
         &self,
         request: Request<'_>,
-        world: &World,
+        environment: &Environment,
         deadline: Instant,
     ) -> std::result::Result<Reply, SendError> {
-        let headers = headers(&request).ok_or_else(|| alien("the token cannot be a header"))?;
+        let headers =
+            headers(&request).ok_or_else(|| not_our_protocol("the token cannot be a header"))?;
         let request = self
             .http
             .request(request.method, request.url)
             .headers(headers)
             .body(request.body.to_vec());
-        self.by(deadline, request, world).await
+        self.by(deadline, request, environment).await
     }
 
     /// Asks something that needs no token.
@@ -169,24 +170,24 @@ impl Client {
         method: Method,
         url: Url,
         headers: &[(&str, &str)],
-        world: &World,
+        environment: &Environment,
         deadline: Instant,
     ) -> std::result::Result<Reply, SendError> {
         let mut request = self.http.request(method, url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.by(deadline, request, world).await
+        self.by(deadline, request, environment).await
     }
 
     async fn by(
         &self,
         deadline: Instant,
         request: reqwest::RequestBuilder,
-        world: &World,
+        environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
         let limit = deadline.min(Instant::now() + EXCHANGE);
-        match tokio::time::timeout_at(limit, self.exchange(request, world)).await {
+        match tokio::time::timeout_at(limit, self.exchange(request, environment)).await {
             Ok(result) => result,
             Err(_) => Err(transient(
                 "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
@@ -197,7 +198,7 @@ impl Client {
     async fn exchange(
         &self,
         request: reqwest::RequestBuilder,
-        world: &World,
+        environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
         let mut response = request
             .send()
@@ -212,7 +213,7 @@ impl Client {
         };
         let mut reply = Reply {
             status: response.status().as_u16(),
-            retry_after: text(RETRY_AFTER).and_then(|value| retry_after(&value, world.now())),
+            retry_after: text(RETRY_AFTER).and_then(|value| retry_after(&value, environment.now())),
             location: text(LOCATION),
             date: text(DATE).and_then(|value| httpdate::parse_http_date(&value).ok()),
             media_type: text(CONTENT_TYPE).map(|value| media_type(&value)),
@@ -221,7 +222,7 @@ impl Client {
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if reply.body.len() + chunk.len() > MAX_BODY => {
-                    return Err(alien("the answer is larger than 1 MiB"));
+                    return Err(not_our_protocol("the answer is larger than 1 MiB"));
                 }
                 Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(reply),

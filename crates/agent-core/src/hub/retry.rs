@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::client::EXCHANGE;
-use super::verdict::Outcome;
+use super::response::Outcome;
 use crate::clock;
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 
 const FIRST: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ impl Limit {
 pub async fn until<T>(
     url: &str,
     limit: Limit,
-    world: &World,
+    environment: &Environment,
     mut attempt: impl AsyncFnMut() -> Result<Outcome<T>>,
 ) -> Result<T> {
     let started = Instant::now();
@@ -66,7 +66,7 @@ pub async fn until<T>(
         // would be back in the same second.
         let pause = asked
             .unwrap_or_default()
-            .saturating_add(world.random_up_to(ceiling));
+            .saturating_add(environment.random_up_to(ceiling));
         ceiling = (ceiling * 2).min(LONGEST);
         let left = limit.deadline.saturating_duration_since(Instant::now());
         if pause >= left || limit.is_single {
@@ -90,15 +90,15 @@ pub async fn until<T>(
             pause.as_secs_f64(),
             humantime::format_duration(rounded(left))
         );
-        wait(pause, limit, world).await;
+        wait(pause, limit, environment).await;
     }
     Err(Error::new(ErrorId::Internal, "more tries than can be counted").about(url))
 }
 
 /// Waits; where somebody watches, a line in place counts the seconds.
-async fn wait(pause: Duration, limit: Limit, world: &World) {
+async fn wait(pause: Duration, limit: Limit, environment: &Environment) {
     let end = clock::after(Instant::now(), pause);
-    if let Some(show) = world.progress() {
+    if let Some(show) = environment.progress() {
         loop {
             let rest = end.saturating_duration_since(Instant::now());
             if rest.is_zero() {
@@ -137,11 +137,11 @@ mod tests {
     }
 
     async fn times(seed: u64, seconds: u64, retry_after: Option<u64>) -> (Vec<f64>, Error) {
-        let world = World::real([]).with_seed(seed);
+        let environment = Environment::real([]).with_seed(seed);
         let start = Instant::now();
         let mut times = Vec::new();
         let limit = Limit::of(Duration::from_secs(seconds));
-        let error = until("https://hub", limit, &world, async || {
+        let error = until("https://hub", limit, &environment, async || {
             times.push(start.elapsed().as_secs_f64());
             Ok(wait_for(retry_after))
         })
@@ -201,14 +201,14 @@ mod tests {
     async fn who_watches_sees_the_seconds_count_and_then_nothing() {
         let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let seen = std::sync::Arc::clone(&lines);
-        let world = World::real([])
+        let environment = Environment::real([])
             .with_seed(1)
             .with_progress(Box::new(move |line| {
                 seen.lock().unwrap().push(line.to_owned());
             }));
         let mut tries = 0;
         let limit = Limit::of(Duration::from_mins(5));
-        until("https://hub", limit, &world, async || {
+        until("https://hub", limit, &environment, async || {
             tries += 1;
             Ok(if tries == 1 {
                 wait_for(Some(3))
@@ -226,10 +226,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_final_answer_is_never_tried_again() {
-        let world = World::real([]).with_seed(1);
+        let environment = Environment::real([]).with_seed(1);
         let mut tries = 0;
         let limit = Limit::of(Duration::from_mins(5));
-        let error = until::<()>("https://hub", limit, &world, async || {
+        let error = until::<()>("https://hub", limit, &environment, async || {
             tries += 1;
             Ok(Outcome::Stop(Error::new(ErrorId::Rejected, "401")))
         })
@@ -240,10 +240,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn goes_on_when_the_hub_comes_back() {
-        let world = World::real([]).with_seed(1);
+        let environment = Environment::real([]).with_seed(1);
         let mut tries = 0;
         let limit = Limit::of(Duration::from_mins(5));
-        let done = until("https://hub", limit, &world, async || {
+        let done = until("https://hub", limit, &environment, async || {
             tries += 1;
             Ok(if tries < 4 {
                 Outcome::Wait {
@@ -261,11 +261,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_of_any_length_is_planned() {
-        let world = World::real([]).with_seed(6);
+        let environment = Environment::real([]).with_seed(6);
         let longest = Duration::MAX;
         let limit = Limit::of(longest).later(longest);
         let mut answers = [Some(u64::MAX), Some(0)].into_iter();
-        let error = until("https://hub", limit, &world, async || {
+        let error = until("https://hub", limit, &environment, async || {
             Ok(wait_for(answers.next().flatten()))
         })
         .await

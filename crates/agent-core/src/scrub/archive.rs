@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 pub(super) use super::decoder::Kind;
 use super::decoder::{Decoder, Members};
-use super::layers::{Buffer, Remains, Search};
+use super::encodings::{Buffer, Remains, Search};
 use super::window;
 
 /// An archive that holds more than this is searched in a stream, and not packed anew: user data has

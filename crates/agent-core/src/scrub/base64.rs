@@ -3,7 +3,7 @@
 
 use memchr::memchr2;
 
-use super::layers::{Remains, Search, Visit};
+use super::encodings::{Remains, Search, Visit};
 
 /// What stands between two digits is no longer than this.
 const LONGEST_BREAK: usize = 4 << 10;

@@ -6,7 +6,7 @@ use memchr::{memchr_iter, memmem, memrchr};
 use zeroize::Zeroizing;
 
 use super::archive;
-use super::layers::{Remains, Search, Visit};
+use super::encodings::{Remains, Search, Visit};
 use super::wanted::FILLER;
 
 /// Of what is no text, so much around an escape is decoded with it; of a text, all.

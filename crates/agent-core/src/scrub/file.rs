@@ -12,8 +12,8 @@ use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
 use super::decoder::{Buffered, Kind, Members};
-use super::layers::{DEEPEST, Remains, Search};
-use super::overwrite::{overwrite, stretch};
+use super::encodings::{DEEPEST, Remains, Search};
+use super::in_place::{overwrite, stretch};
 use super::replace::{self, Edit};
 use super::wanted::Wanted;
 use super::window;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Hashed, Stamp, Wanted};
 use crate::error::{ErrorId, Result};
 use crate::store::access::Grant;
-use crate::store::{atomic, read, unwritable};
+use crate::store::{atomic, safe_read, unwritable};
 
 /// Name of the file, in the folder of the host's state. Only root reads it.
 pub const FILE: &str = ".monsys-scrub.json";
@@ -36,7 +36,7 @@ impl Record {
     /// knows of nothing that is clean: cleaning up stops nothing.
     #[must_use]
     pub fn load(folder: &Path) -> Option<Self> {
-        match read::own(&path(folder)) {
+        match safe_read::own(&path(folder)) {
             Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {

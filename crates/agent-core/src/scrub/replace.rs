@@ -311,7 +311,7 @@ fn refuse_open(old: &fs::Metadata, processes: &Path) -> io::Result<()> {
 /// Whether a process was begun by this one. Until it executes its program, it has what is open here.
 fn is_child(process: &Path) -> bool {
     let parent = || {
-        let text = crate::store::read::kernel(&process.join("stat")).ok()?;
+        let text = crate::store::safe_read::kernel(&process.join("stat")).ok()?;
         // The name of the program, in brackets, may hold anything: proc_pid_stat(5).
         text.rsplit_once(')')?
             .1

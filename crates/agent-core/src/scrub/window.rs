@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 
-use super::layers::{Remains, Search};
+use super::encodings::{Remains, Search};
 
 /// User data has 16 KiB to 1 MiB, by cloud: base64 of the longest is seen whole.
 pub(super) const OUTER: usize = 2 << 20;
@@ -61,7 +61,7 @@ fn windows(
         before.clear();
         before.extend_from_slice(bytes);
         let mut visit = if is_uniform(bytes) {
-            super::layers::Visit::default()
+            super::encodings::Visit::default()
         } else {
             search.visit(bytes, depth, !is_last)
         };

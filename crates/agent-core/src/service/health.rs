@@ -12,11 +12,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Moment};
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::redact::redact;
 use crate::store::atomic::{self, Owner};
-use crate::store::read;
+use crate::store::safe_read;
 
 /// Name of the file.
 pub const FILE: &str = "heartbeat.json";
@@ -213,7 +213,7 @@ impl Health {
 
 /// Why it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
+pub enum SaveReason {
     /// After a try.
     Try,
     /// The service begins or ends: a power cut later on must not look like a stop.
@@ -222,28 +222,30 @@ pub enum Occasion {
 
 /// Where it is kept.
 #[derive(Debug)]
-pub struct Journal {
+pub struct HealthFile {
     /// In memory, if the system has a folder for it.
     running: PathBuf,
     /// On the disk.
     kept: PathBuf,
 }
 
-impl Journal {
+impl HealthFile {
     /// The places of a host with this state directory, `--root` included.
     #[must_use]
-    pub fn of(state_dir: &std::path::Path, world: &World) -> Self {
+    pub fn of(state_dir: &std::path::Path, environment: &Environment) -> Self {
         Self {
-            running: world.resolved_path(RUN).join(FILE),
+            running: environment.resolved_path(RUN).join(FILE),
             kept: state_dir.join(FILE),
         }
     }
 
     /// The places of a system whose credential is in `folder` among other people's files.
     #[must_use]
-    pub fn of_dialect(name: &str, folder: &std::path::Path, world: &World) -> Self {
+    pub fn of_dialect(name: &str, folder: &std::path::Path, environment: &Environment) -> Self {
         Self {
-            running: world.resolved_path(RUN).join(format!("{name}-{FILE}")),
+            running: environment
+                .resolved_path(RUN)
+                .join(format!("{name}-{FILE}")),
             kept: folder.join(format!(".monsys-{FILE}")),
         }
     }
@@ -252,7 +254,7 @@ impl Journal {
     #[must_use]
     pub fn load(&self, agent_id: &str) -> Option<Health> {
         let read = |path| {
-            let health: Health = serde_json::from_slice(&read::foreign(path).ok()?).ok()?;
+            let health: Health = serde_json::from_slice(&safe_read::foreign(path).ok()?).ok()?;
             (health.agent_id == agent_id).then_some(health)
         };
         [read(&self.running), read(&self.kept)]
@@ -261,7 +263,7 @@ impl Journal {
             .max_by(Health::by_time)
     }
 
-    /// Removes what [`Journal::save`] wrote: the host is not this agent any more.
+    /// Removes what [`HealthFile::save`] wrote: the host is not this agent any more.
     pub fn remove(&self) {
         let kept = self.owns_copy().then_some(&self.kept);
         for path in [Some(&self.running), kept].into_iter().flatten() {
@@ -278,14 +280,14 @@ impl Journal {
     }
 
     /// Writes it. That it cannot be written is no reason to be silent towards the hub.
-    pub fn save(&self, health: &Health, occasion: Occasion) {
+    pub fn save(&self, health: &Health, occasion: SaveReason) {
         let mut bytes = serde_json::to_vec(health).unwrap_or_default();
         bytes.push(b'\n');
         let running = atomic::write_lazily(&self.running, &bytes);
         if let Err(error) = &running {
             tracing::debug!("{}: {error}", self.running.display());
         }
-        if (occasion == Occasion::StartOrStop || running.is_err())
+        if (occasion == SaveReason::StartOrStop || running.is_err())
             && self.owns_copy()
             && let Err(error) = atomic::write_lazily(&self.kept, &bytes)
         {
@@ -337,18 +339,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let state_dir = root.path().join("var/lib/monsys");
         std::fs::create_dir_all(&state_dir).unwrap();
-        let world = World::real([]).with_root(root.path());
-        let journal = Journal::of(&state_dir, &world);
+        let environment = Environment::real([]).with_root(root.path());
+        let journal = HealthFile::of(&state_dir, &environment);
         let mut health = Health::default();
         health.accepted(&at(10));
-        journal.save(&health, Occasion::Try);
+        journal.save(&health, SaveReason::Try);
         assert!(state_dir.join(FILE).exists(), "there is no /run/monsys");
         std::fs::create_dir_all(root.path().join("run/monsys")).unwrap();
         health.accepted(&at(40));
-        journal.save(&health, Occasion::Try);
+        journal.save(&health, SaveReason::Try);
         assert_eq!(journal.load(&health.agent_id), Some(health.clone()));
         health.stopped(&at(50));
-        journal.save(&health, Occasion::StartOrStop);
+        journal.save(&health, SaveReason::StartOrStop);
         std::fs::remove_dir_all(root.path().join("run")).unwrap();
         assert_eq!(journal.load(&health.agent_id), Some(health));
         assert_eq!(journal.load("another"), None, "another agent's");

@@ -13,7 +13,7 @@ use sd_notify::NotifyState;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::environment::World;
+use crate::environment::Environment;
 
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
@@ -26,15 +26,15 @@ pub(super) struct Notify {
 
 impl Notify {
     /// As the environment says: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
-    pub(super) fn of(world: &World) -> Self {
-        let to = world.env("NOTIFY_SOCKET").and_then(|name| {
+    pub(super) fn of(environment: &Environment) -> Self {
+        let to = environment.env("NOTIFY_SOCKET").and_then(|name| {
             let address = address(name.as_bytes())?;
             let socket = UnixDatagram::unbound().ok()?;
             // A manager that does not read must not hold up the service.
             socket.set_nonblocking(true).ok()?;
             Some((socket, address))
         });
-        let number = |name| world.env(name)?.to_str()?.parse::<u64>().ok();
+        let number = |name| environment.env(name)?.to_str()?.parse::<u64>().ok();
         let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         Self {
             watchdog: number("WATCHDOG_USEC")
@@ -126,10 +126,10 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn world(socket: &str, more: &[(&str, &str)]) -> World {
+    fn environment(socket: &str, more: &[(&str, &str)]) -> Environment {
         let mut variables = vec![("NOTIFY_SOCKET", socket)];
         variables.extend(more);
-        World::real([]).with_environment(variables)
+        Environment::real([]).with_variables(variables)
     }
 
     fn heard(socket: &UnixDatagram) -> String {
@@ -143,15 +143,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        Notify::of(&world(path.to_str().unwrap(), &[])).ready("enrolled");
+        Notify::of(&environment(path.to_str().unwrap(), &[])).ready("enrolled");
         assert_eq!(heard(&socket), "READY=1\nSTATUS=enrolled");
-        Notify::of(&world(path.to_str().unwrap(), &[])).status("a\nMAINPID=1");
+        Notify::of(&environment(path.to_str().unwrap(), &[])).status("a\nMAINPID=1");
         assert_eq!(heard(&socket), "STATUS=a MAINPID=1");
 
         let name = format!("monsys-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
-        let mut notify = Notify::of(&world(&format!("@{name}"), &[]));
+        let mut notify = Notify::of(&environment(&format!("@{name}"), &[]));
         notify.stopping();
         assert_eq!(heard(&socket), "STOPPING=1");
         assert!(notify.due().is_none(), "no watchdog was asked for");
@@ -164,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let mut notify = Notify::of(&world(
+        let mut notify = Notify::of(&environment(
             path.to_str().unwrap(),
             &[("WATCHDOG_USEC", "60000000")],
         ));
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(notify.due().unwrap() - Instant::now(), half);
         let other = [("WATCHDOG_USEC", "60000000"), ("WATCHDOG_PID", "1")];
         assert!(
-            Notify::of(&world(path.to_str().unwrap(), &other))
+            Notify::of(&environment(path.to_str().unwrap(), &other))
                 .due()
                 .is_none()
         );
@@ -182,10 +182,10 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_said() {
-        let mut notify = Notify::of(&World::real([]).with_environment([("A", "b")]));
+        let mut notify = Notify::of(&Environment::real([]).with_variables([("A", "b")]));
         notify.ready("x");
         for odd in ["vsock:2:1234", "relative", "@"] {
-            Notify::of(&world(odd, &[])).ready("x");
+            Notify::of(&environment(odd, &[])).ready("x");
         }
     }
 }

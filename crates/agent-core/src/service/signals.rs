@@ -19,7 +19,7 @@ struct Streams {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum SignalEvent {
     /// To end.
     Stop,
     /// To read the configuration again.
@@ -55,15 +55,15 @@ impl Signals {
     }
 
     /// Waits for any of them.
-    pub(super) async fn wish(&mut self) -> Wish {
+    pub(super) async fn wish(&mut self) -> SignalEvent {
         let Some(streams) = &mut self.0 else {
             return pending().await;
         };
         tokio::select! {
             biased;
-            _ = streams.terminate.recv() => Wish::Stop,
-            _ = streams.interrupt.recv() => Wish::Stop,
-            _ = streams.hangup.recv() => Wish::Reload,
+            _ = streams.terminate.recv() => SignalEvent::Stop,
+            _ = streams.interrupt.recv() => SignalEvent::Stop,
+            _ = streams.hangup.recv() => SignalEvent::Reload,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use sysinfo::System;
 
 use crate::clock;
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::facts::machine::Memory;
 use crate::facts::route::Target;
 use crate::facts::{Interface, interfaces_now};
@@ -36,7 +36,12 @@ pub struct Vitals {
 
 impl Meter {
     /// Measures. Values that the kernel does not report are left out.
-    pub fn measure(&mut self, captured_at: SystemTime, world: &World, target: &Target) -> Vitals {
+    pub fn measure(
+        &mut self,
+        captured_at: SystemTime,
+        environment: &Environment,
+        target: &Target,
+    ) -> Vitals {
         if self.system.is_none() {
             self.system = System::new().ok();
         }
@@ -47,7 +52,7 @@ impl Meter {
             memory_used: memory.map(|memory| memory.used),
             memory_total: memory.map(|memory| memory.total),
             memory_percent: memory.and_then(|memory| percent(memory.used, memory.total)),
-            interfaces: interfaces_now(world, target),
+            interfaces: interfaces_now(environment, target),
         }
     }
 }
@@ -83,8 +88,8 @@ mod tests {
     }
 
     fn measure(meter: &mut Meter) -> Vitals {
-        let world = World::real([]);
-        meter.measure(world.now(), &world, &Target::default())
+        let environment = Environment::real([]);
+        meter.measure(environment.now(), &environment, &Target::default())
     }
 
     #[test]

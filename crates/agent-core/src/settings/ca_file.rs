@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::error::{Error, ErrorId, Result};
-use crate::sourced::Origin;
+use crate::sourced::Source;
 use crate::store::named;
 
 /// The CA file that the settings name.
@@ -17,7 +17,7 @@ pub struct CaFile {
     /// Where it is, `--root` included.
     pub value: PathBuf,
     /// Where the path came from.
-    pub origin: Origin,
+    pub source: Source,
     /// What a pipe held: it can be read only once, and a run may make several clients.
     piped: Arc<OnceLock<Vec<u8>>>,
 }
@@ -25,10 +25,10 @@ pub struct CaFile {
 impl CaFile {
     /// The file at `value`.
     #[must_use]
-    pub fn new(value: PathBuf, origin: Origin) -> Self {
+    pub fn new(value: PathBuf, source: Source) -> Self {
         Self {
             value,
-            origin,
+            source,
             piped: Arc::default(),
         }
     }
@@ -60,7 +60,7 @@ impl CaFile {
         if let Some(bytes) = self.piped.get() {
             return Ok(bytes.clone());
         }
-        if !self.is_pipe() || !self.origin.is_asked() {
+        if !self.is_pipe() || !self.source.is_explicit() {
             return self.read_regular();
         }
         let bytes = named::pipe(&self.value, clock::after(Instant::now(), wait))
@@ -79,7 +79,7 @@ impl CaFile {
     /// What is said about it: its source and its path.
     #[must_use]
     pub fn subject(&self) -> String {
-        format!("{} {}", self.origin, self.value.display())
+        format!("{} {}", self.source, self.value.display())
     }
 
     fn fault(&self, error: &std::io::Error) -> Error {

@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use crate::error::{Error, ErrorId, Result};
 use crate::plain::refuse_control;
-use crate::sourced::Origin;
+use crate::sourced::Source;
 
 /// Base URL of a hub: http or https, no user name, query or fragment, no slash at the end.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,11 +18,11 @@ impl HubUrl {
     ///
     /// # Errors
     /// [`ErrorId::BadHubUrl`], which never repeats a user name or password.
-    pub fn parse(text: &str, allow_http: bool, origin: &Origin) -> Result<Self> {
+    pub fn parse(text: &str, allow_http: bool, source: &Source) -> Result<Self> {
         let text = text.trim();
         // The parser of URLs drops line breaks and tabs in silence.
-        refuse_control(text, origin)?;
-        let fail = |cause: &str| Err(Error::new(ErrorId::BadHubUrl, cause).about(origin));
+        refuse_control(text, source)?;
+        let fail = |cause: &str| Err(Error::new(ErrorId::BadHubUrl, cause).about(source));
         let Ok(url) = Url::parse(text) else {
             return if text.contains("://") {
                 fail("it is no URL")
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<HubUrl> {
-        HubUrl::parse(text, false, &Origin::Flag("--hub-url"))
+        HubUrl::parse(text, false, &Source::Flag("--hub-url"))
     }
 
     #[test]
@@ -152,6 +152,6 @@ mod tests {
         ] {
             assert!(parse(text).is_ok(), "{text}");
         }
-        assert!(HubUrl::parse("http://10.0.0.1", true, &Origin::Default).is_ok());
+        assert!(HubUrl::parse("http://10.0.0.1", true, &Source::Default).is_ok());
     }
 }

@@ -5,80 +5,80 @@ use std::time::Duration;
 
 use super::table::{self, Setting};
 use super::{CaFile, CaPin, HubUrl, ProxySettings};
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::flags::Flags;
 use crate::plain::{absolute_path, refuse_control};
-use crate::sourced::{Given, Origin};
+use crate::sourced::{Source, Sourced};
 use crate::store::agent_toml::FileSettings;
 use crate::tags;
 
 /// The first of flag, environment, file and default that is given and not empty.
-pub(super) fn pick(
+pub(super) fn resolve_one(
     setting: &'static Setting,
     flag: Option<&str>,
     key: Option<(&str, &Path)>,
-    world: &World,
-) -> Result<Given<String>> {
-    let given = |value: &str, origin| Given {
+    environment: &Environment,
+) -> Result<Sourced<String>> {
+    let given = |value: &str, source| Sourced {
         value: value.to_owned(),
-        origin,
+        source,
     };
     if let Some(value) = flag.filter(|value| !value.is_empty()) {
-        return Ok(given(value, Origin::Flag(setting.flag.unwrap_or_default())));
+        return Ok(given(value, Source::Flag(setting.flag.unwrap_or_default())));
     }
     for name in setting.variables {
-        if let Some(value) = world.env(name) {
-            let origin = Origin::Variable(name);
+        if let Some(value) = environment.env(name) {
+            let source = Source::Variable(name);
             return match value.to_str() {
-                Some(value) => Ok(given(value, origin)),
-                None => Err(Error::new(ErrorId::BadSetting, "it is not UTF-8").about(origin)),
+                Some(value) => Ok(given(value, source)),
+                None => Err(Error::new(ErrorId::BadSetting, "it is not UTF-8").about(source)),
             };
         }
     }
     if let (Some((value, path)), Some(name)) = (key, setting.key)
         && !value.is_empty()
     {
-        return Ok(given(value, Origin::Key(name, path.into())));
+        return Ok(given(value, Source::Key(name, path.into())));
     }
-    Ok(given(setting.default.unwrap_or_default(), Origin::Default))
+    Ok(given(setting.default.unwrap_or_default(), Source::Default))
 }
 
-pub(super) fn absolute(given: &Given<String>) -> Result<PathBuf> {
-    absolute_path(given.value.as_ref(), &given.origin)
+pub(super) fn absolute(given: &Sourced<String>) -> Result<PathBuf> {
+    absolute_path(given.value.as_ref(), &given.source)
 }
 
 /// Reads one setting after the other.
 pub(super) struct Reader<'a> {
-    pub(super) world: &'a World,
+    pub(super) environment: &'a Environment,
     pub(super) keys: &'a FileSettings,
     pub(super) path: &'a Path,
 }
 
 impl Reader<'_> {
-    pub(super) fn pick(
+    pub(super) fn resolve_one(
         &self,
         setting: &'static Setting,
         flag: Option<&str>,
         key: Option<&str>,
-    ) -> Result<Given<String>> {
-        pick(
+    ) -> Result<Sourced<String>> {
+        resolve_one(
             setting,
             flag,
             key.map(|value| (value, self.path)),
-            self.world,
+            self.environment,
         )
     }
 
     /// Like `pick`, for settings that have no default.
-    fn pick_optional(
+    fn resolve_optional(
         &self,
         setting: &'static Setting,
         flag: Option<&str>,
         key: Option<&str>,
-    ) -> Result<Option<Given<String>>> {
-        let given = self.pick(setting, flag, key)?;
-        Ok((given.origin != Origin::Default).then_some(given))
+    ) -> Result<Option<Sourced<String>>> {
+        let given = self.resolve_one(setting, flag, key)?;
+        Ok((given.source != Source::Default).then_some(given))
     }
 
     /// The hub, and whether plain http may reach it.
@@ -86,10 +86,10 @@ impl Reader<'_> {
         &self,
         setting: &'static Setting,
         flags: &Flags,
-    ) -> Result<(Given<HubUrl>, Given<bool>)> {
+    ) -> Result<(Sourced<HubUrl>, Sourced<bool>)> {
         let allow_http = self.allow_http(flags.allow_http)?;
         let flag = flags.hub_url.as_deref();
-        let given = self.pick(setting, flag, self.keys.hub_url.as_deref())?;
+        let given = self.resolve_one(setting, flag, self.keys.hub_url.as_deref())?;
         if given.value.is_empty() {
             let names = setting.flag.iter().chain(setting.variables);
             let names: Vec<&str> = names.copied().collect();
@@ -98,43 +98,43 @@ impl Reader<'_> {
                     .hint(format!("give it as one of: {}", names.join(", "))),
             );
         }
-        let value = HubUrl::parse(&given.value, allow_http.value, &given.origin)?;
-        let origin = given.origin;
-        Ok((Given { value, origin }, allow_http))
+        let value = HubUrl::parse(&given.value, allow_http.value, &given.source)?;
+        let source = given.source;
+        Ok((Sourced { value, source }, allow_http))
     }
 
-    pub(super) fn tags(&self, flags: &Flags) -> Result<Given<Vec<String>>> {
-        let check = |raw: Vec<String>, origin: Origin| {
-            let value = tags::own_tags(&raw, &origin)?;
-            Ok(Given { value, origin })
+    pub(super) fn tags(&self, flags: &Flags) -> Result<Sourced<Vec<String>>> {
+        let check = |raw: Vec<String>, source: Source| {
+            let value = tags::own_tags(&raw, &source)?;
+            Ok(Sourced { value, source })
         };
         let from_list = flags.tags.as_deref().map(tags::split).unwrap_or_default();
         for (raw, name) in [(&flags.tag, "--tag"), (&from_list, "--tags")] {
-            check(raw.clone(), Origin::Flag(name))?;
+            check(raw.clone(), Source::Flag(name))?;
         }
         let both = check(
             [flags.tag.clone(), from_list].concat(),
-            Origin::Flag("--tag"),
+            Source::Flag("--tag"),
         )?;
         if !both.value.is_empty() {
             return Ok(both);
         }
-        if let Some(list) = self.pick_optional(&table::TAGS, None, None)? {
-            let variable = check(tags::split(&list.value), list.origin)?;
+        if let Some(list) = self.resolve_optional(&table::TAGS, None, None)? {
+            let variable = check(tags::split(&list.value), list.source)?;
             if !variable.value.is_empty() {
                 return Ok(variable);
             }
         }
         match &self.keys.tags {
             Some(tags) if !tags.is_empty() => {
-                check(tags.clone(), Origin::Key("tags", self.path.into()))
+                check(tags.clone(), Source::Key("tags", self.path.into()))
             }
-            _ => check(Vec::new(), Origin::Default),
+            _ => check(Vec::new(), Source::Default),
         }
     }
 
-    pub(super) fn role(&self, flags: &Flags) -> Result<Option<Given<String>>> {
-        let role = self.pick_optional(
+    pub(super) fn role(&self, flags: &Flags) -> Result<Option<Sourced<String>>> {
+        let role = self.resolve_optional(
             &table::ROLE,
             flags.role.as_deref(),
             self.keys.role.as_deref(),
@@ -143,13 +143,13 @@ impl Reader<'_> {
             .as_ref()
             .and_then(|role| Some((role, tags::role_fault(&role.value)?)))
         {
-            Some((role, fault)) => Err(Error::new(ErrorId::BadRole, fault).about(&role.origin)),
+            Some((role, fault)) => Err(Error::new(ErrorId::BadRole, fault).about(&role.source)),
             None => Ok(role),
         }
     }
 
     pub(super) fn ca_file(&self, flags: &Flags) -> Result<Option<CaFile>> {
-        let Some(given) = self.pick_optional(
+        let Some(given) = self.resolve_optional(
             &table::CA_FILE,
             flags.ca_file.as_deref(),
             self.keys.ca_file.as_deref(),
@@ -159,20 +159,20 @@ impl Reader<'_> {
         };
         // What the operator types is a path of the shell that they type it in; what agent.toml
         // names is a path of the host.
-        let value = match given.origin {
-            Origin::Key(..) => {
-                refuse_control(&given.value, &given.origin)?;
-                let path = self.world.resolved_path(&given.value);
-                self.world.refuse_foreign_file(&path)?;
+        let value = match given.source {
+            Source::Key(..) => {
+                refuse_control(&given.value, &given.source)?;
+                let path = self.environment.resolved_path(&given.value);
+                self.environment.refuse_foreign_file(&path)?;
                 path
             }
             _ => absolute(&given)?,
         };
-        Ok(Some(CaFile::new(value, given.origin)))
+        Ok(Some(CaFile::new(value, given.source)))
     }
 
-    pub(super) fn ca_pin(&self, flags: &Flags) -> Result<Option<Given<CaPin>>> {
-        let Some(given) = self.pick_optional(
+    pub(super) fn ca_pin(&self, flags: &Flags) -> Result<Option<Sourced<CaPin>>> {
+        let Some(given) = self.resolve_optional(
             &table::CA_PIN,
             flags.ca_pin.as_deref(),
             self.keys.ca_pin.as_deref(),
@@ -181,27 +181,27 @@ impl Reader<'_> {
             return Ok(None);
         };
         match parse_pin(given.value.trim()) {
-            Some(value) => Ok(Some(Given {
+            Some(value) => Ok(Some(Sourced {
                 value,
-                origin: given.origin,
+                source: given.source,
             })),
             None => Err(Error::new(
                 ErrorId::BadSetting,
                 "a pin is `sha256:` and 64 hexadecimal digits",
             )
-            .about(&given.origin)
+            .about(&given.source)
             .hint("take it from the hub; or: openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum")),
         }
     }
 
-    pub(super) fn proxy(&self) -> Result<Option<Given<ProxySettings>>> {
+    pub(super) fn proxy(&self) -> Result<Option<Sourced<ProxySettings>>> {
         let Some(given) =
-            self.pick_optional(&table::PROXY, None, self.keys.https_proxy.as_deref())?
+            self.resolve_optional(&table::PROXY, None, self.keys.https_proxy.as_deref())?
         else {
             return Ok(None);
         };
         let text = given.value.trim();
-        refuse_control(text, &given.origin)?;
+        refuse_control(text, &given.source)?;
         let text = if text.contains("://") {
             text.to_owned()
         } else {
@@ -215,51 +215,52 @@ impl Reader<'_> {
                     ErrorId::BadSetting,
                     "a proxy is http://[USER:PASSWORD@]HOST:PORT or https://…",
                 )
-                .about(&given.origin)
+                .about(&given.source)
             })?;
-        let bypass = self.pick_optional(&table::NO_PROXY, None, self.keys.no_proxy.as_deref())?;
+        let bypass =
+            self.resolve_optional(&table::NO_PROXY, None, self.keys.no_proxy.as_deref())?;
         if let Some(bypass) = &bypass {
-            refuse_control(&bypass.value, &bypass.origin)?;
+            refuse_control(&bypass.value, &bypass.source)?;
         }
-        Ok(Some(Given {
+        Ok(Some(Sourced {
             value: ProxySettings {
                 url,
                 bypass: bypass.map(|given| given.value),
             },
-            origin: given.origin,
+            source: given.source,
         }))
     }
 
-    pub(super) fn allow_http(&self, flag: bool) -> Result<Given<bool>> {
+    pub(super) fn allow_http(&self, flag: bool) -> Result<Sourced<bool>> {
         if flag {
-            return Ok(Given {
+            return Ok(Sourced {
                 value: true,
-                origin: Origin::Flag("--allow-http"),
+                source: Source::Flag("--allow-http"),
             });
         }
-        if let Some(given) = self.pick_optional(&table::ALLOW_HTTP, None, None)? {
+        if let Some(given) = self.resolve_optional(&table::ALLOW_HTTP, None, None)? {
             let value = yes_or_no(&given.value).ok_or_else(|| {
-                Error::new(ErrorId::BadSetting, "it takes true or false").about(&given.origin)
+                Error::new(ErrorId::BadSetting, "it takes true or false").about(&given.source)
             })?;
-            return Ok(Given {
+            return Ok(Sourced {
                 value,
-                origin: given.origin,
+                source: given.source,
             });
         }
         Ok(match self.keys.allow_http {
-            Some(value) => Given {
+            Some(value) => Sourced {
                 value,
-                origin: Origin::Key("allow_http", self.path.into()),
+                source: Source::Key("allow_http", self.path.into()),
             },
-            None => Given {
+            None => Sourced {
                 value: false,
-                origin: Origin::Default,
+                source: Source::Default,
             },
         })
     }
 
     pub(super) fn scrub_cloud_init(&self, flags: &Flags) -> Result<Option<bool>> {
-        let given = self.pick(
+        let given = self.resolve_one(
             &table::SCRUB,
             flags.scrub_cloud_init.as_deref(),
             self.keys.scrub_cloud_init.as_deref(),
@@ -271,7 +272,7 @@ impl Reader<'_> {
             Some(value) => Ok(Some(value)),
             None => {
                 Err(Error::new(ErrorId::BadSetting, "it takes yes, no or auto")
-                    .about(&given.origin))
+                    .about(&given.source))
             }
         }
     }
@@ -281,9 +282,9 @@ impl Reader<'_> {
         setting: &'static Setting,
         flag: Option<&str>,
         key: Option<&str>,
-    ) -> Result<Given<Duration>> {
+    ) -> Result<Sourced<Duration>> {
         const LONGEST: Duration = Duration::from_hours(30 * 24);
-        let given = self.pick(setting, flag, key)?;
+        let given = self.resolve_one(setting, flag, key)?;
         let text = given.value.trim();
         let parsed = match text.parse::<u64>() {
             Ok(seconds) => Ok(Duration::from_secs(seconds)),
@@ -291,9 +292,9 @@ impl Reader<'_> {
         };
         let fault = match parsed {
             Ok(value) if value <= LONGEST => {
-                return Ok(Given {
+                return Ok(Sourced {
                     value,
-                    origin: given.origin,
+                    source: given.source,
                 });
             }
             Ok(_) => "it is longer than 30 days".into(),
@@ -303,7 +304,7 @@ impl Reader<'_> {
             ErrorId::BadSetting,
             format!("{text:?} is no duration: {fault}"),
         )
-        .about(&given.origin)
+        .about(&given.source)
         .hint("give it as 90s, 5m or 1h30m"))
     }
 }

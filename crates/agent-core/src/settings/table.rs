@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::reader;
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::Result;
 
 /// One setting: its flag, variables, key and default.
@@ -27,8 +27,12 @@ impl Setting {
     ///
     /// # Errors
     /// A variable that is not UTF-8.
-    pub fn pick(&'static self, flag: Option<&str>, world: &World) -> Result<Option<String>> {
-        let given = reader::pick(self, flag, None, world)?;
+    pub fn resolve_one(
+        &'static self,
+        flag: Option<&str>,
+        environment: &Environment,
+    ) -> Result<Option<String>> {
+        let given = reader::resolve_one(self, flag, None, environment)?;
         Ok(Some(given.value).filter(|value| !value.is_empty()))
     }
 
@@ -36,8 +40,12 @@ impl Setting {
     ///
     /// # Errors
     /// What is not a valid path, with the name of its source.
-    pub fn pick_path(&'static self, flag: Option<&str>, world: &World) -> Result<PathBuf> {
-        reader::absolute(&reader::pick(self, flag, None, world)?)
+    pub fn resolve_path(
+        &'static self,
+        flag: Option<&str>,
+        environment: &Environment,
+    ) -> Result<PathBuf> {
+        reader::absolute(&reader::resolve_one(self, flag, None, environment)?)
     }
 }
 

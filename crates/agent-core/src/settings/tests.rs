@@ -3,10 +3,10 @@ use std::path::Path;
 use super::reader::parse_pin;
 use super::*;
 
-fn world(root: &Path, variables: &[(&str, &str)]) -> World {
-    World::real([])
+fn environment(root: &Path, variables: &[(&str, &str)]) -> Environment {
+    Environment::real([])
         .with_root(root)
-        .with_environment(variables.iter().copied())
+        .with_variables(variables.iter().copied())
 }
 
 fn host(agent_toml: &str) -> tempfile::TempDir {
@@ -34,7 +34,7 @@ fn flag_beats_environment_beats_file_beats_default() {
         ..Flags::default()
     };
     let resolve = |flags: &Flags, variables: &[(&str, &str)]| {
-        let settings = Settings::resolve(flags, &world(root.path(), variables)).unwrap();
+        let settings = Settings::resolve(flags, &environment(root.path(), variables)).unwrap();
         (
             settings.hub_url.value.to_string(),
             settings.role.map(|role| role.value).unwrap_or_default(),
@@ -67,7 +67,7 @@ fn flag_beats_environment_beats_file_beats_default() {
         all("file.example", "file", "file")
     );
     let bare = tempfile::tempdir().unwrap();
-    let settings = Settings::resolve(&Flags::default(), &world(bare.path(), &[])).unwrap();
+    let settings = Settings::resolve(&Flags::default(), &environment(bare.path(), &[])).unwrap();
     assert_eq!(settings.hub_url.value.to_string(), "https://api.monsys.ai");
     assert_eq!(settings.wait, Duration::from_mins(5));
 }
@@ -91,7 +91,8 @@ fn a_bad_value_names_where_it_came_from() {
         ),
         (vec![], "`splay` in /etc/monsys/agent.toml"),
     ] {
-        let Err(error) = Settings::resolve(&Flags::default(), &world(root.path(), &variables))
+        let Err(error) =
+            Settings::resolve(&Flags::default(), &environment(root.path(), &variables))
         else {
             panic!("{place} was accepted");
         };

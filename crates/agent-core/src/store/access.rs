@@ -8,8 +8,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::owner::Owner;
-use super::read;
+use super::ownership::Owner;
+use super::safe_read;
 
 /// Name of the service's user and of its group, whose members read the credential, the key and the state.
 pub const GROUP: &str = "monsys";
@@ -66,7 +66,7 @@ impl Access {
     #[must_use]
     pub fn of(group_file: &Path) -> (Self, GroupFile) {
         let owner = Owner::ours();
-        let read = owner.is_root().then(|| read::text_of(group_file).ok());
+        let read = owner.is_root().then(|| safe_read::text_of(group_file).ok());
         let (groups, metadata) = read.flatten().unzip();
         let access = Self {
             owner,

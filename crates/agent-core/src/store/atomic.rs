@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
 pub use super::access::Grant;
-pub use super::owner::Owner;
+pub use super::ownership::Owner;
 use super::{names, open};
 
 /// Begin and end of a temporary file's name; a run that was killed leaves one, the next run

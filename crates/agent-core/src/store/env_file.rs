@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::access::{Access, Grant};
-use super::{atomic, read};
+use super::{atomic, safe_read};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::os_release::unquote;
 
@@ -34,7 +34,7 @@ impl EnvFile {
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`] when it is no regular file, or not ours to read.
     pub fn load(path: &Path, target: &Path, access: Access) -> Result<Self> {
-        let text = match read::bytes(target) {
+        let text = match safe_read::bytes(target) {
             Ok(text) => Some(Zeroizing::new(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(fault(path, &error)),

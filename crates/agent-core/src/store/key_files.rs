@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::access::{Access, Grant};
-use super::{atomic, read, unreadable, unwritable};
+use super::{atomic, safe_read, unreadable, unwritable};
 use crate::error::{Error, ErrorId, Result};
 
 /// Name of the private key, which the service may read and nobody else.
@@ -53,7 +53,7 @@ impl KeyFiles {
     /// [`ErrorId::Unreadable`].
     pub fn load(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
         let path = self.folder.join(name);
-        match read::own(&path) {
+        match safe_read::own(&path) {
             Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
             // A folder that is a file is told when it is to be written.
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),

@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
-use super::owner::Owner;
+use super::ownership::Owner;
 use super::{atomic, trust};
 use crate::error::{Error, ErrorId, Result};
 

@@ -12,8 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
-use super::read::LIMIT;
-use super::{open, read};
+use super::safe_read::LIMIT;
+use super::{open, safe_read};
 
 /// How much is read from a pipe at once.
 const CHUNK: usize = 16 * 1024;
@@ -30,7 +30,7 @@ pub fn is_pipe(path: &Path) -> bool {
 /// What the system says; what is not a regular file, or is larger than [`LIMIT`], is refused.
 pub fn regular(path: &Path) -> io::Result<Vec<u8>> {
     if fs::metadata(path)?.is_file() {
-        read::bytes(path)
+        safe_read::bytes(path)
     } else if is_pipe(path) {
         Err(io::Error::other(
             "it is a pipe, which is read only where a flag or a variable names it, and never by the service",

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::read;
+use super::safe_read;
 
 /// Numbers of the user and of its group.
 #[must_use]
 pub fn find(passwd: &Path, user: &str) -> Option<(u32, u32)> {
-    let users = read::text(passwd).ok()?;
+    let users = safe_read::text(passwd).ok()?;
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next()? == user).then_some(())?;

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::owner::Owner;
+use super::ownership::Owner;
 use crate::error::{Error, ErrorId, Result};
 
 /// Group or others may write.

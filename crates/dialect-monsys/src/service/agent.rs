@@ -8,20 +8,20 @@ use tokio::time::Instant;
 use super::hub_clock::{HubClock, Offset};
 use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::transport::Wire;
-use crate::heartbeat_lock::Quiet;
-use crate::settling::settle_now;
+use crate::heartbeat_lock::HeartbeatLock;
+use crate::recovery::recover_now;
 use crate::state::State;
 use crate::wire as hub;
 use agent_core::clock;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::route::Target;
 use agent_core::flags::Flags;
-use agent_core::hub::verdict::{self, Outcome};
+use agent_core::hub::response::{self, Outcome};
 use agent_core::service::step;
 use agent_core::service::vitals::Meter;
-use agent_core::service::{Beat, Host, Miss};
-use agent_core::service::{Health, Journal, Occasion};
+use agent_core::service::{Health, HealthFile, SaveReason};
+use agent_core::service::{HeartbeatFailure, HeartbeatOutcome, Host};
 
 /// How long agent.toml may lack its credential: an editor replaces a file in two steps.
 const GRACE: Duration = Duration::from_secs(10);
@@ -31,12 +31,12 @@ const REGISTER: Duration = Duration::from_hours(24);
 /// An enrolled host.
 pub(crate) struct Agent<'a, W> {
     flags: &'a Flags,
-    world: &'a World,
+    environment: &'a Environment,
     on_disk: OnDisk<W>,
     meter: Meter,
     clock: HubClock,
     health: Health,
-    journal: Journal,
+    journal: HealthFile,
     /// The interval that the hub has said to this very run.
     interval: Option<Duration>,
     /// The hub has accepted a heartbeat of this run before the present one.
@@ -52,16 +52,16 @@ impl<'a, W: Wire> Agent<'a, W> {
     ///
     /// # Errors
     /// [`ErrorId::NotEnrolled`], and what is wrong with its files.
-    pub(crate) fn load(flags: &'a Flags, world: &'a World) -> Result<Self> {
-        let on_disk = OnDisk::<W>::read(flags, world)?
+    pub(crate) fn load(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
+        let on_disk = OnDisk::<W>::read(flags, environment)?
             .ok_or_else(|| not_enrolled("agent.toml holds no confirmed credential"))?;
-        let journal = Journal::of(&on_disk.state_dir, world);
+        let journal = HealthFile::of(&on_disk.state_dir, environment);
         let health = journal
             .load(&on_disk.agent_id.to_string())
             .unwrap_or_default();
         let mut agent = Self {
             flags,
-            world,
+            environment,
             on_disk,
             meter: Meter::default(),
             clock: HubClock::default(),
@@ -94,7 +94,7 @@ impl<'a, W: Wire> Agent<'a, W> {
 
     /// Reads the files again. A broken one is told once, and the service goes on with what it has.
     fn read_again(&mut self) -> Result<()> {
-        match OnDisk::read(self.flags, self.world) {
+        match OnDisk::read(self.flags, self.environment) {
             Ok(Some(on_disk)) => {
                 let is_mended = self.told.take().is_some();
                 if is_mended || on_disk.stamp != self.on_disk.stamp {
@@ -123,7 +123,8 @@ impl<'a, W: Wire> Agent<'a, W> {
                     );
                 }
                 // Not again before it is changed.
-                self.on_disk.stamp = Stamp::of(self.flags, self.world, &self.on_disk.state_dir);
+                self.on_disk.stamp =
+                    Stamp::of(self.flags, self.environment, &self.on_disk.state_dir);
                 self.must_reload = false;
                 self.gone_since = None;
             }
@@ -133,15 +134,15 @@ impl<'a, W: Wire> Agent<'a, W> {
 
     /// Has the privileged step end a rotation that was interrupted. While somebody is at it, nothing
     /// is sent.
-    fn ask_for_step(&mut self) -> Result<Beat> {
-        let Some(quiet) = Quiet::share(&self.on_disk.state_dir)? else {
-            return Ok(Beat::Held);
+    fn ask_for_step(&mut self) -> Result<HeartbeatOutcome> {
+        let Some(quiet) = HeartbeatLock::share(&self.on_disk.state_dir)? else {
+            return Ok(HeartbeatOutcome::ReportField);
         };
         drop(quiet);
         // It may have ended in the moment before.
         self.read_again()?;
         if self.gone_since.is_some() || !self.on_disk.is_unsettled {
-            return Ok(Beat::Held);
+            return Ok(HeartbeatOutcome::ReportField);
         }
         Err(step::needed("a rotation of the key was interrupted"))
     }
@@ -149,9 +150,9 @@ impl<'a, W: Wire> Agent<'a, W> {
     /// Shares the heartbeat lock, for requests signed with the key and credential that are on the disk
     /// while it is held. `None` while they change hands, or when what was on the disk just now takes
     /// more than reading it.
-    fn share(&mut self) -> Result<Option<Quiet>> {
+    fn share(&mut self) -> Result<Option<HeartbeatLock>> {
         let state_dir = self.on_disk.state_dir.clone();
-        let Some(quiet) = Quiet::share(&state_dir)? else {
+        let Some(quiet) = HeartbeatLock::share(&state_dir)? else {
             return Ok(None);
         };
         // A rotation may have ended between the look at the files and the lock.
@@ -167,11 +168,12 @@ impl<'a, W: Wire> Agent<'a, W> {
     /// Whether this host is not this agent any more, by what is on the disk.
     fn is_gone(&self) -> bool {
         self.gone_since.is_some()
-            || (self.is_stale() && matches!(OnDisk::<W>::read(self.flags, self.world), Ok(None)))
+            || (self.is_stale()
+                && matches!(OnDisk::<W>::read(self.flags, self.environment), Ok(None)))
     }
 
     /// One heartbeat with what was read.
-    async fn send(&mut self) -> Beat {
+    async fn send(&mut self) -> HeartbeatOutcome {
         let OnDisk {
             settings,
             agent_id,
@@ -187,28 +189,28 @@ impl<'a, W: Wire> Agent<'a, W> {
         let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
         let base = &settings.hub_url.value;
         let mut attempt = async |offset: Offset| {
-            let captured_at = offset.at(self.world.now());
-            let vitals = self.meter.measure(captured_at, self.world, target);
+            let captured_at = offset.at(self.environment.now());
+            let vitals = self.meter.measure(captured_at, self.environment, target);
             let request = hub::heartbeat(base, *agent_id, token, &vitals, identity);
             (
                 request.url.to_string(),
-                wire.send(request, self.world).await,
+                wire.send(request, self.environment).await,
             )
         };
         let (url, mut sent) = attempt(self.clock.offset()).await;
         if let Ok(reply) = &sent
-            && self.clock.learn(reply, self.world.now())
+            && self.clock.learn(reply, self.environment.now())
         {
             (_, sent) = attempt(self.clock.offset()).await;
         }
-        match verdict::judge_empty(&url, sent) {
-            Outcome::Done(()) => Beat::Accepted,
-            Outcome::Stop(error) => Beat::Missed(Miss {
+        match response::classify_empty(&url, sent) {
+            Outcome::Done(()) => HeartbeatOutcome::Accepted,
+            Outcome::Stop(error) => HeartbeatOutcome::Missed(HeartbeatFailure {
                 error: explained(error, &url, &self.on_disk.state_dir),
                 retry_after: None,
                 is_refusal: true,
             }),
-            Outcome::Wait { error, retry_after } => Beat::Missed(Miss {
+            Outcome::Wait { error, retry_after } => HeartbeatOutcome::Missed(HeartbeatFailure {
                 error,
                 retry_after,
                 is_refusal: false,
@@ -228,10 +230,10 @@ impl<'a, W: Wire> Agent<'a, W> {
             ..
         } = &self.on_disk;
         let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
-        let request = introducer.request(settings, self.world, target, token, identity);
+        let request = introducer.request(settings, self.environment, target, token, identity);
         let url = request.url.to_string();
-        let sent = wire.send(request, self.world).await;
-        match verdict::judge(&url, sent, hub::registered) {
+        let sent = wire.send(request, self.environment).await;
+        match response::classify(&url, sent, hub::registered) {
             Outcome::Done(admission) => {
                 let seconds = admission.heartbeat_interval_secs;
                 self.interval = Some(Duration::from_secs(seconds));
@@ -258,22 +260,24 @@ impl<'a, W: Wire> Agent<'a, W> {
 }
 
 impl<W: Wire> Host for Agent<'_, W> {
-    async fn beat(&mut self) -> Result<Beat> {
+    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.read_again()?;
         }
         if self.gone_since.is_some() {
-            return Ok(Beat::Held);
+            return Ok(HeartbeatOutcome::ReportField);
         }
         if self.on_disk.is_unsettled && !step::owns(&self.on_disk.state_dir) {
             return self.ask_for_step();
         }
         if self.on_disk.is_unsettled {
-            match Box::pin(settle_now(self.flags, self.world)).await {
+            match Box::pin(recover_now(self.flags, self.environment)).await {
                 Ok(()) => self.read_again()?,
-                Err(error) if error.id() == ErrorId::LockBusy => return Ok(Beat::Held),
+                Err(error) if error.id() == ErrorId::LockBusy => {
+                    return Ok(HeartbeatOutcome::ReportField);
+                }
                 Err(error) => {
-                    return Ok(Beat::Missed(Miss {
+                    return Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
                         is_refusal: error.id() != ErrorId::Unreachable,
                         error,
                         retry_after: None,
@@ -283,20 +287,20 @@ impl<W: Wire> Host for Agent<'_, W> {
         }
         if std::mem::take(&mut self.on_disk.is_untidy)
             && step::owns(&self.on_disk.state_dir)
-            && let Err(error) = Box::pin(settle_now(self.flags, self.world)).await
+            && let Err(error) = Box::pin(recover_now(self.flags, self.environment)).await
         {
             // No reason to be silent towards the hub.
             tracing::debug!("{}: {}", error.what(), error.cause());
         }
         let Some(quiet) = self.share()? else {
-            return Ok(Beat::Held);
+            return Ok(HeartbeatOutcome::ReportField);
         };
         let mut beat = self.send().await;
-        if matches!(&beat, Beat::Missed(miss) if miss.is_refusal) && self.is_stale() {
+        if matches!(&beat, HeartbeatOutcome::Missed(miss) if miss.is_refusal) && self.is_stale() {
             // The credential was replaced while the old one was on its way.
             self.read_again()?;
             if self.gone_since.is_some() {
-                return Ok(Beat::Held);
+                return Ok(HeartbeatOutcome::ReportField);
             }
             beat = self.send().await;
         }
@@ -328,7 +332,7 @@ impl<W: Wire> Host for Agent<'_, W> {
         &mut self.health
     }
 
-    fn save(&mut self, occasion: Occasion) {
+    fn save(&mut self, occasion: SaveReason) {
         if self.gone_since.is_none() {
             self.journal.save(&self.health, occasion);
         }
@@ -341,7 +345,8 @@ impl<W: Wire> Host for Agent<'_, W> {
 
     fn is_stale(&self) -> bool {
         self.gone_since.is_some()
-            || self.on_disk.stamp != Stamp::of(self.flags, self.world, &self.on_disk.state_dir)
+            || self.on_disk.stamp
+                != Stamp::of(self.flags, self.environment, &self.on_disk.state_dir)
     }
 
     fn reload(&mut self) {

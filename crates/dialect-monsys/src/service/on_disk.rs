@@ -9,13 +9,13 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::transport::Wire;
-use crate::host_state::{HostState, Standing};
+use crate::host_state::{EnrolmentState, HostState};
 use crate::identity::{Identity, KEY_FILE};
-use crate::introduction::Introducer;
 use crate::paths::Paths;
 use crate::plan::lost_key;
+use crate::registration::Registration;
 use crate::state;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::route::Target;
 use agent_core::flags::Flags;
@@ -33,7 +33,7 @@ pub(crate) struct OnDisk<W> {
     pub(crate) agent_id: Uuid,
     pub(crate) token: Secret,
     pub(crate) identity: Rc<Identity>,
-    pub(crate) introducer: Introducer,
+    pub(crate) introducer: Registration,
     pub(crate) interval: Duration,
     pub(crate) stamp: Stamp,
     pub(crate) wire: W,
@@ -48,26 +48,29 @@ pub(crate) struct OnDisk<W> {
 
 impl<W: Wire> OnDisk<W> {
     /// `None` when there is no credential.
-    pub(crate) fn read(flags: &Flags, world: &World) -> Result<Option<Self>> {
-        let settings = Settings::resolve(flags, world)?;
-        let paths = Paths::of(&settings, world);
-        let stamp = Stamp::of(flags, world, &paths.state_dir);
-        let HostState { standing, snapshot } = HostState::inspect(&settings, &paths, world)?;
-        let enrolled = match standing {
-            Standing::Enrolled(enrolled) => *enrolled,
-            Standing::Clone(_) => {
+    pub(crate) fn read(flags: &Flags, environment: &Environment) -> Result<Option<Self>> {
+        let settings = Settings::resolve(flags, environment)?;
+        let paths = Paths::of(&settings, environment);
+        let stamp = Stamp::of(flags, environment, &paths.state_dir);
+        let HostState {
+            enrolment_state,
+            snapshot,
+        } = HostState::inspect(&settings, &paths, environment)?;
+        let enrolled = match enrolment_state {
+            EnrolmentState::Enrolled(enrolled) => *enrolled,
+            EnrolmentState::Clone(_) => {
                 return Err(not_enrolled(
                     "the identity on this disk belongs to another machine that this one was cloned from",
                 ));
             }
-            Standing::New(_) | Standing::Unconfirmed(..) => return Ok(None),
+            EnrolmentState::New(_) | EnrolmentState::Unconfirmed(..) => return Ok(None),
         };
         let state = enrolled.state.as_ref();
         let seconds = state.and_then(|state| state.heartbeat_interval_secs);
         let interval = Duration::from_secs(seconds.unwrap_or(INTERVAL).clamp(1, 86_400));
         let identity = snapshot.key.ok_or_else(lost_key)?;
         Ok(Some(Self {
-            introducer: Introducer::of(&settings, state, snapshot.machine.machine_id),
+            introducer: Registration::of(&settings, state, snapshot.machine.machine_id),
             is_unsettled: state.is_some_and(|state| state.next.is_some()),
             is_untidy: !paths.are_complete(&enrolled),
             wire: W::new(&settings, interval <= KEPT)?,
@@ -88,7 +91,7 @@ impl<W: Wire> OnDisk<W> {
 pub(crate) struct Stamp([Option<(u64, u64, i64, i64)>; 3]);
 
 impl Stamp {
-    pub(crate) fn of(flags: &Flags, world: &World, state_dir: &Path) -> Self {
+    pub(crate) fn of(flags: &Flags, environment: &Environment, state_dir: &Path) -> Self {
         let of = |path: &Path| {
             let metadata = fs::metadata(path).ok()?;
             Some((
@@ -98,9 +101,9 @@ impl Stamp {
                 metadata.mtime_nsec(),
             ))
         };
-        let config = agent_core::settings::config_path(flags, world).unwrap_or_default();
+        let config = agent_core::settings::config_path(flags, environment).unwrap_or_default();
         Self([
-            of(&world.path(config)),
+            of(&environment.path(config)),
             of(&state_dir.join(KEY_FILE)),
             of(&state_dir.join(state::FILE)),
         ])

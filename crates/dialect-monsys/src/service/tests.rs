@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::agent::Agent;
 use super::transport::Wire;
 use crate::identity::{Identity, KEY_FILE};
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::client::{Reply, Request, SendError};
-use agent_core::service::{Beat, Host, keep_alone};
+use agent_core::service::{HeartbeatOutcome, Host, keep_alone};
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
 use agent_core::store::atomic::{self, Owner};
@@ -38,7 +38,7 @@ impl Wire for Cut {
         Ok(Self)
     }
 
-    async fn send(&self, request: Request<'_>, _: &World) -> Result<Reply, SendError> {
+    async fn send(&self, request: Request<'_>, _: &Environment) -> Result<Reply, SendError> {
         let (status, body) = if request.url.path().ends_with("/register") {
             let body = json!({"agent_id": AGENT, "heartbeat_interval_secs": 30});
             (200, body.to_string())
@@ -63,7 +63,7 @@ impl Wire for Cut {
 }
 
 /// An enrolled host of 127.0.0.1, so that no name is looked up.
-fn host() -> (tempfile::TempDir, World) {
+fn host() -> (tempfile::TempDir, Environment) {
     let root = tempfile::tempdir().unwrap();
     let owner = Owner::of(root.path()).unwrap();
     let state_dir = root.path().join("var/lib/monsys");
@@ -80,12 +80,12 @@ fn host() -> (tempfile::TempDir, World) {
         "var/lib/monsys/state.json",
         "{\"enrolled_at\":\"2026-01-01T00:00:00Z\"}",
     );
-    let world = World::real([])
+    let environment = Environment::real([])
         .with_root(root.path())
         .with_kernel(root.path())
-        .with_environment([("HOST_HOSTNAME_FILE", "/none")])
+        .with_variables([("HOST_HOSTNAME_FILE", "/none")])
         .with_seed(1);
-    (root, world)
+    (root, environment)
 }
 
 fn write_token(root: &Path, token: &str) {
@@ -102,15 +102,15 @@ fn last_token() -> String {
 
 #[test]
 fn a_day_of_heartbeats_outages_and_refusals_retains_nothing() {
-    let (root, world) = host();
+    let (root, environment) = host();
     let flags = Flags::default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .unwrap();
-    let mut agent = runtime.block_on(async { Agent::<Cut>::load(&flags, &world).unwrap() });
-    let mut life = Box::pin(keep_alone(&mut agent, &world));
+    let mut agent = runtime.block_on(async { Agent::<Cut>::load(&flags, &environment).unwrap() });
+    let mut life = Box::pin(keep_alone(&mut agent, &environment));
     let mut beats = 0;
     let mut day = |part: Duration, beats: &mut usize| {
         for status in [204, 503, 204, 401, 403, 204, 409, 204] {
@@ -143,22 +143,22 @@ fn a_day_of_heartbeats_outages_and_refusals_retains_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_replaced_is_read_before_the_next_heartbeat_without_a_signal() {
-    let (root, world) = host();
+    let (root, environment) = host();
     let flags = Flags::default();
-    let mut agent = Agent::<Cut>::load(&flags, &world).unwrap();
-    assert!(matches!(agent.beat().await, Ok(Beat::Accepted)));
+    let mut agent = Agent::<Cut>::load(&flags, &environment).unwrap();
+    assert!(matches!(agent.beat().await, Ok(HeartbeatOutcome::Accepted)));
     assert_eq!(last_token(), "agt_first");
     write_token(root.path(), "agt_second");
-    assert!(matches!(agent.beat().await, Ok(Beat::Accepted)));
+    assert!(matches!(agent.beat().await, Ok(HeartbeatOutcome::Accepted)));
     assert_eq!(last_token(), "agt_second");
 }
 
 /// The operator rotates while a heartbeat with the old token is on its way.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_what_was_just_replaced_is_no_failure() {
-    let (root, world) = host();
+    let (root, environment) = host();
     let flags = Flags::default();
-    let mut agent = Agent::<Cut>::load(&flags, &world).unwrap();
+    let mut agent = Agent::<Cut>::load(&flags, &environment).unwrap();
     let path = root.path().to_owned();
     STATUS.set(401);
     MEANWHILE.set(Some(Box::new(move || {
@@ -167,7 +167,10 @@ async fn a_refusal_of_what_was_just_replaced_is_no_failure() {
     })));
     let beat = agent.beat().await;
     assert!(
-        matches!(beat, Ok(Beat::Missed(_) | Beat::Accepted)),
+        matches!(
+            beat,
+            Ok(HeartbeatOutcome::Missed(_) | HeartbeatOutcome::Accepted)
+        ),
         "{beat:?}"
     );
     assert_eq!(TOKENS.take(), ["agt_first", "agt_second"]);
@@ -175,31 +178,42 @@ async fn a_refusal_of_what_was_just_replaced_is_no_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn while_the_key_changes_hands_no_heartbeat_is_sent() {
-    use crate::heartbeat_lock::Quiet;
-    let (root, world) = host();
+    use crate::heartbeat_lock::HeartbeatLock;
+    let (root, environment) = host();
     let flags = Flags::default();
-    let mut agent = Agent::<Cut>::load(&flags, &world).unwrap();
+    let mut agent = Agent::<Cut>::load(&flags, &environment).unwrap();
     let state_dir = root.path().join("var/lib/monsys");
-    let alone = Quiet::alone(&state_dir, Instant::now()).await.unwrap();
-    assert!(matches!(agent.beat().await, Ok(Beat::Held)));
+    let alone = HeartbeatLock::alone(&state_dir, Instant::now())
+        .await
+        .unwrap();
+    assert!(matches!(
+        agent.beat().await,
+        Ok(HeartbeatOutcome::ReportField)
+    ));
     assert_eq!(last_token(), "");
     drop(alone);
-    assert!(matches!(agent.beat().await, Ok(Beat::Accepted)));
+    assert!(matches!(agent.beat().await, Ok(HeartbeatOutcome::Accepted)));
 }
 
 /// An editor moves the file away and writes a new one. Only a credential that stays away ends it.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_gone_for_a_moment_is_no_end() {
-    let (root, world) = host();
+    let (root, environment) = host();
     let flags = Flags::default();
-    let mut agent = Agent::<Cut>::load(&flags, &world).unwrap();
+    let mut agent = Agent::<Cut>::load(&flags, &environment).unwrap();
     let path = root.path().join("etc/monsys/agent.toml");
     atomic::remove(&path).unwrap();
-    assert!(matches!(agent.beat().await, Ok(Beat::Held)));
+    assert!(matches!(
+        agent.beat().await,
+        Ok(HeartbeatOutcome::ReportField)
+    ));
     write_token(root.path(), "agt_first");
-    assert!(matches!(agent.beat().await, Ok(Beat::Accepted)));
+    assert!(matches!(agent.beat().await, Ok(HeartbeatOutcome::Accepted)));
     atomic::remove(&path).unwrap();
-    assert!(matches!(agent.beat().await, Ok(Beat::Held)));
+    assert!(matches!(
+        agent.beat().await,
+        Ok(HeartbeatOutcome::ReportField)
+    ));
     tokio::time::advance(Duration::from_secs(11)).await;
     assert_eq!(agent.beat().await.unwrap_err().id(), ErrorId::NotEnrolled);
 }

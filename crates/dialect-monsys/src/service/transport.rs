@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::hub::client::{Client, EXCHANGE, Reply, Request, SendError};
 use agent_core::settings::Settings;
@@ -16,7 +16,7 @@ pub(crate) trait Wire: Sized {
     async fn send(
         &self,
         request: Request<'_>,
-        world: &World,
+        environment: &Environment,
     ) -> std::result::Result<Reply, SendError>;
 }
 
@@ -31,8 +31,8 @@ impl Wire for Client {
     async fn send(
         &self,
         request: Request<'_>,
-        world: &World,
+        environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
-        Self::send(self, request, world, Instant::now() + EXCHANGE).await
+        Self::send(self, request, environment, Instant::now() + EXCHANGE).await
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use super::super::alarm::Alarm;
-use super::super::health::{Health, Occasion};
+use super::super::health::{Health, SaveReason};
+use super::super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, Host, keep};
 use super::super::notify::Notify;
-use super::super::rhythm::{Beat, Host, Miss, keep};
 use super::super::signals::Signals;
-use crate::environment::World;
+use super::super::timer::WakeTimer;
+use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ struct Simulated {
 }
 
 impl Host for Simulated {
-    async fn beat(&mut self) -> Result<Beat> {
+    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
         let now = self.hub.start.elapsed();
         let is_taken = !self.hub.away.contains(&now);
         self.hub
@@ -41,9 +41,9 @@ impl Host for Simulated {
             .borrow_mut()
             .push((now, self.number, is_taken));
         if is_taken {
-            return Ok(Beat::Accepted);
+            return Ok(HeartbeatOutcome::Accepted);
         }
-        Ok(Beat::Missed(Miss {
+        Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
             error: Error::new(ErrorId::Unreachable, "no connection"),
             retry_after: None,
             is_refusal: false,
@@ -60,7 +60,7 @@ impl Host for Simulated {
         &mut self.health
     }
 
-    fn save(&mut self, _: Occasion) {}
+    fn save(&mut self, _: SaveReason) {}
 
     fn is_stale(&self) -> bool {
         false
@@ -88,9 +88,9 @@ async fn simulate(
     for number in 0..hosts {
         let hub = Rc::clone(&hub);
         local.spawn_local(async move {
-            let world = World::real([]).with_seed(number as u64);
+            let environment = Environment::real([]).with_seed(number as u64);
             // Hosts boot when they boot.
-            sleep(world.random_up_to(INTERVAL)).await;
+            sleep(environment.random_up_to(INTERVAL)).await;
             let mut host = Simulated {
                 number,
                 hub,
@@ -101,8 +101,8 @@ async fn simulate(
                 &mut host,
                 &mut signals,
                 &mut notify,
-                &Alarm::default(),
-                &world,
+                &WakeTimer::default(),
+                &environment,
             )
             .await
         });
@@ -164,8 +164,11 @@ async fn a_thousand_hosts_come_back_spread_over_two_intervals() {
     assert!((20..30).map(in_second).sum::<usize>() > 50);
 
     // And while it is away, it is asked about as often as when it is up.
-    let settled = minutes(20)..minutes(70);
-    let during = tries.iter().filter(|(at, ..)| settled.contains(at)).count();
+    let recovered = minutes(20)..minutes(70);
+    let during = tries
+        .iter()
+        .filter(|(at, ..)| recovered.contains(at))
+        .count();
     let healthy = HOSTS * 50 * 2;
     assert!(
         during < healthy * 12 / 10,

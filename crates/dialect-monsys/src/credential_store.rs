@@ -7,7 +7,7 @@
 //! - A new key beside an old one (a clone, or a lost key): state (which file, made on which machine),
 //!   next key, *exchange*, state (what the hub confirmed for which public key), agent.toml, key,
 //!   agent-id, state. agent.toml decides: while it does not name the confirmed agent, the hub is
-//!   asked again with the same key; once it does, the rest is written by [`Keeper::roll_forward`].
+//!   asked again with the same key; once it does, the rest is written by [`CredentialStore::roll_forward`].
 //! - A rotation of the key is a new key beside an old one that is still good. Interrupted before the
 //!   hub's yes is written down, it leaves a doubt which of the two the hub has: see `settling.rs`.
 //! - A forced enrolment kills the credential on the disk: state (renewing), *exchange*, and on as
@@ -30,7 +30,7 @@ use crate::state::{Asked, ConfirmedNext, Next, State};
 use crate::wire::Admission;
 use agent_core::ca_copy;
 use agent_core::clock;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::settings::Settings;
@@ -42,9 +42,9 @@ use agent_core::tags;
 use agent_core::token::Secret;
 
 /// Writes this host's files, under the lock.
-pub(crate) struct Keeper<'a> {
+pub(crate) struct CredentialStore<'a> {
     pub(crate) paths: &'a Paths,
-    world: &'a World,
+    environment: &'a Environment,
     access: Access,
     machine: Fingerprint,
     /// The key that was in its place when the host was inspected.
@@ -63,13 +63,13 @@ pub(crate) struct Confirmed<'a> {
     pub(crate) public_key: String,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> CredentialStore<'a> {
     /// Goes on from what was read under the lock.
-    pub(crate) fn new(paths: &'a Paths, world: &'a World, snapshot: &Snapshot) -> Self {
+    pub(crate) fn new(paths: &'a Paths, environment: &'a Environment, snapshot: &Snapshot) -> Self {
         Self {
             paths,
-            world,
-            access: world.access(),
+            environment,
+            access: environment.access(),
             machine: snapshot.machine.clone(),
             key: snapshot.key.clone(),
             state: RefCell::new(snapshot.state.clone()),
@@ -192,8 +192,8 @@ impl<'a> Keeper<'a> {
             ("tags", Entry::List(&merged.tags)),
             ("role", role.map_or(Entry::Nothing, Entry::Text)),
         ];
-        ca_copy::make(settings, self.paths.config_dir(), self.world)?;
-        entries.extend(connection(settings, self.world));
+        ca_copy::make(settings, self.paths.config_dir(), self.environment)?;
+        entries.extend(connection(settings, self.environment));
         let text = file.with(&entries)?;
         let agent_id = admission.agent_id;
         let before = self.state();
@@ -325,7 +325,7 @@ impl<'a> Keeper<'a> {
         hostname: &str,
         before: Option<&State>,
     ) -> State {
-        let now = || clock::rfc3339(self.world.now());
+        let now = || clock::rfc3339(self.environment.now());
         // The same agent keeps its history.
         let same = before.filter(|_| self.paths.read_id() == Some(admission.agent_id));
         State {
@@ -373,9 +373,9 @@ impl<'a> Keeper<'a> {
 
 /// Whether this run is given a setting for the way to the hub that agent.toml lacks: then the service
 /// would not find the way. What was dropped when a tree was taken over comes back so.
-pub(crate) fn lacks_connection(settings: &Settings, world: &World) -> bool {
+pub(crate) fn lacks_connection(settings: &Settings, environment: &Environment) -> bool {
     let file = settings.file.settings();
-    connection(settings, world)
+    connection(settings, environment)
         .iter()
         .any(|(key, _)| match *key {
             "ca_file" => file.ca_file.is_none(),
@@ -390,17 +390,17 @@ pub(crate) fn lacks_connection(settings: &Settings, world: &World) -> bool {
 /// Settings that this run was given, and without which the service would not reach the hub.
 pub(crate) fn connection(
     settings: &Settings,
-    world: &World,
+    environment: &Environment,
 ) -> Vec<(&'static str, Entry<'static>)> {
     let mut kept = Vec::new();
     if let Some(ca_file) = &settings.ca_file
-        && ca_file.origin.is_asked()
+        && ca_file.source.is_explicit()
         && ca_file.can_be_named()
     {
-        let config = world.path(&settings.config_path);
+        let config = environment.path(&settings.config_path);
         let folder = config.parent().unwrap_or(Path::new("/"));
-        let copy = ca_copy::place(settings, folder, world);
-        match world.path_on_host(copy.as_deref().unwrap_or(&ca_file.value)) {
+        let copy = ca_copy::place(settings, folder, environment);
+        match environment.path_on_host(copy.as_deref().unwrap_or(&ca_file.value)) {
             Some(path) => {
                 let path = path.to_string_lossy().into_owned();
                 kept.push(("ca_file", Entry::Text(path)));
@@ -412,12 +412,12 @@ pub(crate) fn connection(
         }
     }
     if let Some(pin) = &settings.ca_pin
-        && pin.origin.is_asked()
+        && pin.source.is_explicit()
     {
         kept.push(("ca_pin", Entry::Text(pin.value.to_string())));
     }
     if let Some(proxy) = &settings.proxy
-        && proxy.origin.is_asked()
+        && proxy.source.is_explicit()
     {
         // It may hold a password, which is why the file is for its owner alone.
         kept.push(("https_proxy", Entry::Text(proxy.value.url.to_string())));
@@ -425,10 +425,10 @@ pub(crate) fn connection(
             kept.push(("no_proxy", Entry::Text(bypass.clone())));
         }
     }
-    if settings.allow_http.value && settings.allow_http.origin.is_asked() {
+    if settings.allow_http.value && settings.allow_http.source.is_explicit() {
         kept.push(("allow_http", Entry::Flag(true)));
     }
-    if settings.state_dir.origin.is_asked() {
+    if settings.state_dir.source.is_explicit() {
         let path = settings.state_dir.value.to_string_lossy().into_owned();
         kept.push(("state_dir", Entry::Text(path)));
     }

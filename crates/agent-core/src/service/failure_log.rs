@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::rhythm::{Beat, Miss};
+use super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome};
 use crate::error::ErrorId;
 
 /// First pause between two lines about the same thing.
@@ -21,7 +21,7 @@ const CALM: Duration = Duration::from_hours(1);
 
 /// Remembers what was logged.
 #[derive(Debug, Default)]
-pub(super) struct Teller {
+pub(super) struct FailureLog {
     has_accepted: bool,
     trouble: Option<Trouble>,
 }
@@ -90,25 +90,25 @@ impl Pause {
     }
 }
 
-impl Teller {
+impl FailureLog {
     /// Logs what came of a try, if it is news.
-    pub(super) fn hear(&mut self, beat: &Beat, next: Duration) {
+    pub(super) fn hear(&mut self, beat: &HeartbeatOutcome, next: Duration) {
         match self.line(beat, next, Instant::now()) {
             Some(Line::Good(text)) => tracing::info!("{text}"),
             Some(Line::Bad(text)) => tracing::warn!("{text}"),
             None => {
-                if let Beat::Missed(miss) = beat {
+                if let HeartbeatOutcome::Missed(miss) = beat {
                     tracing::debug!("{}: {}", miss.error.what(), miss.error.cause());
                 }
             }
         }
     }
 
-    fn line(&mut self, beat: &Beat, next: Duration, now: Instant) -> Option<Line> {
+    fn line(&mut self, beat: &HeartbeatOutcome, next: Duration, now: Instant) -> Option<Line> {
         match beat {
-            Beat::Held => None,
-            Beat::Accepted => self.accepted(now).map(Line::Good),
-            Beat::Missed(miss) => self.missed(miss, next, now).map(Line::Bad),
+            HeartbeatOutcome::ReportField => None,
+            HeartbeatOutcome::Accepted => self.accepted(now).map(Line::Good),
+            HeartbeatOutcome::Missed(miss) => self.missed(miss, next, now).map(Line::Bad),
         }
     }
 
@@ -150,7 +150,7 @@ impl Teller {
         line
     }
 
-    fn missed(&mut self, miss: &Miss, next: Duration, now: Instant) -> Option<String> {
+    fn missed(&mut self, miss: &HeartbeatFailure, next: Duration, now: Instant) -> Option<String> {
         let id = miss.error.id();
         // An accepted heartbeat may have come long ago: where the host slept, or the interval is long.
         self.trouble = self.trouble.take().filter(|trouble| {

@@ -9,31 +9,31 @@ use std::path::PathBuf;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::heartbeat_lock::Quiet;
-use crate::host_state::{Enrolled, Snapshot, Standing};
+use crate::credential_store::CredentialStore;
+use crate::heartbeat_lock::HeartbeatLock;
+use crate::host_state::{Enrolled, EnrolmentState, Snapshot};
 use crate::monsys::{MOMENT, Monsys, locked};
 use crate::paths::{HostFiles, is_ours};
-use crate::persist::Keeper;
 use crate::plan::lost_key;
-use crate::settling::{Settled, settle};
+use crate::recovery::{Recovery, recover};
 use crate::state::State;
 use crate::wire;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::client::Client;
+use agent_core::hub::response::{self, Outcome};
 use agent_core::hub::retry::{self, Limit};
-use agent_core::hub::verdict::{self, Outcome};
 use agent_core::scrub::record;
-use agent_core::service::Journal;
+use agent_core::service::HealthFile;
 use agent_core::store::agent_toml::Entry;
 use agent_core::store::atomic;
 
 /// What leaving came to.
 #[derive(Debug)]
-pub struct Leaving {
+pub struct Unenrolment {
     /// What was done.
-    pub parting: Parting,
+    pub parting: UnenrolOutcome,
     /// The agent that this host was, if it was one.
     pub agent_id: Option<Uuid>,
     /// Its hub.
@@ -48,7 +48,7 @@ pub struct Leaving {
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parting {
+pub enum UnenrolOutcome {
     /// The hub let this host go.
     Left,
     /// An earlier run had told the hub.
@@ -64,14 +64,16 @@ pub enum Parting {
 ///
 /// # Errors
 /// What the hub says, or that it cannot be reached; the host then stays as it is.
-pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leaving> {
-    let before = Monsys::read(flags, world)?;
-    if matches!(standing(&before, force)?, Some(Standing::New(_)))
-        && HostFiles::of(before.paths.identity_files()?)?
-            .ours
-            .is_empty()
+pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> Result<Unenrolment> {
+    let before = Monsys::read(flags, environment)?;
+    if matches!(
+        enrolment_state(&before, force)?,
+        Some(EnrolmentState::New(_))
+    ) && HostFiles::of(before.paths.identity_files()?)?
+        .ours
+        .is_empty()
     {
-        return Ok(done(Parting::NotEnrolled, None, false, &before));
+        return Ok(done(UnenrolOutcome::NotEnrolled, None, false, &before));
     }
     // By force, the hub is told once, and not waited for.
     let limit = Limit::of(if force {
@@ -80,9 +82,9 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
         before.settings.wait
     });
     let (host, lock) = locked(before, limit).await?;
-    let host = match settle(&host, limit).await {
-        Ok(Settled::Nothing) => host,
-        Ok(Settled::Ended | Settled::Dropped(_)) => host.read_again()?,
+    let host = match recover(&host, limit).await {
+        Ok(Recovery::Nothing) => host,
+        Ok(Recovery::Ended | Recovery::Dropped(_)) => host.read_again()?,
         Err(error) if force => {
             tracing::warn!("{}: {}", error.what(), error.cause());
             host.read_again()?
@@ -96,7 +98,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
     } else {
         limit.deadline
     };
-    let quiet = match Quiet::alone(&paths.state_dir, patience).await {
+    let quiet = match HeartbeatLock::alone(&paths.state_dir, patience).await {
         // Whoever reads the folder can hold that lock, and does not keep root from leaving.
         Err(error) if force && error.id() == ErrorId::LockBusy => {
             tracing::debug!("{}: {}", error.what(), error.cause());
@@ -105,27 +107,29 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
         quiet => Some(quiet?),
     };
     // Also where agent.toml is broken.
-    let snapshot = Snapshot::read(paths, world)?;
-    let keeper = Keeper::new(paths, world, &snapshot);
+    let snapshot = Snapshot::read(paths, environment)?;
+    let keeper = CredentialStore::new(paths, environment, &snapshot);
     let state = snapshot.state;
     let has_begun = state.as_ref().is_some_and(|state| state.leaving);
     let id = host.settings.file.agent_id()?;
-    let parting = match standing(&host, force)? {
-        Some(Standing::New(_)) if has_begun => Parting::Ended,
-        Some(Standing::New(_)) if force => Parting::OnlyHere,
+    let parting = match enrolment_state(&host, force)? {
+        Some(EnrolmentState::New(_)) if has_begun => UnenrolOutcome::Ended,
+        Some(EnrolmentState::New(_)) if force => UnenrolOutcome::OnlyHere,
         // The key of an enrolment that was interrupted: the hub may know it, and the next run ends it.
-        Some(Standing::New(_)) => {
-            return Ok(done(Parting::NotEnrolled, None, false, &host));
+        Some(EnrolmentState::New(_)) => {
+            return Ok(done(UnenrolOutcome::NotEnrolled, None, false, &host));
         }
-        None => Parting::OnlyHere,
-        _ if force && id.is_none() => Parting::OnlyHere,
-        Some(Standing::Clone(_)) if force => Parting::OnlyHere,
-        Some(Standing::Clone(_)) => return Err(clone()),
-        Some(Standing::Unconfirmed(..)) => return Err(unconfirmed()),
-        Some(Standing::Enrolled(enrolled)) if enrolled.key_is_lost && force => Parting::OnlyHere,
-        Some(Standing::Enrolled(enrolled)) if enrolled.key_is_lost => return Err(keyless()),
-        Some(Standing::Enrolled(enrolled)) => {
-            paths.prove_writable(&host.settings, world.access())?;
+        None => UnenrolOutcome::OnlyHere,
+        _ if force && id.is_none() => UnenrolOutcome::OnlyHere,
+        Some(EnrolmentState::Clone(_)) if force => UnenrolOutcome::OnlyHere,
+        Some(EnrolmentState::Clone(_)) => return Err(clone()),
+        Some(EnrolmentState::Unconfirmed(..)) => return Err(unconfirmed()),
+        Some(EnrolmentState::Enrolled(enrolled)) if enrolled.key_is_lost && force => {
+            UnenrolOutcome::OnlyHere
+        }
+        Some(EnrolmentState::Enrolled(enrolled)) if enrolled.key_is_lost => return Err(keyless()),
+        Some(EnrolmentState::Enrolled(enrolled)) => {
+            paths.prove_writable(&host.settings, environment.access())?;
             let told = part(&host, &keeper, enrolled, limit).await;
             match told {
                 Ok(parting) => parting,
@@ -135,7 +139,7 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
                         error.what(),
                         error.cause()
                     );
-                    Parting::OnlyHere
+                    UnenrolOutcome::OnlyHere
                 }
                 Err(error) => return Err(error),
             }
@@ -149,8 +153,8 @@ pub async fn unenrol(flags: &Flags, force: bool, world: &World) -> Result<Leavin
 
 /// Where this host stands; none when agent.toml is broken, or does not say whom to tell, and it leaves
 /// by force.
-fn standing<'h>(host: &'h Monsys<'_>, force: bool) -> Result<Option<&'h Standing>> {
-    match host.standing() {
+fn enrolment_state<'h>(host: &'h Monsys<'_>, force: bool) -> Result<Option<&'h EnrolmentState>> {
+    match host.enrolment_state() {
         Err(error) if force && error.id() == ErrorId::ConfigBroken => {
             tracing::warn!(
                 "{}: {}; the hub may still list this host",
@@ -159,18 +163,18 @@ fn standing<'h>(host: &'h Monsys<'_>, force: bool) -> Result<Option<&'h Standing
             );
             Ok(None)
         }
-        standing => standing.map(Some),
+        enrolment_state => enrolment_state.map(Some),
     }
 }
 
 /// Tells the hub, until it says yes or no.
 async fn part(
     host: &Monsys<'_>,
-    keeper: &Keeper<'_>,
+    keeper: &CredentialStore<'_>,
     enrolled: &Enrolled,
     limit: Limit,
-) -> Result<Parting> {
-    let (settings, world) = (&host.settings, host.world);
+) -> Result<UnenrolOutcome> {
+    let (settings, environment) = (&host.settings, host.environment);
     let client = Client::new(settings)?;
     let identity = host.state()?.snapshot.key.clone().ok_or_else(lost_key)?;
     let is_marked_here = keeper.mark_leaving(true)?;
@@ -179,22 +183,22 @@ async fn part(
     let url = request().url.to_string();
     let mut was_lost = false;
     tracing::info!("telling {url} that this host leaves");
-    let told = retry::until(&url, limit, world, async || {
-        let sent = client.send(request(), world, limit.deadline).await;
-        let outcome = verdict::judge_empty(&url, sent);
+    let told = retry::until(&url, limit, environment, async || {
+        let sent = client.send(request(), environment, limit.deadline).await;
+        let outcome = response::classify_empty(&url, sent);
         was_lost |= matches!(outcome, Outcome::Wait { .. });
         Ok(outcome)
     })
     .await;
     let error = match told {
-        Ok(()) => return Ok(Parting::Left),
+        Ok(()) => return Ok(UnenrolOutcome::Left),
         Err(error) => error,
     };
     let is_gone = error.id() == ErrorId::Rejected || error.cause().contains("HTTP 404");
     if error.id() == ErrorId::Rejected && (was_lost || !is_marked_here) {
         // An earlier try was cut off before its answer came: it was a yes.
         tracing::info!("the hub does not know this host any more: an earlier try had told it");
-        return Ok(Parting::Ended);
+        return Ok(UnenrolOutcome::Ended);
     }
     if is_marked_here && !was_lost && error.id() != ErrorId::Unreachable {
         keeper.mark_leaving(false)?;
@@ -211,7 +215,7 @@ fn clear(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
     let Monsys {
         settings,
         paths,
-        world,
+        environment,
         ..
     } = host;
     let state_fault = |error: &std::io::Error| paths.state_fault(error);
@@ -234,7 +238,7 @@ fn clear(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
     }
     let text = file.with(&entries)?;
     if !file.is(&text) {
-        file.replace(&text, world.access())
+        file.replace(&text, environment.access())
             .map_err(|error| paths.config_fault(&error))?;
     }
     let files = HostFiles::of(paths.identity_files()?)?;
@@ -249,7 +253,7 @@ fn clear(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
     for path in &others {
         atomic::remove(path).map_err(|error| state_fault(&error))?;
     }
-    for path in Journal::of(&paths.state_dir, world).paths() {
+    for path in HealthFile::of(&paths.state_dir, environment).paths() {
         // In /run/monsys, whatever stands there is the service's. It is only a note.
         let is_others = path.starts_with(&paths.state_dir) && !is_ours(path).unwrap_or(false);
         if is_others {
@@ -273,11 +277,16 @@ fn clear(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
     Ok(())
 }
 
-fn done(parting: Parting, agent_id: Option<Uuid>, changed: bool, host: &Monsys<'_>) -> Leaving {
+fn done(
+    parting: UnenrolOutcome,
+    agent_id: Option<Uuid>,
+    changed: bool,
+    host: &Monsys<'_>,
+) -> Unenrolment {
     let Monsys {
         settings, paths, ..
     } = host;
-    Leaving {
+    Unenrolment {
         parting,
         agent_id,
         hub_url: settings.hub_url.value.to_string(),

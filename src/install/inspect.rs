@@ -11,7 +11,7 @@ use super::change::Change;
 use super::receipt::Receipt;
 use super::{receipt, unwritable, user};
 use agent_core::enrolment::Dialect;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::settings::Settings;
 use agent_core::store::atomic::{self, Grant, Owner};
@@ -22,8 +22,12 @@ const CONFIG: &str = "/etc/monsys/agent.toml";
 
 /// What the service has to read of `host`, and cannot. Only folders that are the agent's own by name,
 /// or that an installation made, change their access: another one is the operator's.
-pub(super) fn shares(host: &dyn Dialect, receipt: &Receipt, world: &World) -> Vec<Change> {
-    let access = world.access();
+pub(super) fn shares(
+    host: &dyn Dialect,
+    receipt: &Receipt,
+    environment: &Environment,
+) -> Vec<Change> {
+    let access = environment.access();
     // Without the group, it is about to be made.
     let is_missing = |path: &Path, wanted: Grant| {
         fs::symlink_metadata(path).is_ok_and(|there| {
@@ -39,11 +43,11 @@ pub(super) fn shares(host: &dyn Dialect, receipt: &Receipt, world: &World) -> Ve
         let made = receipt
             .done
             .iter()
-            .any(|deed| matches!(deed, receipt::Deed::MakeFolder { path: known } if known == path));
+            .any(|change| matches!(change, receipt::RecordedChange::MakeFolder { path: known } if known == path));
         made || path == Path::new(receipt::FOLDER)
     };
     for folder in host.folders() {
-        let path = on_host(&folder.path, world);
+        let path = on_host(&folder.path, environment);
         let is_shared = folder.grant == access.shared_folder();
         if is_shared && own_folder(&path) && is_missing(&folder.path, access.shared_folder()) {
             let is_folder = true;
@@ -53,7 +57,7 @@ pub(super) fn shares(host: &dyn Dialect, receipt: &Receipt, world: &World) -> Ve
     for file in host.service_files() {
         if is_missing(&file, access.shared()) {
             changes.push(Change::Share {
-                path: on_host(&file, world),
+                path: on_host(&file, environment),
                 is_folder: false,
             });
         }
@@ -63,12 +67,12 @@ pub(super) fn shares(host: &dyn Dialect, receipt: &Receipt, world: &World) -> Ve
 
 /// Takes from the service's group what it could read: `files`, and what is below the agent's own
 /// folder. Its number may become that of another group.
-pub(super) fn unshare(files: &[PathBuf], world: &World) -> Result<()> {
-    let Some(service) = user::find(world) else {
+pub(super) fn unshare(files: &[PathBuf], environment: &Environment) -> Result<()> {
+    let Some(service) = user::find(environment) else {
         return Ok(());
     };
-    let folder = world.resolved_path(receipt::FOLDER);
-    let config = world.path(CONFIG);
+    let folder = environment.resolved_path(receipt::FOLDER);
+    let config = environment.path(CONFIG);
     let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
     let inside = inside.map(|entry| entry.path()).chain([config, folder]);
     let paths: Vec<PathBuf> = inside.chain(files.iter().cloned()).collect();
@@ -95,8 +99,10 @@ pub(super) fn close(paths: &[PathBuf], service: Owner) -> Result<()> {
 }
 
 /// A path of this machine as the host has it, without `--root`.
-pub(super) fn on_host(path: &Path, world: &World) -> PathBuf {
-    world.path_on_host(path).unwrap_or_else(|| path.to_owned())
+pub(super) fn on_host(path: &Path, environment: &Environment) -> PathBuf {
+    environment
+        .path_on_host(path)
+        .unwrap_or_else(|| path.to_owned())
 }
 
 /// Who a folder belongs to that this run makes.
@@ -140,8 +146,15 @@ pub(super) fn takes_programs(folder: &Path) -> bool {
 ///
 /// # Errors
 /// [`agent_core::error::ErrorId::Unreadable`] for a pipe: the enrolment could not read it again.
-pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Result<Option<Vec<u8>>> {
-    let Some(given) = settings.ca_file.as_ref().filter(|ca| ca.origin.is_asked()) else {
+pub(super) fn ca_for_service(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Option<Vec<u8>>> {
+    let Some(given) = settings
+        .ca_file
+        .as_ref()
+        .filter(|ca| ca.source.is_explicit())
+    else {
         return Ok(None);
     };
     if given.is_pipe() {
@@ -150,7 +163,7 @@ pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Result<Optio
     let Ok(path) = fs::canonicalize(&given.value) else {
         return Ok(None);
     };
-    if let Some(on_host) = world.path_on_host(&path)
+    if let Some(on_host) = environment.path_on_host(&path)
         && is_for_all(&path, &on_host)
     {
         return Ok(None);

@@ -20,14 +20,14 @@ pub enum SendError {
 }
 
 /// A proxy, in words that hold no secret.
-pub(super) struct Via {
+pub(super) struct Connection {
     /// Which setting names it, and what.
     pub(super) named: String,
     pub(super) has_user: bool,
 }
 
 /// What it means that `error` came instead of an answer, on a way through `via` if there is one.
-pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Via>) -> SendError {
+pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Connection>) -> SendError {
     if let Some(fault) = tls_fault(error) {
         return fault;
     }
@@ -67,7 +67,7 @@ pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Via>) -> SendError 
 }
 
 /// The proxy answered 407, as it will the next time.
-fn no_password(via: Option<&Via>) -> SendError {
+fn no_password(via: Option<&Connection>) -> SendError {
     let (named, does) = match via {
         Some(via) if via.has_user => (&*via.named, "does not accept the user and password of"),
         Some(via) => (&*via.named, "wants a user and a password, and none is in"),
@@ -88,7 +88,7 @@ pub(super) fn transient(seen: impl Into<String>) -> SendError {
 }
 
 /// Not the protocol.
-pub(super) fn alien(cause: &str) -> SendError {
+pub(super) fn not_our_protocol(cause: &str) -> SendError {
     SendError::Final(Error::new(ErrorId::NotThisProtocol, cause))
 }
 

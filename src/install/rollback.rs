@@ -1,4 +1,4 @@
-//! Taking back one deed of the receipt: only what is still as it was left.
+//! Taking back one change of the receipt: only what is still as it was left.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::change::sha256;
 use super::locks::Locks;
-use super::receipt::{self, Deed};
+use super::receipt::{self, RecordedChange};
 use super::system::System;
-use super::{look, user};
-use agent_core::environment::World;
+use super::{inspect, user};
+use agent_core::environment::Environment;
 use agent_core::store::atomic;
 use agent_core::store::lock::{self, Lock};
 
-/// What became of a deed.
+/// What became of a change.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It was taken back.
@@ -27,28 +27,35 @@ pub(super) enum Fate {
     Left(String),
 }
 
-/// Takes back `deed`. `purge` also takes a file that somebody has changed since.
-pub(super) async fn take_back(
-    deed: &Deed,
+/// Takes back `change`. `purge` also takes a file that somebody has changed since.
+pub(super) async fn roll_back(
+    change: &RecordedChange,
     purge: bool,
-    world: &World,
+    environment: &Environment,
     system: &System<'_>,
     locks: &Locks,
 ) -> Fate {
     let told = |error: io::Error| Fate::Left(error.to_string());
-    match deed {
-        Deed::MakeUser { .. } if user::find(world).is_none() => Fate::Gone,
-        Deed::MakeUser { .. } => match look::unshare(&[], world).and(user::remove(system).await) {
-            Ok(()) => Fate::Taken,
-            Err(error) => Fate::Left(format!("{}: {}", error.what(), error.cause())),
-        },
-        Deed::MakeFolder { path } => remove_folder(&world.resolved_path(path), world, locks).await,
-        Deed::Give { .. } => Fate::Gone,
-        Deed::PutFile { path, sha256, kept } => {
-            let kept = kept.as_ref().map(|kept| world.path(kept));
-            remove_file(&world.path(path), sha256, kept.as_deref(), purge).unwrap_or_else(told)
+    match change {
+        RecordedChange::MakeUser { .. } if user::find(environment).is_none() => Fate::Gone,
+        RecordedChange::MakeUser { .. } => {
+            match inspect::unshare(&[], environment).and(user::remove(system).await) {
+                Ok(()) => Fate::Taken,
+                Err(error) => Fate::Left(format!("{}: {}", error.what(), error.cause())),
+            }
         }
-        Deed::Link { path, target } => remove_link(&world.path(path), target).unwrap_or_else(told),
+        RecordedChange::MakeFolder { path } => {
+            remove_folder(&environment.resolved_path(path), environment, locks).await
+        }
+        RecordedChange::Give { .. } => Fate::Gone,
+        RecordedChange::PutFile { path, sha256, kept } => {
+            let kept = kept.as_ref().map(|kept| environment.path(kept));
+            remove_file(&environment.path(path), sha256, kept.as_deref(), purge)
+                .unwrap_or_else(told)
+        }
+        RecordedChange::Link { path, target } => {
+            remove_link(&environment.path(path), target).unwrap_or_else(told)
+        }
     }
 }
 
@@ -93,18 +100,18 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
 
 /// Removes a folder that holds nothing but what an agent leaves that is on no hub: locks, its temporary
 /// files and its record.
-pub(super) async fn remove_folder(folder: &Path, world: &World, locks: &Locks) -> Fate {
+pub(super) async fn remove_folder(folder: &Path, environment: &Environment, locks: &Locks) -> Fate {
     let told = |error: io::Error| Fate::Left(error.to_string());
     let mut names = match names(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Gone,
         Err(error) => return told(error),
         Ok(names) => names,
     };
-    let has_receipt = folder == world.resolved_path(receipt::FOLDER);
+    let has_receipt = folder == environment.resolved_path(receipt::FOLDER);
     let is_receipt = |name: &str| has_receipt && name == "install.json";
-    let holds =
+    let fields =
         |name: &&String| !is_receipt(name) && !lock::is_lock(name) && !atomic::is_temporary(name);
-    let others: Vec<&str> = names.iter().filter(holds).map(String::as_str).collect();
+    let others: Vec<&str> = names.iter().filter(fields).map(String::as_str).collect();
     if !others.is_empty() {
         return Fate::Left(format!("it holds {}", others.join(", ")));
     }
@@ -112,7 +119,7 @@ pub(super) async fn remove_folder(folder: &Path, world: &World, locks: &Locks) -
     let mut held = Vec::new();
     for name in [lock::FILE, lock::DIALECT_FILE] {
         let is_there = names.iter().any(|known| known == name);
-        if !is_there || locks.holds(folder, name) {
+        if !is_there || locks.fields(folder, name) {
             continue;
         }
         match Lock::take(folder, name, Instant::now()).await {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use agent_core::clock;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
 use agent_core::store::access::{Access, Grant};
-use agent_core::store::{atomic, read, unwritable};
+use agent_core::store::{atomic, safe_read, unwritable};
 use agent_core::token::Secret;
 
 /// Name of the file, in the env file's folder.
@@ -19,7 +19,7 @@ const FILE: &str = ".monsys-enrol.json";
 /// How the enrolment of one sensor stands.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Mark {
+pub(crate) struct PendingRequest {
     sensor_id: String,
     /// When the last request left whose answer did not come, RFC 3339.
     asked_at: Option<String>,
@@ -32,10 +32,10 @@ pub(crate) struct Mark {
     heartbeat_interval_seconds: Option<u64>,
 }
 
-impl Mark {
+impl PendingRequest {
     /// The mark of this sensor. One that cannot be read is none.
     pub(crate) fn load(folder: &Path, sensor_id: &str) -> Option<Self> {
-        let bytes = read::own(&path(folder)).ok()?;
+        let bytes = safe_read::own(&path(folder)).ok()?;
         let mark: Self = serde_json::from_slice(&bytes).ok()?;
         (mark.sensor_id == sensor_id).then_some(mark)
     }
@@ -45,21 +45,26 @@ impl Mark {
         before: Option<&Self>,
         id: &str,
         token: Option<&Secret>,
-        world: &World,
+        environment: &Environment,
     ) -> Self {
         Self {
             sensor_id: id.to_owned(),
-            asked_at: Some(now(world)),
+            asked_at: Some(now(environment)),
             replacing: token.map(short_hash),
             ..before.cloned().unwrap_or_default()
         }
     }
 
     /// That the backend said yes, and the credential is in its sink.
-    pub(crate) fn enrolled(id: &str, hostname: &str, interval: Duration, world: &World) -> Self {
+    pub(crate) fn enrolled(
+        id: &str,
+        hostname: &str,
+        interval: Duration,
+        environment: &Environment,
+    ) -> Self {
         Self {
             sensor_id: id.to_owned(),
-            enrolled_at: Some(now(world)),
+            enrolled_at: Some(now(environment)),
             hostname: Some(hostname.to_owned()),
             heartbeat_interval_seconds: Some(interval.as_secs()),
             ..Self::default()
@@ -67,22 +72,22 @@ impl Mark {
     }
 
     /// The same, found out by a later run.
-    pub(crate) fn settled(&self, world: &World) -> Self {
+    pub(crate) fn recovered(&self, environment: &Environment) -> Self {
         Self {
             sensor_id: self.sensor_id.clone(),
-            enrolled_at: self.asked_at.clone().or_else(|| Some(now(world))),
+            enrolled_at: self.asked_at.clone().or_else(|| Some(now(environment))),
             ..Self::default()
         }
     }
 
     /// A request left, and this is all that is known of it.
-    pub(crate) fn is_asked(&self) -> bool {
+    pub(crate) fn is_explicit(&self) -> bool {
         self.asked_at.is_some()
     }
 
     /// The same, and `token`, which stands in the env file now, is not what it brought.
     pub(crate) fn is_open(&self, token: Option<&Secret>) -> bool {
-        self.is_asked() && self.replacing == token.map(short_hash)
+        self.is_explicit() && self.replacing == token.map(short_hash)
     }
 
     /// When that request left.
@@ -126,8 +131,8 @@ pub(crate) fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-fn now(world: &World) -> String {
-    clock::rfc3339(world.now())
+fn now(environment: &Environment) -> String {
+    clock::rfc3339(environment.now())
 }
 
 /// Enough to tell two tokens apart.

@@ -4,31 +4,31 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::alarm::Alarm;
-use super::health::{Health, Occasion};
+use super::backoff::Pace;
+use super::failure_log::FailureLog;
+use super::health::{Health, SaveReason};
 use super::notify::Notify;
-use super::pace::Pace;
-use super::signals::{Signals, Wish};
+use super::signals::{SignalEvent, Signals};
 use super::step;
-use super::teller::Teller;
+use super::timer::WakeTimer;
 use crate::clock;
-use crate::environment::World;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 
 /// What one try came to.
 #[derive(Debug)]
-pub enum Beat {
+pub enum HeartbeatOutcome {
     /// The hub took it.
     Accepted,
     /// It failed, as the next one may not.
-    Missed(Miss),
+    Missed(HeartbeatFailure),
     /// None was sent: key or credential change hands in this moment.
-    Held,
+    ReportField,
 }
 
 /// A heartbeat that failed.
 #[derive(Debug)]
-pub struct Miss {
+pub struct HeartbeatFailure {
     /// What failed, the cause and the hint.
     pub error: Error,
     /// How long the hub asked to wait.
@@ -40,7 +40,7 @@ pub struct Miss {
 /// What the rhythm is kept for.
 pub trait Host {
     /// One try. An error ends the service.
-    fn beat(&mut self) -> impl Future<Output = Result<Beat>>;
+    fn beat(&mut self) -> impl Future<Output = Result<HeartbeatOutcome>>;
     /// What there may be to tell after a heartbeat that was taken.
     fn follow_up(&mut self) -> impl Future<Output = ()>;
     /// The hub's interval.
@@ -48,7 +48,7 @@ pub trait Host {
     /// How it fared so far.
     fn health(&mut self) -> &mut Health;
     /// Writes that down.
-    fn save(&mut self, occasion: Occasion);
+    fn save(&mut self, occasion: SaveReason);
     /// Whether the files that it was read from have changed.
     fn is_stale(&self) -> bool;
     /// Has it read all of them again at the next try.
@@ -58,7 +58,7 @@ pub trait Host {
 }
 
 /// Why a wait ended.
-enum Woken {
+enum Wakeup {
     Due,
     Stop,
     Reload,
@@ -72,15 +72,15 @@ pub(super) async fn keep(
     host: &mut impl Host,
     signals: &mut Signals,
     notify: &mut Notify,
-    alarm: &Alarm,
-    world: &World,
+    alarm: &WakeTimer,
+    environment: &Environment,
 ) -> Result<()> {
-    let boot_id = step::boot_id(world);
-    let moment = || world.moment(&boot_id);
+    let boot_id = step::boot_id(environment);
+    let moment = || environment.moment(&boot_id);
     host.health().started(&moment());
-    host.save(Occasion::StartOrStop);
+    host.save(SaveReason::StartOrStop);
     let mut pace = Pace::default();
-    let mut teller = Teller::default();
+    let mut teller = FailureLog::default();
     loop {
         let beat = tokio::select! {
             biased;
@@ -88,21 +88,21 @@ pub(super) async fn keep(
             beat = alive(host.beat(), notify) => beat?,
         };
         let interval = host.interval();
-        let pause = pace.after(&beat, interval, world);
+        let pause = pace.after(&beat, interval, environment);
         let now = moment();
         match &beat {
-            Beat::Accepted => host.health().accepted(&now),
-            Beat::Missed(miss) => host.health().missed(&miss.error, &now),
-            Beat::Held => {}
+            HeartbeatOutcome::Accepted => host.health().accepted(&now),
+            HeartbeatOutcome::Missed(miss) => host.health().missed(&miss.error, &now),
+            HeartbeatOutcome::ReportField => {}
         }
         host.health().waits(&now, pause);
         teller.hear(&beat, pause);
-        if !matches!(beat, Beat::Held) {
-            host.save(Occasion::Try);
+        if !matches!(beat, HeartbeatOutcome::ReportField) {
+            host.save(SaveReason::Try);
             notify.status(&status(host));
         }
         let end = clock::after(Instant::now(), pause);
-        if matches!(beat, Beat::Accepted) {
+        if matches!(beat, HeartbeatOutcome::Accepted) {
             tokio::select! {
                 biased;
                 () = signals.stop() => break,
@@ -110,9 +110,9 @@ pub(super) async fn keep(
             }
         }
         match wait(end, interval, host, signals, notify, alarm).await {
-            Woken::Due => {}
-            Woken::Stop => break,
-            Woken::Reload => {
+            Wakeup::Due => {}
+            Wakeup::Stop => break,
+            Wakeup::Reload => {
                 tracing::info!("SIGHUP: reading the configuration again");
                 notify.reloading();
                 host.reload();
@@ -121,7 +121,7 @@ pub(super) async fn keep(
         }
     }
     host.health().stopped(&moment());
-    host.save(Occasion::StartOrStop);
+    host.save(SaveReason::StartOrStop);
     Ok(())
 }
 
@@ -148,8 +148,8 @@ async fn wait(
     host: &impl Host,
     signals: &mut Signals,
     notify: &mut Notify,
-    alarm: &Alarm,
-) -> Woken {
+    alarm: &WakeTimer,
+) -> Wakeup {
     loop {
         // A wake-up more at the very end of the wait would be for nothing.
         let glance = clock::after(Instant::now(), interval);
@@ -162,15 +162,15 @@ async fn wait(
         tokio::select! {
             biased;
             wish = signals.wish() => return match wish {
-                Wish::Stop => Woken::Stop,
-                Wish::Reload => Woken::Reload,
+                SignalEvent::Stop => Wakeup::Stop,
+                SignalEvent::Reload => Wakeup::Reload,
             },
             () = alarm.until(due) => {}
         }
         notify.alive_if_due();
         let now = Instant::now();
         if now >= end || (now >= glance && host.is_stale()) {
-            return Woken::Due;
+            return Wakeup::Due;
         }
     }
 }

@@ -6,36 +6,36 @@ use std::rc::Rc;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::heartbeat_lock::Quiet;
+use crate::credential_store::{Confirmed, CredentialStore};
+use crate::heartbeat_lock::HeartbeatLock;
 use crate::identity::Identity;
 use crate::monsys::{Monsys, held};
-use crate::persist::{Confirmed, Keeper};
-use crate::plan::{self, AfterANo, Ask, Bearer, Call, KeyPlace};
+use crate::plan::{self, AfterRejection, Ask, Bearer, Call, KeyPlace};
 use crate::state::Asked;
-use crate::wire::{self, Admission, Introduction};
+use crate::wire::{self, Admission, HostDescription};
 use agent_core::enrolment::{self, Cleanup, Done, Enrolment};
-use agent_core::enrolment::{Exchange, Kept};
-use agent_core::environment::World;
+use agent_core::enrolment::{Exchange, ExchangeStep};
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hub::client::{Client, Reply, Request, SendError};
+use agent_core::hub::response::{self, Outcome};
 use agent_core::hub::retry::Limit;
-use agent_core::hub::verdict::{self, Outcome};
 use agent_core::settings::Settings;
 use agent_core::token::{Secret, Token};
 
 /// One run under the lock.
 pub(crate) struct Run<'a> {
     settings: &'a Settings,
-    keeper: Keeper<'a>,
-    world: &'a World,
+    keeper: CredentialStore<'a>,
+    environment: &'a Environment,
     limit: Limit,
 }
 
 /// One question, ready to be asked.
-pub(crate) struct Asking<'a> {
+pub(crate) struct EnrolRequest<'a> {
     settings: &'a Settings,
-    keeper: Keeper<'a>,
+    keeper: CredentialStore<'a>,
     ask: Ask,
     client: Client,
     bearer: Secret,
@@ -44,7 +44,7 @@ pub(crate) struct Asking<'a> {
     is_marked_here: bool,
     /// Keeps the service's heartbeats back while there are two keys.
     #[expect(dead_code, reason = "held while it lives")]
-    quiet: Option<Quiet>,
+    quiet: Option<HeartbeatLock>,
     /// What the hub has said.
     admission: Option<Admission>,
 }
@@ -54,20 +54,20 @@ impl<'a> Run<'a> {
         Ok(Self {
             settings: &host.settings,
             keeper: host.keeper()?,
-            world: host.world,
+            environment: host.environment,
             limit,
         })
     }
 
     /// Asks the hub, and persists what it says.
     pub(crate) async fn ask(self, ask: Ask, token: Option<&Token>) -> Result<Enrolment> {
-        let (settings, world, limit) = (self.settings, self.world, self.limit);
+        let (settings, environment, limit) = (self.settings, self.environment, self.limit);
         let mut asking = self.prepare(ask, token).await?;
-        enrolment::ask(&mut asking, token, settings, world, limit).await
+        enrolment::ask(&mut asking, token, settings, environment, limit).await
     }
 
     /// Puts on the disk what has to be there before the first request leaves.
-    pub(crate) async fn prepare(self, ask: Ask, token: Option<&Token>) -> Result<Asking<'a>> {
+    pub(crate) async fn prepare(self, ask: Ask, token: Option<&Token>) -> Result<EnrolRequest<'a>> {
         if ask.is_clone {
             tracing::info!(
                 "the identity on this disk belongs to another machine: this one enrols as itself"
@@ -75,20 +75,20 @@ impl<'a> Run<'a> {
         }
         let bearer = match (&ask.bearer, token) {
             (Bearer::Own(secret), _) => secret.clone(),
-            (Bearer::Given, Some(token)) => token.secret().clone(),
-            (Bearer::Given, None) => return Err(plan::no_token()),
+            (Bearer::Sourced, Some(token)) => token.secret().clone(),
+            (Bearer::Sourced, None) => return Err(plan::no_token()),
         };
         let client = Client::new(self.settings)?;
         let quiet = match ask.key {
             KeyPlace::Next => {
                 let state_dir = &self.keeper.paths.state_dir;
-                Some(Quiet::alone(state_dir, self.limit.deadline).await?)
+                Some(HeartbeatLock::alone(state_dir, self.limit.deadline).await?)
             }
             KeyPlace::Current => None,
         };
         let identity = self.keeper.identity(&ask)?;
         let is_marked_here = ask.replaces_credential && self.keeper.mark_renewing(true)?;
-        Ok(Asking {
+        Ok(EnrolRequest {
             settings: self.settings,
             keeper: self.keeper,
             ask,
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Exchange for Asking<'_> {
+impl Exchange for EnrolRequest<'_> {
     fn client(&self) -> &Client {
         &self.client
     }
@@ -113,7 +113,7 @@ impl Exchange for Asking<'_> {
     }
 
     fn request(&self, facts: &HostFacts) -> Result<Request<'_>> {
-        let introduction = Introduction {
+        let introduction = HostDescription {
             facts,
             machine_id: self.keeper.machine_id(),
             tags: &self.ask.own.tags,
@@ -128,12 +128,12 @@ impl Exchange for Asking<'_> {
         ))
     }
 
-    fn judge(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
+    fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
         let accepted: fn(&Reply) -> Result<Admission, String> = match self.ask.call {
             Call::Enrol => wire::enrolled,
             Call::Register => wire::registered,
         };
-        verdict::judge(url, sent, |reply| {
+        response::classify(url, sent, |reply| {
             self.admission = Some(accepted(reply)?);
             Ok(())
         })
@@ -142,9 +142,9 @@ impl Exchange for Asking<'_> {
     fn refused(&mut self, error: Error, is_certain: bool) -> Error {
         let is_other = error.id() == ErrorId::OtherKey;
         let drops_key = match self.ask.after_a_no {
-            AfterANo::Keep => false,
-            AfterANo::DropIfCertain => is_certain || is_other,
-            AfterANo::DropIfOther => is_other,
+            AfterRejection::Keep => false,
+            AfterRejection::DropIfCertain => is_certain || is_other,
+            AfterRejection::DropIfOther => is_other,
         };
         if drops_key && let Err(fault) = self.keeper.drop_next() {
             tracing::warn!("{}: {}", fault.what(), fault.cause());
@@ -158,7 +158,7 @@ impl Exchange for Asking<'_> {
         self.ask.told(error)
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<Kept> {
+    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let Some(mut admission) = self.admission.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };
@@ -188,12 +188,12 @@ impl Exchange for Asking<'_> {
             },
         );
         let Asked { tags, role } = saved.map_err(|error| not_written(error, ask))?;
-        Ok(Kept::Enrolled(Enrolment {
+        Ok(ExchangeStep::Enrolled(Enrolment {
             done,
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
             changed: true,
-            holds: held(agent_id, json!(tags), json!(role), self.keeper.paths),
+            fields: held(agent_id, json!(tags), json!(role), self.keeper.paths),
             cleanup: Cleanup::default(),
         }))
     }
@@ -201,7 +201,7 @@ impl Exchange for Asking<'_> {
 
 /// The hub has accepted the host, and the credential could not be written.
 fn not_written(error: Error, ask: &Ask) -> Error {
-    let Bearer::Given = ask.bearer else {
+    let Bearer::Sourced = ask.bearer else {
         return error;
     };
     let fix = error.next_step().to_owned();

@@ -12,7 +12,7 @@ const PLANNED: Duration = Duration::from_hours(1);
 
 /// Whether the hub hears from this host, by what the service wrote down.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Liveness {
     /// How it is.
     pub rate: Rate,
     /// Time since the last heartbeat that the hub took; `None` also where this host's clock has not
@@ -85,7 +85,7 @@ impl Rate {
     }
 }
 
-impl Pulse {
+impl Liveness {
     /// By the service's notes; none when it has never run.
     #[must_use]
     pub fn of(health: Option<&Health>, now: &Moment) -> Self {

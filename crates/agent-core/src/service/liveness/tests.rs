@@ -25,7 +25,7 @@ fn health(failing: Option<ErrorId>) -> Health {
 
 #[track_caller]
 fn expect(health: Option<&Health>, seconds: u64, word: &str) {
-    let pulse = Pulse::of(health, &Moment::of_wall(after_noon(seconds)));
+    let pulse = Liveness::of(health, &Moment::of_wall(after_noon(seconds)));
     assert_eq!(pulse.rate.word(), word, "after {seconds} s");
 }
 
@@ -115,7 +115,7 @@ fn a_clock_that_was_set_changes_no_age_and_no_answer() {
     let error = crate::error::Error::new(ErrorId::Unreachable, "no connection");
     for step in STEPS {
         let expect = |health: &Health, seconds: u64, word: &str| {
-            let pulse = Pulse::of(Some(health), &moment(seconds, step));
+            let pulse = Liveness::of(Some(health), &moment(seconds, step));
             assert_eq!(pulse.rate.word(), word, "{step} s, after {seconds} s");
             assert_eq!(pulse.age, Some(Duration::from_secs(seconds)), "{step} s");
         };
@@ -150,7 +150,7 @@ fn where_only_the_clock_of_the_day_counts_a_heartbeat_of_the_future_is_not_good(
             boot_id: "another".into(),
             ..moment(20, -3600)
         };
-        let pulse = Pulse::of(Some(health), &back);
+        let pulse = Liveness::of(Some(health), &back);
         assert_eq!((pulse.rate, pulse.age), (Rate::Overdue, None));
         let told = pulse.told(Some(health));
         assert!(
@@ -161,13 +161,16 @@ fn where_only_the_clock_of_the_day_counts_a_heartbeat_of_the_future_is_not_good(
             boot_id: "another".into(),
             ..moment(20, 0)
         };
-        assert_eq!(Pulse::of(Some(health), &later).rate, Rate::Good);
+        assert_eq!(Liveness::of(Some(health), &later).rate, Rate::Good);
     }
     // One that the service notes by the new clock is good again, by whatever clock.
     let mut again = old;
     again.accepted(&moment(50, -3600));
     again.waits(&moment(50, -3600), Duration::from_secs(30));
-    assert_eq!(Pulse::of(Some(&again), &moment(60, -3600)).rate, Rate::Good);
+    assert_eq!(
+        Liveness::of(Some(&again), &moment(60, -3600)).rate,
+        Rate::Good
+    );
 }
 
 /// Whoever can write the file is a stranger.
@@ -215,15 +218,15 @@ proptest! {
     ) {
         let mut health: Health = serde_json::from_value(text).unwrap();
         let now = moment(seconds, step);
-        let pulse = Pulse::of(Some(&health), &now);
+        let pulse = Liveness::of(Some(&health), &now);
         let _ = pulse.told(Some(&health));
         health.started(&now);
         health.missed(&crate::error::Error::new(ErrorId::Unreachable, "no"), &now);
         health.waits(&now, Duration::from_secs(pause));
         health.accepted(&now);
-        let pulse = Pulse::of(Some(&health), &now);
+        let pulse = Liveness::of(Some(&health), &now);
         prop_assert_eq!(pulse.age, Some(Duration::ZERO));
         health.stopped(&now);
-        prop_assert_eq!(Pulse::of(Some(&health), &now).rate, Rate::Stopped);
+        prop_assert_eq!(Liveness::of(Some(&health), &now).rate, Rate::Stopped);
     }
 }

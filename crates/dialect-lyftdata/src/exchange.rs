@@ -5,24 +5,24 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 
-use crate::files::{Journal, Worker};
+use crate::files::{PendingEnrolment, Worker};
 use crate::lyftdata::Lyftdata;
 use crate::settings::text_fault;
 use agent_core::clock;
 use agent_core::enrolment::{Cleanup, Done, Enrolment};
-use agent_core::enrolment::{Exchange, Kept};
+use agent_core::enrolment::{Exchange, ExchangeStep};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hex;
 use agent_core::hub::client::{Client, Reply, Request, SendError};
-use agent_core::hub::verdict::{self, Outcome};
+use agent_core::hub::response::{self, Outcome};
 use agent_core::token::Secret;
 
 /// Path of the enrolment.
 pub(crate) const ENROLL: &str = "/api/workers/enroll";
 
 /// The question, ready to be asked.
-pub(crate) struct Asking<'a> {
+pub(crate) struct EnrolRequest<'a> {
     host: &'a Lyftdata<'a>,
     client: Client,
     name: &'a str,
@@ -41,7 +41,7 @@ struct EnrollBody<'a> {
     worker: Option<&'a str>,
 }
 
-impl Exchange for Asking<'_> {
+impl Exchange for EnrolRequest<'_> {
     fn client(&self) -> &Client {
         &self.client
     }
@@ -72,16 +72,16 @@ impl Exchange for Asking<'_> {
         })
     }
 
-    fn judge(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
+    fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
         if let Some(error) = sent.as_ref().ok().and_then(|reply| self.told(reply)) {
             return Outcome::Stop(error.about(url));
         }
-        let outcome = verdict::judge(url, sent, |reply| {
+        let outcome = response::classify(url, sent, |reply| {
             self.confirmed = Some(accepted(reply, self.name)?);
             Ok(())
         });
         if matches!(outcome, Outcome::Wait { .. }) {
-            let now = clock::rfc3339(self.host.world.now());
+            let now = clock::rfc3339(self.host.environment.now());
             self.lost.get_or_insert(now);
         }
         outcome
@@ -98,28 +98,28 @@ impl Exchange for Asking<'_> {
         error
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<Kept> {
+    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let Some(worker) = self.confirmed.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };
-        self.host.note(&Journal {
+        self.host.note(&PendingEnrolment {
             name: self.name.into(),
-            asked_at: clock::rfc3339(self.host.world.now()),
+            asked_at: clock::rfc3339(self.host.environment.now()),
             confirmed: Some(worker.clone()),
         })?;
         self.host.finish(&worker)?;
-        Ok(Kept::Enrolled(Enrolment {
+        Ok(ExchangeStep::Enrolled(Enrolment {
             done: Done::Enrolled,
             hub_url: self.host.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
             changed: true,
-            holds: self.host.held(&worker.id, Some(&worker.name)),
+            fields: self.host.held(&worker.id, Some(&worker.name)),
             cleanup: Cleanup::default(),
         }))
     }
 }
 
-impl<'a> Asking<'a> {
+impl<'a> EnrolRequest<'a> {
     /// Notes on the disk what is asked for, before the first request leaves.
     pub(crate) fn prepare(host: &'a Lyftdata<'a>, secret: &'a Secret) -> Result<Self> {
         tracing::info!("worker is using auto enrollment");
@@ -127,9 +127,9 @@ impl<'a> Asking<'a> {
         let client = Client::new(&host.settings)?;
         let lost = host.journal()?.filter(|journal| journal.name == name);
         if lost.is_none() {
-            host.note(&Journal {
+            host.note(&PendingEnrolment {
                 name: name.into(),
-                asked_at: clock::rfc3339(host.world.now()),
+                asked_at: clock::rfc3339(host.environment.now()),
                 confirmed: None,
             })?;
         }

@@ -54,7 +54,7 @@ pub enum Outcome<T> {
 }
 
 /// Judges one try; `accepted` reads the body of a yes.
-pub fn judge<T>(
+pub fn classify<T>(
     url: &str,
     sent: Result<Reply, SendError>,
     accepted: impl FnOnce(&Reply) -> Result<T, String>,
@@ -64,7 +64,7 @@ pub fn judge<T>(
 
 /// Judges one try of a call whose yes is `204 No Content`. A page that comes with 200 is none.
 #[must_use]
-pub fn judge_empty(url: &str, sent: Result<Reply, SendError>) -> Outcome<()> {
+pub fn classify_empty(url: &str, sent: Result<Reply, SendError>) -> Outcome<()> {
     let verdict = |status| match status {
         204 => Verdict::Accepted,
         200 | 201 => Verdict::Alien,
@@ -101,7 +101,7 @@ pub fn judged<T>(
             retry_after: reply.retry_after,
         },
         Verdict::Refused => Outcome::Stop(refused(url, &reply)),
-        Verdict::Alien => Outcome::Stop(alien(url, &reply)),
+        Verdict::Alien => Outcome::Stop(not_our_protocol(url, &reply)),
         Verdict::Rejected => Outcome::Stop(rejected(url)),
         Verdict::Forbidden => Outcome::Stop(forbidden(url, &reply)),
     }
@@ -134,7 +134,7 @@ fn refused(url: &str, reply: &Reply) -> Error {
     }
 }
 
-fn alien(url: &str, reply: &Reply) -> Error {
+fn not_our_protocol(url: &str, reply: &Reply) -> Error {
     let cause = match &reply.location {
         Some(location) => format!(
             "HTTP {} sends the agent to {}, and redirects are not followed",

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::rhythm::Beat;
-use crate::environment::World;
+use super::heartbeat_loop::HeartbeatOutcome;
+use crate::environment::Environment;
 
 /// First ceiling of the pause while the hub is away.
 const FIRST: Duration = Duration::from_secs(1);
@@ -33,26 +33,32 @@ pub(super) struct Pace {
 
 impl Pace {
     /// How long to wait after `beat`.
-    pub(super) fn after(&mut self, beat: &Beat, interval: Duration, world: &World) -> Duration {
+    pub(super) fn after(
+        &mut self,
+        beat: &HeartbeatOutcome,
+        interval: Duration,
+        environment: &Environment,
+    ) -> Duration {
         let interval = interval.clamp(FIRST, LONGEST);
         match beat {
-            Beat::Accepted => {
+            HeartbeatOutcome::Accepted => {
                 *self = Self::default();
-                interval.mul_f64(1.0 - JITTER) + world.random_up_to(interval.mul_f64(2.0 * JITTER))
+                interval.mul_f64(1.0 - JITTER)
+                    + environment.random_up_to(interval.mul_f64(2.0 * JITTER))
             }
-            Beat::Held => MOMENT,
-            Beat::Missed(miss) if miss.is_refusal => {
+            HeartbeatOutcome::ReportField => MOMENT,
+            HeartbeatOutcome::Missed(miss) if miss.is_refusal => {
                 let longest = SLOWEST.max(interval);
                 let ceiling = self.refused.map_or(interval, |last| last * 2).min(longest);
                 self.refused = Some(ceiling);
-                ceiling / 2 + world.random_up_to(ceiling / 2)
+                ceiling / 2 + environment.random_up_to(ceiling / 2)
             }
-            Beat::Missed(miss) => {
+            HeartbeatOutcome::Missed(miss) => {
                 let longest = FIRST.max(interval * 2);
                 let ceiling = self.away.map_or(FIRST, |last| last * 2).min(longest);
                 self.away = Some(ceiling);
                 let asked = miss.retry_after.unwrap_or_default().min(BELIEVED);
-                asked + world.random_up_to(ceiling)
+                asked + environment.random_up_to(ceiling)
             }
         }
     }
@@ -64,12 +70,12 @@ mod tests {
 
     use super::*;
     use crate::error::{Error, ErrorId};
-    use crate::service::rhythm::Miss;
+    use crate::service::heartbeat_loop::HeartbeatFailure;
 
     const INTERVAL: Duration = Duration::from_secs(30);
 
-    fn missed(is_refusal: bool, retry_after: Option<u64>) -> Beat {
-        Beat::Missed(Miss {
+    fn missed(is_refusal: bool, retry_after: Option<u64>) -> HeartbeatOutcome {
+        HeartbeatOutcome::Missed(HeartbeatFailure {
             error: Error::new(ErrorId::Unreachable, "no connection"),
             retry_after: retry_after.map(Duration::from_secs),
             is_refusal,
@@ -78,10 +84,13 @@ mod tests {
 
     #[test]
     fn keeps_the_hubs_interval_with_a_little_jitter() {
-        let world = World::real([]).with_seed(1);
+        let environment = Environment::real([]).with_seed(1);
         let mut pace = Pace::default();
         let pauses: Vec<_> = (0..200)
-            .map(|_| pace.after(&Beat::Accepted, INTERVAL, &world).as_secs_f64())
+            .map(|_| {
+                pace.after(&HeartbeatOutcome::Accepted, INTERVAL, &environment)
+                    .as_secs_f64()
+            })
             .collect();
         assert!(pauses.iter().all(|pause| (28.5..=31.5).contains(pause)));
         let mean = pauses.iter().sum::<f64>() / 200.0;
@@ -92,36 +101,36 @@ mod tests {
 
     #[test]
     fn an_absent_hub_is_asked_within_two_intervals_however_long_it_is_away() {
-        let world = World::real([]).with_seed(2);
+        let environment = Environment::real([]).with_seed(2);
         let mut pace = Pace::default();
         let pauses: Vec<_> = (0..500)
-            .map(|_| pace.after(&missed(false, None), INTERVAL, &world))
+            .map(|_| pace.after(&missed(false, None), INTERVAL, &environment))
             .collect();
         assert!(pauses[0] <= FIRST);
         assert!(pauses.iter().all(|pause| *pause <= INTERVAL * 2));
         let late = &pauses[10..];
         assert!(late.iter().any(|pause| *pause > INTERVAL));
         assert!(late.iter().any(|pause| *pause < INTERVAL / 4), "no jitter");
-        pace.after(&Beat::Accepted, INTERVAL, &world);
-        assert!(pace.after(&missed(false, None), INTERVAL, &world) <= FIRST);
+        pace.after(&HeartbeatOutcome::Accepted, INTERVAL, &environment);
+        assert!(pace.after(&missed(false, None), INTERVAL, &environment) <= FIRST);
     }
 
     #[test]
     fn retry_after_is_the_least_pause_and_never_a_silence() {
-        let world = World::real([]).with_seed(3);
+        let environment = Environment::real([]).with_seed(3);
         let mut pace = Pace::default();
-        let pause = pace.after(&missed(false, Some(120)), INTERVAL, &world);
+        let pause = pace.after(&missed(false, Some(120)), INTERVAL, &environment);
         assert!((120..=121).contains(&pause.as_secs()), "{pause:?}");
-        let pause = pace.after(&missed(false, Some(u64::MAX)), INTERVAL, &world);
+        let pause = pace.after(&missed(false, Some(u64::MAX)), INTERVAL, &environment);
         assert!(pause <= BELIEVED + INTERVAL * 2, "{pause:?}");
     }
 
     #[test]
     fn a_refusal_is_asked_about_ever_more_slowly() {
-        let world = World::real([]).with_seed(4);
+        let environment = Environment::real([]).with_seed(4);
         let mut pace = Pace::default();
         let pauses: Vec<_> = (0..20)
-            .map(|_| pace.after(&missed(true, None), INTERVAL, &world))
+            .map(|_| pace.after(&missed(true, None), INTERVAL, &environment))
             .collect();
         assert!(pauses[0] >= INTERVAL / 2 && pauses[0] <= INTERVAL);
         assert!(pauses[6..].iter().all(|pause| *pause >= SLOWEST / 2));
@@ -135,14 +144,14 @@ mod tests {
             interval: u64,
             beats in proptest::collection::vec((any::<bool>(), any::<Option<u64>>()), 1..30),
         ) {
-            let world = World::real([]).with_seed(5);
+            let environment = Environment::real([]).with_seed(5);
             let mut pace = Pace::default();
             let interval = Duration::from_secs(interval);
             for (is_refusal, retry_after) in beats {
-                let pause = pace.after(&missed(is_refusal, retry_after), interval, &world);
+                let pause = pace.after(&missed(is_refusal, retry_after), interval, &environment);
                 prop_assert!(pause <= BELIEVED + 2 * LONGEST, "{:?}", pause);
             }
-            let pause = pace.after(&Beat::Accepted, interval, &world);
+            let pause = pace.after(&HeartbeatOutcome::Accepted, interval, &environment);
             prop_assert!(pause > Duration::ZERO && pause <= 2 * LONGEST, "{:?}", pause);
         }
     }

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::asking::ENROLL;
-use crate::files::Standing;
+use crate::exchange::ENROLL;
+use crate::files::EnrolmentState;
 use crate::lyftdata::{Lyftdata, missing};
 use agent_core::check::Check;
-use agent_core::enrolment::{Account, Dialect, Plan, Preview};
+use agent_core::enrolment::{Dialect, Plan, Preview, StatusReport};
 use agent_core::error::{ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::text::rows;
@@ -40,11 +40,11 @@ pub(crate) fn preview(
     }))
 }
 
-pub(crate) fn account(host: &Lyftdata<'_>) -> Result<Account> {
+pub(crate) fn account(host: &Lyftdata<'_>) -> Result<StatusReport> {
     let dir = host.jobs_dir.display().to_string();
     let hub = host.settings.hub_url.value.to_string();
-    Ok(match host.standing()? {
-        Standing::Enrolled(worker) => Account {
+    Ok(match host.enrolment_state()? {
+        EnrolmentState::Enrolled(worker) => StatusReport {
             text: format!(
                 "This host is enrolled at {hub} as a LyftData worker.\n{}",
                 rows(&[("worker", worker.clone()), ("jobs dir", dir)])
@@ -55,15 +55,15 @@ pub(crate) fn account(host: &Lyftdata<'_>) -> Result<Account> {
             }),
             exit_code: 0,
         },
-        standing => {
-            let (word, cause) = match standing {
-                Standing::Unfinished => (
+        enrolment_state => {
+            let (word, cause) = match enrolment_state {
+                EnrolmentState::Unfinished => (
                     "unfinished",
                     "the server has confirmed it, and an interrupted run has not put all in place",
                 ),
                 _ => ("new", "there is no worker's id and no API key"),
             };
-            Account {
+            StatusReport {
                 text: format!(
                     "This host is not enrolled: {cause}.\n{}To enrol it: {}\n",
                     rows(&[("jobs dir", dir)]),
@@ -85,24 +85,24 @@ pub(crate) fn checks(host: &Lyftdata<'_>) -> Vec<Check> {
         Ok(name) => Check::good("settings", format!("worker {name} of {hub}")),
         Err(error) => Check::bad("settings", &error),
     };
-    let identity = match host.standing() {
-        Ok(Standing::Enrolled(worker)) => {
+    let identity = match host.enrolment_state() {
+        Ok(EnrolmentState::Enrolled(worker)) => {
             Check::good("identity", format!("enrolled as worker {worker}"))
         }
-        Ok(Standing::Unfinished) => Check::warning(
+        Ok(EnrolmentState::Unfinished) => Check::warning(
             "identity",
             "an interrupted run has not put all in place",
             "monsys-agent enrol --dialect lyftdata",
         ),
-        Ok(Standing::New) => Check::good("identity", "this host is not enrolled yet"),
+        Ok(EnrolmentState::New) => Check::good("identity", "this host is not enrolled yet"),
         Err(error) => Check::bad("identity", &error),
     };
     vec![name, identity]
 }
 
 pub(crate) fn without_secret(host: &Lyftdata<'_>) -> Check {
-    match host.standing() {
-        Ok(Standing::New) => Check::bad("token", &missing()),
+    match host.enrolment_state() {
+        Ok(EnrolmentState::New) => Check::bad("token", &missing()),
         Ok(_) => Check::good("token", "an enrolled worker needs none"),
         Err(_) => Check::skipped("token", "it is not known whether this host is enrolled"),
     }

@@ -4,8 +4,8 @@ use crate::error::Error;
 const INTERVAL: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_hours(1);
 
-fn missed(id: ErrorId) -> Beat {
-    Beat::Missed(Miss {
+fn missed(id: ErrorId) -> HeartbeatOutcome {
+    HeartbeatOutcome::Missed(HeartbeatFailure {
         error: Error::new(id, "cause"),
         retry_after: None,
         is_refusal: false,
@@ -17,7 +17,7 @@ async fn lines(
     time: Duration,
     mut beat: impl FnMut(u32) -> Option<ErrorId>,
 ) -> Vec<(Duration, String)> {
-    let mut teller = Teller::default();
+    let mut teller = FailureLog::default();
     let mut lines = Vec::new();
     let start = Instant::now();
     for number in 0.. {
@@ -25,7 +25,7 @@ async fn lines(
         if at >= time {
             break;
         }
-        let beat = beat(number).map_or(Beat::Accepted, missed);
+        let beat = beat(number).map_or(HeartbeatOutcome::Accepted, missed);
         match teller.line(&beat, INTERVAL, Instant::now()) {
             Some(Line::Good(text) | Line::Bad(text)) => lines.push((at, text)),
             None => {}
@@ -137,27 +137,30 @@ async fn a_week_of_a_hub_that_comes_and_goes_is_ten_lines_an_hour_at_most() {
 
 #[tokio::test(start_paused = true)]
 async fn only_a_change_is_logged_and_what_was_said_to_fail_is_said_to_be_well() {
-    let mut teller = Teller::default();
-    let mut says = |beat: &Beat| teller.line(beat, INTERVAL, Instant::now());
-    assert!(says(&Beat::Accepted).is_some());
-    assert!(says(&Beat::Accepted).is_none());
+    let mut teller = FailureLog::default();
+    let mut says = |beat: &HeartbeatOutcome| teller.line(beat, INTERVAL, Instant::now());
+    assert!(says(&HeartbeatOutcome::Accepted).is_some());
+    assert!(says(&HeartbeatOutcome::Accepted).is_none());
     assert!(says(&missed(ErrorId::Unreachable)).is_some());
     assert!(says(&missed(ErrorId::Unreachable)).is_none());
     assert!(says(&missed(ErrorId::Rejected)).is_some());
-    assert!(says(&Beat::Held).is_none());
-    assert!(matches!(says(&Beat::Accepted), Some(Line::Good(_))));
-    assert!(says(&Beat::Accepted).is_none());
+    assert!(says(&HeartbeatOutcome::ReportField).is_none());
+    assert!(matches!(
+        says(&HeartbeatOutcome::Accepted),
+        Some(Line::Good(_))
+    ));
+    assert!(says(&HeartbeatOutcome::Accepted).is_none());
     // Known, and a minute is not over.
     assert!(says(&missed(ErrorId::Unreachable)).is_none());
     assert!(
-        says(&Beat::Accepted).is_none(),
+        says(&HeartbeatOutcome::Accepted).is_none(),
         "nothing said that it failed"
     );
     tokio::time::advance(2 * SOON).await;
     assert!(says(&missed(ErrorId::Unreachable)).is_some());
-    assert!(says(&Beat::Accepted).is_some());
+    assert!(says(&HeartbeatOutcome::Accepted).is_some());
     tokio::time::advance(HOUR).await;
-    assert!(says(&Beat::Accepted).is_none());
+    assert!(says(&HeartbeatOutcome::Accepted).is_none());
     assert!(
         says(&missed(ErrorId::Unreachable)).is_some(),
         "forgotten by now"

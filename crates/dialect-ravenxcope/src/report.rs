@@ -6,11 +6,11 @@ use crate::ravenxcope::Ravenxcope;
 use crate::settings::{INSTALL_TOKEN, SENSOR_TOKEN};
 use crate::wire;
 use agent_core::check::Check;
-use agent_core::enrolment::{Account, Dialect, Plan, Preview};
+use agent_core::enrolment::{Dialect, Plan, Preview, StatusReport};
 use agent_core::error::{ErrorId, Kind as ErrorKind, Result};
 use agent_core::facts::HostFacts;
-use agent_core::service::{self, Journal, Pulse};
-use agent_core::sourced::Origin;
+use agent_core::service::{self, HealthFile, Liveness};
+use agent_core::sourced::Source;
 use agent_core::text::rows;
 use agent_core::token::Kind;
 
@@ -18,18 +18,18 @@ use agent_core::token::Kind;
 const ANEW: &str = "have a new install token made for this sensor, put it in as INSTALL_TOKEN, and run: monsys-agent enrol --dialect ravenxcope";
 
 /// Where the service's notes are.
-pub(crate) fn journal(host: &Ravenxcope<'_>) -> Journal {
-    Journal::of_dialect("ravenxcope", host.file.folder(), host.world)
+pub(crate) fn journal(host: &Ravenxcope<'_>) -> HealthFile {
+    HealthFile::of_dialect("ravenxcope", host.file.folder(), host.environment)
 }
 
 /// Says whether this sensor is enrolled, and whether the backend hears from it. Sends nothing.
-pub(crate) fn account(host: &Ravenxcope<'_>) -> Account {
+pub(crate) fn account(host: &Ravenxcope<'_>) -> StatusReport {
     let config = host.file.path().display().to_string();
     let backend = host.settings.hub_url.value.to_string();
     let id = host.id().ok();
     let lost = host.lost_answer();
     let Some(token) = &host.token else {
-        let (standing, headline, next) = match lost {
+        let (enrolment_state, headline, next) = match lost {
             Some(mark) => (
                 "unanswered",
                 format!(
@@ -48,11 +48,11 @@ pub(crate) fn account(host: &Ravenxcope<'_>) -> Account {
             ("sensor", id.unwrap_or("not given").into()),
             ("config", config.clone()),
         ]);
-        return Account {
+        return StatusReport {
             text: format!("{headline}\n{table}{next}"),
             json: json!({
                 "enrolled": false,
-                "standing": standing,
+                "standing": enrolment_state,
                 "sensor_id": id,
                 "hub_url": backend,
                 "config": config,
@@ -61,11 +61,11 @@ pub(crate) fn account(host: &Ravenxcope<'_>) -> Account {
         };
     };
     let health = journal(host).load(id.unwrap_or_default());
-    let pulse = Pulse::of(health.as_ref(), &service::moment(host.world));
-    let mark = host.mark.as_ref().filter(|mark| !mark.is_asked());
+    let pulse = Liveness::of(health.as_ref(), &service::moment(host.environment));
+    let mark = host.mark.as_ref().filter(|mark| !mark.is_explicit());
     let enrolled_at = mark.and_then(|mark| mark.enrolled_at.clone());
-    let from = match &token.origin {
-        Origin::Variable(_) => format!("{SENSOR_TOKEN} of the environment"),
+    let from = match &token.source {
+        Source::Variable(_) => format!("{SENSOR_TOKEN} of the environment"),
         _ => "the env file".into(),
     };
     let mut table = vec![
@@ -93,7 +93,7 @@ pub(crate) fn account(host: &Ravenxcope<'_>) -> Account {
         ),
         None => String::new(),
     };
-    Account {
+    StatusReport {
         text: format!(
             "This sensor is enrolled at {backend}.\n{}{doubt}{}",
             rows(&table),

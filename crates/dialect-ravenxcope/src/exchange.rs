@@ -1,15 +1,15 @@
 //! The one question, and what is kept of its answer.
 
-use crate::mark::Mark;
+use crate::pending_request::PendingRequest;
 use crate::ravenxcope::{Credential, Ravenxcope, warn_of};
 use crate::settings::{BACKEND_URL, INSTALL_TOKEN, SENSOR_ID, SENSOR_PORT, SENSOR_TOKEN};
 use crate::wire;
 use agent_core::enrolment::{Cleanup, Done, Enrolment};
-use agent_core::enrolment::{Exchange, Kept};
+use agent_core::enrolment::{Exchange, ExchangeStep};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hub::client::{Client, Reply, Request, SendError};
-use agent_core::hub::verdict::Outcome;
+use agent_core::hub::response::Outcome;
 use agent_core::store::env_file::{self, EnvFile};
 use agent_core::token::{Secret, Token};
 
@@ -19,7 +19,7 @@ const CONSUMED: &str = "# INSTALL_TOKEN consumed during enrollment";
 const KEPT: [&str; 4] = [SENSOR_ID, BACKEND_URL, SENSOR_PORT, SENSOR_TOKEN];
 
 /// One question, ready to be asked.
-pub(crate) struct Asking<'a> {
+pub(crate) struct EnrolRequest<'a> {
     host: &'a Ravenxcope<'a>,
     client: Client,
     install_token: Secret,
@@ -27,15 +27,20 @@ pub(crate) struct Asking<'a> {
     admission: Option<Credential>,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> EnrolRequest<'a> {
     /// Writes down that a request is about to leave.
     pub(crate) fn new(host: &'a Ravenxcope<'a>, secret: Option<&Token>) -> Result<Self> {
         let Some(secret) = secret else {
             return Err(host.no_install_token());
         };
         let client = Client::new(&host.settings)?;
-        let mark = Mark::asked(host.mark.as_ref(), host.id()?, host.own_token(), host.world);
-        match mark.save(host.file.folder(), host.world.access()) {
+        let mark = PendingRequest::asked(
+            host.mark.as_ref(),
+            host.id()?,
+            host.own_token(),
+            host.environment,
+        );
+        match mark.save(host.file.folder(), host.environment.access()) {
             Err(error) if host.memory.is_some() => {
                 tracing::debug!("{}: {}", error.what(), error.cause());
             }
@@ -53,8 +58,8 @@ impl<'a> Asking<'a> {
     fn take_back(&self) {
         let folder = self.host.file.folder();
         let taken_back = match &self.host.mark {
-            Some(before) => before.save(folder, self.host.world.access()),
-            None => Mark::remove(folder),
+            Some(before) => before.save(folder, self.host.environment.access()),
+            None => PendingRequest::remove(folder),
         };
         if let Err(error) = taken_back {
             tracing::warn!("{}: {}", error.what(), error.cause());
@@ -82,7 +87,7 @@ pub(crate) fn put(
     token: &Secret,
 ) -> Result<()> {
     // Somebody may have edited it while the backend was waited for.
-    let file = EnvFile::load(host.file.path(), &host.target(), host.world.access())?;
+    let file = EnvFile::load(host.file.path(), &host.target(), host.environment.access())?;
     let text = env_file::with_value(file.text(), SENSOR_TOKEN, token.expose_secret());
     let in_file = file.get(INSTALL_TOKEN)?;
     let install_token = install_token
@@ -100,7 +105,7 @@ pub(crate) fn put(
     ))
 }
 
-impl Exchange for Asking<'_> {
+impl Exchange for EnrolRequest<'_> {
     fn client(&self) -> &Client {
         &self.client
     }
@@ -121,8 +126,8 @@ impl Exchange for Asking<'_> {
         ))
     }
 
-    fn judge(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
-        wire::judge(url, sent, |reply| {
+    fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
+        wire::classify(url, sent, |reply| {
             self.admission = Some(wire::admitted(reply)?);
             Ok(())
         })
@@ -160,7 +165,7 @@ impl Exchange for Asking<'_> {
         }
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<Kept> {
+    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let Some(admission) = self.admission.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };
@@ -185,18 +190,18 @@ impl Exchange for Asking<'_> {
             }
         };
         if is_kept {
-            let mark = Mark::enrolled(id, &facts.hostname, interval, host.world);
-            if let Err(error) = mark.save(host.file.folder(), host.world.access()) {
+            let mark = PendingRequest::enrolled(id, &facts.hostname, interval, host.environment);
+            if let Err(error) = mark.save(host.file.folder(), host.environment.access()) {
                 // The credential is safe, and that is what counts.
                 tracing::warn!("{}: {}", error.what(), error.cause());
             }
         }
-        Ok(Kept::Enrolled(Enrolment {
+        Ok(ExchangeStep::Enrolled(Enrolment {
             done: Done::Enrolled,
             hub_url: host.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
             changed: is_kept,
-            holds: host.held(interval),
+            fields: host.held(interval),
             cleanup: Cleanup::default(),
         }))
     }

@@ -4,8 +4,8 @@ use crate::host_state;
 use crate::identity::Identity;
 use crate::plan::Call;
 use crate::state::{Asked, State};
-use crate::wire::{self, Introduction};
-use agent_core::environment::World;
+use crate::wire::{self, HostDescription};
+use agent_core::environment::Environment;
 use agent_core::facts::HostFacts;
 use agent_core::facts::route::Target;
 use agent_core::hub::client::Request;
@@ -14,12 +14,12 @@ use agent_core::token::Secret;
 
 /// What the host says of itself beside its facts.
 #[derive(Debug)]
-pub(crate) struct Introducer {
+pub(crate) struct Registration {
     own: Asked,
     machine_id: Option<String>,
 }
 
-impl Introducer {
+impl Registration {
     /// The host's own tags and role, as `enrol` would tell them.
     #[must_use]
     pub(crate) fn of(
@@ -38,13 +38,13 @@ impl Introducer {
     pub(crate) fn request<'a>(
         &self,
         settings: &Settings,
-        world: &World,
+        environment: &Environment,
         target: &Target,
         bearer: &'a Secret,
         identity: &Identity,
     ) -> Request<'a> {
-        let facts = HostFacts::gather(settings, world, target);
-        let introduction = Introduction {
+        let facts = HostFacts::gather(settings, environment, target);
+        let introduction = HostDescription {
             facts: &facts,
             machine_id: self.machine_id.as_deref(),
             tags: &self.own.tags,

@@ -6,18 +6,18 @@
 //! is pinned now or was before. When the hub says that it has another one, that is the old one,
 //! and the new one goes.
 
-use crate::host_state::Standing;
+use crate::exchange::Run;
+use crate::host_state::EnrolmentState;
 use crate::monsys::{MOMENT, Monsys, locked};
 use crate::plan::Ask;
-use crate::run::Run;
-use agent_core::environment::World;
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
 
 /// What had to be ended.
 #[derive(Debug)]
-pub(crate) enum Settled {
+pub(crate) enum Recovery {
     /// Nothing.
     Nothing,
     /// A new key is in its place.
@@ -26,20 +26,20 @@ pub(crate) enum Settled {
     Dropped(Error),
 }
 
-/// Ends what is open, under the lock. Anything but [`Settled::Nothing`] has changed the host's files.
-pub(crate) async fn settle(host: &Monsys<'_>, limit: Limit) -> Result<Settled> {
+/// Ends what is open, under the lock. Anything but [`Recovery::Nothing`] has changed the host's files.
+pub(crate) async fn recover(host: &Monsys<'_>, limit: Limit) -> Result<Recovery> {
     if end_confirmed(host)? {
-        return Ok(Settled::Ended);
+        return Ok(Recovery::Ended);
     }
-    let enrolled = match host.standing()? {
-        Standing::Enrolled(enrolled) if enrolled.is_in_doubt => enrolled,
-        _ => return Ok(Settled::Nothing),
+    let enrolled = match host.enrolment_state()? {
+        EnrolmentState::Enrolled(enrolled) if enrolled.is_in_doubt => enrolled,
+        _ => return Ok(Recovery::Nothing),
     };
     tracing::info!("a rotation of the key was interrupted: asking the hub which key it has");
     let ask = Ask::new_key(enrolled, &host.settings);
     match Run::new(host, limit)?.ask(ask, None).await {
-        Ok(_) => Ok(Settled::Ended),
-        Err(error) if error.id() == ErrorId::OtherKey => Ok(Settled::Dropped(error)),
+        Ok(_) => Ok(Recovery::Ended),
+        Err(error) if error.id() == ErrorId::OtherKey => Ok(Recovery::Dropped(error)),
         Err(error) => Err(error),
     }
 }
@@ -50,14 +50,14 @@ pub(crate) fn end_confirmed(host: &Monsys<'_>) -> Result<bool> {
     host.keeper()?.roll_forward(&host.settings)
 }
 
-/// As [`settle`], and returns the host as it is then.
-pub(crate) async fn settled(host: Monsys<'_>, limit: Limit) -> Result<(Monsys<'_>, Settled)> {
-    let settled = settle(&host, limit).await?;
-    let host = match settled {
-        Settled::Nothing => host,
-        Settled::Ended | Settled::Dropped(_) => host.read_again()?,
+/// As [`recover`], and returns the host as it is then.
+pub(crate) async fn recovered(host: Monsys<'_>, limit: Limit) -> Result<(Monsys<'_>, Recovery)> {
+    let recovered = recover(&host, limit).await?;
+    let host = match recovered {
+        Recovery::Nothing => host,
+        Recovery::Ended | Recovery::Dropped(_) => host.read_again()?,
     };
-    Ok((host, settled))
+    Ok((host, recovered))
 }
 
 /// Ends what an interrupted run left open on an enrolled host, with one try: for the service.
@@ -65,10 +65,10 @@ pub(crate) async fn settled(host: Monsys<'_>, limit: Limit) -> Result<(Monsys<'_
 /// # Errors
 /// [`ErrorId::LockBusy`] when a run is at work right now, what cannot be written, and what the hub
 /// says to a doubt.
-pub(crate) async fn settle_now(flags: &Flags, world: &World) -> Result<()> {
-    let (host, lock) = locked(Monsys::read(flags, world)?, Limit::of(MOMENT)).await?;
-    let (host, _) = settled(host, Limit::of(std::time::Duration::ZERO)).await?;
-    if let Standing::Enrolled(enrolled) = host.standing()? {
+pub(crate) async fn recover_now(flags: &Flags, environment: &Environment) -> Result<()> {
+    let (host, lock) = locked(Monsys::read(flags, environment)?, Limit::of(MOMENT)).await?;
+    let (host, _) = recovered(host, Limit::of(std::time::Duration::ZERO)).await?;
+    if let EnrolmentState::Enrolled(enrolled) = host.enrolment_state()? {
         host.keeper()?.repair(enrolled.agent_id)?;
     }
     drop(lock);

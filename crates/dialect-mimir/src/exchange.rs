@@ -4,27 +4,27 @@
 use serde_json::{Value, json};
 
 use crate::certificate::Certificate;
-use crate::host::{Host, KeyToEnrol, Notes, Standing};
+use crate::host::{EnrolmentState, Host, KeyToEnrol, Notes};
 use crate::mimir::Mimir;
 use crate::wire::{self, Certified};
 use agent_core::ca_copy;
 use agent_core::clock;
-use agent_core::enrolment::{Cleanup, Done, Enrolment, Held};
-use agent_core::enrolment::{Exchange, Kept};
-use agent_core::environment::World;
+use agent_core::enrolment::{Cleanup, Done, Enrolment, ReportField};
+use agent_core::enrolment::{Exchange, ExchangeStep};
+use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hub::client::{Client, Proof, Reply, Request, SendError};
-use agent_core::hub::verdict::{self, Outcome};
+use agent_core::hub::response::{self, Outcome};
 use agent_core::settings::Settings;
-use agent_core::sourced::Origin;
+use agent_core::sourced::Source;
 use agent_core::store::key_files::{KEY, KeyFiles};
 use agent_core::token::{Secret, Token};
 
 /// One enrolment that is under way.
-pub(crate) struct Asking<'a> {
+pub(crate) struct EnrolRequest<'a> {
     settings: &'a Settings,
-    world: &'a World,
+    environment: &'a Environment,
     host: Host,
     key: KeyToEnrol,
     client: Client,
@@ -40,19 +40,19 @@ enum Question {
     Proof(Option<String>),
 }
 
-impl<'a> Asking<'a> {
+impl<'a> EnrolRequest<'a> {
     /// Puts the key on the disk, if it is not.
     pub(crate) fn prepare(
         mimir: &'a Mimir<'_>,
         host: Host,
-        standing: Standing,
+        enrolment_state: EnrolmentState,
         secret: Option<&Token>,
         force: bool,
     ) -> Result<Self> {
-        let (settings, world) = (&mimir.settings, mimir.world);
-        let key = host.key_to_enrol(standing)?;
+        let (settings, environment) = (&mimir.settings, mimir.environment);
+        let key = host.key_to_enrol(enrolment_state)?;
         let question = match secret {
-            Some(secret) if force || standing != Standing::Unproved => {
+            Some(secret) if force || enrolment_state != EnrolmentState::Unproved => {
                 Question::Certificate(secret.secret().clone(), None)
             }
             _ => Question::Proof(None),
@@ -63,7 +63,7 @@ impl<'a> Asking<'a> {
         };
         Ok(Self {
             settings,
-            world,
+            environment,
             host,
             key,
             client,
@@ -73,24 +73,24 @@ impl<'a> Asking<'a> {
     }
 
     fn keep_certificate(&mut self, certified: &Certified, facts: &HostFacts) -> Result<()> {
-        let alien = |cause: String| {
+        let not_our_protocol = |cause: String| {
             Error::new(ErrorId::NotThisProtocol, cause)
                 .about(self.url())
                 .hint("set this host's clock if it is wrong (timedatectl set-ntp true), else see the server's log; then run the same command again: the key stays, so it is the same agent")
         };
-        let certificate =
-            Certificate::from_pem(certified.certificate_pem.as_bytes()).map_err(alien)?;
+        let certificate = Certificate::from_pem(certified.certificate_pem.as_bytes())
+            .map_err(not_our_protocol)?;
         certificate
             .check(
                 &self.key.key.public(),
                 certified.ca_pem.as_bytes(),
-                self.world.now(),
+                self.environment.now(),
             )
-            .map_err(alien)?;
+            .map_err(not_our_protocol)?;
         let settings = self.settings;
         let folder = self.host.files.folder();
-        ca_copy::make(settings, folder, self.world)?;
-        let copy = ca_copy::place(settings, folder, self.world);
+        ca_copy::make(settings, folder, self.environment)?;
+        let copy = ca_copy::place(settings, folder, self.environment);
         let notes = Notes {
             server_url: Some(settings.hub_url.value.to_string()),
             agent_id: Some(certified.agent_id.clone()),
@@ -100,12 +100,12 @@ impl<'a> Asking<'a> {
                 .ca_file
                 .as_ref()
                 .filter(|file| file.can_be_named())
-                .and_then(|file| match file.origin {
+                .and_then(|file| match file.source {
                     // A link stays the link that was given.
-                    Origin::Key(..) => self.host.notes.ca_file.clone(),
+                    Source::Key(..) => self.host.notes.ca_file.clone(),
                     _ => {
                         let path = copy.unwrap_or_else(|| file.value.clone());
-                        Some(self.world.path_on_host(&path).unwrap_or(path))
+                        Some(self.environment.path_on_host(&path).unwrap_or(path))
                     }
                 }),
             ca_pin: settings.ca_pin.as_ref().map(|pin| pin.value.to_string()),
@@ -139,7 +139,7 @@ pub(crate) fn proof(host: &Host) -> Result<Proof> {
     }
 }
 
-impl Exchange for Asking<'_> {
+impl Exchange for EnrolRequest<'_> {
     fn client(&self) -> &Client {
         &self.client
     }
@@ -170,13 +170,13 @@ impl Exchange for Asking<'_> {
         }
     }
 
-    fn judge(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
+    fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
         let outcome = match &mut self.question {
-            Question::Certificate(_, certified) => verdict::judge(url, sent, |reply| {
+            Question::Certificate(_, certified) => response::classify(url, sent, |reply| {
                 *certified = Some(wire::certified(reply)?);
                 Ok(())
             }),
-            Question::Proof(known_as) => verdict::judge(url, sent, |reply| {
+            Question::Proof(known_as) => response::classify(url, sent, |reply| {
                 *known_as = Some(wire::known_as(reply)?);
                 Ok(())
             }),
@@ -197,7 +197,7 @@ impl Exchange for Asking<'_> {
         }
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<Kept> {
+    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         match &mut self.question {
             Question::Certificate(_, certified) => {
                 let certified = certified.take().ok_or_else(nothing)?;
@@ -205,7 +205,7 @@ impl Exchange for Asking<'_> {
                 self.client = proving(self.settings, &self.host)?;
                 self.question = Question::Proof(None);
                 self.is_uncertain = false;
-                Ok(Kept::Ask)
+                Ok(ExchangeStep::Ask)
             }
             Question::Proof(known_as) => {
                 let known_as = known_as.take().ok_or_else(nothing)?;
@@ -216,13 +216,13 @@ impl Exchange for Asking<'_> {
                     )
                     .about(self.url()));
                 }
-                self.host.proved(self.world.now())?;
-                Ok(Kept::Enrolled(Enrolment {
+                self.host.proved(self.environment.now())?;
+                Ok(ExchangeStep::Enrolled(Enrolment {
                     done: Done::Enrolled,
                     hub_url: self.settings.hub_url.value.to_string(),
                     hostname: Some(facts.hostname.clone()),
                     changed: true,
-                    holds: held(&self.host)?,
+                    fields: held(&self.host)?,
                     cleanup: Cleanup::default(),
                 }))
             }
@@ -235,7 +235,7 @@ fn nothing() -> Error {
 }
 
 /// What an enrolled host has.
-pub(crate) fn held(host: &Host) -> Result<Vec<Held>> {
+pub(crate) fn held(host: &Host) -> Result<Vec<ReportField>> {
     let until = host
         .certificate()?
         .map(|certificate| clock::rfc3339(certificate.expires_at()));
@@ -246,6 +246,6 @@ pub(crate) fn held(host: &Host) -> Result<Vec<Held>> {
         ("folder", "folder", json!(files.folder())),
     ];
     Ok(rows
-        .map(|(label, key, value)| Held { label, key, value })
+        .map(|(label, key, value)| ReportField { label, key, value })
         .into())
 }

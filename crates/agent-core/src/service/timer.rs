@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// A timer of the kernel's. Without one, tokio's do, which a test can pause.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Option<Timer>);
+pub(super) struct WakeTimer(Option<Timer>);
 
 #[derive(Debug)]
 struct Timer {
@@ -22,7 +22,7 @@ struct Timer {
     ring: AsyncFd<OwnedFd>,
 }
 
-impl Alarm {
+impl WakeTimer {
     /// A timer of the kernel's, if it gives one.
     pub(super) fn new() -> Self {
         let timer = Timer::new();
@@ -84,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn rings_at_its_time_also_after_a_wait_that_was_given_up() {
-        let alarm = Alarm::new();
+        let alarm = WakeTimer::new();
         assert!(alarm.0.is_some());
         for milliseconds in [0, 20, 5] {
             let at = Instant::now() + Duration::from_millis(milliseconds);
@@ -104,7 +104,7 @@ mod tests {
     async fn without_a_timer_of_the_kernels_the_time_can_be_paused() {
         let start = Instant::now();
         let hour = Duration::from_hours(1);
-        Alarm::default().until(start + hour).await;
+        WakeTimer::default().until(start + hour).await;
         assert!(start.elapsed() >= hour);
     }
 }
