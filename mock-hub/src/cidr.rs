@@ -1,47 +1,27 @@
-//! Address ranges: parsing them, and asking whether an address lies inside.
+//! Address ranges in CIDR notation, on top of the `ipnet` crate.
 
+use ipnet::{IpNet, Ipv4Net};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// A range of addresses such as `10.0.0.0/8` or `2001:db8::/32`.
 ///
-/// A bare address is a range of one. Host bits are cleared, and an IPv4 range that
-/// was written as IPv4-mapped IPv6 becomes IPv4, as addresses are too:
-/// so an IPv4 host matches IPv4 ranges only, however its address reached the hub.
+/// A bare address is a range of one. Host bits are cleared. An IPv4 range that was written as
+/// IPv4-mapped IPv6 becomes IPv4, as addresses do too: an IPv4 host matches IPv4 ranges only,
+/// however its address reached the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    network: IpAddr,
-    prefix: u8,
-}
+pub struct Cidr(IpNet);
 
 impl Cidr {
-    /// Whether `address` lies in this range.
+    /// Returns whether `address` lies in this range.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.network, canonical(address)) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => mask_v4(address, self.prefix) == network,
-            (IpAddr::V6(network), IpAddr::V6(address)) => mask_v6(address, self.prefix) == network,
-            _ => false,
-        }
-    }
-
-    fn new(address: IpAddr, prefix: u8) -> Self {
-        if let IpAddr::V6(v6) = address
-            && let Some(v4) = v6.to_ipv4_mapped()
-            && prefix >= 96
-        {
-            return Self::new(IpAddr::V4(v4), prefix - 96);
-        }
-        let network = match address {
-            IpAddr::V4(v4) => IpAddr::V4(mask_v4(v4, prefix)),
-            IpAddr::V6(v6) => IpAddr::V6(mask_v6(v6, prefix)),
-        };
-        Self { network, prefix }
+        self.0.contains(&canonical(address))
     }
 }
 
-/// The address with IPv4-mapped IPv6 (`::ffff:10.0.0.1`) turned into IPv4.
+/// Turns an IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) into IPv4.
 #[must_use]
 pub(crate) fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
@@ -56,32 +36,42 @@ impl FromStr for Cidr {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
+        // `IpNet::from_str` would also take `010.0.0.1` and `/08`, which other tools refuse.
         let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => bits,
+        let net = match prefix {
+            None => IpNet::from(address),
             Some(digits) => parse_prefix(digits)
-                .filter(|prefix| *prefix <= bits)
+                .and_then(|prefix| IpNet::new(address, prefix).ok())
                 .ok_or_else(bad)?,
         };
-        Ok(Self::new(address, prefix))
+        Ok(Self(without_mapping(net).trunc()))
     }
 }
 
-/// `u8::from_str` would also take `+8` and `008`, which other tools refuse.
+/// Parses plain decimal digits: `u8::from_str` would also take `+8` and `008`.
 fn parse_prefix(digits: &str) -> Option<u8> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
         && (digits == "0" || !digits.starts_with('0'));
     if plain { digits.parse().ok() } else { None }
 }
 
+/// Turns a range that lies within the IPv4-mapped addresses (`::ffff:0:0/96`) into IPv4.
+fn without_mapping(net: IpNet) -> IpNet {
+    let mapped = || {
+        let IpNet::V6(v6) = net else { return None };
+        let v4 = v6.addr().to_ipv4_mapped()?;
+        Ipv4Net::new(v4, v6.prefix_len().checked_sub(96)?).ok()
+    };
+    mapped().map_or(net, IpNet::V4)
+}
+
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
+        self.0.fmt(f)
     }
 }
 
-/// The text is no address range.
+/// A text that is not an address range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadCidr(String);
 
@@ -97,26 +87,13 @@ impl fmt::Display for BadCidr {
 
 impl std::error::Error for BadCidr {}
 
-fn mask_v4(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(prefix))
-        .unwrap_or_default();
-    Ipv4Addr::from(u32::from(address) & mask)
-}
-
-fn mask_v6(address: Ipv6Addr, prefix: u8) -> Ipv6Addr {
-    let mask = u128::MAX
-        .checked_shl(128 - u32::from(prefix))
-        .unwrap_or_default();
-    Ipv6Addr::from(u128::from(address) & mask)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
-    /// The same question asked bit by bit, as slowly and plainly as can be.
+    /// Compares bit by bit, as a second opinion.
     fn naive(network: &[u8], prefix: u8, address: &[u8]) -> bool {
         let bit = |bytes: &[u8], n: usize| bytes[n / 8] >> (7 - n % 8) & 1;
         network.len() == address.len()
@@ -166,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_plain_decimal() {
+    fn numbers_are_plain_decimal() {
         for text in [
             "10.0.0.0/33",
             "10.0.0.0/",
@@ -174,6 +151,8 @@ mod tests {
             "10.0.0.0/08",
             "10.0.0.0/-1",
             "10.0.0/8",
+            "010.0.0.1",
+            "010.0.0.0/8",
             "::/129",
             "/8",
             "",

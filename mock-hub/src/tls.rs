@@ -2,7 +2,8 @@
 
 use crate::client_ca::ClientCa;
 use crate::error::Error;
-use crate::secret::{hex, sha256};
+use crate::secret::sha256;
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, date_time_ymd,
@@ -98,7 +99,7 @@ impl Identity {
     fn load_or_make(dir: &Path, listen: IpAddr) -> Result<Self, Failure> {
         let ca = Ca::load_or_make(dir, "ca", "mock hub CA")?;
         let public_key = ca.key.subject_public_key_info();
-        let ca_pin = format!("sha256:{}", hex(&sha256(&public_key)));
+        let ca_pin = format!("sha256:{}", HEXLOWER.encode(&sha256(&public_key)));
 
         let leaf_pem = dir.join("leaf.pem");
         let leaf_key = load_or_make_key(&dir.join("leaf.key"))?;
@@ -171,7 +172,7 @@ impl Ca {
 
 /// Follows from the key alone, so that a kept CA signs under the name it was made with.
 fn ca_params(key: &KeyPair, name: &str) -> CertificateParams {
-    let fingerprint = hex(&sha256(&key.subject_public_key_info())[..4]);
+    let fingerprint = HEXLOWER.encode(&sha256(&key.subject_public_key_info())[..4]);
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params

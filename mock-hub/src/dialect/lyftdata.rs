@@ -18,6 +18,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use ring::hmac;
 use rusqlite::{OptionalExtension as _, Savepoint, params};
 use serde::{Deserialize, Serialize};
@@ -96,10 +97,7 @@ fn check_text(field: &str, text: &str) -> Result<(), String> {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    text.as_bytes()
-        .chunks(2)
-        .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
-        .collect()
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()
 }
 
 /// What a worker is told when it has enrolled.
