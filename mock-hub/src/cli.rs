@@ -70,7 +70,7 @@ pub struct Cli {
     public_urls: Vec<Origin>,
 }
 
-/// The one line on standard output.
+/// The line on standard output.
 #[derive(Serialize)]
 struct Ready<'a> {
     url: &'a str,

@@ -8,7 +8,7 @@ use crate::faults::FaultPoint;
 use crate::state::MockState;
 use axum::Router;
 
-/// One enrolment system.
+/// An enrolment system.
 pub(crate) struct Dialect {
     /// SQL that creates its tables unless they exist.
     pub(crate) tables: &'static str,

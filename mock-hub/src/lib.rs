@@ -1,6 +1,6 @@
 //! A monsys hub for tests, and for developers to run by hand.
 //!
-//! It is the [`hub`] of monsys, and beside it
+//! This crate has the [`hub`] of monsys, and beside it:
 //!
 //! - faults on request (`faults`): responses that are late, replaced, changed, cut, or lost after
 //!   the commit;

@@ -92,10 +92,10 @@ impl<T: Wire, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 fn normalise_whole_numbers(json: &mut Value) {
     match json {
         Value::Number(number) if number.is_f64() => {
-            if let Some(whole) = number.as_f64().filter(|value| value.fract() == 0.0)
-                && let Ok(whole) = format!("{whole:.0}").parse::<i64>()
+            if let Some(integral) = number.as_f64().filter(|value| value.fract() == 0.0)
+                && let Ok(integer) = format!("{integral:.0}").parse::<i64>()
             {
-                *number = whole.into();
+                *number = integer.into();
             }
         }
         Value::Array(items) => items.iter_mut().for_each(normalise_whole_numbers),

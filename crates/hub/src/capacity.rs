@@ -16,7 +16,7 @@ const MAX_CONNECTIONS: usize = 16_384;
 /// Descriptors for the database, the log, and the files of the dist folder: a quarter of all, and
 /// at least so many.
 const RESERVED: usize = 32;
-/// The delay until the hub looks again for a connection to close, if each has a request under way.
+/// The delay until the hub tries again to close a connection, if each has a request under way.
 const ALL_ACTIVE: Duration = Duration::from_millis(50);
 
 /// Limits against slow and many clients. Tests alone choose other values.

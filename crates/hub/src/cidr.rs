@@ -100,8 +100,8 @@ mod tests {
             && (0..usize::from(prefix)).all(|n| bit(network, n) == bit(address, n))
     }
 
-    fn near(base: u128, other: u128, kept: u32) -> u128 {
-        let mask = u128::MAX.checked_shl(128 - kept).unwrap_or_default();
+    fn near(base: u128, other: u128, shared: u32) -> u128 {
+        let mask = u128::MAX.checked_shl(128 - shared).unwrap_or_default();
         base & mask | other & !mask
     }
 
@@ -119,8 +119,8 @@ mod tests {
         }
 
         #[test]
-        fn v4_agrees_bit_by_bit(base: u32, other: u32, kept in 0u32..=32, prefix in 0u8..=32) {
-            let mask = u32::MAX.checked_shl(32 - kept).unwrap_or_default();
+        fn v4_agrees_bit_by_bit(base: u32, other: u32, shared in 0u32..=32, prefix in 0u8..=32) {
+            let mask = u32::MAX.checked_shl(32 - shared).unwrap_or_default();
             let address = Ipv4Addr::from(base & mask | other & !mask);
             let network = Ipv4Addr::from(base);
             let cidr: Cidr = format!("{network}/{prefix}").parse().unwrap();
@@ -132,8 +132,8 @@ mod tests {
         }
 
         #[test]
-        fn v6_agrees_bit_by_bit(base: u128, other: u128, kept in 0u32..=128, prefix in 0u8..=128) {
-            let address = Ipv6Addr::from(near(base, other, kept));
+        fn v6_agrees_bit_by_bit(base: u128, other: u128, shared in 0u32..=128, prefix in 0u8..=128) {
+            let address = Ipv6Addr::from(near(base, other, shared));
             let network = Ipv6Addr::from(base);
             prop_assume!(network.to_ipv4_mapped().is_none() && address.to_ipv4_mapped().is_none());
             let cidr: Cidr = format!("{network}/{prefix}").parse().unwrap();

@@ -28,7 +28,7 @@ pub type ExtendRoutes = Box<dyn FnOnce(&Arc<App>, Router) -> Router + Send>;
 pub struct Extension {
     /// SQL of further tables. It runs at each start, so it creates only what does not exist.
     pub tables: Vec<&'static str>,
-    /// Verifies client certificates. Without a verifier no client is asked for a certificate.
+    /// Verifies client certificates. Without one, the hub requests no certificate.
     pub client_certificates: Option<Arc<dyn ClientCertVerifier>>,
     /// Extends the hub's own routes.
     pub routes: ExtendRoutes,

@@ -1,6 +1,6 @@
 //! The rate limit of an agent's calls: a burst, and then a number in each heartbeat interval.
 //!
-//! The counts are in memory: after a restart of the hub every agent has its whole burst.
+//! The counts are in memory: after a restart of the hub every agent has its full burst.
 
 use crate::clock::Millis;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 const BURST: Millis = 10;
 /// The number of calls that an interval allows in the long run: ten times what an agent sends.
 const PER_INTERVAL: Millis = 10;
-/// The number of entries at which those with a whole burst are dropped.
+/// The number of entries at which those with a full burst are dropped.
 const PRUNE_AT: usize = 10_000;
 
 /// The caller in an agent's name. The two are counted apart, so that nobody without the agent's key

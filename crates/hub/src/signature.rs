@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// Finding D2: these need no private key.
+    /// Nobody needs a private key to make these signatures.
     #[test]
     fn a_key_of_small_order_that_is_pinned_already_verifies_nothing() {
         for point in EIGHT_TORSION {

@@ -128,7 +128,7 @@ impl TokenView {
 
 /// A new token, whose secret the operator sees this one time.
 #[derive(Serialize)]
-pub(crate) struct Minted {
+pub(crate) struct CreatedToken {
     token: String,
     #[serde(flatten)]
     view: TokenView,
@@ -139,7 +139,7 @@ pub(crate) async fn create(
     _: Admin,
     State(app): State<Arc<App>>,
     body: JsonBody<NewTokenBody>,
-) -> Result<(StatusCode, Json<Minted>), Refusal> {
+) -> Result<(StatusCode, Json<CreatedToken>), Refusal> {
     let token = fresh_token(TokenKind::Enrolment).map_err(|_| Refusal::internal())?;
     let hash = TokenHash::of(&token);
     let now = app.clock.now();
@@ -147,7 +147,7 @@ pub(crate) async fn create(
         .database
         .transact(move |savepoint| insert(savepoint, &body.value, hash, now))
         .await?;
-    Ok((StatusCode::CREATED, Json(Minted { token, view })))
+    Ok((StatusCode::CREATED, Json(CreatedToken { token, view })))
 }
 
 fn insert(

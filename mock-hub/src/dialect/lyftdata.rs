@@ -1,7 +1,7 @@
 //! LyftData: an HMAC of a shared secret and a nonce in, a worker's id and an API key out.
 //!
-//! All that LyftData's documentation states is as stated: the two calls of auto enrolment, the
-//! enrolment, the key that all workers share, the Community Edition. It names no fields of the
+//! The mock hub follows LyftData's documentation: the two calls of auto enrolment, the enrolment,
+//! the key that all workers share, the Community Edition. The documentation names no fields of the
 //! enrolment, so those are the contract's. These rules are ours: a worker may request an id
 //! (`worker`); ids and names are unique, so that a lost response ends in "already exists" and never
 //! in a second worker; a nonce counts once; an operator removes a worker with DELETE, and chooses

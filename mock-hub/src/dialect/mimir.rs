@@ -1,6 +1,6 @@
 //! Mimir: an enrollment secret in, a client certificate out.
 //!
-//! All that Mimir's documentation states is as stated: secrets, caps, the two refusals, revocation.
+//! The mock hub follows Mimir's documentation: secrets, caps, the two refusals, revocation.
 //! The documentation names neither addresses nor fields, so those are ours, and so are three rules:
 //! the same public key with the same secret is the same agent and takes no second use; an agent
 //! proves its identity, and counts as seen, by `GET /api/v1/agent/self`; it renews its certificate
