@@ -111,7 +111,7 @@ impl Cli {
 }
 
 fn catch(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
-    signal(kind).map_err(|cause| Error::new("catching signals", cause, "Start again."))
+    signal(kind).map_err(|cause| Error::new("catching signals", cause, "start the hub again"))
 }
 
 fn announce(hub: &Hub) -> Result<(), Error> {
@@ -127,7 +127,7 @@ fn announce(hub: &Hub) -> Result<(), Error> {
         .and_then(|()| writeln!(stdout))
         .and_then(|()| stdout.flush())
         .map_err(|cause| {
-            let hint = "Leave standard output open: the hub prints its address there.";
+            let hint = "leave standard output open: the hub prints its address there";
             Error::new("printing the hub's address", cause, hint)
         })
 }

@@ -76,7 +76,11 @@ impl ClientCa {
 }
 
 fn failed(cause: Failure) -> Error {
-    Error::new("preparing the CA of the agents", cause, "Start again.")
+    Error::new(
+        "preparing the CA of the agents",
+        cause,
+        "start the hub again",
+    )
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {

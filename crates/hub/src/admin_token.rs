@@ -11,12 +11,12 @@ use std::path::Path;
 pub(crate) fn load_or_create(file: Option<&Path>) -> Result<String, Error> {
     let fresh = || {
         fresh_token(TokenKind::Admin)
-            .map_err(|cause| Error::new("making the admin token", cause, "Start again."))
+            .map_err(|cause| Error::new("making the admin token", cause, "start the hub again"))
     };
     let Some(file) = file else { return fresh() };
     let failed = |cause: &dyn std::fmt::Display| {
-        let hint = "Give --admin-token-file a path that this user may read or create; the file \
-                    holds one line of 16 or more visible characters.";
+        let hint = "give --admin-token-file a path that this user may read or create; the file \
+                    holds one line of 16 or more visible characters";
         Error::new(
             format!("preparing the admin token in {}", file.display()),
             cause,

@@ -108,8 +108,8 @@ impl Failure {
     /// Turns the failure into an error that names the directory and the flag for it.
     #[must_use]
     pub fn in_dir(self, dir: &Path) -> Error {
-        let hint = "Give --tls-dir a directory that this user may write; its keys and certificates \
-                    are a mock hub's, or do not exist yet.";
+        let hint = "give --tls-dir a directory that this user may write; its keys and certificates \
+                    are a mock hub's, or do not exist yet";
         Error::new(format!("preparing TLS in {}", dir.display()), self, hint)
     }
 }

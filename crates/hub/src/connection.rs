@@ -69,11 +69,11 @@ impl Control {
 impl Stream {
     pub(crate) fn new(tcp: TcpStream, activity: Arc<Activity>) -> (Self, Arc<Control>) {
         let control = Arc::new(Control::new(activity));
-        let link = Self {
+        let stream = Self {
             tcp,
             control: Arc::clone(&control),
         };
-        (link, control)
+        (stream, control)
     }
 }
 

@@ -55,7 +55,11 @@ impl Database {
                 drop(lock);
             })
             .map_err(|cause| {
-                Error::new("starting the database's thread", cause, "Free some memory.")
+                Error::new(
+                    "starting the database's thread",
+                    cause,
+                    "free memory, or raise the limit of processes (ulimit -u)",
+                )
             })?;
         Ok((Self { jobs }, thread))
     }

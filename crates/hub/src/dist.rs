@@ -23,7 +23,7 @@ const SHELL_SCRIPT: &str = "text/x-shellscript; charset=utf-8";
 /// Returns the absolute path of the folder to serve, which must exist when the hub starts.
 pub(crate) fn prepare(dir: &Path) -> Result<PathBuf, Error> {
     let failed = |cause: &dyn std::fmt::Display| {
-        let hint = "Give --dist the folder that `cargo xtask dist` has made, or leave it out.";
+        let hint = "give --dist the folder that `cargo xtask dist` has made, or leave it out";
         Error::new(format!("serving {}", dir.display()), cause, hint)
     };
     let absolute = dir.canonicalize().map_err(|cause| failed(&cause))?;

@@ -38,7 +38,7 @@ pub struct Hub {
 pub async fn start(options: Options, extension: Extension) -> Result<Hub, Error> {
     let listen = options.listen.ip();
     if options.http && !listen.is_loopback() {
-        let hint = "Leave out --http, or listen on 127.0.0.1 or [::1].";
+        let hint = "leave out --http, or listen on 127.0.0.1 or [::1]";
         let cause = "tokens would cross the network unencrypted";
         return Err(Error::new(
             format!("serving plain HTTP on {listen}"),
@@ -61,7 +61,7 @@ pub async fn start(options: Options, extension: Extension) -> Result<Hub, Error>
     let listener = TcpListener::bind(options.listen).await;
     let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|cause| {
-        let hint = "Give --listen an address of this machine and a free port, or port 0.";
+        let hint = "give --listen an address of this machine and a free port, or port 0";
         Error::new(format!("listening on {}", options.listen), cause, hint)
     })?;
     let (database, database_thread) =

@@ -14,13 +14,13 @@
 //! # }
 //! ```
 //!
-//! # The way of a request
+//! # How a request is served
 //!
 //! `server` accepts the connection within the limits of `capacity` and determines its `source`.
 //! `routes` leads the request through [`body`] (limits of size and time) to a handler. Handlers of
 //! hosts are `enrol`, `register`, `heartbeat` and `unenrol`; the last three share `agent_call`.
 //! Handlers of the operator are `tokens`, `agents` and `anomalies`; `dist` serves the installer.
-//! [`request`] says who calls. Each handler does its work in one transaction on the thread of the
+//! [`request`] identifies the caller. Each handler does its work in one transaction on the thread of the
 //! [`database`], and answers once that work is on disk.
 //!
 //! # A program on top

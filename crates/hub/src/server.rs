@@ -102,7 +102,7 @@ impl Server {
     {
         let service = service_fn(|request| {
             self.clone()
-                .answer(request, peer.clone(), Arc::clone(control))
+                .respond(request, peer.clone(), Arc::clone(control))
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -127,7 +127,7 @@ impl Server {
         }
     }
 
-    async fn answer(
+    async fn respond(
         self,
         request: Request<Incoming>,
         peer: Peer,

@@ -65,7 +65,13 @@ fn temporary_dir() -> Result<TempDir, Error> {
     tempfile::Builder::new()
         .prefix("mock-hub-")
         .tempdir()
-        .map_err(|cause| Error::new("making a directory for the CA", cause, "Check TMPDIR."))
+        .map_err(|cause| {
+            Error::new(
+                "making a directory for the CA",
+                cause,
+                "set TMPDIR to a directory that this user may write",
+            )
+        })
 }
 
 /// The hub's certificate chain and key.

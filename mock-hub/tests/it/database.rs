@@ -40,7 +40,7 @@ fn a_second_hub_on_one_file_is_refused_by_whatever_name() {
             said.contains(text(&other)) && said.contains("another hub has it open"),
             "{said}"
         );
-        assert!(said.contains("Stop the other hub"), "{said}");
+        assert!(said.contains("stop the other hub"), "{said}");
     }
     // Another hub may have another file.
     let other = path("other.db");

@@ -277,38 +277,38 @@ fn a_bad_flag_is_explained() {
         (
             &["--http", "--listen", "0.0.0.0:0"],
             "unencrypted",
-            "Leave out --http",
+            "leave out --http",
         ),
         (
             &["--listen", "192.0.2.1:0"],
             "listening on 192.0.2.1:0",
-            "Give --listen",
+            "give --listen",
         ),
         (
             &["--database", "/nowhere/hub.db"],
             "/nowhere/hub.db",
-            "Give --database",
+            "give --database",
         ),
         (
             &["--database", &no_database],
             "not a database",
-            "Give --database",
+            "give --database",
         ),
         (
             &["--tls-dir", "/proc/nowhere"],
             "/proc/nowhere",
-            "Give --tls-dir",
+            "give --tls-dir",
         ),
-        (&["--dist", "/nowhere/dist"], "/nowhere/dist", "Give --dist"),
+        (&["--dist", "/nowhere/dist"], "/nowhere/dist", "give --dist"),
         (
             &["--admin-token-file", "/nowhere/token"],
             "/nowhere/token",
-            "Give --admin-token-file",
+            "give --admin-token-file",
         ),
         (
             &["--admin-token-file", &empty],
             "too short",
-            "Give --admin-token-file",
+            "give --admin-token-file",
         ),
     ] {
         let said = refused(args);

@@ -37,8 +37,8 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Lock), Error> {
 
 /// Returns the error of a database that cannot be opened.
 pub(super) fn failed(place: &str, cause: &dyn std::fmt::Display) -> Error {
-    let hint = "Give --database a path that this user may write (an existing file must be a \
-                mock hub's), or leave it out to store all in memory.";
+    let hint = "give --database a path that this user may write (an existing file must be a \
+                mock hub's), or leave it out to store all in memory";
     Error::new(format!("opening the database {place}"), cause, hint)
 }
 
@@ -49,7 +49,7 @@ fn lock(file: File, shown: &str) -> Result<Lock, Error> {
         Ok(()) => Ok(Lock(file)),
         Err(TryLockError::Error(cause)) => Err(failed(shown, &cause)),
         Err(TryLockError::WouldBlock) => {
-            let hint = "Stop the other hub, or give --database another file.";
+            let hint = "stop the other hub, or give --database another file";
             let cause = "another hub has it open";
             Err(Error::new(
                 format!("opening the database {shown}"),
