@@ -41,7 +41,7 @@ pub struct Cli {
     #[arg(long)]
     http: bool,
 
-    /// Store the CA and the certificate here; without it they are made anew at each start
+    /// Store the CA and the certificate here; without it they are new at each start
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
     tls_dir: Option<PathBuf>,
 

@@ -143,7 +143,7 @@ impl Connections {
         self.open.push((activity, task));
     }
 
-    /// Waits for the end of one connection, or for ever if none is open.
+    /// Waits for the end of one connection, or forever if none is open.
     pub(crate) async fn next_end(&mut self) {
         if self.tasks.join_next().await.is_none() {
             std::future::pending::<()>().await;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// A response extension that tells the server to break the connection. The hub itself never sets
+/// A response extension that makes the server break the connection. The hub itself never sets
 /// it; a program on top may, to inject a fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Disconnect {

@@ -34,7 +34,7 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// Loads CA and certificate from `dir`, and makes those that do not exist or are no longer valid.
-    /// Without a directory both are made anew, in a temporary one.
+    /// Without a directory both are new, in a temporary one.
     ///
     /// `clients` verifies the certificates of clients; without it no client needs one.
     pub(crate) fn prepare(

@@ -17,7 +17,7 @@ pub(crate) struct Fixture {
     pub(crate) host: Host,
     pub(crate) agent: Agent,
     advanced: Duration,
-    beats: AtomicU32,
+    heartbeats: AtomicU32,
 }
 
 impl Fixture {
@@ -37,7 +37,7 @@ impl Fixture {
             host,
             agent,
             advanced: Duration::ZERO,
-            beats: AtomicU32::new(0),
+            heartbeats: AtomicU32::new(0),
         }
     }
 
@@ -49,7 +49,7 @@ impl Fixture {
 
     /// Returns a heartbeat of this many seconds from now by the hub's clock. No two are equal.
     pub(crate) fn body(&self, seconds_from_now: i64) -> Value {
-        let nth = self.beats.fetch_add(1, Ordering::Relaxed);
+        let nth = self.heartbeats.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.expect("after 1970") + self.advanced;
         let moment = i64::try_from(now.as_secs()).expect("fits") + seconds_from_now;

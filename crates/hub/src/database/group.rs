@@ -5,7 +5,7 @@ use rusqlite::{Connection, Savepoint, Transaction, TransactionBehavior};
 use std::iter;
 use std::sync::mpsc;
 
-/// The most requests of a group, so that the first one does not wait for ever.
+/// The most requests of a group, so that the first one does not wait forever.
 const GROUP: usize = 256;
 
 /// The work of one request. It returns the function that replies to the waiting handler, which is
