@@ -138,10 +138,10 @@ fn signing_key(bytes: &[u8]) {
     let made = fuzzing::signing_key(bytes, b"body");
     assert_eq!(made.is_some(), bytes.len() == 32);
     if let Some([public, signature]) = made {
-        assert!(mock_hub::fuzzing::is_key(&public), "{public}");
+        assert!(hub::fuzzing::is_key(&public), "{public}");
         assert_eq!(STANDARD.decode(&public).map(|key| key.len()), Ok(32));
         let is_signed =
-            |body: &[u8]| mock_hub::fuzzing::is_signed(signature.as_bytes(), body, &public);
+            |body: &[u8]| hub::fuzzing::is_signed(signature.as_bytes(), body, &public);
         assert!(is_signed(b"body") && !is_signed(b"Body"));
     }
 }
