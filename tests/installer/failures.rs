@@ -409,7 +409,11 @@ fn what_was_released() {
         .unwrap();
     let sum = String::from_utf8(output.stdout).unwrap()[..64].to_owned();
     let scene = Scene::of(broken);
-    scene.fails(&[("MONSYS_SHA256", &sum)], 74, &["does not run on this host"]);
+    scene.fails(
+        &[("MONSYS_SHA256", &sum)],
+        74,
+        &["does not run on this host"],
+    );
 }
 
 #[test]

@@ -105,7 +105,9 @@ fn commits() -> Vec<(String, String)> {
 fn check(place: &str, text: &str, rules: &[Rule], allowed: &mut [Allowed], report: &mut String) {
     let is_rust = Path::new(place).extension().is_some_and(|end| end == "rs");
     let words = Words::of(text, is_rust);
-    for (rule, found) in rules.iter().flat_map(|rule| rule.find(&words)) {
+    let mut all: Vec<_> = rules.iter().flat_map(|rule| rule.find(&words)).collect();
+    all.sort_by_key(|(_, found)| found.line);
+    for (rule, found) in all {
         let line = text.lines().nth(found.line - 1).unwrap_or_default().trim();
         let mut exceptions = allowed.iter_mut();
         if let Some(exception) = exceptions.find(|one| one.covers(place, line, &found.text)) {

@@ -22,7 +22,11 @@ pub(super) async fn run(scene: &Scene, count: &mut Count) -> Result<()> {
     count.check("a refusal shows, and can be fixed", refused(scene).await);
     count.check("the zone is a tag where there is one", zones(scene).await);
     for (name, text, said) in [
-        ("a portal's page", "<html>log in</html>\n", "is not a script"),
+        (
+            "a portal's page",
+            "<html>log in</html>\n",
+            "is not a script",
+        ),
         (
             "half an install.sh",
             "#!/bin/sh\nmain() {\n",
