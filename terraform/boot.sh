@@ -92,7 +92,8 @@ choose_checksum() {
   export "MONSYS_SHA256=$wanted"
 }
 
-# The network and the right time may come late. The script counts tries, because the clock may jump.
+# The network may start late, and the clock may be wrong at first. The script counts tries, because the
+# clock may jump.
 fetch_with_patience() {
   try=1 pause=1
   until fetch; do

@@ -77,7 +77,7 @@ class Host(requests.auth.AuthBase):
 def before_call(context, case, kwargs):
     """Gives a host's call a host."""
     call = case.operation.definition.raw.get("operationId")
-    if call not in ("enrol", "register", "heartbeat", "leave"):
+    if call not in ("enrol", "register", "heartbeat", "unenrol"):
         return
     host = Host(case.operation.base_url)
     if call == "enrol":
