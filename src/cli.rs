@@ -18,9 +18,9 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Error, ErrorId};
-use crate::redact::redact;
-use crate::settings::Flags;
+use agent_core::error::{Error, ErrorId};
+use agent_core::flags::Flags;
+use agent_core::redact::redact;
 pub use dialect::DialectArgs;
 pub use enrol::EnrolArgs;
 pub use install::{InstallArgs, UninstallArgs};

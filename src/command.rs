@@ -16,11 +16,11 @@ mod uninstall;
 use serde_json::Value;
 
 use crate::cli::{Cli, Command, OutputFormat};
-use crate::error::{Error, ErrorId, Result};
-use crate::escape;
 use crate::limits;
-use crate::redact::redact;
-use crate::world::World;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::escape;
+use agent_core::redact::redact;
 
 /// What a command has to say.
 #[derive(Debug)]

@@ -27,15 +27,17 @@ pub use receipt::PATH as RECEIPT;
 pub use uninstall::{Uninstalled, uninstall};
 pub use user::USER;
 
-use crate::dialect::monsys::{self, Deferred, Paths};
-use crate::dialect::{self, Dialect, System};
-use crate::enrolment::Enrolment;
-use crate::error::{Error, ErrorId, Result};
-use crate::settings::{Flags, Settings};
-use crate::store::atomic;
-use crate::world::World;
+use crate::dialects;
+use agent_core::enrolment::Dialect;
+use agent_core::enrolment::Enrolment;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::flags::Flags;
+use agent_core::settings::Settings;
+use agent_core::store::atomic;
 use apply::Work;
 use checks::{check_enrolment, refuse_package, require_root};
+use dialect_monsys::{self as monsys, Deferred, Paths};
 use locks::Locks;
 use plan::Plan;
 use receipt::Receipt;
@@ -139,7 +141,7 @@ pub struct NotDone {
 /// # Errors
 /// What [`install`] would end with before its first change.
 pub fn preview(options: &Options, world: &World) -> Result<Installed> {
-    let host = dialect::open(&options.flags, world)?;
+    let host = dialects::open(&options.flags, world)?;
     let receipt = Receipt::load(world)?;
     refuse_package(&receipt, world)?;
     check_enrolment(options, world)?;
@@ -163,7 +165,7 @@ pub fn preview(options: &Options, world: &World) -> Result<Installed> {
 ///
 /// # Errors
 /// [`ErrorId::NeedsRoot`], [`ErrorId::PackageOwned`], [`ErrorId::NotInstallable`],
-/// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and all that [`crate::enrolment::enrol`] can
+/// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and all that [`agent_core::enrolment::enrol`] can
 /// end with. On a host that no hub has accepted, what this run had done is then taken back; a key that a
 /// hub may have seen stays. On one that is enrolled, all that could be done stays.
 pub async fn install(options: &Options, world: &World) -> Result<Installed> {
@@ -195,7 +197,7 @@ async fn under_lock(
     was_up: bool,
     world: &World,
 ) -> std::result::Result<Installed, Stop> {
-    let host = dialect::open(&options.flags, world).map_err(Stop::Before)?;
+    let host = dialects::open(&options.flags, world).map_err(Stop::Before)?;
     let deadline = Instant::now() + host.settings().wait;
     let mut locks = Locks::take(world, deadline).await.map_err(Stop::Before)?;
     let (plan, receipt) = match planned(options, &*host, &mut locks, deadline, world).await {
@@ -254,7 +256,7 @@ async fn planned(
 /// Takes over the files of an older release, for which the service has to be down. Returns the manager
 /// if it had to stop the service.
 async fn take_over(options: &Options, world: &World) -> Result<Option<Manager>> {
-    if System::of(&options.flags, world)? != System::Monsys {
+    if dialects::select(&options.flags, world)?.name != monsys::DESCRIPTOR.name {
         return Ok(None);
     }
     if !monsys::is_foreign(&options.flags, world)? {
@@ -303,7 +305,7 @@ fn enrolment_paths(flags: &Flags, world: &World) -> (PathBuf, PathBuf) {
 
 /// The error for a path of the installation.
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    let told = crate::store::unwritable(ErrorId::NotInstallable, path, error);
+    let told = agent_core::store::unwritable(ErrorId::NotInstallable, path, error);
     if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
         return told.hint("remount it read-write, and run the same command again");
     }

@@ -1,9 +1,9 @@
 //! What a hub, or whatever answers in its place, may send.
 
-use monsys_agent::dialect::monsys::wire::{Admission, enrolled, registered};
-use monsys_agent::hub::client::Reply;
-use monsys_agent::hub::verdict::{Outcome, judge};
-use monsys_agent::tags;
+use dialect_monsys::wire::{Admission, enrolled, registered};
+use agent_core::hub::client::Reply;
+use agent_core::hub::verdict::{Outcome, judge};
+use agent_core::tags;
 use serde_json::Value;
 
 const STATUSES: [u16; 16] = [

@@ -2,9 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use monsys_agent::escape::is_hidden;
+use agent_core::escape::is_hidden;
 use monsys_agent::fuzzing;
-use monsys_agent::hub::client::Reply;
+use agent_core::hub::client::Reply;
 
 const TOKEN: &[u8] = b"enrl_Zq3vN8sK";
 

@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use monsys_agent::error::{Error, ErrorId};
+use agent_core::error::{Error, ErrorId};
 use monsys_agent::fuzzing;
-use monsys_agent::service::{Health, Pulse};
-use monsys_agent::store::state::{Next, State};
-use monsys_agent::store::verdict::{Outcome, Verdict};
-use monsys_agent::world::clock::Moment;
+use agent_core::service::{Health, Pulse};
+use dialect_monsys::state::{Next, State};
+use agent_core::enrolment::step_record::{Outcome, Verdict};
+use agent_core::clock::Moment;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

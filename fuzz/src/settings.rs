@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use monsys_agent::error::{ErrorId, Result};
+use agent_core::error::{ErrorId, Result};
 use monsys_agent::fuzzing;
-use monsys_agent::hub::client::Client;
-use monsys_agent::settings::{Flags, HubUrl, Origin, Settings};
-use monsys_agent::store::agent_toml::Entry;
-use monsys_agent::tags;
-use monsys_agent::world::World;
+use agent_core::hub::client::Client;
+use agent_core::flags::Flags;
+use agent_core::settings::{HubUrl, Settings};
+use agent_core::sourced::Origin;
+use agent_core::store::agent_toml::Entry;
+use agent_core::tags;
+use agent_core::environment::World;
 
 use crate::parts;
 
@@ -86,7 +88,7 @@ pub fn settings(bytes: &[u8]) {
 }
 
 fn world(variables: Vec<(&'static str, String)>) -> World {
-    World::real()
+    World::real([])
         .with_root("/nonexistent/monsys-fuzz")
         .with_environment(variables)
 }

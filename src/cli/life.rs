@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::PathArgs;
-use crate::settings::Flags;
+use agent_core::flags::Flags;
 
 /// Arguments of `rotate-token`.
 #[derive(Debug, Args)]

@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::EnrolArgs;
-use crate::doctor::{self, Check, Finding};
-use crate::error::Result;
-use crate::escape::indented;
-use crate::redact::redact;
-use crate::world::World;
+use crate::doctor;
+use agent_core::check::{Check, Finding};
+use agent_core::environment::World;
+use agent_core::error::Result;
+use agent_core::escape::indented;
+use agent_core::redact::redact;
 
 /// Checks all that an enrolment needs. The exit code is that of the first thing that would stop it.
 ///

@@ -4,18 +4,19 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::cli::EnrolArgs;
-use crate::dialect::monsys::{self, Deferred};
-use crate::dialect::{self, Dialect, System};
-use crate::enrolment::{self, Done, Enrolment};
-use crate::error::Result;
-use crate::escape::one_line;
-use crate::facts::HostFacts;
-use crate::facts::route::Target;
-use crate::hub::retry::Limit;
-use crate::text::{list, rows, told};
-use crate::token::Kind;
-use crate::token_source::TokenSource;
-use crate::world::World;
+use crate::dialects;
+use agent_core::enrolment::{self, Done, Enrolment};
+use agent_core::enrolment::{Descriptor, Dialect};
+use agent_core::environment::World;
+use agent_core::error::Result;
+use agent_core::escape::one_line;
+use agent_core::facts::HostFacts;
+use agent_core::facts::route::Target;
+use agent_core::hub::retry::Limit;
+use agent_core::text::{list, rows, told};
+use agent_core::token::Kind;
+use agent_core::token_source::TokenSource;
+use dialect_monsys::{self as monsys, Deferred};
 
 /// Enrols, or says what it would do.
 ///
@@ -27,15 +28,15 @@ pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
         return dry_run(args, world).await;
     }
     if args.defer {
-        dialect::monsys_only("--defer", &args.flags(), world)?;
+        dialects::monsys_only("--defer", &args.flags(), world)?;
         return Ok(deferred(&monsys::defer(&args.flags(), world).await?));
     }
-    let enrolment = enrolment::enrol(&args.flags(), args.force, world).await?;
-    Ok(report(&enrolment, System::of(&args.flags(), world)?))
+    let enrolment = dialects::enrol(None, &args.flags(), args.force, world).await?;
+    Ok(report(&enrolment, dialects::select(&args.flags(), world)?))
 }
 
 /// What an enrolment came to.
-pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
+pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
     let host = one_line(enrolment.hostname.as_deref().unwrap_or("this host"));
     let hub = &enrolment.hub_url;
     let headline = match enrolment.done {
@@ -64,9 +65,10 @@ pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
         ));
     }
     let table = rows(&facts);
-    let dialect = match system.name() {
-        name if system != System::default() => format!(" --dialect {name}"),
-        _ => String::new(),
+    let dialect = if dialects::is_default(dialect) {
+        String::new()
+    } else {
+        format!(" --dialect {}", dialect.name)
     };
     let next = match enrolment.done {
         Done::AlreadyEnrolled => {
@@ -120,7 +122,7 @@ pub(super) fn deferred(deferred: &Deferred) -> Report {
 
 async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
     let flags = args.flags();
-    let host = dialect::open(&flags, world)?;
+    let host = dialects::open(&flags, world)?;
     let settings = host.settings();
     let secret = secret(&*host, args.force, world).await?;
     // A token command is not run: it may use the network. It most likely has an enrolment token.

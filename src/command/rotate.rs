@@ -4,18 +4,18 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::{RotateKeyArgs, RotateTokenArgs};
-use crate::dialect;
-use crate::dialect::monsys::{self, Rotation};
-use crate::error::Result;
-use crate::text::rows;
-use crate::world::World;
+use crate::dialects;
+use agent_core::environment::World;
+use agent_core::error::Result;
+use agent_core::text::rows;
+use dialect_monsys::{self as monsys, Rotation};
 
 /// Takes a new per-agent token.
 ///
 /// # Errors
 /// See [`monsys::rotate_token`].
 pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Report> {
-    dialect::monsys_only("rotate-token", &args.flags(), world)?;
+    dialects::monsys_only("rotate-token", &args.flags(), world)?;
     let rotation = monsys::rotate_token(&args.flags(), world).await?;
     let headline = if rotation.changed {
         "The hub takes the new token, and agent.toml holds it now."
@@ -30,7 +30,7 @@ pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Repor
 /// # Errors
 /// See [`monsys::rotate_key`].
 pub(super) async fn key(args: &RotateKeyArgs, world: &World) -> Result<Report> {
-    dialect::monsys_only("rotate-key", &args.flags(), world)?;
+    dialects::monsys_only("rotate-key", &args.flags(), world)?;
     let rotation = monsys::rotate_key(&args.flags(), world).await?;
     let headline = if rotation.was_begun {
         "The hub has this host's new key pinned: this ended a rotation that had been interrupted."

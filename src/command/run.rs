@@ -4,11 +4,11 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::{PREPARED, RunArgs};
-use crate::dialect;
-use crate::enrolment;
-use crate::error::{Error, ErrorId, Result};
-use crate::service::{step, until_stopped};
-use crate::world::World;
+use crate::dialects;
+use agent_core::enrolment;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::service::{step, until_stopped};
 
 /// Sends heartbeats until it is stopped. Where one user runs everything, it does the privileged step
 /// first and executes itself anew, so that no secret stays in memory; else it ends with what the step
@@ -18,8 +18,10 @@ use crate::world::World;
 /// See [`dialect::Dialect::step`] and [`dialect::Dialect::serve`].
 pub(super) async fn run(args: &RunArgs, world: &World) -> Result<Report> {
     let flags = args.flags();
+    let select = || dialects::select(&flags, world);
     if let Some(user) = args.user.as_deref().filter(|_| !args.is_prepared) {
-        let Some(verdict) = until_stopped(async { Ok(step::prepare(&flags, world).await) }).await?
+        let Some(verdict) =
+            until_stopped(async { Ok(step::prepare(&select, &flags, world).await) }).await?
         else {
             return Ok(stopped());
         };
@@ -28,7 +30,7 @@ pub(super) async fn run(args: &RunArgs, world: &World) -> Result<Report> {
         }
         again(Some(user), world)?;
     }
-    let host = dialect::open(&flags, world)?;
+    let host = dialects::open(&flags, world)?;
     if host.has_service() && !args.is_prepared {
         if !step::is_own(&*host) || step::was_done_for_us(world) {
             step::check(&*host, world)?;
@@ -39,14 +41,14 @@ pub(super) async fn run(args: &RunArgs, world: &World) -> Result<Report> {
             if let Some(later) = later {
                 tracing::warn!("{}: {}", later.what(), later.cause());
             }
-            if let Some(left) = enrolment::scrub_again(&*dialect::open(&flags, world)?, world) {
+            if let Some(left) = enrolment::scrub_again(&*dialects::open(&flags, world)?, world) {
                 tracing::warn!("{}: {}", left.what(), left.cause());
             }
             again(None, world)?;
         }
     }
     drop(host);
-    dialect::open(&flags, world)?.serve().await?;
+    dialects::open(&flags, world)?.serve().await?;
     Ok(stopped())
 }
 

@@ -2,9 +2,9 @@
 
 use super::Report;
 use crate::cli::PathArgs;
-use crate::dialect;
-use crate::error::{Error, ErrorId, Result};
-use crate::world::World;
+use crate::dialects;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
 
 /// Says whether this host is enrolled, where, and as what, and whether the hub hears from it.
 /// Sends nothing.
@@ -13,7 +13,7 @@ use crate::world::World;
 /// Broken files of the host.
 pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
     let flags = args.flags();
-    let account = dialect::open(&flags, world)
+    let account = dialects::open(&flags, world)
         .map_err(for_reading)?
         .status()?;
     Ok(Report {

@@ -4,18 +4,18 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::UnenrolArgs;
-use crate::dialect;
-use crate::dialect::monsys::{self, Parting};
-use crate::error::Result;
-use crate::text::rows;
-use crate::world::World;
+use crate::dialects;
+use agent_core::environment::World;
+use agent_core::error::Result;
+use agent_core::text::rows;
+use dialect_monsys::{self as monsys, Parting};
 
 /// Leaves the hub.
 ///
 /// # Errors
 /// See [`monsys::unenrol`].
 pub(super) async fn run(args: &UnenrolArgs, world: &World) -> Result<Report> {
-    dialect::monsys_only("unenrol", &args.flags(), world)?;
+    dialects::monsys_only("unenrol", &args.flags(), world)?;
     let leaving = monsys::unenrol(&args.flags(), args.force, world).await?;
     let hub = &leaving.hub_url;
     let (result, headline) = match leaving.parting {

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::cli::UninstallArgs;
-use crate::error::Result;
-use crate::escape::{indented, one_line};
 use crate::install;
-use crate::world::World;
+use agent_core::environment::World;
+use agent_core::error::Result;
+use agent_core::escape::{indented, one_line};
 
 /// Takes back what `install` did.
 ///

@@ -1,13 +1,14 @@
 //! What is on the host: secret, plan, directories, service manager.
 
-use super::{Check, prove};
-use crate::dialect::Dialect;
-use crate::enrolment;
-use crate::facts::HostFacts;
-use crate::facts::route::Target;
-use crate::hub::retry::Limit;
-use crate::token::Token;
-use crate::world::World;
+use super::prove;
+use agent_core::check::Check;
+use agent_core::enrolment;
+use agent_core::enrolment::Dialect;
+use agent_core::environment::World;
+use agent_core::facts::HostFacts;
+use agent_core::facts::route::Target;
+use agent_core::hub::retry::Limit;
+use agent_core::token::Token;
 
 /// The secret's source and shape.
 pub(super) async fn token(

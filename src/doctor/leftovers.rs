@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Check;
-use crate::cloud_init;
-use crate::scrub::{self, Wanted};
-use crate::world::World;
+use agent_core::check::Check;
+use agent_core::cloud_init;
+use agent_core::environment::World;
+use agent_core::scrub::{self, Wanted};
 
 /// Who asks the doctor waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,12 +11,12 @@ use base64::prelude::BASE64_STANDARD;
 use reqwest::{Method, Url};
 use tokio::time::Instant;
 
-use super::Check;
-use crate::hub::client::{Client, Reply};
-use crate::scrub;
-use crate::settings::Settings;
-use crate::store::read;
-use crate::world::World;
+use agent_core::check::Check;
+use agent_core::environment::World;
+use agent_core::hub::client::{Client, Reply};
+use agent_core::scrub;
+use agent_core::settings::Settings;
+use agent_core::store::read;
 
 const NAME: &str = "metadata service";
 const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";

@@ -8,12 +8,13 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::{Check, Finding};
-use crate::error::{Error, ErrorId};
-use crate::facts::route::{self, Target};
-use crate::hub::client::{Client, Reply, SendError};
-use crate::settings::Settings;
-use crate::world::{World, clock};
+use agent_core::check::{Check, Finding};
+use agent_core::clock;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId};
+use agent_core::facts::route::{self, Target};
+use agent_core::hub::client::{Client, Reply, SendError};
+use agent_core::settings::Settings;
 
 /// Longest that one step may take.
 const STEP: Duration = Duration::from_secs(5);

@@ -10,9 +10,9 @@ use super::receipt::{Deed, Receipt};
 use super::system::System;
 use super::take_back::{Fate, take_back};
 use super::{unwritable, user};
-use crate::error::Result;
-use crate::store::atomic::{self, Grant, Owner};
-use crate::world::World;
+use agent_core::environment::World;
+use agent_core::error::Result;
+use agent_core::store::atomic::{self, Grant, Owner};
 
 /// The changes of one run.
 pub(super) struct Work<'a> {
@@ -51,7 +51,7 @@ impl<'a> Work<'a> {
     /// Makes one change, of which nothing is left when it fails.
     ///
     /// # Errors
-    /// [`crate::error::ErrorId::NotInstallable`], or what the system's command ended with.
+    /// [`agent_core::error::ErrorId::NotInstallable`], or what the system's command ended with.
     pub(super) async fn apply(&mut self, change: &Change, locks: &Locks) -> Result<()> {
         let before = self.done.len();
         let made = self.make(change).await;
@@ -173,7 +173,7 @@ impl<'a> Work<'a> {
     /// Writes down that all changes are made. What was replaced can still be put back.
     ///
     /// # Errors
-    /// [`crate::error::ErrorId::NotInstallable`].
+    /// [`agent_core::error::ErrorId::NotInstallable`].
     pub(super) fn settle(&mut self) -> Result<()> {
         if self.done.is_empty() {
             return Ok(());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::receipt::Deed;
-use crate::store::access::GROUP;
+use agent_core::store::access::GROUP;
 
 /// A step of the plan. Paths are the host's own, without `--root`.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 
 use super::Options;
 use super::receipt::Receipt;
-use crate::dialect;
-use crate::error::{Error, ErrorId, Result};
-use crate::facts::HostFacts;
-use crate::facts::route::Target;
-use crate::token::Kind;
-use crate::world::{SECRET_VARIABLE, World};
+use crate::dialects;
+use agent_core::environment::{SECRET_VARIABLE, World};
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::facts::HostFacts;
+use agent_core::facts::route::Target;
+use agent_core::token::Kind;
 
 /// Where a package has the program, and what dpkg knows of it.
 const BINARY: &str = "/usr/bin/monsys-agent";
@@ -40,7 +40,7 @@ pub(super) fn refuse_package(receipt: &Receipt, world: &World) -> Result<()> {
 /// # Errors
 /// [`ErrorId::TokenMissing`], and what [`dialect::Dialect::preview`] ends with.
 pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
-    let host = dialect::open(&options.flags, world)?;
+    let host = dialects::open(&options.flags, world)?;
     if !host.has_service() {
         return Err(Error::new(
             ErrorId::BadArguments,

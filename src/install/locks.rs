@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::look::is_left_over;
 use super::receipt::FOLDER;
 use super::unwritable;
-use crate::error::{ErrorId, Result};
-use crate::store::atomic::{self, Grant, Owner};
-use crate::store::lock::{self, FILE, INSTALL_FILE, Lock, is_lock};
-use crate::store::names;
-use crate::world::World;
+use agent_core::environment::World;
+use agent_core::error::{ErrorId, Result};
+use agent_core::store::atomic::{self, Grant, Owner};
+use agent_core::store::lock::{self, FILE, INSTALL_FILE, Lock, is_lock};
+use agent_core::store::names;
 
 /// The locks of one run.
 pub(super) struct Locks {

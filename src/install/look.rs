@@ -10,12 +10,12 @@ use nix::unistd::{AccessFlags, access};
 use super::change::Change;
 use super::receipt::Receipt;
 use super::{receipt, unwritable, user};
-use crate::dialect::Dialect;
-use crate::error::Result;
-use crate::settings::Settings;
-use crate::store::atomic::{self, Grant, Owner};
-use crate::store::lock::is_lock;
-use crate::world::World;
+use agent_core::enrolment::Dialect;
+use agent_core::environment::World;
+use agent_core::error::Result;
+use agent_core::settings::Settings;
+use agent_core::store::atomic::{self, Grant, Owner};
+use agent_core::store::lock::is_lock;
 
 /// Where agent.toml is, unless it is told otherwise.
 const CONFIG: &str = "/etc/monsys/agent.toml";
@@ -139,7 +139,7 @@ pub(super) fn takes_programs(folder: &Path) -> bool {
 /// The CA file that this run was given, if the service could not read it where it is.
 ///
 /// # Errors
-/// [`crate::error::ErrorId::Unreadable`] for a pipe: the enrolment could not read it again.
+/// [`agent_core::error::ErrorId::Unreadable`] for a pipe: the enrolment could not read it again.
 pub(super) fn ca_for_service(settings: &Settings, world: &World) -> Result<Option<Vec<u8>>> {
     let Some(given) = settings.ca_file.as_ref().filter(|ca| ca.origin.is_asked()) else {
         return Ok(None);

@@ -13,13 +13,14 @@ use super::receipt::{self, Receipt};
 use super::service::Manager;
 use super::user::{self, USER};
 use super::{NotDone, Options, unwritable};
-use crate::dialect::ca_copy::CA_COPY;
-use crate::dialect::{Dialect, System};
-use crate::error::{Error, ErrorId, Result};
-use crate::settings::Flags;
-use crate::settings::table::DIALECT;
-use crate::store::unreadable;
-use crate::world::World;
+use crate::dialects;
+use agent_core::ca_copy::CA_COPY;
+use agent_core::enrolment::Dialect;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::flags::Flags;
+use agent_core::settings::table::DIALECT;
+use agent_core::store::unreadable;
 
 /// Folders where the binary may go, one a line: the first that can be written and run from. None of
 /// them is in the service's own folders, so that the service cannot replace what root runs. The
@@ -173,11 +174,11 @@ fn told(
     host: &dyn Dialect,
     world: &World,
 ) -> Result<Vec<(&'static str, String)>> {
-    let system = System::of(&options.flags, world)?;
-    if system == System::default() {
+    let dialect = dialects::select(&options.flags, world)?;
+    if dialects::is_default(dialect) {
         return Ok(Vec::new());
     }
-    let mut told = vec![(DIALECT.variables[0], system.name())];
+    let mut told = vec![(DIALECT.variables[0], dialect.name.to_owned())];
     told.extend(host.service_environment());
     Ok(told)
 }

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::VERSION;
-use crate::error::{Error, ErrorId, Result};
-use crate::store::atomic::{self, Owner};
-use crate::store::{read, unreadable};
-use crate::world::World;
+use agent_core::VERSION;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::store::atomic::{self, Owner};
+use agent_core::store::{read, unreadable};
 
 /// Where it is. This does not follow `--state-dir`: it is about the host, not about one agent.
 pub const PATH: &str = "/var/lib/monsys/install.json";

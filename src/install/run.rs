@@ -14,11 +14,12 @@ use super::locks::Locks;
 use super::plan::Plan;
 use super::service::Manager;
 use super::{Enrolled, Installed, Options, Service, look, user};
-use crate::dialect::{self, Dialect, monsys};
-use crate::enrolment;
-use crate::error::{Error, Result};
-use crate::settings::Flags;
-use crate::world::World;
+use crate::dialects;
+use agent_core::enrolment::Dialect;
+use agent_core::environment::World;
+use agent_core::error::{Error, Result};
+use agent_core::flags::Flags;
+use dialect_monsys as monsys;
 
 /// How long a run that has to go back waits for another one that changes files.
 const MOMENT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -163,7 +164,7 @@ impl Run<'_> {
             let deferred = monsys::defer_under(held, flags, self.world).await?;
             return Ok(Some(Enrolled::Deferred(deferred)));
         }
-        match enrolment::enrol_under(held, flags, self.options.force, self.world).await {
+        match dialects::enrol(held, flags, self.options.force, self.world).await {
             Ok(enrolment) => {
                 self.note_acceptance();
                 Ok(Some(Enrolled::Now(enrolment)))
@@ -190,7 +191,7 @@ impl Run<'_> {
 
     /// Whether the host has a credential now.
     fn is_enrolled(&self) -> bool {
-        dialect::open(&self.options.flags, self.world)
+        dialects::open(&self.options.flags, self.world)
             .and_then(|host| host.is_enrolled())
             .unwrap_or(false)
     }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::system::System;
-use crate::error::{Error, ErrorId, Result};
-use crate::escape::one_line;
-use crate::redact::redact;
-use crate::settings::Settings;
-use crate::world::World;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::escape::one_line;
+use agent_core::redact::redact;
+use agent_core::settings::Settings;
 
 /// Name of the service.
 const NAME: &str = "monsys-agent";
@@ -275,10 +275,10 @@ mod tests {
 
     #[test]
     fn the_files_name_the_binary_where_it_is() {
-        let world = World::real()
+        let world = World::real([])
             .with_root("/nowhere")
             .with_environment(Vec::<(String, String)>::new());
-        let settings = Settings::resolve(&crate::settings::Flags::default(), &world).unwrap();
+        let settings = Settings::resolve(&agent_core::flags::Flags::default(), &world).unwrap();
         for manager in [Manager::Systemd, Manager::OpenRc] {
             let files = manager.files(
                 Path::new("/opt/monsys/bin/monsys-agent"),
@@ -295,10 +295,10 @@ mod tests {
 
     #[test]
     fn other_paths_are_told_to_the_service() {
-        let world = World::real()
+        let world = World::real([])
             .with_root("/nowhere")
             .with_environment([("MONSYS_CONFIG", "/srv/50% \"x\"/agent.toml")]);
-        let settings = Settings::resolve(&crate::settings::Flags::default(), &world).unwrap();
+        let settings = Settings::resolve(&agent_core::flags::Flags::default(), &world).unwrap();
         let text = other_paths(&settings).unwrap();
         assert!(
             text.contains(r#"Environment="MONSYS_CONFIG=/srv/50%% \"x\"/agent.toml""#),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorId, Result};
-use crate::redact::redact;
-use crate::world::World;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::redact::redact;
 
 /// Where programs are looked for; no PATH that somebody set has a say in what root runs.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];

@@ -12,9 +12,9 @@ use super::locks::Locks;
 use super::receipt::{self, Deed};
 use super::system::System;
 use super::{look, user};
-use crate::store::atomic;
-use crate::store::lock::{self, Lock};
-use crate::world::World;
+use agent_core::environment::World;
+use agent_core::store::atomic;
+use agent_core::store::lock::{self, Lock};
 
 /// What became of a deed.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use tokio::time::Instant;
 
 use super::checks::{refuse_package, require_root};
@@ -14,13 +13,13 @@ use super::service::Manager;
 use super::system::System;
 use super::take_back::{Fate, take_back};
 use super::{enrolment_paths, look, plan, service, take_back as taking_back, unwritable, user};
-use crate::dialect::monsys::{self, HostFiles};
-use crate::dialect::{self, System as Dialects};
-use crate::error::Result;
-use crate::settings::Flags;
-use crate::store::atomic::{self, Owner};
-use crate::store::{lock, names};
-use crate::world::World;
+use crate::dialects::DIALECTS;
+use agent_core::environment::World;
+use agent_core::error::Result;
+use agent_core::flags::Flags;
+use agent_core::store::atomic::{self, Owner};
+use agent_core::store::{lock, names};
+use dialect_monsys::{self as monsys, HostFiles};
 
 /// What the service and its privileged step have in memory.
 const RUNNING: [&str; 2] = ["/run/monsys", "/run/monsys-step"];
@@ -64,8 +63,8 @@ fn remove_running(world: &World) {
 /// Takes back what `install` did. `purge` also removes agent.toml, the host's key and its state.
 ///
 /// # Errors
-/// [`crate::error::ErrorId::NeedsRoot`], [`crate::error::ErrorId::PackageOwned`],
-/// [`crate::error::ErrorId::ReceiptBroken`], and what stands in the way.
+/// [`agent_core::error::ErrorId::NeedsRoot`], [`agent_core::error::ErrorId::PackageOwned`],
+/// [`agent_core::error::ErrorId::ReceiptBroken`], and what stands in the way.
 pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Uninstalled> {
     require_root("uninstall", world)?;
     // Another user could have put a record there. `install` takes such a folder over.
@@ -225,12 +224,12 @@ impl Run<'_> {
     async fn close_to(&mut self, service: Owner, flags: &Flags) {
         let world = self.world;
         world.forget_access();
-        for &dialect in Dialects::value_variants() {
+        for dialect in DIALECTS {
             let flags = Flags {
-                dialect: Some(dialect),
+                dialect: Some(dialect.name.to_owned()),
                 ..flags.clone()
             };
-            let Ok(host) = dialect::open(&flags, world) else {
+            let Ok(host) = dialect.open(&flags, world) else {
                 continue;
             };
             let Some(folder) = host.folders().into_iter().next() else {

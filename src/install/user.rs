@@ -2,11 +2,11 @@
 
 use super::receipt::FOLDER;
 use super::system::System;
-use crate::error::{Error, ErrorId, Result};
-use crate::store::access::GROUP;
-use crate::store::atomic::Owner;
-use crate::store::passwd;
-use crate::world::World;
+use agent_core::environment::World;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::store::access::GROUP;
+use agent_core::store::atomic::Owner;
+use agent_core::store::passwd;
 
 /// Name of the user, and of its group.
 pub const USER: &str = GROUP;
