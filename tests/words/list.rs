@@ -85,7 +85,10 @@ impl Rule {
         &'a self,
         words: &'a Words,
     ) -> impl Iterator<Item = (&'a Self, Found)> + 'a {
-        (0..words.0.len()).filter_map(move |at| Some((self, self.matches(&words.0, at)?)))
+        let first = self.elements.iter().find(|element| !element.is_except());
+        let can_begin = move |at: &usize| first.is_some_and(|one| one.matches(&words.0[*at].text));
+        let found = (0..words.0.len()).filter(can_begin);
+        found.filter_map(move |at| Some((self, self.matches(&words.0, at)?)))
     }
 
     /// Matches the rule at word `at`, which is the first one after leading exclusions.
