@@ -231,7 +231,7 @@ impl<'a> Work<'a> {
             match done.recorded {
                 // What an enrolment made stays, so that the next run is the same host.
                 RecordedChange::MakeFolder { .. } => {
-                    tracing::info!("{} stays: {cause}", done.recorded)
+                    tracing::info!("{} stays: {cause}", done.recorded);
                 }
                 _ => tracing::warn!("{} stays: {cause}", done.recorded),
             }
