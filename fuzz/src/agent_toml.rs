@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use monsys_agent::fuzzing;
 use agent_core::store::agent_toml::{AgentToml, Entry};
 use agent_core::token::Secret;
+use monsys_agent::fuzzing;
 use toml_edit::Document;
 use uuid::Uuid;
 

@@ -59,6 +59,9 @@ fn check(pem: &str, ca: &str, public: &[u8], [renew, expire]: [SystemTime; 2]) {
 }
 
 fn is_printable(cause: &str) {
-    assert!(!cause.is_empty() && cause.chars().count() <= 1000, "{cause}");
+    assert!(
+        !cause.is_empty() && cause.chars().count() <= 1000,
+        "{cause}"
+    );
     assert!(!cause.contains(is_hidden), "{cause:?}");
 }

@@ -1,9 +1,9 @@
 //! What a hub, or whatever answers in its place, may send.
 
-use dialect_monsys::wire::{Admission, enrolled, registered};
 use agent_core::hub::client::Reply;
 use agent_core::hub::response::{Outcome, classify};
 use agent_core::tags;
+use dialect_monsys::wire::{Admission, enrolled, registered};
 use serde_json::Value;
 
 const STATUSES: [u16; 16] = [

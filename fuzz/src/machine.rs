@@ -1,10 +1,10 @@
 //! What the kernel, the firmware, cloud-init and the cloud say of a machine.
 
+use agent_core::escape::is_hidden;
+use agent_core::hub::client::Reply;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use agent_core::escape::is_hidden;
 use monsys_agent::fuzzing;
-use agent_core::hub::client::Reply;
 
 const TOKEN: &[u8] = b"enrl_Zq3vN8sK";
 

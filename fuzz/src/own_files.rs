@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use agent_core::clock::Moment;
+use agent_core::enrolment::step_record::{Outcome, StepRecord};
+use agent_core::error::{Error, ErrorId};
+use agent_core::service::{Health, Liveness};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use agent_core::error::{Error, ErrorId};
-use monsys_agent::fuzzing;
-use agent_core::service::{Health, Liveness};
 use dialect_monsys::state::{Next, State};
-use agent_core::enrolment::step_record::{Outcome, StepRecord};
-use agent_core::clock::Moment;
+use monsys_agent::fuzzing;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -140,8 +140,7 @@ fn signing_key(bytes: &[u8]) {
     if let Some([public, signature]) = made {
         assert!(hub::fuzzing::is_key(&public), "{public}");
         assert_eq!(STANDARD.decode(&public).map(|key| key.len()), Ok(32));
-        let is_signed =
-            |body: &[u8]| hub::fuzzing::is_signed(signature.as_bytes(), body, &public);
+        let is_signed = |body: &[u8]| hub::fuzzing::is_signed(signature.as_bytes(), body, &public);
         assert!(is_signed(b"body") && !is_signed(b"Body"));
     }
 }

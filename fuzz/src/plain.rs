@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use agent_core::escape::is_hidden;
-use monsys_agent::fuzzing;
 use agent_core::token::{Kind, MAX_BYTES, Token};
+use monsys_agent::fuzzing;
 
 /// A token is what it was typed as, or is refused in words that do not depend on the secret.
 pub fn token(bytes: &[u8]) {

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use agent_core::escape::is_hidden;
-use monsys_agent::fuzzing::{self, Call};
 use agent_core::hub::client::Reply;
+use monsys_agent::fuzzing::{self, Call};
 use serde_json::Value;
 
 use crate::hub_reply::{holds, texts, tokens};

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
-use monsys_agent::fuzzing;
-use agent_core::hub::client::Client;
 use agent_core::flags::Flags;
+use agent_core::hub::client::Client;
 use agent_core::settings::{HubUrl, Settings};
 use agent_core::sourced::Source;
 use agent_core::store::agent_toml::Entry;
 use agent_core::tags;
-use agent_core::environment::Environment;
+use monsys_agent::fuzzing;
 
 use crate::parts;
 

@@ -111,8 +111,9 @@ async fn agent(arguments: &[OsString]) -> Result<String> {
     let cli = cli.map_err(|refusal| match refusal {
         Refusal::Show(text) | Refusal::Refuse { text, .. } => Stop::failed(text),
     })?;
-    let world = Environment::real([]).with_environment(std::iter::empty::<(OsString, OsString)>());
-    let report = command::run(&cli, &world).await;
+    let environment =
+        Environment::real([]).with_variables(std::iter::empty::<(OsString, OsString)>());
+    let report = command::run(&cli, &environment).await;
     let report = report.map_err(|error| Stop::failed(error.to_string()))?;
     Ok(report.text)
 }
