@@ -44,7 +44,8 @@ impl Ravenxcope<'_> {
         let secret = secret.as_ref();
         Dialect::plan(self, secret.map(Token::kind), false)?;
         let mut asking = EnrolRequest::new(self, secret)?;
-        enrolment::ask(&mut asking, secret, &self.settings, self.environment, limit).await?;
+        enrolment::run_exchange(&mut asking, secret, &self.settings, self.environment, limit)
+            .await?;
         Ok(())
     }
 }
