@@ -66,7 +66,7 @@ impl Dialect for Host<'_> {
             path: self.folder(),
             grant: self.access().public_folder(),
             is_foreign: false,
-            fault: ErrorId::StateUnwritable,
+            error_id: ErrorId::StateUnwritable,
         }]
     }
 

@@ -81,7 +81,7 @@ impl Exchange for EnrolRequest<'_> {
         error
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
+    fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let host = self.host;
         let server = host.settings.hub_url.value.to_string();
         let token = self.token.take().unwrap_or_default();
