@@ -335,15 +335,14 @@ fn other_archives_are_searched_and_named() {
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .spawn()
-            .ok()?;
+            .unwrap_or_else(|cause| panic!("this test needs {program}: {cause}"));
         let mut input = child.stdin.take().unwrap();
         let text = text.to_owned();
         let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap().unwrap();
-        Some(output.stdout)
+        output.stdout
     };
-    let mut count = 0;
     for (program, arguments, word) in [
         ("xz", &["-c"][..], "xz data"),
         ("bzip2", &["-c"], "bzip2 data"),
@@ -352,10 +351,7 @@ fn other_archives_are_searched_and_named() {
         ("xz", &["-9", "-c"], "memory"),
     ] {
         let text = noise(400_000) + &user_data();
-        let Some(packed) = run(program, arguments, &text) else {
-            continue;
-        };
-        count += 1;
+        let packed = run(program, arguments, &text);
         let document = [b"a document with ".as_slice(), &packed].concat();
         for bytes in [&packed, &document] {
             let scratch = Scratch::new(bytes);
@@ -367,10 +363,9 @@ fn other_archives_are_searched_and_named() {
             assert!(after == *bytes);
         }
         if word != "memory" {
-            let clean = run(program, arguments, &noise(400_000)).unwrap();
+            let clean = run(program, arguments, &noise(400_000));
             expect_untouched(&clean, &Fate::Clean);
             expect_untouched(&[clean.clone(), clean].concat(), &Fate::Clean);
         }
     }
-    assert!(count > 0, "none of xz, bzip2 and zstd is there");
 }

@@ -54,12 +54,12 @@ impl Drop for Service {
 /// Number of the service's user and group on hosts that have one.
 pub(crate) const SERVICE_USER: u32 = 54_321;
 
-/// Fails the test, rather than passing without looking, unless root runs it.
+/// Fails a test that is `#[ignore]` for the need of root, unless root runs it.
 #[track_caller]
 pub(crate) fn needs_root() {
     assert!(
         nix::unistd::geteuid().is_root(),
-        "this test gives files to other users, and takes root"
+        "this test needs root: run it as root with `--include-ignored`"
     );
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::common::Run;
+use crate::common::{Run, needs_root};
 
 /// The environment of a root shell.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -24,6 +24,7 @@ pub(crate) type Changes = BTreeMap<PathBuf, String>;
 impl Machine {
     /// A machine like this one, on which the agent was never installed, and whose systemd (a
     /// script that keeps books) runs.
+    #[track_caller]
     pub(crate) fn new() -> Self {
         let machine = Self::without_manager();
         fs::create_dir_all(machine.path("run/systemd/system")).unwrap();
@@ -36,7 +37,9 @@ impl Machine {
     }
 
     /// The same where no service manager runs.
+    #[track_caller]
     pub(crate) fn without_manager() -> Self {
+        needs_root();
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         mount(&["--make-rprivate", "/"]);
         let machine = Self {

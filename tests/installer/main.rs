@@ -1,6 +1,7 @@
 //! install.sh and `monsys-agent install` on a whole machine: this one, under an overlay that each
 //! test has for itself, in a mount namespace of its own. What a run changes stays in the overlay
-//! and vanishes with the test. It takes root; as another user all pass without looking.
+//! and vanishes with the test. It takes root, so each is `#[ignore]`: `cargo xtask test installer` runs
+//! them.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -30,8 +31,3 @@ mod shells;
 mod truncated;
 mod unit;
 mod vectors;
-
-/// Whether machines can be made here; a test that needs one ends at once if not.
-fn can_make_machines() -> bool {
-    nix::unistd::geteuid().is_root()
-}

@@ -7,10 +7,8 @@ use crate::release::binary;
 use crate::script::plain_mirror;
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn from_https_none_leads_to_http() {
-    if !crate::can_make_machines() {
-        return;
-    }
     for gone in ["wget", "curl"] {
         let mut scene = Scene::new();
         scene.machine.without(gone);
@@ -35,10 +33,8 @@ fn from_https_none_leads_to_http() {
 }
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn curl_follows_one_to_https_and_whoever_names_http_gets_http() {
-    if !crate::can_make_machines() {
-        return;
-    }
     let scene = Scene::new();
     scene.hub.fault(json!({
         "route": "dist",

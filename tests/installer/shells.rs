@@ -17,10 +17,8 @@ const SHELLS: [&[&str]; 6] = [
 ];
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn from_nothing_to_a_running_service_in_every_shell() {
-    if !crate::can_make_machines() {
-        return;
-    }
     let release = Release::new();
     for shell in SHELLS {
         let machine = Machine::new();
@@ -99,10 +97,8 @@ fn stamps(machine: &Machine) -> Vec<(std::path::PathBuf, std::time::SystemTime)>
 }
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn with_each_downloader_and_each_checksum_tool() {
-    if !crate::can_make_machines() {
-        return;
-    }
     let release = Release::new();
     let all = ["sha256sum", "shasum", "openssl", "busybox"];
     for (gone, tool) in [
@@ -142,10 +138,8 @@ fn with_each_downloader_and_each_checksum_tool() {
 }
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn where_tmp_is_noexec_and_from_a_folder_without_any_network() {
-    if !crate::can_make_machines() {
-        return;
-    }
     let release = Release::new();
     let machine = Machine::new();
     let hub = mirror(&release, &machine);
@@ -171,10 +165,8 @@ fn where_tmp_is_noexec_and_from_a_folder_without_any_network() {
 }
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn the_hub_may_have_a_private_ca_and_the_place_to_download_from_a_public_one() {
-    if !crate::can_make_machines() {
-        return;
-    }
     let release = Release::new();
     for gone in ["wget", "curl"] {
         let machine = Machine::new();

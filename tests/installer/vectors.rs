@@ -10,10 +10,8 @@ use crate::script::{mirror, piped, served};
 const TABLE: &str = include_str!("../vectors/agent_toml.json");
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn every_vector_comes_to_its_agent_toml() {
-    if !crate::can_make_machines() {
-        return;
-    }
     let release = Release::new();
     let table: Value = serde_json::from_str(TABLE).unwrap();
     for vector in table["vectors"].as_array().unwrap() {

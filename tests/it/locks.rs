@@ -10,7 +10,7 @@ use std::{fs, thread};
 
 use serde_json::json;
 
-use crate::common::{Prepared, Run, TestHost, TestHub};
+use crate::common::{Prepared, Run, TestHost, TestHub, needs_root};
 
 const FLOCK: &str = "/usr/bin/flock";
 /// A user, and its group, who is none of the agent's.
@@ -89,10 +89,9 @@ fn all_below(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
+#[ignore = "needs root: takes locks as another user"]
 fn whatever_another_user_locks_holds_up_no_command_of_roots() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+    needs_root();
     let hub = TestHub::new();
     let token = hub.token();
     for user in [NOBODY, SERVICE] {
@@ -132,10 +131,9 @@ fn whatever_another_user_locks_holds_up_no_command_of_roots() {
 }
 
 #[test]
+#[ignore = "needs root: the agent changes the mode of a lock only as root"]
 fn a_lock_that_others_could_open_is_closed() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+    needs_root();
     let hub = TestHub::new();
     let host = host(&hub);
     let token = hub.token();

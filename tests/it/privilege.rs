@@ -71,6 +71,7 @@ fn outside_of_run(host: &TestHost) -> Vec<(PathBuf, [u64; 5], Vec<u8>)> {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn root_owns_all_and_the_service_reads_what_it_needs() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
@@ -89,6 +90,7 @@ fn root_owns_all_and_the_service_reads_what_it_needs() {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn without_the_step_of_this_boot_nothing_is_sent() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
@@ -114,6 +116,7 @@ fn without_the_step_of_this_boot_nothing_is_sent() {
 /// The unit's `ProtectProc=` gives the service a `/proc` of its own; where something is mounted over the
 /// boot's id, as in a container of systemd-nspawn, the step and the service see different ones.
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn a_proc_of_its_own_hides_no_step_from_the_service() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
@@ -135,6 +138,7 @@ fn a_proc_of_its_own_hides_no_step_from_the_service() {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn what_the_step_failed_with_is_what_the_service_ends_with() {
     let hub = TestHub::new();
     let host = TestHost::with_service_user();
@@ -156,6 +160,7 @@ fn what_the_step_failed_with_is_what_the_service_ends_with() {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn a_hub_that_is_away_is_asked_again_after_a_pause_or_a_change() {
     let hub = TestHub::new();
     let host = TestHost::with_service_user();
@@ -186,6 +191,7 @@ fn a_hub_that_is_away_is_asked_again_after_a_pause_or_a_change() {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn a_prepared_image_is_enrolled_by_the_step_and_the_service_never_sees_the_token() {
     let hub = TestHub::new();
     let host = TestHost::with_service_user();
@@ -212,7 +218,9 @@ fn a_prepared_image_is_enrolled_by_the_step_and_the_service_never_sees_the_token
 
 /// Where one user runs everything, `run` does the step by itself, and executes itself anew.
 #[test]
+#[ignore = "needs root: reads the memory of a process that is not dumpable"]
 fn a_container_enrols_by_itself_and_keeps_no_token() {
+    needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
     let token = hub.token();
@@ -253,6 +261,7 @@ fn a_container_enrols_by_itself_and_keeps_no_token() {
 
 /// As `OpenRC` has it: one command, which gives its rights up.
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn one_command_does_the_step_as_root_and_goes_on_as_the_user() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
@@ -279,6 +288,7 @@ fn one_command_does_the_step_as_root_and_goes_on_as_the_user() {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn an_interrupted_rotation_is_ended_by_the_step() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
@@ -308,6 +318,7 @@ fn an_interrupted_rotation_is_ended_by_the_step() {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn files_from_before_there_was_a_service_are_shared_by_the_step() {
     needs_root();
     let hub = TestHub::new();
@@ -322,6 +333,7 @@ fn files_from_before_there_was_a_service_are_shared_by_the_step() {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn the_step_fills_in_what_root_can_tell_of_the_machine() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
@@ -339,6 +351,7 @@ fn the_step_fills_in_what_root_can_tell_of_the_machine() {
 /// A disk that takes nothing keeps no host with a credential from running; neither does a verdict that
 /// an earlier boot wrote with a clock that was wrong.
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn a_disk_that_takes_nothing_is_no_failure_of_the_step() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
@@ -359,6 +372,7 @@ fn a_disk_that_takes_nothing_is_no_failure_of_the_step() {
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn whoever_reads_the_state_does_not_keep_root_from_leaving() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
@@ -371,6 +385,7 @@ fn whoever_reads_the_state_does_not_keep_root_from_leaving() {
 
 /// A step that fails would be repeated for ever: the rules for final codes look at `run` alone.
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn a_setting_that_is_wrong_fails_the_service_and_not_the_step() {
     let host = TestHost::with_service_user();
     for (arguments, code) in [(["prepare"], 0), (["run"], 64)] {
@@ -382,6 +397,7 @@ fn a_setting_that_is_wrong_fails_the_service_and_not_the_step() {
 /// By the kernel's word: the service opens nothing for writing outside of `/run/monsys`, through an enrolment
 /// by the step, heartbeats, a rotation of the key, an outage, an unpinning, and the host's unenrolment.
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn no_file_outside_of_run_is_opened_for_writing() {
     let hub = TestHub::new();
     let host = TestHost::with_service_user();

@@ -175,6 +175,7 @@ fn token_persistence_fails() {
 
 /// As the unit has it: the step hands over what the env file does not take, and the next step stores it.
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn token_persistence_fails_and_the_step_hands_the_token_to_the_service() {
     let (hub, host) = (TestHub::new(), TestHost::with_service_user());
     let text = env_text(&hub, "sensor-1", &mint(&hub, "sensor-1"));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Run, TestHost, TestHub, until};
+use crate::common::{Run, TestHost, TestHub, needs_root, until};
 
 #[test]
 fn each_way_enrols_and_white_space_is_trimmed() {
@@ -186,10 +186,9 @@ fn a_token_command_leaves_nothing_behind_and_is_not_held_up_by_what_it_leaves() 
 }
 
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn root_runs_no_command_that_another_user_wrote_into_agent_toml() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+    needs_root();
     let (hub, host) = (TestHub::new(), TestHost::new());
     let text = "token_command = 'touch ran; echo enrl_x1'\n";
     let path = host.lay("etc/monsys/agent.toml", text);

@@ -1,7 +1,6 @@
 //! Certificates and versions of TLS, as nginx serves them.
 
 use crate::authority::{Authority, Identity};
-use crate::can_make_networks;
 use crate::network::IPV4;
 use crate::scene::Scene;
 use crate::server::Server;
@@ -15,10 +14,8 @@ fn served(authority: &Authority, identity: &Identity) -> (Server, Scene) {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn an_expired_certificate_is_told_with_both_times() {
-    if !can_make_networks() {
-        return;
-    }
     let authority = Authority::new();
     let (nginx, scene) = served(&authority, &authority.vouch_between(IPV4.hub, 2020, 2021));
     let run = scene.run(scene.enrol(&["--wait", "0"]));
@@ -40,10 +37,8 @@ fn an_expired_certificate_is_told_with_both_times() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_certificate_that_is_not_valid_yet_is_told_as_a_clock_that_is_behind() {
-    if !can_make_networks() {
-        return;
-    }
     let authority = Authority::new();
     let (_nginx, scene) = served(&authority, &authority.vouch_between(IPV4.hub, 2090, 2100));
     let run = scene.run(scene.enrol(&["--wait", "0"]));
@@ -60,10 +55,8 @@ fn a_certificate_that_is_not_valid_yet_is_told_as_a_clock_that_is_behind() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_certificate_for_another_name_is_told_with_both_names() {
-    if !can_make_networks() {
-        return;
-    }
     let authority = Authority::new();
     let (_nginx, scene) = served(&authority, &authority.vouch("other.test"));
     let run = scene.run(scene.enrol(&[]));
@@ -75,10 +68,8 @@ fn a_certificate_for_another_name_is_told_with_both_names() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_chain_without_its_middle_is_told_and_a_ca_file_with_both_mends_it() {
-    if !can_make_networks() {
-        return;
-    }
     let root = Authority::new();
     let middle = root.intermediate();
     let (_nginx, mut scene) = served(&root, &middle.vouch(IPV4.hub));
@@ -90,10 +81,8 @@ fn a_chain_without_its_middle_is_told_and_a_ca_file_with_both_mends_it() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_whole_chain_is_trusted_by_its_root() {
-    if !can_make_networks() {
-        return;
-    }
     let root = Authority::new();
     let middle = root.intermediate();
     let mut identity = middle.vouch(IPV4.hub);
@@ -104,10 +93,8 @@ fn a_whole_chain_is_trusted_by_its_root() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_server_of_tls_1_1_alone_is_told_at_once() {
-    if !can_make_networks() {
-        return;
-    }
     let authority = Authority::new();
     let scene = Scene::behind(IPV4, URL, &authority.pem());
     let _nginx = Server::nginx(

@@ -1,6 +1,5 @@
 //! squid, through which the host has to go.
 
-use crate::can_make_networks;
 use crate::network::IPV4;
 use crate::scene::Scene;
 use crate::server::{SQUID, Server};
@@ -14,10 +13,8 @@ fn proxy(user: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_opens_a_tunnel_and_sees_no_secret() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     let squid = Server::squid(None);
     let run = scene.run(scene.enrol(&[]).env("HTTPS_PROXY", &proxy("")));
@@ -29,10 +26,8 @@ fn squid_opens_a_tunnel_and_sees_no_secret() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_is_passed_by_as_no_proxy_says() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     let squid = Server::squid(None);
     let agent = scene
@@ -44,10 +39,8 @@ fn squid_is_passed_by_as_no_proxy_says() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_wants_a_password_and_gets_it() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     let squid = Server::squid(Some(("me", PASSWORD)));
     let user = format!("me:{ESCAPED}@");
@@ -58,10 +51,8 @@ fn squid_wants_a_password_and_gets_it() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_wants_a_password_and_gets_none_or_another() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     let _squid = Server::squid(Some(("me", PASSWORD)));
     for (user, says) in [
@@ -88,10 +79,8 @@ fn squid_wants_a_password_and_gets_none_or_another() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_that_does_not_reach_the_hub_is_waited_for() {
-    if !can_make_networks() {
-        return;
-    }
     let mut scene = Scene::direct(IPV4);
     let _squid = Server::squid(None);
     scene.hub_dies();
@@ -110,10 +99,8 @@ fn squid_that_does_not_reach_the_hub_is_waited_for() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_that_is_down_is_named_and_waited_for() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     let enrol = |more: &[&str]| scene.enrol(more).env("HTTPS_PROXY", &proxy("me:hunter2@"));
     let run = scene.run(enrol(&["--wait", "0"]));

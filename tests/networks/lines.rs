@@ -5,16 +5,14 @@ use std::net::TcpListener;
 use serde_json::json;
 
 use crate::common::{TestHost, TestHub};
+use crate::eventually;
 use crate::live::Live;
 use crate::network::{IPV4, IPV6, Network};
 use crate::scene::Scene;
-use crate::{can_make_networks, eventually};
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn every_fourth_packet_is_lost() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     scene.network.lose("numgen inc mod 4 == 0");
     let run = scene.run(scene.enrol(&[]));
@@ -24,10 +22,8 @@ fn every_fourth_packet_is_lost() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_slow_line_is_enough() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     scene.network.slow_down();
     let run = scene.run(scene.enrol(&[]));
@@ -36,10 +32,8 @@ fn a_slow_line_is_enough() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_way_that_loses_large_packets_alone_is_told_and_waited_for() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     // A connection stands, but no certificate ever comes through.
     scene.network.lose("meta length > 600");
@@ -54,10 +48,8 @@ fn a_way_that_loses_large_packets_alone_is_told_and_waited_for() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_cable_that_is_out_when_it_begins_is_waited_for() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV4);
     scene.network.cut();
     let run = scene.run(scene.enrol(&["--wait", "4s"]));
@@ -86,10 +78,8 @@ fn cut_in_the_middle(wait: &str) -> (Scene, Live) {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_cut_in_the_middle_that_is_short_is_not_even_noticed() {
-    if !can_make_networks() {
-        return;
-    }
     let (scene, agent) = cut_in_the_middle("5m");
     scene.network.hint();
     let run = scene.enrolled(agent.end());
@@ -97,10 +87,8 @@ fn a_cut_in_the_middle_that_is_short_is_not_even_noticed() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_cut_in_the_middle_that_lasts_is_mended_by_the_next_run() {
-    if !can_make_networks() {
-        return;
-    }
     let (scene, agent) = cut_in_the_middle("6s");
     scene.failed(agent.end(), 69, &["no answer", "no use is spent twice"]);
     scene.network.hint();
@@ -110,10 +98,8 @@ fn a_cut_in_the_middle_that_lasts_is_mended_by_the_next_run() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_hub_that_accepts_and_says_nothing_is_told() {
-    if !can_make_networks() {
-        return;
-    }
     let mut scene = Scene::direct(IPV4);
     scene.hub_dies();
     let silent = TcpListener::bind("192.0.2.1:8443").unwrap();
@@ -133,10 +119,8 @@ fn a_hub_that_accepts_and_says_nothing_is_told() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_hub_that_dies_and_comes_back_finds_the_host_as_it_left_it() {
-    if !can_make_networks() {
-        return;
-    }
     let mut scene = Scene::direct(IPV4);
     // It commits each time, and its answer is always lost.
     scene
@@ -152,10 +136,8 @@ fn a_hub_that_dies_and_comes_back_finds_the_host_as_it_left_it() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn ipv6_alone_is_enough() {
-    if !can_make_networks() {
-        return;
-    }
     let scene = Scene::direct(IPV6);
     let run = scene.run(scene.enrol(&[]));
     scene.enrolled(run);
@@ -163,10 +145,8 @@ fn ipv6_alone_is_enough() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn no_way_at_all_is_told() {
-    if !can_make_networks() {
-        return;
-    }
     let network = Network::new();
     let hub = TestHub::new();
     let host = TestHost::new();

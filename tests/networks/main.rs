@@ -2,7 +2,8 @@
 //!
 //! Each test has network namespaces of its own: the hub's, in which the test itself runs, and the
 //! host's, joined by a cable. No other network can be reached from there, and all of it vanishes
-//! with the test, however that ends. It takes root; as another user all pass without looking.
+//! with the test, however that ends. It takes root, so each is `#[ignore]`: `cargo xtask test networks`
+//! runs them.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -24,11 +25,6 @@ mod network;
 mod reverse_proxies;
 mod scene;
 mod server;
-
-/// Whether networks can be made here; a test that needs them ends at once if not.
-fn can_make_networks() -> bool {
-    nix::unistd::geteuid().is_root()
-}
 
 /// Waits until `condition` holds, and fails the test if it never does.
 #[track_caller]

@@ -1,6 +1,7 @@
 //! Two network namespaces and a cable: the hub's, in which the test runs, and the host's.
 
 use crate::common::namespace::{Namespace, ip, tool};
+use crate::common::needs_root;
 
 const NFT: &str = "/usr/sbin/nft";
 const TC: &str = "/sbin/tc";
@@ -35,7 +36,9 @@ pub(crate) struct Network {
 
 impl Network {
     /// Hub and host without any way between them.
+    #[track_caller]
     pub(crate) fn new() -> Self {
+        needs_root();
         let before = Namespace::own();
         let host = Namespace::fresh();
         let hub = Namespace::fresh();

@@ -49,6 +49,7 @@ pub(crate) async fn run() -> Result<Count> {
             "--test=scrub",
             "--profile=scrub",
             "--",
+            "--include-ignored",
             "--nocapture",
         ],
         &[
