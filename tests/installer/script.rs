@@ -39,6 +39,21 @@ pub(crate) fn leave_busybox_alone(machine: &Machine) {
     machine.program("usr/bin/wget", "#!/bin/sh\nexec busybox wget \"$@\"\n");
 }
 
+/// Leaves the machine nothing to download with but a stand-in for the wget of an old `BusyBox`, which takes
+/// a body that ends too early for a complete one. That of a newer `BusyBox` fails there.
+pub(crate) fn leave_old_busybox_alone(machine: &Machine) {
+    let curl = std::fs::read(machine.path("usr/bin/curl")).unwrap();
+    machine.program("srv/curl", curl);
+    machine.without("curl");
+    machine.program(
+        "usr/bin/wget",
+        r#"#!/bin/sh
+[ "$1 $2" = "-q -O" ] || { echo "Usage: wget [-q] [-O FILE] URL" >&2; exit 1; }
+/srv/curl -fsS -o "$3" "$4" || [ $? = 18 ]
+"#,
+    );
+}
+
 /// What a host gets from the hub's /install.sh.
 pub(crate) fn served(release: &Release, hub: &TestHub) -> String {
     release
