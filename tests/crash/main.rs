@@ -43,24 +43,24 @@ fn refused_every_write_sync_rename_and_open() {
 }
 
 #[test]
-fn killed_at_every_system_call_of_a_rotation_and_of_leaving() {
+fn killed_at_every_system_call_of_a_rotation_and_an_unenrolment() {
     killed(life::ALL);
 }
 
 #[test]
-fn refused_every_write_sync_rename_and_open_of_a_rotation_and_of_leaving() {
+fn refused_every_write_sync_rename_and_open_of_a_rotation_and_an_unenrolment() {
     refused(life::ALL);
 }
 
 #[test]
-fn killed_at_every_system_call_of_other_systems() {
+fn killed_at_every_system_call_of_other_dialects() {
     for scenarios in OTHERS {
         killed(scenarios);
     }
 }
 
 #[test]
-fn refused_every_write_sync_rename_and_open_of_other_systems() {
+fn refused_every_write_sync_rename_and_open_of_other_dialects() {
     for scenarios in OTHERS {
         refused(scenarios);
     }

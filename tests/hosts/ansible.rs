@@ -69,7 +69,7 @@ fn expect_no_trace_anywhere(controller: &Controller, host: &Machine<'_>, token: 
 }
 
 #[test]
-fn a_host_comes_in_changes_and_leaves() {
+fn the_role_enrols_changes_and_removes_a_host() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -153,7 +153,7 @@ fn a_host_comes_in_changes_and_leaves() {
 }
 
 #[test]
-fn a_refusal_fails_the_play_with_its_reason() {
+fn a_rejected_enrolment_fails_the_play_with_its_reason() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = format!("{}x", hub.token());
@@ -191,7 +191,7 @@ fn a_refusal_fails_the_play_with_its_reason() {
 
 /// The token stays where nobody can write.
 #[test]
-fn an_enrolled_host_is_finished_before_the_play_fails() {
+fn the_play_completes_an_enrolled_host_before_it_fails() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();

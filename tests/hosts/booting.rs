@@ -4,7 +4,7 @@ use crate::disk::Disk;
 use crate::lan::Lan;
 
 #[test]
-fn a_host_boots_reboots_and_loses_its_power() {
+fn heartbeats_continue_after_a_reboot_and_a_power_loss() {
     let lan = Lan::new();
     let disk = Disk::debian("bookworm", "web-1");
     let host = lan.boot(&disk);

@@ -31,7 +31,7 @@ pub(crate) fn expect_done(host: &Machine<'_>) {
 }
 
 #[test]
-fn a_refusal_is_an_error_of_cloud_init_with_its_reason_in_the_log() {
+fn a_rejected_enrolment_fails_cloud_init_with_the_reason_in_its_log() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = format!("{}x", hub.token());

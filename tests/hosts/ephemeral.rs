@@ -5,7 +5,7 @@ use crate::lan::Lan;
 use crate::one_liner::{ONE_LINER, expect_in_service, trust};
 
 #[test]
-fn it_leaves_when_it_is_powered_off_and_not_when_it_reboots_or_restarts() {
+fn an_ephemeral_host_unenrols_at_power_off_but_not_at_reboot_or_restart() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();

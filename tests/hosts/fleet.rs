@@ -71,7 +71,7 @@ fn render(hub: &TestHub, token: &str) -> Vec<String> {
 }
 
 #[test]
-fn terraform_brings_up_a_fleet_from_one_token() {
+fn terraform_enrols_many_hosts_with_one_token() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();

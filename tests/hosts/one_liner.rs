@@ -87,7 +87,7 @@ pub(crate) fn differences(
 }
 
 #[test]
-fn one_line_brings_a_bare_host_into_service() {
+fn one_command_installs_and_enrols_a_bare_host() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -145,7 +145,7 @@ fn one_line_brings_a_bare_host_into_service() {
 }
 
 #[test]
-fn an_upgrade_keeps_the_identity_and_the_service() {
+fn an_upgrade_preserves_the_identity_and_the_service() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -191,7 +191,7 @@ fn an_upgrade_keeps_the_identity_and_the_service() {
 }
 
 #[test]
-fn a_refusal_ends_the_line_with_its_code_and_leaves_nothing() {
+fn a_rejected_enrolment_exits_with_its_code_and_changes_nothing() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = format!("{}x", hub.token());

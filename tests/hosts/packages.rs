@@ -103,18 +103,18 @@ fn deb_on(release: &str) {
 }
 
 #[test]
-fn the_deb_on_bookworm() {
+fn the_deb_installs_upgrades_and_purges_on_bookworm() {
     deb_on("bookworm");
 }
 
 /// systemd 247, without the system's credentials and with an older sandbox.
 #[test]
-fn the_deb_on_bullseye() {
+fn the_deb_installs_upgrades_and_purges_on_bullseye() {
     deb_on("bullseye");
 }
 
 #[test]
-fn the_deb_on_trixie() {
+fn the_deb_installs_upgrades_and_purges_on_trixie() {
     deb_on("trixie");
 }
 

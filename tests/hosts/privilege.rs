@@ -71,7 +71,7 @@ fn differences(
 }
 
 #[test]
-fn what_the_service_plants_misleads_no_command_of_roots() {
+fn files_planted_by_the_service_user_mislead_no_root_command() {
     let lan = Lan::new();
     let hub = lan.hub();
     let disk = Disk::debian("bookworm", "web-1");
@@ -123,7 +123,7 @@ fn what_the_service_plants_misleads_no_command_of_roots() {
 }
 
 #[test]
-fn an_older_tree_is_taken_over_when_its_service_starts_again() {
+fn files_of_an_older_release_are_migrated_when_the_service_restarts() {
     let lan = Lan::new();
     let hub = lan.hub();
     let disk = Disk::debian("bookworm", "web-1");

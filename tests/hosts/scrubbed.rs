@@ -250,11 +250,11 @@ fn scrubbed_on(release: &str, first: Form, second: Form) {
 }
 
 #[test]
-fn the_oldest_cloud_init() {
+fn the_oldest_cloud_init_keeps_no_copy_of_the_token() {
     scrubbed_on("bullseye", plain, packed);
 }
 
 #[test]
-fn the_newest_cloud_init() {
+fn the_newest_cloud_init_keeps_no_copy_of_the_token() {
     scrubbed_on("forky", packed, plain);
 }

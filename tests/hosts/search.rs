@@ -95,7 +95,7 @@ fn decoded(run: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn a_secret_is_found_however_it_is_packed() {
+fn a_secret_is_found_in_every_encoding_and_archive() {
     use std::io::Write;
     const SECRET: &str = "enrl_Ab0defghij-_ABCDEFGHIJ0123456789klmnopqrstu";
     let gzip = |bytes: &[u8]| {

@@ -17,7 +17,7 @@ runcmd:
 "#;
 
 #[test]
-fn the_cloud_init_snippet_ends_in_an_enrolled_host_without_a_trace() {
+fn the_cloud_init_snippet_enrols_a_host_and_leaves_no_token() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();

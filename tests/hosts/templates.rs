@@ -52,7 +52,7 @@ fn joined(hub: &TestHub, host: &Machine<'_>, token: &str, tag: &str) {
 }
 
 #[test]
-fn a_token_in_the_user_data() {
+fn a_token_in_the_user_data_enrols_and_is_removed() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -66,7 +66,7 @@ fn a_token_in_the_user_data() {
 }
 
 #[test]
-fn a_zone_that_no_cloud_names_is_no_tag() {
+fn a_missing_zone_adds_no_tag() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -78,7 +78,7 @@ fn a_zone_that_no_cloud_names_is_no_tag() {
 }
 
 #[test]
-fn a_composed_user_data_runs_all_its_parts() {
+fn a_multipart_user_data_runs_all_its_parts() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -97,7 +97,7 @@ fn a_composed_user_data_runs_all_its_parts() {
 }
 
 #[test]
-fn a_token_by_reference_is_in_nothing_that_the_host_was_given() {
+fn a_token_by_reference_is_in_no_user_data_or_metadata() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -112,7 +112,7 @@ fn a_token_by_reference_is_in_nothing_that_the_host_was_given() {
 }
 
 #[test]
-fn every_host_of_a_golden_image_enrols_as_itself_at_its_first_boot() {
+fn each_host_of_a_golden_image_enrols_separately_at_first_boot() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();

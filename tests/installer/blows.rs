@@ -206,13 +206,13 @@ fn same(now: &Tree, before: &Tree, what: &str) {
 }
 
 #[test]
-fn killed_at_each_call_it_is_ended_by_the_next_run_and_taken_back_whole() {
+fn an_installation_killed_at_each_call_is_completed_by_the_next_run_and_uninstalled() {
     let points = sweep("signal=KILL", |_, _, _, _| {});
     println!("killed at {points} points");
 }
 
 #[test]
-fn killed_at_each_call_it_is_purged_whole() {
+fn an_installation_killed_at_each_call_is_purged_completely() {
     let points = sweep_and(
         "signal=KILL",
         |_, _, _, _| {},
@@ -222,7 +222,7 @@ fn killed_at_each_call_it_is_purged_whole() {
 }
 
 #[test]
-fn refused_each_call_it_succeeds_or_leaves_the_tree_as_it_was() {
+fn an_installation_refused_each_call_succeeds_or_changes_nothing() {
     for error in ["ENOSPC", "EROFS"] {
         let points = sweep(&format!("error={error}"), |host, before, run, what| {
             let stderr = String::from_utf8_lossy(&run.stderr);

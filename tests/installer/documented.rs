@@ -20,7 +20,7 @@ fn commands(page: &str) -> Vec<String> {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn every_command_that_is_shown_installs_and_enrols() {
+fn every_documented_command_installs_and_enrols() {
     let shown = [commands("docs/install.md"), commands("README.md")];
     assert!(shown[0].len() >= 9 && !shown[1].is_empty(), "{shown:?}");
     let release = Release::new();
@@ -59,7 +59,7 @@ fn every_command_that_is_shown_installs_and_enrols() {
 /// Whoever answers in the place's stead cannot make a line run what came without TLS.
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn no_command_that_is_shown_follows_a_redirect_to_http() {
+fn no_documented_command_follows_a_redirect_to_http() {
     let shown = [commands("docs/install.md"), commands("README.md")].concat();
     let release = Release::new();
     let marker = "#!/bin/sh\nDEFAULT_DOWNLOAD_URL=''\nDEFAULT_HUB_URL=''\ntouch /run/without-tls\n";
@@ -99,7 +99,7 @@ fn no_command_that_is_shown_follows_a_redirect_to_http() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn in_two_steps_an_installer_that_is_not_there_is_a_failure() {
+fn a_missing_installer_fails_in_the_two_step_command() {
     let release = Release::new();
     let machine = Machine::new();
     let hub = mirror(&release, &machine);

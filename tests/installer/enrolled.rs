@@ -72,7 +72,7 @@ impl Scene {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_service_that_does_not_start_takes_nothing_back() {
+fn a_service_that_does_not_start_rolls_nothing_back() {
     let scene = Scene::new();
     let before = scene.machine.changes();
     scene.machine.lay("run/broken", "");
@@ -100,7 +100,7 @@ fn a_service_that_does_not_start_takes_nothing_back() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn what_it_left_is_taken_back_by_an_uninstallation_at_once() {
+fn an_uninstallation_removes_what_a_failed_installation_left() {
     let scene = Scene::new();
     scene.machine.lay("run/broken", "");
     let before = scene.machine.changes();
@@ -111,7 +111,7 @@ fn what_it_left_is_taken_back_by_an_uninstallation_at_once() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_step_that_fails_on_an_enrolled_host_stops_no_other_one() {
+fn a_failed_step_on_an_enrolled_host_does_not_stop_the_others() {
     let scene = Scene::new();
     let before = scene.machine.changes();
     scene.run(&["enrol"]).expect(0);
@@ -129,7 +129,7 @@ fn a_step_that_fails_on_an_enrolled_host_stops_no_other_one() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_disk_that_is_full_after_the_acceptance_takes_nothing_back() {
+fn a_full_disk_after_the_acceptance_rolls_nothing_back() {
     let scene = Scene::new();
     fs::create_dir_all(scene.machine.path("etc/monsys")).unwrap();
     let before = scene.machine.changes();
@@ -167,7 +167,7 @@ fn a_disk_that_is_full_after_the_acceptance_takes_nothing_back() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn an_enrolment_beside_an_uninstallation_leaves_no_credential_to_a_deleted_user() {
+fn an_enrolment_during_an_uninstallation_leaves_no_credential_to_a_deleted_user() {
     let scene = Scene::new();
     for _ in 0..3 {
         // The enrolment is first, and has the lock while the hub is slow.

@@ -66,7 +66,7 @@ impl Scene {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn the_download() {
+fn a_failed_download_changes_nothing() {
     let fault = |extra: Value| {
         let mut fault = json!({"route": "dist", "times": 20});
         let extra = extra.as_object().unwrap().clone();
@@ -123,7 +123,7 @@ fn the_download() {
 #[test]
 #[ignore = "needs root: mounts an overlay"]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn the_machine() {
+fn an_unsuitable_host_is_not_changed() {
     type Spoil = fn(&Machine);
     let cases: [(&str, Spoil, i32, &[&str]); 12] = [
         (
@@ -263,7 +263,7 @@ fn without_identity(mut changes: Changes) -> Changes {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn the_hub() {
+fn an_unusable_hub_changes_nothing() {
     for (what, variables, code, says) in [
         (
             "a wrong token",
@@ -308,7 +308,7 @@ fn the_hub() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn who_runs_it() {
+fn another_user_than_root_changes_nothing() {
     let scene = Scene::new();
     let script = served(&scene.release, &scene.hub);
     let mut nobody = scene
@@ -349,7 +349,7 @@ fn who_runs_it() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn what_was_released() {
+fn a_wrong_release_changes_nothing() {
     // Straight from the repository: it knows no release.
     let scene = Scene::new();
     let raw = include_str!("../../packaging/install.sh");
@@ -410,7 +410,7 @@ fn what_was_released() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn the_signature() {
+fn a_wrong_or_missing_signature_changes_nothing() {
     let strict = [("MONSYS_VERIFY", "strict")];
     let scene = Scene::of(Release::signed());
     // Another key's signature, none at all, and sums that were changed after signing.

@@ -60,7 +60,7 @@ fn scene() -> Scene {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn root_runs_nothing_from_a_tmpdir_where_others_can_rename() {
+fn root_runs_nothing_from_a_tmpdir_where_other_users_can_rename() {
     type Lay = fn(&Scene);
     let cases: [(&str, &str, Lay); 6] = [
         ("another user's", "/srv/tmp", |scene| {
@@ -98,7 +98,7 @@ fn root_runs_nothing_from_a_tmpdir_where_others_can_rename() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_tmpdir_of_roots_is_taken() {
+fn a_tmpdir_of_root_is_used() {
     for (what, mode, group) in [
         ("root's alone", 0o700, 0),
         ("with root's group", 0o775, 0),
@@ -147,7 +147,7 @@ fn a_pipe_or_a_device_among_the_files_of_a_release_is_an_error() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_file_of_the_current_folder_is_not_taken_for_the_script() {
+fn a_file_in_the_current_folder_is_not_run_as_the_script() {
     for shell in ["sh", "bash", "mksh"] {
         let mut scene = Scene::new();
         // Behind a pipe, the shell's name is all that the script knows of itself.

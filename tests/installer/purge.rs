@@ -71,14 +71,14 @@ fn is_theirs(machine: &Machine, path: &str) -> bool {
 }
 
 #[test]
-fn the_deb_and_the_role_purge_by_the_same_function() {
+fn the_deb_and_the_role_purge_with_the_same_function() {
     let (_, function) = FORGET.split_once("# forget FOLDER").unwrap();
     assert!(POSTRM.contains(function), "{POSTRM}");
 }
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn nothing_of_the_agents_stays_where_nothing_is_mounted() {
+fn a_purge_removes_every_agent_file() {
     for by in ALL {
         let machine = machine();
         machine.lay("var/lib/monsys/.hidden/..odd", "");
@@ -108,7 +108,7 @@ fn nothing_of_the_agents_stays_where_nothing_is_mounted() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn what_is_mounted_below_stays_as_it_is() {
+fn a_purge_does_not_change_what_is_mounted_below() {
     for by in ALL {
         let machine = machine();
         // Of the same file system, of another one, and a file alone.
@@ -155,7 +155,7 @@ fn what_is_mounted_below_stays_as_it_is() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_volume_of_the_agents_own_is_emptied_and_a_link_is_removed() {
+fn a_mounted_agent_folder_is_emptied_and_a_link_is_removed() {
     for by in ALL {
         let machine = machine();
         let (from, to) = ("/var/lib/monsys/mimir", "/var/lib/monsys");

@@ -8,7 +8,7 @@ use crate::script::plain_mirror;
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn from_https_none_leads_to_http() {
+fn no_redirect_leads_from_https_to_http() {
     for gone in ["wget", "curl"] {
         let mut scene = Scene::new();
         scene.machine.without(gone);
@@ -34,7 +34,7 @@ fn from_https_none_leads_to_http() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn curl_follows_one_to_https_and_whoever_names_http_gets_http() {
+fn curl_follows_a_redirect_to_https_and_an_http_url_stays_http() {
     let scene = Scene::new();
     scene.hub.fault(json!({
         "route": "dist",

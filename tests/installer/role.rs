@@ -71,7 +71,7 @@ fn look(machine: &Machine, is_busybox: bool) -> Run {
 }
 
 #[test]
-fn no_folder_of_the_services_user_is_listed() {
+fn the_list_names_no_folder_of_the_service_user() {
     assert!(!BIN_FOLDERS.contains("/var/lib/monsys"), "{BIN_FOLDERS}");
     assert!(BIN_FOLDERS.contains("/var/opt/monsys/bin"), "{BIN_FOLDERS}");
     let vars = include_str!("../../ansible/roles/monsys_agent/vars/main.yml");
@@ -80,7 +80,7 @@ fn no_folder_of_the_services_user_is_listed() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn no_folder_of_the_services_user_is_looked_in() {
+fn no_program_of_the_service_user_is_run() {
     for is_busybox in [false, true] {
         let machine = Machine::new();
         plant(
@@ -106,7 +106,7 @@ fn no_folder_of_the_services_user_is_looked_in() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn root_runs_no_program_that_others_can_change() {
+fn root_runs_no_program_that_other_users_can_change() {
     type Lay = fn(&Machine);
     let cases: [(&str, Lay, &[&str]); 9] = [
         (
@@ -239,7 +239,7 @@ fn root_runs_what_only_root_can_change() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_program_that_does_not_run_is_named() {
+fn a_program_that_does_not_run_is_reported() {
     let machine = Machine::new();
     machine.program("usr/local/bin/monsys-agent", "\x7fELF of another machine");
     let run = look(&machine, false).expect(0);
@@ -249,7 +249,7 @@ fn a_program_that_does_not_run_is_named() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn what_was_fetched_lies_where_only_root_can_replace_it() {
+fn a_fetched_file_is_where_only_root_can_replace_it() {
     for is_busybox in [false, true] {
         for (owner, mode, below) in [
             (NOBODY, 0o755, "/var/tmp/"),

@@ -36,7 +36,7 @@ fn scene() -> (Machine, TestHub) {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn root_owns_all_and_the_service_reads_by_its_group() {
+fn root_owns_every_file_and_the_service_reads_through_its_group() {
     let (machine, hub) = scene();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
     let passwd = fs::read_to_string(machine.path("etc/passwd")).unwrap();
@@ -85,7 +85,7 @@ fn root_owns_all_and_the_service_reads_by_its_group() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_host_that_was_enrolled_before_is_shared_and_closed_again() {
+fn files_of_an_enrolled_host_get_the_service_group_and_lose_it_again() {
     let (machine, hub) = scene();
     agent(&machine, &hub, "/root/monsys-agent", &["enrol"]).expect(0);
     let before = machine.changes();
@@ -100,7 +100,7 @@ fn a_host_that_was_enrolled_before_is_shared_and_closed_again() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
+fn an_upgrade_restarts_the_service_once_and_a_bad_one_is_rolled_back() {
     let (machine, hub) = scene();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
     let old = machine.changes();
@@ -157,7 +157,7 @@ fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn what_stood_there_before_comes_back() {
+fn a_replaced_file_is_restored() {
     let (machine, hub) = scene();
     machine.lay(UNIT, "# somebody's own\n");
     machine.program(&AGENT[1..], "#!/bin/sh\necho somebody's own\n");
@@ -184,7 +184,7 @@ fn what_stood_there_before_comes_back() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn what_somebody_has_changed_stays_unless_purged() {
+fn a_changed_file_stays_unless_purged() {
     let (machine, hub) = scene();
     let before = machine.changes();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
@@ -216,7 +216,7 @@ fn what_somebody_has_changed_stays_unless_purged() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_receipt_that_the_service_could_have_written_is_refused() {
+fn a_receipt_that_the_service_could_have_written_is_rejected() {
     let (machine, hub) = scene();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
     let receipt = machine.path("var/lib/monsys/install.json");
@@ -249,7 +249,7 @@ fn a_receipt_that_the_service_could_have_written_is_refused() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_read_only_usr_local_is_passed_over() {
+fn a_read_only_usr_local_is_skipped() {
     let (machine, hub) = scene();
     let before = machine.changes();
     machine.remount("usr/local", "ro");
@@ -280,7 +280,7 @@ fn a_read_only_usr_local_is_passed_over() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_private_ca_that_the_service_could_not_read_is_copied() {
+fn a_ca_that_the_service_cannot_read_is_copied() {
     let (machine, hub) = scene();
     let before = machine.changes();
     let ca = fs::read(machine.path(&CA[1..])).unwrap();
@@ -305,7 +305,7 @@ fn a_private_ca_that_the_service_could_not_read_is_copied() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn without_a_manager_it_enrols_and_says_what_it_did_not_do() {
+fn without_a_service_manager_the_host_enrols_and_the_report_names_what_was_skipped() {
     // systemd is there and does not run, as in a container or a chroot.
     let release = Release::new();
     let machine = Machine::without_manager();
@@ -364,7 +364,7 @@ fn without_a_manager_it_enrols_and_says_what_it_did_not_do() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn an_image_is_prepared_and_an_ephemeral_host_has_its_hook() {
+fn install_prepares_an_image_and_adds_the_ephemeral_hook() {
     let (machine, hub) = scene();
     let arguments = [
         "install",
@@ -398,7 +398,7 @@ fn an_image_is_prepared_and_an_ephemeral_host_has_its_hook() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_packaged_host_is_left_to_the_package_manager() {
+fn a_packaged_installation_is_not_changed() {
     let (machine, hub) = scene();
     machine.program("usr/bin/monsys-agent", fs::read(release::agent()).unwrap());
     machine.lay("var/lib/dpkg/info/monsys-agent.list", "");

@@ -18,7 +18,7 @@ const SHELLS: [&[&str]; 6] = [
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn from_nothing_to_a_running_service_in_every_shell() {
+fn every_shell_installs_enrols_and_starts_the_service() {
     let release = Release::new();
     for shell in SHELLS {
         let machine = Machine::new();
@@ -98,7 +98,7 @@ fn stamps(machine: &Machine) -> Vec<(std::path::PathBuf, std::time::SystemTime)>
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn with_each_downloader_and_each_checksum_tool() {
+fn installs_with_each_downloader_and_each_checksum_tool() {
     let release = Release::new();
     let all = ["sha256sum", "shasum", "openssl", "busybox"];
     for (gone, tool) in [
@@ -139,7 +139,7 @@ fn with_each_downloader_and_each_checksum_tool() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn where_tmp_is_noexec_and_from_a_folder_without_any_network() {
+fn installs_offline_from_a_folder_with_tmp_mounted_noexec() {
     let release = Release::new();
     let machine = Machine::new();
     let hub = mirror(&release, &machine);
@@ -166,7 +166,7 @@ fn where_tmp_is_noexec_and_from_a_folder_without_any_network() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn the_hub_may_have_a_private_ca_and_the_place_to_download_from_a_public_one() {
+fn a_private_ca_of_the_hub_and_a_public_ca_of_the_mirror_both_work() {
     let release = Release::new();
     for gone in ["wget", "curl"] {
         let machine = Machine::new();

@@ -34,7 +34,7 @@ const PROGRAMS: [&str; 24] = [
 ];
 
 #[test]
-fn cut_at_every_byte_it_does_nothing() {
+fn a_script_cut_at_any_byte_does_nothing() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/install.sh");
     let script = fs::read(path).unwrap();
     assert_eq!(script.last(), Some(&b'\n'));

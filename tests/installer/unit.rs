@@ -17,7 +17,7 @@ fn root() -> tempfile::TempDir {
 }
 
 #[test]
-fn its_exposure_is_low() {
+fn the_exposure_of_the_unit_is_low() {
     let root = root();
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager"])
@@ -36,7 +36,7 @@ fn its_exposure_is_low() {
 }
 
 #[test]
-fn systemd_understands_every_line_of_it_and_of_the_drop_ins() {
+fn systemd_accepts_every_line_of_the_unit() {
     let root = root();
     let units = root.path().join("usr/lib/systemd/system");
     for target in [
@@ -80,7 +80,7 @@ fn systemd_understands_every_line_of_it_and_of_the_drop_ins() {
 }
 
 #[test]
-fn what_no_repetition_mends_is_not_repeated() {
+fn permanent_failures_are_not_restarted() {
     use monsys_agent::error::Kind;
     let line = UNIT
         .lines()

@@ -11,7 +11,7 @@ const TABLE: &str = include_str!("../vectors/agent_toml.json");
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn every_vector_comes_to_its_agent_toml() {
+fn every_vector_gives_its_agent_toml() {
     let release = Release::new();
     let table: Value = serde_json::from_str(TABLE).unwrap();
     for vector in table["vectors"].as_array().unwrap() {

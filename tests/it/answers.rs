@@ -23,12 +23,12 @@ fn body(body: &Value) -> Value {
 }
 
 #[test]
-fn a_missing_token() {
+fn a_missing_token_is_rejected() {
     expect(body(&json!({"agent_id": ID})), 76, &["no `agent_token`"]);
 }
 
 #[test]
-fn a_token_of_another_kind() {
+fn a_token_of_another_kind_is_rejected() {
     for token in ["enrl_abcdef", "abcdef", "", "agt_", "agt_a b"] {
         expect(
             body(&json!({"agent_id": ID, "agent_token": token})),
@@ -39,7 +39,7 @@ fn a_token_of_another_kind() {
 }
 
 #[test]
-fn a_missing_or_malformed_id() {
+fn a_missing_or_malformed_id_is_rejected() {
     expect(
         body(&json!({"agent_token": "agt_abcdef"})),
         76,
@@ -53,7 +53,7 @@ fn a_missing_or_malformed_id() {
 }
 
 #[test]
-fn default_tags_that_are_none() {
+fn invalid_default_tags_are_rejected() {
     expect(
         body(&json!({"agent_id": ID, "agent_token": "agt_abcdef", "default_tags": ["a\nb"]})),
         76,
@@ -62,7 +62,7 @@ fn default_tags_that_are_none() {
 }
 
 #[test]
-fn invalid_utf_8() {
+fn invalid_utf_8_is_rejected() {
     expect(
         json!({"route": "enrol", "body_base64": "//79/A=="}),
         76,
@@ -71,7 +71,7 @@ fn invalid_utf_8() {
 }
 
 #[test]
-fn no_json() {
+fn a_body_that_is_not_json_is_rejected() {
     expect(
         json!({"route": "enrol", "body": "{\"agent_id\": "}),
         76,
@@ -80,7 +80,7 @@ fn no_json() {
 }
 
 #[test]
-fn too_large_a_body() {
+fn a_body_over_the_limit_is_rejected() {
     expect(
         json!({"route": "enrol", "body_bytes": 2 * 1024 * 1024}),
         76,
@@ -89,7 +89,7 @@ fn too_large_a_body() {
 }
 
 #[test]
-fn the_page_of_a_captive_portal() {
+fn a_captive_portal_is_recognised() {
     expect(
         json!({"route": "enrol", "body": "<html>Log in to the Wi-Fi</html>", "content_type": "text/html; charset=utf-8"}),
         76,
@@ -98,7 +98,7 @@ fn the_page_of_a_captive_portal() {
 }
 
 #[test]
-fn a_redirect_to_another_host() {
+fn a_redirect_to_another_host_is_not_followed() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let elsewhere = TestHub::new();
     let location = format!("{}/api/v1/agents/enrol", elsewhere.url());
@@ -111,7 +111,7 @@ fn a_redirect_to_another_host() {
 }
 
 #[test]
-fn refusals_show_the_hubs_words_as_what_they_are() {
+fn a_rejection_quotes_the_text_of_the_hub() {
     for status in [400, 404, 409, 413, 415, 422, 418, 501] {
         expect(
             json!({"route": "enrol", "status": status, "body": "{\"message\":\"no \\u001b[31mway\"}"}),

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::common::{TestHost, TestHub};
 
 #[test]
-fn every_kind_names_where_it_came_from() {
+fn every_bad_value_is_reported_with_its_source() {
     let host = TestHost::new();
     let long_tag = "x".repeat(129);
     let many_tags = (0..65).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
@@ -58,7 +58,7 @@ fn every_kind_names_where_it_came_from() {
 
 /// security.md, F1: a library panicked where few files may be open.
 #[test]
-fn too_few_open_files_are_an_error_or_raised() {
+fn a_low_limit_of_open_files_is_raised_or_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     let under = |limit: &str| {
@@ -78,7 +78,7 @@ fn too_few_open_files_are_an_error_or_raised() {
 }
 
 #[test]
-fn bad_input_is_told_in_json_too() {
+fn bad_input_is_reported_in_json() {
     let run = TestHost::new()
         .agent(&["enrol", "--output", "json", "--hub-url", "nowhere"])
         .run()

@@ -51,7 +51,7 @@ fn enrolled(hub: &TestHub, ca_file: &str) -> TestHost {
 
 #[test]
 #[ignore = "needs root: makes a device node"]
-fn a_device_as_the_ca_ends_every_command_at_once() {
+fn a_device_as_ca_file_fails_every_command() {
     needs_root();
     let hub = TestHub::new();
     // Below the root, since the file's paths are the host's.
@@ -80,7 +80,7 @@ fn a_device_as_the_ca_ends_every_command_at_once() {
 }
 
 #[test]
-fn a_pipe_that_a_key_names_is_not_waited_for() {
+fn a_pipe_in_a_setting_is_not_waited_for() {
     let hub = TestHub::new();
     let host = enrolled(&hub, "/fifo");
     fifo(&host);
@@ -103,7 +103,7 @@ fn a_pipe_that_a_key_names_is_not_waited_for() {
 }
 
 #[test]
-fn a_pipe_without_a_writer_is_waited_for_until_the_deadline() {
+fn a_pipe_without_a_writer_fails_at_the_deadline() {
     let hub = TestHub::new();
     let host = TestHost::new();
     let pipe = fifo(&host).display().to_string();
@@ -134,7 +134,7 @@ fn a_pipe_without_a_writer_is_waited_for_until_the_deadline() {
 }
 
 #[test]
-fn a_shells_pipe_is_read_once_and_serves_for_all() {
+fn a_process_substitution_is_read_once() {
     let hub = TestHub::new();
     let ca_file = hub.ca_file().unwrap().display().to_string();
     let bash = |host: &TestHost, arguments: &[&str]| {
@@ -172,7 +172,7 @@ fn a_shells_pipe_is_read_once_and_serves_for_all() {
 }
 
 #[test]
-fn too_large_a_file_is_refused() {
+fn a_file_over_the_limit_is_rejected() {
     let hub = TestHub::new();
     let host = enrolled(&hub, "/large.pem");
     host.lay("large.pem", &"#".repeat((1 << 20) + 1));
@@ -195,7 +195,7 @@ fn too_large_a_file_is_refused() {
 }
 
 #[test]
-fn facts_fall_back_from_what_would_hold_them_up() {
+fn facts_fall_back_from_files_that_would_block() {
     let host = TestHost::new();
     let pipe = fifo(&host);
     fs::remove_file(host.path("etc/os-release")).unwrap();

@@ -92,7 +92,7 @@ fn status_is_right_after_the_hosts_clock_was_set_back() {
 }
 
 #[test]
-fn a_stranger_who_writes_the_health_file_breaks_nothing() {
+fn a_forged_health_file_breaks_nothing() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let service = host.service();
@@ -128,7 +128,7 @@ fn a_stranger_who_writes_the_health_file_breaks_nothing() {
 
 /// 200, 503, 401, 500 in turn: each kind of failure is a line, and what repeats is none.
 #[test]
-fn a_hub_that_comes_and_goes_is_a_few_lines_in_the_log() {
+fn an_unstable_hub_causes_few_log_lines() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     for _ in 0..6 {
@@ -151,7 +151,7 @@ fn a_hub_that_comes_and_goes_is_a_few_lines_in_the_log() {
 }
 
 #[test]
-fn a_service_that_stops_after_its_host_has_left_writes_nothing_any_more() {
+fn a_service_of_an_unenrolled_host_writes_nothing_when_it_stops() {
     for has_run in [false, true] {
         let hub = TestHub::new();
         let host = enrolled(&hub);
@@ -176,7 +176,7 @@ fn a_service_that_stops_after_its_host_has_left_writes_nothing_any_more() {
 
 /// To the host, a hub's clock that is set is its own clock that is set the other way.
 #[test]
-fn a_service_outlives_every_step_of_a_clock() {
+fn the_service_survives_every_clock_change() {
     const YEARS: i64 = 31_557_600;
     // It allows ten calls a second.
     let hub = TestHub::with(Options {

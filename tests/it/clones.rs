@@ -5,7 +5,7 @@ use std::fs;
 use crate::common::{TestHost, TestHub};
 
 #[test]
-fn a_clone_makes_a_key_of_its_own_and_leaves_the_original_alone() {
+fn a_clone_gets_its_own_key_and_does_not_affect_the_original() {
     let (hub, original) = (TestHub::new(), TestHost::new());
     original
         .enrol_with(&hub, &hub.token(), &["--tag", "mine"])

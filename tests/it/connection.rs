@@ -8,7 +8,7 @@ use mock_hub::Options;
 use crate::common::{TestHost, TestHub};
 
 #[test]
-fn an_unknown_ca_is_refused_before_anything_is_sent() {
+fn an_unknown_ca_is_rejected_before_any_request() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let url = hub.url();
     host.agent(&["enrol", "--hub-url", &url])
@@ -33,7 +33,7 @@ fn an_unknown_ca_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn a_pin_alone_is_enough_and_a_wrong_one_is_told() {
+fn a_pin_alone_is_enough_and_a_wrong_pin_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (url, pin, token) = (hub.url(), hub.ca_pin(), hub.token());
     let wrong = TestHub::new().ca_pin();
@@ -56,7 +56,7 @@ fn a_pin_alone_is_enough_and_a_wrong_one_is_told() {
 }
 
 #[test]
-fn a_ca_file_may_hold_several_and_a_broken_one_is_told() {
+fn a_ca_file_may_hold_several_certificates_and_a_broken_file_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let other = std::fs::read_to_string(TestHub::new().ca_file().unwrap()).unwrap();
     let own = std::fs::read_to_string(hub.ca_file().unwrap()).unwrap();
@@ -93,7 +93,7 @@ fn plain_http_works_on_loopback() {
 }
 
 #[test]
-fn the_proxy_is_asked_for_a_tunnel_and_no_proxy_goes_past_it() {
+fn https_goes_through_a_proxy_tunnel_and_no_proxy_bypasses_it() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = proxy.local_addr().unwrap();
@@ -142,7 +142,7 @@ fn the_proxy_is_asked_for_a_tunnel_and_no_proxy_goes_past_it() {
 }
 
 #[test]
-fn the_other_scheme_is_told() {
+fn a_wrong_scheme_is_reported() {
     let plain = TestHub::with(Options {
         http: true,
         ..Options::default()

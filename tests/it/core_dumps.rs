@@ -48,7 +48,7 @@ fn core_limits(pid: u32) -> Vec<String> {
 }
 
 #[test]
-fn an_aborted_run_leaves_none() {
+fn an_aborted_run_dumps_no_core() {
     // That the system would dump another program at all.
     let folder = tempfile::tempdir().unwrap();
     let other = Command::new("sh")
@@ -80,7 +80,7 @@ fn an_aborted_run_leaves_none() {
 
 #[test]
 #[ignore = "needs root: runs the agent as another user"]
-fn the_process_is_not_dumpable_and_works_all_the_same() {
+fn the_process_is_not_dumpable_and_still_works() {
     needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
@@ -133,7 +133,7 @@ fn the_process_is_not_dumpable_and_works_all_the_same() {
 
 #[test]
 #[ignore = "needs root: runs the agent as another user"]
-fn nor_is_it_after_it_has_executed_itself_anew() {
+fn the_process_is_not_dumpable_after_it_has_re_executed_itself() {
     needs_root();
     let host = TestHost::new();
     std::os::unix::fs::chown(host.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -165,7 +165,7 @@ fn nor_is_it_after_it_has_executed_itself_anew() {
 }
 
 #[test]
-fn a_token_command_leaves_none_either() {
+fn a_token_command_dumps_no_core() {
     let host = TestHost::new();
     let command = "ulimit -c >soft; ulimit -Hc >hard; exit 1";
     host.agent(&["enrol", "--token-command", command])

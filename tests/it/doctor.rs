@@ -64,7 +64,7 @@ fn canned(answers: &'static [&'static str]) -> SocketAddr {
 }
 
 #[test]
-fn a_healthy_host_is_told_so_and_nothing_is_spent_or_changed() {
+fn a_healthy_host_passes_and_nothing_is_changed() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.install_ca(&hub);
     let before = host.files("");
@@ -100,7 +100,7 @@ fn a_healthy_host_is_told_so_and_nothing_is_spent_or_changed() {
 }
 
 #[test]
-fn what_is_wrong_on_the_host_is_told_with_its_mend() {
+fn a_fault_on_the_host_is_reported_with_its_hint() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let run = doctor(&host, &hub, "", &[]).run().expect(64);
     expect_bad(&run, "token", "no token was given");
@@ -124,7 +124,7 @@ fn what_is_wrong_on_the_host_is_told_with_its_mend() {
 }
 
 #[test]
-fn what_enrol_would_do_is_foretold() {
+fn doctor_predicts_what_enrol_would_do() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("run/secret", &hub.token());
     host.lay("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
@@ -151,7 +151,7 @@ fn what_enrol_would_do_is_foretold() {
 }
 
 #[test]
-fn what_is_wrong_on_the_way_is_told_once() {
+fn a_fault_on_the_network_is_reported_once() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let url = hub.url();
     let ask = |arguments: &[&str]| {
@@ -172,7 +172,7 @@ fn what_is_wrong_on_the_way_is_told_once() {
 }
 
 #[test]
-fn a_clock_that_is_off_is_told_with_both_times() {
+fn a_clock_difference_is_reported_with_both_times() {
     let address = canned(&[
         "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-length: 0\r\n\r\n",
     ]);
@@ -192,7 +192,7 @@ fn a_clock_that_is_off_is_told_with_both_times() {
 }
 
 #[test]
-fn a_token_that_cloud_init_kept_is_found() {
+fn a_token_in_cloud_init_files_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     let script = format!("#!/bin/sh\nexport MONSYS_TOKEN={token}\n");
@@ -212,7 +212,7 @@ fn a_token_that_cloud_init_kept_is_found() {
 }
 
 #[test]
-fn a_token_that_the_metadata_service_hands_out_is_found() {
+fn a_token_in_the_metadata_service_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let ask = |address: SocketAddr| {
         let run = doctor(&host, &hub, "enrl_x1", &[])

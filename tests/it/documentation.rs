@@ -9,7 +9,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_generated_pages_are_those_of_this_code() {
+fn the_generated_pages_are_up_to_date() {
     for (path, generated) in [
         (
             "docs/configuration.md",

@@ -21,7 +21,7 @@ fn facts(host: &TestHost, variables: &[(&str, &str)]) -> Value {
 }
 
 #[test]
-fn has_every_field_and_the_hub_gets_the_same() {
+fn facts_have_every_field_and_equal_the_request() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let facts = facts(&host, &[]);
     assert_eq!(
@@ -74,7 +74,7 @@ fn has_every_field_and_the_hub_gets_the_same() {
 }
 
 #[test]
-fn agree_with_what_this_machine_says_of_itself() {
+fn facts_agree_with_the_tools_of_this_machine() {
     let facts = facts(&TestHost::new(), &[]);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(facts["kernel"], kernel.trim());
@@ -116,7 +116,7 @@ fn agree_with_what_this_machine_says_of_itself() {
 }
 
 #[test]
-fn fall_back_in_the_contracts_order() {
+fn facts_fall_back_in_the_documented_order() {
     let host = TestHost::new();
     host.lay("mnt/name", "from-file\n");
     host.lay("mnt/os", "PRETTY_NAME='From File'\n");
@@ -148,7 +148,7 @@ fn fall_back_in_the_contracts_order() {
 }
 
 #[test]
-fn never_hold_the_raw_machine_id() {
+fn facts_never_contain_the_raw_machine_id() {
     let host = TestHost::new();
     let found = facts(&host, &[]);
     assert_eq!(found["machine_fingerprint"].as_str().unwrap().len(), 64);
@@ -160,7 +160,7 @@ fn never_hold_the_raw_machine_id() {
 }
 
 #[test]
-fn are_read_by_people_too() {
+fn facts_print_as_text() {
     let run = TestHost::new().agent(&["facts"]).run().expect(0);
     assert!(
         run.stdout.contains("hostname             web-3"),
@@ -171,7 +171,7 @@ fn are_read_by_people_too() {
 }
 
 #[test]
-fn do_without_what_never_answers_or_may_not_be_read() {
+fn facts_skip_unreadable_and_blocking_sources() {
     let host = TestHost::new();
     fs::remove_file(host.path("host-hostname")).unwrap();
     let made = std::process::Command::new("mkfifo")

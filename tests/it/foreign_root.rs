@@ -117,7 +117,7 @@ impl Foreign {
 }
 
 #[test]
-fn an_installation_is_put_inside_and_taken_back() {
+fn an_installation_writes_below_the_root_and_is_uninstalled() {
     let tree = Foreign::new();
     tree.link("usr/local/bin", "bin")
         .link("etc/systemd/system", "systemd")
@@ -149,7 +149,7 @@ fn an_installation_is_put_inside_and_taken_back() {
 }
 
 #[test]
-fn an_installation_of_a_tree_with_the_user_gives_nothing_outside() {
+fn an_installation_changes_no_owner_outside_of_the_root() {
     let tree = Foreign::new();
     tree.link("etc/systemd/system", "systemd")
         .link("etc/monsys", "etc/monsys");
@@ -161,7 +161,7 @@ fn an_installation_of_a_tree_with_the_user_gives_nothing_outside() {
 }
 
 #[test]
-fn an_enrolment_is_written_inside() {
+fn an_enrolment_writes_below_the_root() {
     for links in [
         &[("var/lib/monsys", "state")][..],
         &[("etc/monsys", "etc/monsys")],
@@ -205,7 +205,7 @@ fn an_enrolment_is_written_inside() {
 }
 
 #[test]
-fn links_that_lead_nowhere_are_refused_and_not_followed() {
+fn dangling_links_are_rejected_and_not_followed() {
     for link in [
         "etc/monsys",
         "var/lib/monsys",
@@ -226,7 +226,7 @@ fn links_that_lead_nowhere_are_refused_and_not_followed() {
 }
 
 #[test]
-fn what_agent_toml_names_is_inside() {
+fn paths_in_agent_toml_are_below_the_root() {
     let (hub, tree) = (TestHub::new(), Foreign::new());
     let outside = tree.outside.path().join("token");
     fs::write(&outside, hub.token()).unwrap();
@@ -253,7 +253,7 @@ fn what_agent_toml_names_is_inside() {
 }
 
 #[test]
-fn facts_are_those_of_the_tree() {
+fn facts_are_read_below_the_root() {
     let tree = Foreign::new();
     for name in ["os-release", "machine-id"] {
         fs::remove_file(tree.host.path("etc").join(name)).unwrap();
@@ -291,7 +291,7 @@ fn facts_are_those_of_the_tree() {
 }
 
 #[test]
-fn facts_of_a_host_that_is_mounted_into_a_tree() {
+fn facts_of_a_mounted_host_are_read_below_the_root() {
     let tree = Foreign::new();
     tree.host
         .lay("host/nix/store/x/os-release", "PRETTY_NAME=NixOS\n");
@@ -311,7 +311,7 @@ fn facts_of_a_host_that_is_mounted_into_a_tree() {
 }
 
 #[test]
-fn cloud_inits_files_are_those_of_the_tree() {
+fn cloud_init_files_are_read_below_the_root() {
     let (hub, tree) = (TestHub::new(), Foreign::new());
     let token = hub.token();
     let file = tree.outside.path().join("cloud/user-data.txt");
@@ -337,7 +337,7 @@ fn cloud_inits_files_are_those_of_the_tree() {
 }
 
 #[test]
-fn the_other_dialects_stay_inside() {
+fn the_other_dialects_write_below_the_root() {
     let hub = TestHub::new();
     let tree = Foreign::new();
     let outside = tree.outside.path().join("bin/sensor-agent.env");
@@ -393,7 +393,7 @@ fn the_other_dialects_stay_inside() {
 }
 
 #[test]
-fn a_tree_that_is_not_there_cannot_be_installed_into() {
+fn a_missing_root_is_rejected() {
     let host = TestHost::new();
     let missing = host.path("missing");
     for more in [&["--dry-run"][..], &[]] {

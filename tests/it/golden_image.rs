@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::common::{Run, TestHost, TestHub};
 
 #[test]
-fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
+fn each_host_of_a_prepared_image_enrols_separately() {
     let (hub, image) = (TestHub::new(), TestHost::new());
     let run = image
         .enrol_with(
@@ -57,7 +57,7 @@ fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
 }
 
 #[test]
-fn a_token_is_never_kept_in_an_image() {
+fn a_token_is_never_stored_in_an_image() {
     let (hub, image) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     image
@@ -72,7 +72,7 @@ fn a_token_is_never_kept_in_an_image() {
 }
 
 #[test]
-fn an_enrolled_host_is_no_image() {
+fn an_enrolled_host_cannot_be_prepared_as_an_image() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let before = host.files("");
@@ -86,7 +86,7 @@ fn an_enrolled_host_is_no_image() {
 }
 
 #[test]
-fn what_the_first_boot_needs_is_kept_as_it_needs_it() {
+fn settings_of_the_first_boot_are_stored() {
     let (hub, image) = (TestHub::new(), TestHost::new());
     image
         .enrol_with(&hub, "", &["--defer", "--token-command", "cat run/secret"])
@@ -110,7 +110,7 @@ fn what_the_first_boot_needs_is_kept_as_it_needs_it() {
 }
 
 #[test]
-fn an_image_that_somebody_enrols_in_the_meantime_is_left_alone() {
+fn a_defer_beside_an_enrolment_does_not_damage_it() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     // The first run holds the lock while the hub is slow; the second one waits for it.
     hub.fault(json!({"route": "enrol", "delay_ms": 500}));
@@ -134,7 +134,7 @@ fn an_image_that_somebody_enrols_in_the_meantime_is_left_alone() {
 }
 
 #[test]
-fn the_proxy_of_this_run_is_kept_for_the_service() {
+fn the_proxy_of_this_run_is_stored_for_the_service() {
     let image = TestHost::new();
     let run = image
         .agent(&[

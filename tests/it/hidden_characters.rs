@@ -31,7 +31,7 @@ fn edit(host: &TestHost, path: &str, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn of_a_hub() {
+fn hidden_characters_of_a_hub_are_escaped() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     for format in ["text", "json"] {
         for status in [400, 403, 503] {
@@ -59,7 +59,7 @@ fn of_a_hub() {
 }
 
 #[test]
-fn of_state_heartbeat_and_configuration() {
+fn hidden_characters_in_files_are_escaped() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     edit(&host, "var/lib/monsys/state.json", |state| {
@@ -119,7 +119,7 @@ fn of_state_heartbeat_and_configuration() {
 }
 
 #[test]
-fn of_the_host_and_its_commands() {
+fn hidden_characters_of_the_host_and_its_commands_are_escaped() {
     let host = TestHost::new();
     host.lay(
         "etc/os-release",
@@ -155,7 +155,7 @@ fn of_the_host_and_its_commands() {
 }
 
 #[test]
-fn ids_and_tags_of_a_hub_that_hide_something_are_not_of_this_protocol() {
+fn ids_and_tags_with_hidden_characters_are_a_protocol_error() {
     let answer = |id: &str, tags: Value, role: Value| {
         json!({"route": "enrol", "body": json!({
             "agent_id": id, "agent_token": "agt_abcdefgh", "default_tags": tags, "default_role": role,

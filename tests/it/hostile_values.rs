@@ -23,7 +23,7 @@ fn refused(host: &TestHost, arguments: &[&str], variable: Option<(&str, &str)>, 
 }
 
 #[test]
-fn no_path_and_no_url_takes_a_control_character() {
+fn paths_and_urls_with_control_characters_are_rejected() {
     let host = TestHost::new();
     let path = format!("/{LINE}");
     let url = format!("https://hub.example.com/{LINE}");
@@ -84,7 +84,7 @@ fn no_path_and_no_url_takes_a_control_character() {
 }
 
 #[test]
-fn nor_do_those_of_the_other_dialects() {
+fn paths_and_urls_of_other_dialects_with_control_characters_are_rejected() {
     let host = TestHost::new();
     let path = format!("/{LINE}");
     let url = format!("https://hub.example.com/{LINE}");
@@ -149,7 +149,7 @@ fn install(host: &TestHost, arguments: &[&str], variables: &[(&str, &str)]) -> R
 }
 
 #[test]
-fn systemd_reads_back_exactly_what_was_given() {
+fn systemd_reads_back_the_exact_values() {
     // In turn: a variable, specifiers, quotes, escapes, continuations, comments, spaces, and
     // characters of other scripts.
     for hostile in [

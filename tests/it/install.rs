@@ -133,7 +133,7 @@ fn a_dry_run_lists_every_change_and_makes_none() {
 }
 
 #[test]
-fn from_nothing_to_enrolled_and_back() {
+fn install_enrols_and_uninstall_restores() {
     let (hub, host) = (TestHub::new(), host());
     host.install_ca(&hub);
     let before = tree(&host);
@@ -239,7 +239,7 @@ fn from_nothing_to_enrolled_and_back() {
 }
 
 #[test]
-fn no_token_is_left_anywhere() {
+fn no_token_is_written_anywhere() {
     let (hub, host) = (TestHub::new(), host());
     let token = hub.token();
     let secret = token.strip_prefix("enrl_").unwrap();
@@ -266,7 +266,7 @@ fn no_token_is_left_anywhere() {
 }
 
 #[test]
-fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
+fn errors_in_the_input_are_reported_before_any_change() {
     let hub = TestHub::new();
     let obstacle = |host: &TestHost, path: &str| {
         host.lay(&format!("{path}/x"), "");
@@ -322,7 +322,7 @@ fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
 }
 
 #[test]
-fn a_failed_enrolment_takes_all_back_but_the_key_that_a_hub_may_have_seen() {
+fn a_failed_enrolment_rolls_back_all_but_a_key_that_the_hub_may_know() {
     let (hub, host) = (TestHub::new(), host());
     host.install_ca(&hub);
     let before = tree(&host);
@@ -359,7 +359,7 @@ fn a_failed_enrolment_takes_all_back_but_the_key_that_a_hub_may_have_seen() {
 }
 
 #[test]
-fn two_at_once_are_one_after_the_other() {
+fn two_installations_at_once_run_in_sequence() {
     let (hub, host) = (TestHub::new(), host());
     let ca_file = host.install_ca(&hub).unwrap();
     let token = hub.token();
@@ -389,7 +389,7 @@ fn two_at_once_are_one_after_the_other() {
 }
 
 #[test]
-fn an_upgrade_replaces_what_is_ours_and_nothing_else() {
+fn an_upgrade_replaces_only_unchanged_files() {
     let host = host();
     host.agent(&["install", "--no-enrol"]).run().expect(0);
     let inode = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
@@ -444,7 +444,7 @@ fn an_upgrade_replaces_what_is_ours_and_nothing_else() {
 }
 
 #[test]
-fn other_paths_reach_the_service() {
+fn paths_of_flags_reach_the_service() {
     let (hub, host) = (TestHub::new(), host());
     let token = hub.token();
     let paths = ["--config", "/srv/m/agent.toml", "--state-dir", "/srv/state"];
@@ -466,7 +466,7 @@ fn other_paths_reach_the_service() {
 }
 
 #[test]
-fn hosts_without_systemd() {
+fn hosts_without_systemd_are_supported() {
     let openrc = TestHost::new();
     openrc.lay("sbin/openrc-run", "");
     openrc.agent(&["install", "--no-enrol"]).run().expect(0);
@@ -490,7 +490,7 @@ fn hosts_without_systemd() {
 }
 
 #[test]
-fn a_packaged_host_and_a_receipt_that_is_none() {
+fn a_packaged_host_and_an_invalid_receipt_are_rejected() {
     let host = host();
     host.lay("usr/bin/monsys-agent", "");
     for command in [&["install", "--no-enrol"][..], &["uninstall"]] {

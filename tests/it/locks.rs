@@ -90,7 +90,7 @@ fn all_below(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 #[ignore = "needs root: takes locks as another user"]
-fn whatever_another_user_locks_holds_up_no_command_of_roots() {
+fn locks_of_other_users_block_no_root_command() {
     needs_root();
     let hub = TestHub::new();
     let token = hub.token();
@@ -132,7 +132,7 @@ fn whatever_another_user_locks_holds_up_no_command_of_roots() {
 
 #[test]
 #[ignore = "needs root: the agent changes the mode of a lock only as root"]
-fn a_lock_that_others_could_open_is_closed() {
+fn a_lock_that_other_users_could_open_gets_mode_600() {
     needs_root();
     let hub = TestHub::new();
     let host = host(&hub);
@@ -165,7 +165,7 @@ const COMMANDS: [&[&str]; 7] = [
 const FINE: [i32; 6] = [0, 64, 65, 74, 77, 78];
 
 #[test]
-fn any_two_commands_at_once_end_in_a_host_that_is_enrolled_or_is_not() {
+fn two_concurrent_commands_leave_a_consistent_host() {
     let pairs: Vec<(&[&str], &[&str])> = COMMANDS
         .iter()
         .flat_map(|one| COMMANDS.iter().map(|other| (*one, *other)))

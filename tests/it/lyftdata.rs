@@ -19,7 +19,7 @@ const RUN: [&str; 4] = [
 ];
 
 #[test]
-fn the_documented_commands_work_as_they_stand() {
+fn the_documented_commands_work_unchanged() {
     let (hub, host) = (server(), TestHost::new());
     let shown = hub.get("/api/workers/auto-enrollment");
     assert_eq!(shown["enabled"], true);
@@ -56,7 +56,7 @@ fn the_documented_commands_work_as_they_stand() {
 }
 
 #[test]
-fn enrol_status_facts_doctor_and_dry_run_speak_it() {
+fn every_command_supports_the_dialect() {
     let (hub, host) = (server(), TestHost::new());
     let run = |arguments: &[&str]| {
         let arguments = [arguments, &["--output", "json", "--dialect", "lyftdata"]].concat();
@@ -202,7 +202,7 @@ fn deleting_the_files_forces_a_new_enrolment() {
 }
 
 #[test]
-fn a_rotated_secret_and_a_disabled_enrollment_are_refused() {
+fn a_rotated_secret_and_a_disabled_enrollment_are_rejected() {
     let hub = server();
     configure(
         &hub,
@@ -220,7 +220,7 @@ fn a_rotated_secret_and_a_disabled_enrollment_are_refused() {
 }
 
 #[test]
-fn a_lost_answer_makes_no_second_worker_and_the_next_run_says_what_to_do() {
+fn a_lost_response_makes_no_second_worker_and_the_next_run_prints_a_hint() {
     let (hub, host) = (server(), TestHost::new());
     hub.fault(json!({"route": "lyftdata-enroll", "reset": "after", "times": 1}));
     let lost = [
@@ -247,7 +247,7 @@ fn a_lost_answer_makes_no_second_worker_and_the_next_run_says_what_to_do() {
 }
 
 #[test]
-fn what_was_confirmed_is_put_in_place_by_the_next_run_without_the_server() {
+fn a_confirmed_key_is_stored_by_the_next_run_without_the_server() {
     let host = TestHost::new();
     let confirmed = json!({"name": "w-1", "asked_at": "2026-01-01T00:00:00Z",
         "confirmed": {"worker": "worker-7", "name": "w-1", "api_key": "key-1"}});
@@ -265,7 +265,7 @@ fn what_was_confirmed_is_put_in_place_by_the_next_run_without_the_server() {
 }
 
 #[test]
-fn the_secret_never_travels_and_each_try_has_a_nonce_of_its_own() {
+fn the_secret_is_never_sent_and_each_try_has_a_fresh_nonce() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let seen = std::thread::spawn(move || {
@@ -308,7 +308,7 @@ fn the_secret_never_travels_and_each_try_has_a_nonce_of_its_own() {
 }
 
 #[test]
-fn what_the_jobs_directory_does_not_take_is_told_before_anything_is_sent() {
+fn an_unwritable_jobs_directory_is_reported_before_any_request() {
     let (hub, host) = (server(), TestHost::new());
     host.lay("var/lib/lyftdata-worker", "a file in the directory's place");
     worker(&host, &hub, "w-1", &RUN).run().expect(73);
@@ -316,7 +316,7 @@ fn what_the_jobs_directory_does_not_take_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn many_at_once_are_one_worker_each() {
+fn concurrent_enrolments_make_one_worker_each() {
     let hub: TestHub = server();
     let hosts: Vec<TestHost> = (0..8).map(|_| TestHost::new()).collect();
     // Two processes a host.
@@ -335,7 +335,7 @@ fn many_at_once_are_one_worker_each() {
 }
 
 #[test]
-fn install_says_that_the_worker_is_a_program_of_its_own() {
+fn install_explains_that_the_worker_is_a_separate_program() {
     let (hub, host) = (server(), TestHost::new());
     worker(&host, &hub, "w-1", &["install", "--dialect", "lyftdata"])
         .run()

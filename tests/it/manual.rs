@@ -43,7 +43,7 @@ fn bash_completes_commands_options_and_values() {
 }
 
 #[test]
-fn no_shell_is_told_of_the_refused_token() {
+fn completions_omit_the_refused_token_flag() {
     for (shell, offered, refused) in [
         ("bash", " --token-file ", " --token "),
         ("fish", " -l token-file ", " -l token "),
@@ -93,7 +93,7 @@ fn man_writes_a_page_for_each_command_and_spelling() {
 }
 
 #[test]
-fn man_says_which_page_it_could_not_write() {
+fn man_names_the_page_that_it_could_not_write() {
     let host = TestHost::new();
     let run = host.agent(&["man", "/no/such/folder"]).run().expect(73);
     run.says(&["/no/such/folder/monsys-agent.1", "make the folder"]);

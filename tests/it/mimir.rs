@@ -63,7 +63,7 @@ pub(crate) fn file(host: &TestHost, name: &str) -> String {
 }
 
 #[test]
-fn a_secret_becomes_a_certificate_and_leaves_no_trace() {
+fn a_secret_becomes_a_certificate_and_is_stored_nowhere() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     // As a clipboard manager gives it.
@@ -131,7 +131,7 @@ fn openssl(folder: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_documented_argument_works_and_does_not_stay_in_the_list_of_processes() {
+fn the_documented_argument_works_and_leaves_the_process_list() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-enroll", "delay_ms": 2_000}));
@@ -162,7 +162,7 @@ fn the_documented_argument_works_and_does_not_stay_in_the_list_of_processes() {
 }
 
 #[test]
-fn the_documented_installation_means_mimir() {
+fn the_documented_installation_selects_mimir() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let url = hub.url();
     let arguments = [
@@ -186,7 +186,7 @@ fn the_documented_installation_means_mimir() {
 }
 
 #[test]
-fn a_lost_answer_spends_no_second_slot() {
+fn a_lost_response_uses_no_second_slot() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-enroll", "reset": "after"}));
@@ -213,7 +213,7 @@ fn a_lost_answer_spends_no_second_slot() {
 }
 
 #[test]
-fn success_is_said_after_the_certificate_was_proved() {
+fn success_is_reported_after_the_certificate_was_verified() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, id) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-self", "status": 503, "times": 9}));
@@ -234,7 +234,7 @@ fn success_is_said_after_the_certificate_was_proved() {
 }
 
 #[test]
-fn a_certificate_is_checked_before_it_is_kept() {
+fn a_certificate_is_checked_before_it_is_stored() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     for (rules, cause) in [
@@ -282,7 +282,7 @@ fn a_certificate_is_checked_before_it_is_kept() {
 }
 
 #[test]
-fn a_copied_disk_enrols_as_itself_and_the_first_host_keeps_its_certificate() {
+fn a_copied_disk_enrols_separately_and_the_first_host_keeps_its_certificate() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(2));
     enrol(&host, &hub, &secret).run().expect(0);
@@ -308,7 +308,7 @@ fn a_copied_disk_enrols_as_itself_and_the_first_host_keeps_its_certificate() {
 }
 
 #[test]
-fn a_ca_beside_the_hosts_tree_is_remembered_too() {
+fn a_ca_outside_of_the_root_is_remembered() {
     let (hub, host, beside) = (TestHub::new(), TestHost::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     let ca_file = beside.install_ca(&hub).unwrap();
@@ -338,7 +338,7 @@ fn enrolling_again_is_the_same_agent_with_a_fresh_certificate() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_before_a_slot_is_spent() {
+fn an_unwritable_folder_is_reported_before_a_slot_is_used() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     host.lay("etc/mimir", "a file in the folder's place");
@@ -353,7 +353,7 @@ fn what_cannot_be_written_is_told_before_a_slot_is_spent() {
 }
 
 #[test]
-fn what_is_missing_or_misplaced_is_a_mistake_of_usage() {
+fn a_missing_or_misplaced_setting_is_a_usage_error() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, None);
     let bare = host.agent(&["enrol"]).env("MIMIR_ENROLLMENT_SECRET", "x");
@@ -371,7 +371,7 @@ fn what_is_missing_or_misplaced_is_a_mistake_of_usage() {
 }
 
 #[test]
-fn facts_doctor_and_a_dry_run_know_mimir() {
+fn facts_doctor_and_dry_run_support_mimir() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     let facts = later(&host, &["facts", "--output", "json"]).run().expect(0);

@@ -37,7 +37,7 @@ fn installed(more: &[&str]) -> (TestHub, TestHost) {
 }
 
 #[test]
-fn the_documented_command_enrols_and_tells_the_service_which_system_it_is_of() {
+fn the_documented_command_enrols_and_configures_the_dialect_of_the_service() {
     let (_hub, host) = installed(&[]);
     let drop_in = fs::read_to_string(host.path(DROP_IN)).unwrap();
     assert_eq!(
@@ -54,7 +54,7 @@ fn the_documented_command_enrols_and_tells_the_service_which_system_it_is_of() {
 }
 
 #[test]
-fn another_folder_is_told_to_the_service_too() {
+fn another_folder_is_passed_to_the_service() {
     let (_hub, host) = installed(&["--state-dir", "/srv/mimir"]);
     let drop_in = fs::read_to_string(host.path(DROP_IN)).unwrap();
     assert!(drop_in.contains(" \"MIMIR_DIR=/srv/mimir\"\n"), "{drop_in}");
@@ -66,7 +66,7 @@ fn another_folder_is_told_to_the_service_too() {
 }
 
 #[test]
-fn what_only_a_monsys_host_knows_is_refused_and_does_nothing() {
+fn options_of_monsys_alone_are_rejected() {
     let host = TestHost::new();
     host.lay("usr/lib/systemd/systemd", "");
     for arguments in [

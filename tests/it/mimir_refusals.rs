@@ -50,7 +50,7 @@ fn an_agent_reports_unauthorized_the_secret_was_copied_incorrectly() {
 }
 
 #[test]
-fn secret_exhausted_surfaces_for_the_request_that_lost_the_race() {
+fn secret_exhausted_is_reported_for_the_request_that_lost_the_race() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-claim", "delay_ms": 4_000}));
@@ -112,7 +112,7 @@ fn an_agent_enrolled_but_does_not_appear_its_heartbeats_are_rejected() {
 
 /// The server says so within TLS when it does not know the CA of a certificate.
 #[test]
-fn a_certificate_of_another_ca_is_told_as_what_it_is() {
+fn a_certificate_of_another_ca_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, None);
     enrol(&host, &hub, &secret).run().expect(0);

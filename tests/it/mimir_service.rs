@@ -27,7 +27,7 @@ fn certificates(hub: &TestHub) -> u64 {
 }
 
 #[test]
-fn a_certificate_is_renewed_when_two_thirds_of_its_life_are_over() {
+fn a_certificate_is_renewed_after_two_thirds_of_its_lifetime() {
     let hub = TestHub::new();
     let host = enrolled(&hub, 61);
     let before = [file(&host, "client.key"), file(&host, "client.pem")];
@@ -55,7 +55,7 @@ fn a_certificate_is_renewed_when_two_thirds_of_its_life_are_over() {
 }
 
 #[test]
-fn a_certificate_is_left_alone_before() {
+fn a_certificate_is_not_renewed_early() {
     let hub = TestHub::new();
     let host = enrolled(&hub, 59);
     let seen = || agents(&hub)[0]["last_seen_at"].clone();
@@ -67,7 +67,7 @@ fn a_certificate_is_left_alone_before() {
 }
 
 #[test]
-fn a_renewed_certificate_is_checked_before_it_is_kept() {
+fn a_renewed_certificate_is_checked_before_it_is_stored() {
     let hub = TestHub::new();
     let host = enrolled(&hub, 61);
     let before = file(&host, "client.pem");
@@ -88,7 +88,7 @@ fn a_renewed_certificate_is_checked_before_it_is_kept() {
 }
 
 #[test]
-fn a_certificate_that_has_expired_takes_a_secret_and_stays_the_same_agent() {
+fn an_expired_certificate_needs_a_secret_and_stays_the_same_agent() {
     let hub = TestHub::new();
     let host = TestHost::new();
     let (secret, _) = mint(&hub, Some(1));
@@ -107,7 +107,7 @@ fn a_certificate_that_has_expired_takes_a_secret_and_stays_the_same_agent() {
 }
 
 #[test]
-fn the_servers_clock_counts_too() {
+fn the_clock_of_the_server_decides_on_renewal() {
     let hub = TestHub::new();
     let host = enrolled(&hub, 0);
     hub.advance_clock(Duration::from_hours(91 * 24));
@@ -119,7 +119,7 @@ fn the_servers_clock_counts_too() {
 }
 
 #[test]
-fn a_service_that_is_given_a_secret_enrols_first_and_takes_up_a_new_certificate() {
+fn a_service_with_a_secret_enrols_first_and_loads_a_new_certificate() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     let service = on(&host, &hub, &["run"]).env("MIMIR_ENROLLMENT_SECRET", &secret);
@@ -149,7 +149,7 @@ fn a_service_that_is_given_a_secret_enrols_first_and_takes_up_a_new_certificate(
 /// As a container has it: one user owns everything.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn renews_as_the_one_user_who_owns_everything() {
+fn a_single_user_installation_renews_its_certificate() {
     needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
@@ -179,7 +179,7 @@ fn renews_as_the_one_user_who_owns_everything() {
 /// As the unit has it: the service asks for the privileged step, which renews.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn the_privileged_step_renews_for_a_service_that_writes_nothing() {
+fn the_privileged_step_renews_for_a_read_only_service() {
     let hub = TestHub::new();
     let host = TestHost::with_service_user();
     let (secret, _) = mint(&hub, Some(1));

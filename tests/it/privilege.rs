@@ -72,7 +72,7 @@ fn outside_of_run(host: &TestHost) -> Vec<(PathBuf, [u64; 5], Vec<u8>)> {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn root_owns_all_and_the_service_reads_what_it_needs() {
+fn root_owns_every_file_and_the_service_reads_what_it_needs() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     expect_owned(&host);
@@ -91,7 +91,7 @@ fn root_owns_all_and_the_service_reads_what_it_needs() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn without_the_step_of_this_boot_nothing_is_sent() {
+fn the_service_sends_nothing_before_the_step_of_this_boot() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let run = || host.agent(&["run"]).by_user(SERVICE_USER).run();
@@ -117,7 +117,7 @@ fn without_the_step_of_this_boot_nothing_is_sent() {
 /// boot's id, as in a container of systemd-nspawn, the step and the service see different ones.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_proc_of_its_own_hides_no_step_from_the_service() {
+fn a_private_proc_does_not_hide_the_step_from_the_service() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let other = host.lay("other-boot", "01234567-89ab-cdef-0123-456789abcdef\n");
@@ -139,7 +139,7 @@ fn a_proc_of_its_own_hides_no_step_from_the_service() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn what_the_step_failed_with_is_what_the_service_ends_with() {
+fn the_service_exits_with_the_failure_of_the_step() {
     let hub = TestHub::new();
     let host = TestHost::with_service_user();
     let report = prepare(&host);
@@ -161,7 +161,7 @@ fn what_the_step_failed_with_is_what_the_service_ends_with() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_hub_that_is_away_is_asked_again_after_a_pause_or_a_change() {
+fn an_unreachable_hub_is_retried_after_a_pause_or_a_change() {
     let hub = TestHub::new();
     let host = TestHost::with_service_user();
     host.lay("run/token", &hub.token());
@@ -192,7 +192,7 @@ fn a_hub_that_is_away_is_asked_again_after_a_pause_or_a_change() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_prepared_image_is_enrolled_by_the_step_and_the_service_never_sees_the_token() {
+fn the_step_enrols_a_prepared_image_and_the_service_never_gets_the_token() {
     let hub = TestHub::new();
     let host = TestHost::with_service_user();
     let token = hub.token();
@@ -219,7 +219,7 @@ fn a_prepared_image_is_enrolled_by_the_step_and_the_service_never_sees_the_token
 /// Where one user runs everything, `run` does the step by itself, and executes itself anew.
 #[test]
 #[ignore = "needs root: reads the memory of a process that is not dumpable"]
-fn a_container_enrols_by_itself_and_keeps_no_token() {
+fn a_container_enrols_and_clears_the_token_from_memory() {
     needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
@@ -262,7 +262,7 @@ fn a_container_enrols_by_itself_and_keeps_no_token() {
 /// As `OpenRC` has it: one command, which gives its rights up.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn one_command_does_the_step_as_root_and_goes_on_as_the_user() {
+fn one_command_runs_the_step_as_root_and_the_service_as_its_user() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let service = Service::of(host.agent(&["run", "--user", "monsys"]));
@@ -289,7 +289,7 @@ fn one_command_does_the_step_as_root_and_goes_on_as_the_user() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn an_interrupted_rotation_is_ended_by_the_step() {
+fn the_step_completes_an_interrupted_rotation() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     prepare(&host);
@@ -319,7 +319,7 @@ fn an_interrupted_rotation_is_ended_by_the_step() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn files_from_before_there_was_a_service_are_shared_by_the_step() {
+fn the_step_shares_older_files_with_the_service_group() {
     needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
@@ -334,7 +334,7 @@ fn files_from_before_there_was_a_service_are_shared_by_the_step() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn the_step_fills_in_what_root_can_tell_of_the_machine() {
+fn the_step_adds_facts_that_only_root_can_read() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let path = host.path("var/lib/monsys/state.json");
@@ -352,7 +352,7 @@ fn the_step_fills_in_what_root_can_tell_of_the_machine() {
 /// an earlier boot wrote with a clock that was wrong.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_disk_that_takes_nothing_is_no_failure_of_the_step() {
+fn an_unwritable_disk_does_not_fail_the_step() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     prepare(&host);
@@ -373,7 +373,7 @@ fn a_disk_that_takes_nothing_is_no_failure_of_the_step() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn whoever_reads_the_state_does_not_keep_root_from_leaving() {
+fn a_lock_of_the_service_does_not_block_an_unenrolment_by_root() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let folder = fs::File::open(host.path("var/lib/monsys")).unwrap();
@@ -386,7 +386,7 @@ fn whoever_reads_the_state_does_not_keep_root_from_leaving() {
 /// A step that fails would be repeated for ever: the rules for final codes look at `run` alone.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_setting_that_is_wrong_fails_the_service_and_not_the_step() {
+fn a_wrong_setting_fails_the_service_and_not_the_step() {
     let host = TestHost::with_service_user();
     for (arguments, code) in [(["prepare"], 0), (["run"], 64)] {
         let run = host.agent(&arguments).env("MONSYS_DIALECT", "monsis").run();

@@ -69,7 +69,7 @@ fn has_systemd(host: &TestHost) {
 /// planted line is dropped.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn install_gives_no_folder_away() {
+fn install_changes_the_owner_of_no_foreign_folder() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     has_systemd(&host);
@@ -90,7 +90,7 @@ fn install_gives_no_folder_away() {
 /// A1 and A6, without the take-over: no command of root's obeys such a file.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn no_command_obeys_a_file_of_another_user() {
+fn every_command_rejects_a_file_of_another_user() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     host.lay(
@@ -162,7 +162,7 @@ fn only_files_of_our_format_are_removed() {
 /// user wrote, so nothing is sent.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn nothing_is_sent_where_another_user_says() {
+fn nothing_is_sent_to_a_hub_that_another_user_set() {
     let hub = TestHub::new();
     let thief = TestHub::with(mock_hub::Options {
         http: true,
@@ -196,7 +196,7 @@ fn nothing_is_sent_where_another_user_says() {
 /// Also where only a folder above is not root's, or a file that agent.toml names.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn each_file_that_decides_and_each_folder_above_it_counts() {
+fn each_trusted_file_and_each_folder_above_it_is_checked() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     host.lay(
@@ -247,7 +247,7 @@ fn each_file_that_decides_and_each_folder_above_it_counts() {
 /// that.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_lock_with_a_second_name_stops_nobody_and_is_not_written_to() {
+fn a_hard_linked_lock_blocks_nothing_and_is_not_written() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     host.lay("root/victim", "secret\n");
@@ -263,7 +263,7 @@ fn a_lock_with_a_second_name_stops_nobody_and_is_not_written_to() {
 /// there change nothing, in any command of root's.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn what_the_service_can_write_is_data_of_a_stranger() {
+fn files_that_the_service_can_write_are_untrusted() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     has_systemd(&host);
@@ -337,7 +337,7 @@ fn what_the_service_can_write_is_data_of_a_stranger() {
 /// A volume's mount point is root's, empty, and open to all: nobody has put anything there yet.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn an_open_empty_mount_point_is_closed() {
+fn a_world_writable_empty_mount_point_gets_safe_permissions() {
     needs_root();
     let (hub, host) = (TestHub::new(), TestHost::new());
     let volume = host.path("var/lib/monsys");
@@ -377,7 +377,7 @@ fn a_ca_in_an_operators_home_is_copied() {
 /// `RavenXcope`'s env file decides as agent.toml does, also where a link leads to it.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn an_env_file_of_another_user_is_not_obeyed() {
+fn an_env_file_of_another_user_is_rejected() {
     use crate::common::ravenxcope::{FILE, agent, env_text, look, mint};
     let hub = TestHub::new();
     for is_link in [false, true] {

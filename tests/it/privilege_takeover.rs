@@ -64,7 +64,7 @@ fn expect_roots(host: &TestHost) {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
+fn a_takeover_preserves_the_identity_and_drops_paths_and_urls() {
     let hub = TestHub::new();
     let host = older(&hub);
     let id = host.key("agent_id");
@@ -124,7 +124,7 @@ fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_hub_that_this_run_names_is_kept() {
+fn a_hub_of_the_command_line_is_stored() {
     let hub = TestHub::new();
     let host = older(&hub);
     let (report, log) = step(&host, Some(&hub));
@@ -136,7 +136,7 @@ fn a_hub_that_this_run_names_is_kept() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn what_is_planted_in_a_files_place_is_refused_and_named() {
+fn a_planted_file_of_another_type_is_rejected_and_named() {
     let hub = TestHub::new();
     for name in ["agent-signing.key", "state.json", "agent-id", "agent.toml"] {
         for kind in ["link", "hard link", "pipe"] {
@@ -186,7 +186,7 @@ fn what_is_planted_in_a_files_place_is_refused_and_named() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn install_takes_over_as_well_and_other_commands_say_how() {
+fn install_takes_over_and_other_commands_print_how() {
     let hub = TestHub::new();
     let host = older(&hub);
     host.lay("usr/lib/systemd/systemd", "");
@@ -202,7 +202,7 @@ fn install_takes_over_as_well_and_other_commands_say_how() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_waiting_key_that_was_planted_is_no_path_of_roots() {
+fn a_planted_pending_key_is_not_followed_as_root() {
     let hub = TestHub::new();
     let seed = "0123456789abcdef0123456789abcdef";
     for place in ["relative", "absolute", "there"] {
@@ -234,7 +234,7 @@ fn a_waiting_key_that_was_planted_is_no_path_of_roots() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_verdict_that_was_planted_holds_nothing_up() {
+fn a_planted_verdict_blocks_nothing() {
     let hub = TestHub::new();
     let host = older(&hub);
     host.lay("usr/lib/systemd/systemd", "");
@@ -256,7 +256,7 @@ fn a_verdict_that_was_planted_holds_nothing_up() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_tree_is_taken_over_once() {
+fn a_takeover_happens_once() {
     let hub = TestHub::new();
     let host = older(&hub);
     let other = host.lay("var/lib/monsys/.bash_history", "ls");
@@ -272,7 +272,7 @@ fn a_tree_is_taken_over_once() {
 /// The hub is kept when the service's own environment names it, and the rest is dropped.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn an_enrolment_gives_back_what_was_dropped() {
+fn an_enrolment_restores_dropped_settings() {
     let hub = TestHub::new();
     let host = older(&hub);
     step(&host, Some(&hub));
@@ -292,7 +292,7 @@ fn an_enrolment_gives_back_what_was_dropped() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_host_that_lost_its_hub_can_leave_by_force() {
+fn unenrol_force_works_without_a_known_hub() {
     let hub = TestHub::new();
     let host = older(&hub);
     step(&host, None);
@@ -353,7 +353,7 @@ fn an_access_control_list_is_not_taken_over() {
 /// comes next: none does that nobody named.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn no_token_goes_to_a_default_hub_after_a_take_over() {
+fn no_token_is_sent_to_a_default_hub_after_a_takeover() {
     let hub = TestHub::new();
     for text in ["hub_url = 'https://127.0.0.1:9'\n", "# nothing\n"] {
         let host = older(&hub);

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::common::{Mint, Run, TestHost, TestHub};
 
 #[test]
-fn a_hundred_hosts_on_fifty_uses() {
+fn of_a_hundred_hosts_fifty_enrol_with_fifty_uses() {
     let hub = TestHub::new();
     let (token, id) = hub.mint(&Mint::new().with("max_uses", json!(50)));
     let hosts: Vec<TestHost> = (0..100).map(|_| TestHost::new()).collect();
@@ -24,7 +24,7 @@ fn a_hundred_hosts_on_fifty_uses() {
 }
 
 #[test]
-fn two_runs_at_once_on_one_host_spend_one_use() {
+fn two_concurrent_runs_on_one_host_spend_one_use() {
     for _ in 0..5 {
         let (hub, host) = (TestHub::new(), TestHost::new());
         let token = hub.token();

@@ -51,7 +51,7 @@ fn the_env_file_before_and_after_is_the_documented_one() {
 }
 
 #[test]
-fn the_payload_is_the_documented_one_and_what_facts_shows() {
+fn the_payload_is_the_documented_one_and_equals_facts() {
     let (hub, host, _) = scene();
     let facts = json_of(&host, &hub, &["facts"], 0);
     let dry = json_of(&host, &hub, &["enrol", "--dry-run"], 0);
@@ -115,7 +115,7 @@ fn the_payload_is_the_documented_one_and_what_facts_shows() {
 }
 
 #[test]
-fn in_a_container_the_hosts_own_files_are_read() {
+fn a_container_reads_the_files_of_its_host() {
     let (hub, host, _) = scene();
     host.lay("mnt/hostname", "sensor-ubuntu-host\n");
     host.lay("mnt/os-release", "PRETTY_NAME=\"Ubuntu 24.04 LTS\"\n");
@@ -134,7 +134,7 @@ fn in_a_container_the_hosts_own_files_are_read() {
 }
 
 #[test]
-fn the_documented_variables_are_enough_and_name_the_system() {
+fn the_documented_variables_are_enough_and_select_the_dialect() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = mint(&hub, "sensor-7");
     let run = bare(&host, &hub, &["enrol"])
@@ -154,7 +154,7 @@ fn the_documented_variables_are_enough_and_name_the_system() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file() {
+fn the_environment_overrides_the_file() {
     let (hub, host, _) = scene();
     let token = mint(&hub, "other");
     agent(&host, &hub, &["enrol"])
@@ -171,7 +171,7 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
-fn other_lines_comments_and_order_are_untouched() {
+fn other_lines_comments_and_order_are_preserved() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (token, url) = (mint(&hub, "sensor-1"), hub.url());
     let before = format!(
@@ -190,7 +190,7 @@ fn other_lines_comments_and_order_are_untouched() {
 }
 
 #[test]
-fn enrolled_already_sends_nothing_and_force_enrols_anew() {
+fn an_enrolled_sensor_sends_nothing_and_force_enrols_again() {
     let (hub, host, _) = scene();
     let first = json_of(&host, &hub, &["enrol"], 0);
     assert_eq!(
@@ -223,7 +223,7 @@ fn enrolled_already_sends_nothing_and_force_enrols_anew() {
 }
 
 #[test]
-fn two_runs_at_once_enrol_once() {
+fn two_concurrent_runs_enrol_once() {
     let (hub, host, _) = scene();
     hub.fault(json!({"route": "ravenxcope-enroll", "delay_ms": 300}));
     let runs: Vec<_> = (0..3)
@@ -236,7 +236,7 @@ fn two_runs_at_once_enrol_once() {
 }
 
 #[test]
-fn a_lost_answer_is_named_with_its_mend() {
+fn a_lost_response_is_reported_with_its_hint() {
     let (hub, host, token) = scene();
     hub.fault(json!({"route": "ravenxcope-enroll", "reset": "after"}));
     // A retry of the same run meets the token used up.
@@ -262,7 +262,7 @@ fn a_lost_answer_is_named_with_its_mend() {
 }
 
 #[test]
-fn a_request_that_came_to_nothing_leaves_no_doubt() {
+fn a_request_that_was_not_sent_is_not_pending() {
     let (hub, host, token) = scene();
     let text = file(&host).replace(&token, "never-minted-at-all");
     host.lay(FILE, &text);
@@ -290,7 +290,7 @@ fn a_request_that_came_to_nothing_leaves_no_doubt() {
 }
 
 #[test]
-fn a_secret_that_the_backend_repeats_is_not_told() {
+fn a_secret_in_a_response_is_redacted() {
     let (hub, host, token) = scene();
     let body = json!({"success": false, "message": format!("no such token: {token}")});
     hub.fault(json!({"route": "ravenxcope-enroll", "status": 400, "body": body.to_string()}));
@@ -300,7 +300,7 @@ fn a_secret_that_the_backend_repeats_is_not_told() {
 }
 
 #[test]
-fn what_is_wrong_with_a_setting_is_told_before_anything_is_sent() {
+fn a_wrong_setting_is_reported_before_any_request() {
     let (hub, host, _) = scene();
     let text = file(&host);
     for (from, to, code, says) in [
@@ -329,7 +329,7 @@ fn what_is_wrong_with_a_setting_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn heartbeats_go_out_on_the_interval_of_the_answer_with_all_that_is_measured() {
+fn heartbeats_follow_the_interval_of_the_response_and_carry_all_measurements() {
     let hub = TestHub::with(mock_hub::Options {
         heartbeat_interval_secs: 1,
         ..mock_hub::Options::default()
@@ -367,7 +367,7 @@ fn heartbeats_go_out_on_the_interval_of_the_answer_with_all_that_is_measured() {
 }
 
 #[test]
-fn a_service_takes_over_a_token_that_replaces_a_refused_one() {
+fn the_service_loads_a_token_that_replaces_a_rejected_one() {
     let hub = TestHub::with(mock_hub::Options {
         heartbeat_interval_secs: 1,
         ..mock_hub::Options::default()

@@ -176,7 +176,7 @@ fn token_persistence_fails() {
 /// As the unit has it: the step hands over what the env file does not take, and the next step stores it.
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn token_persistence_fails_and_the_step_hands_the_token_to_the_service() {
+fn token_persistence_fails_and_the_step_passes_the_token_to_the_service() {
     let (hub, host) = (TestHub::new(), TestHost::with_service_user());
     let text = env_text(&hub, "sensor-1", &mint(&hub, "sensor-1"));
     host.lay("srv/real.env", &text);
@@ -212,7 +212,7 @@ fn token_persistence_fails_and_the_step_hands_the_token_to_the_service() {
 }
 
 #[test]
-fn token_persistence_fails_where_not_even_a_folder_can_be_made() {
+fn token_persistence_fails_where_no_folder_can_be_made() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     std::fs::create_dir(host.path("fixed")).unwrap();
     std::fs::set_permissions(host.path("fixed"), Permissions::from_mode(0o555)).unwrap();

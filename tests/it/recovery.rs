@@ -16,7 +16,7 @@ fn key(host: &TestHost) -> Vec<u8> {
 }
 
 #[test]
-fn a_forced_enrolment_whose_reply_is_lost_is_ended_by_a_plain_one() {
+fn a_plain_run_completes_a_forced_enrolment_whose_response_was_lost() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     host.enrol(&hub, &token).run().expect(0);
@@ -61,7 +61,7 @@ fn a_forced_enrolment_whose_reply_is_lost_is_ended_by_a_plain_one() {
 }
 
 #[test]
-fn a_forced_enrolment_that_is_refused_leaves_the_host_enrolled() {
+fn a_rejected_forced_enrolment_leaves_the_host_enrolled() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     host.enrol_with(&hub, "enrl_wrong", &["--force"])
@@ -72,7 +72,7 @@ fn a_forced_enrolment_that_is_refused_leaves_the_host_enrolled() {
 }
 
 #[test]
-fn a_lost_key_is_told_and_never_made_anew_without_being_asked_for() {
+fn a_lost_key_is_reported_and_replaced_only_with_force() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let id = host.key("agent_id").unwrap();
@@ -133,7 +133,7 @@ fn copies_of_a_clone_do_not_share_its_key() {
 }
 
 #[test]
-fn an_image_that_was_cleaned_but_for_the_state_spends_one_use() {
+fn an_image_with_only_its_state_left_spends_one_use() {
     let (hub, image) = (TestHub::new(), TestHost::new());
     image.enrol(&hub, &hub.token()).run().expect(0);
     for path in ["etc/monsys/agent.toml", KEY, "var/lib/monsys/agent-id"] {
@@ -152,7 +152,7 @@ fn an_image_that_was_cleaned_but_for_the_state_spends_one_use() {
 }
 
 #[test]
-fn without_its_state_an_interrupted_clone_asks_again_with_the_same_key() {
+fn without_its_state_an_interrupted_clone_retries_with_the_same_key() {
     let (hub, original) = (TestHub::new(), TestHost::new());
     original.enrol(&hub, &hub.token()).run().expect(0);
     let clone = original.copy();
@@ -173,7 +173,7 @@ fn without_its_state_an_interrupted_clone_asks_again_with_the_same_key() {
 }
 
 #[test]
-fn a_credential_that_was_taken_out_is_had_again_without_the_old_defaults() {
+fn a_removed_credential_is_obtained_again_without_the_old_defaults() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol_with(&hub, &hub.token(), &["--tag", "mine"])
         .run()
@@ -195,7 +195,7 @@ fn a_credential_that_was_taken_out_is_had_again_without_the_old_defaults() {
 }
 
 #[test]
-fn an_edit_made_while_the_hub_is_asked_is_kept() {
+fn an_edit_during_the_request_is_preserved() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("etc/monsys/agent.toml", "before = 1\n");
     // The token command runs after agent.toml was first read.
@@ -215,7 +215,7 @@ fn an_edit_made_while_the_hub_is_asked_is_kept() {
 }
 
 #[test]
-fn a_plain_run_after_a_change_of_tags_keeps_the_date_of_the_enrolment() {
+fn a_change_of_tags_keeps_the_date_of_the_enrolment() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let text = fs::read_to_string(host.path(STATE)).unwrap();
@@ -228,7 +228,7 @@ fn a_plain_run_after_a_change_of_tags_keeps_the_date_of_the_enrolment() {
 }
 
 #[test]
-fn a_refusal_that_comes_later_does_not_hide_that_the_credential_is_dead() {
+fn a_later_rejection_does_not_hide_that_the_credential_is_revoked() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     host.enrol(&hub, &token).run().expect(0);
@@ -243,7 +243,7 @@ fn a_refusal_that_comes_later_does_not_hide_that_the_credential_is_dead() {
 }
 
 #[test]
-fn a_new_per_agent_token_whose_reply_is_lost_is_taken_by_the_next_plain_run() {
+fn a_plain_run_stores_a_per_agent_token_whose_response_was_lost() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let id = host.key("agent_id").unwrap();
@@ -259,7 +259,7 @@ fn a_new_per_agent_token_whose_reply_is_lost_is_taken_by_the_next_plain_run() {
 }
 
 #[test]
-fn what_fails_before_anything_is_sent_leaves_the_credential_unmarked() {
+fn a_failure_before_the_request_leaves_the_credential_valid() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     host.enrol(&hub, &token).run().expect(0);
@@ -272,7 +272,7 @@ fn what_fails_before_anything_is_sent_leaves_the_credential_unmarked() {
 }
 
 #[test]
-fn a_move_to_another_hub_that_fails_leaves_the_host_where_it_was() {
+fn a_failed_move_to_another_hub_leaves_the_host_enrolled() {
     let (first, second, host) = (TestHub::new(), TestHub::new(), TestHost::new());
     host.enrol(&first, &first.token()).run().expect(0);
     let token = second.token();
@@ -291,7 +291,7 @@ fn a_move_to_another_hub_that_fails_leaves_the_host_where_it_was() {
 
 /// What names a machine may become known only later: at its first boot, or to root alone.
 #[test]
-fn a_clone_that_learns_its_instance_id_between_two_runs_goes_on_with_its_key() {
+fn a_clone_that_learns_its_instance_id_between_two_runs_reuses_its_key() {
     let (hub, original) = (TestHub::new(), TestHost::new());
     original.enrol(&hub, &hub.token()).run().expect(0);
     let (token, id) = hub.mint(&Mint::new().with("max_uses", json!(1)));
@@ -309,7 +309,7 @@ fn a_clone_that_learns_its_instance_id_between_two_runs_goes_on_with_its_key() {
 }
 
 #[test]
-fn a_machine_that_only_looked_like_a_clone_keeps_what_it_has() {
+fn a_host_mistaken_for_a_clone_keeps_its_identity() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let before = (host.agent_toml(), key(&host));
@@ -333,7 +333,7 @@ fn a_machine_that_only_looked_like_a_clone_keeps_what_it_has() {
 }
 
 #[test]
-fn a_lost_key_is_not_replaced_by_a_token_that_merely_lies_in_agent_toml() {
+fn a_lost_key_is_not_replaced_with_a_token_of_agent_toml() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("run/secret", &hub.token());
     host.lay("etc/monsys/agent.toml", "token_file = '/run/secret'\n");

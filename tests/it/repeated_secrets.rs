@@ -18,7 +18,7 @@ fn without(run: Run, secret: &str) -> Run {
 const DIALECTS: [&str; 4] = ["monsys", "mimir", "ravenxcope", "lyftdata"];
 
 #[test]
-fn by_a_token_command_that_fails() {
+fn a_secret_printed_by_a_failed_token_command_is_redacted() {
     for dialect in DIALECTS {
         for (command, secret) in [
             (
@@ -65,7 +65,7 @@ fn by_a_token_command_that_fails() {
 }
 
 #[test]
-fn what_helps_an_operator_stays() {
+fn redaction_preserves_what_helps_an_operator() {
     let host = TestHost::new();
     host.agent(&[
         "enrol",
@@ -82,7 +82,7 @@ fn what_helps_an_operator_stays() {
 }
 
 #[test]
-fn by_a_server_in_part_or_in_full() {
+fn a_secret_repeated_by_a_server_is_redacted() {
     let secret = "s3cret-of-the-\"fleet\"-of-2026";
     for message in [
         format!("no such secret: {secret}"),

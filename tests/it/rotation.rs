@@ -65,7 +65,7 @@ fn expect_no_waiting_key(host: &TestHost) {
 }
 
 #[test]
-fn a_new_token_is_proved_and_then_takes_the_old_ones_place() {
+fn a_new_token_is_verified_and_then_replaces_the_old_one() {
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);
     let text = format!("# mine\n{}extra = 1 # kept\n", host.agent_toml());
@@ -92,7 +92,7 @@ fn a_new_token_is_proved_and_then_takes_the_old_ones_place() {
 }
 
 #[test]
-fn a_token_that_the_hub_does_not_take_changes_nothing() {
+fn a_token_that_the_hub_rejects_changes_nothing() {
     let hub = TestHub::new();
     let (host, _) = enrolled(&hub);
     let before = host.files("");
@@ -132,7 +132,7 @@ fn a_token_that_the_hub_does_not_take_changes_nothing() {
 
 /// A hub of another make may not look at the key. Then the agent has to see whose token it is.
 #[test]
-fn a_token_of_another_agent_is_refused_by_the_host_itself() {
+fn the_host_rejects_a_token_of_another_agent() {
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);
     let other = "00000000-0000-4000-8000-000000000000";
@@ -145,7 +145,7 @@ fn a_token_of_another_agent_is_refused_by_the_host_itself() {
 }
 
 #[test]
-fn a_new_key_is_taken_once_the_old_one_is_unpinned() {
+fn a_new_key_is_accepted_after_the_old_one_is_unpinned() {
     let hub = quick_hub();
     let (host, id) = enrolled(&hub);
     let before = key(&host);
@@ -174,7 +174,7 @@ fn a_new_key_is_taken_once_the_old_one_is_unpinned() {
 }
 
 #[test]
-fn a_key_that_nobody_has_unpinned_stays() {
+fn a_pinned_key_is_not_replaced() {
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);
     let before = key(&host);
@@ -191,7 +191,7 @@ fn a_key_that_nobody_has_unpinned_stays() {
 
 /// The hub has the new key, and the host does not know: whatever runs next finds out.
 #[test]
-fn a_lost_reply_leaves_a_host_that_works() {
+fn a_lost_response_leaves_a_working_host() {
     for next in ["run", "rotate-key", "enrol", "rotate-token"] {
         let hub = TestHub::new();
         let (host, id) = enrolled(&hub);
@@ -226,7 +226,7 @@ fn a_lost_reply_leaves_a_host_that_works() {
 
 /// The request has never come to the hub, and the old key is pinned: the doubt ends with it.
 #[test]
-fn a_request_that_was_lost_without_an_unpinning_ends_with_the_old_key() {
+fn a_lost_request_without_an_unpinning_keeps_the_old_key() {
     for next in ["run", "rotate-key", "rotate-token"] {
         let hub = TestHub::new();
         let (host, id) = enrolled(&hub);
@@ -250,7 +250,7 @@ fn a_request_that_was_lost_without_an_unpinning_ends_with_the_old_key() {
 }
 
 #[test]
-fn a_hub_that_lost_the_pin_gets_the_key_from_the_service() {
+fn the_service_registers_its_key_at_a_hub_that_lost_the_pin() {
     let hub = quick_hub();
     let (host, id) = enrolled(&hub);
     let pinned = || hub.agents()[0]["signing_pubkey"].clone();
@@ -263,7 +263,7 @@ fn a_hub_that_lost_the_pin_gets_the_key_from_the_service() {
 }
 
 #[test]
-fn neither_is_for_a_host_that_is_not_enrolled_or_is_a_clone() {
+fn rotation_is_rejected_on_a_clone_and_an_unenrolled_host() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     rotate_token(&host, "agt_x1").expect(78);
     host.agent(&["rotate-key"]).run().expect(78);
@@ -281,7 +281,7 @@ fn neither_is_for_a_host_that_is_not_enrolled_or_is_a_clone() {
 
 /// The security document's promise: the token alone is worth nothing.
 #[test]
-fn who_has_stolen_the_token_but_not_the_key_can_push_nothing() {
+fn a_stolen_token_without_the_key_cannot_send_heartbeats() {
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);
     let token = host.key("agent_token").unwrap();

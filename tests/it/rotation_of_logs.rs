@@ -213,7 +213,7 @@ fn rotate_beside(hub: &TestHub, host: &TestHost, mode: &Mode, token: &str, round
 }
 
 #[test]
-fn no_mode_of_logrotate_costs_a_byte_of_the_log() {
+fn logrotate_beside_the_scrubber_loses_no_byte() {
     let rounds = std::env::var("LOG_ROTATION_ROUNDS");
     let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     assert!(Path::new(LOGROTATE).exists(), "needs logrotate");

@@ -66,7 +66,7 @@ fn a_service_that_was_just_started_does_not_pin_the_old_key() {
 /// A heartbeat is under way when `rotate-key` comes, and the service would register right after it.
 #[test]
 #[ignore = "needs root: reads the open files of a process that is not dumpable"]
-fn a_rotation_that_waits_for_a_heartbeat_is_passed_by_nobody() {
+fn a_rotation_that_waits_for_a_heartbeat_goes_before_the_next_registration() {
     needs_root();
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);

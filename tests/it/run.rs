@@ -44,7 +44,7 @@ fn until_failure(host: &TestHost, id: &str) {
 }
 
 #[test]
-fn the_first_heartbeat_is_sent_at_once_signed_and_whole() {
+fn the_first_heartbeat_is_sent_at_once_signed_and_complete() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let service = host.service();
@@ -70,7 +70,7 @@ fn the_first_heartbeat_is_sent_at_once_signed_and_whole() {
 }
 
 #[test]
-fn stops_at_once_also_while_the_hub_says_nothing() {
+fn the_service_stops_at_once_while_the_hub_is_silent() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -88,7 +88,7 @@ fn fault_is_spent(hub: &TestHub) -> bool {
 }
 
 #[test]
-fn a_host_that_is_not_enrolled_and_has_no_token_says_what_to_do() {
+fn an_unenrolled_host_without_a_token_prints_a_hint() {
     let host = TestHost::new();
     let run = host.agent(&["run"]).run().expect(78);
     run.says(&["not enrolled", "MONSYS_TOKEN=enrl_… monsys-agent enrol"]);
@@ -96,7 +96,7 @@ fn a_host_that_is_not_enrolled_and_has_no_token_says_what_to_do() {
 }
 
 #[test]
-fn a_prepared_host_enrols_itself_and_goes_on() {
+fn a_prepared_host_enrols_and_sends_heartbeats() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("run/token", &hub.token());
     let token_file = host.path("run/token");
@@ -115,7 +115,7 @@ fn a_prepared_host_enrols_itself_and_goes_on() {
 }
 
 #[test]
-fn a_credential_of_the_service_manager_enrols_it_as_well() {
+fn a_systemd_credential_enrols_the_host() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let ca_file = host.install_ca(&hub).unwrap();
     host.lay("credentials/monsys-token", &hub.token());
@@ -135,7 +135,7 @@ fn a_credential_of_the_service_manager_enrols_it_as_well() {
 }
 
 #[test]
-fn a_token_that_is_refused_ends_it_with_the_enrolments_code() {
+fn a_rejected_token_stops_the_service_with_the_exit_code_of_enrol() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let ca_file = host.install_ca(&hub).unwrap();
     host.agent(&["run"])
@@ -148,7 +148,7 @@ fn a_token_that_is_refused_ends_it_with_the_enrolments_code() {
 }
 
 #[test]
-fn a_clone_never_speaks_as_the_host_it_was_copied_from() {
+fn a_clone_sends_no_heartbeat_as_its_original() {
     let hub = TestHub::new();
     let original = enrolled(&hub);
     let clone = original.copy();
@@ -172,7 +172,7 @@ fn a_clone_never_speaks_as_the_host_it_was_copied_from() {
 }
 
 #[test]
-fn goes_on_through_an_outage_and_tells_it_once() {
+fn an_outage_is_logged_once_and_the_service_continues() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     hub.fault(json!({"route": "heartbeat", "status": 503, "times": 4}));
@@ -196,7 +196,7 @@ fn goes_on_through_an_outage_and_tells_it_once() {
 }
 
 #[test]
-fn a_rotated_token_is_an_explained_state_and_a_new_one_is_taken_without_a_restart() {
+fn a_rotated_token_is_explained_and_a_new_one_is_loaded_without_a_restart() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let service = host.service();
@@ -221,7 +221,7 @@ fn a_rotated_token_is_an_explained_state_and_a_new_one_is_taken_without_a_restar
 }
 
 #[test]
-fn a_broken_agent_toml_is_told_and_the_heartbeats_go_on() {
+fn a_broken_agent_toml_is_logged_and_heartbeats_continue() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let service = host.service();
@@ -236,7 +236,7 @@ fn a_broken_agent_toml_is_told_and_the_heartbeats_go_on() {
 }
 
 #[test]
-fn a_credential_that_is_taken_away_ends_it() {
+fn a_removed_credential_stops_the_service() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let service = host.service();
@@ -247,7 +247,7 @@ fn a_credential_that_is_taken_away_ends_it() {
 }
 
 #[test]
-fn tells_the_service_manager_what_goes_on() {
+fn the_service_notifies_the_service_manager() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let path = host.path("notify");
@@ -284,7 +284,7 @@ fn tells_the_service_manager_what_goes_on() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn runs_as_the_one_user_who_owns_everything_and_alone_can_read_the_key() {
+fn a_single_user_installation_runs_and_its_key_is_private() {
     needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
@@ -303,7 +303,7 @@ fn runs_as_the_one_user_who_owns_everything_and_alone_can_read_the_key() {
 }
 
 #[test]
-fn where_the_system_keeps_a_folder_in_memory_no_disk_is_written_while_it_runs() {
+fn with_a_runtime_directory_the_service_writes_no_disk_while_it_runs() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     fs::create_dir_all(host.path("run/monsys")).unwrap();
@@ -326,7 +326,7 @@ fn where_the_system_keeps_a_folder_in_memory_no_disk_is_written_while_it_runs() 
 }
 
 #[test]
-fn a_host_whose_clock_is_wrong_is_heard_after_the_operator_was_told() {
+fn a_wrong_clock_is_logged_and_heartbeats_are_accepted() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     hub.advance_clock(Duration::from_hours(3));

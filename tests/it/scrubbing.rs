@@ -50,7 +50,7 @@ fn held(host: &TestHost, token: &str) -> Vec<String> {
 }
 
 #[test]
-fn after_the_confirmation_no_file_of_cloud_init_holds_the_token() {
+fn after_the_confirmation_no_cloud_init_file_contains_the_token() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
@@ -69,7 +69,7 @@ fn after_the_confirmation_no_file_of_cloud_init_holds_the_token() {
 }
 
 #[test]
-fn a_run_that_finds_the_host_enrolled_scrubs_what_a_killed_one_left() {
+fn a_run_on_an_enrolled_host_completes_an_interrupted_scrub() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
@@ -106,7 +106,7 @@ fn nothing_is_scrubbed_before_the_hub_has_confirmed() {
 /// A log of 65 MiB without a token is searched, and a file that holds one and cannot be written is named:
 /// the run ends with 74 when all else is done.
 #[test]
-fn a_file_that_cannot_be_scrubbed_is_named_and_the_run_ends_with_74() {
+fn a_file_that_cannot_be_scrubbed_is_named_and_the_exit_code_is_74() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
@@ -157,7 +157,7 @@ fn gzip(text: &str) -> Vec<u8> {
 
 /// What is not ours to edit is told, with the command that looks there.
 #[test]
-fn places_that_are_not_searched_are_told() {
+fn places_that_are_not_searched_are_reported() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
@@ -177,7 +177,7 @@ fn places_that_are_not_searched_are_told() {
 /// The copies that a second boot has written anew go before the service starts, by the form of a token:
 /// nobody has the secret any more.
 #[test]
-fn copies_that_were_written_anew_are_scrubbed_at_the_next_start() {
+fn copies_that_were_written_again_are_scrubbed_at_the_next_start() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
@@ -197,7 +197,7 @@ fn copies_that_were_written_anew_are_scrubbed_at_the_next_start() {
 
 /// Nobody asked for it: the user data of such a host is its operator's.
 #[test]
-fn nothing_is_scrubbed_at_a_start_that_nobody_asked_it_of() {
+fn nothing_is_scrubbed_at_a_start_without_the_setting() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);

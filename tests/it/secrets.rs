@@ -10,7 +10,7 @@ fn shown(run: &Run) -> String {
 }
 
 #[test]
-fn no_token_anywhere_after_the_whole_flow() {
+fn no_token_is_anywhere_after_the_complete_workflow() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     let secret = token.strip_prefix("enrl_").unwrap();
@@ -55,7 +55,7 @@ fn no_token_anywhere_after_the_whole_flow() {
 }
 
 #[test]
-fn a_token_among_the_arguments_is_refused_and_not_repeated() {
+fn a_token_argument_is_rejected_and_redacted() {
     let host = TestHost::new();
     for arguments in [
         &["enrol", "--token", "enrl_verysecret"][..],

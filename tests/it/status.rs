@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use crate::common::{TestHost, TestHub, until};
 
 #[test]
-fn says_whether_where_and_as_what() {
+fn status_reports_whether_where_and_as_which_agent() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let before = host.agent(&["status"]).run().expect(78);
     assert!(before.stdout.contains("not enrolled"), "{}", before.stdout);
@@ -30,7 +30,7 @@ fn says_whether_where_and_as_what() {
 }
 
 #[test]
-fn a_lost_key_is_told() {
+fn a_lost_key_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     std::fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
@@ -40,7 +40,7 @@ fn a_lost_key_is_told() {
 
 /// Monitoring looks at the exit code alone.
 #[test]
-fn says_when_the_hub_does_not_hear_from_the_host() {
+fn status_reports_missing_heartbeats() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let status = |code| {

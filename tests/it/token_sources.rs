@@ -5,7 +5,7 @@ use std::fs;
 use crate::common::{Run, TestHost, TestHub, needs_root, until};
 
 #[test]
-fn each_way_enrols_and_white_space_is_trimmed() {
+fn each_token_source_enrols_and_white_space_is_trimmed() {
     let hub = TestHub::new();
     let token = hub.token();
     let spaced = format!("  {token}\r\n");
@@ -82,7 +82,7 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
-fn none_at_all_names_every_way() {
+fn a_missing_token_lists_every_source() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, "").run().expect(64).says(&[
         "no token was given",
@@ -101,7 +101,7 @@ fn none_at_all_names_every_way() {
 }
 
 #[test]
-fn a_way_that_fails_is_told() {
+fn a_failing_token_source_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let file = |path| ["--token-file", path];
     host.enrol_with(&hub, "", &file("/nonexistent/token"))
@@ -148,7 +148,7 @@ fn a_way_that_fails_is_told() {
 }
 
 #[test]
-fn a_token_command_leaves_nothing_behind_and_is_not_held_up_by_what_it_leaves() {
+fn a_token_command_with_a_background_child_does_not_block() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let marker = host.lay("still-running", "").display().to_string();
     let forever = format!("tail -f {marker} | cat");
@@ -187,7 +187,7 @@ fn a_token_command_leaves_nothing_behind_and_is_not_held_up_by_what_it_leaves() 
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn root_runs_no_command_that_another_user_wrote_into_agent_toml() {
+fn root_runs_no_token_command_of_another_user() {
     needs_root();
     let (hub, host) = (TestHub::new(), TestHost::new());
     let text = "token_command = 'touch ran; echo enrl_x1'\n";

@@ -30,7 +30,7 @@ fn expect_clean(host: &TestHost) {
 }
 
 #[test]
-fn the_hub_lets_the_host_go_and_the_users_keys_stay() {
+fn unenrol_removes_the_agent_and_preserves_foreign_keys() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let json = host
@@ -83,7 +83,7 @@ fn the_hub_lets_the_host_go_and_the_users_keys_stay() {
 }
 
 #[test]
-fn a_comment_of_the_users_keeps_its_place() {
+fn a_foreign_comment_keeps_its_place() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let text = host.agent_toml();
@@ -99,7 +99,7 @@ fn a_comment_of_the_users_keeps_its_place() {
 }
 
 #[test]
-fn a_running_service_ends_with_it_and_leaves_nothing_behind() {
+fn a_running_service_stops_and_leaves_no_file() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     fs::create_dir_all(host.path("run/monsys")).unwrap();
@@ -114,7 +114,7 @@ fn a_running_service_ends_with_it_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_hub_that_has_forgotten_the_host_is_explained_and_force_cleans_up() {
+fn a_hub_without_the_agent_is_explained_and_force_cleans_up() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let copy = host.copy();
@@ -140,7 +140,7 @@ fn a_hub_that_has_forgotten_the_host_is_explained_and_force_cleans_up() {
 }
 
 #[test]
-fn a_hub_that_is_away_is_waited_for_and_force_does_not() {
+fn an_unreachable_hub_is_waited_for_except_with_force() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let before = host.agent_toml();
@@ -161,7 +161,7 @@ fn a_hub_that_is_away_is_waited_for_and_force_does_not() {
 }
 
 #[test]
-fn a_yes_that_was_lost_is_known_for_one() {
+fn a_lost_acceptance_is_recognised() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     hub.fault(json!({"route": "delete", "reset": "after", "times": 1}));
@@ -193,7 +193,7 @@ fn a_yes_that_was_lost_is_known_for_one() {
 }
 
 #[test]
-fn a_host_that_changed_its_mind_is_enrolled_again_by_a_plain_run() {
+fn a_plain_run_enrols_again_after_an_interrupted_unenrolment() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     hub.fault(json!({"route": "delete", "reset": "before", "times": 1}));
@@ -205,7 +205,7 @@ fn a_host_that_changed_its_mind_is_enrolled_again_by_a_plain_run() {
 }
 
 #[test]
-fn a_clone_does_not_take_the_original_away() {
+fn a_clone_does_not_unenrol_the_original() {
     let hub = TestHub::new();
     let original = enrolled(&hub);
     let clone = original.copy();
@@ -225,7 +225,7 @@ fn a_clone_does_not_take_the_original_away() {
 }
 
 #[test]
-fn a_lost_key_is_told_and_force_cleans_up() {
+fn a_lost_key_is_reported_and_force_cleans_up() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
@@ -238,7 +238,7 @@ fn a_lost_key_is_told_and_force_cleans_up() {
 }
 
 #[test]
-fn the_key_of_an_enrolment_that_was_interrupted_stays_unless_forced() {
+fn the_key_of_an_interrupted_enrolment_stays_unless_forced() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     hub.fault(json!({"route": "enrol", "reset": "after", "times": 1}));
@@ -260,7 +260,7 @@ fn the_key_of_an_enrolment_that_was_interrupted_stays_unless_forced() {
 }
 
 #[test]
-fn says_when_the_next_start_would_enrol_it_again() {
+fn unenrol_warns_if_the_next_start_would_enrol_again() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("run/token", &hub.token());
     host.lay("etc/monsys/agent.toml", "token_file = '/run/token'\n");

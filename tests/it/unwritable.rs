@@ -15,7 +15,7 @@ fn expect(host: &TestHost, hub: &TestHub, code: i32, says: &[&str]) {
 }
 
 #[test]
-fn a_broken_agent_toml() {
+fn a_broken_agent_toml_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     for (text, says) in [
         ("a = 1\nnonsense\n", "line 2"),
@@ -30,14 +30,14 @@ fn a_broken_agent_toml() {
 }
 
 #[test]
-fn a_directory_in_its_place() {
+fn a_directory_as_agent_toml_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("etc/monsys/agent.toml/x", "");
     expect(&host, &hub, 73, &["agent.toml", "it is a directory"]);
 }
 
 #[test]
-fn a_symbolic_link_in_its_place() {
+fn a_symbolic_link_as_agent_toml_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let target = host.lay("srv/real.toml", "# mine\n");
     fs::create_dir_all(host.path("etc/monsys")).unwrap();
@@ -47,7 +47,7 @@ fn a_symbolic_link_in_its_place() {
 }
 
 #[test]
-fn a_directory_that_is_a_file() {
+fn a_file_as_directory_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("etc/monsys", "");
     host.enrol(&hub, &hub.token())
@@ -63,7 +63,7 @@ const NOBODY: u32 = 65534;
 
 #[test]
 #[ignore = "needs root: runs the agent as another user"]
-fn not_ours_to_write() {
+fn files_of_another_user_are_reported() {
     needs_root();
     let hub = TestHub::new();
     // All of it is root's.
@@ -94,7 +94,7 @@ fn not_ours_to_write() {
 
 #[test]
 #[ignore = "needs root: mounts a folder read-only"]
-fn a_read_only_file_system() {
+fn a_read_only_file_system_is_reported() {
     needs_root();
     let (hub, host) = (TestHub::new(), TestHost::new());
     for folder in ["etc/monsys", "var/lib/monsys"] {
@@ -130,14 +130,14 @@ fn a_read_only_file_system() {
 }
 
 #[test]
-fn a_key_that_is_none() {
+fn an_invalid_key_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("var/lib/monsys/agent-signing.key", "short");
     expect(&host, &hub, 78, &["agent-signing.key", "5 bytes"]);
 }
 
 #[test]
-fn what_a_killed_run_left_is_swept_away() {
+fn temporary_files_of_a_killed_run_are_removed() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.lay("etc/monsys/.monsys-abc123.tmp", "agt_half");
     host.lay("var/lib/monsys/.monsys-abc123.tmp", "");
@@ -151,7 +151,7 @@ fn what_a_killed_run_left_is_swept_away() {
 }
 
 #[test]
-fn an_enrolled_host_needs_nothing_to_be_writable() {
+fn an_enrolled_host_needs_no_writable_file() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     // Not even a lock can be taken.
@@ -165,7 +165,7 @@ fn an_enrolled_host_needs_nothing_to_be_writable() {
 }
 
 #[test]
-fn root_follows_no_link_in_the_services_directory() {
+fn root_follows_no_link_in_the_state_directory() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let victim = host.lay("srv/victim", "precious\n");
     fs::create_dir_all(host.path("var/lib/monsys")).unwrap();

@@ -15,7 +15,7 @@ fn served(authority: &Authority, identity: &Identity) -> (Server, Scene) {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn an_expired_certificate_is_told_with_both_times() {
+fn an_expired_certificate_is_reported_with_both_times() {
     let authority = Authority::new();
     let (nginx, scene) = served(&authority, &authority.vouch_between(IPV4.hub, 2020, 2021));
     let run = scene.run(scene.enrol(&["--wait", "0"]));
@@ -38,7 +38,7 @@ fn an_expired_certificate_is_told_with_both_times() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_certificate_that_is_not_valid_yet_is_told_as_a_clock_that_is_behind() {
+fn a_certificate_that_is_not_valid_yet_is_reported_as_a_slow_clock() {
     let authority = Authority::new();
     let (_nginx, scene) = served(&authority, &authority.vouch_between(IPV4.hub, 2090, 2100));
     let run = scene.run(scene.enrol(&["--wait", "0"]));
@@ -56,7 +56,7 @@ fn a_certificate_that_is_not_valid_yet_is_told_as_a_clock_that_is_behind() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_certificate_for_another_name_is_told_with_both_names() {
+fn a_certificate_for_another_name_is_reported_with_both_names() {
     let authority = Authority::new();
     let (_nginx, scene) = served(&authority, &authority.vouch("other.test"));
     let run = scene.run(scene.enrol(&[]));
@@ -69,7 +69,7 @@ fn a_certificate_for_another_name_is_told_with_both_names() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_chain_without_its_middle_is_told_and_a_ca_file_with_both_mends_it() {
+fn a_missing_intermediate_is_reported_and_a_complete_ca_file_fixes_it() {
     let root = Authority::new();
     let middle = root.intermediate();
     let (_nginx, mut scene) = served(&root, &middle.vouch(IPV4.hub));
@@ -82,7 +82,7 @@ fn a_chain_without_its_middle_is_told_and_a_ca_file_with_both_mends_it() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_whole_chain_is_trusted_by_its_root() {
+fn a_complete_chain_is_trusted_through_its_root() {
     let root = Authority::new();
     let middle = root.intermediate();
     let mut identity = middle.vouch(IPV4.hub);
@@ -94,7 +94,7 @@ fn a_whole_chain_is_trusted_by_its_root() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_server_of_tls_1_1_alone_is_told_at_once() {
+fn a_server_with_only_tls_1_1_is_reported_at_once() {
     let authority = Authority::new();
     let scene = Scene::behind(IPV4, URL, &authority.pem());
     let _nginx = Server::nginx(

@@ -27,7 +27,7 @@ fn squid_opens_a_tunnel_and_sees_no_secret() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn squid_is_passed_by_as_no_proxy_says() {
+fn no_proxy_bypasses_squid() {
     let scene = Scene::direct(IPV4);
     let squid = Server::squid(None);
     let agent = scene
@@ -40,7 +40,7 @@ fn squid_is_passed_by_as_no_proxy_says() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn squid_wants_a_password_and_gets_it() {
+fn squid_accepts_the_password() {
     let scene = Scene::direct(IPV4);
     let squid = Server::squid(Some(("me", PASSWORD)));
     let user = format!("me:{ESCAPED}@");
@@ -52,7 +52,7 @@ fn squid_wants_a_password_and_gets_it() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn squid_wants_a_password_and_gets_none_or_another() {
+fn a_missing_or_wrong_password_of_squid_is_reported() {
     let scene = Scene::direct(IPV4);
     let _squid = Server::squid(Some(("me", PASSWORD)));
     for (user, says) in [

@@ -12,7 +12,7 @@ use crate::scene::Scene;
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn every_fourth_packet_is_lost() {
+fn a_link_that_loses_every_fourth_packet_is_enough() {
     let scene = Scene::direct(IPV4);
     scene.network.lose("numgen inc mod 4 == 0");
     let run = scene.run(scene.enrol(&[]));
@@ -23,7 +23,7 @@ fn every_fourth_packet_is_lost() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_slow_line_is_enough() {
+fn a_slow_link_is_enough() {
     let scene = Scene::direct(IPV4);
     scene.network.slow_down();
     let run = scene.run(scene.enrol(&[]));
@@ -33,7 +33,7 @@ fn a_slow_line_is_enough() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_way_that_loses_large_packets_alone_is_told_and_waited_for() {
+fn loss_of_large_packets_is_reported_and_waited_for() {
     let scene = Scene::direct(IPV4);
     // A connection stands, but no certificate ever comes through.
     scene.network.lose("meta length > 600");
@@ -49,7 +49,7 @@ fn a_way_that_loses_large_packets_alone_is_told_and_waited_for() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_cable_that_is_out_when_it_begins_is_waited_for() {
+fn a_link_that_is_down_at_the_start_is_waited_for() {
     let scene = Scene::direct(IPV4);
     scene.network.cut();
     let run = scene.run(scene.enrol(&["--wait", "4s"]));
@@ -79,7 +79,7 @@ fn cut_in_the_middle(wait: &str) -> (Scene, Live) {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_cut_in_the_middle_that_is_short_is_not_even_noticed() {
+fn a_short_link_failure_during_the_request_needs_no_retry() {
     let (scene, agent) = cut_in_the_middle("5m");
     scene.network.hint();
     let run = scene.enrolled(agent.end());
@@ -88,7 +88,7 @@ fn a_cut_in_the_middle_that_is_short_is_not_even_noticed() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_cut_in_the_middle_that_lasts_is_mended_by_the_next_run() {
+fn the_next_run_recovers_from_a_long_link_failure_during_the_request() {
     let (scene, agent) = cut_in_the_middle("6s");
     scene.failed(agent.end(), 69, &["no answer", "no use is spent twice"]);
     scene.network.hint();
@@ -99,7 +99,7 @@ fn a_cut_in_the_middle_that_lasts_is_mended_by_the_next_run() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_hub_that_accepts_and_says_nothing_is_told() {
+fn a_hub_that_never_responds_is_reported() {
     let mut scene = Scene::direct(IPV4);
     scene.hub_dies();
     let silent = TcpListener::bind("192.0.2.1:8443").unwrap();
@@ -120,7 +120,7 @@ fn a_hub_that_accepts_and_says_nothing_is_told() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_hub_that_dies_and_comes_back_finds_the_host_as_it_left_it() {
+fn a_restarted_hub_recognises_the_host() {
     let mut scene = Scene::direct(IPV4);
     // It commits each time, and its answer is always lost.
     scene
@@ -146,7 +146,7 @@ fn ipv6_alone_is_enough() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn no_way_at_all_is_told() {
+fn a_missing_route_is_reported() {
     let network = Network::new();
     let hub = TestHub::new();
     let host = TestHost::new();

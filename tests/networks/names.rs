@@ -71,7 +71,7 @@ fn fails_and_then_answers<T>(failing: impl FnOnce() -> T) {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_name_that_is_not_known_yet_is_waited_for() {
+fn an_unknown_name_is_waited_for() {
     fails_and_then_answers(|| Server::dnsmasq(&[]));
 }
 
@@ -83,13 +83,13 @@ fn a_name_server_that_is_down_is_waited_for() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn a_name_server_that_says_nothing_is_waited_for() {
+fn a_silent_name_server_is_waited_for() {
     fails_and_then_answers(|| UdpSocket::bind("192.0.2.1:53").unwrap());
 }
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn the_second_address_of_a_name_is_tried_when_the_first_is_dead() {
+fn the_second_address_of_a_name_is_tried_when_the_first_fails() {
     let named = Named::new();
     // The host's own address refuses; glibc puts it first, as the nearest.
     let _answers = Server::dnsmasq(&["hub.test,192.0.2.2", RECORD]);

@@ -62,25 +62,25 @@ fn loses_the_answer(proxy: fn(&Identity) -> Server) {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn nginx_that_loses_the_answer_costs_no_second_use() {
+fn a_response_lost_by_nginx_spends_no_second_use() {
     loses_the_answer(nginx);
 }
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn haproxy_that_loses_the_answer_costs_no_second_use() {
+fn a_response_lost_by_haproxy_spends_no_second_use() {
     loses_the_answer(Server::haproxy);
 }
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn nginx_hands_on_the_source_address() {
+fn nginx_forwards_the_source_address() {
     hands_on_the_source(nginx);
 }
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn haproxy_hands_on_the_source_address() {
+fn haproxy_forwards_the_source_address() {
     hands_on_the_source(Server::haproxy);
 }
 
@@ -98,7 +98,7 @@ fn haproxy_without_a_hub_behind_it_is_waited_for() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn nginx_that_limits_the_rate_is_waited_for() {
+fn a_rate_limit_of_nginx_is_waited_for() {
     let authority = Authority::new();
     let scene = Scene::behind(IPV4, URL, &authority.pem());
     let _proxy = Server::nginx(
@@ -116,7 +116,7 @@ fn nginx_that_limits_the_rate_is_waited_for() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
-fn nginx_that_limits_the_size_is_told() {
+fn a_body_limit_of_nginx_is_reported() {
     let authority = Authority::new();
     let scene = Scene::behind(IPV4, URL, &authority.pem());
     let identity = authority.vouch(IPV4.hub);

@@ -20,7 +20,7 @@ const CASES: u64 = 200;
 const MOST_FAILURES: usize = 5;
 
 #[test]
-fn nothing_but_the_token_changes_and_what_stays_is_named() {
+fn only_the_token_changes_and_what_stays_is_reported() {
     let cases = number("SCRUB_CASES").unwrap_or(CASES);
     let first = number("SCRUB_SEED").unwrap_or(0);
     let missing = packers::missing();
@@ -59,7 +59,7 @@ fn nothing_but_the_token_changes_and_what_stays_is_named() {
 }
 
 #[test]
-fn the_truth_of_a_document_is_true() {
+fn the_expected_result_of_a_document_is_consistent() {
     let (cases, is_large) = match number("SCRUB_CASES") {
         Some(cases) => (cases.min(1000), true),
         None => (CASES, false),

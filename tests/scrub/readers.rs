@@ -27,7 +27,7 @@ const TOKEN: &str = "enrl_Zq3vN8sK1xTfB6yR0uWm4cHd7pLj2gAe";
 
 #[test]
 #[ignore = "needs cloud-init's Python: `cargo xtask test scrub` makes it"]
-fn parsers_read_the_same_but_the_token() {
+fn parsers_read_the_same_apart_from_the_token() {
     let folder = scratch();
     let mut pairs = Pairs::new();
     let mut failures = Vec::new();
@@ -47,7 +47,7 @@ fn parsers_read_the_same_but_the_token() {
 
 #[test]
 #[ignore = "needs cloud-init and files of its boots: `cargo xtask test scrub` makes them"]
-fn what_cloud_init_has_left_reads_the_same_but_the_token() {
+fn files_of_cloud_init_read_the_same_apart_from_the_token() {
     let folder = scratch();
     let mut pairs = Pairs::new();
     let mut failures = Vec::new();
@@ -80,7 +80,7 @@ fn what_cloud_init_has_left_reads_the_same_but_the_token() {
 
 #[test]
 #[ignore = "needs cloud-init and files of its boots: `cargo xtask test scrub` makes them"]
-fn pickles_of_cloud_init_with_other_tokens_in_them_read_the_same() {
+fn pickles_of_cloud_init_with_other_tokens_read_the_same() {
     let folder = scratch();
     let mut pairs = Pairs::new();
     let mut failures = Vec::new();

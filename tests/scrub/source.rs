@@ -118,7 +118,7 @@ pub(crate) fn shrink(mut tape: Vec<u64>, mut fails: impl FnMut(&[u64]) -> bool) 
 }
 
 #[test]
-fn a_record_is_shrunk_to_what_matters() {
+fn a_recorded_case_is_shrunk() {
     let fails = |tape: &[u64]| {
         let mut source = Source::recorded(tape);
         (0..20).any(|_| source.below(100) >= 40)

@@ -79,7 +79,7 @@ fn places(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_spliced_token_is_what_base64_has() {
+fn a_spliced_token_equals_its_base64() {
     use base64::Engine;
     use base64::prelude::BASE64_STANDARD;
 

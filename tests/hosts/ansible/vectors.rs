@@ -41,7 +41,7 @@ fn tasks(settings: &Value, results: &Path) -> Value {
 
 /// Signed in as root, without become.
 #[test]
-fn every_vector_comes_to_its_agent_toml() {
+fn every_vector_gives_its_agent_toml() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();

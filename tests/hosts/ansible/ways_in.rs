@@ -27,7 +27,7 @@ fn role(hub: &TestHub) -> String {
 }
 
 #[test]
-fn the_hub_is_the_mirror_and_the_proxy_keeps_its_password() {
+fn the_hub_serves_the_release_and_the_proxy_password_stays_secret() {
     const PASSWORD: &str = "pa55word-of-the-proxy";
     let lan = Lan::new();
     let hub = lan.hub();
@@ -93,7 +93,7 @@ fn the_package_is_installed_and_removed() {
 }
 
 #[test]
-fn the_documents_own_play_enrols() {
+fn the_documented_play_enrols() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
