@@ -1,4 +1,4 @@
-//! Settings: of the environment and flags, and as a whole of an `agent.toml`.
+//! Settings: from the environment and flags, and from a complete `agent.toml`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::parts;
 const PATH: &str = "/etc/monsys/agent.toml";
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 
-/// Parts: the hub's URL of a flag, then the proxy and the hosts past it of the environment. What is
-/// accepted makes a client and goes where it says; what is refused is named, and not repeated.
+/// Parts: the hub's URL of a flag, then the proxy and NO_PROXY of the environment. Accepted settings make a
+/// client with this destination; a rejected setting is named, and its value is not repeated.
 pub fn network_settings(bytes: &[u8]) {
     let [hub, proxy, bypass] = parts(bytes);
-    // A variable cannot hold a NUL byte.
+    // A variable cannot contain a NUL byte.
     let variables = [("HTTPS_PROXY", &proxy), ("NO_PROXY", &bypass)]
         .map(|(name, value)| (name, value.replace('\0', "")));
     let flags = Flags {
@@ -39,7 +39,7 @@ pub fn network_settings(bytes: &[u8]) {
             let what = error.what();
             let names = ["--hub-url", "HTTPS_PROXY", "NO_PROXY"];
             assert!(names.iter().any(|name| what.contains(name)), "{what}");
-            // From a scheme to an at sign there may be a password.
+            // There may be a password between a scheme and an at sign.
             for text in [&hub, &proxy] {
                 let user = text
                     .split_once("://")
@@ -54,8 +54,8 @@ pub fn network_settings(bytes: &[u8]) {
     }
 }
 
-/// Parts: an `agent.toml`, then tags and the role of flags. Settings are within their limits, and
-/// written into another `agent.toml` they are the same.
+/// Parts: an `agent.toml`, then tags and the role of flags. Settings are within their limits, and equal after
+/// they were written to another `agent.toml`.
 pub fn settings(bytes: &[u8]) {
     let [text, tags, role] = parts(bytes);
     let flags = Flags {
@@ -72,7 +72,7 @@ pub fn settings(bytes: &[u8]) {
         Err(error) => {
             let what = error.what();
             match error.id() {
-                // The CA file or one of its folders belongs to somebody else.
+                // The CA file or one of its folders belongs to another user.
                 ErrorId::ForeignOwner => {}
                 ErrorId::ConfigBroken => assert!(what.contains(PATH), "{what}"),
                 _ => {
@@ -155,7 +155,7 @@ fn hub_is_usable(hub: &HubUrl, allow_http: bool) {
     assert_eq!(joined, format!("{shown}/api/v1/agents/enrol"));
 }
 
-/// The values are strings and lists of an `agent.toml`, so one with the same values has them too.
+/// Checks that an `agent.toml` with these values, strings and lists, gives equal settings.
 fn is_the_same_when_written(settings: &Settings, world: &World) {
     let path = |path: &Path| Entry::Text(path.to_string_lossy().into_owned());
     let seconds = |time: Duration| Entry::Text(format!("{}ns", time.as_nanos()));

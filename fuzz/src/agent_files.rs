@@ -1,4 +1,4 @@
-//! The files that the agent writes for itself, when somebody else has written them.
+//! The agent's own files, with content from an attacker.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,9 +19,9 @@ const TIMES: [Duration; 3] = [
     Duration::from_hours(24 * 365 * 8000),
 ];
 
-/// The first byte chooses the file. A file that is accepted is the same after it was written and read
-/// again, and nothing in it makes the agent fail later on.
-pub fn own_files(bytes: &[u8]) {
+/// The first byte chooses the file. An accepted file is equal after it was written and read again, and no
+/// value in it makes the agent fail later.
+pub fn agent_files(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
     };
@@ -123,7 +123,7 @@ fn is_usable(verdict: &Verdict) {
     assert_eq!(after(error, &carried).failure, carried.failure);
 }
 
-/// The verdict of a next step, which ends with the same error.
+/// Checks a stored verdict, which the next step reports with the same error.
 fn after(error: Error, before: &Verdict) -> Verdict {
     let boot = before.boot_id.clone();
     let machine = before.machine.clone();
@@ -133,7 +133,7 @@ fn after(error: Error, before: &Verdict) -> Verdict {
     verdict
 }
 
-/// A key has 32 bytes, and what it signs is signed to a hub.
+/// Checks that a key has 32 bytes and that its signature is accepted by a hub.
 fn signing_key(bytes: &[u8]) {
     let made = fuzzing::signing_key(bytes, b"body");
     assert_eq!(made.is_some(), bytes.len() == 32);
