@@ -1,11 +1,11 @@
-//! install.sh, cut at every byte, does nothing at all.
+//! install.sh cut off at any byte does nothing.
 
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-/// The programs that the script calls, or that a cut word of it could be on some host.
+/// The programs that the script calls, and those that a truncated word of it could name.
 const PROGRAMS: [&str; 24] = [
     "busybox",
     "chmod",
@@ -40,7 +40,7 @@ fn a_script_cut_at_any_byte_does_nothing() {
     assert_eq!(script.last(), Some(&b'\n'));
     let scratch = tempfile::tempdir().unwrap();
     let (fakes, home) = (scratch.path().join("fakes"), scratch.path().join("home"));
-    // A file for each program that was called.
+    // Contains a file for each program that was called.
     let called = scratch.path().join("called");
     for folder in [&fakes, &home, &called] {
         fs::create_dir(folder).unwrap();
@@ -59,7 +59,8 @@ fn a_script_cut_at_any_byte_does_nothing() {
     };
     let run = |shell: &[&str], length: usize| {
         let cut = scratch.path().join("cut");
-        // A BusyBox may be built to prefer its own programs to those in PATH, but none to functions.
+        // A BusyBox may be built to prefer its applets to programs in PATH. Functions have precedence in
+        // every build.
         let is_busybox = shell[0].ends_with("busybox");
         let fakes_before = if is_busybox {
             functions.as_bytes()
@@ -81,8 +82,8 @@ fn a_script_cut_at_any_byte_does_nothing() {
             .status()
             .unwrap();
     };
-    // One shell at every byte, the others where the script is nearly complete. The last byte ends the
-    // last line, and without it the script is complete as well.
+    // dash at every byte, the others near the end of the script. The last byte is the line break; the
+    // script is complete without it.
     let complete = script.len() - 1;
     for (shell, from) in [
         (&["/bin/dash"][..], 0),

@@ -1,5 +1,5 @@
-//! The table of tags and roles that every way to the agent has to bring through unharmed: here
-//! install.sh, with tags and role in its environment.
+//! The table of tags and roles that every installation method has to pass on unchanged: here install.sh,
+//! with tags and role in its environment.
 
 use serde_json::Value;
 

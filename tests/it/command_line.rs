@@ -1,4 +1,4 @@
-//! Help, version, and a command line that is not understood.
+//! Help, version, and usage errors.
 
 use crate::common::TestHost;
 
@@ -38,7 +38,10 @@ fn a_usage_error_exits_with_64() {
         &["enrol", "--output", "xml"],
         &["enrol", "--hub-url"],
     ] {
-        host.agent(arguments).run().expect(64).says(&["error"]);
+        host.agent(arguments)
+            .run()
+            .expect(64)
+            .expect_stderr(&["error"]);
     }
 }
 

@@ -1,4 +1,4 @@
-//! No secret in memory gets into a core dump.
+//! No secret in memory is written to a core dump.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ const TOKEN: &str = "enrl_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefg";
 /// The user `nobody`.
 const NOBODY: u32 = 65534;
 
-/// Starts `agent` with as large a core dump as may be.
+/// Starts `agent` without a limit on core dumps.
 fn start(agent: Prepared) -> Child {
     let line = format!("ulimit -c unlimited && exec {}", agent.line());
     agent
@@ -22,15 +22,15 @@ fn start(agent: Prepared) -> Child {
         .start()
 }
 
-/// A run that holds the token, and waits for a hub that is not there.
+/// Returns a run that has the token and waits for an unreachable hub.
 fn waiting(host: &TestHost) -> Prepared {
     host.agent(&["enrol", "--hub-url", "http://127.0.0.1:9"])
         .env("MONSYS_TOKEN", TOKEN)
 }
 
-/// Waits until the shell has become the agent, and the agent has asked for the first time.
+/// Waits until the shell has executed the agent, and the agent has sent its first request.
 fn has_begun(child: &Child, host: &TestHost) {
-    // Everybody may read it, also of a process that is not dumpable: proc(5).
+    // Readable by every user, even for a process that is not dumpable: proc(5).
     let name = format!("/proc/{}/comm", child.id());
     until("the first request", || {
         let is_agent = fs::read_to_string(&name).is_ok_and(|name| name == "monsys-agent\n");
@@ -49,7 +49,7 @@ fn core_limits(pid: u32) -> Vec<String> {
 
 #[test]
 fn an_aborted_run_dumps_no_core() {
-    // That the system would dump another program at all.
+    // The system has to dump another program.
     let folder = tempfile::tempdir().unwrap();
     let other = Command::new("sh")
         .args(["-c", "ulimit -c unlimited && kill -ABRT $$"])
@@ -61,7 +61,7 @@ fn an_aborted_run_dumps_no_core() {
         other.core_dumped(),
         "this test needs a system that dumps core: raise the hard limit (ulimit -Hc), and see /proc/sys/kernel/core_pattern"
     );
-    // The standard library takes a SIGSEGV that was sent for one that has a cause, and goes on.
+    // The standard library's handler ignores a SIGSEGV that was sent by kill(2).
     for signal in [Signal::SIGABRT, Signal::SIGQUIT, Signal::SIGTRAP] {
         let host = TestHost::new();
         let mut child = start(waiting(&host));
@@ -90,7 +90,7 @@ fn the_process_is_not_dumpable_and_still_works() {
     }
     let mut child = waiting(&host).by_user(NOBODY).start();
     has_begun(&child, &host);
-    // What the kernel gives to root of a process that others may not read: proc(5).
+    // The kernel makes root the owner of these files if the process is not dumpable: proc(5).
     let owner = |name| fs::metadata(format!("/proc/{}/{name}", child.id())).map(|m| m.uid());
     assert_eq!(owner("environ").unwrap(), 0);
     assert_eq!(owner("status").unwrap(), 0);

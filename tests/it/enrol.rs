@@ -1,4 +1,4 @@
-//! The main job: a secret in, `agent.toml` out.
+//! `enrol`: a secret becomes a credential in `agent.toml`.
 
 use serde_json::json;
 
@@ -56,7 +56,7 @@ fn an_enrolled_host_reports_it_and_sends_nothing() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let before = host.files("");
-    // A hub that is gone proves that nothing was sent.
+    // A stopped hub proves that nothing was sent.
     drop(hub);
     let run = host
         .agent(&["enrol"])
@@ -154,7 +154,7 @@ fn a_dry_run_uses_neither_network_nor_disk() {
 #[test]
 fn foreign_keys_order_and_comments_are_preserved() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay(
+    host.write_file(
         "etc/monsys/agent.toml",
         "# managed by us\nlog_dir = '/var/log/x' # here\ntags = ['rack-7']\n\n[collectors]\ndisk = true # yes\n",
     );
@@ -185,8 +185,8 @@ fn another_hub_is_rejected_without_force() {
     host.enrol(&second, &second.token())
         .run()
         .expect(64)
-        .says(&["another hub", &first.url(), &second.url(), "--force"]);
-    // Without a token of its own, the second hub must not get to see the first one's credential.
+        .expect_stderr(&["another hub", &first.url(), &second.url(), "--force"]);
+    // Without a new token, the credential of the first hub must not be sent to the second one.
     let url = second.url();
     host.agent(&["enrol", "--force", "--hub-url", &url])
         .run()
@@ -205,14 +205,14 @@ fn settings_that_reach_the_hub_are_stored_for_the_service() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     assert_eq!(host.key("ca_file").unwrap(), "/etc/ssl/hub-ca.pem");
-    // Nothing but agent.toml says where the hub is and whom to trust.
+    // Only agent.toml has the hub and its CA.
     host.agent(&["enrol", "--tag", "new"]).run().expect(0);
     assert_eq!(
         hub.agents()[0]["tags"],
         json!(["prod", "eu-west", "web", "new"])
     );
 
-    // A CA outside of the root could not be found there later.
+    // A CA outside of the root could not be found later.
     let other = TestHost::new();
     let ca_file = hub.ca_file().unwrap();
     let url = hub.url();
@@ -227,7 +227,7 @@ fn settings_that_reach_the_hub_are_stored_for_the_service() {
         .env("MONSYS_TOKEN", &hub.token())
         .run()
         .expect(0)
-        .says(&["outside of --root"]);
+        .expect_stderr(&["outside of --root"]);
     assert_eq!(other.key("ca_file"), None);
 }
 

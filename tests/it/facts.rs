@@ -1,4 +1,4 @@
-//! `facts`: exactly what an enrolment sends.
+//! `facts`: the exact content of an enrolment request.
 
 use std::fs;
 
@@ -118,8 +118,8 @@ fn facts_agree_with_the_tools_of_this_machine() {
 #[test]
 fn facts_fall_back_in_the_documented_order() {
     let host = TestHost::new();
-    host.lay("mnt/name", "from-file\n");
-    host.lay("mnt/os", "PRETTY_NAME='From File'\n");
+    host.write_file("mnt/name", "from-file\n");
+    host.write_file("mnt/os", "PRETTY_NAME='From File'\n");
     let variables = [
         ("HOST_HOSTNAME_FILE", "/mnt/name"),
         ("HOST_OS_RELEASE_FILE", "/mnt/os"),
@@ -128,13 +128,13 @@ fn facts_fall_back_in_the_documented_order() {
     assert_eq!(found["hostname"], "from-file");
     assert_eq!(found["os_info"], "From File");
 
-    host.lay("mnt/os", "NAME=nothing pretty\n");
+    host.write_file("mnt/os", "NAME=nothing pretty\n");
     assert_eq!(
         facts(&host, &variables)["os_info"],
         "Debian GNU/Linux 12 (bookworm)"
     );
     fs::remove_file(host.path("etc/os-release")).unwrap();
-    host.lay("usr/lib/os-release", "PRETTY_NAME=Usr\n");
+    host.write_file("usr/lib/os-release", "PRETTY_NAME=Usr\n");
     assert_eq!(facts(&host, &variables)["os_info"], "Usr");
     fs::remove_file(host.path("usr/lib/os-release")).unwrap();
     assert_eq!(facts(&host, &variables)["os_info"], "linux");
@@ -179,8 +179,8 @@ fn facts_skip_unreadable_and_blocking_sources() {
         .status()
         .unwrap();
     assert!(made.success());
-    // A directory stands for what a user may not read: the facts need nothing of it.
-    host.lay("etc/monsys/agent.toml/x", "");
+    // A directory stands for a file that a user cannot read: the facts do not need it.
+    host.write_file("etc/monsys/agent.toml/x", "");
     let kernel = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(facts(&host, &[])["hostname"], kernel.trim());
 }

@@ -1,4 +1,4 @@
-//! `install` for a host of Mimir's: its own documentation's command, and the service that follows.
+//! `install` for Mimir: the documented command, and the service.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use crate::mimir::{agents, later, mint, uses};
 
 const DROP_IN: &str = "etc/systemd/system/monsys-agent.service.d/50-dialect.conf";
 
-/// A tree with systemd and the service's user, and the documented command for it.
+/// Makes a tree with systemd and the service's user, and the documented command for it.
 fn installed(more: &[&str]) -> (TestHub, TestHost) {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay("usr/lib/systemd/systemd", "");
+    host.write_file("usr/lib/systemd/systemd", "");
     let (secret, _) = mint(&hub, Some(1));
     let ca_file = host.install_ca(&hub).unwrap();
     let (argument, url) = (format!("--enrollment-secret={secret}"), hub.url());
@@ -27,10 +27,10 @@ fn installed(more: &[&str]) -> (TestHub, TestHost) {
         assert!(!run.stdout.contains(&secret) && !run.stderr.contains(&secret));
     }
     for (path, bytes) in host.files("") {
-        let holds = bytes
+        let has_secret = bytes
             .windows(secret.len())
             .any(|part| part == secret.as_bytes());
-        assert!(!holds, "the secret is in {}", path.display());
+        assert!(!has_secret, "the secret is in {}", path.display());
     }
     assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
     (hub, host)
@@ -47,7 +47,7 @@ fn the_documented_command_enrols_and_configures_the_dialect_of_the_service() {
     assert!(!host.path("etc/monsys").exists());
     later(&host, &["status"]).run().expect(0);
 
-    // What was installed is taken back, and the host's credential is its own.
+    // The installation is removed, and the host's credential stays.
     host.agent(&["uninstall"]).run().expect(0);
     assert!(!host.path(DROP_IN).exists());
     later(&host, &["status"]).run().expect(0);
@@ -68,7 +68,7 @@ fn another_folder_is_passed_to_the_service() {
 #[test]
 fn options_of_monsys_alone_are_rejected() {
     let host = TestHost::new();
-    host.lay("usr/lib/systemd/systemd", "");
+    host.write_file("usr/lib/systemd/systemd", "");
     for arguments in [
         &["enrol", "--defer"][..],
         &["install", "--defer"],
@@ -78,7 +78,7 @@ fn options_of_monsys_alone_are_rejected() {
         &["rotate-key"],
     ] {
         let run = later(&host, arguments).run().expect(64);
-        run.says(&["for hosts of a monsys hub", "--dialect monsys"]);
+        run.expect_stderr(&["for hosts of a monsys hub", "--dialect monsys"]);
     }
     assert!(!host.path("etc/monsys").exists() && !host.path("etc/mimir").exists());
 }

@@ -1,4 +1,4 @@
-//! The life of a host after it was enrolled into Mimir: it is seen, and its certificate renewed.
+//! A host after its enrolment into Mimir: heartbeats, and renewal of its certificate.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -11,7 +11,7 @@ use crate::mimir::{agents, enrol, file, later, mint, on, uses};
 
 const DAY: u64 = 86_400;
 
-/// An enrolled host whose certificate has so many of 90 days behind it; the next ones are fresh.
+/// Makes an enrolled host whose certificate is `days` of 90 days old; later certificates are new.
 fn enrolled(hub: &TestHub, days: u64) -> TestHost {
     let host = TestHost::new();
     let (secret, _) = mint(hub, Some(1));
@@ -31,7 +31,7 @@ fn a_certificate_is_renewed_after_two_thirds_of_its_lifetime() {
     let hub = TestHub::new();
     let host = enrolled(&hub, 61);
     let before = [file(&host, "client.key"), file(&host, "client.pem")];
-    // The first answer is lost, and the second try does it.
+    // The first response is lost, and the second try succeeds.
     hub.fault(json!({"route": "mimir-renew", "reset": "after"}));
     let service = Service::of(later(&host, &["run"]));
     until("a renewal", || file(&host, "client.pem") != before[1]);
@@ -40,11 +40,11 @@ fn a_certificate_is_renewed_after_two_thirds_of_its_lifetime() {
     service
         .stop()
         .expect(0)
-        .says(&["renewed the client certificate"]);
+        .expect_stderr(&["renewed the client certificate"]);
     assert_eq!(certificates(&hub), 3);
     assert_eq!(file(&host, "client.key"), before[0]);
     assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
-    // The next service has the new one, and no need of another.
+    // The next service uses the new certificate and does not renew it.
     let seen = || agents(&hub)[0]["last_seen_at"].clone();
     let last = seen();
     let service = Service::of(later(&host, &["run"]));
@@ -94,12 +94,12 @@ fn an_expired_certificate_needs_a_secret_and_stays_the_same_agent() {
     let (secret, _) = mint(&hub, Some(1));
     hub.post("mimir/certificates", json!({"lifetime_secs": 5}));
     enrol(&host, &hub, &secret).run().expect(0);
-    let standing = || later(&host, &["status", "--output", "json"]).run().json();
-    until("the end of it", || standing()["standing"] == "expired");
+    let status = || later(&host, &["status", "--output", "json"]).run().json();
+    until("the end of it", || status()["standing"] == "expired");
     later(&host, &["run"])
         .run()
         .expect(78)
-        .says(&["has expired"]);
+        .expect_stderr(&["has expired"]);
     later(&host, &["enrol"]).run().expect(64);
     hub.post("mimir/certificates", json!({"lifetime_secs": DAY}));
     enrol(&host, &hub, &secret).run().expect(0);
@@ -113,8 +113,8 @@ fn the_clock_of_the_server_decides_on_renewal() {
     hub.advance_clock(Duration::from_hours(91 * 24));
     let service = Service::of(later(&host, &["run"]));
     until("the refusal", || later(&host, &["status"]).run().code == 75);
-    let told = later(&host, &["status"]).run().stdout;
-    assert!(told.contains("expired by the server's clock"), "{told}");
+    let report = later(&host, &["status"]).run().stdout;
+    assert!(report.contains("expired by the server's clock"), "{report}");
     service.stop().expect(0);
 }
 
@@ -146,7 +146,7 @@ fn a_service_with_a_secret_enrols_first_and_loads_a_new_certificate() {
     assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
 }
 
-/// As a container has it: one user owns everything.
+/// As in a container: one user owns everything.
 #[test]
 #[ignore = "needs root: gives files to other users"]
 fn a_single_user_installation_renews_its_certificate() {
@@ -176,7 +176,7 @@ fn a_single_user_installation_renews_its_certificate() {
     assert_eq!(host.mode("etc/mimir/client.key"), 0o600);
 }
 
-/// As the unit has it: the service asks for the privileged step, which renews.
+/// As in the unit: the service requests the privileged step, which renews.
 #[test]
 #[ignore = "needs root: gives files to other users"]
 fn the_privileged_step_renews_for_a_read_only_service() {
@@ -192,7 +192,7 @@ fn the_privileged_step_renews_for_a_read_only_service() {
     let run = || later(&host, &["run"]).by_user(SERVICE_USER);
     run().run().expect(85);
     hub.post("mimir/certificates", rules(0));
-    // The certificate is still good when the server cannot renew it now, and the service goes on.
+    // The certificate is still valid while the server cannot renew it, and the service continues.
     hub.fault(json!({"route": "mimir-renew", "status": 503, "times": 1}));
     let prepare = || {
         later(&host, &["prepare", "--output", "json"])
@@ -208,7 +208,7 @@ fn the_privileged_step_renews_for_a_read_only_service() {
     until("a heartbeat", || health() == "ok");
     service.stop().expect(0);
     assert_eq!(certificates(&hub), 1);
-    // Nor is a disk that takes nothing a reason to end.
+    // An unwritable disk does not stop the service either.
     let lock = host.path("etc/mimir/.monsys-enrol.lock");
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();

@@ -1,4 +1,4 @@
-//! Many hosts on one token, and two runs on one host.
+//! Many hosts with one token, and two runs on one host.
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ fn two_concurrent_runs_on_one_host_spend_one_use() {
     for _ in 0..5 {
         let (hub, host) = (TestHub::new(), TestHost::new());
         let token = hub.token();
-        // The first one is held up in the exchange, so that the second one meets the lock.
+        // The first run is delayed in the exchange, so that the second one waits for the lock.
         hub.fault(json!({"route": "enrol", "delay_ms": 300}));
         let runs: Vec<_> = (0..3).map(|_| host.enrol(&hub, &token).start()).collect();
         for run in runs {

@@ -1,4 +1,4 @@
-//! The five causes of a 401, and 403.
+//! HTTP 401 with its five causes, and 403.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ fn each_rejection_lists_all_five_causes_and_is_not_retried() {
     hub.advance_clock(Duration::from_secs(3601));
     for token in [&used_up, &revoked, &elsewhere, &expired, "enrl_unknown"] {
         let host = TestHost::new();
-        // A hub that would say yes to a second try shows that there is none.
-        let run = host.enrol(&hub, token).run().expect(77).says(&[
+        // The hub would accept a second try, so an agent would show that there was one.
+        let run = host.enrol(&hub, token).run().expect(77).expect_stderr(&[
             "unknown",
             "expired",
             "revoked",
@@ -40,7 +40,7 @@ fn a_token_used_up_during_the_request_is_reported() {
     host.enrol(&hub, &hub.token())
         .run()
         .expect(77)
-        .says(&["secret_exhausted", "used up in this very moment"]);
+        .expect_stderr(&["secret_exhausted", "used up in this very moment"]);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_response_never_removes_an_identity() {
     host.agent(&["enrol", "--tag", "other"])
         .run()
         .expect(77)
-        .says(&["own credential", "left as it is"]);
+        .expect_stderr(&["own credential", "left as it is"]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! A secret that a command or a server repeats is in no error, whatever it looks like.
+//! A secret of any form that a command or a server repeats is in no error.
 
 use serde_json::json;
 
 use crate::common::{Run, TestHost, TestHub};
 
-/// Fails when a part of `secret` is in what the run printed.
+/// Panics if the run printed a part of `secret`.
 #[track_caller]
 fn without(run: Run, secret: &str) -> Run {
     let shown = format!("{}{}", run.stdout, run.stderr);
@@ -54,7 +54,7 @@ fn a_secret_printed_by_a_failed_token_command_is_redacted() {
                     ])
                     .env("SENSOR_ID", "s1")
                     .run();
-                without(run, secret).expect(74).says(&[
+                without(run, secret).expect(74).expect_stderr(&[
                     "--token-command",
                     "exit status: 1",
                     "[redacted]",
@@ -74,11 +74,11 @@ fn redaction_preserves_what_helps_an_operator() {
     ])
     .run()
     .expect(74)
-    .says(&["cat: /run/secrets/monsys-token: Permission denied"]);
+    .expect_stderr(&["cat: /run/secrets/monsys-token: Permission denied"]);
     host.agent(&["enrol", "--token-command", "exit 3"])
         .run()
         .expect(74)
-        .says(&["exit status: 3", "it said nothing"]);
+        .expect_stderr(&["exit status: 3", "it said nothing"]);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_secret_repeated_by_a_server_is_redacted() {
     let secret = "s3cret-of-the-\"fleet\"-of-2026";
     for message in [
         format!("no such secret: {secret}"),
-        // Cut off in the middle of the secret, by the server and by us.
+        // Cut off in the middle of the secret, by the server and by the agent.
         format!("no such secret: {}", &secret[..18]),
         format!("{}{secret}", "x ".repeat(93)),
     ] {
@@ -101,6 +101,6 @@ fn a_secret_repeated_by_a_server_is_redacted() {
             .run();
         without(run, "s3cret-of-the-")
             .expect(65)
-            .says(&["[redacted]"]);
+            .expect_stderr(&["[redacted]"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What is worth another try, and that no try spends a second use.
+//! Retries: which failures are retried, and that no retry spends a second use.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::{TestHost, TestHub};
 
-/// A fault, once; then the host enrols with one slot all the same.
+/// Injects a fault once, and checks that the host still enrols with one slot.
 #[track_caller]
 fn survives(fault: Value, seen: &str) {
     let (hub, host) = (TestHub::new(), TestHost::new());
@@ -14,7 +14,7 @@ fn survives(fault: Value, seen: &str) {
     host.enrol(&hub, &hub.token())
         .run()
         .expect(0)
-        .says(&["try 1", seen, "next try in"]);
+        .expect_stderr(&["try 1", seen, "next try in"]);
     hub.expect_one_slot();
 }
 
@@ -65,17 +65,16 @@ fn a_zero_retry_after_is_retried_in_either_format() {
 #[test]
 fn a_retry_after_beyond_the_deadline_fails_at_once() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    for (retry_after, said) in [
+    for (retry_after, message) in [
         ("3600", "asks to wait 1h"),
         ("18446744073709551615", "asks to wait"),
         ("Fri, 31 Dec 9999 23:59:59 GMT", "asks to wait"),
     ] {
         hub.fault(json!({"route": "enrol", "status": 503, "retry_after": retry_after}));
-        host.enrol(&hub, &hub.token()).run().expect(69).says(&[
-            "HTTP 503",
-            said,
-            "run the same command again",
-        ]);
+        host.enrol(&hub, &hub.token())
+            .run()
+            .expect(69)
+            .expect_stderr(&["HTTP 503", message, "run the same command again"]);
     }
     assert_eq!(hub.spent(), 0);
 }
@@ -86,7 +85,7 @@ fn a_splay_does_not_shorten_the_deadline() {
     host.enrol_with(&hub, &hub.token(), &["--splay", "2s", "--wait", "1s"])
         .run()
         .expect(0)
-        .says(&["(splay)"]);
+        .expect_stderr(&["(splay)"]);
 }
 
 #[test]
@@ -96,12 +95,12 @@ fn an_unreachable_hub_is_reported_at_the_deadline() {
         .env("MONSYS_TOKEN", "enrl_x1")
         .run()
         .expect(69)
-        .says(&["https://127.0.0.1:1", "refused", "1 try"]);
+        .expect_stderr(&["https://127.0.0.1:1", "refused", "1 try"]);
     host.agent(&["enrol", "--hub-url", "https://hub.invalid", "--wait", "0s"])
         .env("MONSYS_TOKEN", "enrl_x1")
         .run()
         .expect(69)
-        .says(&["hub.invalid"]);
+        .expect_stderr(&["hub.invalid"]);
 }
 
 #[test]

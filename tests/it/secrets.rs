@@ -1,10 +1,10 @@
-//! No secret left behind: the whole flow at the highest verbosity, and a grep of all of it.
+//! The complete workflow at the highest verbosity, searched for secrets.
 
 use serde_json::json;
 
 use crate::common::{Run, TestHost, TestHub};
 
-/// Everything that a run of the agent shows.
+/// Returns the complete output of a run.
 fn shown(run: &Run) -> String {
     format!("{}{}", run.stdout, run.stderr)
 }
@@ -69,7 +69,7 @@ fn a_token_argument_is_rejected_and_redacted() {
             .agent(arguments)
             .run()
             .expect(64)
-            .says(&["a token on the command line", "--token-file -"]);
+            .expect_stderr(&["a token on the command line", "--token-file -"]);
         assert!(!shown(&run).contains("verysecret"), "{}", run.stderr);
     }
     for arguments in [

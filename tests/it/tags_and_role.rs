@@ -1,4 +1,4 @@
-//! Merging, and changing them later without spending a use.
+//! Tags and role: merging, and later changes without spending a use.
 
 use serde_json::json;
 
@@ -84,7 +84,7 @@ fn a_tag_that_the_user_writes_into_agent_toml_reaches_the_hub() {
         .run()
         .expect(0);
     let text = host.agent_toml().replace("\"one\"]", "\"one\", \"mine\"]");
-    host.lay("etc/monsys/agent.toml", &text);
+    host.write_file("etc/monsys/agent.toml", &text);
     host.agent(&["enrol"]).run().expect(0);
     assert_eq!(
         hub.agents()[0]["tags"],
@@ -137,9 +137,12 @@ fn more_than_64_tags_after_the_merge_are_accepted() {
     host.agent(&["status"]).run().expect(0);
     let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
     assert_eq!(run.json()["changed"], false);
-    // What the user writes there is still counted.
+    // Tags that the user writes there still count.
     let more: Vec<String> = (0..40).map(|i| format!("\"more-{i}\"")).collect();
     let text = host.agent_toml().replace("\"own-29\"", &more.join(", "));
-    host.lay("etc/monsys/agent.toml", &text);
-    host.agent(&["enrol"]).run().expect(64).says(&["`tags` in"]);
+    host.write_file("etc/monsys/agent.toml", &text);
+    host.agent(&["enrol"])
+        .run()
+        .expect(64)
+        .expect_stderr(&["`tags` in"]);
 }

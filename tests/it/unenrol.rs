@@ -1,4 +1,4 @@
-//! `unenrol`: the hub is told, then the credential goes, and nothing of the user's.
+//! `unenrol`: the hub is notified, then the credential is removed, and nothing of the user's.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ const STATE: &str = "var/lib/monsys/state.json";
 
 fn enrolled(hub: &TestHub) -> TestHost {
     let host = TestHost::new();
-    host.lay(
+    host.write_file(
         "etc/monsys/agent.toml",
         "# mine\nlog_dir = '/srv' # kept\n\n[plugins]\ncpu = true\n",
     );
@@ -64,7 +64,7 @@ fn unenrol_removes_the_agent_and_preserves_foreign_keys() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    // What the token's defaults brought has left too.
+    // Values from the token's defaults are removed too.
     assert_eq!(host.key("tags").unwrap(), r#"["own"]"#);
     assert_eq!(host.key("role"), None);
     assert_eq!(host.key("hub_url").unwrap(), hub.url());
@@ -88,7 +88,7 @@ fn a_foreign_comment_keeps_its_place() {
     let host = enrolled(&hub);
     let text = host.agent_toml();
     let text = text.replace("agent_token =", "# rotate in May\nagent_token =");
-    host.lay("etc/monsys/agent.toml", &text);
+    host.write_file("etc/monsys/agent.toml", &text);
     host.agent(&["unenrol"]).run().expect(0);
     let text = host.agent_toml();
     assert!(
@@ -123,10 +123,13 @@ fn a_hub_without_the_agent_is_explained_and_force_cleans_up() {
     host.agent(&["unenrol"])
         .run()
         .expect(77)
-        .says(&["forgotten this host already", "unenrol --force"]);
+        .expect_stderr(&["forgotten this host already", "unenrol --force"]);
     assert_eq!(host.agent_toml(), before);
     let state = fs::read_to_string(host.path(STATE)).unwrap();
-    assert!(!state.contains("leaving"), "a clear no leaves no mark");
+    assert!(
+        !state.contains("leaving"),
+        "a definite rejection leaves no pending unenrolment"
+    );
     let json = host
         .agent(&["unenrol", "--force", "--output", "json"])
         .run()
@@ -155,7 +158,7 @@ fn an_unreachable_hub_is_waited_for_except_with_force() {
     host.agent(&["unenrol", "--force"])
         .run()
         .expect(0)
-        .says(&["may still list this host"]);
+        .expect_stderr(&["may still list this host"]);
     expect_clean(&host);
     assert_eq!(hub.agents().len(), 1);
 }
@@ -168,11 +171,11 @@ fn a_lost_acceptance_is_recognised() {
     host.agent(&["unenrol", "--wait", "0"]).run().expect(69);
     let status = host.agent(&["status", "--output", "json"]).run().expect(75);
     assert_eq!(status.json()["leaving"], true);
-    // The hub may have forgotten it, so this must not say that all is well.
+    // The hub may not know the agent any more, so this must not report success.
     host.agent(&["enrol"])
         .run()
         .expect(77)
-        .says(&["to end it: monsys-agent unenrol"]);
+        .expect_stderr(&["to end it: monsys-agent unenrol"]);
     let json = host
         .agent(&["unenrol", "--output", "json"])
         .run()
@@ -184,7 +187,7 @@ fn a_lost_acceptance_is_recognised() {
     );
     expect_clean(&host);
 
-    // In one run as well: the second try is told that it is gone.
+    // The same in one run: the second try gets the response that the agent is gone.
     let host = enrolled(&hub);
     hub.fault(json!({"route": "delete", "reset": "after", "times": 1}));
     host.agent(&["unenrol"]).run().expect(0);
@@ -209,12 +212,12 @@ fn a_clone_does_not_unenrol_the_original() {
     let hub = TestHub::new();
     let original = enrolled(&hub);
     let clone = original.copy();
-    clone.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    clone.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
     clone
         .agent(&["unenrol"])
         .run()
         .expect(78)
-        .says(&["cloned from"]);
+        .expect_stderr(&["cloned from"]);
     clone.agent(&["unenrol", "--force"]).run().expect(0);
     expect_clean(&clone);
     assert_eq!(hub.agents().len(), 1);
@@ -232,7 +235,7 @@ fn a_lost_key_is_reported_and_force_cleans_up() {
     host.agent(&["unenrol"])
         .run()
         .expect(78)
-        .says(&["an operator deletes the agent", "--force"]);
+        .expect_stderr(&["an operator deletes the agent", "--force"]);
     host.agent(&["unenrol", "--force"]).run().expect(0);
     expect_clean(&host);
 }
@@ -262,8 +265,8 @@ fn the_key_of_an_interrupted_enrolment_stays_unless_forced() {
 #[test]
 fn unenrol_warns_if_the_next_start_would_enrol_again() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay("run/token", &hub.token());
-    host.lay("etc/monsys/agent.toml", "token_file = '/run/token'\n");
+    host.write_file("run/token", &hub.token());
+    host.write_file("etc/monsys/agent.toml", "token_file = '/run/token'\n");
     host.enrol(&hub, "").run().expect(0);
     let run = host.agent(&["unenrol"]).run().expect(0);
     assert!(run.stdout.contains("systemctl disable"), "{}", run.stdout);

@@ -1,4 +1,4 @@
-//! Answers that are not of this protocol: a clear error, code 76, nothing written.
+//! Responses that violate the protocol: a clear error, exit code 76, no file written.
 
 use serde_json::{Value, json};
 
@@ -7,13 +7,16 @@ use crate::common::{TestHost, TestHub};
 const ID: &str = "6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10";
 
 #[track_caller]
-fn expect(fault: Value, code: i32, says: &[&str]) {
+fn expect(fault: Value, code: i32, message: &[&str]) {
     let (hub, host) = (TestHub::new(), TestHost::new());
     hub.fault(fault);
-    host.enrol(&hub, &hub.token()).run().expect(code).says(says);
+    host.enrol(&hub, &hub.token())
+        .run()
+        .expect(code)
+        .expect_stderr(message);
     assert!(!host.path("etc/monsys/agent.toml").exists());
     assert!(!host.path("var/lib/monsys/agent-id").exists());
-    // What was wrong once is corrected by the next run, without a second use.
+    // The next run succeeds without a second use.
     host.enrol(&hub, &hub.token()).run().expect(0);
     assert_eq!(hub.agents().len(), 1);
 }
@@ -106,7 +109,7 @@ fn a_redirect_to_another_host_is_not_followed() {
     host.enrol(&hub, &hub.token())
         .run()
         .expect(76)
-        .says(&["redirects are not followed", &elsewhere.url()]);
+        .expect_stderr(&["redirects are not followed", &elsewhere.url()]);
     assert!(!host.path("etc/monsys/agent.toml").exists());
 }
 

@@ -1,4 +1,4 @@
-//! Names: a name server that fails, or says nothing, and then answers.
+//! DNS: a name server that fails or is silent, and works later.
 
 use std::net::UdpSocket;
 use std::process::Command;
@@ -6,31 +6,31 @@ use std::process::Command;
 use crate::authority::Authority;
 use crate::common::Prepared;
 use crate::network::IPV4;
-use crate::scene::Scene;
 use crate::server::Server;
+use crate::topology::Topology;
 
 const URL: &str = "https://hub.test";
 const RECORD: &str = "hub.test,192.0.2.1";
 
-/// A hub with a name, behind nginx, and a host that asks the name server at the hub's address.
+/// A hub with a name, behind nginx, and a host that uses the name server at the hub's address.
 struct Named {
     _proxy: Server,
-    scene: Scene,
+    topology: Topology,
 }
 
 impl Named {
     fn new() -> Self {
         let authority = Authority::new();
-        let scene = Scene::behind(IPV4, URL, &authority.pem());
-        let proxy = Server::nginx(&authority.vouch("hub.test"), "", "");
-        scene.host.lay(
+        let topology = Topology::behind(IPV4, URL, &authority.pem());
+        let proxy = Server::nginx(&authority.issue("hub.test"), "", "");
+        topology.host.write_file(
             "resolv.conf",
             "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n",
         );
-        scene.host.lay("nsswitch.conf", "hosts: dns\n");
+        topology.host.write_file("nsswitch.conf", "hosts: dns\n");
         Self {
             _proxy: proxy,
-            scene,
+            topology,
         }
     }
 
@@ -48,25 +48,25 @@ impl Named {
                 "-c",
                 script,
             ])
-            .arg(self.scene.host.path(""));
-        self.scene.enrol(more).under(&mut wrapper)
+            .arg(self.topology.host.path(""));
+        self.topology.enrol(more).under(&mut wrapper)
     }
 }
 
-/// Name resolution fails and is told as that; then `answers` is there, and the host enrols.
+/// Expects that name resolution fails and is reported; then starts `answers`, and the host enrols.
 #[track_caller]
 fn fails_and_then_answers<T>(failing: impl FnOnce() -> T) {
     let named = Named::new();
-    let scene = &named.scene;
+    let topology = &named.topology;
     let failing = failing();
-    let run = scene.run(named.enrol(&["--wait", "0"]));
-    scene.refused(run, 69, &[URL, "resolving", "getent ahosts"]);
+    let run = topology.run(named.enrol(&["--wait", "0"]));
+    topology.expect_rejected(run, 69, &[URL, "resolving", "getent ahosts"]);
 
-    let mut agent = scene.start(named.enrol(&[]));
-    agent.until("try 1");
+    let mut agent = topology.start(named.enrol(&[]));
+    agent.wait_for("try 1");
     drop(failing);
     let _answers = Server::dnsmasq(&[RECORD]);
-    scene.enrolled(agent.end());
+    topology.expect_enrolled(agent.end());
 }
 
 #[test]
@@ -93,6 +93,6 @@ fn the_second_address_of_a_name_is_tried_when_the_first_fails() {
     let named = Named::new();
     // The host's own address refuses; glibc puts it first, as the nearest.
     let _answers = Server::dnsmasq(&["hub.test,192.0.2.2", RECORD]);
-    let run = named.scene.run(named.enrol(&[]));
-    named.scene.enrolled(run);
+    let run = named.topology.run(named.enrol(&[]));
+    named.topology.expect_enrolled(run);
 }

@@ -1,4 +1,4 @@
-//! The commands that the documentation shows are run as they stand there.
+//! The documented commands, run unchanged.
 
 use std::fs;
 use std::path::Path;
@@ -28,16 +28,16 @@ fn every_documented_command_installs_and_enrols() {
         let machine = Machine::new();
         let hub = mirror(&release, &machine);
         let token = hub.token();
-        // A host that trusts the hub's CA, as it does that of get.monsys.ai.
+        // The host trusts the hub's CA, as it trusts that of get.monsys.ai.
         let ca = fs::read(hub.ca_file().unwrap()).unwrap();
         let store = machine.path("etc/ssl/certs/ca-certificates.crt");
         let mut all = fs::read(&store).unwrap();
         all.extend(&ca);
         fs::write(&store, all).unwrap();
-        machine.lay("tmp/hub-ca.pem", &ca);
-        machine.lay("run/secrets/monsys-token", &token);
+        machine.write_file("tmp/hub-ca.pem", &ca);
+        machine.write_file("run/secrets/monsys-token", &token);
         for name in ["install.sh", &crate::release::binary()] {
-            machine.lay(
+            machine.write_file(
                 &format!("mnt/release/{name}"),
                 fs::read(release.path(name)).unwrap(),
             );
@@ -56,7 +56,7 @@ fn every_documented_command_installs_and_enrols() {
     }
 }
 
-/// Whoever answers in the place's stead cannot make a line run what came without TLS.
+/// An impostor of the mirror cannot make a command run a script that came without TLS.
 #[test]
 #[ignore = "needs root: mounts an overlay"]
 fn no_documented_command_follows_a_redirect_to_http() {
@@ -65,11 +65,11 @@ fn no_documented_command_follows_a_redirect_to_http() {
     let marker = "#!/bin/sh\nDEFAULT_DOWNLOAD_URL=''\nDEFAULT_HUB_URL=''\ntouch /run/without-tls\n";
     let elsewhere = Release::new();
     fs::write(elsewhere.path("install.sh"), marker).unwrap();
-    let elsewhere = crate::script::plain_mirror(&elsewhere);
+    let elsewhere = crate::script::http_mirror(&elsewhere);
     let mut count = 0;
     for command in shown {
         if !command.contains("https://get.monsys.ai") && !command.contains("--cacert") {
-            continue; // It downloads no script.
+            continue; // This command downloads no script.
         }
         let machine = Machine::new();
         let hub = mirror(&release, &machine);
@@ -83,7 +83,7 @@ fn no_documented_command_follows_a_redirect_to_http() {
         let store = machine.path("etc/ssl/certs/ca-certificates.crt");
         let all = [fs::read(&store).unwrap(), ca.clone()].concat();
         fs::write(&store, all).unwrap();
-        machine.lay("tmp/hub-ca.pem", &ca);
+        machine.write_file("tmp/hub-ca.pem", &ca);
         let script = command
             .replace("https://get.monsys.ai", &hub.url())
             .replace("https://hub.example.com", &hub.url())
