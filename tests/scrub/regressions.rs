@@ -1,5 +1,4 @@
-//! The faults that a scrubber of ours had, by name: each is a kind that the random documents make
-//! too.
+//! Earlier faults of the scrubber, by name. The random documents make each of these kinds as well.
 
 use fastrand::Rng;
 
@@ -128,7 +127,7 @@ fn user_data(lead: usize) -> Node {
     node
 }
 
-/// Runs each file with the token known, and by its shape.
+/// Scrubs each file with the token known, and by its shape.
 fn hold(files: Vec<Node>) {
     let folder = scratch();
     let mut failures = Vec::new();
