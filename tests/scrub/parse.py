@@ -113,7 +113,7 @@ def same(before, after, token):
     if isinstance(before, str):
         before, after = (text.encode("utf-8", "surrogatepass") for text in (before, after))
     if not isinstance(before, bytes):
-        # Pickled objects of cloud-init refer to themselves. Stored, so that no other object gets the same id.
+        # Pickled objects refer to themselves. Stored, so that no other object gets the same id.
         if (id(before), id(after)) in COMPARED:
             return True
         COMPARED[id(before), id(after)] = before, after
