@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use monsys_agent::escape::is_hidden;
+use agent_core::escape::is_hidden;
 use monsys_agent::fuzzing;
 
 /// Parts: a certificate with its chain, then the CA, then the key. A certificate is accepted only within its

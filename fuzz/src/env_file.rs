@@ -1,6 +1,6 @@
 //! An env file: storing a credential and removing a secret change nothing else.
 
-use monsys_agent::store::env_file::{value, with_value, without_secret};
+use agent_core::store::env_file::{value, with_value, without_secret};
 
 use crate::parts;
 

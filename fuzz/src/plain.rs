@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use monsys_agent::escape::is_hidden;
+use agent_core::escape::is_hidden;
+use agent_core::token::{Kind, MAX_BYTES, Token};
 use monsys_agent::fuzzing;
-use monsys_agent::token::{Kind, MAX_BYTES, Token};
 
 /// A token is accepted unchanged, or rejected with a message that does not depend on the secret.
 pub fn token(bytes: &[u8]) {

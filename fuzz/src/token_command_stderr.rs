@@ -1,6 +1,6 @@
 //! The part of a token command's standard error that an error quotes.
 
-use monsys_agent::redact::{last_words as words, redact};
+use agent_core::redact::{last_words as words, redact};
 
 use crate::parts;
 

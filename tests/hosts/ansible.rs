@@ -211,7 +211,7 @@ fn the_play_completes_an_enrolled_host_before_it_fails() {
     ));
     for _ in 0..2 {
         let played = controller.role(&token, &settings, &[]).expect_failure(&[
-            "something is left to do (exit code 74)",
+            "a step is still open (exit code 74)",
             "nocloud/user-data",
             "what: ",
         ]);

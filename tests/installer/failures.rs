@@ -166,7 +166,7 @@ fn an_unsuitable_host_is_not_changed() {
             "no room to download",
             |machine| machine.mount_small("tmp", "1m"),
             69,
-            &["could not be downloaded", "the room"],
+            &["could not be downloaded", "the disk space"],
         ),
         (
             "no folder to run from",
@@ -176,7 +176,7 @@ fn an_unsuitable_host_is_not_changed() {
                 }
             },
             73,
-            &["no folder takes the program", "TMPDIR=FOLDER"],
+            &["no folder allows the program to run", "TMPDIR=FOLDER"],
         ),
         (
             "no room for the program",
@@ -374,7 +374,7 @@ fn a_wrong_release_changes_nothing() {
     fixture.expect_failure(
         &[("MONSYS_VERIFY", "strict")],
         69,
-        &["takes minisign", "the key here: none"],
+        &["needs minisign", "the key in this script: none"],
     );
     for value in ["Strict", "STRICT", "yes", "1", "true", "off", " strict"] {
         fixture.expect_failure(
@@ -410,7 +410,11 @@ fn a_wrong_release_changes_nothing() {
         .unwrap();
     let sum = String::from_utf8(output.stdout).unwrap()[..64].to_owned();
     let fixture = Fixture::of(broken);
-    fixture.expect_failure(&[("MONSYS_SHA256", &sum)], 74, &["does not run here"]);
+    fixture.expect_failure(
+        &[("MONSYS_SHA256", &sum)],
+        74,
+        &["does not run on this host"],
+    );
 }
 
 #[test]
@@ -441,7 +445,7 @@ fn a_wrong_or_missing_signature_changes_nothing() {
     fixture.expect_failure(
         &strict,
         69,
-        &["MONSYS_VERIFY=strict takes minisign", "install minisign"],
+        &["MONSYS_VERIFY=strict needs minisign", "install minisign"],
     );
     fixture.install(&[]).expect(0);
     fixture.machine.program("usr/bin/minisign", minisign);

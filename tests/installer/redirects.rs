@@ -26,7 +26,7 @@ fn no_redirect_leads_from_https_to_http() {
             69,
             &[
                 "could not be downloaded",
-                "the last address, MONSYS_DOWNLOAD_URL",
+                "the final address, MONSYS_DOWNLOAD_URL",
             ],
         );
     }

@@ -81,7 +81,7 @@ fn systemd_accepts_every_line_of_the_unit() {
 
 #[test]
 fn permanent_failures_are_not_restarted() {
-    use monsys_agent::error::Kind;
+    use agent_core::error::Kind;
     let line = UNIT
         .lines()
         .find_map(|line| line.strip_prefix("RestartPreventExitStatus="))

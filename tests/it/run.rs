@@ -277,7 +277,7 @@ fn the_service_notifies_the_service_manager() {
         status.contains("heartbeats go out (the last taken at 2"),
         "{status}"
     );
-    assert!(notification().starts_with("WATCHDOG=1\n"));
+    assert!(notification().starts_with("WATCHDOG=1"));
     service.signal(Signal::SIGHUP);
     let next = |wanted: &str| while !notification().contains(wanted) {};
     next("RELOADING=1\nMONOTONIC_USEC=");

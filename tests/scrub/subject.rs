@@ -1,3 +1,3 @@
 //! The interface of the scrubber under test.
 
-pub(crate) use monsys_agent::scrub::{Fate, Wanted, file};
+pub(crate) use agent_core::scrub::{Fate, Wanted, file};

@@ -55,7 +55,7 @@ pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
         some => some.to_vec(),
     };
     let release = Release {
-        version: monsys_agent::VERSION.to_owned(),
+        version: agent_core::VERSION.to_owned(),
         epoch: epoch().await?,
     };
     if let Some(version) = &options.package_version {

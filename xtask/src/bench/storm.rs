@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use monsys_agent::dialect::System as Dialect;
 use nix::sys::statvfs::statvfs;
 use serde_json::json;
 use tempfile::TempDir;
@@ -237,4 +236,23 @@ async fn lose_replies(operator: &Operator, route: &str, options: &Options) -> Re
     });
     operator.post("faults", &fault).await?;
     Ok(())
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(crate) enum Dialect {
+    #[default]
+    Monsys,
+    Ravenxcope,
+    Mimir,
+    Lyftdata,
+}
+
+impl Dialect {
+    pub(crate) fn name(self) -> String {
+        use clap::ValueEnum;
+        let value = self.to_possible_value();
+        value
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
 }

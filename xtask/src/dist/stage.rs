@@ -9,10 +9,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use agent_core::environment::Environment;
 use flate2::{Compression, GzBuilder};
 use monsys_agent::cli::{Cli, Stop as Refusal};
 use monsys_agent::command;
-use monsys_agent::world::World;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
@@ -111,8 +111,9 @@ async fn agent(arguments: &[OsString]) -> Result<String> {
     let cli = cli.map_err(|refusal| match refusal {
         Refusal::Show(text) | Refusal::Refuse { text, .. } => Stop::failed(text),
     })?;
-    let world = World::real().with_environment(std::iter::empty::<(OsString, OsString)>());
-    let report = command::run(&cli, &world).await;
+    let environment =
+        Environment::real([]).with_variables(std::iter::empty::<(OsString, OsString)>());
+    let report = command::run(&cli, &environment).await;
     let report = report.map_err(|error| Stop::failed(error.to_string()))?;
     Ok(report.text)
 }

@@ -39,7 +39,7 @@ pub(crate) async fn run() -> Result<Count> {
 
 /// The name of the release's file that ends so.
 pub(super) fn named(rest: &str) -> String {
-    format!("monsys-agent-{}{rest}", monsys_agent::VERSION)
+    format!("monsys-agent-{}{rest}", agent_core::VERSION)
 }
 
 pub(super) fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
@@ -105,10 +105,10 @@ async fn checksums(folder: &Path) -> Result<()> {
 fn installer(folder: &Path) -> Result<()> {
     let script = read(&folder.join("install.sh"))?;
     let mut lines = vec![
-        format!("DEFAULT_VERSION='{}'", monsys_agent::VERSION),
+        format!("DEFAULT_VERSION='{}'", agent_core::VERSION),
         format!(
             "DEFAULT_DOWNLOAD_URL='https://get.monsys.ai/releases/v{}'",
-            monsys_agent::VERSION
+            agent_core::VERSION
         ),
     ];
     for arch in Arch::ALL {

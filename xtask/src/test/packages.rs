@@ -59,7 +59,7 @@ pub(crate) async fn run() -> Result<Count> {
     let mut count = Count::default();
     for arch in Arch::ALL {
         let binary = folder.join(super::dist::named(&format!("-linux-{}", arch.kernel())));
-        for (folder, version) in [(&folder, monsys_agent::VERSION), (&older, "0.0.9")] {
+        for (folder, version) in [(&folder, agent_core::VERSION), (&older, "0.0.9")] {
             let deb = Deb(folder.join(format!("monsys-agent_{version}-1_{}.deb", arch.debian())));
             let rpm = Rpm(folder.join(format!("monsys-agent-{version}-1.{}.rpm", arch.kernel())));
             let what = |format: &str| format!("{format} {version} for {}", arch.kernel());
@@ -225,7 +225,7 @@ async fn lintian(folder: &Path) -> Result<()> {
     for arch in Arch::ALL {
         let name = format!(
             "monsys-agent_{}-1_{}.deb",
-            monsys_agent::VERSION,
+            agent_core::VERSION,
             arch.debian()
         );
         lintian.arg(folder.join(name));
@@ -239,7 +239,7 @@ async fn rpmlint(folder: &Path) -> Result<()> {
     for arch in Arch::ALL {
         let name = format!(
             "monsys-agent-{}-1.{}.rpm",
-            monsys_agent::VERSION,
+            agent_core::VERSION,
             arch.kernel()
         );
         rpmlint.arg(folder.join(name));

@@ -1,7 +1,7 @@
 //! A small storm in each dialect: replies are lost, hosts are killed, and all is counted.
 
+use crate::bench::storm::Dialect;
 use clap::ValueEnum;
-use monsys_agent::dialect::System as Dialect;
 
 use super::Count;
 use crate::bench::storm;

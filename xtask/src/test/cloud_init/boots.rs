@@ -22,11 +22,15 @@ pub(super) async fn run(scene: &Scene, count: &mut Count) -> Result<()> {
     count.check("a refusal shows, and can be fixed", refused(scene).await);
     count.check("the zone is a tag where there is one", zones(scene).await);
     for (name, text, said) in [
-        ("a portal's page", "<html>log in</html>\n", "is no script"),
+        (
+            "a portal's page",
+            "<html>log in</html>\n",
+            "is not a script",
+        ),
         (
             "half an install.sh",
             "#!/bin/sh\nmain() {\n",
-            "is not whole",
+            "is incomplete",
         ),
     ] {
         count.check(name, not_run(scene, name, text, said).await);

@@ -179,7 +179,7 @@ async fn redirect_to_https(scene: &Scene, server: &Server) -> Result<()> {
             !is_taken
                 && boot
                     .after
-                    .contains("it is a redirect, and wget follows none")
+                    .contains("this URL is a redirect, and wget follows none")
         } else {
             is_taken
         };
