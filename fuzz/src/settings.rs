@@ -29,7 +29,7 @@ pub fn network_settings(bytes: &[u8]) {
         hub_url: Some(hub.clone()),
         ..Flags::default()
     };
-    match resolve(&flags, &world(variables.to_vec()), "") {
+    match resolve(&flags, &environment(variables.to_vec()), "") {
         Ok(settings) => {
             is_usable(&settings);
             if let Err(error) = Client::new(&settings) {
@@ -65,11 +65,11 @@ pub fn settings(bytes: &[u8]) {
         role: Some(role),
         ..Flags::default()
     };
-    let world = world(Vec::new());
-    match resolve(&flags, &world, &text) {
+    let environment = environment(Vec::new());
+    match resolve(&flags, &environment, &text) {
         Ok(settings) => {
             is_usable(&settings);
-            is_the_same_when_written(&settings, &world);
+            is_the_same_when_written(&settings, &environment);
         }
         Err(error) => {
             let what = error.what();
@@ -87,14 +87,14 @@ pub fn settings(bytes: &[u8]) {
     }
 }
 
-fn world(variables: Vec<(&'static str, String)>) -> Environment {
+fn environment(variables: Vec<(&'static str, String)>) -> Environment {
     Environment::real([])
         .with_root("/nonexistent/monsys-fuzz")
         .with_variables(variables)
 }
 
-fn resolve(flags: &Flags, world: &Environment, text: &str) -> Result<Settings> {
-    fuzzing::settings(flags, world, Path::new(PATH), text)
+fn resolve(flags: &Flags, environment: &Environment, text: &str) -> Result<Settings> {
+    fuzzing::settings(flags, environment, Path::new(PATH), text)
 }
 
 fn is_usable(settings: &Settings) {
@@ -158,7 +158,7 @@ fn hub_is_usable(hub: &HubUrl, allow_http: bool) {
 }
 
 /// Checks that an `agent.toml` with these values, strings and lists, gives equal settings.
-fn is_the_same_when_written(settings: &Settings, world: &Environment) {
+fn is_the_same_when_written(settings: &Settings, environment: &Environment) {
     let path = |path: &Path| Entry::Text(path.to_string_lossy().into_owned());
     let seconds = |time: Duration| Entry::Text(format!("{}ns", time.as_nanos()));
     let role = settings.role.as_ref().map(|role| role.value.clone());
@@ -192,7 +192,7 @@ fn is_the_same_when_written(settings: &Settings, world: &Environment) {
         Ok(text) => text,
         Err(error) => panic!("settings that cannot be written: {error}"),
     };
-    let again = match resolve(&Flags::default(), world, &written) {
+    let again = match resolve(&Flags::default(), environment, &written) {
         Ok(again) => again,
         Err(error) => panic!("{error}\n{}", *written),
     };

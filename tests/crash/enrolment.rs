@@ -12,7 +12,7 @@ struct Enrolment {
     arguments: Vec<&'static str>,
     /// Those of the next run, when they differ.
     again: Option<Vec<&'static str>>,
-    /// What is in `MONSYS_TOKEN`.
+    /// The value of `MONSYS_TOKEN`.
     token: String,
     /// The id of the enrolment token, and the number of its uses at the end.
     counted: Option<(String, u64)>,

@@ -75,11 +75,11 @@ impl Case for Worker {
     fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
         let mut again = self.command(hub).run();
         if again.code != 0 {
-            let is_told = again.code == 65
+            let is_reported = again.code == 65
                 && ["already exists", "answer to this very host was lost"]
                     .iter()
                     .all(|part| again.stderr.contains(part));
-            ensure(is_told, "the next run failed without its cause", &again)?;
+            ensure(is_reported, "the next run failed without its cause", &again)?;
             let ids = self.ids(hub);
             let [id] = &ids[..] else {
                 return Err(format!("{ids:?} at the server after a lost answer"));

@@ -131,11 +131,11 @@ impl Case for Sensor {
                 "refused, and nothing had been committed",
                 &again,
             )?;
-            let is_told = again.code == 77
+            let is_reported = again.code == 77
                 && ["got no answer", "have a new install token made for sensor"]
                     .iter()
                     .all(|part| again.stderr.contains(part));
-            ensure(is_told, "the next run failed without its cause", &again)?;
+            ensure(is_reported, "the next run failed without its cause", &again)?;
             // The fix that the message names.
             let fresh = mint(hub, &self.id);
             let line = file(&self.host).replace(&self.install_token, &fresh);
@@ -175,7 +175,7 @@ impl Case for Sensor {
         // The backend accepts the token.
         let status = agent(&self.host, hub, &["status", "--output", "json"]).run();
         ensure(status.code == 0, "status fails", &status)?;
-        let is_settled = status.json()["renewing"] == false;
-        ensure(is_settled, "there is still a doubt", &status)
+        let is_recovered = status.json()["renewing"] == false;
+        ensure(is_recovered, "there is still a doubt", &status)
     }
 }

@@ -149,7 +149,7 @@ impl Point {
 }
 
 impl PlacedInjection {
-    /// Returns strace with this injection. It traces only the one call, so it costs little.
+    /// Returns strace with this injection. It follows only the one call, so it costs little.
     pub(crate) fn strace(&self) -> Command {
         let Point { name, count } = &self.point;
         let injection = match self.injection {

@@ -133,11 +133,11 @@ fn expect_unharmed(host: &TestHost, mode: &Mode, written: u32, token: &str) {
         );
         for got in text.split_inclusive('\n') {
             let number = got.split(' ').next().and_then(|number| number.parse().ok());
-            let is_whole = number.is_some_and(|number| {
+            let is_complete = number.is_some_and(|number| {
                 let own = line(number, token);
                 got == own || got == own.replace(token, &blank)
             });
-            assert!(is_whole, "{}, {name}: {got:?}", mode.directives);
+            assert!(is_complete, "{}, {name}: {got:?}", mode.directives);
             *found.entry(number.unwrap()).or_insert(0) += 1;
         }
     }

@@ -348,7 +348,7 @@ fn the_step_adds_facts_that_only_root_can_read() {
     assert_eq!(filled["machine_id"], complete["machine_id"]);
 }
 
-/// An unwritable disk does not stop a host with a credential, and neither does a verdict that an earlier boot
+/// An unwritable disk does not stop a host with a credential, and neither does a record that an earlier boot
 /// wrote with a wrong clock.
 #[test]
 #[ignore = "needs root: gives files to other users"]

@@ -353,9 +353,9 @@ fn heartbeats_follow_the_interval_of_the_response_and_carry_all_measurements() {
         (&json!("ok"), &json!(1))
     );
     service.stop().expect(0);
-    let beat = sensor(&hub, "sensor-1")["heartbeat"].clone();
+    let heartbeat = sensor(&hub, "sensor-1")["heartbeat"].clone();
     assert_eq!(
-        keys(&beat),
+        keys(&heartbeat),
         [
             "cpuUsage",
             "interfaces",
@@ -364,8 +364,10 @@ fn heartbeats_follow_the_interval_of_the_response_and_carry_all_measurements() {
             "memoryUsed"
         ]
     );
-    assert!(beat["memoryTotal"].as_u64() > Some(0) && beat["memoryUsed"].as_u64() > Some(0));
-    assert!(!beat["interfaces"].as_array().unwrap().is_empty());
+    assert!(
+        heartbeat["memoryTotal"].as_u64() > Some(0) && heartbeat["memoryUsed"].as_u64() > Some(0)
+    );
+    assert!(!heartbeat["interfaces"].as_array().unwrap().is_empty());
     assert_eq!(
         json_of(&host, &hub, &["status"], 0)["heartbeats"],
         "stopped"
@@ -381,18 +383,18 @@ fn the_service_loads_a_token_that_replaces_a_rejected_one() {
     let host = TestHost::new();
     host.write_file(FILE, &env_text(&hub, "sensor-1", &mint(&hub, "sensor-1")));
     let service = Service::of(agent(&host, &hub, &["run"]));
-    let beats = || sensor(&hub, "sensor-1")["heartbeats"].as_u64().unwrap();
-    until("the enrolment and a heartbeat", || beats() > 0);
+    let heartbeats = || sensor(&hub, "sensor-1")["heartbeats"].as_u64().unwrap();
+    until("the enrolment and a heartbeat", || heartbeats() > 0);
     hub.post("/api/sensors/sensor-1/revoke", json!({}));
     until("the refusal", || {
         json_of_any(&host, &hub)["last_failure"]["id"] == "rejected"
     });
-    let refused = beats();
+    let refused = heartbeats();
     agent(&host, &hub, &["enrol", "--force"])
         .env("INSTALL_TOKEN", &mint(&hub, "sensor-1"))
         .run()
         .expect(0);
-    until("a heartbeat with the new token", || beats() > refused);
+    until("a heartbeat with the new token", || heartbeats() > refused);
     let run = service.stop().expect(0);
     run.expect_stderr(&[
         "401 to this sensor's own token",

@@ -1,4 +1,4 @@
-//! Recovery of the next run from interruptions, lost responses and leftover files.
+//! Recovery of the next run from interruptions, lost responses and stray files.
 
 use std::fs;
 

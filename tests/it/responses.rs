@@ -129,7 +129,7 @@ fn unknown_fields_are_ignored() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     hub.fault(body(&json!({
         "agent_id": ID, "agent_token": "agt_abcdef", "default_tags": ["a"], "default_role": null,
-        "tags": ["a"], "role": null, "heartbeat_interval_secs": 30, "news": {"deep": [1, 2]},
+        "tags": ["a"], "role": null, "heartbeat_interval_secs": 30, "extra": {"deep": [1, 2]},
     })));
     host.enrol(&hub, &hub.token()).run().expect(0);
     assert_eq!(host.key("agent_id").unwrap(), ID);

@@ -16,9 +16,9 @@ pub(crate) struct Topology {
     hub: Option<TestHub>,
     pub(crate) host: TestHost,
     pub(crate) token: String,
-    /// Where the host finds the hub.
+    /// The hub's URL on the host.
     pub(crate) url: String,
-    /// Whom the host trusts, if not the built-in roots alone.
+    /// The CA file of the host, if it trusts more than the built-in roots.
     pub(crate) ca_file: Option<PathBuf>,
     options: Options,
     _folder: TempDir,

@@ -77,8 +77,8 @@ def hand_made(host):
         if name not in files:
             continue
         data = (HERE / "cases" / name).read_bytes()
-        told = {**readings(data), "sh": by_shell(HERE / "cases" / name), "the rule": case["is"]}
-        yield disagreement(f"cases/{name}", host.os_info(data), told, case.get("departs", {}))
+        readings_by_reader = {**readings(data), "sh": by_shell(HERE / "cases" / name), "the rule": case["is"]}
+        yield disagreement(f"cases/{name}", host.os_info(data), readings_by_reader, case.get("departs", {}))
 
 
 def survived(host):
@@ -95,11 +95,11 @@ def fallbacks(host):
         yield None if answer == expected else f"{name}: the agent says {answer!r}, not {expected!r}"
 
 
-def disagreement(name, answer, told, departs):
+def disagreement(name, answer, readings_by_reader, departs):
     """One line when a reader that counts says something else than the agent, or when a departure
     is named that is none."""
     problems = []
-    for reader, reading in told.items():
+    for reader, reading in readings_by_reader.items():
         if reader in departs and reading == answer:
             problems.append(f"{reader} is named as departing, but agrees")
         if reader not in departs and reading != answer:

@@ -95,7 +95,7 @@ impl Case {
         };
         fs::write(&path, &self.file.bytes).map_err(|error| error.to_string())?;
         let outcome = scrub()?;
-        self.verdict(&outcome, searcher.find(&outcome.after))?;
+        self.check(&outcome, searcher.find(&outcome.after))?;
         let again = scrub()?;
         if again.after != outcome.after {
             return Err("scrubbed twice, it is another file".into());
@@ -107,7 +107,7 @@ impl Case {
         Ok(outcome)
     }
 
-    fn verdict(&self, outcome: &Outcome, found: Option<String>) -> Result<(), String> {
+    fn check(&self, outcome: &Outcome, found: Option<String>) -> Result<(), String> {
         let fate = &outcome.fate;
         let is_changed = outcome.after != self.file.bytes;
         self.file.check_file(&outcome.after)?;

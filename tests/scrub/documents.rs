@@ -11,7 +11,7 @@ pub(crate) struct Documents<'a> {
     pub(crate) source: &'a mut Source,
     pub(crate) sought: &'a Sought,
     pub(crate) with_token: bool,
-    /// Whether each value is one document, instead of text with documents in it.
+    /// True if each value is one document, instead of text with documents in it.
     pub(crate) is_pure: bool,
 }
 

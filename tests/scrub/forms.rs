@@ -48,7 +48,7 @@ pub(crate) struct Base64 {
     pub(crate) width: usize,
     /// Text between two lines.
     pub(crate) between: String,
-    /// Whether the last group is padded with `=`.
+    /// True if the last group is padded with `=`.
     pub(crate) padded: bool,
 }
 
@@ -245,7 +245,7 @@ impl Base64 {
         let (mut out, mut buffer, mut bits) = (Vec::new(), 0_u32, 0);
         for digit in digits.bytes() {
             let value = self.alphabet().iter().position(|own| *own == digit);
-            let value = value.ok_or_else(|| format!("{:?} is no base64", char::from(digit)))?;
+            let value = value.ok_or_else(|| format!("{:?} is not base64", char::from(digit)))?;
             buffer = (buffer << 6) | u32::try_from(value).expect("below 64");
             bits += 6;
             if bits >= 8 {
@@ -305,7 +305,7 @@ fn unquote(text: &str, eol: &str, is_binary: bool) -> Result<Vec<u8>, String> {
         let digits: Vec<u8> = bytes.by_ref().take(2).collect();
         let digits = String::from_utf8(digits).map_err(|error| error.to_string())?;
         let byte = u8::from_str_radix(&digits, 16);
-        out.push(byte.map_err(|_| format!("={digits} is no byte"))?);
+        out.push(byte.map_err(|_| format!("={digits} is not a byte"))?);
     }
     Ok(out)
 }

@@ -24,7 +24,7 @@ pub(crate) type Unpack<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 pub(crate) struct Searcher<'a> {
     needles: HashSet<Vec<u8>>,
     length: usize,
-    /// Whether two bytes begin a needle.
+    /// Table: true if two bytes begin a needle.
     begins: Vec<bool>,
     unpack: Unpack<'a>,
 }
