@@ -1,4 +1,4 @@
-//! `agent.toml` with a credential put into it: nothing of the user's is lost.
+//! `agent.toml`: storing a credential changes nothing of the user's.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ const SET: [&str; 7] = [
     "allow_http",
 ];
 
-/// What is put into the file besides the constants.
+/// The variable values that are put into the file.
 struct Credential<'a> {
     tags: &'a [String],
     role: Option<&'a str>,
@@ -104,7 +104,7 @@ fn values_come_back(after: &AgentToml, written: &str, credential: &Credential<'_
     assert_eq!(tags, Some(given));
 }
 
-/// All keys but those that are set have the values that they had.
+/// Checks that all keys except the changed ones have their old values.
 fn own_keys_are_kept(before: &str, written: &str) {
     let own = |text: &str| {
         let mut table: toml::Table = text.parse().unwrap_or_default();
@@ -117,7 +117,7 @@ fn own_keys_are_kept(before: &str, written: &str) {
     assert_eq!(own(before), own(written));
 }
 
-/// Every line stands where it stood, comments too, save for the values that are set.
+/// Checks that every line, including comments, is in its old place, except for the changed values.
 fn own_lines_are_kept(before: &str, written: &str) {
     let (old, new) = (without_set_values(before), without_set_values(written));
     let mut left = new.lines();

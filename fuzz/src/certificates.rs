@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use agent_core::escape::is_hidden;
 use monsys_agent::fuzzing;
 
-/// Parts: a certificate with its chain, then the CA, then the key. A certificate is accepted within its
-/// dates alone, and for its key alone; a key that is accepted is the same after it was written.
+/// Parts: a certificate with its chain, then the CA, then the key. A certificate is accepted only within its
+/// dates and only for its key; an accepted key is equal after it was written.
 pub fn certificates(bytes: &[u8]) {
     let [certificate, ca, key] = crate::parts(bytes);
     let key = fuzzing::client_key(key.as_bytes());
@@ -18,7 +18,7 @@ pub fn certificates(bytes: &[u8]) {
         match fuzzing::ca_pins(pem.as_bytes()) {
             Ok(pins) => {
                 assert!(!pins.is_empty());
-                // The same certificates again, with text between them, are the same.
+                // The same certificates with text between them are equal.
                 let twice = format!("{pem}\n# again\n{pem}");
                 assert_eq!(
                     fuzzing::ca_pins(twice.as_bytes()),

@@ -1,4 +1,4 @@
-//! An env file with a credential put into it and a secret taken out: nothing else is changed.
+//! An env file: storing a credential and removing a secret change nothing else.
 
 use agent_core::store::env_file::{value, with_value, without_secret};
 
@@ -40,17 +40,17 @@ pub fn env_file(bytes: &[u8]) {
         Some(credential.as_str())
     );
     if secret.len() >= 12 && !credential.contains(&secret) {
-        // Where the credential stood before, its line may hold anything in front of the value.
-        let holds = |line: &[u8]| find(line, secret.as_bytes()) && !find(line, KEY.as_bytes());
+        // The line of an earlier credential may have any text before the value.
+        let has_secret = |line: &[u8]| find(line, secret.as_bytes()) && !find(line, KEY.as_bytes());
         assert!(
-            !clean.split(|byte| *byte == b'\n').any(holds),
+            !clean.split(|byte| *byte == b'\n').any(has_secret),
             "the secret survived"
         );
         own_lines_are_kept(text, &clean, secret.as_bytes());
     }
 }
 
-/// Every line that has neither key nor the secret, and is not continued, stands where it stood.
+/// Checks that every line without a key, the secret or a continuation is in its old place.
 fn own_lines_are_kept(before: &[u8], after: &[u8], secret: &[u8]) {
     let is_own = |line: &[u8]| {
         ![KEY.as_bytes(), SECRET_KEY.as_bytes(), secret]
@@ -65,7 +65,7 @@ fn own_lines_are_kept(before: &[u8], after: &[u8], secret: &[u8]) {
         .split(|byte| *byte == b'\n')
         .filter(|line| is_own(line))
     {
-        // A last line without an end gets the file's own: its bytes stay, and a `\r\n` follows.
+        // A last line without a line ending gets that of the file: `\r\n` follows its bytes.
         let line = without_returns(line);
         let stands = |other: &[u8]| without_returns(other) == line;
         assert!(

@@ -1,4 +1,4 @@
-//! What a hub, or whatever answers in its place, may send.
+//! Responses of a hub, or of an impostor of the hub.
 
 use agent_core::hub::client::Reply;
 use agent_core::hub::response::{Outcome, classify};
@@ -17,9 +17,9 @@ const MEDIA_TYPES: [Option<&str>; 4] = [
     None,
 ];
 
-/// The first byte chooses the status, the second the media type and the call; the rest is the
-/// body, and where a redirect points. Only a yes of the protocol is a yes, and no word of it
-/// holds a token.
+/// The first byte chooses the status, the second the media type and the request; the rest is the body and
+/// the target of a redirect. Only an acceptance of the protocol is accepted, and no message contains a
+/// token.
 pub fn hub_reply(bytes: &[u8]) {
     let [status, kind, body @ ..] = bytes else {
         return;
@@ -37,7 +37,7 @@ pub fn hub_reply(bytes: &[u8]) {
         body: zeroize::Zeroizing::new(body.to_vec()),
     };
     let read = if is_enrolment { enrolled } else { registered };
-    let said = match classify("https://hub.example", Ok(reply), read) {
+    let message = match classify("https://hub.example", Ok(reply), read) {
         Outcome::Done(admission) => {
             assert!(matches!(status, 200 | 201));
             assert_eq!(media_type, Some("application/json"));
@@ -50,7 +50,10 @@ pub fn hub_reply(bytes: &[u8]) {
         texts(&json, &mut words);
     }
     for token in words.iter().flat_map(|text| tokens(text)) {
-        assert!(!holds(&said, token), "{token} is told: {said}");
+        assert!(
+            !contains_token(&message, token),
+            "{token} is printed: {message}"
+        );
     }
 }
 
@@ -76,7 +79,7 @@ fn is_of_the_protocol(admission: &Admission, body: &[u8], is_enrolment: bool) {
     assert!((1..=86_400).contains(&admission.heartbeat_interval_secs));
 }
 
-/// Every text in a JSON value.
+/// Returns every string in a JSON value.
 pub(crate) fn texts(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => found.push(text.clone()),
@@ -86,8 +89,8 @@ pub(crate) fn texts(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// What a person would take for a token in `text`: a prefix with eight or more letters, digits
-/// or lines behind it, where a word begins.
+/// Returns what looks like a token in `text`: at the beginning of a word, a prefix followed by eight or more
+/// letters, digits, hyphens or underscores.
 pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
         .filter(|word| {
@@ -98,10 +101,10 @@ pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
         })
 }
 
-/// Whether `said` holds the token: anywhere, but for `ms_`, which is also the end of many words.
-pub(crate) fn holds(said: &str, token: &str) -> bool {
-    said.match_indices(token).any(|(at, _)| {
-        let before = said[..at].chars().next_back();
+/// Returns whether `message` contains the token, except after `ms_`, which is also the end of many words.
+pub(crate) fn contains_token(message: &str, token: &str) -> bool {
+    message.match_indices(token).any(|(at, _)| {
+        let before = message[..at].chars().next_back();
         !token.starts_with("ms_") || !before.is_some_and(|c| c.is_ascii_alphanumeric())
     })
 }

@@ -1,4 +1,4 @@
-//! What the mock hub reads of a request: the body of an enrolment, the signature, the `Host` header.
+//! Requests to the mock hub: the body of an enrolment, the signature, the `Host` header.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 
 use crate::parts;
 
-/// An enrolment that is accepted is within the limits, and says the same when it is sent again as
-/// the hub has stored it.
+/// An accepted enrolment is within the limits, and has the same values if it is sent again as the hub
+/// stored it.
 pub fn enrolment(bytes: &[u8]) {
     let accepted = match fuzzing::enrolment(bytes) {
         Ok(accepted) => accepted,
@@ -47,7 +47,7 @@ pub fn signature(bytes: &[u8]) {
     let hash = digest(&SHA256, body.as_bytes());
     let only = STANDARD.encode(pair.sign(hash.as_ref()));
     assert!(fuzzing::is_signed(only.as_bytes(), body.as_bytes(), &own));
-    // A header's value is trimmed by whoever reads the request, not by the hub.
+    // The HTTP parser trims the value of a header, not the hub.
     let accepted = fuzzing::is_signed(header.as_bytes(), body.as_bytes(), &own);
     assert_eq!(accepted, header == only, "{header:?}");
 
@@ -61,8 +61,8 @@ pub fn signature(bytes: &[u8]) {
     }
 }
 
-/// The `Host` header chooses among the hub's own URLs, and adds none. The parts are a URL, which the
-/// operator may have given, and the headers, one a line.
+/// The `Host` header chooses one of the hub's own URLs, and adds none. The parts are a URL from the
+/// operator, and the headers, one a line.
 pub fn host_header(bytes: &[u8]) {
     let [url, hosts] = parts(bytes);
     let hosts: Vec<&[u8]> = hosts.split('\n').map(str::as_bytes).collect();
@@ -84,7 +84,7 @@ pub fn host_header(bytes: &[u8]) {
         public[0].to_string()
     );
     assert_eq!(fuzzing::install_url(address, &[], &hosts), own);
-    // A client that names one of them gets it.
+    // A client that names one of these URLs gets it.
     for origin in &public {
         let shown = origin.to_string();
         let host = shown.split_once("://").expect("a scheme").1.as_bytes();

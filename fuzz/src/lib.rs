@@ -1,39 +1,39 @@
-//! What must hold of the parsers, whatever bytes they are given: a function a target.
+//! Properties of the parsers for any input: one function for each target.
 //!
-//! Each panics when it does not hold. `cargo xtask test fuzz` runs each a bounded number of times
-//! on libFuzzer, CONTRIBUTING.md has the long run. `seeds/TARGET/` is what each starts from.
+//! Each function panics if its property is violated. `cargo xtask test fuzz` runs each a bounded number
+//! of times on libFuzzer; CONTRIBUTING.md describes the long run. `seeds/TARGET/` has the first inputs.
 
+mod agent_files;
 mod agent_toml;
 mod certificates;
 mod env_file;
 mod hub_reply;
 mod hub_requests;
-mod last_words;
 mod machine;
 mod network;
-mod own_files;
 mod plain;
 mod responses;
 mod scrub;
 mod settings;
+mod token_command_stderr;
 
+pub use agent_files::agent_files;
 pub use agent_toml::agent_toml;
 pub use certificates::certificates;
 pub use env_file::env_file;
 pub use hub_reply::hub_reply;
 pub use hub_requests::{enrolment, host_header, signature};
-pub use last_words::last_words;
 pub use machine::machine;
 pub use network::{cidr, x_forwarded_for};
-pub use own_files::own_files;
 pub use plain::{os_release, retry_after, token};
 pub use responses::responses;
 pub use scrub::scrub;
 pub use settings::{network_settings, settings};
+pub use token_command_stderr::token_command_stderr;
 
-/// The input in parts, which lines of `---` divide. Missing parts are empty.
+/// Splits the input at lines of `---`. Missing parts are empty.
 fn parts<const N: usize>(bytes: &[u8]) -> [String; N] {
     let text = String::from_utf8_lossy(bytes);
-    let mut given = text.splitn(N, "\n---\n");
-    std::array::from_fn(|_| given.next().unwrap_or_default().to_owned())
+    let mut found = text.splitn(N, "\n---\n");
+    std::array::from_fn(|_| found.next().unwrap_or_default().to_owned())
 }

@@ -1,4 +1,4 @@
-//! What the kernel, the firmware, cloud-init and the cloud say of a machine.
+//! Facts of a machine from the kernel, the firmware, cloud-init and the cloud.
 
 use agent_core::escape::is_hidden;
 use agent_core::hub::client::Reply;
@@ -8,7 +8,7 @@ use monsys_agent::fuzzing;
 
 const TOKEN: &[u8] = b"enrl_Zq3vN8sK";
 
-/// All of them read the same text, each as its own file.
+/// Every parser reads the same text, each as its own file.
 pub fn machine(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     ids(&text);
@@ -24,7 +24,7 @@ pub fn machine(bytes: &[u8]) {
     metadata(bytes);
 }
 
-/// An id is a hash, which white space around the id does not change.
+/// An id becomes a hash, which does not depend on white space around the id.
 fn ids(text: &str) {
     let ids = fuzzing::machine_ids(text);
     assert_eq!(fuzzing::machine_ids(&format!(" {text}\n")), ids);
@@ -36,7 +36,7 @@ fn ids(text: &str) {
         let hidden = text.trim();
         assert!(
             hidden.len() < 12 || !id.contains(hidden),
-            "{id} holds what it hides"
+            "{id} contains the raw id"
         );
     }
     let [_, product, machine] = &ids;
@@ -44,7 +44,7 @@ fn ids(text: &str) {
     assert_eq!((product, machine), (&as_product, &as_machine));
 }
 
-/// The last line of a file is found, whatever is before it.
+/// The last line of a file is found after any text.
 fn traffic(text: &str) {
     let with_last = format!("{text}\n zz9: 1 2 3 4 5 6 7 8 9 10\n");
     if !text.contains("zz9") {
@@ -53,7 +53,7 @@ fn traffic(text: &str) {
     let _ = fuzzing::traffic(text, "eth0");
 }
 
-/// A token in user data is found, however a cloud packs it.
+/// A token in user data is found in every encoding of a cloud.
 fn metadata(bytes: &[u8]) {
     let reply = |status, body: Vec<u8>| Reply {
         status,
@@ -71,7 +71,7 @@ fn metadata(bytes: &[u8]) {
         (data.clone(), false),
         (encoded, true),
         (lines, true),
-        // It says that it is base64, and is not.
+        // Declared as base64, but invalid.
         (data.clone(), true),
     ] {
         let found = fuzzing::metadata_holds_token(&reply(200, body), is_base64);

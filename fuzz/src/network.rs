@@ -1,4 +1,4 @@
-//! Addresses that the mock hub believes: ranges of a token, hops of a proxy.
+//! Addresses that the mock hub trusts: CIDRs of a token, hops of a proxy.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use hub::{Cidr, fuzzing};
 
 use crate::parts;
 
-/// A range comes back as it is shown, and holds just the addresses whose first bits are its own.
+/// A CIDR parses to the same value after it was printed, and contains exactly the addresses with its prefix.
 pub fn cidr(bytes: &[u8]) {
     let [range, address] = parts(bytes);
     let Ok(cidr) = range.parse::<Cidr>() else {
@@ -37,8 +37,8 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// Nobody but a trusted proxy changes the source, and what a host makes up on the left of it
-/// changes nothing. A line is a header.
+/// Only a trusted proxy changes the source address; what a host adds on the left has no effect. Each line is
+/// a header.
 pub fn x_forwarded_for(bytes: &[u8]) {
     let proxies: Vec<Cidr> = ["127.0.0.0/8", "10.9.0.0/16", "2001:db8::/32"]
         .iter()
@@ -59,7 +59,7 @@ pub fn x_forwarded_for(bytes: &[u8]) {
         forged.extend(&headers);
         assert_eq!(fuzzing::source_address(proxy, &forged, &proxies), source);
     }
-    // A proxy in front that tells the truth of what it saw adds itself, and changes nothing.
+    // An honest proxy in front adds itself and changes nothing.
     let seen = source.to_string();
     let mut passed_on = headers.clone();
     passed_on.push(seen.as_bytes());

@@ -1,4 +1,4 @@
-//! Text that is one value: a token, an os-release file, a `Retry-After`.
+//! Single values: a token, an os-release file, a `Retry-After`.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use agent_core::escape::is_hidden;
 use agent_core::token::{Kind, MAX_BYTES, Token};
 use monsys_agent::fuzzing;
 
-/// A token is what it was typed as, or is refused in words that do not depend on the secret.
+/// A token is accepted unchanged, or rejected with a message that does not depend on the secret.
 pub fn token(bytes: &[u8]) {
     let Ok(raw) = std::str::from_utf8(bytes) else {
         return;
@@ -24,16 +24,20 @@ pub fn token(bytes: &[u8]) {
             assert!(!format!("{token:?}").contains(secret));
         }
         Err(error) => {
-            let told = error.to_string();
+            let message = error.to_string();
             match Token::parse(&masked(raw.trim()), &"MONSYS_TOKEN") {
-                Err(other) => assert_eq!(told, other.to_string(), "it tells of the secret"),
-                Ok(_) => panic!("refused for its secret part alone: {told}"),
+                Err(other) => assert_eq!(
+                    message,
+                    other.to_string(),
+                    "the message depends on the secret"
+                ),
+                Ok(_) => panic!("rejected for its secret part alone: {message}"),
             }
         }
     }
 }
 
-/// The text with another secret of the same shape: all that is visible behind the prefix is `x`.
+/// Returns the text with another secret of the same shape: all visible characters after the prefix are `x`.
 fn masked(text: &str) -> String {
     let prefix = ["enrl_", "agt_", "ms_"]
         .into_iter()
@@ -50,7 +54,7 @@ fn masked(text: &str) -> String {
     prefix.chars().chain(rest).collect()
 }
 
-/// A name is printable; the last assignment wins, whatever stands before it.
+/// A name is printable; the last assignment wins, after any text.
 pub fn os_release(bytes: &[u8]) {
     if let Some(name) = fuzzing::os_release_name(bytes) {
         assert!(!name.trim().is_empty());
@@ -64,7 +68,7 @@ pub fn os_release(bytes: &[u8]) {
     );
 }
 
-/// A wait is plain seconds or a date; a date in the past is no wait.
+/// A `Retry-After` is a number of seconds or a date; a date in the past is a wait of zero.
 pub fn retry_after(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;

@@ -1,4 +1,4 @@
-//! What the other hubs, and whatever answers in their place, may send.
+//! Responses of the hubs of other dialects, or of their impostors.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use agent_core::hub::client::Reply;
 use monsys_agent::fuzzing::{self, Call};
 use serde_json::Value;
 
-use crate::hub_reply::{holds, texts, tokens};
+use crate::hub_reply::{contains_token, texts, tokens};
 
 const CALLS: [Call; 6] = [
     Call::RavenxcopeEnrol,
@@ -21,12 +21,12 @@ const STATUSES: [u16; 14] = [
     200, 201, 204, 301, 400, 401, 403, 404, 409, 410, 429, 500, 503, 511,
 ];
 const JSON: &str = "application/json";
-/// Most characters of an error that quotes a response.
+/// Longest error that quotes a response, in characters.
 const LONGEST_ERROR: usize = 1000;
 
-/// The first byte chooses the call, the second the status, the third the media type and the hub's
-/// clock; the rest is the body. Only a response of the protocol is accepted, with values within their
-/// limits. An error is short and printable, and holds no token.
+/// The first byte chooses the request, the second the status, the third the media type and the hub's clock;
+/// the rest is the body. Only a response of the protocol is accepted, with values within their limits. An
+/// error is short and printable, and contains no token.
 pub fn responses(bytes: &[u8]) {
     let [call, status, kind, body @ ..] = bytes else {
         return;
@@ -65,7 +65,10 @@ pub fn responses(bytes: &[u8]) {
             }
             let printed = error.to_string();
             for token in words.iter().flat_map(|text| tokens(text)) {
-                assert!(!holds(&printed, token), "{token} is printed: {printed}");
+                assert!(
+                    !contains_token(&printed, token),
+                    "{token} is printed: {printed}"
+                );
             }
         }
     }
@@ -90,7 +93,7 @@ fn is_within_limits(name: &str, value: &str, json: &Value) {
         "agent_id" | "worker" => {
             assert!(!value.is_empty() && value.len() <= 512, "{value:?}");
             assert!(!value.contains(is_hidden), "{value:?}");
-            // The file that it goes to is read without the white space around it.
+            // The agent trims white space when it reads the file.
             assert_eq!(value.trim(), value);
             assert_eq!(json[name].as_str(), Some(value));
         }
@@ -98,7 +101,7 @@ fn is_within_limits(name: &str, value: &str, json: &Value) {
     }
 }
 
-/// Whatever time a hub says that it is, heartbeats have a time that can be written.
+/// For any clock of a hub, the time of a heartbeat can be formatted.
 fn clock(body: &[u8]) {
     let Some((numbers, _)) = body.split_first_chunk::<12>() else {
         return;

@@ -1,4 +1,4 @@
-//! Files with a token in them, in whatever form.
+//! Files that contain a token in any encoding.
 
 use std::cell::RefCell;
 use std::fs;
@@ -22,9 +22,8 @@ thread_local! {
     static FILE: RefCell<TheFile> = RefCell::new(TheFile::new());
 }
 
-/// Whatever a file holds: scrubbed twice is scrubbed once, what can still be read is named, and only
-/// the bytes of a token change. The last two bytes choose in which form, and where, a token is put
-/// into the others.
+/// For any file: a second scrub changes nothing, a token that is still readable is reported, and only the
+/// bytes of a token change. The last two bytes choose the encoding and the place of the token in the others.
 pub fn scrub(bytes: &[u8]) {
     let [rest @ .., form, place] = bytes else {
         return;
@@ -33,7 +32,7 @@ pub fn scrub(bytes: &[u8]) {
     FILE.with_borrow(|file| {
         let has_token = searcher.find(rest).is_some();
         let after = file.scrubbed(rest, &Wanted::secret(TOKEN), Some(&searcher));
-        // The token is too short to be known by its form.
+        // The token is too short to be recognised by its form.
         file.scrubbed(rest, &Wanted::any_token(), None);
         if has_token {
             return;
@@ -55,7 +54,7 @@ pub fn scrub(bytes: &[u8]) {
     });
 }
 
-/// A file in memory, where there is such a folder: each run is synced.
+/// A file in memory, if /dev/shm exists: each run syncs it.
 struct TheFile(PathBuf);
 
 impl TheFile {
@@ -69,14 +68,14 @@ impl TheFile {
         Self(folder.join(format!("monsys-fuzz-scrub-{}", std::process::id())))
     }
 
-    /// Returns what becomes of those bytes, once it holds; the searcher finds nothing in them.
+    /// Scrubs these bytes, checks the result and returns it; the searcher finds no token in it.
     fn scrubbed(&self, bytes: &[u8], wanted: &Wanted, searcher: Option<&Searcher<'_>>) -> Vec<u8> {
         fs::write(&self.0, bytes).expect("a file");
         let fate = subject::file(&self.0, wanted);
         let after = fs::read(&self.0).expect("a file");
         match &fate {
             Fate::Clean => assert!(after == bytes, "clean, and changed"),
-            Fate::Scrubbed => assert!(after != bytes, "scrubbed, and as before"),
+            Fate::Scrubbed => assert!(after != bytes, "reported as scrubbed, but unchanged"),
             Fate::Left(reason) => assert!(!reason.is_empty()),
             Fate::Gone | Fate::Holding => panic!("{fate:?}"),
         }
@@ -85,8 +84,8 @@ impl TheFile {
         }
         if !matches!(fate, Fate::Left(_)) {
             let found = searcher.and_then(|searcher| searcher.find(&after));
-            // Of any bytes, the searcher makes texts that nobody has written: without their zeros, or
-            // their soft line breaks, two halves are one. Documents are for tests/scrub.
+            // In arbitrary bytes, the searcher joins parts that no reader would join, such as text around
+            // zeros or soft line breaks. Documents are for tests/scrub.
             assert_ne!(found.as_deref(), Some("plain"), "{fate:?}");
         }
         let again = subject::file(&self.0, wanted);
@@ -97,7 +96,7 @@ impl TheFile {
     }
 }
 
-/// The token in that form, and which bytes of it are the token's own.
+/// Returns the token in this encoding, and the range of bytes that belong to the token.
 fn encoded(form: u8) -> (Vec<u8>, Vec<bool>) {
     let mut code = Vec::new();
     let mut own = Vec::new();

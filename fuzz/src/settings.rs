@@ -1,4 +1,4 @@
-//! Settings: of the environment and flags, and as a whole of an `agent.toml`.
+//! Settings: from the environment and flags, and from a complete `agent.toml`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,18 +18,18 @@ use crate::parts;
 const PATH: &str = "/etc/monsys/agent.toml";
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 
-/// Parts: the hub's URL of a flag, then the proxy and the hosts past it of the environment. What is
-/// accepted makes a client and goes where it says; what is refused is named, and not repeated.
+/// Parts: the hub's URL of a flag, then the proxy and NO_PROXY of the environment. Accepted settings make a
+/// client with this destination; a rejected setting is named, and its value is not repeated.
 pub fn network_settings(bytes: &[u8]) {
     let [hub, proxy, bypass] = parts(bytes);
-    // A variable cannot hold a NUL byte.
+    // A variable cannot contain a NUL byte.
     let variables = [("HTTPS_PROXY", &proxy), ("NO_PROXY", &bypass)]
         .map(|(name, value)| (name, value.replace('\0', "")));
     let flags = Flags {
         hub_url: Some(hub.clone()),
         ..Flags::default()
     };
-    match resolve(&flags, &world(variables.to_vec()), "") {
+    match resolve(&flags, &environment(variables.to_vec()), "") {
         Ok(settings) => {
             is_usable(&settings);
             if let Err(error) = Client::new(&settings) {
@@ -41,7 +41,7 @@ pub fn network_settings(bytes: &[u8]) {
             let what = error.what();
             let names = ["--hub-url", "HTTPS_PROXY", "NO_PROXY"];
             assert!(names.iter().any(|name| what.contains(name)), "{what}");
-            // From a scheme to an at sign there may be a password.
+            // There may be a password between a scheme and an at sign.
             for text in [&hub, &proxy] {
                 let user = text
                     .split_once("://")
@@ -56,8 +56,8 @@ pub fn network_settings(bytes: &[u8]) {
     }
 }
 
-/// Parts: an `agent.toml`, then tags and the role of flags. Settings are within their limits, and
-/// written into another `agent.toml` they are the same.
+/// Parts: an `agent.toml`, then tags and the role of flags. Settings are within their limits, and equal after
+/// they were written to another `agent.toml`.
 pub fn settings(bytes: &[u8]) {
     let [text, tags, role] = parts(bytes);
     let flags = Flags {
@@ -65,16 +65,16 @@ pub fn settings(bytes: &[u8]) {
         role: Some(role),
         ..Flags::default()
     };
-    let world = world(Vec::new());
-    match resolve(&flags, &world, &text) {
+    let environment = environment(Vec::new());
+    match resolve(&flags, &environment, &text) {
         Ok(settings) => {
             is_usable(&settings);
-            is_the_same_when_written(&settings, &world);
+            is_the_same_when_written(&settings, &environment);
         }
         Err(error) => {
             let what = error.what();
             match error.id() {
-                // The CA file or one of its folders belongs to somebody else.
+                // The CA file or one of its folders belongs to another user.
                 ErrorId::ForeignOwner => {}
                 ErrorId::ConfigBroken => assert!(what.contains(PATH), "{what}"),
                 _ => {
@@ -87,14 +87,14 @@ pub fn settings(bytes: &[u8]) {
     }
 }
 
-fn world(variables: Vec<(&'static str, String)>) -> Environment {
+fn environment(variables: Vec<(&'static str, String)>) -> Environment {
     Environment::real([])
         .with_root("/nonexistent/monsys-fuzz")
         .with_variables(variables)
 }
 
-fn resolve(flags: &Flags, world: &Environment, text: &str) -> Result<Settings> {
-    fuzzing::settings(flags, world, Path::new(PATH), text)
+fn resolve(flags: &Flags, environment: &Environment, text: &str) -> Result<Settings> {
+    fuzzing::settings(flags, environment, Path::new(PATH), text)
 }
 
 fn is_usable(settings: &Settings) {
@@ -157,8 +157,8 @@ fn hub_is_usable(hub: &HubUrl, allow_http: bool) {
     assert_eq!(joined, format!("{shown}/api/v1/agents/enrol"));
 }
 
-/// The values are strings and lists of an `agent.toml`, so one with the same values has them too.
-fn is_the_same_when_written(settings: &Settings, world: &Environment) {
+/// Checks that an `agent.toml` with these values, strings and lists, gives equal settings.
+fn is_the_same_when_written(settings: &Settings, environment: &Environment) {
     let path = |path: &Path| Entry::Text(path.to_string_lossy().into_owned());
     let seconds = |time: Duration| Entry::Text(format!("{}ns", time.as_nanos()));
     let role = settings.role.as_ref().map(|role| role.value.clone());
@@ -192,7 +192,7 @@ fn is_the_same_when_written(settings: &Settings, world: &Environment) {
         Ok(text) => text,
         Err(error) => panic!("settings that cannot be written: {error}"),
     };
-    let again = match resolve(&Flags::default(), world, &written) {
+    let again = match resolve(&Flags::default(), environment, &written) {
         Ok(again) => again,
         Err(error) => panic!("{error}\n{}", *written),
     };

@@ -1,13 +1,13 @@
 #!/bin/sh
-# A first boot of cloud-init itself, over this machine's own files, in a mount namespace: what it
-# writes below /etc, /run, /var/lib, /var/log and /var/opt is in memory, and gone with the namespace.
+# A first boot of cloud-init over this machine's files, in a mount namespace: its writes below /etc, /run,
+# /var/lib, /var/log and /var/opt are in memory and vanish with the namespace.
 #
 #     unshare --mount first-boot.sh WORK
 #
-# WORK is a directory with user-data, meta-data and an executable cloud-init. What came of it is put
-# there: status, output, cloud-init.log, and left, a list of the files that the boot script had.
-# WORK/after, when there is one, is a script that runs at the end as an operator would, with the
-# program in CLOUD_INIT; what it says is in after.log, and left is told after it.
+# WORK is a directory with user-data, meta-data and an executable cloud-init. The results are written
+# there: status, output, cloud-init.log, and left, a list of the remaining files of the boot script.
+# WORK/after, if it exists, is a script that runs at the end as an operator would, with the program in
+# CLOUD_INIT; its output is in after.log, and left is written after it.
 set -eu
 work=$1
 export CLOUD_INIT="$work/cloud-init"
@@ -23,8 +23,7 @@ done
 
 mkdir -p /etc/cloud/cloud.cfg.d /var/lib/cloud/seed/nocloud
 cp "$work/user-data" "$work/meta-data" /var/lib/cloud/seed/nocloud
-# Of all its modules those alone that run what user data holds: this machine's names, users, disks
-# and network are none of its business.
+# Only the modules that execute user data: names, users, disks and network of this machine stay unchanged.
 cat >/etc/cloud/cloud.cfg <<'END'
 datasource_list: [NoCloud, None]
 network: {config: disabled}
@@ -33,7 +32,7 @@ cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts-per-once, scripts-per-boot, scripts-per-instance, scripts-user]
 system_info: {distro: debian}
 END
-# Where it logs is Debian's: its own log in one file, what the scripts say in another.
+# Debian's configuration of the log: cloud-init's own log in one file, the output of scripts in another.
 cp "$(dirname "$(readlink -f "$CLOUD_INIT")")/root/etc/cloud/cloud.cfg.d/05_logging.cfg" /etc/cloud/cloud.cfg.d/
 
 for stage in 'init --local' init 'modules --mode=config' 'modules --mode=final'; do

@@ -1,12 +1,11 @@
-"""Stands for what a first boot asks on loopback: a mirror over TLS, and the clouds' services.
+"""Stand-in for the servers of a first boot on loopback: a mirror over TLS, and the clouds' services.
 
     serve.py FOLDER CERTIFICATE KEY TOKEN
 
-Prints one line of JSON: {"https": PORT, "http": PORT}. A file of FOLDER whose path begins with
-`late/` is there from the third request on; `down/FILE` is redirected to FILE over plain http, and
-`up/FILE` to FILE over TLS. The secret services give TOKEN to whoever shows the
-access token that the metadata service gave, and each asks for the headers that the real one asks
-for.
+Prints one line of JSON: {"https": PORT, "http": PORT}. A file of FOLDER whose path begins with `late/`
+exists from the third request on; `down/FILE` is redirected to FILE over plain http, and `up/FILE` to FILE
+over TLS. The secret services return TOKEN for the access token of the metadata service, and each requires
+the headers of the real service.
 """
 
 import base64

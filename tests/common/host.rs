@@ -1,4 +1,4 @@
-//! A host: a folder that stands for `/`, and the real binary run on it.
+//! A host: a folder that stands for `/`, and runs of the real binary on it.
 
 use std::fs;
 use std::io::Write;
@@ -23,19 +23,19 @@ pub(crate) const MODES: [(&str, u32); 6] = [
     ("var/lib/monsys/state.json", 0o600),
 ];
 
-/// A host of its own.
+/// A host of one test.
 pub(crate) struct TestHost {
     root: tempfile::TempDir,
 }
 
-/// A run of the agent that is being prepared.
+/// A command of the agent, before it runs.
 pub(crate) struct Prepared {
     command: Command,
     stdin: Option<Vec<u8>>,
     keep_stdin_open: bool,
 }
 
-/// What a run came to.
+/// The exit code and the output of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -44,23 +44,23 @@ pub(crate) struct Run {
 }
 
 impl TestHost {
-    /// A host named `web-3` that runs Debian.
+    /// Makes a host named `web-3` that runs Debian.
     pub(crate) fn new() -> Self {
         let host = Self {
             root: tempfile::tempdir().unwrap(),
         };
-        // Another user may have to get in: see `run_as`.
+        // Another user may have to open the folder: see `by_user`.
         fs::set_permissions(host.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        host.lay(
+        host.write_file(
             "etc/os-release",
             "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
         );
-        host.lay("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
-        host.lay("host-hostname", "web-3\n");
+        host.write_file("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+        host.write_file("host-hostname", "web-3\n");
         host
     }
 
-    /// A copy of this host's disk, as a snapshot of a virtual machine makes it.
+    /// Copies this host's disk, as a snapshot of a virtual machine does.
     pub(crate) fn copy(&self) -> Self {
         let copy = Self {
             root: tempfile::tempdir().unwrap(),
@@ -79,7 +79,7 @@ impl TestHost {
         self.root.path().join(path)
     }
 
-    pub(crate) fn lay(&self, path: &str, text: &str) -> PathBuf {
+    pub(crate) fn write_file(&self, path: &str, text: &str) -> PathBuf {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
@@ -90,7 +90,7 @@ impl TestHost {
         fs::read_to_string(self.path("etc/monsys/agent.toml")).unwrap()
     }
 
-    /// A key of agent.toml, as its text.
+    /// Returns the value of a key of agent.toml as text.
     pub(crate) fn key(&self, key: &str) -> Option<String> {
         let table: toml::Table = toml::from_str(&self.agent_toml()).unwrap();
         Some(match table.get(key)? {
@@ -103,7 +103,7 @@ impl TestHost {
         fs::metadata(self.path(path)).unwrap().mode() & 0o7777
     }
 
-    /// Every file below `path` with its bytes.
+    /// Returns every file below `path` with its content.
     pub(crate) fn files(&self, path: &str) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
             for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -122,7 +122,7 @@ impl TestHost {
         found
     }
 
-    /// Names of the files in a folder, sorted.
+    /// Returns the names of the files in a folder, sorted.
     pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.path(folder))
             .into_iter()
@@ -133,7 +133,7 @@ impl TestHost {
         names
     }
 
-    /// The agent on this host, with nothing in its environment.
+    /// Returns the agent on this host, with an empty environment.
     pub(crate) fn agent(&self, arguments: &[&str]) -> Prepared {
         let mut command = Command::new(AGENT);
         command
@@ -141,7 +141,7 @@ impl TestHost {
             .arg("--root")
             .arg(self.root.path())
             .env_clear()
-            // No test asks a real metadata service, whatever cloud it runs in.
+            // No test sends a request to a real metadata service, in any cloud.
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .current_dir(self.root.path());
         Prepared {
@@ -151,12 +151,12 @@ impl TestHost {
         }
     }
 
-    /// `enrol` at `hub` with `token` in the environment.
+    /// Returns `enrol` at `hub` with `token` in the environment.
     pub(crate) fn enrol(&self, hub: &TestHub, token: &str) -> Prepared {
         self.enrol_with(hub, token, &[])
     }
 
-    /// `enrol` with more arguments.
+    /// Returns `enrol` with more arguments.
     pub(crate) fn enrol_with(&self, hub: &TestHub, token: &str, more: &[&str]) -> Prepared {
         let ca_file = self.install_ca(hub);
         let url = hub.url();
@@ -168,14 +168,14 @@ impl TestHost {
         self.agent(&arguments).env("MONSYS_TOKEN", token)
     }
 
-    /// Puts the hub's CA onto the host.
+    /// Writes the hub's CA to the host.
     pub(crate) fn install_ca(&self, hub: &TestHub) -> Option<PathBuf> {
         let text = fs::read_to_string(hub.ca_file()?).unwrap();
-        Some(self.lay("etc/ssl/hub-ca.pem", &text))
+        Some(self.write_file("etc/ssl/hub-ca.pem", &text))
     }
 }
 
-/// Keys of a JSON object, sorted.
+/// Returns the keys of a JSON object, sorted.
 #[track_caller]
 pub(crate) fn keys(object: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = object
@@ -199,13 +199,13 @@ impl Prepared {
         self
     }
 
-    /// Leaves standard input open and says nothing: see [`Run::of_silent`].
+    /// Leaves standard input open and writes nothing to it: see [`Run::of_silent`].
     pub(crate) fn open_stdin(mut self) -> Self {
         self.keep_stdin_open = true;
         self
     }
 
-    /// Runs as another user of this machine. Takes root.
+    /// Runs as another user of this machine. Needs root.
     pub(crate) fn by_user(mut self, uid: u32) -> Self {
         self.command.uid(uid).gid(uid);
         self
@@ -219,7 +219,7 @@ impl Prepared {
         self.instead(wrapper)
     }
 
-    /// The command as a line for a shell. No argument has a space or a quote in these tests.
+    /// Returns the command as a line for a shell. No argument has a space or a quote in these tests.
     pub(crate) fn line(&self) -> String {
         let words = [self.command.get_program()];
         let words = words.into_iter().chain(self.command.get_args());
@@ -227,7 +227,7 @@ impl Prepared {
         words.join(" ")
     }
 
-    /// Runs `wrapper`, which knows by itself what to run, in this one's environment.
+    /// Runs `wrapper` instead, with this command's folder and environment.
     pub(crate) fn instead(mut self, wrapper: &mut Command) -> Self {
         wrapper
             .current_dir(self.command.get_current_dir().unwrap())
@@ -252,7 +252,7 @@ impl Prepared {
             .stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         if let Some(bytes) = self.stdin {
-            // An agent that stops before it needs a token reads none of it.
+            // An agent that exits before it needs a token does not read it.
             let _ = child.stdin.take().unwrap().write_all(&bytes);
         }
         child
@@ -273,7 +273,7 @@ impl Run {
         }
     }
 
-    /// The run of a child whose standard input stays open to its end.
+    /// Waits for a child whose standard input stays open until it exits.
     pub(crate) fn of_silent(mut child: Child) -> Self {
         let open = child.stdin.take();
         let run = Self::of(child);
@@ -281,7 +281,7 @@ impl Run {
         run
     }
 
-    /// Fails the test unless the run ended with `code`.
+    /// Panics unless the run exited with `code`.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(
@@ -292,9 +292,9 @@ impl Run {
         self
     }
 
-    /// Fails the test unless standard error has all of `parts`.
+    /// Panics unless standard error contains all of `parts`.
     #[track_caller]
-    pub(crate) fn says(self, parts: &[&str]) -> Self {
+    pub(crate) fn expect_stderr(self, parts: &[&str]) -> Self {
         for part in parts {
             assert!(
                 self.stderr.contains(part),
@@ -305,7 +305,7 @@ impl Run {
         self
     }
 
-    /// Standard output as the one JSON object that it is.
+    /// Parses standard output as one JSON object.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)

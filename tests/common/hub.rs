@@ -1,4 +1,4 @@
-//! A mock hub, and the operator's calls to it.
+//! A mock hub and the operator's requests to it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// A hub of its own.
+/// A hub of one test.
 pub(crate) struct TestHub {
     runtime: Runtime,
     hub: Option<Hub>,
     operator: reqwest::Client,
 }
 
-/// An enrolment token to be minted.
+/// The settings of an enrolment token that is to be minted.
 pub(crate) struct Mint(Value);
 
 impl TestHub {
-    /// A hub that speaks TLS.
+    /// Starts a hub with TLS.
     pub(crate) fn new() -> Self {
         Self::with(Options::default())
     }
@@ -31,7 +31,7 @@ impl TestHub {
             .build()
             .unwrap();
         let hub = runtime.block_on(mock_hub::start(options)).unwrap();
-        // Another test of this process may have been first.
+        // Another test of this process may have installed the provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut operator = reqwest::Client::builder().no_proxy();
         if let Some(ca_file) = hub.ca_file() {
@@ -65,15 +65,15 @@ impl TestHub {
         self.hub().advance_clock(by);
     }
 
-    /// Sets the hub's time of day forward or back, while no time passes.
+    /// Sets the hub's wall clock forward or back, independent of the passage of time.
     pub(crate) fn set_clock_by(&self, seconds: i64) {
         self.hub().set_clock_by(seconds * 1000);
     }
 
-    /// An operator's call; fails the test unless it succeeds.
+    /// Sends an operator's request; panics unless it succeeds.
     #[track_caller]
     pub(crate) fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
-        // Another system's calls have paths of their own.
+        // Requests of another dialect have their own paths.
         let url = match path.strip_prefix('/') {
             Some(path) => format!("{}/{path}", self.url()),
             None => format!("{}/api/v1/{path}", self.url()),
@@ -105,7 +105,7 @@ impl TestHub {
         self.call(Method::POST, path, Some(body))
     }
 
-    /// A token for 50 uses with the defaults of the mass-provisioning document.
+    /// Mints a token for 50 uses with the defaults of the mass-provisioning document.
     pub(crate) fn token(&self) -> String {
         self.mint(&Mint::new()).0
     }
@@ -116,7 +116,7 @@ impl TestHub {
         (text(&minted["token"]), text(&minted["id"]))
     }
 
-    /// A per-agent token, from one click in the dashboard.
+    /// Makes a per-agent token, as one click in the dashboard does.
     pub(crate) fn per_agent_token(&self, defaults: Value) -> (String, String) {
         let agent = self.post("agents", defaults);
         (text(&agent["token"]), text(&agent["agent_id"]))
@@ -134,19 +134,19 @@ impl TestHub {
         rows(&self.get(&format!("enrolment-tokens/{token_id}/uses")))
     }
 
-    /// Uses of all tokens together, by their counters.
+    /// Returns the sum of the uses of all tokens.
     pub(crate) fn spent(&self) -> u64 {
         let uses = |token: &Value| token["uses"].as_u64().unwrap();
         self.tokens().iter().map(uses).sum()
     }
 
-    /// Makes the hub misbehave.
+    /// Injects a fault into the hub.
     #[track_caller]
     pub(crate) fn fault(&self, fault: Value) {
         self.post("faults", fault);
     }
 
-    /// Fails the test unless there is one agent and one use.
+    /// Panics unless there is one agent and one use.
     #[track_caller]
     pub(crate) fn expect_one_slot(&self) {
         assert_eq!((self.agents().len(), self.spent()), (1, 1));
@@ -182,7 +182,7 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// The rows of a listing.
+/// Returns the rows of a listing.
 fn rows(value: &Value) -> Vec<Value> {
     value
         .as_array()

@@ -1,18 +1,18 @@
-//! A `LyftData` server, as its admin sees it, and a worker of it.
+//! A `LyftData` server, from its admin's view, and a worker.
 
 use serde_json::{Value, json};
 
 use super::hub::text;
 use super::{Prepared, TestHost, TestHub};
 
-/// The shared secret, as `openssl rand -hex 32` prints one.
+/// The shared secret, in the format of `openssl rand -hex 32`.
 pub(crate) const SECRET: &str = "5ec12e7a5ec12e7a5ec12e7a5ec12e7a5ec12e7a5ec12e7a5ec12e7a5ec12e7a";
-/// Where a worker's files are.
+/// Folder of a worker's files.
 pub(crate) const JOBS: &str = "var/lib/lyftdata-worker";
-/// The two files.
+/// Names of a worker's files.
 pub(crate) const FILES: [&str; 2] = [".LYFTDATA_WORKER_API_KEY", "LYFTDATA_WORKER_ID"];
 
-/// A server with auto enrollment on.
+/// Starts a server with auto enrollment on.
 pub(crate) fn server() -> TestHub {
     let hub = TestHub::new();
     configure(
@@ -22,13 +22,13 @@ pub(crate) fn server() -> TestHub {
     hub
 }
 
-/// The admin's call.
+/// Sends the admin's request.
 #[track_caller]
 pub(crate) fn configure(hub: &TestHub, body: Value) -> Value {
     hub.post("/api/workers/auto-enrollment", body)
 }
 
-/// Ids and names of the workers.
+/// Returns the ids and names of the workers.
 pub(crate) fn workers(hub: &TestHub) -> Vec<(String, String)> {
     let workers = hub.get("/api/workers");
     let workers = workers.as_array().unwrap().iter();
@@ -37,12 +37,12 @@ pub(crate) fn workers(hub: &TestHub) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A worker's file.
+/// Returns the content of a worker's file.
 pub(crate) fn file(host: &TestHost, name: &str) -> String {
     std::fs::read_to_string(host.path(JOBS).join(name)).unwrap()
 }
 
-/// A command in the environment of the system's own documentation.
+/// Returns a command with the documented environment.
 pub(crate) fn worker(host: &TestHost, hub: &TestHub, name: &str, arguments: &[&str]) -> Prepared {
     let ca_file = host.install_ca(hub).unwrap();
     host.agent(arguments)

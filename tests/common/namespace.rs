@@ -1,5 +1,5 @@
-//! Network namespaces without names. They live as long as something holds them open, so that
-//! nothing is left of them even when the test is killed.
+//! Anonymous network namespaces. They exist while a process has them open, so none remains even if the
+//! test is killed.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -10,28 +10,28 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 const IP: &str = "/sbin/ip";
 
-/// A network of its own, with nothing in it but loopback.
+/// A network namespace.
 pub(crate) struct Namespace(File);
 
 impl Namespace {
-    /// The namespace that this thread is in.
+    /// Opens the namespace of this thread.
     pub(crate) fn own() -> Self {
         Self(File::open("/proc/thread-self/ns/net").unwrap())
     }
 
-    /// Makes one, and puts this thread into it.
+    /// Makes a namespace with only loopback, and moves this thread into it.
     pub(crate) fn fresh() -> Self {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         ip("link set lo up");
         Self::own()
     }
 
-    /// Puts this thread, and what it starts from now on, into the namespace.
+    /// Moves this thread, and the processes that it starts later, into the namespace.
     pub(crate) fn enter(&self) {
         setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
     }
 
-    /// Runs `task`, and whatever it starts, inside, and comes back into `home`.
+    /// Runs `task` and its child processes in the namespace, and returns to `home`.
     pub(crate) fn inside<T>(&self, home: &Self, task: impl FnOnce() -> T) -> T {
         self.enter();
         let result = catch_unwind(AssertUnwindSafe(task));
@@ -39,19 +39,19 @@ impl Namespace {
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// How another program finds it while this process lives.
+    /// Returns the path by which another program can open the namespace while this process lives.
     pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 }
 
-/// Runs `ip` with these words.
+/// Runs ip(8) with these words.
 #[track_caller]
 pub(crate) fn ip(words: &str) -> String {
     tool(IP, &words.split(' ').collect::<Vec<_>>())
 }
 
-/// Runs a program to its end; fails the test unless it succeeds.
+/// Runs a program and returns its output; panics unless it succeeds.
 #[track_caller]
 pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)

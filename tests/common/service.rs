@@ -1,4 +1,4 @@
-//! A running service, and waiting for what it does.
+//! A running service, and waiting for a condition.
 
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use super::{Prepared, Run, TestHost};
 
-/// Longer than anything here takes on a busy machine.
+/// Longest time to wait, for a busy machine.
 const BOUND: Duration = Duration::from_mins(1);
 
 /// `monsys-agent run`, in the background. Dropping it kills it.
@@ -28,13 +28,13 @@ impl Service {
         kill(Pid::from_raw(id), signal).unwrap();
     }
 
-    /// Stops it in good order.
+    /// Stops the service with SIGTERM.
     pub(crate) fn stop(self) -> Run {
         self.signal(Signal::SIGTERM);
         self.end()
     }
 
-    /// Waits until it ends.
+    /// Waits until the service exits.
     pub(crate) fn end(mut self) -> Run {
         let child = self.0.as_mut().unwrap();
         until("the service to end", || child.try_wait().unwrap().is_some());
@@ -51,20 +51,20 @@ impl Drop for Service {
     }
 }
 
-/// Number of the service's user and group on hosts that have one.
+/// Uid and gid of the service's user on hosts that have one.
 pub(crate) const SERVICE_USER: u32 = 54_321;
 
-/// Fails the test, rather than passing without looking, unless root runs it.
+/// Panics in a test that is `#[ignore]` because it needs root, unless root runs it.
 #[track_caller]
 pub(crate) fn needs_root() {
     assert!(
         nix::unistd::geteuid().is_root(),
-        "this test gives files to other users, and takes root"
+        "this test needs root: run it as root with `--include-ignored`"
     );
 }
 
 impl TestHost {
-    /// A host on which packages or `install` have made the service's user. Takes root.
+    /// Makes a host with the service's user, as packages and `install` do. Needs root.
     #[track_caller]
     pub(crate) fn with_service_user() -> Self {
         needs_root();
@@ -72,12 +72,12 @@ impl TestHost {
         let passwd = format!(
             "root:x:0:0::/root:/bin/sh\nmonsys:x:{SERVICE_USER}:{SERVICE_USER}::/var/lib/monsys:/sbin/nologin\n"
         );
-        host.lay("etc/passwd", &passwd);
-        host.lay(
+        host.write_file("etc/passwd", &passwd);
+        host.write_file(
             "etc/group",
             &format!("root:x:0:\nmonsys:x:{SERVICE_USER}:\n"),
         );
-        // What systemd's RuntimeDirectory= and OpenRC's checkpath make.
+        // As systemd's RuntimeDirectory= and OpenRC's checkpath do.
         std::fs::create_dir_all(host.path("run/monsys")).unwrap();
         std::os::unix::fs::chown(
             host.path("run/monsys"),
@@ -88,23 +88,23 @@ impl TestHost {
         host
     }
 
-    /// `run` as the service manager starts it: as the service's user, after the privileged step.
+    /// Starts `run` as the service manager does: as the service's user, after the privileged step.
     pub(crate) fn unprivileged_service(&self) -> Service {
         Service::of(self.agent(&["run"]).by_user(SERVICE_USER))
     }
 
-    /// The service on this host, with nothing in its environment.
+    /// Starts the service on this host with an empty environment.
     pub(crate) fn service(&self) -> Service {
         Service::of(self.agent(&["run"]))
     }
 }
 
-/// Polls until `condition` holds.
+/// Polls until `condition` is true.
 #[track_caller]
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < BOUND, "waited in vain for {what}");
+        assert!(start.elapsed() < BOUND, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,13 +1,13 @@
-//! An installation after the hub has accepted the host: nothing is taken back any more.
+//! An installation after the hub has accepted the host: nothing is rolled back.
 
 use std::fs;
 
 use serde_json::json;
 
 use crate::common::{Mint, Prepared, Run, TestHost, TestHub};
-use crate::scenario::{Case, Scenario, must, names};
+use crate::scenario::{Case, Scenario, ensure, names};
 
-/// The last of these calls in the record of a run brings the hub's answer.
+/// The last of these calls in the trace of a run reads the hub's response.
 pub(crate) const ACCEPTED: &str = " recvfrom(";
 
 pub(crate) const SCENARIO: Scenario = Scenario {
@@ -31,9 +31,9 @@ impl Installing {
     fn of(hub: &TestHub) -> Self {
         let (token, id) = hub.mint(&Mint::new().with("max_uses", json!(1)));
         let host = TestHost::new();
-        host.lay("usr/lib/systemd/systemd", "");
-        host.lay("etc/systemd/system/other.service", "");
-        host.lay("usr/local/bin/other", "");
+        host.write_file("usr/lib/systemd/systemd", "");
+        host.write_file("etc/systemd/system/other.service", "");
+        host.write_file("usr/local/bin/other", "");
         host.install_ca(hub);
         Self { host, token, id }
     }
@@ -53,32 +53,32 @@ impl Case for Installing {
             .env("MONSYS_TOKEN", &self.token)
     }
 
-    fn is_whole(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    fn check_interrupted(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
         let state = fs::read_to_string(self.host.path("var/lib/monsys/state.json"));
         let is_accepted = state.is_ok_and(|state| state.contains("\"enrolled_at\": \""))
             || run.stderr.contains("the hub has accepted this host");
-        // How often a run wakes itself is not the same each time, so a blow may come before the answer.
+        // The number of wake-ups differs between runs, so an injection may come before the response.
         if !is_accepted {
             return Ok(());
         }
         for path in PLACED {
             let is_there = self.host.path(path).exists();
-            must(is_there, &format!("{path} was taken back"), run)?;
+            ensure(is_there, &format!("{path} was rolled back"), run)?;
         }
         Ok(())
     }
 
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
         let again = self.command(hub).run();
-        must(again.code == 0, "the next run failed", &again)?;
+        ensure(again.code == 0, "the next run failed", &again)?;
         let uses = hub.uses(&self.id).len();
-        must(uses == 1, &format!("{uses} uses"), &again)?;
+        ensure(uses == 1, &format!("{uses} uses"), &again)?;
         let purge = self.host.agent(&["uninstall", "--purge"]).run();
-        must(purge.code == 0, "it is not taken away", &purge)?;
-        must(names(&self.host).is_empty(), "files are left", &purge)?;
+        ensure(purge.code == 0, "it is not taken away", &purge)?;
+        ensure(names(&self.host).is_empty(), "files remain", &purge)?;
         let stray = PLACED
             .iter()
             .find(|path| fs::symlink_metadata(self.host.path(path)).is_ok());
-        must(stray.is_none(), &format!("{stray:?} is left"), &purge)
+        ensure(stray.is_none(), &format!("{stray:?} remains"), &purge)
     }
 }

@@ -1,14 +1,14 @@
-//! A worker of `LyftData`'s: an answer that is lost cannot be asked for again, and makes no second
-//! worker; everything else is ended by the next run.
+//! A `LyftData` worker: a lost response cannot be requested again and makes no second worker; after
+//! every other injection, the next run completes the enrolment.
 
 use reqwest::Method;
 use serde_json::json;
 
 use crate::common::lyftdata::{FILES, JOBS, SECRET, configure, file, worker, workers};
 use crate::common::{Prepared, Run, TestHost, TestHub};
-use crate::scenario::{Case, Scenario, must};
+use crate::scenario::{Case, Scenario, ensure};
 
-/// The key that the server hands to every worker.
+/// The API key that the server gives to every worker.
 const API_KEY: &str = "key-of-the-fleet";
 
 pub(crate) const ALL: &[Scenario] = &[Scenario {
@@ -28,7 +28,7 @@ impl Worker {
             json!({"enabled": true, "enrollment_secret": SECRET, "enrollment_api_key": API_KEY}),
         );
         let host = TestHost::new();
-        // Made before the run, as an operator makes it: whether it is there is no part of this.
+        // Made before the run, as an operator does: its creation is not tested here.
         std::fs::create_dir_all(host.path(JOBS)).unwrap();
         let name = host.path("").display().to_string();
         Self { host, name }
@@ -54,40 +54,40 @@ impl Case for Worker {
         worker(&self.host, hub, &self.name, &["run", "worker"])
     }
 
-    fn is_whole(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    fn check_interrupted(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
         for name in FILES.into_iter().filter(|name| self.has(name)) {
             let text = file(&self.host, name);
-            let is_whole = if name == FILES[0] {
+            let is_complete = if name == FILES[0] {
                 text == API_KEY
             } else {
                 text.len() == 36
             };
-            must(is_whole, &format!("{name} is torn: {text:?}"), run)?;
+            ensure(is_complete, &format!("{name} is torn: {text:?}"), run)?;
         }
         let is_enrolled = FILES.iter().all(|name| self.has(name));
-        must(
+        ensure(
             run.code != 0 || is_enrolled,
             "success without a credential",
             run,
         )
     }
 
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
         let mut again = self.command(hub).run();
         if again.code != 0 {
-            let is_told = again.code == 65
+            let is_reported = again.code == 65
                 && ["already exists", "answer to this very host was lost"]
                     .iter()
                     .all(|part| again.stderr.contains(part));
-            must(is_told, "the next run failed, and does not say why", &again)?;
+            ensure(is_reported, "the next run failed without its cause", &again)?;
             let ids = self.ids(hub);
             let [id] = &ids[..] else {
                 return Err(format!("{ids:?} at the server after a lost answer"));
             };
-            // What the message tells the admin to do.
+            // The fix that the message names.
             hub.call(Method::DELETE, &format!("/api/workers/{id}"), None);
             again = self.command(hub).run();
-            must(again.code == 0, "the run after that failed", &again)?;
+            ensure(again.code == 0, "the run after that failed", &again)?;
         }
         let id = file(&self.host, "LYFTDATA_WORKER_ID");
         if self.ids(hub) != [id] {
@@ -104,10 +104,15 @@ impl Case for Worker {
         if modes != [0o600; 2] {
             return Err(format!("modes {modes:?}"));
         }
-        let holds = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(SECRET);
-        match self.host.files("").iter().find(|(_, bytes)| holds(bytes)) {
+        let has_secret = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(SECRET);
+        match self
+            .host
+            .files("")
+            .iter()
+            .find(|(_, bytes)| has_secret(bytes))
+        {
             Some((path, _)) => Err(format!("the secret is in {}", path.display())),
-            None => must(
+            None => ensure(
                 !again.stderr.contains(SECRET),
                 "the secret is in the log",
                 &again,

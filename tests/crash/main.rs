@@ -1,36 +1,36 @@
-//! Whatever kills an enrolment, or refuses it a system call, the next run ends in one agent, one
-//! use and whole files. Whatever kills a rotation, the host still talks to the hub; whatever kills
-//! leaving, the next run ends it.
+//! Crash safety. After a SIGKILL or a failed system call at any point of an enrolment, the next run
+//! leaves one agent, one use and complete files. After one in a rotation, the host still sends
+//! heartbeats. After one in an unenrolment, the next run completes the unenrolment.
 //!
-//! strace records the system calls of one undisturbed run. Then, for each of them, a host of its
-//! own runs the real binary with SIGKILL (or an error) at that very call, and runs it again
-//! undisturbed. Each host has a token with a single use, so a second use would be a 401.
+//! strace records the system calls of one uninterrupted run. Then, for each call, a separate host runs
+//! the real binary with SIGKILL or an error injected at that call, and runs it again without injection.
+//! Each host has a token with a single use, so a second use would be a 401.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests lay out hosts, run processes, say what they tried, and fail by panicking"
+    reason = "tests lay out hosts, run processes, print what they tried, and fail by panicking"
 )]
 
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
-mod enrolled;
+mod enrolment;
+mod inject;
 mod installing;
-mod life;
+mod lifecycle;
 mod lyftdata;
 mod mimir;
 mod ravenxcope;
 mod scenario;
 mod scrub;
 mod strace;
-mod sweep;
 
+use inject::inject_all;
 use scenario::Scenario;
-use strace::{Blow, Point};
-use sweep::sweep;
+use strace::{Injection, Point};
 
 #[test]
 fn killed_at_every_system_call() {
@@ -43,24 +43,24 @@ fn refused_every_write_sync_rename_and_open() {
 }
 
 #[test]
-fn killed_at_every_system_call_of_a_rotation_and_of_leaving() {
-    killed(life::ALL);
+fn killed_at_every_system_call_of_a_rotation_and_an_unenrolment() {
+    killed(lifecycle::ALL);
 }
 
 #[test]
-fn refused_every_write_sync_rename_and_open_of_a_rotation_and_of_leaving() {
-    refused(life::ALL);
+fn refused_every_write_sync_rename_and_open_of_a_rotation_and_an_unenrolment() {
+    refused(lifecycle::ALL);
 }
 
 #[test]
-fn killed_at_every_system_call_of_other_systems() {
+fn killed_at_every_system_call_of_other_dialects() {
     for scenarios in OTHERS {
         killed(scenarios);
     }
 }
 
 #[test]
-fn refused_every_write_sync_rename_and_open_of_other_systems() {
+fn refused_every_write_sync_rename_and_open_of_other_dialects() {
     for scenarios in OTHERS {
         refused(scenarios);
     }
@@ -71,14 +71,14 @@ fn killed_or_refused_at_every_system_call_of_a_scrub() {
     let scenario = &scrub::ALL[0];
     let calls = strace::record(scenario);
     let points = || calls.points_from(scrub::BEGUN);
-    let kills = points().map(|point| point.with(Blow::Kill));
-    let errors = ["ENOSPC", "EIO", "EINTR"].map(Blow::Error);
+    let kills = points().map(|point| point.with(Injection::Kill));
+    let errors = ["ENOSPC", "EIO", "EINTR"].map(Injection::Error);
     let refusals = points()
         .filter(Point::touches_files)
         .flat_map(|point| errors.map(|error| point.with(error)));
-    let blows: Vec<_> = kills.chain(refusals).collect();
-    let tried = sweep(scenario, &blows);
-    println!("{}: {tried} blows", scenario.name);
+    let injections: Vec<_> = kills.chain(refusals).collect();
+    let tried = inject_all(scenario, &injections);
+    println!("{}: {tried} injections", scenario.name);
 }
 
 #[test]
@@ -90,24 +90,26 @@ fn killed_or_refused_after_the_acceptance_of_an_installation() {
             .points_after(installing::ACCEPTED)
             .filter(Point::touches_files)
     };
-    let kills = points().map(|point| point.with(Blow::Kill));
+    let kills = points().map(|point| point.with(Injection::Kill));
     let refusals = points()
         .filter(|point| !point.opens_or_syncs())
-        .map(|point| point.with(Blow::Error("ENOSPC")));
-    let blows: Vec<_> = kills.chain(refusals).collect();
-    assert!(blows.len() > 40, "{blows:?}");
-    let tried = sweep(scenario, &blows);
-    println!("{}: {tried} blows after the acceptance", scenario.name);
+        .map(|point| point.with(Injection::Error("ENOSPC")));
+    let injections: Vec<_> = kills.chain(refusals).collect();
+    assert!(injections.len() > 40, "{injections:?}");
+    let tried = inject_all(scenario, &injections);
+    println!("{}: {tried} injections after the acceptance", scenario.name);
 }
 
-/// The other systems, a file each.
+/// The scenarios of the other dialects, a file each.
 const OTHERS: &[&[Scenario]] = &[lyftdata::ALL, mimir::ALL, ravenxcope::ALL];
 
 fn killed(scenarios: &[Scenario]) {
     for scenario in scenarios {
         let calls = strace::record(scenario);
-        let blows = calls.points(|_| true).map(|point| point.with(Blow::Kill));
-        let tried = sweep(scenario, &blows.collect::<Vec<_>>());
+        let injections = calls
+            .points(|_| true)
+            .map(|point| point.with(Injection::Kill));
+        let tried = inject_all(scenario, &injections.collect::<Vec<_>>());
         println!("{}: killed at {tried} points", scenario.name);
     }
 }
@@ -117,10 +119,12 @@ fn refused(scenarios: &[Scenario]) {
     for scenario in scenarios {
         let calls = strace::record(scenario);
         let points: Vec<_> = calls.points(strace::touches_files).collect();
-        let blows = errors
-            .iter()
-            .flat_map(|error| points.iter().map(|point| point.with(Blow::Error(error))));
-        let tried = sweep(scenario, &blows.collect::<Vec<_>>());
+        let injections = errors.iter().flat_map(|error| {
+            points
+                .iter()
+                .map(|point| point.with(Injection::Error(error)))
+        });
+        let tried = inject_all(scenario, &injections.collect::<Vec<_>>());
         println!("{}: {tried} faults injected", scenario.name);
     }
 }

@@ -1,9 +1,9 @@
-//! Each way of `enrol` that changes a host of Mimir's.
+//! Each kind of `enrol` that changes a Mimir host.
 
 use serde_json::{Value, json};
 
 use crate::common::{Prepared, Run, TestHost, TestHub};
-use crate::scenario::{Case, Scenario, must};
+use crate::scenario::{Case, Scenario, ensure};
 
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[
@@ -21,7 +21,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
 ];
 
-/// A host that is about to be enrolled with a secret that has one slot.
+/// A host before its enrolment with a secret that has one slot.
 struct Enrolment {
     host: TestHost,
     secret: String,
@@ -33,7 +33,7 @@ fn clone(hub: &TestHub) -> Enrolment {
     let original = Enrolment::new(hub, TestHost::new());
     original.command(hub).run().expect(0);
     let host = original.host.copy();
-    host.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    host.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
     Enrolment::new(hub, host)
 }
 
@@ -90,12 +90,12 @@ impl Case for Enrolment {
         self.enrol(hub, self.arguments)
     }
 
-    /// Each file is there as a whole, or not at all.
-    fn is_whole(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    /// Each file is complete or absent.
+    fn check_interrupted(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
         for (path, bytes) in self.host.files("etc/mimir") {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             let text = String::from_utf8_lossy(&bytes);
-            let is_whole = match name.as_str() {
+            let is_complete = match name.as_str() {
                 "client.pem" | "ca.pem" => text.ends_with("-----END CERTIFICATE-----\n"),
                 "agent.json" => serde_json::from_str::<Value>(&text).is_ok(),
                 name if name.starts_with("client.key") => {
@@ -103,21 +103,25 @@ impl Case for Enrolment {
                 }
                 _ => true,
             };
-            must(is_whole, &format!("{name} is torn"), run)?;
-            must(!text.contains(&self.secret), "the secret is left", run)?;
+            ensure(is_complete, &format!("{name} is torn"), run)?;
+            ensure(
+                !text.contains(&self.secret),
+                "the secret is still there",
+                run,
+            )?;
         }
-        must(
+        ensure(
             run.code != 0 || self.status().code == 0,
             "success without a credential",
             run,
         )
     }
 
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
         let again = self.enrol(hub, &[]).run();
-        must(again.code == 0, "the next run failed", &again)?;
+        ensure(again.code == 0, "the next run failed", &again)?;
         let status = self.status();
-        must(status.code == 0, "it is not enrolled", &status)?;
+        ensure(status.code == 0, "it is not enrolled", &status)?;
         let agent = status.json()["agent_id"].clone();
         let expected = [
             ".monsys-enrol.lock",
@@ -132,10 +136,10 @@ impl Case for Enrolment {
                 self.host.names("etc/mimir")
             ));
         }
-        // Key and certificate belong together, and to the agent that has had the one slot.
+        // Key and certificate belong together, and to the agent that used the one slot.
         let proof = self.enrol(hub, &["--force", "--output", "json"]).run();
-        must(proof.code == 0, "the credential does not work", &proof)?;
+        ensure(proof.code == 0, "the credential does not work", &proof)?;
         let is_same = proof.json()["agent_id"] == agent;
-        must(is_same && self.spent(hub) == 1, "another agent", &proof)
+        ensure(is_same && self.spent(hub) == 1, "another agent", &proof)
     }
 }

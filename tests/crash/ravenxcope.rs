@@ -1,11 +1,11 @@
-//! A sensor of `RavenXcope`'s. Its protocol cannot give exactly-once: an answer that is lost takes
-//! the sensor token with it. What is promised instead: the env file is never torn and never has two
-//! sensor tokens, the install token does not outlive it, and the next run is enrolled, or refuses
-//! with what happened and how to fix it.
+//! A `RavenXcope` sensor. Its protocol is not exactly-once: with a lost response, the sensor token is
+//! lost. The guarantee instead: the env file is complete and never has two sensor tokens, the install
+//! token does not outlive the sensor token, and the next run is enrolled, or fails with the cause and
+//! how to fix it.
 
-use crate::common::ravenxcope::{FILE, agent, env_text, file, look, mint, sensor_token};
+use crate::common::ravenxcope::{FILE, agent, env_text, file, mint, sensor, sensor_token};
 use crate::common::{Prepared, Run, TestHost, TestHub};
-use crate::scenario::{Case, Scenario, must};
+use crate::scenario::{Case, Scenario, ensure};
 
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
@@ -13,7 +13,7 @@ pub(crate) const ALL: &[Scenario] = &[
         prepare: |hub| Box::new(Sensor::new(hub)),
     },
     Scenario {
-        name: "a RavenXcope sensor, enrolled anew",
+        name: "a RavenXcope sensor, enrolled again",
         prepare: |hub| Box::new(Sensor::forced(hub)),
     },
 ];
@@ -41,7 +41,7 @@ impl Sensor {
             "# mine\n{}LOG=x # kept\n",
             env_text(hub, &id, &install_token)
         );
-        host.lay(FILE, &before);
+        host.write_file(FILE, &before);
         Self {
             host,
             id,
@@ -60,7 +60,7 @@ impl Sensor {
         sensor
     }
 
-    /// As an operator does it: the line stands where it stood.
+    /// Replaces the line in its place, as an operator does.
     fn put_new_install_token(&mut self, hub: &TestHub) {
         self.install_token = mint(hub, &self.id);
         let line = |line: &str| {
@@ -71,7 +71,7 @@ impl Sensor {
             }
         };
         let text: String = file(&self.host).split_inclusive('\n').map(line).collect();
-        self.host.lay(FILE, &text);
+        self.host.write_file(FILE, &text);
     }
 
     fn is_enrolled(&self) -> bool {
@@ -94,7 +94,7 @@ impl Case for Sensor {
         agent(&self.host, hub, arguments)
     }
 
-    fn is_whole(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    fn check_interrupted(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
         let now = file(&self.host);
         let is_old = now == self.before;
         let tokens = now.matches("SENSOR_TOKEN=").count();
@@ -104,21 +104,21 @@ impl Case for Sensor {
                 .all(|part| now.contains(part))
             && !now.contains(&self.install_token)
             && now.ends_with('\n');
-        must(
+        ensure(
             is_old || (is_new && self.is_enrolled()),
             &format!("torn:\n{now}"),
             run,
         )?;
-        must(run.code != 0 || is_new, "success without a credential", run)?;
-        must(
+        ensure(run.code != 0 || is_new, "success without a credential", run)?;
+        ensure(
             !run.stderr.contains(&self.install_token),
             "the secret is in the log",
             run,
         )
     }
 
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
-        let enrolments = |hub: &TestHub| look(hub, &self.id)["enrolments"].as_i64().unwrap();
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
+        let enrolments = |hub: &TestHub| sensor(hub, &self.id)["enrolments"].as_i64().unwrap();
         let committed = enrolments(hub) - i64::from(self.old.is_some());
         let mut again = if self.is_enrolled() {
             agent(&self.host, hub, &["enrol"]).run()
@@ -126,26 +126,26 @@ impl Case for Sensor {
             self.command(hub).run()
         };
         if again.code != 0 {
-            must(
+            ensure(
                 committed == 1,
                 "refused, and nothing had been committed",
                 &again,
             )?;
-            let is_told = again.code == 77
+            let is_reported = again.code == 77
                 && ["got no answer", "have a new install token made for sensor"]
                     .iter()
                     .all(|part| again.stderr.contains(part));
-            must(is_told, "the next run failed, and does not say why", &again)?;
-            // What the message tells the operator to do.
+            ensure(is_reported, "the next run failed without its cause", &again)?;
+            // The fix that the message names.
             let fresh = mint(hub, &self.id);
             let line = file(&self.host).replace(&self.install_token, &fresh);
-            self.host.lay(FILE, &line);
+            self.host.write_file(FILE, &line);
             again = self.command(hub).run();
-            must(again.code == 0, "the run after that failed", &again)?;
+            ensure(again.code == 0, "the run after that failed", &again)?;
         }
-        must(self.is_enrolled(), "it is not enrolled", &again)?;
+        ensure(self.is_enrolled(), "it is not enrolled", &again)?;
         let text = file(&self.host);
-        must(
+        ensure(
             text.matches("SENSOR_TOKEN=").count() == 1 && !text.contains("INSTALL_TOKEN="),
             &format!("not as it has to be:\n{text}"),
             &again,
@@ -163,14 +163,19 @@ impl Case for Sensor {
         {
             return Err(format!("stray or missing files: {names:?}"));
         }
-        let holds = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(&self.install_token);
-        if let Some((path, _)) = self.host.files("").iter().find(|(_, bytes)| holds(bytes)) {
+        let has_token = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(&self.install_token);
+        if let Some((path, _)) = self
+            .host
+            .files("")
+            .iter()
+            .find(|(_, bytes)| has_token(bytes))
+        {
             return Err(format!("the install token is in {}", path.display()));
         }
-        // The token is the one that the backend knows.
+        // The backend accepts the token.
         let status = agent(&self.host, hub, &["status", "--output", "json"]).run();
-        must(status.code == 0, "status fails", &status)?;
-        let is_settled = status.json()["renewing"] == false;
-        must(is_settled, "there is still a doubt", &status)
+        ensure(status.code == 0, "status fails", &status)?;
+        let is_recovered = status.json()["renewing"] == false;
+        ensure(is_recovered, "there is still a doubt", &status)
     }
 }

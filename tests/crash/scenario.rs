@@ -1,8 +1,8 @@
-//! What is interrupted: a command on a host, and what has to be true of it afterwards.
+//! A command on a host that is interrupted, and the checks afterwards.
 
 use crate::common::{Prepared, Run, TestHost, TestHub};
 
-pub(crate) use crate::enrolled::ENROLMENTS;
+pub(crate) use crate::enrolment::ENROLMENTS;
 
 /// One command that changes the host.
 pub(crate) struct Scenario {
@@ -15,15 +15,15 @@ pub(crate) trait Case {
     fn host(&self) -> &TestHost;
     /// The command that is interrupted.
     fn command(&self, hub: &TestHub) -> Prepared;
-    /// Checks what the interrupted run has left: agent.toml is never torn, and no success is told
-    /// that is none. `before` is what agent.toml was.
-    fn is_whole(&self, before: Option<&[u8]>, run: &Run) -> Result<(), String>;
-    /// Does what comes next on a host, undisturbed, and checks that all is well then.
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String>;
+    /// Checks the host after the interrupted run: agent.toml is complete, and success is reported only
+    /// if the command succeeded. `before` is agent.toml before the run.
+    fn check_interrupted(&self, before: Option<&[u8]>, run: &Run) -> Result<(), String>;
+    /// Runs the next command of the host without injection, and checks that the host works.
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String>;
 }
 
-/// An error unless it holds, with what the run said.
-pub(crate) fn must(holds: bool, fault: &str, run: &Run) -> Result<(), String> {
+/// Returns an error with the output of the run unless `holds`.
+pub(crate) fn ensure(holds: bool, fault: &str, run: &Run) -> Result<(), String> {
     if holds {
         Ok(())
     } else {
@@ -34,7 +34,7 @@ pub(crate) fn must(holds: bool, fault: &str, run: &Run) -> Result<(), String> {
     }
 }
 
-/// Names of all files of the agent, sorted.
+/// Returns the names of all files of the agent, sorted.
 pub(crate) fn names(host: &TestHost) -> Vec<String> {
     let mut names: Vec<String> = ["etc/monsys", "var/lib/monsys"]
         .iter()

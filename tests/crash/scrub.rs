@@ -1,5 +1,5 @@
-//! Taking the token out of cloud-init's files: whatever is killed or refused, no file of cloud-init's is
-//! lost, torn, or changed in anything but the token, and the next run ends it.
+//! Scrubbing the token from cloud-init's files: after any injection, no file of cloud-init is lost,
+//! incomplete, or changed in anything but the token, and the next run completes the scrub.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::common::{Prepared, Run, TestHost, TestHub};
-use crate::scenario::{Case, Scenario, must};
+use crate::scenario::{Case, Scenario, ensure};
 
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[Scenario {
@@ -23,9 +23,9 @@ const USER_DATA: &str = "var/lib/cloud/instances/i-1/user-data.txt";
 const INSTANCE_DATA: &str = "run/cloud-init/instance-data-sensitive.json";
 const LOG: &str = "var/log/cloud-init-output.log";
 const ROTATED: &str = "var/log/cloud-init-output.log.1.gz";
-/// With the first look into this folder, the scrub begins.
+/// The scrub begins when this folder is opened first.
 pub(crate) const BEGUN: &str = "/var/lib/cloud";
-/// What a run has begun to write begins with this.
+/// Prefix of temporary files.
 const DRAFT: &str = ".monsys-scrub-";
 
 struct Scrubbing {
@@ -38,7 +38,7 @@ fn enrolled(hub: &TestHub) -> Scrubbing {
     let host = TestHost::new();
     host.enrol(hub, &token).run().expect(0);
     for (path, text) in texts(&token) {
-        host.lay(path, "");
+        host.write_file(path, "");
         fs::write(host.path(path), encoded(path, &text)).unwrap();
     }
     Scrubbing { host, token }
@@ -91,7 +91,7 @@ impl Scrubbing {
         format!("enrl_{}", "x".repeat(self.token.len() - "enrl_".len()))
     }
 
-    /// Each file as it is, the token made the same whether it is there or not.
+    /// Returns each file with the token replaced, whether it is present or scrubbed.
     fn check(&self, is_done: bool) -> Result<(), String> {
         for (path, text) in texts(&self.token) {
             let bytes =
@@ -124,15 +124,15 @@ impl Case for Scrubbing {
             .env("MONSYS_TOKEN", &self.token)
     }
 
-    fn is_whole(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    fn check_interrupted(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
         self.check(run.code == 0)
     }
 
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
         let run = self.command(hub).run();
-        must(run.code == 0, "the next run failed", &run)?;
+        ensure(run.code == 0, "the next run failed", &run)?;
         self.check(true)?;
         let drafts = self.drafts();
-        must(drafts.is_empty(), &format!("{drafts:?} stay"), &run)
+        ensure(drafts.is_empty(), &format!("{drafts:?} stay"), &run)
     }
 }

@@ -1,4 +1,4 @@
-//! strace: the record of a run, and a run with a blow at one of its system calls.
+//! strace: the trace of a run, and a run with an injection at one of its system calls.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,10 +7,10 @@ use std::process::Command;
 use crate::common::TestHub;
 use crate::scenario::Scenario;
 
-/// Tests run with an environment of their own, so without a search path.
+/// Absolute, since the commands of the tests have no PATH.
 const STRACE: &str = "/usr/bin/strace";
 
-/// The system calls of an undisturbed run, in order.
+/// The system calls of an uninterrupted run, in order, and the trace that they come from.
 pub(crate) struct Calls(Vec<Point>, String);
 
 /// The `count`th call of `name` in a run.
@@ -20,23 +20,23 @@ pub(crate) struct Point {
     count: u32,
 }
 
-/// What happens at a point.
+/// The interruption at a point.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Blow {
+pub(crate) enum Injection {
     /// SIGKILL.
     Kill,
     /// The call fails with this error.
     Error(&'static str),
 }
 
-/// A point and what happens there.
+/// A point and the interruption at it.
 #[derive(Clone, Debug)]
-pub(crate) struct PointedBlow {
+pub(crate) struct PlacedInjection {
     point: Point,
-    blow: Blow,
+    injection: Injection,
 }
 
-/// Runs the scenario once, undisturbed, under strace.
+/// Runs the scenario once under strace, without injection.
 pub(crate) fn record(scenario: &Scenario) -> Calls {
     let hub = TestHub::new();
     let case = (scenario.prepare)(&hub);
@@ -56,7 +56,7 @@ pub(crate) fn record(scenario: &Scenario) -> Calls {
         let name = name(line)?;
         let count = counts.entry(name.to_owned()).or_default();
         *count += 1;
-        // The first one is the start of the program itself.
+        // execve is the start of the program itself.
         (name != "execve").then(|| Point {
             name: name.to_owned(),
             count: *count,
@@ -67,7 +67,7 @@ pub(crate) fn record(scenario: &Scenario) -> Calls {
     calls
 }
 
-/// Name of the call in a line of the record: `1234  openat(AT_FDCWD, …`, not `1234  <... resumed>` or
+/// Returns the name of the call in a line of the trace: `1234  openat(AT_FDCWD, …`, not `1234  <... resumed>` or
 /// `1234  +++ exited`.
 fn name(line: &str) -> Option<&str> {
     let call = line.split_once(' ')?.1.trim_start();
@@ -76,7 +76,7 @@ fn name(line: &str) -> Option<&str> {
     (is_name && !name.is_empty()).then_some(name)
 }
 
-/// Whether a call of this name opens, writes, syncs or renames a file, or makes a directory.
+/// Returns whether a call of this name opens, writes, syncs or renames a file, or makes a directory.
 pub(crate) fn touches_files(name: &str) -> bool {
     [
         "openat",
@@ -104,25 +104,25 @@ pub(crate) fn touches_files(name: &str) -> bool {
 }
 
 impl Calls {
-    /// The points after the last call whose line of the record has `text`.
+    /// Returns the points after the last call whose line of the trace contains `text`.
     pub(crate) fn points_after(&self, text: &str) -> impl Iterator<Item = Point> {
         let mut lines = self.1.lines().rev();
         let after = lines.by_ref().take_while(|line| !line.contains(text));
         let count = after.filter(|line| name(line).is_some()).count();
-        assert!(lines.next().is_some(), "no {text:?} in the record");
+        assert!(lines.next().is_some(), "no {text:?} in the trace");
         self.0[self.0.len().saturating_sub(count)..].iter().cloned()
     }
 
-    /// The points from the first line of the record on that has this text.
+    /// Returns the points from the first line of the trace on that contains `text`.
     pub(crate) fn points_from(&self, text: &str) -> impl Iterator<Item = Point> {
         let mut lines = self.1.lines();
         let before = lines.by_ref().take_while(|line| !line.contains(text));
         let count = before.filter(|line| name(line).is_some()).count();
-        assert!(count < self.0.len(), "no {text:?} in the record");
+        assert!(count < self.0.len(), "no {text:?} in the trace");
         self.0[count..].iter().cloned()
     }
 
-    /// The points whose name is wanted.
+    /// Returns the points whose name is wanted.
     pub(crate) fn points(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Point> {
         self.0
             .iter()
@@ -140,33 +140,33 @@ impl Point {
         ["openat", "fsync"].contains(&self.name.as_str())
     }
 
-    pub(crate) fn with(&self, blow: Blow) -> PointedBlow {
-        PointedBlow {
+    pub(crate) fn with(&self, injection: Injection) -> PlacedInjection {
+        PlacedInjection {
             point: self.clone(),
-            blow,
+            injection,
         }
     }
 }
 
-impl PointedBlow {
-    /// strace with this blow in store. It traces nothing but the one call, so it costs little.
+impl PlacedInjection {
+    /// Returns strace with this injection. It follows only the one call, so it costs little.
     pub(crate) fn strace(&self) -> Command {
         let Point { name, count } = &self.point;
-        let blow = match self.blow {
-            Blow::Kill => "signal=KILL".to_owned(),
-            Blow::Error(error) => format!("error={error}"),
+        let injection = match self.injection {
+            Injection::Kill => "signal=KILL".to_owned(),
+            Injection::Error(error) => format!("error={error}"),
         };
         let mut strace = Command::new(STRACE);
         strace
             .args(["-f", "-qq", "-o", "/dev/null", "-e"])
             .arg(format!("trace={name}"))
             .arg("-e")
-            .arg(format!("inject={name}:{blow}:when={count}"));
+            .arg(format!("inject={name}:{injection}:when={count}"));
         strace
     }
 
-    /// Whether the disturbed run must not have ended by itself.
-    pub(crate) fn is_deadly(&self) -> bool {
-        matches!(self.blow, Blow::Kill)
+    /// Returns whether the injection kills the run.
+    pub(crate) fn kills(&self) -> bool {
+        matches!(self.injection, Injection::Kill)
     }
 }

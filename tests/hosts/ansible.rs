@@ -1,14 +1,14 @@
-//! The Ansible role, played over ssh on booted hosts. Whatever it prints at its loudest, and
-//! whatever runs meanwhile, is looked through for the token.
+//! The Ansible role, run over ssh on booted hosts. Its output at full verbosity, and the arguments of all
+//! processes meanwhile, are searched for the token.
 #![allow(
     clippy::print_stdout,
     reason = "how much was looked at, for who runs it by hand"
 )]
 
 mod controller;
+mod install_methods;
 mod leaks;
 mod vectors;
-mod ways_in;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ use crate::one_liner::{self, expect_in_service, expect_no_trace};
 use crate::prepared::program;
 use controller::{Controller, TOKEN};
 
-/// What the role needs to know in every test.
+/// The variables of the role in every test.
 fn settings(hub: &TestHub) -> Value {
     json!({
         "monsys_agent_hub_url": hub.url(),
@@ -39,8 +39,8 @@ fn with(mut settings: Value, key: &str, value: impl Into<Value>) -> Value {
     settings
 }
 
-/// What differs between two looks at a host, but for the folder that Ansible makes for its modules,
-/// and the one that Debian's rpm makes when it is asked for anything.
+/// Returns the differences between two states of a host, except for the folders that Ansible makes for its
+/// modules and Debian's rpm for its database.
 fn differences(
     before: &BTreeMap<PathBuf, Entry>,
     after: &BTreeMap<PathBuf, Entry>,
@@ -57,19 +57,19 @@ fn tags(hub: &TestHub) -> Value {
     hub.agents()[0]["tags"].clone()
 }
 
-/// Nothing on either side holds the token.
+/// Checks that neither the controller nor the host has the token.
 #[track_caller]
 fn expect_no_trace_anywhere(controller: &Controller, host: &Machine<'_>, token: &str) {
     let read = expect_no_trace(host, token);
     assert_eq!(controller.files_with(token), Vec::<PathBuf>::new());
     println!(
-        "{}: {read} files read, none holds the token",
+        "{}: {read} files read, none contains the token",
         host.disk.name
     );
 }
 
 #[test]
-fn a_host_comes_in_changes_and_leaves() {
+fn the_role_enrols_changes_and_removes_a_host() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -80,14 +80,16 @@ fn a_host_comes_in_changes_and_leaves() {
     let settings = settings(&hub);
     let fresh = disk.entries();
 
-    // Check mode on a host that has nothing writes nothing, and foretells what a run will do.
-    let checked = controller.role(&token, &settings, &["--check"]).well();
-    let checked = checked.without(&token, "ansible-playbook");
+    // Check mode on a bare host writes nothing, and predicts what a run will do.
+    let checked = controller
+        .role(&token, &settings, &["--check"])
+        .expect_success();
+    let checked = checked.expect_no_secret(&token, "ansible-playbook");
     assert_eq!(differences(&fresh, &disk.entries()), Vec::<PathBuf>::new());
     assert_eq!(hub.agents().len(), 0);
 
-    let first = controller.role(&token, &settings, &[]).well();
-    let first = first.without(&token, "enrol --output json");
+    let first = controller.role(&token, &settings, &[]).expect_success();
+    let first = first.expect_no_secret(&token, "enrol --output json");
     assert!(first.changed("web-1") > 0);
     assert_eq!(first.changed("web-1"), checked.changed("web-1"));
     hub.expect_one_slot();
@@ -99,26 +101,26 @@ fn a_host_comes_in_changes_and_leaves() {
     expect_in_service(&hub, &host);
     expect_no_trace_anywhere(&controller, &host, &token);
 
-    // Again, with and without --check, nothing is to be done; no token is needed for that.
-    // What the service's user plants meanwhile misleads none of the role's commands.
+    // A second run, with and without --check, changes nothing and needs no token.
+    // Files planted by the service's user mislead none of the role's commands.
     crate::privilege::plant(&host);
     let enrolled = disk.entries();
-    let pid = host.must("systemctl show --value --property=MainPID monsys-agent");
+    let pid = host.run_ok("systemctl show --value --property=MainPID monsys-agent");
     for options in [&["--check"][..], &[]] {
-        let again = controller.role("", &settings, options).well();
+        let again = controller.role("", &settings, options).expect_success();
         assert_eq!(again.changed("web-1"), 0, "{}", again.output);
     }
     let state = PathBuf::from("var/lib/monsys/state.json");
     let mut touched = differences(&enrolled, &disk.entries());
     touched.retain(|path| *path != state);
     assert_eq!(touched, Vec::<PathBuf>::new());
-    let still = host.must("systemctl show --value --property=MainPID monsys-agent");
+    let still = host.run_ok("systemctl show --value --property=MainPID monsys-agent");
     assert_eq!(still, pid);
 
     // Other tags are registered with the host's own credential.
     let other = with(settings.clone(), "monsys_agent_tags", "shard-3, canary");
     for options in [&["--check"][..], &[]] {
-        let changed = controller.role("", &other, options).well();
+        let changed = controller.role("", &other, options).expect_success();
         assert_eq!(changed.changed("web-1"), 1, "{}", changed.output);
     }
     assert_eq!(
@@ -126,34 +128,34 @@ fn a_host_comes_in_changes_and_leaves() {
         json!(["prod", "eu-west", "web", "shard-3", "canary"])
     );
     hub.expect_one_slot();
-    let again = controller.role("", &other, &[]).well();
+    let again = controller.role("", &other, &[]).expect_success();
     assert_eq!(again.changed("web-1"), 0);
     expect_in_service(&hub, &host);
 
-    // Without purge the identity stays, and the host comes back as the same agent.
+    // Without purge the identity stays, and the host enrols again as the same agent.
     let gone = with(other.clone(), "monsys_agent_state", "absent");
-    let left = controller.role("", &gone, &[]).well();
+    let left = controller.role("", &gone, &[]).expect_success();
     assert!(left.changed("web-1") > 0);
     assert!(!disk.exists("usr/local/bin/monsys-agent"));
-    let again = controller.role("", &gone, &[]).well();
+    let again = controller.role("", &gone, &[]).expect_success();
     assert_eq!(again.changed("web-1"), 0, "{}", again.output);
-    controller.role("", &other, &[]).well();
+    controller.role("", &other, &[]).expect_success();
     hub.expect_one_slot();
     expect_in_service(&hub, &host);
 
-    // With it nothing stays, here or at the hub.
+    // With purge nothing stays, on the host or at the hub.
     let purged = with(gone, "monsys_agent_purge", true);
-    controller.role("", &purged, &["--check"]).well();
+    controller.role("", &purged, &["--check"]).expect_success();
     assert_eq!(hub.agents().len(), 1);
-    controller.role("", &purged, &[]).well();
+    controller.role("", &purged, &[]).expect_success();
     assert_eq!(differences(&fresh, &disk.entries()), Vec::<PathBuf>::new());
     assert_eq!(hub.agents().len(), 0);
-    let again = controller.role("", &purged, &[]).well();
+    let again = controller.role("", &purged, &[]).expect_success();
     assert_eq!(again.changed("web-1"), 0, "{}", again.output);
 }
 
 #[test]
-fn a_refusal_fails_the_play_with_its_reason() {
+fn a_rejected_enrolment_fails_the_play_with_its_reason() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = format!("{}x", hub.token());
@@ -163,35 +165,36 @@ fn a_refusal_fails_the_play_with_its_reason() {
     controller.adopt(&host, &[]);
     let settings = settings(&hub);
 
-    // What a real run would fail with, check mode tells as well.
+    // Check mode reports the failure of a real run.
     let none = controller.role("", &settings, &["--check"]);
-    none.failed(&["monsys_agent_token"]);
+    none.expect_failure(&["monsys_agent_token"]);
 
     let rejected = controller.role(&token, &settings, &[]);
-    let rejected = rejected.failed(&["what: the hub rejected the token", "cause: ", "hint: "]);
-    let _ = rejected.without(&token, "enrol --output json");
+    let rejected =
+        rejected.expect_failure(&["what: the hub rejected the token", "cause: ", "hint: "]);
+    let _ = rejected.expect_no_secret(&token, "enrol --output json");
     assert_eq!(hub.agents().len(), 0);
     assert_ne!(host.run("systemctl is-active monsys-agent").code, 0);
     expect_no_trace_anywhere(&controller, &host, &token);
 
-    // Nor is what is no token repeated.
+    // An invalid token is not repeated either.
     let nested =
         json!({"monsys_agent_token": {"token": format!("{{{{ lookup('env', '{TOKEN}') }}}}")}});
     let options = ["--check", "--extra-vars", &nested.to_string()];
     let wrong = controller.role(&token, &settings, &options);
-    let wrong = wrong.failed(&["the token is malformed"]);
-    let _ = wrong.without(&token, "ansible-playbook");
+    let wrong = wrong.expect_failure(&["the token is malformed"]);
+    let _ = wrong.expect_no_secret(&token, "ansible-playbook");
 
-    // The next run with the right token goes on from there.
+    // The next run with the right token continues.
     let right = hub.token();
-    controller.role(&right, &settings, &[]).well();
+    controller.role(&right, &settings, &[]).expect_success();
     hub.expect_one_slot();
     expect_in_service(&hub, &host);
 }
 
-/// The token stays where nobody can write.
+/// A failed scrub is reported after the enrolment is complete.
 #[test]
-fn an_enrolled_host_is_finished_before_the_play_fails() {
+fn the_play_completes_an_enrolled_host_before_it_fails() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -202,23 +205,23 @@ fn an_enrolled_host_is_finished_before_the_play_fails() {
     let settings = settings(&hub);
     let seed = "var/lib/cloud/seed/nocloud";
     disk.write(&format!("{seed}/user-data"), &format!("T={token}\n"));
-    host.must(&format!(
+    host.run_ok(&format!(
         "mount --bind /{seed} /{seed} && mount -o remount,bind,ro /{seed}
         mkdir -p /etc/monsys && echo 'scrub_cloud_init = \"yes\"' >/etc/monsys/agent.toml"
     ));
     for _ in 0..2 {
-        let played = controller.role(&token, &settings, &[]).failed(&[
+        let played = controller.role(&token, &settings, &[]).expect_failure(&[
             "a step is still open (exit code 74)",
             "nocloud/user-data",
             "what: ",
         ]);
-        let _ = played.without(&token, "ansible-playbook");
+        let _ = played.expect_no_secret(&token, "ansible-playbook");
         hub.expect_one_slot();
         expect_in_service(&hub, &host);
         let enabled = host.run("systemctl is-enabled monsys-agent").stdout;
         assert_eq!(enabled.trim(), "enabled");
     }
-    host.must(&format!("umount /{seed} && rm -r /var/lib/cloud/seed"));
-    let again = controller.role(&token, &settings, &[]).well();
+    host.run_ok(&format!("umount /{seed} && rm -r /var/lib/cloud/seed"));
+    let again = controller.role(&token, &settings, &[]).expect_success();
     assert_eq!(again.changed("web-1"), 0, "{}", again.output);
 }

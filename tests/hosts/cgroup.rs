@@ -1,5 +1,5 @@
-//! A cgroup of its own for each host, in every hierarchy: systemd in one host must not see, or
-//! end, the processes of another.
+//! A separate cgroup for each host, in every hierarchy: systemd in one host must not see, or kill, the
+//! processes of another.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::eventually;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
-/// The cgroups of one host. Dropped, all that is in them is killed.
+/// The cgroups of one host. Dropping them kills their processes.
 pub(crate) struct Cgroup(Vec<PathBuf>);
 
 impl Cgroup {
@@ -16,15 +16,15 @@ impl Cgroup {
         Self(hierarchies().iter().map(|top| make(top, name)).collect())
     }
 
-    /// The files to which a process writes its id to come in.
+    /// Returns the files to which a process writes its id to join the cgroups.
     pub(crate) fn doors(&self) -> impl Iterator<Item = PathBuf> {
         self.0.iter().map(|group| group.join("cgroup.procs"))
     }
 
-    /// Kills all that is inside, at once, and waits until it is gone.
+    /// Kills all processes of the cgroups and waits until they have exited.
     pub(crate) fn kill(&self) {
         for group in &self.0 {
-            // Only the unified hierarchy has this file; it is enough.
+            // Only the unified hierarchy has this file, and it is enough.
             let _ = fs::write(group.join("cgroup.kill"), "1");
             eventually("an empty cgroup", || {
                 below(group).iter().all(|group| is_empty(group))
@@ -44,7 +44,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// One in the unified layout, one a controller in the old one.
+/// Returns the folders: one in the unified layout, one for each controller in the old layout.
 fn hierarchies() -> Vec<PathBuf> {
     let top = PathBuf::from(MOUNT);
     if top.join("cgroup.procs").exists() {
@@ -61,7 +61,7 @@ fn hierarchies() -> Vec<PathBuf> {
 fn make(top: &Path, name: &str) -> PathBuf {
     let group = top.join(name);
     fs::create_dir(&group).unwrap();
-    // Nothing can come into a cpuset that has no processors.
+    // No process can join a cpuset without processors.
     for file in ["cpuset.mems", "cpuset.cpus"] {
         if let (Ok(all), true) = (fs::read(top.join(file)), group.join(file).exists()) {
             fs::write(group.join(file), all).unwrap();
@@ -70,7 +70,7 @@ fn make(top: &Path, name: &str) -> PathBuf {
     group
 }
 
-/// The cgroup and those below it, parents first.
+/// Returns the cgroup and those below it, parents first.
 fn below(group: &Path) -> Vec<PathBuf> {
     let mut found = vec![group.to_path_buf()];
     let entries = fs::read_dir(group).into_iter().flatten().flatten();

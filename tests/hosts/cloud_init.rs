@@ -1,4 +1,4 @@
-//! Hosts that cloud-init brings up, from user data on a seed disk (`NoCloud`).
+//! Hosts that cloud-init sets up from user data on a seed disk (`NoCloud`).
 
 use std::fs;
 
@@ -7,21 +7,21 @@ use crate::lan::Lan;
 use crate::machine::Machine;
 use crate::one_liner::{ONE_LINER, trust};
 
-/// Gives the host this user data.
+/// Writes user data for the host.
 pub(crate) fn seed(disk: &Disk, user_data: &str) {
     let folder = "var/lib/cloud/seed/nocloud";
     let name = &disk.name;
     let meta = format!("instance-id: iid-{name}-1\nlocal-hostname: {name}\n");
     disk.write(&format!("{folder}/meta-data"), &meta);
     disk.write(&format!("{folder}/user-data"), user_data);
-    // The network is there already. Keys of one kind, since each takes time to make.
+    // The network is configured already. ssh keys of one type, since each takes time to make.
     disk.write(
         "etc/cloud/cloud.cfg.d/99-test.cfg",
         "network: {config: disabled}\ndatasource_list: [NoCloud, None]\nlocale: false\nssh_genkeytypes: [ed25519]\n",
     );
 }
 
-/// cloud-init is done, and says that nothing failed.
+/// Waits until cloud-init is done, and checks that it reports no failure.
 #[track_caller]
 pub(crate) fn expect_done(host: &Machine<'_>) {
     let status = host.run("cloud-init status --wait --long");
@@ -31,7 +31,7 @@ pub(crate) fn expect_done(host: &Machine<'_>) {
 }
 
 #[test]
-fn a_refusal_is_an_error_of_cloud_init_with_its_reason_in_the_log() {
+fn a_rejected_enrolment_fails_cloud_init_with_the_reason_in_its_log() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = format!("{}x", hub.token());
@@ -48,7 +48,7 @@ fn a_refusal_is_an_error_of_cloud_init_with_its_reason_in_the_log() {
     let status = host.run("cloud-init status --wait --long");
     assert!(status.stdout.contains("status: error"), "{}", status.stdout);
     assert_ne!(status.code, 0);
-    let log = host.must("cat /var/log/cloud-init-output.log");
+    let log = host.run_ok("cat /var/log/cloud-init-output.log");
     assert!(log.contains("the hub rejected the token"), "{log}");
     assert_eq!(hub.agents().len(), 0);
     assert_eq!(

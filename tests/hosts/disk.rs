@@ -1,4 +1,4 @@
-//! A host's disk: what was written over a tree that is shared by all.
+//! A host's disk: an overlay over a tree that all hosts share.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,12 +15,12 @@ use crate::prepared::tree;
 /// A disk. It outlives the machines that are booted from it.
 pub(crate) struct Disk {
     folder: TempDir,
-    /// What lies below what was written to it, as the overlay names it.
+    /// The lower layers of the overlay, in the syntax of its mount option.
     below: String,
     pub(crate) name: String,
 }
 
-/// What a path holds, as far as two trees are compared.
+/// The properties of a path that are compared between two trees.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     kind_and_mode: u32,
@@ -35,19 +35,19 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Disk {
-    /// A fresh Debian of this release, without cloud-init.
+    /// Makes a fresh Debian of this release, without cloud-init.
     pub(crate) fn debian(release: &str, name: &str) -> Self {
         let disk = Self::with_cloud_init(release, name);
         disk.write("etc/cloud/cloud-init.disabled", "");
         disk
     }
 
-    /// A fresh Debian of this release, whose cloud-init finds no data yet.
+    /// Makes a fresh Debian of this release, with cloud-init but without data for it.
     pub(crate) fn with_cloud_init(release: &str, name: &str) -> Self {
         Self::over(tree(release).display().to_string(), name)
     }
 
-    /// A disk made from this one, which is an image from now on: nothing writes to it any more.
+    /// Makes a disk from this one, which is a read-only image from now on.
     pub(crate) fn copy(&self, name: &str) -> Self {
         let upper = self.folder.path().join("upper");
         Self::over(format!("{}:{}", upper.display(), self.below), name)
@@ -88,12 +88,12 @@ impl Disk {
         disk
     }
 
-    /// The folder that is the host's `/`.
+    /// Returns the folder that is the host's `/`.
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
-    /// A file beside the disk, which the host does not see.
+    /// Returns the path of a file beside the disk, invisible to the host.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -118,7 +118,7 @@ impl Disk {
         fs::symlink_metadata(self.path(path)).is_ok()
     }
 
-    /// Every path of the disk, with what it holds.
+    /// Returns every path of the disk with its properties.
     pub(crate) fn entries(&self) -> BTreeMap<PathBuf, Entry> {
         let mut entries = BTreeMap::new();
         walk(&self.root(), &mut |path, metadata| {
@@ -144,17 +144,17 @@ impl Disk {
     }
 }
 
-/// Calls `look` for all that is below `folder`.
-pub(crate) fn walk(folder: &Path, look: &mut impl FnMut(&Path, &fs::Metadata)) {
+/// Calls `visit` for each path below `folder`.
+pub(crate) fn walk(folder: &Path, visit: &mut impl FnMut(&Path, &fs::Metadata)) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        // What is gone in the meantime is no longer there to be looked at.
+        // A file that was removed in the meantime is skipped.
         let Ok(metadata) = fs::symlink_metadata(&path) else {
             continue;
         };
-        look(&path, &metadata);
+        visit(&path, &metadata);
         if metadata.is_dir() {
-            walk(&path, look);
+            walk(&path, visit);
         }
     }
 }

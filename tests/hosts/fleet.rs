@@ -1,4 +1,4 @@
-//! Terraform to hosts: user data from the module's own example, booted at once.
+//! Terraform: user data from an example of the module, booted on many hosts at once.
 
 use std::fs;
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::lan::Lan;
 use crate::one_liner::{expect_in_service, expect_no_trace};
 use crate::watch::Watch;
 
-/// How many instances are rendered, and how many of them are booted.
+/// Number of instances that are rendered, and number of those that are booted.
 const RENDERED: usize = 50;
 const BOOTED: usize = 10;
 
-/// The user data of 50 instances, by Terraform from `examples/aws-count`. What is added to the
-/// example is where this hub is, and whom to trust.
+/// Renders the user data of 50 instances with Terraform from `examples/aws-count`, with the address and the CA
+/// of this hub added.
 fn render(hub: &TestHub, token: &str) -> Vec<String> {
     let folder = TempDir::new().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("terraform");
@@ -30,7 +30,7 @@ fn render(hub: &TestHub, token: &str) -> Vec<String> {
         .unwrap();
     assert!(copied.success());
     let example = folder.path().join("terraform/examples/aws-count");
-    // Its resources take a provider, which takes a network.
+    // Its resources need a provider, and a provider needs a network.
     fs::remove_file(example.join("instances.tf")).unwrap();
     fs::write(folder.path().join("empty.tfrc"), "").unwrap();
     fs::copy(hub.ca_file().unwrap(), example.join("hub-ca.pem")).unwrap();
@@ -71,7 +71,7 @@ fn render(hub: &TestHub, token: &str) -> Vec<String> {
 }
 
 #[test]
-fn terraform_brings_up_a_fleet_from_one_token() {
+fn terraform_enrols_many_hosts_with_one_token() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -92,7 +92,7 @@ fn terraform_brings_up_a_fleet_from_one_token() {
         expect_done(host);
         expect_in_service(&hub, host);
     }
-    watch.end().without(&token, "monsys-agent run");
+    watch.end().expect_no_secret(&token, "monsys-agent run");
 
     let agents = hub.agents();
     assert_eq!((agents.len(), hub.spent()), (BOOTED, BOOTED as u64));
@@ -105,5 +105,5 @@ fn terraform_brings_up_a_fleet_from_one_token() {
         assert_eq!(agent["role"], "web");
     }
     let read: usize = hosts.iter().map(|host| expect_no_trace(host, &token)).sum();
-    println!("{BOOTED} hosts: {read} files read, none holds the token");
+    println!("{BOOTED} hosts: {read} files read, none contains the token");
 }

@@ -1,4 +1,4 @@
-//! The network of one test: the hub's end, in which the test itself runs, and the hosts on it.
+//! The network of one test: the hub's end, where the test runs, and the hosts.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::common::namespace::{Namespace, ip};
 use crate::disk::Disk;
 use crate::machine::Machine;
 
-/// Where the hub is; from the range for documentation (RFC 5737), which no network uses.
+/// The hub's address, from the range for documentation (RFC 5737), which no network uses.
 const HUB: &str = "192.0.2.1";
 
 /// A switch with the hub on it. No other network can be reached from it.
@@ -23,7 +23,7 @@ pub(crate) struct Lan {
 }
 
 impl Lan {
-    /// Puts this thread onto the hub's end, with mounts that nobody else sees.
+    /// Moves this thread to the hub's end, into a private mount namespace.
     pub(crate) fn new() -> Self {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let none: Option<&Path> = None;
@@ -41,7 +41,7 @@ impl Lan {
         }
     }
 
-    /// A hub at port 8443 that hands out the release.
+    /// Starts a hub at port 8443 that serves the release.
     pub(crate) fn hub(&self) -> TestHub {
         self.hub.enter();
         TestHub::with(Options {
@@ -51,12 +51,12 @@ impl Lan {
         })
     }
 
-    /// Boots what is on the disk, with an address of its own, and waits until it is up.
+    /// Boots the disk with a new address, and waits until the host is up.
     pub(crate) fn boot<'a>(&self, disk: &'a Disk) -> Machine<'a> {
         self.start(disk).up()
     }
 
-    /// Boots, and does not wait.
+    /// Boots the disk and does not wait.
     pub(crate) fn start<'a>(&self, disk: &'a Disk) -> Machine<'a> {
         let number = self.hosts.get() + 1;
         self.hosts.set(number);

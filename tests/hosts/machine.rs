@@ -1,4 +1,4 @@
-//! A booted host: systemd as process 1 of a container, on a disk and a network of its own.
+//! A booted host: systemd as process 1 of a container with its own disk and network.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
@@ -15,10 +15,10 @@ use crate::cgroup::Cgroup;
 use crate::common::namespace::Namespace;
 use crate::disk::Disk;
 
-/// How long a host may take to come up, or to go down.
+/// Longest time for a host to boot or shut down.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A host that runs. Dropped, its plug is pulled.
+/// A running host. Dropping it cuts its power.
 pub(crate) struct Machine<'a> {
     pub(crate) disk: &'a Disk,
     nspawn: Child,
@@ -28,7 +28,7 @@ pub(crate) struct Machine<'a> {
     network: Option<Namespace>,
 }
 
-/// What a command on a host came to.
+/// The result of a command on a host.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -37,7 +37,7 @@ pub(crate) struct Ran {
 }
 
 impl<'a> Machine<'a> {
-    /// Starts it, and waits until its first process is there.
+    /// Starts the host and waits until its first process runs.
     pub(crate) fn start(disk: &'a Disk, network: Namespace) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -54,25 +54,25 @@ impl<'a> Machine<'a> {
             cgroup,
             network: Some(network),
         };
-        let leader = machine.notice("X_NSPAWN_LEADER_PID=");
+        let leader = machine.wait_for("X_NSPAWN_LEADER_PID=");
         machine.leader = leader.parse().unwrap();
         machine
     }
 
-    /// Waits until all that is to start at boot has started, or failed.
+    /// Waits until all services of the boot have started or failed.
     #[track_caller]
     pub(crate) fn up(self) -> Self {
-        self.notice("READY=");
+        self.wait_for("READY=");
         self
     }
 
-    /// Waits until the container says something that begins so; returns how it goes on.
+    /// Waits for a line of the container that begins with `wanted`; returns the rest of the line.
     #[track_caller]
-    fn notice(&self, wanted: &str) -> String {
+    fn wait_for(&self, wanted: &str) -> String {
         let mut bytes = [0; 4096];
         loop {
             let Ok(length) = self.notices.recv(&mut bytes) else {
-                panic!("{} never said {wanted}\n{}", self.disk.name, self.console());
+                panic!("{} never sent {wanted}\n{}", self.disk.name, self.console());
             };
             let text = String::from_utf8_lossy(&bytes[..length]);
             if let Some(rest) = text.lines().find_map(|line| line.strip_prefix(wanted)) {
@@ -81,17 +81,17 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What it printed while it booted.
+    /// Returns the output of the boot.
     fn console(&self) -> String {
         fs::read_to_string(self.disk.beside("console")).unwrap_or_default()
     }
 
-    /// A path as the running host sees it, `/run` and `/tmp` included.
+    /// Returns the path of a file of the running host, including `/run` and `/tmp`.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root/{path}", self.leader))
     }
 
-    /// A command inside, as root, with a bare environment.
+    /// Returns a command on the host, as root, with a minimal environment.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -110,9 +110,9 @@ impl<'a> Machine<'a> {
         command
     }
 
-    /// Runs a line of shell inside, with these variables in its environment.
+    /// Runs a line of shell on the host, with these variables in its environment.
     pub(crate) fn run_with(&self, variables: &[(&str, &str)], line: &str) -> Ran {
-        // By way of standard input, since an argument could be seen by everybody.
+        // Through standard input, since every user can read arguments.
         let mut command = self.command("sh");
         let exports = variables
             .iter()
@@ -133,25 +133,25 @@ impl<'a> Machine<'a> {
         Ran::of(child)
     }
 
-    /// Runs a line of shell inside.
+    /// Runs a line of shell on the host.
     pub(crate) fn run(&self, line: &str) -> Ran {
         self.run_with(&[], line)
     }
 
-    /// Runs a line of shell inside that has to succeed; returns what it printed.
+    /// Runs a line of shell on the host; panics unless it succeeds, and returns its output.
     #[track_caller]
-    pub(crate) fn must(&self, line: &str) -> String {
+    pub(crate) fn run_ok(&self, line: &str) -> String {
         let ran = self.run(line);
         assert_eq!(ran.code, 0, "{line}\n{}{}", ran.stderr, ran.stdout);
         ran.stdout
     }
 
-    /// All that the host's services said since it was booted.
+    /// Returns the host's journal since its boot.
     pub(crate) fn journal(&self) -> String {
-        self.must("journalctl --boot --no-pager --output=short-precise")
+        self.run_ok("journalctl --boot --no-pager --output=short-precise")
     }
 
-    /// The files, of all that the running host sees, which hold `needle`, and how many were read.
+    /// Returns the files of the running host that contain `needle`, and how many files were read.
     pub(crate) fn files_with(&self, needle: &str) -> (Vec<PathBuf>, usize) {
         let mut found = Vec::new();
         let mut read = 0;
@@ -178,10 +178,10 @@ impl<'a> Machine<'a> {
         (found, read)
     }
 
-    /// Boots again after the host has asked for it, and waits until it is up.
+    /// Reboots the host from inside and waits until it is up.
     pub(crate) fn reboot(mut self) -> Self {
         let network = self.network.take().unwrap();
-        // The host's end of the connection goes before its answer comes.
+        // The host closes the connection before it responds.
         let _ = self.run("systemctl reboot");
         self.ended();
         let disk = self.disk;
@@ -189,14 +189,14 @@ impl<'a> Machine<'a> {
         Self::start(disk, network).up()
     }
 
-    /// Shuts down in good order.
+    /// Shuts the host down regularly.
     pub(crate) fn power_off(mut self) {
         let id = i32::try_from(self.nspawn.id()).unwrap();
         kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
         self.ended();
     }
 
-    /// The plug is pulled. What is not on the disk is lost; the machine can be booted again.
+    /// Cuts the power. Unwritten data is lost; the disk can be booted again.
     pub(crate) fn pull_plug(mut self) -> Self {
         let network = self.network.take().unwrap();
         let disk = self.disk;
@@ -235,7 +235,7 @@ impl Ran {
         }
     }
 
-    /// It ended with this code.
+    /// Panics unless the command exited with this code.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}{}", self.stderr, self.stdout);
@@ -243,7 +243,7 @@ impl Ran {
     }
 }
 
-/// Starts the container. It dies with the thread that started it.
+/// Starts the container, which is killed with the thread that started it.
 fn nspawn(disk: &Disk, network: &Namespace, cgroup: &Cgroup, notify: &std::path::Path) -> Child {
     const COME_IN: &str =
         r#"while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@""#;

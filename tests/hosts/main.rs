@@ -1,8 +1,8 @@
-//! Really booted hosts: systemd in containers on a network of their own, which reach a real hub.
+//! Booted hosts: systemd in containers on a separate network, which reach a real hub.
 //!
-//! `cargo xtask test hosts` lays out the trees that they boot from and the release that they
-//! install, and then runs this. All that a test makes (namespaces, mounts, cgroups, processes)
-//! ends with the test, however that ends.
+//! `cargo xtask test hosts` prepares the trees that they boot from and the release that they install, and
+//! then runs this binary. Everything that a test makes (namespaces, mounts, cgroups, processes) is removed
+//! at its end, even if it is killed.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -10,7 +10,7 @@
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests lay out hosts, run processes, tell what they saw, and fail by panicking"
+    reason = "tests lay out hosts, run processes, print what they saw, and fail by panicking"
 )]
 
 mod cgroup;
@@ -35,14 +35,14 @@ mod watch;
 mod web;
 
 mod ansible;
-mod booting;
+mod boot;
 
-/// Waits until `condition` holds, and fails the test if it never does.
+/// Waits until `condition` is true, at most two minutes.
 #[track_caller]
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let patience = std::time::Instant::now() + std::time::Duration::from_mins(2);
     while !condition() {
-        assert!(std::time::Instant::now() < patience, "never: {what}");
+        assert!(std::time::Instant::now() < patience, "timed out: {what}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }

@@ -1,4 +1,4 @@
-//! The installer's one line, on a booted host, from the hub as its mirror.
+//! The installer's one-line command on a booted host, with the hub as the mirror.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,11 +10,11 @@ use crate::lan::Lan;
 use crate::machine::Machine;
 use crate::watch::Watch;
 
-/// What a host has to type, or cloud-init for it.
+/// The command that an operator or cloud-init runs.
 pub(crate) const ONE_LINER: &str =
     "curl --proto '=https' --tlsv1.2 -fsSL https://192.0.2.1:8443/install.sh | sh";
 
-/// The host trusts the hub as a company's hosts trust theirs: by the system's store.
+/// Adds the hub's CA to the system's store, as companies do.
 pub(crate) fn trust(hub: &TestHub, disk: &Disk) {
     let ca = fs::read_to_string(hub.ca_file().unwrap()).unwrap();
     disk.write("usr/local/share/ca-certificates/hub.crt", &ca);
@@ -28,11 +28,11 @@ pub(crate) fn trust(hub: &TestHub, disk: &Disk) {
     assert!(status.success());
 }
 
-/// The service is up, the hub hears from it, and the host's files are root's.
+/// Checks that the service is running, that the hub gets heartbeats, and that root owns the host's files.
 #[track_caller]
 pub(crate) fn expect_in_service(hub: &TestHub, host: &Machine<'_>) {
     assert_eq!(
-        host.must("systemctl is-active monsys-agent").trim(),
+        host.run_ok("systemctl is-active monsys-agent").trim(),
         "active"
     );
     crate::privilege::expect_owned(host.disk);
@@ -46,7 +46,7 @@ pub(crate) fn expect_in_service(hub: &TestHub, host: &Machine<'_>) {
     });
 }
 
-/// No file, no log and no argument of the host holds the token. Returns how many files were read.
+/// Checks that no file, log or argument of the host contains the token. Returns how many files were read.
 #[track_caller]
 pub(crate) fn expect_no_trace(host: &Machine<'_>, token: &str) -> usize {
     let (found, read) = host.files_with(token);
@@ -59,13 +59,13 @@ pub(crate) fn expect_no_trace(host: &Machine<'_>, token: &str) -> usize {
     read
 }
 
-/// What differs between two looks at a disk, but for what every running system writes.
+/// Returns the differences between two states of a disk, except for files that every running system writes.
 pub(crate) fn differences(
     before: &BTreeMap<PathBuf, Entry>,
     after: &BTreeMap<PathBuf, Entry>,
 ) -> Vec<PathBuf> {
     const OF_THE_SYSTEM: [&str; 9] = [
-        // Copies that the tools for users keep of the files before.
+        // Backups of the tools for users.
         "etc/group-",
         "etc/gshadow-",
         "etc/passwd-",
@@ -87,7 +87,7 @@ pub(crate) fn differences(
 }
 
 #[test]
-fn one_line_brings_a_bare_host_into_service() {
+fn one_command_installs_and_enrols_a_bare_host() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -109,17 +109,17 @@ fn one_line_brings_a_bare_host_into_service() {
         agent["tags"],
         serde_json::json!(["prod", "eu-west", "web", "shard-1"])
     );
-    watch.end().without(&token, "monsys-agent run");
+    watch.end().expect_no_secret(&token, "monsys-agent run");
     let transcript = ran.stderr + &ran.stdout;
     assert!(!transcript.contains(&token));
     println!("# {ONE_LINER}\n{transcript}");
     expect_no_trace(&host, &token);
-    let user = host.must("ps -o user= -C monsys-agent");
+    let user = host.run_ok("ps -o user= -C monsys-agent");
     assert_eq!(user.trim(), "monsys");
 
-    // The same line again changes nothing, spends nothing, and leaves the service as it is.
+    // The same command again changes nothing, spends no use, and does not restart the service.
     let installed = disk.entries();
-    let pid = host.must("systemctl show --value --property=MainPID monsys-agent");
+    let pid = host.run_ok("systemctl show --value --property=MainPID monsys-agent");
     host.run_with(
         &[("MONSYS_TOKEN", &token), ("MONSYS_TAGS", "shard-1")],
         ONE_LINER,
@@ -129,23 +129,23 @@ fn one_line_brings_a_bare_host_into_service() {
         differences(&installed, &disk.entries()),
         Vec::<PathBuf>::new()
     );
-    let still = host.must("systemctl show --value --property=MainPID monsys-agent");
+    let still = host.run_ok("systemctl show --value --property=MainPID monsys-agent");
     assert_eq!(pid, still);
     hub.expect_one_slot();
 
-    // It comes up again by itself.
+    // The service starts again at boot.
     let host = host.reboot();
     expect_in_service(&hub, &host);
     hub.expect_one_slot();
 
-    // What was done is taken back, file by file.
-    host.must("monsys-agent uninstall --purge");
+    // The uninstallation restores every file.
+    host.run_ok("monsys-agent uninstall --purge");
     assert_eq!(differences(&fresh, &disk.entries()), Vec::<PathBuf>::new());
     assert_ne!(host.run("systemctl cat monsys-agent").code, 0);
 }
 
 #[test]
-fn an_upgrade_keeps_the_identity_and_the_service() {
+fn an_upgrade_preserves_the_identity_and_the_service() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -157,7 +157,7 @@ fn an_upgrade_keeps_the_identity_and_the_service() {
     expect_in_service(&hub, &host);
     let binary = Path::new("usr/local/bin/monsys-agent");
     let new = fs::read(disk.path("usr/local/bin/monsys-agent")).unwrap();
-    // The version before, as far as anybody can tell them apart: other bytes, in service.
+    // A stand-in for the previous version: a different binary in service.
     let mut old = new.clone();
     old.extend(b"the version before");
     let aside = disk.path("usr/local/bin/.old");
@@ -170,20 +170,20 @@ fn an_upgrade_keeps_the_identity_and_the_service() {
     )
     .unwrap();
     fs::rename(&aside, disk.root().join(binary)).unwrap();
-    host.must("systemctl restart monsys-agent");
+    host.run_ok("systemctl restart monsys-agent");
     let credential = disk.read("etc/monsys/agent.toml");
 
     host.run_with(&[("MONSYS_TOKEN", &token)], ONE_LINER)
         .expect(0);
     assert!(fs::read(disk.root().join(binary)).unwrap() == new);
-    let pid = host.must("systemctl show --value --property=MainPID monsys-agent");
+    let pid = host.run_ok("systemctl show --value --property=MainPID monsys-agent");
     let running = fs::read(host.path(&format!("proc/{}/exe", pid.trim()))).unwrap();
     assert!(running == new, "the old binary is still in service");
     expect_in_service(&hub, &host);
     assert_eq!(disk.read("etc/monsys/agent.toml"), credential);
     hub.expect_one_slot();
     assert_eq!(
-        host.must("systemctl show --value --property=NRestarts monsys-agent")
+        host.run_ok("systemctl show --value --property=NRestarts monsys-agent")
             .trim(),
         "0",
         "it failed on the way"
@@ -191,7 +191,7 @@ fn an_upgrade_keeps_the_identity_and_the_service() {
 }
 
 #[test]
-fn a_refusal_ends_the_line_with_its_code_and_leaves_nothing() {
+fn a_rejected_enrolment_exits_with_its_code_and_changes_nothing() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = format!("{}x", hub.token());
@@ -209,7 +209,7 @@ fn a_refusal_ends_the_line_with_its_code_and_leaves_nothing() {
     );
     assert!(!ran.stderr.contains(&token));
     let left = differences(&fresh, &disk.entries());
-    // The key stays, since to the hub it is this host: who comes again is the same one.
+    // The key stays, since the hub may know the host by it: the next enrolment is the same agent.
     let is_identity = |path: &PathBuf| path.starts_with("var/lib/monsys");
     assert!(left.iter().all(is_identity), "{left:?}");
     expect_no_trace(&host, &token);

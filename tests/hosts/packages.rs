@@ -12,30 +12,30 @@ use crate::prepared::{dist, older_packages};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const OLDER: &str = "0.0.9";
 
-/// Puts a package where the host finds it, as `/root/NAME`.
+/// Copies a package to `/root/NAME` on the host.
 fn bring(disk: &Disk, package: &std::path::Path, name: &str) {
     fs::copy(package, disk.path(&format!("root/{name}"))).unwrap();
 }
 
-/// What an operator types after the package: the token from the environment, and the service.
+/// The operator's commands after the package: enrol with the token from the environment, start the service.
 #[track_caller]
 fn enrol(host: &Machine<'_>, token: &str) {
     let enrol = "monsys-agent enrol --hub-url https://192.0.2.1:8443";
     host.run_with(&[("MONSYS_TOKEN", token)], enrol).expect(0);
-    host.must("systemctl start monsys-agent");
+    host.run_ok("systemctl start monsys-agent");
 }
 
 fn property(host: &Machine<'_>, name: &str) -> String {
     let line = format!("systemctl show --value --property={name} monsys-agent");
-    host.must(&line).trim().to_owned()
+    host.run_ok(&line).trim().to_owned()
 }
 
-/// The older package, enrolled and in service; then the newer one over it.
+/// Installs and enrols with the older package, then upgrades to the newer one.
 #[track_caller]
 fn upgrade(hub: &TestHub, host: &Machine<'_>, token: &str, install: &str, upgrade: &str) {
-    let said = host.run(install).expect(0);
-    let said = said.stdout + &said.stderr;
-    assert!(said.contains("not enrolled yet"), "{said}");
+    let output = host.run(install).expect(0);
+    let output = output.stdout + &output.stderr;
+    assert!(output.contains("not enrolled yet"), "{output}");
     assert_eq!(
         host.run("systemctl is-enabled monsys-agent").stdout.trim(),
         "enabled"
@@ -46,7 +46,7 @@ fn upgrade(hub: &TestHub, host: &Machine<'_>, token: &str, install: &str, upgrad
     let credential = host.disk.read("etc/monsys/agent.toml");
     let before = property(host, "MainPID");
 
-    host.must(upgrade);
+    host.run_ok(upgrade);
     assert_eq!(property(host, "ActiveState"), "active");
     assert_ne!(
         property(host, "MainPID"),
@@ -77,21 +77,21 @@ fn deb_on(release: &str) {
         "dpkg -i /root/old.deb",
         "dpkg -i /root/new.deb",
     );
-    let installed = host.must("dpkg-query --show --showformat='${Version}' monsys-agent");
+    let installed = host.run_ok("dpkg-query --show --showformat='${Version}' monsys-agent");
     assert_eq!(installed, format!("{VERSION}-1"));
 
-    // Removed, the host is still who it is; installed again, it goes on.
-    host.must("dpkg --remove monsys-agent");
+    // The identity outlives a removal; after a new installation the service continues.
+    host.run_ok("dpkg --remove monsys-agent");
     assert!(!disk.exists("usr/bin/monsys-agent"));
     assert_ne!(host.run("systemctl is-active monsys-agent").code, 0);
     assert!(
         disk.exists("etc/monsys/agent.toml") && disk.exists("var/lib/monsys/agent-signing.key")
     );
-    host.must("dpkg -i /root/new.deb");
+    host.run_ok("dpkg -i /root/new.deb");
     expect_in_service(&hub, &host);
     hub.expect_one_slot();
 
-    host.must("dpkg --purge monsys-agent");
+    host.run_ok("dpkg --purge monsys-agent");
     assert!(!disk.exists("etc/monsys") && !disk.exists("var/lib/monsys"));
     assert_eq!(
         host.run(
@@ -103,23 +103,23 @@ fn deb_on(release: &str) {
 }
 
 #[test]
-fn the_deb_on_bookworm() {
+fn the_deb_installs_upgrades_and_purges_on_bookworm() {
     deb_on("bookworm");
 }
 
-/// systemd 247, without the system's credentials and with an older sandbox.
+/// systemd 247: no system credentials, and an older sandbox.
 #[test]
-fn the_deb_on_bullseye() {
+fn the_deb_installs_upgrades_and_purges_on_bullseye() {
     deb_on("bullseye");
 }
 
 #[test]
-fn the_deb_on_trixie() {
+fn the_deb_installs_upgrades_and_purges_on_trixie() {
     deb_on("trixie");
 }
 
 #[test]
-fn the_rpm() {
+fn the_rpm_installs_upgrades_and_is_removed() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -129,13 +129,13 @@ fn the_rpm() {
     bring(&disk, &older_packages().join(name(OLDER)), "old.rpm");
     bring(&disk, &dist().join(name(VERSION)), "new.rpm");
     let host = lan.boot(&disk);
-    // Debian's rpm knows nothing of what dpkg has installed.
+    // Debian's rpm does not know the packages of dpkg.
     let (install, newer) = (
         "rpm -i --nodeps /root/old.rpm",
         "rpm -U --nodeps /root/new.rpm",
     );
     upgrade(&hub, &host, &token, install, newer);
-    host.must("rpm -e monsys-agent");
+    host.run_ok("rpm -e monsys-agent");
     assert!(!disk.exists("usr/bin/monsys-agent"));
     assert_ne!(host.run("systemctl is-active monsys-agent").code, 0);
     assert!(

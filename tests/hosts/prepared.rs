@@ -1,29 +1,29 @@
-//! What `cargo xtask test hosts` has laid out before the tests begin.
+//! Trees and releases that `cargo xtask test hosts` prepares before the tests.
 
 use std::path::PathBuf;
 
-/// A bootable Debian, by the name of its release. It is never written to.
+/// Returns a bootable, read-only tree of a Debian release.
 pub(crate) fn tree(release: &str) -> PathBuf {
     folder("MONSYS_TEST_TREES").join(release)
 }
 
-/// The folder of a release: binaries, packages, checksums, install.sh.
+/// Returns the folder of the release: binaries, packages, checksums, install.sh.
 pub(crate) fn dist() -> PathBuf {
     folder("MONSYS_TEST_DIST")
 }
 
-/// Where Ansible's programs are.
+/// Returns the folder of Ansible's programs.
 pub(crate) fn ansible() -> PathBuf {
     folder("MONSYS_TEST_ANSIBLE")
 }
 
-/// The agent as it is released for this machine.
+/// Returns the released agent for this machine.
 pub(crate) fn program() -> PathBuf {
     let name = format!("monsys-agent-{}-linux-x86_64", env!("CARGO_PKG_VERSION"));
     dist().join(name)
 }
 
-/// Packages of the same tree that call themselves version 0.0.9.
+/// Returns the folder of packages of the same source with version 0.0.9.
 pub(crate) fn older_packages() -> PathBuf {
     folder("MONSYS_TEST_OLDER")
 }

@@ -1,4 +1,4 @@
-//! What the service's user can do on a booted host, and what root's commands make of it.
+//! Attacks by the service's user on a booted host, and root's commands on such a host.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -9,8 +9,8 @@ use crate::lan::Lan;
 use crate::machine::Machine;
 use crate::one_liner::{self, ONE_LINER, expect_in_service, trust};
 
-/// Owners and modes of an enrolled host, whichever way it came in (contract, section 5): the path, whether
-/// its group is the service's, and the mode.
+/// Owners and modes on a host enrolled by any method (contract, section 5): the path, whether its group is the
+/// service's, and the mode.
 const OWNED: [(&str, bool, u32); 7] = [
     ("etc/monsys", false, 0o755),
     ("etc/monsys/agent.toml", true, 0o640),
@@ -21,7 +21,7 @@ const OWNED: [(&str, bool, u32); 7] = [
     ("var/lib/monsys/lock", false, 0o600),
 ];
 
-/// Fails the test unless root owns the host's files, and the service's group reads what it needs.
+/// Panics unless root owns the host's files and the service's group can read what it needs.
 #[track_caller]
 pub(crate) fn expect_owned(disk: &Disk) {
     let groups = disk.read("etc/group");
@@ -35,10 +35,10 @@ pub(crate) fn expect_owned(disk: &Disk) {
     }
 }
 
-/// Plants, as the service's user, what may mislead root in all that the user can write.
+/// Plants files that may mislead root in every folder that the service's user can write, as that user.
 #[track_caller]
 pub(crate) fn plant(host: &Machine<'_>) {
-    host.must(
+    host.run_ok(
         "setpriv --reuid=monsys --regid=monsys --clear-groups sh -ec '
         cd /run/monsys
         rm -rf ./* ./.monsys-*
@@ -58,8 +58,8 @@ pub(crate) fn plant(host: &Machine<'_>) {
     );
 }
 
-/// What differs, but for the state, in which the privileged step notes what it came to, and the lock, which
-/// names the process that held it last.
+/// Returns the differences, except for the state, where the privileged step stores its result, and the lock,
+/// which has the id of the last process.
 fn differences(
     before: &BTreeMap<PathBuf, Entry>,
     after: &BTreeMap<PathBuf, Entry>,
@@ -71,14 +71,14 @@ fn differences(
 }
 
 #[test]
-fn what_the_service_plants_misleads_no_command_of_roots() {
+fn files_planted_by_the_service_user_mislead_no_root_command() {
     let lan = Lan::new();
     let hub = lan.hub();
     let disk = Disk::debian("bookworm", "web-1");
     trust(&hub, &disk);
     let host = lan.boot(&disk);
-    // As a kernel without Debian's settings has it.
-    host.must("sysctl -q fs.protected_hardlinks=0 fs.protected_symlinks=0 || true");
+    // Kernel defaults, without Debian's settings.
+    host.run_ok("sysctl -q fs.protected_hardlinks=0 fs.protected_symlinks=0 || true");
     host.run_with(&[("MONSYS_TOKEN", &hub.token())], ONE_LINER)
         .expect(0);
     expect_in_service(&hub, &host);
@@ -104,7 +104,7 @@ fn what_the_service_plants_misleads_no_command_of_roots() {
     }
     expect_in_service(&hub, &host);
     plant(&host);
-    host.must("monsys-agent uninstall --purge");
+    host.run_ok("monsys-agent uninstall --purge");
     assert!(!disk.exists("var/lib/monsys/agent-signing.key"));
     let shadow = Path::new("etc/shadow-");
     let left = differences(&before, &disk.entries());
@@ -123,7 +123,7 @@ fn what_the_service_plants_misleads_no_command_of_roots() {
 }
 
 #[test]
-fn an_older_tree_is_taken_over_when_its_service_starts_again() {
+fn files_of_an_older_release_are_migrated_when_the_service_restarts() {
     let lan = Lan::new();
     let hub = lan.hub();
     let disk = Disk::debian("bookworm", "web-1");
@@ -132,8 +132,8 @@ fn an_older_tree_is_taken_over_when_its_service_starts_again() {
     host.run_with(&[("MONSYS_TOKEN", &hub.token())], ONE_LINER)
         .expect(0);
     expect_in_service(&hub, &host);
-    // As an older release left it, and what its user did to it.
-    host.must(
+    // Files of an older release, with changes by its user.
+    host.run_ok(
         "systemctl stop monsys-agent
         chown -R monsys:monsys /etc/monsys /var/lib/monsys
         chown root:root /var/lib/monsys/install.json
@@ -142,17 +142,17 @@ fn an_older_tree_is_taken_over_when_its_service_starts_again() {
           sed -i '1i state_dir = \"/etc\"\\ntoken_command = \"touch /root/owned\"' /etc/monsys/agent.toml",
     );
     let before = disk.entries();
-    // The hub is dropped as well, since that user could have changed it: no credential goes to another.
+    // The hub is dropped as well, since that user could have changed it: no credential is sent to another hub.
     host.run("systemctl start monsys-agent");
     let code = "systemctl show --value --property=ExecMainStatus monsys-agent";
-    assert_eq!(host.must(code).trim(), "78");
+    assert_eq!(host.run_ok(code).trim(), "78");
     assert!(host.journal().contains("which hub issued it"));
     let own = ["etc/monsys", "var/lib/monsys"];
     let mut touched = differences(&before, &disk.entries());
     touched.retain(|path| !own.iter().any(|own| path.starts_with(own)));
     assert_eq!(touched, Vec::<PathBuf>::new());
-    host.must("monsys-agent enrol --hub-url https://192.0.2.1:8443");
-    host.must("systemctl start monsys-agent");
+    host.run_ok("monsys-agent enrol --hub-url https://192.0.2.1:8443");
+    host.run_ok("systemctl start monsys-agent");
     expect_in_service(&hub, &host);
     assert!(!disk.exists("root/owned"));
     hub.expect_one_slot();

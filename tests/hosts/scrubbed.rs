@@ -1,6 +1,6 @@
-//! Real cloud-inits, the oldest and the newest, on hosts that enrolled with a token from their user data:
-//! no copy of it stays, cloud-init's own commands work as on a host that was never scrubbed, and what a
-//! later boot writes anew is scrubbed again.
+//! The oldest and the newest cloud-init, on hosts that enrolled with a token from their user data: no copy of
+//! the token stays, cloud-init's commands work as on a host without scrubbing, and files that a later boot
+//! writes are scrubbed again.
 
 use std::fs;
 use std::io::Write;
@@ -17,16 +17,16 @@ use crate::disk::{Disk, walk};
 use crate::lan::Lan;
 use crate::machine::{Machine, Ran};
 use crate::one_liner::{ONE_LINER, expect_in_service, trust};
-use crate::search::holds;
+use crate::search::contains_secret;
 
-/// Where cloud-init keeps what a host was given.
+/// Folders of cloud-init with the host's data.
 const PLACES: [&str; 3] = ["var/lib/cloud", "run/cloud-init", "var/log"];
 const SEED: &str = "var/lib/cloud/seed/nocloud/user-data";
 
-/// User data in a form.
+/// User data in one format.
 type Form = fn(&str, &str) -> Vec<u8>;
 
-/// As a person writes it: the token in a file, in a file in base64, and in a command.
+/// Hand-written: the token in a file, in a file in base64, and in a command.
 fn plain(token: &str, scrub: &str) -> Vec<u8> {
     let file = encoded(token);
     format!(
@@ -38,15 +38,15 @@ fn plain(token: &str, scrub: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A file with the token, in base64 of two lines.
+/// Returns a file with the token, in base64 of two lines.
 fn encoded(token: &str) -> String {
     let file = BASE64_STANDARD.encode(format!("# for later\nMONSYS_TOKEN={token}\n"));
     let (first, second) = file.split_at(40);
     format!("{first}\n    {second}")
 }
 
-/// As Terraform's `cloudinit_config` makes it, once the cloud has undone base64: parts in gzip, one of
-/// them encoded again as cloud-init's own `make-mime` does.
+/// Made as Terraform's `cloudinit_config` does, after the cloud has decoded base64: parts in gzip, one of them
+/// encoded again as cloud-init's `make-mime` does.
 fn packed(token: &str, scrub: &str) -> Vec<u8> {
     let part = |kind: &str, encoding: &str, body: &str| {
         format!(
@@ -76,12 +76,12 @@ fn packed(token: &str, scrub: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Lays the user data as the host's metadata service gives it at each boot.
+/// Writes the user data that the host's metadata service returns at each boot.
 fn lay(disk: &Disk, user_data: &[u8]) {
     fs::write(disk.path(SEED), user_data).unwrap();
 }
 
-/// The files of cloud-init's that hold the secret.
+/// Returns the files of cloud-init that contain the secret.
 fn copies(host: &Machine<'_>, secret: &str) -> Vec<PathBuf> {
     let root = host.path("");
     let mut found = Vec::new();
@@ -93,7 +93,7 @@ fn copies(host: &Machine<'_>, secret: &str) -> Vec<PathBuf> {
                 name.starts_with("var/log") && !name.to_string_lossy().contains("cloud-init");
             if metadata.is_file() && !is_other {
                 read += 1;
-                if holds(&fs::read(path).unwrap(), secret) {
+                if contains_secret(&fs::read(path).unwrap(), secret) {
                     found.push(name.to_path_buf());
                 }
             }
@@ -104,7 +104,7 @@ fn copies(host: &Machine<'_>, secret: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What cloud-init's own commands come to on a host.
+/// The output of cloud-init's commands on a host.
 struct Commands {
     status: Ran,
     user_data: Ran,
@@ -115,7 +115,7 @@ struct Commands {
 impl Commands {
     #[track_caller]
     fn run(host: &Machine<'_>) -> Self {
-        // 20.4 knows no --format.
+        // 20.4 has no --format.
         let status = "cloud-init status --wait --format json || cloud-init status --wait --long";
         let has_format = host
             .run("cloud-init status --help")
@@ -129,9 +129,9 @@ impl Commands {
         let status = host.run(status);
         let user_data = host.run("cloud-init query userdata");
         let all = host.run("cloud-init query --all");
-        host.must("cd /root && cloud-init collect-logs --tarfile logs.tgz --include-userdata");
-        // The names of the folder and of some files have a time in them.
-        let listed = host.must("tar -tzf /root/logs.tgz | sed 's,^[^/]*/,,' | sort");
+        host.run_ok("cd /root && cloud-init collect-logs --tarfile logs.tgz --include-userdata");
+        // The names of the folder and of some files contain a time.
+        let listed = host.run_ok("tar -tzf /root/logs.tgz | sed 's,^[^/]*/,,' | sort");
         Self {
             status,
             user_data,
@@ -140,7 +140,7 @@ impl Commands {
         }
     }
 
-    /// The commands come to the same as on a host that was never scrubbed.
+    /// Checks that the output equals that of a host without scrubbing.
     #[track_caller]
     fn expect_like(&self, other: &Self, secret: &str) {
         for (own, other) in [
@@ -154,7 +154,7 @@ impl Commands {
             );
         }
         assert_eq!(self.logs, other.logs);
-        // Packed user data is shown in base64, which differs in what scrubbing is for.
+        // Compressed user data is shown in base64, which differs by the scrubbed token.
         let plain = |ran: &Ran| {
             let blank = "x".repeat(secret.len());
             let [file, blank_file] =
@@ -173,7 +173,7 @@ impl Commands {
     }
 }
 
-/// The keys of an object and of those within, without their values.
+/// Returns the keys of an object and its nested objects, without values.
 fn shape(value: &Value) -> Value {
     match value {
         Value::Object(map) => map
@@ -195,7 +195,7 @@ fn scrubbed_on(release: &str, first: Form, second: Form) {
         seed(disk, "");
         lay(disk, &first(&token, scrub));
     }
-    // The second is the same host, never scrubbed.
+    // The second host is the same without scrubbing.
     let [host, other] = [&disks[0], &disks[1]].map(|disk| lan.start(disk));
     let [host, other] = [host.up(), other.up()];
     for host in [&host, &other] {
@@ -203,7 +203,7 @@ fn scrubbed_on(release: &str, first: Form, second: Form) {
         expect_in_service(&hub, host);
     }
     assert_eq!((hub.agents().len(), hub.spent()), (2, 2));
-    // Or the search would not find it.
+    // The search must find the token before the scrub.
     let unscrubbed = copies(&other, secret);
     assert!(
         unscrubbed.iter().any(|path| path == Path::new(SEED)),
@@ -212,8 +212,8 @@ fn scrubbed_on(release: &str, first: Form, second: Form) {
     assert!(unscrubbed.len() >= 4, "{unscrubbed:?}");
     let first_left = copies(&host, secret);
 
-    // The metadata service gives the user data again, now in the other form, and without its cache
-    // cloud-init writes its copies anew. It is the same instance, so nothing of them runs again.
+    // The metadata service returns the user data in the other format, and without its cache cloud-init writes
+    // its copies again. It is the same instance, so cloud-init does not run them again.
     let asked =
         [&host, &other].map(|host| host.run("cat /run/cloud-init/result.json").expect(0).stdout);
     assert_eq!(
@@ -224,9 +224,9 @@ fn scrubbed_on(release: &str, first: Form, second: Form) {
         lay(disk, &second(&token, scrub));
     }
     for host in [&host, &other] {
-        host.must("rm /var/lib/cloud/instance/obj.pkl");
+        host.run_ok("rm /var/lib/cloud/instance/obj.pkl");
     }
-    other.must("echo 'scrub_cloud_init = \"no\"' >>/etc/monsys/agent.toml");
+    other.run_ok("echo 'scrub_cloud_init = \"no\"' >>/etc/monsys/agent.toml");
     let host = host.reboot();
     let other = other.reboot();
     let [own, others] = [&host, &other].map(Commands::run);
@@ -234,14 +234,14 @@ fn scrubbed_on(release: &str, first: Form, second: Form) {
     for host in [&host, &other] {
         expect_in_service(&hub, host);
     }
-    let anew = other.path("var/lib/cloud/instances/iid-web-2-1/user-data.txt");
+    let copy = other.path("var/lib/cloud/instances/iid-web-2-1/user-data.txt");
     assert!(
-        fs::read(anew).unwrap() == second(&token, "'no'"),
-        "{release}: not written anew"
+        fs::read(copy).unwrap() == second(&token, "'no'"),
+        "{release}: not written again"
     );
     let second_left = copies(&host, secret);
     for host in [&host, &other] {
-        host.must("cloud-init clean --logs");
+        host.run_ok("cloud-init clean --logs");
         assert!(!host.disk.exists("var/lib/cloud/instances"));
     }
     let none = Vec::<PathBuf>::new();
@@ -250,11 +250,11 @@ fn scrubbed_on(release: &str, first: Form, second: Form) {
 }
 
 #[test]
-fn the_oldest_cloud_init() {
+fn the_oldest_cloud_init_keeps_no_copy_of_the_token() {
     scrubbed_on("bullseye", plain, packed);
 }
 
 #[test]
-fn the_newest_cloud_init() {
+fn the_newest_cloud_init_keeps_no_copy_of_the_token() {
     scrubbed_on("forky", packed, plain);
 }

@@ -1,5 +1,5 @@
-//! A search for a secret that shares nothing with the agent's own: it decodes all that can be decoded,
-//! from every offset, and looks again.
+//! A search for a secret, independent of the agent's search: it decodes everything that can be decoded, from
+//! every offset, and searches again.
 
 use std::io::Read;
 
@@ -10,11 +10,11 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use flate2::read::GzDecoder;
 use memchr::memmem::find;
 
-/// How deep things are packed into each other.
+/// Deepest nesting that is decoded.
 const DEPTH: u8 = 5;
-/// Shorter runs of base64 hold no secret of this length.
+/// Shorter runs of base64 cannot contain the secret.
 const SHORTEST: usize = 24;
-/// No file of cloud-init's is near this once it is unpacked.
+/// Limit of unpacked bytes; no file of cloud-init is near it.
 const LONGEST: u64 = 64 << 20;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -24,13 +24,13 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Whether `bytes` hold `secret`: plain, in UTF-16, in base64 however it is broken into lines, in gzip,
-/// and in these within each other.
-pub(crate) fn holds(bytes: &[u8], secret: &str) -> bool {
-    look(bytes, secret, DEPTH)
+/// Returns whether `bytes` contain `secret`: plain, in UTF-16, in base64 with any line breaks, in gzip, and in
+/// these encodings nested.
+pub(crate) fn contains_secret(bytes: &[u8], secret: &str) -> bool {
+    search(bytes, secret, DEPTH)
 }
 
-fn look(bytes: &[u8], secret: &str, depth: u8) -> bool {
+fn search(bytes: &[u8], secret: &str, depth: u8) -> bool {
     let wide: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
     if find(bytes, secret.as_bytes()).is_some() || find(bytes, &wide).is_some() {
         return true;
@@ -41,15 +41,15 @@ fn look(bytes: &[u8], secret: &str, depth: u8) -> bool {
     let inner = packed(bytes).into_iter().chain(encoded(bytes));
     inner
         .into_iter()
-        .any(|inner| look(&inner, secret, depth - 1))
+        .any(|inner| search(&inner, secret, depth - 1))
 }
 
-/// What is in each member of gzip, wherever it begins.
+/// Returns the content of each gzip member, at any offset.
 fn packed(bytes: &[u8]) -> Vec<Vec<u8>> {
     let starts = memchr::memmem::find_iter(bytes, b"\x1f\x8b\x08");
     let inflate = |at: usize| {
         let mut inner = Vec::new();
-        // What comes before the end of a broken one is looked at as well.
+        // The readable part of a broken member is searched as well.
         let _ = GzDecoder::new(&bytes[at..])
             .take(LONGEST)
             .read_to_end(&mut inner);
@@ -61,8 +61,8 @@ fn packed(bytes: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Each run of base64 decoded from each of the four offsets. White space, also as JSON and Python write
-/// it, is no end of a run.
+/// Returns each run of base64, decoded from each of the four offsets. White space, also escaped by JSON or
+/// Python, does not end a run.
 fn encoded(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut runs = vec![Vec::new()];
     let mut rest = bytes;
@@ -89,13 +89,13 @@ fn push(runs: &mut [Vec<u8>], byte: u8) {
 }
 
 fn decoded(run: &[u8]) -> Option<Vec<u8>> {
-    // One digit alone at the end is of no byte.
-    let whole = run.len() - usize::from(run.len() % 4 == 1);
-    BASE64.decode(&run[..whole]).ok()
+    // A single digit at the end encodes no byte.
+    let even = run.len() - usize::from(run.len() % 4 == 1);
+    BASE64.decode(&run[..even]).ok()
 }
 
 #[test]
-fn a_secret_is_found_however_it_is_packed() {
+fn a_secret_is_found_in_every_encoding_and_archive() {
     use std::io::Write;
     const SECRET: &str = "enrl_Ab0defghij-_ABCDEFGHIJ0123456789klmnopqrstu";
     let gzip = |bytes: &[u8]| {
@@ -121,9 +121,13 @@ fn a_secret_is_found_however_it_is_packed() {
             forms.push(lines(&gzip(&plain), end));
         }
         for form in &forms {
-            assert!(holds(form, SECRET), "{:?}", String::from_utf8_lossy(form));
+            assert!(
+                contains_secret(form, SECRET),
+                "{:?}",
+                String::from_utf8_lossy(form)
+            );
             let other = SECRET.replace("Ab0", "Bb0");
-            assert!(!holds(form, &other));
+            assert!(!contains_secret(form, &other));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The snippets of the mass-provisioning document as they stand. Only the addresses are the
-//! test's: the hub's for the download, and one on the test's own network for the metadata.
+//! The unchanged snippets of the mass-provisioning document. Only the addresses are the test's: the hub's
+//! for the download, and one on the test's network for the metadata.
 
 use crate::cloud_init::{expect_done, seed};
 use crate::disk::Disk;
@@ -17,7 +17,7 @@ runcmd:
 "#;
 
 #[test]
-fn the_cloud_init_snippet_ends_in_an_enrolled_host_without_a_trace() {
+fn the_cloud_init_snippet_enrols_a_host_and_leaves_no_token() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -25,7 +25,7 @@ fn the_cloud_init_snippet_ends_in_an_enrolled_host_without_a_trace() {
     trust(&hub, &disk);
     let user_data = CLOUD_INIT
         .replace("TOKEN\"", &format!("{token}\""))
-        .replace("METADATA", &web::says("eu-west-1a"))
+        .replace("METADATA", &web::serve_once("eu-west-1a"))
         .replace("MIRROR", "192.0.2.1:8443");
     seed(&disk, &user_data);
     let host = lan.boot(&disk);

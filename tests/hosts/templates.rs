@@ -1,4 +1,4 @@
-//! Each file of `cloud-init/`, booted. Only what a user replaces is replaced.
+//! Each template of `cloud-init/`, booted with only the user's values replaced.
 
 use std::fs;
 use std::path::Path;
@@ -13,11 +13,11 @@ use crate::machine::Machine;
 use crate::one_liner::{expect_in_service, expect_no_trace, trust};
 use crate::web;
 
-/// The commands that the templates get the token by.
+/// The commands by which the templates get the token.
 const AWS: &str = "aws ssm get-parameter --region 'eu-west-1' --name '/monsys/enrolment' --with-decryption --query Parameter.Value --output text";
 const VAULT: &str = "vault kv get -field=token secret/monsys/enrolment";
 
-/// The template with this hub, and these texts in the place of others.
+/// Returns the template with this hub and with these replacements.
 fn template(name: &str, hub: &TestHub, replaced: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("cloud-init")
@@ -41,7 +41,7 @@ fn tags(hub: &TestHub) -> serde_json::Value {
     hub.agents()[0]["tags"].clone()
 }
 
-/// A host that was booted with the template is enrolled, and nothing tells of the token.
+/// Checks that a host booted with the template is enrolled, and that the token is nowhere on it.
 #[track_caller]
 fn joined(hub: &TestHub, host: &Machine<'_>, token: &str, tag: &str) {
     expect_done(host);
@@ -52,7 +52,7 @@ fn joined(hub: &TestHub, host: &Machine<'_>, token: &str, tag: &str) {
 }
 
 #[test]
-fn a_token_in_the_user_data() {
+fn a_token_in_the_user_data_enrols_and_is_removed() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -66,7 +66,7 @@ fn a_token_in_the_user_data() {
 }
 
 #[test]
-fn a_zone_that_no_cloud_names_is_no_tag() {
+fn a_missing_zone_adds_no_tag() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -78,7 +78,7 @@ fn a_zone_that_no_cloud_names_is_no_tag() {
 }
 
 #[test]
-fn a_composed_user_data_runs_all_its_parts() {
+fn a_multipart_user_data_runs_all_its_parts() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -97,14 +97,14 @@ fn a_composed_user_data_runs_all_its_parts() {
 }
 
 #[test]
-fn a_token_by_reference_is_in_nothing_that_the_host_was_given() {
+fn a_token_by_reference_is_in_no_user_data_or_metadata() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
     let disk = Disk::with_cloud_init("bookworm", "web-1");
     trust(&hub, &disk);
-    // It stands for the cloud's own tool.
-    let command = format!("curl -fsS {}", web::says(&token));
+    // A stand-in for the cloud's own tool.
+    let command = format!("curl -fsS {}", web::serve_once(&token));
     let text = template("secret-by-reference.yaml", &hub, &[(AWS, &command)]);
     assert!(!text.contains("enrl_"));
     seed(&disk, &text);
@@ -112,13 +112,13 @@ fn a_token_by_reference_is_in_nothing_that_the_host_was_given() {
 }
 
 #[test]
-fn every_host_of_a_golden_image_enrols_as_itself_at_its_first_boot() {
+fn each_host_of_a_golden_image_enrols_separately_at_first_boot() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
     let image = Disk::with_cloud_init("bookworm", "image");
     trust(&hub, &image);
-    let command = format!("curl -fsS {}", web::says(&token));
+    let command = format!("curl -fsS {}", web::serve_once(&token));
     seed(
         &image,
         &template("golden-image.yaml", &hub, &[(VAULT, &command)]),
@@ -126,7 +126,7 @@ fn every_host_of_a_golden_image_enrols_as_itself_at_its_first_boot() {
     let host = lan.boot(&image);
     expect_done(&host);
     assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
-    host.must("cloud-init clean --logs --machine-id");
+    host.run_ok("cloud-init clean --logs --machine-id");
     host.power_off();
 
     let copies: Vec<Disk> = (1..=2)

@@ -1,4 +1,4 @@
-//! Looks at the arguments of every process of this machine, those in hosts included, all the time.
+//! A continuous record of the arguments of every process of this machine, including those in hosts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Looks until it is asked what it has seen.
+/// A record that runs until its result is taken.
 pub(crate) struct Watch {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,
 }
 
-/// What was seen.
+/// The recorded arguments.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// Every different list of arguments.
@@ -28,7 +28,7 @@ impl Watch {
             let mut seen = Seen::default();
             while !flag.load(Ordering::Relaxed) {
                 seen.look();
-                // Often, and still some time for what is being watched.
+                // Often, but with time for the watched processes.
                 std::thread::sleep(Duration::from_millis(5));
             }
             seen
@@ -36,7 +36,7 @@ impl Watch {
         Self { is_over, thread }
     }
 
-    /// What was seen from the start until now.
+    /// Returns everything recorded from the start until now.
     pub(crate) fn end(self) -> Seen {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
@@ -54,9 +54,9 @@ impl Seen {
         }
     }
 
-    /// None of the arguments held this, and those of `program` were among them.
+    /// Panics if an argument contains `secret`, or if `program` was not recorded.
     #[track_caller]
-    pub(crate) fn without(&self, secret: &str, program: &str) {
+    pub(crate) fn expect_no_secret(&self, secret: &str, program: &str) {
         let has = |part: &str| self.arguments.iter().find(|line| line.contains(part));
         assert!(has(program).is_some(), "{program} was not seen");
         assert_eq!(has(secret), None);

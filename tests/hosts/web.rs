@@ -1,10 +1,10 @@
-//! A server on the hub's machine that gives one answer: a metadata service, a secret store.
+//! A server on the hub's machine with one response: a metadata service or a secret store.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
 /// Answers every request with `text`; returns where, as `http://ADDRESS`.
-pub(crate) fn says(text: &str) -> String {
+pub(crate) fn serve_once(text: &str) -> String {
     let listener = TcpListener::bind("192.0.2.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let head = "HTTP/1.1 200 OK\r\nconnection: close";
@@ -12,7 +12,7 @@ pub(crate) fn says(text: &str) -> String {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut request = [0; 1024];
-            // Who hangs up before the answer is no concern of the others.
+            // A client that closes early does not affect the others.
             if stream.read(&mut request).is_ok_and(|length| length > 0) {
                 let _ = stream.write_all(answer.as_bytes());
             }

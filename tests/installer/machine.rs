@@ -1,4 +1,4 @@
-//! A machine of one test: this one's files under an overlay, in a mount namespace of its own.
+//! A machine of one test: the files of this machine under an overlay, in a separate mount namespace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,35 +8,38 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::common::Run;
+use crate::common::{Run, needs_root};
 
-/// The environment of a root shell.
+/// The search path of a root shell.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A machine. It lives in the mount namespace of the thread that made it.
+/// A machine. It exists in the mount namespace of the thread that made it.
 pub(crate) struct Machine {
     folder: tempfile::TempDir,
 }
 
-/// What was changed on it: each path that is not as it is on this machine.
+/// The changes of a machine: each path that differs from this machine, with its description.
 pub(crate) type Changes = BTreeMap<PathBuf, String>;
 
 impl Machine {
-    /// A machine like this one, on which the agent was never installed, and whose systemd (a
-    /// script that keeps books) runs.
+    /// Makes a machine like this one, without the agent, and with a running systemd (a script that
+    /// records its calls).
+    #[track_caller]
     pub(crate) fn new() -> Self {
         let machine = Self::without_manager();
         fs::create_dir_all(machine.path("run/systemd/system")).unwrap();
         machine.program("usr/bin/systemctl", SYSTEMCTL);
         machine.program(
             "usr/bin/journalctl",
-            "#!/bin/sh\necho 'said in the journal'\n",
+            "#!/bin/sh\necho 'line of the journal'\n",
         );
         machine
     }
 
-    /// The same where no service manager runs.
+    /// Makes the same machine without a running service manager.
+    #[track_caller]
     pub(crate) fn without_manager() -> Self {
+        needs_root();
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         mount(&["--make-rprivate", "/"]);
         let machine = Self {
@@ -65,7 +68,7 @@ impl Machine {
         machine
     }
 
-    /// Where its file is for us.
+    /// Returns the path of a file of the machine in this namespace.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join("root").join(path)
     }
@@ -74,50 +77,50 @@ impl Machine {
         self.path(path).display().to_string()
     }
 
-    /// Puts a file there.
-    pub(crate) fn lay(&self, path: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    /// Writes a file.
+    pub(crate) fn write_file(&self, path: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
         path
     }
 
-    /// Puts a program there.
+    /// Writes an executable file.
     pub(crate) fn program(&self, path: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // It may be a link on this machine.
+        // The path may be a link on this machine.
         drop(fs::remove_file(&path));
         fs::write(&path, bytes).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Takes a program away, wherever it is.
-    pub(crate) fn without(&self, name: &str) {
+    /// Removes a program from every folder of the search path.
+    pub(crate) fn remove_program(&self, name: &str) {
         for folder in ["usr/local/bin", "usr/bin", "usr/sbin", "bin", "sbin"] {
             drop(fs::remove_file(self.path(folder).join(name)));
         }
     }
 
-    /// Mounts a folder of it anew, such as read-only.
+    /// Remounts a folder, for example read-only.
     pub(crate) fn remount(&self, folder: &str, options: &str) {
         let folder = self.shown(folder);
         mount(&["--bind", &folder, &folder]);
         mount(&["-o", &format!("remount,bind,{options}"), &folder]);
     }
 
-    /// Puts a small file system into the place of a folder.
-    pub(crate) fn small(&self, folder: &str, size: &str) {
+    /// Mounts a small file system over a folder.
+    pub(crate) fn mount_small(&self, folder: &str, size: &str) {
         let options = format!("mode=1777,size={size}");
         mount(&["-t", "tmpfs", "-o", &options, "tmpfs", &self.shown(folder)]);
     }
 
-    /// A command on it, by root, with nothing in its environment but a search path.
+    /// Returns a command on the machine, run by root with only PATH in its environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         self.command_of("0:0", arguments)
     }
 
-    /// The same by another user.
+    /// Returns a command on the machine, run by another user.
     pub(crate) fn command_of(&self, user: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("/usr/sbin/chroot");
         command
@@ -134,14 +137,13 @@ impl Machine {
         command
     }
 
-    /// What the service manager was asked, a line a call.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    /// Returns the recorded calls of systemctl, a line a call.
+    pub(crate) fn service_calls(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path("run/calls")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Everything that was changed, and how it is now. Left out are the copies that the system
-    /// keeps of its user database, and the books of the scripts above.
+    /// Returns every change. Backups of the user database and the records of the scripts are left out.
     pub(crate) fn changes(&self) -> Changes {
         let mut changes = Changes::new();
         let upper = self.folder.path().join("upper");
@@ -152,9 +154,9 @@ impl Machine {
         changes
     }
 
-    /// Fails the test if `secret` is in any file that was changed.
+    /// Panics if a changed file contains `secret`.
     #[track_caller]
-    pub(crate) fn has_nowhere(&self, secret: &str) {
+    pub(crate) fn expect_no_file_with(&self, secret: &str) {
         let upper = self.folder.path().join("upper");
         let mut folders = vec![upper];
         folders.extend(["tmp", "var/tmp", "run", "opt"].map(|folder| self.path(folder)));
@@ -169,7 +171,7 @@ impl Machine {
     }
 }
 
-/// Adds what is below `folder`, by its path on the host, where it differs from what the host has.
+/// Adds each path below `folder` that differs from this machine, by its path on the machine.
 fn walk(top: &Path, folder: &Path, changes: &mut Changes) {
     const NOT_OURS: [&str; 8] = [
         "/etc/passwd-",
@@ -198,14 +200,14 @@ fn walk(top: &Path, folder: &Path, changes: &mut Changes) {
     }
 }
 
-/// Type, permissions, owner and content; none where there is nothing.
+/// Returns type, permissions, owner and content of a path, if it exists.
 fn describe(path: &Path) -> Option<String> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let kind = metadata.file_type();
     let content = if kind.is_symlink() {
         format!("-> {}", fs::read_link(path).unwrap().display())
     } else if kind.is_file() {
-        // A lock notes the process that held it last.
+        // A lock file has the id of the process that took it last.
         let is_lock = path.ends_with("var/lib/monsys/lock");
         let bytes = if is_lock {
             Vec::new()
@@ -216,7 +218,7 @@ fn describe(path: &Path) -> Option<String> {
     } else if kind.is_dir() {
         "folder".into()
     } else {
-        // A character device in the overlay is a file that was taken away.
+        // A character device in the overlay stands for a removed file.
         format!("{kind:?}")
     };
     Some(format!(
@@ -234,7 +236,7 @@ fn sum(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Runs a prepared command to its end.
+/// Runs a command and returns its result.
 pub(crate) fn run(mut command: Command) -> Run {
     Run::of(command.spawn().unwrap())
 }
@@ -249,8 +251,8 @@ fn mount(arguments: &[&str]) {
     );
 }
 
-/// Stands for systemd, which runs in booted hosts alone: keeps books of what it is asked, has the
-/// service up or down, and fails to start it while `/run/broken` is there.
+/// Stand-in for systemctl, since systemd runs only on booted hosts: records its calls, keeps the state of
+/// the service, and fails to start it while `/run/broken` exists.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>/run/calls
 env | grep -q '^MONSYS_TOKEN=' && echo "TOKEN IN THE ENVIRONMENT" >>/run/calls

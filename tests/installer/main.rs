@@ -1,6 +1,6 @@
-//! install.sh and `monsys-agent install` on a whole machine: this one, under an overlay that each
-//! test has for itself, in a mount namespace of its own. What a run changes stays in the overlay
-//! and vanishes with the test. It takes root; as another user all pass without looking.
+//! install.sh and `monsys-agent install` on a complete machine: this one, under an overlay in a mount
+//! namespace of each test. The changes of a run stay in the overlay and vanish with the test. Tests that
+//! mount an overlay need root and are `#[ignore]`: `cargo xtask test installer` runs them.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -8,17 +8,15 @@
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests lay out hosts, run processes, tell what they saw, and fail by panicking"
+    reason = "tests lay out hosts, run processes, print what they saw, and fail by panicking"
 )]
 
-mod blows;
+mod after_acceptance;
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
-mod documented;
-mod enrolled;
+mod documented_commands;
 mod failures;
-mod foreign;
 mod machine;
 mod purge;
 mod redirects;
@@ -27,11 +25,8 @@ mod role;
 mod script;
 mod service;
 mod shells;
+mod sigkill;
 mod truncated;
 mod unit;
+mod untrusted_files;
 mod vectors;
-
-/// Whether machines can be made here; a test that needs one ends at once if not.
-fn can_make_machines() -> bool {
-    nix::unistd::geteuid().is_root()
-}

@@ -1,5 +1,5 @@
-//! Purging by the deb and by the Ansible role: all that is the agent's goes, and nothing that is mounted
-//! or linked there.
+//! Purging by the deb and by the Ansible role: every file of the agent is removed, and nothing that is
+//! mounted or linked there.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,10 +11,10 @@ use crate::machine::{Machine, run};
 const FORGET: &str = include_str!("../../ansible/roles/monsys_agent/files/forget.sh");
 const PURGE: &str = include_str!("../../ansible/roles/monsys_agent/files/purge.sh");
 const POSTRM: &str = include_str!("../../packaging/deb/postrm");
-/// A mount point whose name no pattern takes as it is.
+/// A mount point with characters that are special in patterns.
 const ODD: &str = "var/lib/monsys/deep/er/back up*[1]\n\\2";
 
-/// What purges.
+/// The program that purges.
 #[derive(Clone, Copy, Debug)]
 enum By {
     Deb,
@@ -49,16 +49,16 @@ impl By {
     }
 }
 
-/// A machine with what the agent keeps.
+/// Makes a machine with files of the agent.
 fn machine() -> Machine {
     let machine = Machine::new();
-    // Debian's own helper is not to look at this machine's units.
-    machine.without("deb-systemd-helper");
-    machine.small("var/lib", "10m");
-    machine.lay("etc/monsys/agent.toml", "agent_token = \"agt_x\"\n");
-    machine.lay("var/lib/monsys/agent-signing.key", [7; 32]);
-    machine.lay("var/lib/monsys/mimir/.monsys-x.tmp", "");
-    machine.lay("var/lib/theirs/sub/data", "theirs");
+    // Debian's helper would read the units of this machine.
+    machine.remove_program("deb-systemd-helper");
+    machine.mount_small("var/lib", "10m");
+    machine.write_file("etc/monsys/agent.toml", "agent_token = \"agt_x\"\n");
+    machine.write_file("var/lib/monsys/agent-signing.key", [7; 32]);
+    machine.write_file("var/lib/monsys/mimir/.monsys-x.tmp", "");
+    machine.write_file("var/lib/theirs/sub/data", "theirs");
     machine
 }
 
@@ -71,19 +71,17 @@ fn is_theirs(machine: &Machine, path: &str) -> bool {
 }
 
 #[test]
-fn the_deb_and_the_role_purge_by_the_same_function() {
+fn the_deb_and_the_role_purge_with_the_same_function() {
     let (_, function) = FORGET.split_once("# forget FOLDER").unwrap();
     assert!(POSTRM.contains(function), "{POSTRM}");
 }
 
 #[test]
-fn nothing_of_the_agents_stays_where_nothing_is_mounted() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn a_purge_removes_every_agent_file() {
     for by in ALL {
         let machine = machine();
-        machine.lay("var/lib/monsys/.hidden/..odd", "");
+        machine.write_file("var/lib/monsys/.hidden/..odd", "");
         let key = machine.path("var/lib/monsys/agent-signing.key");
         fs::hard_link(key, machine.path("var/lib/theirs/hard")).unwrap();
         symlink("/var/lib/theirs", machine.path("var/lib/monsys/link")).unwrap();
@@ -109,20 +107,18 @@ fn nothing_of_the_agents_stays_where_nothing_is_mounted() {
 }
 
 #[test]
-fn what_is_mounted_below_stays_as_it_is() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn a_purge_does_not_change_what_is_mounted_below() {
     for by in ALL {
         let machine = machine();
-        // Of the same file system, of another one, and a file alone.
+        // A folder of the same file system, one of another file system, and a single file.
         fs::create_dir_all(machine.path(ODD)).unwrap();
         mount(&machine, &["--bind", "/var/lib/theirs", &format!("/{ODD}")]);
-        machine.lay("var/lib/monsys/deep/er/back upX1\n\\2/ours", "");
+        machine.write_file("var/lib/monsys/deep/er/back upX1\n\\2/ours", "");
         fs::create_dir(machine.path("var/lib/monsys/disk")).unwrap();
         mount(&machine, &["-t", "tmpfs", "tmpfs", "/var/lib/monsys/disk"]);
-        machine.lay("var/lib/monsys/disk/data", "theirs");
-        machine.lay("etc/monsys/hub-ca.pem", "");
+        machine.write_file("var/lib/monsys/disk/data", "theirs");
+        machine.write_file("etc/monsys/hub-ca.pem", "");
         let (from, to) = ("/var/lib/theirs/sub/data", "/etc/monsys/hub-ca.pem");
         mount(&machine, &["--bind", from, to]);
 
@@ -153,29 +149,27 @@ fn what_is_mounted_below_stays_as_it_is() {
             assert!(!machine.path(path).exists(), "{by:?}: {path}");
         }
         let again = by.run(&machine).expect(0);
-        assert_eq!(again.stdout, "", "{by:?}: there was nothing left to do");
+        assert_eq!(again.stdout, "", "{by:?}: a second run prints nothing");
     }
 }
 
 #[test]
-fn a_volume_of_the_agents_own_is_emptied_and_a_link_is_removed() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn a_mounted_agent_folder_is_emptied_and_a_link_is_removed() {
     for by in ALL {
         let machine = machine();
         let (from, to) = ("/var/lib/monsys/mimir", "/var/lib/monsys");
-        machine.lay("var/lib/monsys/mimir/agent-id", "");
+        machine.write_file("var/lib/monsys/mimir/agent-id", "");
         mount(&machine, &["--bind", from, to]);
         fs::rename(machine.path("etc/monsys"), machine.path("etc/ours")).unwrap();
         symlink("ours", machine.path("etc/monsys")).unwrap();
         let purged = by.run(&machine).expect(0);
-        purged.says(&[
+        purged.expect_stderr(&[
             "/var/lib/monsys is a mount point",
             "/etc/monsys leads to ours, which stays",
         ]);
-        let left = fs::read_dir(machine.path("var/lib/monsys")).unwrap();
-        assert_eq!(left.count(), 0, "{by:?}");
+        let entries = fs::read_dir(machine.path("var/lib/monsys")).unwrap();
+        assert_eq!(entries.count(), 0, "{by:?}");
         assert!(!machine.path("etc/monsys").is_symlink(), "{by:?}");
         assert!(machine.path("etc/ours/agent.toml").exists(), "{by:?}");
     }

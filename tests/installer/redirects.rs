@@ -1,29 +1,27 @@
-//! Redirects of a place to download from: from https, none to http is followed.
+//! Redirects of a mirror: none from https to http is followed.
 
 use serde_json::json;
 
-use crate::failures::Scene;
+use crate::failures::Fixture;
 use crate::release::binary;
-use crate::script::plain_mirror;
+use crate::script::http_mirror;
 
 #[test]
-fn from_https_none_leads_to_http() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn no_redirect_leads_from_https_to_http() {
     for gone in ["wget", "curl"] {
-        let mut scene = Scene::new();
-        scene.machine.without(gone);
-        scene.before = scene.machine.changes();
-        let plain = plain_mirror(&scene.release);
-        scene.hub.fault(json!({
+        let mut fixture = Fixture::new();
+        fixture.machine.remove_program(gone);
+        fixture.before = fixture.machine.changes();
+        let plain = http_mirror(&fixture.release);
+        fixture.hub.fault(json!({
             "route": "dist",
             "times": 20,
             "status": 302,
             "location": format!("{}/dist/{}", plain.url(), binary()),
         }));
         println!("without {gone}");
-        scene.fails(
+        fixture.expect_failure(
             &[],
             69,
             &[
@@ -35,24 +33,22 @@ fn from_https_none_leads_to_http() {
 }
 
 #[test]
-fn curl_follows_one_to_https_and_whoever_names_http_gets_http() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let scene = Scene::new();
-    scene.hub.fault(json!({
+#[ignore = "needs root: mounts an overlay"]
+fn curl_follows_a_redirect_to_https_and_an_http_url_stays_http() {
+    let fixture = Fixture::new();
+    fixture.hub.fault(json!({
         "route": "dist",
         "times": 1,
         "status": 302,
-        "location": format!("{}/dist/{}", scene.hub.url(), binary()),
+        "location": format!("{}/dist/{}", fixture.hub.url(), binary()),
     }));
-    scene.install(&[]).expect(0);
-    scene.hub.expect_one_slot();
+    fixture.install(&[]).expect(0);
+    fixture.hub.expect_one_slot();
 
     for gone in ["wget", "curl"] {
-        let scene = Scene::new();
-        scene.machine.without(gone);
-        let [first, second] = [(); 2].map(|()| plain_mirror(&scene.release));
+        let fixture = Fixture::new();
+        fixture.machine.remove_program(gone);
+        let [first, second] = [(); 2].map(|()| http_mirror(&fixture.release));
         first.fault(json!({
             "route": "dist",
             "times": 1,
@@ -60,7 +56,7 @@ fn curl_follows_one_to_https_and_whoever_names_http_gets_http() {
             "location": format!("{}/dist/{}", second.url(), binary()),
         }));
         let url = format!("{}/dist", first.url());
-        scene.install(&[("MONSYS_DOWNLOAD_URL", &url)]).expect(0);
-        scene.hub.expect_one_slot();
+        fixture.install(&[("MONSYS_DOWNLOAD_URL", &url)]).expect(0);
+        fixture.hub.expect_one_slot();
     }
 }

@@ -1,11 +1,11 @@
-//! A release folder as `cargo xtask dist` lays it out, of the agent that was built for the tests.
+//! A release folder with the layout of `cargo xtask dist`, of the agent that was built for the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The version that it has.
+/// Version of the release.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A release.
@@ -14,7 +14,7 @@ pub(crate) struct Release {
 }
 
 impl Release {
-    /// An unsigned one.
+    /// Makes an unsigned release.
     pub(crate) fn new() -> Self {
         let release = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -26,7 +26,7 @@ impl Release {
         release
     }
 
-    /// One that is signed with a key made for it.
+    /// Makes a release that is signed with a new key.
     pub(crate) fn signed() -> Self {
         let release = Self::new();
         let key = release.path("key.pub");
@@ -41,7 +41,7 @@ impl Release {
         release
     }
 
-    /// install.sh with its lines filled in, as a release has it.
+    /// Writes install.sh with the values of the release.
     fn write_script(&self, sums: &str, key: &str) {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/install.sh");
         let filled = [
@@ -72,13 +72,13 @@ impl Release {
         self.folder.path().join(name)
     }
 
-    /// install.sh as a release has it.
+    /// Returns install.sh of the release.
     pub(crate) fn script(&self) -> String {
         fs::read_to_string(self.path("install.sh")).unwrap()
     }
 }
 
-/// The agent without its debug information, which is most of it.
+/// Returns the path of the agent without its debug information, the largest part of the file.
 pub(crate) fn agent() -> &'static Path {
     static STRIPPED: OnceLock<tempfile::TempPath> = OnceLock::new();
     STRIPPED.get_or_init(|| {
@@ -94,7 +94,7 @@ pub(crate) fn agent() -> &'static Path {
     })
 }
 
-/// Name of the binary for this machine.
+/// Returns the name of the binary for this machine.
 pub(crate) fn binary() -> String {
     format!("monsys-agent-{VERSION}-linux-{}", std::env::consts::ARCH)
 }

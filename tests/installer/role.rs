@@ -1,5 +1,4 @@
-//! The scripts of the Ansible role that root runs on a host, in the shells and with the tools that
-//! hosts have.
+//! The scripts of the Ansible role that root runs on a host, in different shells and with different tools.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
@@ -10,15 +9,15 @@ use serde_json::json;
 use crate::common::Run;
 use crate::machine::{Machine, run};
 use crate::release::Release;
-use crate::script::{CA, leave_busybox_alone, mirror, plain_mirror};
+use crate::script::{CA, http_mirror, mirror, only_busybox_wget};
 
-/// Another user than root, and a group that is not root's.
+/// A user other than root, and a group other than root's.
 const NOBODY: u32 = 65534;
 const USERS: u32 = 100;
 /// The list that the role and `monsys-agent install` share.
 const BIN_FOLDERS: &str = include_str!("../../ansible/roles/monsys_agent/files/bin_folders");
 
-/// Runs a script as the role does: behind the functions that it needs.
+/// Runs a script as the role does: after the functions that it needs.
 fn role(machine: &Machine, is_busybox: bool, name: &str, arguments: &[&str]) -> Run {
     let mut command = prepare(machine, is_busybox, name);
     command.args(arguments);
@@ -43,7 +42,7 @@ fn prepare(machine: &Machine, is_busybox: bool, name: &str) -> Command {
     command
 }
 
-/// A program that writes down who ran it.
+/// Writes a program that records who ran it.
 fn plant(machine: &Machine, path: &str, owner: u32, group: u32, mode: u32) {
     let body = "#!/bin/sh\nid -u >>/run/ran\necho monsys-agent 0.1.0\n";
     machine.program(path, body);
@@ -56,7 +55,7 @@ fn give(machine: &Machine, path: &str, owner: u32, group: u32, mode: u32) {
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The paths of the role for `state: absent`, which are the most.
+/// Returns the paths of the role for `state: absent`, the longest list.
 fn paths() -> Vec<String> {
     let own = BIN_FOLDERS
         .lines()
@@ -71,14 +70,16 @@ fn look(machine: &Machine, is_busybox: bool) -> Run {
 }
 
 #[test]
-fn no_folder_of_the_services_user_is_looked_in() {
+fn the_list_names_no_folder_of_the_service_user() {
     assert!(!BIN_FOLDERS.contains("/var/lib/monsys"), "{BIN_FOLDERS}");
     assert!(BIN_FOLDERS.contains("/var/opt/monsys/bin"), "{BIN_FOLDERS}");
     let vars = include_str!("../../ansible/roles/monsys_agent/vars/main.yml");
     assert!(!vars.contains("/var/lib/monsys"), "{vars}");
-    if !crate::can_make_machines() {
-        return;
-    }
+}
+
+#[test]
+#[ignore = "needs root: mounts an overlay"]
+fn no_program_of_the_service_user_is_run() {
     for is_busybox in [false, true] {
         let machine = Machine::new();
         plant(
@@ -92,7 +93,7 @@ fn no_folder_of_the_services_user_is_looked_in() {
         assert_eq!(found.stdout, "");
         assert!(!machine.path("run/ran").exists());
 
-        // Where `install` puts the program on a host whose /usr/local and /opt are read-only.
+        // The folder of the program on a host whose /usr/local and /opt are read-only.
         plant(&machine, "var/opt/monsys/bin/monsys-agent", 0, 0, 0o755);
         let found = look(&machine, is_busybox).expect(0);
         assert_eq!(
@@ -103,11 +104,9 @@ fn no_folder_of_the_services_user_is_looked_in() {
 }
 
 #[test]
-fn root_runs_no_program_that_others_can_change() {
+#[ignore = "needs root: mounts an overlay"]
+fn root_runs_no_program_that_other_users_can_change() {
     type Lay = fn(&Machine);
-    if !crate::can_make_machines() {
-        return;
-    }
     let cases: [(&str, Lay, &[&str]); 9] = [
         (
             "the program is another user's",
@@ -185,28 +184,26 @@ fn root_runs_no_program_that_others_can_change() {
             &["rm /usr/local/bin/monsys-agent"],
         ),
     ];
-    for (what, lay, says) in cases {
+    for (what, lay, message) in cases {
         for is_busybox in [false, true] {
             println!("{what}, with BusyBox: {is_busybox}");
             let machine = Machine::new();
-            machine.small("usr/local", "10m");
+            machine.mount_small("usr/local", "10m");
             give(&machine, "usr/local", 0, 0, 0o755);
             give(&machine, "opt", 0, 0, 0o755);
             lay(&machine);
             let run = look(&machine, is_busybox).expect(78);
-            run.says(&["error: `/", "was not run", "  cause: ", "  hint: "])
-                .says(says);
+            run.expect_stderr(&["error: `/", "was not run", "  cause: ", "  hint: "])
+                .expect_stderr(message);
             assert!(!machine.path("run/ran").exists(), "{what}: it was run");
         }
     }
 }
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn root_runs_what_only_root_can_change() {
     type Lay = fn(&Machine);
-    if !crate::can_make_machines() {
-        return;
-    }
     let cases: [(&str, Lay); 3] = [
         ("as installed", |machine| {
             plant(machine, "usr/local/bin/monsys-agent", 0, 0, 0o755);
@@ -226,7 +223,7 @@ fn root_runs_what_only_root_can_change() {
         for is_busybox in [false, true] {
             println!("{what}, with BusyBox: {is_busybox}");
             let machine = Machine::new();
-            machine.small("usr/local", "10m");
+            machine.mount_small("usr/local", "10m");
             give(&machine, "usr/local", 0, 0, 0o755);
             lay(&machine);
             let run = look(&machine, is_busybox).expect(0);
@@ -240,22 +237,18 @@ fn root_runs_what_only_root_can_change() {
 }
 
 #[test]
-fn a_program_that_does_not_run_is_named() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn a_program_that_does_not_run_is_reported() {
     let machine = Machine::new();
     machine.program("usr/local/bin/monsys-agent", "\x7fELF of another machine");
     let run = look(&machine, false).expect(0);
     assert_eq!(run.stdout, "");
-    run.says(&["/usr/local/bin/monsys-agent does not run"]);
+    run.expect_stderr(&["/usr/local/bin/monsys-agent does not run"]);
 }
 
 #[test]
-fn what_was_fetched_lies_where_only_root_can_replace_it() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn a_fetched_file_is_where_only_root_can_replace_it() {
     for is_busybox in [false, true] {
         for (owner, mode, below) in [
             (NOBODY, 0o755, "/var/tmp/"),
@@ -276,23 +269,23 @@ fn what_was_fetched_lies_where_only_root_can_replace_it() {
 }
 
 #[test]
+#[ignore = "needs root: mounts an overlay"]
 fn the_fetch_follows_no_redirect_from_https_to_http() {
-    if !crate::can_make_machines() {
-        return;
-    }
     let release = Release::new();
     for gone in ["wget", "curl", "both but BusyBox's"] {
         let machine = Machine::new();
         let hub = mirror(&release, &machine);
-        let plain = plain_mirror(&release);
+        let plain = http_mirror(&release);
         match gone {
-            "curl" | "wget" => machine.without(gone),
-            _ => leave_busybox_alone(&machine),
+            "curl" | "wget" => machine.remove_program(gone),
+            _ => only_busybox_wget(&machine),
         }
         let url = format!("{}/install.sh", hub.url());
         let fetch = || role(&machine, false, "fetch.sh", &[&url, "/srv/it", "", CA]);
         if gone.starts_with("both") {
-            fetch().expect(69).says(&["neither curl nor GNU wget"]);
+            fetch()
+                .expect(69)
+                .expect_stderr(&["neither curl nor GNU wget"]);
             continue;
         }
         fetch().expect(0);
@@ -308,7 +301,7 @@ fn the_fetch_follows_no_redirect_from_https_to_http() {
         assert_ne!(run.code, 0);
         let it = fs::read(machine.path("srv/it")).unwrap_or_default();
         assert!(it.is_empty(), "it was fetched without TLS");
-        // Whoever names http gets it.
+        // An http URL is fetched over http.
         let url = format!("{}/install.sh", plain.url());
         role(&machine, false, "fetch.sh", &[&url, "/srv/it", "", ""]).expect(0);
     }
@@ -316,5 +309,7 @@ fn the_fetch_follows_no_redirect_from_https_to_http() {
     run(machine.command(&["mkfifo", "/srv/pipe"])).expect(0);
     let mut command = prepare(&machine, false, "fetch.sh");
     command.args(["file:///srv/pipe", "/srv/it", "", ""]);
-    run(command).expect(69).says(&["is not a regular file"]);
+    run(command)
+        .expect(69)
+        .expect_stderr(&["is not a regular file"]);
 }

@@ -1,4 +1,4 @@
-//! A run of install.sh on a machine.
+//! Runs of install.sh on a machine.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -9,23 +9,23 @@ use crate::common::{Run, TestHub};
 use crate::machine::Machine;
 use crate::release::Release;
 
-/// Where the hub's CA is on the machine.
+/// Path of the hub's CA on the machine.
 pub(crate) const CA: &str = "/etc/ssl/hub-ca.pem";
 
-/// A hub that is a mirror of `release`, and whose CA the machine has.
+/// Starts a hub that serves `release`, and installs its CA on the machine.
 pub(crate) fn mirror(release: &Release, machine: &Machine) -> TestHub {
     let hub = TestHub::with(Options {
         dist: Some(release.path("")),
         ..Options::default()
     });
     let ca = std::fs::read(hub.ca_file().unwrap()).unwrap();
-    machine.lay(&CA[1..], &ca);
+    machine.write_file(&CA[1..], &ca);
     hub
 }
 
-/// The same over plain http: `BusyBox`'s own TLS and this hub's find no common cipher. It verifies no
-/// certificate anyway; what comes down is verified all the same.
-pub(crate) fn plain_mirror(release: &Release) -> TestHub {
+/// Starts a mirror over plain http: the TLS of `BusyBox` and this hub have no common cipher, and it verifies
+/// no certificate. The download is verified by its checksum.
+pub(crate) fn http_mirror(release: &Release) -> TestHub {
     TestHub::with(Options {
         dist: Some(release.path("")),
         http: true,
@@ -33,13 +33,28 @@ pub(crate) fn plain_mirror(release: &Release) -> TestHub {
     })
 }
 
-/// Has the machine nothing but `BusyBox` to download with.
-pub(crate) fn leave_busybox_alone(machine: &Machine) {
-    machine.without("curl");
+/// Makes the wget of `BusyBox` the only downloader of the machine.
+pub(crate) fn only_busybox_wget(machine: &Machine) {
+    machine.remove_program("curl");
     machine.program("usr/bin/wget", "#!/bin/sh\nexec busybox wget \"$@\"\n");
 }
 
-/// What a host gets from the hub's /install.sh.
+/// Makes a stand-in for the wget of an old `BusyBox` the only downloader of the machine. The stand-in
+/// accepts a body that ends too early, where the wget of a newer `BusyBox` fails.
+pub(crate) fn only_old_busybox_wget(machine: &Machine) {
+    let curl = std::fs::read(machine.path("usr/bin/curl")).unwrap();
+    machine.program("srv/curl", curl);
+    machine.remove_program("curl");
+    machine.program(
+        "usr/bin/wget",
+        r#"#!/bin/sh
+[ "$1 $2" = "-q -O" ] || { echo "Usage: wget [-q] [-O FILE] URL" >&2; exit 1; }
+/srv/curl -fsS -o "$3" "$4" || [ $? = 18 ]
+"#,
+    );
+}
+
+/// Returns install.sh as the hub serves it.
 pub(crate) fn served(release: &Release, hub: &TestHub) -> String {
     release
         .script()
@@ -56,7 +71,7 @@ pub(crate) fn served(release: &Release, hub: &TestHub) -> String {
         .collect()
 }
 
-/// `… | SHELL`, with the hub's CA and `variables` in the environment.
+/// Runs `… | SHELL` with the hub's CA and `variables` in the environment.
 pub(crate) fn piped(
     machine: &Machine,
     shell: &[&str],
@@ -70,10 +85,10 @@ pub(crate) fn piped(
     feed(command, script)
 }
 
-/// Runs a command with this on its standard input.
+/// Runs a command with `input` on its standard input.
 pub(crate) fn feed(mut command: Command, input: &str) -> Run {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    // A shell that stops early reads none of the rest.
+    // A shell that exits early does not read the rest.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     Run::of(child)
 }

@@ -1,5 +1,4 @@
-//! `install` and `uninstall` where a service manager runs: upgrades, what was there before, and
-//! the ways back.
+//! `install` and `uninstall` with a running service manager: upgrades, replaced files, and rollback.
 
 use std::fmt::Write;
 use std::fs;
@@ -15,7 +14,7 @@ use crate::script::{CA, mirror};
 const AGENT: &str = "/usr/local/bin/monsys-agent";
 const UNIT: &str = "etc/systemd/system/monsys-agent.service";
 
-/// Runs the program at `path` with these arguments, knowing the hub and a token.
+/// Runs the program at `path` with these arguments, and with hub and token in its environment.
 fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Run {
     let mut command = machine.command(&[&[path], arguments].concat());
     command
@@ -25,7 +24,7 @@ fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Ru
     run(command)
 }
 
-fn scene() -> (Machine, TestHub) {
+fn fixture() -> (Machine, TestHub) {
     let release = Release::new();
     let machine = Machine::new();
     let hub = mirror(&release, &machine);
@@ -35,11 +34,9 @@ fn scene() -> (Machine, TestHub) {
 }
 
 #[test]
-fn root_owns_all_and_the_service_reads_by_its_group() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn root_owns_every_file_and_the_service_reads_through_its_group() {
+    let (machine, hub) = fixture();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
     let passwd = fs::read_to_string(machine.path("etc/passwd")).unwrap();
     let user = passwd
@@ -75,7 +72,7 @@ fn root_owns_all_and_the_service_reads_by_its_group() {
         std::path::Path::new("/").join(UNIT)
     );
     assert_eq!(
-        machine.asked(),
+        machine.service_calls(),
         [
             "is-active --quiet monsys-agent",
             "daemon-reload",
@@ -86,11 +83,9 @@ fn root_owns_all_and_the_service_reads_by_its_group() {
 }
 
 #[test]
-fn a_host_that_was_enrolled_before_is_shared_and_closed_again() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn files_of_an_enrolled_host_get_the_service_group_and_lose_it_again() {
+    let (machine, hub) = fixture();
     agent(&machine, &hub, "/root/monsys-agent", &["enrol"]).expect(0);
     let before = machine.changes();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
@@ -103,19 +98,17 @@ fn a_host_that_was_enrolled_before_is_shared_and_closed_again() {
 }
 
 #[test]
-fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn an_upgrade_restarts_the_service_once_and_a_bad_one_is_rolled_back() {
+    let (machine, hub) = fixture();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
     let old = machine.changes();
     let mut bytes = fs::read(release::agent()).unwrap();
     bytes.extend_from_slice(b"another build");
     machine.program("root/new", &bytes);
-    let asked = machine.asked().len();
+    let calls_before = machine.service_calls().len();
 
-    // It does not come up: the old program is back, and the service with it.
+    // The new service does not start: the old program and service are restored.
     let systemctl = fs::read_to_string(machine.path("usr/bin/systemctl")).unwrap();
     let picky = systemctl.replace(
         "test ! -e /run/broken",
@@ -125,22 +118,22 @@ fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
     machine.program("usr/bin/systemctl", &picky);
     agent(&machine, &hub, "/root/new", &["install"])
         .expect(74)
-        .says(&["the service did not start", "taking back what this run did"]);
+        .expect_stderr(&["the service did not start", "taking back what this run did"]);
     machine.program("usr/bin/systemctl", &systemctl);
     let mut now = machine.changes();
     now.remove(std::path::Path::new("/root/new"));
     assert_eq!(now, old);
     assert!(machine.path("run/up").exists());
     assert_eq!(
-        machine.asked()[asked..]
+        machine.service_calls()[calls_before..]
             .iter()
             .filter(|call| call.starts_with("restart"))
             .count(),
         2
     );
 
-    // It does come up.
-    let asked = machine.asked().len();
+    // The new service starts.
+    let calls_before = machine.service_calls().len();
     let report = agent(
         &machine,
         &hub,
@@ -152,7 +145,7 @@ fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
     assert_eq!(report["service"], "restarted");
     assert_eq!(report["changes"].as_array().unwrap().len(), 1);
     assert_eq!(report["changes"][0]["replaces"], "ours");
-    let calls = machine.asked()[asked..].to_vec();
+    let calls = machine.service_calls()[calls_before..].to_vec();
     assert!(
         !calls.iter().any(|call| call.starts_with("stop")),
         "{calls:?}"
@@ -162,16 +155,14 @@ fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
 }
 
 #[test]
-fn what_stood_there_before_comes_back() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
-    machine.lay(UNIT, "# somebody's own\n");
+#[ignore = "needs root: mounts an overlay"]
+fn a_replaced_file_is_restored() {
+    let (machine, hub) = fixture();
+    machine.write_file(UNIT, "# somebody's own\n");
     machine.program(&AGENT[1..], "#!/bin/sh\necho somebody's own\n");
     let before = machine.changes();
-    // A failure before the host is enrolled brings it back, and so does the end.
-    machine.lay("run/broken", "");
+    // A failure before the enrolment restores the file, and so does the uninstallation.
+    machine.write_file("run/broken", "");
     let arguments = ["install", "--no-enrol"];
     agent(&machine, &hub, "/root/monsys-agent", &arguments).expect(74);
     fs::remove_file(machine.path("run/broken")).unwrap();
@@ -191,15 +182,13 @@ fn what_stood_there_before_comes_back() {
 }
 
 #[test]
-fn what_somebody_has_changed_stays_unless_purged() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn a_changed_file_stays_unless_purged() {
+    let (machine, hub) = fixture();
     let before = machine.changes();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
     let unit = fs::read_to_string(machine.path(UNIT)).unwrap();
-    machine.lay(UNIT, unit + "# mine\n");
+    machine.write_file(UNIT, unit + "# mine\n");
     let run = agent(
         &machine,
         &hub,
@@ -210,10 +199,10 @@ fn what_somebody_has_changed_stays_unless_purged() {
     let report = run.json();
     assert_eq!(report["left"][0]["what"], format!("/{UNIT}"));
     assert_eq!(report["left"][0]["cause"], "somebody has changed it since");
-    let kept: Vec<&Value> = report["kept"].as_array().unwrap().iter().collect();
-    assert_eq!(kept.len(), 4, "{kept:?}");
+    let preserved: Vec<&Value> = report["kept"].as_array().unwrap().iter().collect();
+    assert_eq!(preserved.len(), 4, "{preserved:?}");
     assert!(machine.path(UNIT).exists());
-    // What is left is known still.
+    // The receipt still lists what is left.
     agent(
         &machine,
         &hub,
@@ -225,22 +214,20 @@ fn what_somebody_has_changed_stays_unless_purged() {
 }
 
 #[test]
-fn a_receipt_that_the_service_could_have_written_is_refused() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn a_receipt_that_the_service_could_have_written_is_rejected() {
+    let (machine, hub) = fixture();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
     let receipt = machine.path("var/lib/monsys/install.json");
-    let victim = machine.lay("etc/victim", "precious");
+    let victim = machine.write_file("etc/victim", "precious");
     let digest = ring::digest::digest(&ring::digest::SHA256, b"precious");
     let sum = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").unwrap();
         hex
     });
     let mut forged: Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
-    let deeds = forged["done"].as_array_mut().unwrap();
-    deeds.push(json!({"did": "put_file", "path": "/etc/victim", "sha256": [sum], "kept": null}));
+    let actions = forged["done"].as_array_mut().unwrap();
+    actions.push(json!({"did": "put_file", "path": "/etc/victim", "sha256": [sum], "kept": null}));
     fs::remove_file(&receipt).unwrap();
     fs::write(&receipt, forged.to_string()).unwrap();
     let service = fs::metadata(machine.path("var/lib/monsys")).unwrap().gid();
@@ -249,22 +236,20 @@ fn a_receipt_that_the_service_could_have_written_is_refused() {
     for command in ["install", "uninstall"] {
         agent(&machine, &hub, AGENT, &[command])
             .expect(78)
-            .says(&["the receipt of the installation is broken", "can write it"]);
+            .expect_stderr(&["the receipt of the installation is broken", "can write it"]);
     }
     assert_eq!(machine.changes(), before);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    // By root's own word it would have been removed.
+    // A receipt that root wrote would have removed it.
     std::os::unix::fs::chown(&receipt, Some(0), None).unwrap();
     agent(&machine, &hub, AGENT, &["uninstall"]).expect(0);
     assert!(!victim.exists());
 }
 
 #[test]
-fn a_read_only_usr_local_is_passed_over() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn a_read_only_usr_local_is_skipped() {
+    let (machine, hub) = fixture();
     let before = machine.changes();
     machine.remount("usr/local", "ro");
     let report = agent(
@@ -279,7 +264,7 @@ fn a_read_only_usr_local_is_passed_over() {
     assert_eq!(report["binary"], binary);
     let unit = fs::read_to_string(machine.path(UNIT)).unwrap();
     assert!(unit.contains(&format!("ExecStart={binary} run")), "{unit}");
-    // Where it was put, it stays, also when the other place can be written again.
+    // The program stays at its path, although the usual folder is writable again.
     machine.remount("usr/local", "rw");
     let again = agent(
         &machine,
@@ -293,14 +278,12 @@ fn a_read_only_usr_local_is_passed_over() {
 }
 
 #[test]
-fn a_private_ca_that_the_service_could_not_read_is_copied() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn a_ca_that_the_service_cannot_read_is_copied() {
+    let (machine, hub) = fixture();
     let before = machine.changes();
     let ca = fs::read(machine.path(&CA[1..])).unwrap();
-    machine.lay("root/ca.pem", &ca);
+    machine.write_file("root/ca.pem", &ca);
     let mut install = machine.command(&["/root/monsys-agent", "install"]);
     install
         .env("MONSYS_TOKEN", hub.token())
@@ -320,11 +303,9 @@ fn a_private_ca_that_the_service_could_not_read_is_copied() {
 }
 
 #[test]
-fn without_a_manager_it_enrols_and_says_what_it_did_not_do() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    // systemd is there and does not run, as in a container or a chroot.
+#[ignore = "needs root: mounts an overlay"]
+fn without_a_service_manager_the_host_enrols_and_the_report_names_what_was_skipped() {
+    // systemd is installed but not running, as in a container or a chroot.
     let release = Release::new();
     let machine = Machine::without_manager();
     let hub = mirror(&release, &machine);
@@ -344,7 +325,7 @@ fn without_a_manager_it_enrols_and_says_what_it_did_not_do() {
     agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
     assert_eq!(machine.changes(), before);
 
-    // OpenRC runs.
+    // OpenRC is running.
     fs::create_dir_all(machine.path("run/openrc")).unwrap();
     let rc_service = "#!/bin/sh\necho \"rc $*\" >>/run/calls\ncase $2 in status) test -e /run/up ;; start) touch /run/up ;; stop) rm -f /run/up ;; esac\n";
     machine.program("usr/sbin/rc-service", rc_service);
@@ -369,7 +350,7 @@ fn without_a_manager_it_enrols_and_says_what_it_did_not_do() {
             .is_symlink()
     );
     assert_eq!(
-        machine.asked(),
+        machine.service_calls(),
         [
             "rc monsys-agent status",
             "rc monsys-agent start",
@@ -381,11 +362,9 @@ fn without_a_manager_it_enrols_and_says_what_it_did_not_do() {
 }
 
 #[test]
-fn an_image_is_prepared_and_an_ephemeral_host_has_its_hook() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn install_prepares_an_image_and_adds_the_ephemeral_hook() {
+    let (machine, hub) = fixture();
     let arguments = [
         "install",
         "--defer",
@@ -401,7 +380,7 @@ fn an_image_is_prepared_and_an_ephemeral_host_has_its_hook() {
     assert_eq!(report["enrolment"]["result"], "deferred");
     assert_eq!(report["service"], "not_started");
     assert!(hub.agents().is_empty());
-    // The privileged step finishes it, and the service can read what comes of that.
+    // The privileged step completes the enrolment, and the service can read the result.
     let toml = fs::metadata(machine.path("etc/monsys/agent.toml")).unwrap();
     let state = fs::metadata(machine.path("var/lib/monsys")).unwrap();
     assert_eq!((toml.uid(), toml.gid()), (0, state.gid()));
@@ -411,19 +390,22 @@ fn an_image_is_prepared_and_an_ephemeral_host_has_its_hook() {
         hook.contains("exec /usr/local/bin/monsys-agent unenrol"),
         "{hook}"
     );
-    assert!(!machine.asked().iter().any(|call| call.starts_with("start")));
+    assert!(
+        !machine
+            .service_calls()
+            .iter()
+            .any(|call| call.starts_with("start"))
+    );
     let again = agent(&machine, &hub, AGENT, &arguments).expect(0).json();
     assert_eq!(again["changed"], false, "{again}");
 }
 
 #[test]
-fn a_packaged_host_is_left_to_the_package_manager() {
-    if !crate::can_make_machines() {
-        return;
-    }
-    let (machine, hub) = scene();
+#[ignore = "needs root: mounts an overlay"]
+fn a_packaged_installation_is_not_changed() {
+    let (machine, hub) = fixture();
     machine.program("usr/bin/monsys-agent", fs::read(release::agent()).unwrap());
-    machine.lay("var/lib/dpkg/info/monsys-agent.list", "");
+    machine.write_file("var/lib/dpkg/info/monsys-agent.list", "");
     let before = machine.changes();
     for command in [
         &["install"][..],
@@ -432,7 +414,7 @@ fn a_packaged_host_is_left_to_the_package_manager() {
     ] {
         agent(&machine, &hub, "/usr/bin/monsys-agent", command)
             .expect(64)
-            .says(&["belongs to a package", "apt-get remove monsys-agent"]);
+            .expect_stderr(&["belongs to a package", "apt-get remove monsys-agent"]);
     }
     assert_eq!(machine.changes(), before);
 }

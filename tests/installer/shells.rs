@@ -1,11 +1,11 @@
-//! install.sh in every shell: from nothing to a running service, and once more.
+//! install.sh in every shell: an installation, and the same command again.
 
 use std::fs;
 
 use crate::common::keys;
 use crate::machine::Machine;
 use crate::release::Release;
-use crate::script::{leave_busybox_alone, mirror, piped, plain_mirror, served};
+use crate::script::{http_mirror, mirror, only_busybox_wget, piped, served};
 
 const SHELLS: [&[&str]; 6] = [
     &["dash"],
@@ -17,10 +17,8 @@ const SHELLS: [&[&str]; 6] = [
 ];
 
 #[test]
-fn from_nothing_to_a_running_service_in_every_shell() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn every_shell_installs_enrols_and_starts_the_service() {
     let release = Release::new();
     for shell in SHELLS {
         let machine = Machine::new();
@@ -54,8 +52,13 @@ fn from_nothing_to_a_running_service_in_every_shell() {
             hub.agents()[0]["tags"].as_array().unwrap().last().unwrap(),
             "shard-3"
         );
-        machine.has_nowhere(token.strip_prefix("enrl_").unwrap());
-        assert!(!machine.asked().iter().any(|call| call.contains("TOKEN")));
+        machine.expect_no_file_with(token.strip_prefix("enrl_").unwrap());
+        assert!(
+            !machine
+                .service_calls()
+                .iter()
+                .any(|call| call.contains("TOKEN"))
+        );
 
         let after = machine.changes();
         let stamps = stamps(&machine);
@@ -65,7 +68,7 @@ fn from_nothing_to_a_running_service_in_every_shell() {
         assert_eq!(
             self::stamps(&machine),
             stamps,
-            "{shell:?}: something was written anew"
+            "{shell:?}: a file was written again"
         );
         hub.expect_one_slot();
 
@@ -75,7 +78,7 @@ fn from_nothing_to_a_running_service_in_every_shell() {
     }
 }
 
-/// Times of the last change of all that an installation makes.
+/// Returns the modification time of each path that an installation makes.
 fn stamps(machine: &Machine) -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
     let mut stamps = Vec::new();
     for path in [
@@ -99,10 +102,8 @@ fn stamps(machine: &Machine) -> Vec<(std::path::PathBuf, std::time::SystemTime)>
 }
 
 #[test]
-fn with_each_downloader_and_each_checksum_tool() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn installs_with_each_downloader_and_each_checksum_tool() {
     let release = Release::new();
     let all = ["sha256sum", "shasum", "openssl", "busybox"];
     for (gone, tool) in [
@@ -116,11 +117,11 @@ fn with_each_downloader_and_each_checksum_tool() {
         let machine = Machine::new();
         let hub = mirror(&release, &machine);
         for name in gone {
-            machine.without(name);
+            machine.remove_program(name);
         }
-        let plain = plain_mirror(&release);
+        let plain = http_mirror(&release);
         let url = if tool == "BusyBox wget" {
-            leave_busybox_alone(&machine);
+            only_busybox_wget(&machine);
             format!("{}/dist", plain.url())
         } else {
             String::new()
@@ -142,20 +143,18 @@ fn with_each_downloader_and_each_checksum_tool() {
 }
 
 #[test]
-fn where_tmp_is_noexec_and_from_a_folder_without_any_network() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn installs_offline_from_a_folder_with_tmp_mounted_noexec() {
     let release = Release::new();
     let machine = Machine::new();
     let hub = mirror(&release, &machine);
     machine.remount("tmp", "noexec");
-    // An air-gapped host: nothing that downloads, and the release on a stick.
-    machine.without("curl");
-    machine.without("wget");
+    // An air-gapped host: no downloader, and the release on a USB stick.
+    machine.remove_program("curl");
+    machine.remove_program("wget");
     for name in [crate::release::binary(), "install.sh".into()] {
         let bytes = fs::read(release.path(&name)).unwrap();
-        machine.lay(&format!("mnt/stick/{name}"), bytes);
+        machine.write_file(&format!("mnt/stick/{name}"), bytes);
     }
     let token = hub.token();
     let mut command = machine.command(&["sh", "/mnt/stick/install.sh", "--token-file", "-"]);
@@ -163,7 +162,7 @@ fn where_tmp_is_noexec_and_from_a_folder_without_any_network() {
         .env("MONSYS_DOWNLOAD_URL", "file:///mnt/stick")
         .env("MONSYS_HUB_URL", hub.url())
         .env("MONSYS_CA_FILE", crate::script::CA);
-    // A script that is a file leaves standard input to the token.
+    // With the script as a file, standard input is free for the token.
     crate::script::feed(command, &token).expect(0);
     hub.expect_one_slot();
     assert_eq!(fs::read_dir(machine.path("tmp")).unwrap().count(), 0);
@@ -171,19 +170,17 @@ fn where_tmp_is_noexec_and_from_a_folder_without_any_network() {
 }
 
 #[test]
-fn the_hub_may_have_a_private_ca_and_the_place_to_download_from_a_public_one() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn a_private_ca_of_the_hub_and_a_public_ca_of_the_mirror_both_work() {
     let release = Release::new();
     for gone in ["wget", "curl"] {
         let machine = Machine::new();
         let site = mirror(&release, &machine);
-        // The site's CA becomes one of the system's, and the hub's the one that is given.
+        // The CA of the mirror is in the system's store, and the hub's is MONSYS_CA_FILE.
         let public = fs::read(machine.path(&crate::script::CA[1..])).unwrap();
-        machine.lay("etc/ssl/certs/ca-certificates.crt", public);
+        machine.write_file("etc/ssl/certs/ca-certificates.crt", public);
         let hub = mirror(&release, &machine);
-        machine.without(gone);
+        machine.remove_program(gone);
         let token = hub.token();
         let url = format!("{}/dist", site.url());
         let run = piped(

@@ -1,11 +1,11 @@
-//! The unit: what systemd itself says of it.
+//! The unit, checked by systemd-analyze(1).
 
 use std::fs;
 use std::process::Command;
 
 const UNIT: &str = include_str!("../../packaging/systemd/monsys-agent.service");
 
-/// The highest exposure that we allow ourselves.
+/// The highest exposure that is allowed.
 const LIMIT: f64 = 1.3;
 
 fn root() -> tempfile::TempDir {
@@ -17,7 +17,7 @@ fn root() -> tempfile::TempDir {
 }
 
 #[test]
-fn its_exposure_is_low() {
+fn the_exposure_of_the_unit_is_low() {
     let root = root();
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager"])
@@ -36,7 +36,7 @@ fn its_exposure_is_low() {
 }
 
 #[test]
-fn systemd_understands_every_line_of_it_and_of_the_drop_ins() {
+fn systemd_accepts_every_line_of_the_unit() {
     let root = root();
     let units = root.path().join("usr/lib/systemd/system");
     for target in [
@@ -72,15 +72,15 @@ fn systemd_understands_every_line_of_it_and_of_the_drop_ins() {
         )
     };
     assert_eq!(verify(), (true, String::new()));
-    // It does notice.
+    // systemd-analyze does notice a wrong value.
     let broken = UNIT.replace("ProtectHome=yes", "ProtectHome=perhaps");
     fs::write(units.join("monsys-agent.service"), broken).unwrap();
-    let said = verify().1;
-    assert!(said.contains("perhaps"), "{said:?}");
+    let stderr = verify().1;
+    assert!(stderr.contains("perhaps"), "{stderr:?}");
 }
 
 #[test]
-fn what_no_repetition_mends_is_not_repeated() {
+fn permanent_failures_are_not_restarted() {
     use agent_core::error::Kind;
     let line = UNIT
         .lines()
@@ -88,7 +88,7 @@ fn what_no_repetition_mends_is_not_repeated() {
         .unwrap();
     let codes: Vec<u8> = line.split(' ').map(|code| code.parse().unwrap()).collect();
     for kind in Kind::ALL {
-        // `Silent` is what `status` says of the service, and not how the service ends.
+        // `Silent` is a finding of `status`, not an exit of the service.
         let is_passing = matches!(
             kind,
             Kind::Unreachable | Kind::Io | Kind::Silent | Kind::StepNeeded
@@ -96,6 +96,6 @@ fn what_no_repetition_mends_is_not_repeated() {
         assert_eq!(codes.contains(&kind.exit_code()), !is_passing, "{kind:?}");
     }
     assert_eq!(codes.len(), Kind::ALL.len() - 4);
-    // The service asks for the privileged step: the manager runs both again, and nothing failed.
+    // 85 requests the privileged step: the manager runs both again, and that is not a failure.
     assert!(UNIT.contains("\nSuccessExitStatus=85\n"));
 }

@@ -1,11 +1,11 @@
-//! Bad input gives 64 and names the flag or variable that it came from.
+//! Invalid input: exit code 64, and the flag or variable that it came from.
 
 use std::process::Command;
 
 use crate::common::{TestHost, TestHub};
 
 #[test]
-fn every_kind_names_where_it_came_from() {
+fn every_bad_value_is_reported_with_its_source() {
     let host = TestHost::new();
     let long_tag = "x".repeat(129);
     let many_tags = (0..65).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
@@ -29,7 +29,7 @@ fn every_kind_names_where_it_came_from() {
             .env("MONSYS_TOKEN", "enrl_x1")
             .run()
             .expect(64)
-            .says(&[flag, cause, "hint:"]);
+            .expect_stderr(&[flag, cause, "hint:"]);
     }
     for (variable, value, cause) in [
         ("MONSYS_HUB_URL", "hub.example.com:8443", "no scheme"),
@@ -49,16 +49,16 @@ fn every_kind_names_where_it_came_from() {
             .env(variable, value)
             .run()
             .expect(64)
-            .says(&[variable, cause, "hint:"]);
+            .expect_stderr(&[variable, cause, "hint:"]);
     }
-    // None of it came as far as the disk.
+    // Nothing was written.
     assert!(!host.path("etc/monsys").exists());
     assert!(!host.path("var").exists());
 }
 
-/// security.md, F1: a library panicked where few files may be open.
+/// security.md, F1: a library panicked with a low limit of open files.
 #[test]
-fn too_few_open_files_are_an_error_or_raised() {
+fn a_low_limit_of_open_files_is_raised_or_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     let under = |limit: &str| {
@@ -70,7 +70,7 @@ fn too_few_open_files_are_an_error_or_raised() {
     for count in 4..12 {
         under(&format!("-n {count}"))
             .expect(74)
-            .says(&["the limit of open files", "ulimit -n 32"]);
+            .expect_stderr(&["the limit of open files", "ulimit -n 32"]);
     }
     assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
     under("-S -n 6").expect(0);
@@ -78,7 +78,7 @@ fn too_few_open_files_are_an_error_or_raised() {
 }
 
 #[test]
-fn bad_input_is_told_in_json_too() {
+fn bad_input_is_reported_in_json() {
     let run = TestHost::new()
         .agent(&["enrol", "--output", "json", "--hub-url", "nowhere"])
         .run()

@@ -1,4 +1,4 @@
-//! Clocks that somebody sets, hubs that come and go, and a service that stops after its host has left.
+//! Changes of the clock, an unstable hub, and a service that stops after its host was unenrolled.
 
 use std::fs;
 use std::time::Duration;
@@ -18,12 +18,12 @@ fn enrolled(hub: &TestHub) -> TestHost {
     host
 }
 
-fn journal(host: &TestHost) -> Value {
+fn health_file(host: &TestHost) -> Value {
     let text = fs::read_to_string(host.path(JOURNAL)).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// The same moments as a host notes them whose clock was an hour ahead, and was set back since.
+/// Returns the health file of a host whose clock was an hour ahead and was set back since.
 fn from_an_hour_ahead(mut journal: Value) -> Value {
     let later = |text: &str| {
         let time = humantime::parse_rfc3339(text).unwrap() + Duration::from_hours(1);
@@ -44,15 +44,15 @@ fn status_is_right_after_the_hosts_clock_was_set_back() {
     let host = enrolled(&hub);
     let service = host.service();
     until("a heartbeat", || {
-        journal(&host)["last_heartbeat"].is_string()
+        health_file(&host)["last_heartbeat"].is_string()
     });
     drop(service);
     let status = |journal: &Value, code| {
-        host.lay(JOURNAL, &journal.to_string());
+        host.write_file(JOURNAL, &journal.to_string());
         let run = host.agent(&["status", "--output", "json"]).run();
         run.expect(code).json()
     };
-    let ahead = from_an_hour_ahead(journal(&host));
+    let ahead = from_an_hour_ahead(health_file(&host));
     let fine = status(&ahead, 0);
     assert_eq!(fine["heartbeats"], "ok");
     assert!(
@@ -60,7 +60,7 @@ fn status_is_right_after_the_hosts_clock_was_set_back() {
         "{fine}"
     );
 
-    // The last one was taken ten minutes ago, and each fails since then.
+    // The last accepted heartbeat was ten minutes ago; all have failed since.
     let mut failing = ahead.clone();
     failing["failure"] = json!({
         "since": failing["last_heartbeat"], "at": failing["last_heartbeat"], "tries": 20,
@@ -74,16 +74,16 @@ fn status_is_right_after_the_hosts_clock_was_set_back() {
     );
     boot["last_heartbeat"] = (uptime - 600).into();
     boot["failing_since"] = (uptime - 600).into();
-    let told = status(&failing, 75);
-    assert_eq!(told["heartbeats"], "failing", "{told}");
-    assert!((600..720).contains(&told["last_heartbeat_age_secs"].as_u64().unwrap()));
+    let report = status(&failing, 75);
+    assert_eq!(report["heartbeats"], "failing", "{report}");
+    assert!((600..720).contains(&report["last_heartbeat_age_secs"].as_u64().unwrap()));
 
-    // An older release's file, or another boot's: nobody knows how long ago that was.
+    // A file of an older release or another boot: the age is unknown.
     let mut old = ahead;
     old.as_object_mut().unwrap().remove("since_boot");
-    let told = status(&old, 75);
-    assert_eq!(told["heartbeats"], "overdue");
-    assert!(told["last_heartbeat_age_secs"].is_null(), "{told}");
+    let report = status(&old, 75);
+    assert_eq!(report["heartbeats"], "overdue");
+    assert!(report["last_heartbeat_age_secs"].is_null(), "{report}");
     let text = host.agent(&["status"]).run().expect(75).stdout;
     assert!(
         text.contains("has not reached") && !text.contains("0s ago"),
@@ -92,15 +92,15 @@ fn status_is_right_after_the_hosts_clock_was_set_back() {
 }
 
 #[test]
-fn a_stranger_who_writes_the_health_file_breaks_nothing() {
+fn a_forged_health_file_breaks_nothing() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let service = host.service();
     until("a heartbeat", || {
-        journal(&host)["last_heartbeat"].is_string()
+        health_file(&host)["last_heartbeat"].is_string()
     });
     drop(service);
-    let good = journal(&host);
+    let good = health_file(&host);
     let id = good["since_boot"]["boot_id"].clone();
     for since_boot in [
         json!({"boot_id": id, "last_heartbeat": u64::MAX, "next_try": u64::MAX}),
@@ -111,24 +111,24 @@ fn a_stranger_who_writes_the_health_file_breaks_nothing() {
     ] {
         let mut bad = good.clone();
         bad["since_boot"] = since_boot;
-        host.lay(JOURNAL, &bad.to_string());
+        host.write_file(JOURNAL, &bad.to_string());
         let run = host.agent(&["status"]).run();
         assert!([0, 75].contains(&run.code), "{run:?}");
         assert!(!run.stdout.contains(['\u{1b}', '\u{202e}']), "{run:?}");
-        // The service goes on from it.
+        // The service continues from this file.
         let before = hub.agents()[0]["last_heartbeat"]["captured_at"].clone();
         let service = host.service();
         until("a heartbeat", || {
             hub.agents()[0]["last_heartbeat"]["captured_at"] != before
         });
         service.stop().expect(0);
-        assert_eq!(journal(&host)["since_boot"]["boot_id"], id);
+        assert_eq!(health_file(&host)["since_boot"]["boot_id"], id);
     }
 }
 
-/// 200, 503, 401, 500 in turn: each kind of failure is a line, and what repeats is none.
+/// 200, 503, 401 and 500 in turn: each kind of failure is logged once, and repetitions are not.
 #[test]
-fn a_hub_that_comes_and_goes_is_a_few_lines_in_the_log() {
+fn an_unstable_hub_causes_few_log_lines() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     for _ in 0..6 {
@@ -136,12 +136,12 @@ fn a_hub_that_comes_and_goes_is_a_few_lines_in_the_log() {
             hub.fault(json!({"route": "heartbeat", "status": status}));
         }
     }
-    let left = || hub.get("faults")["faults"].as_array().unwrap().len();
+    let pending_faults = || hub.get("faults")["faults"].as_array().unwrap().len();
     let service = host.service();
-    until("the first of them", || left() < 24);
+    until("the first of them", || pending_faults() < 24);
     until("all of them", || {
         service.signal(Signal::SIGHUP);
-        left() == 0
+        pending_faults() == 0
     });
     let log = service.stop().expect(0).stderr;
     let lines = |part: &str| log.matches(part).count();
@@ -151,7 +151,7 @@ fn a_hub_that_comes_and_goes_is_a_few_lines_in_the_log() {
 }
 
 #[test]
-fn a_service_that_stops_after_its_host_has_left_writes_nothing_any_more() {
+fn a_service_of_an_unenrolled_host_writes_nothing_when_it_stops() {
     for has_run in [false, true] {
         let hub = TestHub::new();
         let host = enrolled(&hub);
@@ -174,11 +174,11 @@ fn a_service_that_stops_after_its_host_has_left_writes_nothing_any_more() {
     }
 }
 
-/// To the host, a hub's clock that is set is its own clock that is set the other way.
+/// A change of the hub's clock looks like the opposite change of the host's clock.
 #[test]
-fn a_service_outlives_every_step_of_a_clock() {
+fn the_service_survives_every_clock_change() {
     const YEARS: i64 = 31_557_600;
-    // It allows ten calls a second.
+    // The hub allows ten requests a second.
     let hub = TestHub::with(Options {
         heartbeat_interval_secs: 1,
         ..Options::default()
@@ -193,12 +193,12 @@ fn a_service_outlives_every_step_of_a_clock() {
         service.signal(Signal::SIGHUP);
         until("a heartbeat by the new clock", || taken() != before);
     }
-    // No hub of this protocol lives in 1970, or in 9999.
+    // A hub's date in 1970 or 9999 is rejected.
     for step in [-100 * YEARS, 9000 * YEARS] {
         hub.set_clock_by(step);
         service.signal(Signal::SIGHUP);
         until("a refusal", || {
-            let failure = &journal(&host)["failure"];
+            let failure = &health_file(&host)["failure"];
             failure["id"] == "refused" && failure["ended_at"].is_null()
         });
         let before = taken();
@@ -206,7 +206,7 @@ fn a_service_outlives_every_step_of_a_clock() {
         service.signal(Signal::SIGHUP);
         until("a heartbeat", || taken() != before);
         until("its note", || {
-            journal(&host)["failure"]["ended_at"].is_string()
+            health_file(&host)["failure"]["ended_at"].is_string()
         });
     }
     let log = service.stop().expect(0).stderr;

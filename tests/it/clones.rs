@@ -1,18 +1,18 @@
-//! A copied disk enrols as itself, and the original keeps its identity.
+//! A copied disk enrols separately, and the original keeps its identity.
 
 use std::fs;
 
 use crate::common::{TestHost, TestHub};
 
 #[test]
-fn a_clone_makes_a_key_of_its_own_and_leaves_the_original_alone() {
+fn a_clone_gets_its_own_key_and_does_not_affect_the_original() {
     let (hub, original) = (TestHub::new(), TestHost::new());
     original
         .enrol_with(&hub, &hub.token(), &["--tag", "mine"])
         .run()
         .expect(0);
     let clone = original.copy();
-    clone.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    clone.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
 
     let status = clone
         .agent(&["status", "--output", "json"])
@@ -29,7 +29,7 @@ fn a_clone_makes_a_key_of_its_own_and_leaves_the_original_alone() {
         .agent(&["enrol"])
         .run()
         .expect(64)
-        .says(&["cloned from"]);
+        .expect_stderr(&["cloned from"]);
     clone.enrol(&hub, "enrl_wrong").run().expect(77);
     let key = |host: &TestHost| fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
     assert_eq!(key(&clone), key(&original), "gave up a key for nothing");
@@ -53,14 +53,14 @@ fn a_clone_makes_a_key_of_its_own_and_leaves_the_original_alone() {
 #[test]
 fn a_copied_disk_with_the_same_names_but_another_cloud_instance_is_a_clone() {
     let (hub, original) = (TestHub::new(), TestHost::new());
-    original.lay("run/cloud-init/.instance-id", "i-0123456789abcdef0\n");
+    original.write_file("run/cloud-init/.instance-id", "i-0123456789abcdef0\n");
     original.enrol(&hub, &hub.token()).run().expect(0);
-    // Only the machine-id was made anew: the cloud says that it is the same instance.
+    // Only the machine-id is new: the instance id of the cloud is the same.
     let renamed = original.copy();
-    renamed.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    renamed.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
     renamed.agent(&["status"]).run().expect(0);
     let copy = original.copy();
-    copy.lay("run/cloud-init/.instance-id", "i-0fedcba9876543210\n");
+    copy.write_file("run/cloud-init/.instance-id", "i-0fedcba9876543210\n");
     let status = copy.agent(&["status", "--output", "json"]).run().expect(78);
     assert_eq!(status.json()["standing"], "clone");
 }

@@ -1,4 +1,4 @@
-//! Help, version, and a command line that is not understood.
+//! Help, version, and usage errors.
 
 use crate::common::TestHost;
 
@@ -30,7 +30,7 @@ fn help_and_version_are_on_standard_output() {
 }
 
 #[test]
-fn what_is_not_understood_is_64() {
+fn a_usage_error_exits_with_64() {
     let host = TestHost::new();
     for arguments in [
         &["enrol", "--no-such-flag"][..],
@@ -38,12 +38,15 @@ fn what_is_not_understood_is_64() {
         &["enrol", "--output", "xml"],
         &["enrol", "--hub-url"],
     ] {
-        host.agent(arguments).run().expect(64).says(&["error"]);
+        host.agent(arguments)
+            .run()
+            .expect(64)
+            .expect_stderr(&["error"]);
     }
 }
 
 #[test]
-fn what_is_not_understood_is_told_in_json_too() {
+fn a_usage_error_is_reported_in_json() {
     let run = TestHost::new()
         .agent(&["enrol", "--output", "json", "--no-such-flag"])
         .run()
@@ -54,7 +57,7 @@ fn what_is_not_understood_is_told_in_json_too() {
 }
 
 #[test]
-fn the_log_is_as_chatty_as_asked_for() {
+fn the_log_level_follows_the_flags() {
     let host = TestHost::new();
     let run = |more: &[&str]| {
         let arguments = [
@@ -78,7 +81,7 @@ fn the_log_is_as_chatty_as_asked_for() {
 }
 
 #[test]
-fn a_closed_standard_output_is_no_success() {
+fn a_closed_standard_output_is_a_failure() {
     use std::process::{Command, Stdio};
     let status = Command::new("/bin/sh")
         .args(["-c", "exec \"$0\" facts >/dev/full"])

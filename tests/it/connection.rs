@@ -1,4 +1,4 @@
-//! Whom the agent trusts, and which way it goes.
+//! Trust and routing: CA files, pins, schemes and proxies.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -8,14 +8,14 @@ use mock_hub::Options;
 use crate::common::{TestHost, TestHub};
 
 #[test]
-fn an_unknown_ca_is_refused_before_anything_is_sent() {
+fn an_unknown_ca_is_rejected_before_any_request() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let url = hub.url();
     host.agent(&["enrol", "--hub-url", &url])
         .env("MONSYS_TOKEN", &hub.token())
         .run()
         .expect(69)
-        .says(&["not trusted", "--ca-file", "--ca-pin"]);
+        .expect_stderr(&["not trusted", "--ca-file", "--ca-pin"]);
     let other = TestHub::new();
     let ca_file = other.ca_file().unwrap();
     host.agent(&[
@@ -28,12 +28,12 @@ fn an_unknown_ca_is_refused_before_anything_is_sent() {
     .env("MONSYS_TOKEN", &hub.token())
     .run()
     .expect(69)
-    .says(&["not trusted"]);
+    .expect_stderr(&["not trusted"]);
     assert_eq!(hub.spent(), 0);
 }
 
 #[test]
-fn a_pin_alone_is_enough_and_a_wrong_one_is_told() {
+fn a_pin_alone_is_enough_and_a_wrong_pin_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (url, pin, token) = (hub.url(), hub.ca_pin(), hub.token());
     let wrong = TestHub::new().ca_pin();
@@ -44,25 +44,25 @@ fn a_pin_alone_is_enough_and_a_wrong_one_is_told() {
     enrol(&["--ca-pin", &wrong])
         .run()
         .expect(69)
-        .says(&["pinned key"]);
+        .expect_stderr(&["pinned key"]);
     let ca_file = host.install_ca(&hub).unwrap();
     enrol(&["--ca-pin", &wrong, "--ca-file", ca_file.to_str().unwrap()])
         .run()
         .expect(69)
-        .says(&["pinned key"]);
+        .expect_stderr(&["pinned key"]);
     enrol(&["--ca-pin", &pin]).run().expect(0);
     assert_eq!(host.key("ca_pin").unwrap(), pin);
     host.agent(&["enrol", "--tag", "x"]).run().expect(0);
 }
 
 #[test]
-fn a_ca_file_may_hold_several_and_a_broken_one_is_told() {
+fn a_ca_file_may_hold_several_certificates_and_a_broken_file_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let other = std::fs::read_to_string(TestHub::new().ca_file().unwrap()).unwrap();
     let own = std::fs::read_to_string(hub.ca_file().unwrap()).unwrap();
     let url = hub.url();
     let enrol = |text: &str| {
-        let path = host.lay("etc/ssl/bundle.pem", text);
+        let path = host.write_file("etc/ssl/bundle.pem", text);
         let path = path.to_str().unwrap();
         host.agent(&["enrol", "--hub-url", &url, "--ca-file", path])
             .env("MONSYS_TOKEN", &hub.token())
@@ -70,15 +70,15 @@ fn a_ca_file_may_hold_several_and_a_broken_one_is_told() {
     };
     enrol("not a certificate\n")
         .expect(64)
-        .says(&["--ca-file", "no PEM certificate"]);
+        .expect_stderr(&["--ca-file", "no PEM certificate"]);
     enrol("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .expect(64)
-        .says(&["--ca-file", "broken"]);
+        .expect_stderr(&["--ca-file", "broken"]);
     enrol(&format!("{other}\n{own}")).expect(0);
     host.agent(&["enrol", "--force", "--ca-file", "/nonexistent.pem"])
         .run()
         .expect(74)
-        .says(&["--ca-file /nonexistent.pem"]);
+        .expect_stderr(&["--ca-file /nonexistent.pem"]);
 }
 
 #[test]
@@ -93,12 +93,12 @@ fn plain_http_works_on_loopback() {
 }
 
 #[test]
-fn the_proxy_is_asked_for_a_tunnel_and_no_proxy_goes_past_it() {
+fn https_goes_through_a_proxy_tunnel_and_no_proxy_bypasses_it() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = proxy.local_addr().unwrap();
-    // A proxy that says no, and tells what it was asked.
-    let asked = std::thread::spawn(move || {
+    // A proxy that rejects the request and returns what it received.
+    let request = std::thread::spawn(move || {
         let (mut stream, _) = proxy.accept().unwrap();
         let mut request = Vec::new();
         let mut chunk = [0; 512];
@@ -118,21 +118,21 @@ fn the_proxy_is_asked_for_a_tunnel_and_no_proxy_goes_past_it() {
         .env("HTTPS_PROXY", &format!("http://me:hunter2@{address}"))
         .run()
         .expect(69)
-        .says(&["HTTPS_PROXY names the proxy 127.0.0.1"]);
+        .expect_stderr(&["HTTPS_PROXY names the proxy 127.0.0.1"]);
     assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
-    let asked = asked.join().unwrap();
+    let request = request.join().unwrap();
     let authority = hub.url().replace("https://", "");
     assert!(
-        asked.starts_with(&format!("CONNECT {authority} HTTP/1.1\r\n")),
-        "{asked}"
+        request.starts_with(&format!("CONNECT {authority} HTTP/1.1\r\n")),
+        "{request}"
     );
     assert!(
-        asked
+        request
             .to_lowercase()
             .contains("proxy-authorization: basic bwu6ahvudgvymg=="),
-        "{asked}"
+        "{request}"
     );
-    assert!(!asked.contains(&token), "the proxy saw the token");
+    assert!(!request.contains(&token), "the proxy saw the token");
 
     host.enrol(&hub, &token)
         .env("HTTPS_PROXY", &format!("http://{address}"))
@@ -142,13 +142,13 @@ fn the_proxy_is_asked_for_a_tunnel_and_no_proxy_goes_past_it() {
 }
 
 #[test]
-fn the_other_scheme_is_told() {
+fn a_wrong_scheme_is_reported() {
     let plain = TestHub::with(Options {
         http: true,
         ..Options::default()
     });
     let hub = TestHub::new();
-    for (url, says) in [
+    for (url, message) in [
         (plain.url().replace("http:", "https:"), "plain http?"),
         (hub.url().replace("https:", "http:"), "https://"),
     ] {
@@ -157,6 +157,6 @@ fn the_other_scheme_is_told() {
             .env("MONSYS_TOKEN", "enrl_x1")
             .run()
             .expect(69)
-            .says(&[says]);
+            .expect_stderr(&[message]);
     }
 }

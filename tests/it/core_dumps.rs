@@ -1,4 +1,4 @@
-//! No secret in memory gets into a core dump.
+//! No secret in memory is written to a core dump.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,13 +8,13 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::{Prepared, TestHost, TestHub, until};
+use crate::common::{Prepared, TestHost, TestHub, needs_root, until};
 
 const TOKEN: &str = "enrl_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefg";
 /// The user `nobody`.
 const NOBODY: u32 = 65534;
 
-/// Starts `agent` with as large a core dump as may be.
+/// Starts `agent` without a limit on core dumps.
 fn start(agent: Prepared) -> Child {
     let line = format!("ulimit -c unlimited && exec {}", agent.line());
     agent
@@ -22,17 +22,18 @@ fn start(agent: Prepared) -> Child {
         .start()
 }
 
-/// A run that holds the token, and waits for a hub that is not there.
+/// Returns a run that has the token and waits for an unreachable hub.
 fn waiting(host: &TestHost) -> Prepared {
     host.agent(&["enrol", "--hub-url", "http://127.0.0.1:9"])
         .env("MONSYS_TOKEN", TOKEN)
 }
 
-/// Waits until the shell has become the agent, and the agent has asked for the first time.
+/// Waits until the shell has executed the agent, and the agent has sent its first request.
 fn has_begun(child: &Child, host: &TestHost) {
-    let exe = format!("/proc/{}/exe", child.id());
+    // Readable by every user, even for a process that is not dumpable: proc(5).
+    let name = format!("/proc/{}/comm", child.id());
     until("the first request", || {
-        let is_agent = fs::read_link(&exe).is_ok_and(|exe| exe.ends_with("monsys-agent"));
+        let is_agent = fs::read_to_string(&name).is_ok_and(|name| name == "monsys-agent\n");
         is_agent && host.path("var/lib/monsys/agent-signing.key").exists()
     });
 }
@@ -47,8 +48,8 @@ fn core_limits(pid: u32) -> Vec<String> {
 }
 
 #[test]
-fn an_aborted_run_leaves_none() {
-    // That the system would dump another program at all.
+fn an_aborted_run_dumps_no_core() {
+    // The system has to dump another program.
     let folder = tempfile::tempdir().unwrap();
     let other = Command::new("sh")
         .args(["-c", "ulimit -c unlimited && kill -ABRT $$"])
@@ -60,7 +61,7 @@ fn an_aborted_run_leaves_none() {
         other.core_dumped(),
         "this test needs a system that dumps core: raise the hard limit (ulimit -Hc), and see /proc/sys/kernel/core_pattern"
     );
-    // The standard library takes a SIGSEGV that was sent for one that has a cause, and goes on.
+    // The standard library's handler ignores a SIGSEGV that was sent by kill(2).
     for signal in [Signal::SIGABRT, Signal::SIGQUIT, Signal::SIGTRAP] {
         let host = TestHost::new();
         let mut child = start(waiting(&host));
@@ -78,11 +79,9 @@ fn an_aborted_run_leaves_none() {
 }
 
 #[test]
-fn the_process_is_not_dumpable_and_works_all_the_same() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "this test needs root, to run as another user"
-    );
+#[ignore = "needs root: runs the agent as another user"]
+fn the_process_is_not_dumpable_and_still_works() {
+    needs_root();
     let hub = TestHub::new();
     let host = TestHost::new();
     for folder in ["etc/monsys", "var/lib/monsys", "run/monsys"] {
@@ -91,7 +90,7 @@ fn the_process_is_not_dumpable_and_works_all_the_same() {
     }
     let mut child = waiting(&host).by_user(NOBODY).start();
     has_begun(&child, &host);
-    // What the kernel gives to root of a process that others may not read: proc(5).
+    // The kernel makes root the owner of these files if the process is not dumpable: proc(5).
     let owner = |name| fs::metadata(format!("/proc/{}/{name}", child.id())).map(|m| m.uid());
     assert_eq!(owner("environ").unwrap(), 0);
     assert_eq!(owner("status").unwrap(), 0);
@@ -133,11 +132,9 @@ fn the_process_is_not_dumpable_and_works_all_the_same() {
 }
 
 #[test]
-fn nor_is_it_after_it_has_executed_itself_anew() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "this test needs root, to run as another user"
-    );
+#[ignore = "needs root: runs the agent as another user"]
+fn the_process_is_not_dumpable_after_it_has_re_executed_itself() {
+    needs_root();
     let host = TestHost::new();
     std::os::unix::fs::chown(host.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
     fs::create_dir_all(host.path("etc/mimir")).unwrap();
@@ -168,7 +165,7 @@ fn nor_is_it_after_it_has_executed_itself_anew() {
 }
 
 #[test]
-fn a_token_command_leaves_none_either() {
+fn a_token_command_dumps_no_core() {
     let host = TestHost::new();
     let command = "ulimit -c >soft; ulimit -Hc >hard; exit 1";
     host.agent(&["enrol", "--token-command", command])

@@ -1,4 +1,4 @@
-//! `doctor`: all that an enrolment needs, without spending a use.
+//! `doctor`: checks everything that an enrolment needs, without spending a use.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::common::{Prepared, Run, TestHost, TestHub};
 
-/// `doctor` as `enrol` would be run.
+/// Returns `doctor` with the settings of `enrol`.
 fn doctor(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Prepared {
     let ca_file = host.install_ca(hub).unwrap();
     let url = hub.url();
@@ -28,21 +28,21 @@ fn finding(run: &Run, name: &str) -> (String, String, String) {
 }
 
 #[track_caller]
-fn expect_bad(run: &Run, name: &str, says: &str) {
-    let (word, said, hint) = finding(run, name);
-    assert_eq!(word, "bad", "{said}");
-    assert!(said.contains(says), "{said}");
+fn expect_bad(run: &Run, name: &str, message: &str) {
+    let (word, text_of_finding, hint) = finding(run, name);
+    assert_eq!(word, "bad", "{text_of_finding}");
+    assert!(text_of_finding.contains(message), "{text_of_finding}");
     assert!(!hint.is_empty(), "{name} has no hint");
     assert_eq!(run.json()["ok"], false);
 }
 
-/// A server on loopback that gives each request the next of these answers.
+/// Starts a server on loopback that sends the next of these responses to each request.
 fn canned(answers: &'static [&'static str]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for answer in answers {
-            // A bare connection is a check by itself; it asks for nothing.
+            // A connection without a request is a check of its own.
             loop {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
@@ -53,7 +53,7 @@ fn canned(answers: &'static [&'static str]) -> SocketAddr {
                 {
                     continue;
                 }
-                // Else the next request may be sent to a connection that is about to close.
+                // Otherwise the next request may be sent on a closing connection.
                 let answer = answer.replacen("\r\n\r\n", "\r\nconnection: close\r\n\r\n", 1);
                 stream.write_all(answer.as_bytes()).unwrap();
                 break;
@@ -64,7 +64,7 @@ fn canned(answers: &'static [&'static str]) -> SocketAddr {
 }
 
 #[test]
-fn a_healthy_host_is_told_so_and_nothing_is_spent_or_changed() {
+fn a_healthy_host_passes_and_nothing_is_changed() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.install_ca(&hub);
     let before = host.files("");
@@ -85,8 +85,8 @@ fn a_healthy_host_is_told_so_and_nothing_is_spent_or_changed() {
         "service manager",
         "cloud-init",
     ] {
-        let (word, says, _) = finding(&run, name);
-        assert_eq!(word, "good", "{name}: {says}");
+        let (word, message, _) = finding(&run, name);
+        assert_eq!(word, "good", "{name}: {message}");
     }
     assert_eq!(run.json()["ok"], true);
     assert!(finding(&run, "hub").1.contains("version"));
@@ -100,19 +100,19 @@ fn a_healthy_host_is_told_so_and_nothing_is_spent_or_changed() {
 }
 
 #[test]
-fn what_is_wrong_on_the_host_is_told_with_its_mend() {
+fn a_fault_on_the_host_is_reported_with_its_hint() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let run = doctor(&host, &hub, "", &[]).run().expect(64);
     expect_bad(&run, "token", "no token was given");
     let run = doctor(&host, &hub, "ENRL_abc", &[]).run().expect(64);
     expect_bad(&run, "token", "capitals");
 
-    host.lay("var/lib/monsys", "");
+    host.write_file("var/lib/monsys", "");
     let run = doctor(&host, &hub, "enrl_x1", &[]).run().expect(73);
     expect_bad(&run, "state directory", "cannot be written");
 
     let host = TestHost::new();
-    host.lay("etc/monsys/agent.toml", "nonsense\n");
+    host.write_file("etc/monsys/agent.toml", "nonsense\n");
     let run = doctor(&host, &hub, "enrl_x1", &[]).run().expect(78);
     expect_bad(&run, "settings", "line 1");
 
@@ -124,14 +124,14 @@ fn what_is_wrong_on_the_host_is_told_with_its_mend() {
 }
 
 #[test]
-fn what_enrol_would_do_is_foretold() {
+fn doctor_predicts_what_enrol_would_do() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay("run/secret", &hub.token());
-    host.lay("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
+    host.write_file("run/secret", &hub.token());
+    host.write_file("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
     let run = doctor(&host, &hub, "", &[]).run().expect(0);
     assert!(finding(&run, "plan").1.contains("/api/v1/agents/enrol"));
     host.enrol(&hub, "").run().expect(0);
-    // The token is gone, as it should be, and an enrolled host needs none.
+    // The token is removed, and an enrolled host needs none.
     std::fs::remove_file(host.path("run/secret")).unwrap();
     let run = doctor(&host, &hub, "", &[]).run().expect(0);
     assert_eq!(finding(&run, "token").0, "good");
@@ -142,7 +142,7 @@ fn what_enrol_would_do_is_foretold() {
 
     let host = TestHost::new();
     let (token, _) = hub.per_agent_token(serde_json::json!({}));
-    host.lay(
+    host.write_file(
         "etc/monsys/agent.toml",
         &format!("agent_token = '{token}'\n"),
     );
@@ -151,28 +151,28 @@ fn what_enrol_would_do_is_foretold() {
 }
 
 #[test]
-fn what_is_wrong_on_the_way_is_told_once() {
+fn a_fault_on_the_network_is_reported_once() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let url = hub.url();
-    let ask = |arguments: &[&str]| {
+    let doctor_with = |arguments: &[&str]| {
         let arguments = [&["doctor", "--output", "json"], arguments].concat();
         host.agent(&arguments).env("MONSYS_TOKEN", "enrl_x1").run()
     };
-    let run = ask(&["--hub-url", &url]).expect(69);
+    let run = doctor_with(&["--hub-url", &url]).expect(69);
     expect_bad(&run, "TLS", "not trusted");
     assert_eq!(finding(&run, "hub").0, "skipped");
 
-    let run = ask(&["--hub-url", "https://127.0.0.1:1"]).expect(69);
+    let run = doctor_with(&["--hub-url", "https://127.0.0.1:1"]).expect(69);
     expect_bad(&run, "connection", "refused");
     assert_eq!(finding(&run, "TLS").0, "skipped");
 
-    let run = ask(&["--hub-url", "https://hub.invalid"]).expect(69);
+    let run = doctor_with(&["--hub-url", "https://hub.invalid"]).expect(69);
     expect_bad(&run, "name", "hub.invalid");
     assert_eq!(finding(&run, "connection").0, "skipped");
 }
 
 #[test]
-fn a_clock_that_is_off_is_told_with_both_times() {
+fn a_clock_difference_is_reported_with_both_times() {
     let address = canned(&[
         "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-length: 0\r\n\r\n",
     ]);
@@ -182,39 +182,39 @@ fn a_clock_that_is_off_is_told_with_both_times() {
         .env("MONSYS_TOKEN", "enrl_x1")
         .run()
         .expect(0);
-    let (word, says, hint) = finding(&run, "clock");
+    let (word, message, hint) = finding(&run, "clock");
     assert_eq!(word, "warning");
     assert!(
-        says.contains("ahead of") && says.contains("1994-11-06T08:49:37Z"),
-        "{says}"
+        message.contains("ahead of") && message.contains("1994-11-06T08:49:37Z"),
+        "{message}"
     );
     assert!(hint.contains("timedatectl"), "{hint}");
 }
 
 #[test]
-fn a_token_that_cloud_init_kept_is_found() {
+fn a_token_in_cloud_init_files_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     let script = format!("#!/bin/sh\nexport MONSYS_TOKEN={token}\n");
-    host.lay("var/lib/cloud/instances/i-1/scripts/runcmd", &script);
-    host.lay("var/log/cloud-init-output.log", &token);
-    host.lay("var/lib/cloud/instances/i-1/user-data.txt", "harmless\n");
-    // Longer than what is read at once, and the token lies across the seam.
+    host.write_file("var/lib/cloud/instances/i-1/scripts/runcmd", &script);
+    host.write_file("var/log/cloud-init-output.log", &token);
+    host.write_file("var/lib/cloud/instances/i-1/user-data.txt", "harmless\n");
+    // Longer than one read, with the token across the boundary.
     let long = format!("{}{token}\n", "x".repeat(64 * 1024 - 10));
-    host.lay("var/log/cloud-init.log", &long.repeat(30));
+    host.write_file("var/log/cloud-init.log", &long.repeat(30));
     let run = doctor(&host, &hub, &token, &[]).run().expect(0);
-    let (word, says, hint) = finding(&run, "cloud-init");
-    assert!(says.contains("cloud-init.log"), "{says}");
+    let (word, message, hint) = finding(&run, "cloud-init");
+    assert!(message.contains("cloud-init.log"), "{message}");
     assert_eq!(word, "warning");
-    assert!(says.contains("scripts/runcmd") && says.contains("cloud-init-output.log"));
-    assert!(!says.contains("user-data.txt") && hint.contains("--token-command"));
+    assert!(message.contains("scripts/runcmd") && message.contains("cloud-init-output.log"));
+    assert!(!message.contains("user-data.txt") && hint.contains("--token-command"));
     assert!(!run.stdout.contains(&token), "{}", run.stdout);
 }
 
 #[test]
-fn a_token_that_the_metadata_service_hands_out_is_found() {
+fn a_token_in_the_metadata_service_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    let ask = |address: SocketAddr| {
+    let doctor_with = |address: SocketAddr| {
         let run = doctor(&host, &hub, "enrl_x1", &[])
             .env("AWS_EC2_METADATA_DISABLED", "false")
             .env(
@@ -225,19 +225,19 @@ fn a_token_that_the_metadata_service_hands_out_is_found() {
             .expect(0);
         finding(&run, "metadata service")
     };
-    let (word, says, hint) = ask(canned(&[
+    let (word, message, hint) = doctor_with(canned(&[
         "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsession",
         "HTTP/1.1 200 OK\r\ncontent-length: 35\r\n\r\nexport MONSYS_TOKEN=enrl_abcdefghijk",
     ]));
-    assert_eq!(word, "warning", "{says}");
+    assert_eq!(word, "warning", "{message}");
     assert!(hint.contains("by reference"), "{hint}");
-    let (word, ..) = ask(canned(&[
+    let (word, ..) = doctor_with(canned(&[
         "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsession",
         "HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n#cloud-config",
     ]));
     assert_eq!(word, "good");
     let run = doctor(&host, &hub, "enrl_x1", &[]).run().expect(0);
-    // The other clouds, each by the variable that its own tools take.
+    // The other clouds, each by the variable of its own tools.
     let elsewhere = |variable: &str, address: SocketAddr| {
         let run = doctor(&host, &hub, "enrl_x1", &[])
             .env("AWS_EC2_METADATA_DISABLED", "false")

@@ -1,4 +1,4 @@
-//! The generated pages do not drift, and what the docs say of the command line is so.
+//! The generated pages are up to date, and the documented command line exists.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_generated_pages_are_those_of_this_code() {
+fn the_generated_pages_are_up_to_date() {
     for (path, generated) in [
         (
             "docs/configuration.md",
@@ -45,7 +45,7 @@ fn every_flag_of_the_table_exists_and_every_flag_of_enrol_is_in_the_table() {
     for flag in &table {
         assert!(flags.iter().any(|f| f == flag), "{flag} does not exist");
     }
-    // What is no setting, or the short form of one.
+    // Flags without a setting, and short forms.
     let others = ["--force", "--dry-run", "--defer", "--tag", "--help"];
     for flag in &flags {
         assert!(
@@ -60,7 +60,7 @@ fn every_flag_that_the_docs_show_exists() {
     use clap::CommandFactory;
     let mut command = monsys_agent::cli::Cli::command();
     command.build();
-    // The first one is what the docs say does not exist.
+    // The docs mention `--token` as a flag that does not exist.
     let mut known: Vec<String> = vec!["--token".into()];
     for subcommand in command.get_subcommands() {
         let flags = subcommand.get_arguments().filter_map(clap::Arg::get_long);
@@ -89,7 +89,7 @@ fn every_flag_that_the_docs_show_exists() {
     assert!(seen > 10);
 }
 
-/// A threat without the test that proves the line would be a claim.
+/// Each threat of the threat model has to have a test.
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
     fn sources(folder: &Path, found: &mut String) {

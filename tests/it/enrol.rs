@@ -1,11 +1,11 @@
-//! The main job: a secret in, `agent.toml` out.
+//! `enrol`: a secret becomes a credential in `agent.toml`.
 
 use serde_json::json;
 
 use crate::common::{MODES, TestHost, TestHub, keys};
 
 #[test]
-fn a_host_enrols_and_everything_is_where_it_belongs() {
+fn a_host_enrols_and_writes_its_files() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let run = host
         .enrol(&hub, &hub.token())
@@ -52,11 +52,11 @@ fn a_host_enrols_and_everything_is_where_it_belongs() {
 }
 
 #[test]
-fn an_enrolled_host_says_so_and_sends_nothing() {
+fn an_enrolled_host_reports_it_and_sends_nothing() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let before = host.files("");
-    // A hub that is gone proves that nothing was sent.
+    // A stopped hub proves that nothing was sent.
     drop(hub);
     let run = host
         .agent(&["enrol"])
@@ -100,7 +100,7 @@ fn the_json_report_has_the_keys_of_the_contract_and_logs_stay_on_standard_error(
 }
 
 #[test]
-fn force_asks_again_and_the_host_stays_the_same_agent() {
+fn force_enrols_again_as_the_same_agent() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     host.enrol(&hub, &token).run().expect(0);
@@ -116,7 +116,7 @@ fn force_asks_again_and_the_host_stays_the_same_agent() {
 }
 
 #[test]
-fn a_dry_run_touches_neither_network_nor_disk() {
+fn a_dry_run_uses_neither_network_nor_disk() {
     let host = TestHost::new();
     let before = host.files("");
     let run = host
@@ -152,9 +152,9 @@ fn a_dry_run_touches_neither_network_nor_disk() {
 }
 
 #[test]
-fn the_users_own_keys_order_and_comments_survive() {
+fn foreign_keys_order_and_comments_are_preserved() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay(
+    host.write_file(
         "etc/monsys/agent.toml",
         "# managed by us\nlog_dir = '/var/log/x' # here\ntags = ['rack-7']\n\n[collectors]\ndisk = true # yes\n",
     );
@@ -178,15 +178,15 @@ fn the_users_own_keys_order_and_comments_survive() {
 }
 
 #[test]
-fn another_hub_is_refused_until_force_says_so() {
+fn another_hub_is_rejected_without_force() {
     let (first, second, host) = (TestHub::new(), TestHub::new(), TestHost::new());
     host.enrol(&first, &first.token()).run().expect(0);
     let before = host.agent_toml();
     host.enrol(&second, &second.token())
         .run()
         .expect(64)
-        .says(&["another hub", &first.url(), &second.url(), "--force"]);
-    // Without a token of its own, the second hub must not get to see the first one's credential.
+        .expect_stderr(&["another hub", &first.url(), &second.url(), "--force"]);
+    // Without a new token, the credential of the first hub must not be sent to the second one.
     let url = second.url();
     host.agent(&["enrol", "--force", "--hub-url", &url])
         .run()
@@ -201,18 +201,18 @@ fn another_hub_is_refused_until_force_says_so() {
 }
 
 #[test]
-fn what_reaches_the_hub_is_kept_for_the_service() {
+fn settings_that_reach_the_hub_are_stored_for_the_service() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     assert_eq!(host.key("ca_file").unwrap(), "/etc/ssl/hub-ca.pem");
-    // Nothing but agent.toml says where the hub is and whom to trust.
+    // Only agent.toml has the hub and its CA.
     host.agent(&["enrol", "--tag", "new"]).run().expect(0);
     assert_eq!(
         hub.agents()[0]["tags"],
         json!(["prod", "eu-west", "web", "new"])
     );
 
-    // A CA outside of the root could not be found there later.
+    // A CA outside of the root could not be found later.
     let other = TestHost::new();
     let ca_file = hub.ca_file().unwrap();
     let url = hub.url();
@@ -227,12 +227,12 @@ fn what_reaches_the_hub_is_kept_for_the_service() {
         .env("MONSYS_TOKEN", &hub.token())
         .run()
         .expect(0)
-        .says(&["outside of --root"]);
+        .expect_stderr(&["outside of --root"]);
     assert_eq!(other.key("ca_file"), None);
 }
 
 #[test]
-fn the_american_spelling_is_understood() {
+fn the_american_spelling_is_accepted() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let ca_file = host.install_ca(&hub).unwrap();
     let url = hub.url();
@@ -249,7 +249,7 @@ fn the_american_spelling_is_understood() {
 }
 
 #[test]
-fn a_dry_run_on_an_enrolled_host_shows_what_the_real_one_does() {
+fn a_dry_run_on_an_enrolled_host_predicts_the_real_run() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol_with(&hub, &hub.token(), &["--tag", "one"])
         .run()

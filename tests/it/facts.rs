@@ -1,4 +1,4 @@
-//! `facts`: exactly what an enrolment sends.
+//! `facts`: the exact content of an enrolment request.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ fn facts(host: &TestHost, variables: &[(&str, &str)]) -> Value {
 }
 
 #[test]
-fn has_every_field_and_the_hub_gets_the_same() {
+fn facts_have_every_field_and_equal_the_request() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let facts = facts(&host, &[]);
     assert_eq!(
@@ -74,7 +74,7 @@ fn has_every_field_and_the_hub_gets_the_same() {
 }
 
 #[test]
-fn agree_with_what_this_machine_says_of_itself() {
+fn facts_agree_with_the_tools_of_this_machine() {
     let facts = facts(&TestHost::new(), &[]);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(facts["kernel"], kernel.trim());
@@ -116,10 +116,10 @@ fn agree_with_what_this_machine_says_of_itself() {
 }
 
 #[test]
-fn fall_back_in_the_contracts_order() {
+fn facts_fall_back_in_the_documented_order() {
     let host = TestHost::new();
-    host.lay("mnt/name", "from-file\n");
-    host.lay("mnt/os", "PRETTY_NAME='From File'\n");
+    host.write_file("mnt/name", "from-file\n");
+    host.write_file("mnt/os", "PRETTY_NAME='From File'\n");
     let variables = [
         ("HOST_HOSTNAME_FILE", "/mnt/name"),
         ("HOST_OS_RELEASE_FILE", "/mnt/os"),
@@ -128,13 +128,13 @@ fn fall_back_in_the_contracts_order() {
     assert_eq!(found["hostname"], "from-file");
     assert_eq!(found["os_info"], "From File");
 
-    host.lay("mnt/os", "NAME=nothing pretty\n");
+    host.write_file("mnt/os", "NAME=nothing pretty\n");
     assert_eq!(
         facts(&host, &variables)["os_info"],
         "Debian GNU/Linux 12 (bookworm)"
     );
     fs::remove_file(host.path("etc/os-release")).unwrap();
-    host.lay("usr/lib/os-release", "PRETTY_NAME=Usr\n");
+    host.write_file("usr/lib/os-release", "PRETTY_NAME=Usr\n");
     assert_eq!(facts(&host, &variables)["os_info"], "Usr");
     fs::remove_file(host.path("usr/lib/os-release")).unwrap();
     assert_eq!(facts(&host, &variables)["os_info"], "linux");
@@ -148,7 +148,7 @@ fn fall_back_in_the_contracts_order() {
 }
 
 #[test]
-fn never_hold_the_raw_machine_id() {
+fn facts_never_contain_the_raw_machine_id() {
     let host = TestHost::new();
     let found = facts(&host, &[]);
     assert_eq!(found["machine_fingerprint"].as_str().unwrap().len(), 64);
@@ -160,7 +160,7 @@ fn never_hold_the_raw_machine_id() {
 }
 
 #[test]
-fn are_read_by_people_too() {
+fn facts_print_as_text() {
     let run = TestHost::new().agent(&["facts"]).run().expect(0);
     assert!(
         run.stdout.contains("hostname             web-3"),
@@ -171,7 +171,7 @@ fn are_read_by_people_too() {
 }
 
 #[test]
-fn do_without_what_never_answers_or_may_not_be_read() {
+fn facts_skip_unreadable_and_blocking_sources() {
     let host = TestHost::new();
     fs::remove_file(host.path("host-hostname")).unwrap();
     let made = std::process::Command::new("mkfifo")
@@ -179,8 +179,8 @@ fn do_without_what_never_answers_or_may_not_be_read() {
         .status()
         .unwrap();
     assert!(made.success());
-    // A directory stands for what a user may not read: the facts need nothing of it.
-    host.lay("etc/monsys/agent.toml/x", "");
+    // A directory stands for a file that a user cannot read: the facts do not need it.
+    host.write_file("etc/monsys/agent.toml/x", "");
     let kernel = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(facts(&host, &[])["hostname"], kernel.trim());
 }

@@ -1,5 +1,4 @@
-//! `--root` of a tree that others made: its links mean what they mean to its host, and lead nowhere
-//! else.
+//! `--root` with an untrusted tree: links are resolved as on its host, and lead to nothing outside.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -10,7 +9,7 @@ use serde_json::Value;
 use crate::common::ravenxcope::{self, env_text, mint};
 use crate::common::{Run, TestHost, TestHub};
 
-/// A tree with links to folders and files of this machine, outside of it.
+/// A tree with links to folders and files of this machine outside of the tree.
 struct Foreign {
     host: TestHost,
     outside: tempfile::TempDir,
@@ -19,7 +18,7 @@ struct Foreign {
 impl Foreign {
     fn new() -> Self {
         let outside = tempfile::tempdir().unwrap();
-        // What a link would find outside.
+        // The targets of the links outside.
         for folder in [
             "bin",
             "systemd",
@@ -41,11 +40,11 @@ impl Foreign {
             fs::write(outside.path().join(file), text).unwrap();
         }
         let host = TestHost::new();
-        host.lay("usr/lib/systemd/systemd", "");
+        host.write_file("usr/lib/systemd/systemd", "");
         Self { host, outside }
     }
 
-    /// Makes a link in the tree, by a path that is there outside.
+    /// Makes a link in the tree to a path that exists outside.
     fn link(&self, link: &str, outside: &str) -> &Self {
         let link = self.host.path(link);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
@@ -56,13 +55,13 @@ impl Foreign {
         self
     }
 
-    /// Where such a link leads to, inside of the tree.
+    /// Returns the target of such a link inside of the tree.
     fn inside(&self, path: &str) -> PathBuf {
         let outside = self.outside.path().strip_prefix("/").unwrap();
         self.host.path("").join(outside).join(path)
     }
 
-    /// All that is outside: names, bytes, owners, modes and times.
+    /// Returns everything outside: names, bytes, owners, modes and times.
     fn state(&self) -> Vec<(PathBuf, String)> {
         fn walk(path: &Path, found: &mut Vec<(PathBuf, String)>) {
             let metadata = fs::symlink_metadata(path).unwrap();
@@ -88,7 +87,7 @@ impl Foreign {
         found
     }
 
-    /// Runs something, which may change nothing outside.
+    /// Runs `task` and checks that it changes nothing outside.
     #[track_caller]
     fn run(&self, run: impl FnOnce(&TestHost) -> Run) -> Run {
         let before = self.state();
@@ -117,7 +116,7 @@ impl Foreign {
 }
 
 #[test]
-fn an_installation_is_put_inside_and_taken_back() {
+fn an_installation_writes_below_the_root_and_is_uninstalled() {
     let tree = Foreign::new();
     tree.link("usr/local/bin", "bin")
         .link("etc/systemd/system", "systemd")
@@ -137,31 +136,34 @@ fn an_installation_is_put_inside_and_taken_back() {
     }
     let wants = tree.inside("systemd/multi-user.target.wants/monsys-agent.service");
     assert!(wants.is_symlink());
-    // A second run finds all of it in its place.
+    // A second run changes nothing.
     let again = install(&["--output", "json"]).json();
     assert_eq!(again["changed"], false, "{again}");
     tree.run(|host| host.agent(&["uninstall", "--purge"]).run())
         .expect(0);
-    let left = tree.host.files("");
+    let remaining = tree.host.files("");
     let is_ours = |(path, _): &&(PathBuf, Vec<u8>)| path.to_string_lossy().contains("monsys-agent");
-    assert!(!left.iter().any(|file| is_ours(&file)), "{left:?}");
-    assert!(!tree.inside("").exists(), "{left:?}");
+    assert!(
+        !remaining.iter().any(|file| is_ours(&file)),
+        "{remaining:?}"
+    );
+    assert!(!tree.inside("").exists(), "{remaining:?}");
 }
 
 #[test]
-fn an_installation_of_a_tree_with_the_user_gives_nothing_outside() {
+fn an_installation_changes_no_owner_outside_of_the_root() {
     let tree = Foreign::new();
     tree.link("etc/systemd/system", "systemd")
         .link("etc/monsys", "etc/monsys");
     tree.host
-        .lay("etc/passwd", "monsys:x:12345:12345::/:/bin/sh\n");
-    // Whether or not it is done, it is not done outside.
+        .write_file("etc/passwd", "monsys:x:12345:12345::/:/bin/sh\n");
+    // With any result, nothing outside is changed.
     tree.run(|host| host.agent(&["install", "--no-enrol"]).run());
     tree.run(|host| host.agent(&["uninstall", "--purge"]).run());
 }
 
 #[test]
-fn an_enrolment_is_written_inside() {
+fn an_enrolment_writes_below_the_root() {
     for links in [
         &[("var/lib/monsys", "state")][..],
         &[("etc/monsys", "etc/monsys")],
@@ -194,7 +196,7 @@ fn an_enrolment_is_written_inside() {
         };
         enrol().expect(0);
         assert_eq!(hub.spent(), before + 1);
-        // All that is written is found again, and taken away.
+        // Every written file is found again and removed.
         let again = enrol().expect(0);
         assert!(again.stdout.contains("lready"), "{again:?}");
         for command in [&["status"][..], &["unenrol"], &["uninstall", "--purge"]] {
@@ -205,7 +207,7 @@ fn an_enrolment_is_written_inside() {
 }
 
 #[test]
-fn links_that_lead_nowhere_are_refused_and_not_followed() {
+fn dangling_links_are_rejected_and_not_followed() {
     for link in [
         "etc/monsys",
         "var/lib/monsys",
@@ -214,26 +216,26 @@ fn links_that_lead_nowhere_are_refused_and_not_followed() {
         "etc/systemd",
     ] {
         let tree = Foreign::new();
-        // Inside it is a loop; outside, where it would lead to, is a folder.
+        // A loop inside; the target outside would be a folder.
         tree.link(link, "bin");
         let other = tree.inside("bin");
         fs::create_dir_all(other.parent().unwrap()).unwrap();
         symlink(Path::new("/").join(link), other).unwrap();
         let run = tree.run(|host| host.agent(&["install", "--no-enrol"]).run());
         assert!([73, 74].contains(&run.code), "{link}: {run:?}");
-        run.says(&[link, "a symbolic link that cannot be resolved"]);
+        run.expect_stderr(&[link, "a symbolic link that cannot be resolved"]);
     }
 }
 
 #[test]
-fn what_agent_toml_names_is_inside() {
+fn paths_in_agent_toml_are_below_the_root() {
     let (hub, tree) = (TestHub::new(), Foreign::new());
     let outside = tree.outside.path().join("token");
     fs::write(&outside, hub.token()).unwrap();
     let dots = format!("/../../../../../../../..{}", outside.display());
     for named in [outside.to_str().unwrap(), &dots, "/etc/token"] {
         tree.link("etc/token", "token");
-        tree.host.lay(
+        tree.host.write_file(
             "etc/monsys/agent.toml",
             &format!("hub_url = \"{}\"\ntoken_file = \"{named}\"\n", hub.url()),
         );
@@ -242,7 +244,7 @@ fn what_agent_toml_names_is_inside() {
     }
     let state = format!("/../../../../..{}/state", tree.outside.path().display());
     let toml = format!("hub_url = \"{}\"\nstate_dir = \"{state}\"\n", hub.url());
-    tree.host.lay("etc/monsys/agent.toml", &toml);
+    tree.host.write_file("etc/monsys/agent.toml", &toml);
     let ca_file = tree.host.install_ca(&hub).unwrap();
     tree.run(|host| {
         let agent = host.agent(&["enrol", "--ca-file", ca_file.to_str().unwrap()]);
@@ -253,20 +255,20 @@ fn what_agent_toml_names_is_inside() {
 }
 
 #[test]
-fn facts_are_those_of_the_tree() {
+fn facts_are_read_below_the_root() {
     let tree = Foreign::new();
     for name in ["os-release", "machine-id"] {
         fs::remove_file(tree.host.path("etc").join(name)).unwrap();
     }
     fs::remove_file(tree.host.path("host-hostname")).unwrap();
-    // As NixOS has them: by an absolute link to a folder of links.
+    // As on NixOS: an absolute link to a folder of links.
     tree.host
-        .lay("nix/store/x/os-release", "PRETTY_NAME=NixOS\n");
-    tree.host.lay(
+        .write_file("nix/store/x/os-release", "PRETTY_NAME=NixOS\n");
+    tree.host.write_file(
         "nix/store/x/machine-id",
         "0123456789abcdef0123456789abcdef\n",
     );
-    tree.host.lay("nix/store/x/hostname", "nixos-1\n");
+    tree.host.write_file("nix/store/x/hostname", "nixos-1\n");
     symlink("/nix/store/x", tree.host.path("etc/static")).unwrap();
     for name in ["os-release", "machine-id"] {
         let target = Path::new("/etc/static").join(name);
@@ -280,7 +282,7 @@ fn facts_are_those_of_the_tree() {
         facts["machine_fingerprint"],
         "0004324a1f4abb3ecbc6fc51435317b159c89dad68ea894d4818336e96dc488d"
     );
-    // The same links, to files that are there outside only.
+    // The same links to files that exist only outside.
     tree.link("etc/os-release", "etc/os-release")
         .link("etc/machine-id", "etc/machine-id")
         .link("host-hostname", "etc/hostname");
@@ -291,11 +293,12 @@ fn facts_are_those_of_the_tree() {
 }
 
 #[test]
-fn facts_of_a_host_that_is_mounted_into_a_tree() {
+fn facts_of_a_mounted_host_are_read_below_the_root() {
     let tree = Foreign::new();
     tree.host
-        .lay("host/nix/store/x/os-release", "PRETTY_NAME=NixOS\n");
-    tree.host.lay("host/nix/store/x/hostname", "nixos-1\n");
+        .write_file("host/nix/store/x/os-release", "PRETTY_NAME=NixOS\n");
+    tree.host
+        .write_file("host/nix/store/x/hostname", "nixos-1\n");
     symlink("/nix/store/x", tree.host.path("host/nix/static")).unwrap();
     fs::create_dir(tree.host.path("host/etc")).unwrap();
     for name in ["os-release", "hostname"] {
@@ -311,7 +314,7 @@ fn facts_of_a_host_that_is_mounted_into_a_tree() {
 }
 
 #[test]
-fn cloud_inits_files_are_those_of_the_tree() {
+fn cloud_init_files_are_read_below_the_root() {
     let (hub, tree) = (TestHub::new(), Foreign::new());
     let token = hub.token();
     let file = tree.outside.path().join("cloud/user-data.txt");
@@ -337,7 +340,7 @@ fn cloud_inits_files_are_those_of_the_tree() {
 }
 
 #[test]
-fn the_other_dialects_stay_inside() {
+fn the_other_dialects_write_below_the_root() {
     let hub = TestHub::new();
     let tree = Foreign::new();
     let outside = tree.outside.path().join("bin/sensor-agent.env");
@@ -349,13 +352,13 @@ fn the_other_dialects_stay_inside() {
     tree.link(ravenxcope::FILE, "bin/sensor-agent.env");
     let run = tree.run(|host| ravenxcope::agent(host, &hub, &["enrol"]).run());
     assert_ne!(run.code, 0);
-    // A link inside is read, and is what cannot be replaced.
+    // A link inside is read but cannot be replaced.
     let inside = tree.inside("bin/sensor-agent.env");
     fs::create_dir_all(inside.parent().unwrap()).unwrap();
     fs::copy(&outside, &inside).unwrap();
     tree.run(|host| ravenxcope::agent(host, &hub, &["enrol"]).run())
         .expect(73)
-        .says(&["symbolic link"]);
+        .expect_stderr(&["symbolic link"]);
 
     let tree = Foreign::new();
     tree.link("etc/mimir", "etc").link("jobs", "state");
@@ -393,7 +396,7 @@ fn the_other_dialects_stay_inside() {
 }
 
 #[test]
-fn a_tree_that_is_not_there_cannot_be_installed_into() {
+fn a_missing_root_is_rejected() {
     let host = TestHost::new();
     let missing = host.path("missing");
     for more in [&["--dry-run"][..], &[]] {

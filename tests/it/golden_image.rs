@@ -1,11 +1,11 @@
-//! `enrol --defer`: an image that holds no identity and no secret, and enrols at its first boot.
+//! `enrol --defer`: an image without identity and secret, which enrols at its first boot.
 
 use serde_json::json;
 
 use crate::common::{Run, TestHost, TestHub};
 
 #[test]
-fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
+fn each_host_of_a_prepared_image_enrols_separately() {
     let (hub, image) = (TestHub::new(), TestHost::new());
     let run = image
         .enrol_with(
@@ -35,7 +35,7 @@ fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
     }
     assert_eq!(image.key("agent_token"), None);
     image.agent(&["status"]).run().expect(78);
-    // Once more changes nothing.
+    // A second run changes nothing.
     let again = image
         .agent(&["enrol", "--defer", "--output", "json"])
         .run()
@@ -45,8 +45,8 @@ fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
     let token = hub.token();
     for machine in ["1", "2"] {
         let host = image.copy();
-        host.lay("etc/machine-id", &format!("{}\n", machine.repeat(32)));
-        host.lay("run/monsys-token", &token);
+        host.write_file("etc/machine-id", &format!("{}\n", machine.repeat(32)));
+        host.write_file("run/monsys-token", &token);
         host.agent(&["enrol"]).run().expect(0);
         assert_eq!(host.key("role").unwrap(), "db");
     }
@@ -57,14 +57,14 @@ fn an_image_is_prepared_and_each_host_made_from_it_enrols_as_itself() {
 }
 
 #[test]
-fn a_token_is_never_kept_in_an_image() {
+fn a_token_is_never_stored_in_an_image() {
     let (hub, image) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     image
         .enrol_with(&hub, &token, &["--defer"])
         .run()
         .expect(0)
-        .says(&["MONSYS_TOKEN is not kept"]);
+        .expect_stderr(&["MONSYS_TOKEN is not kept"]);
     for (path, bytes) in image.files("") {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(!text.contains(&token), "{}", path.display());
@@ -72,21 +72,24 @@ fn a_token_is_never_kept_in_an_image() {
 }
 
 #[test]
-fn an_enrolled_host_is_no_image() {
+fn an_enrolled_host_cannot_be_prepared_as_an_image() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let before = host.files("");
-    host.agent(&["enrol", "--defer"]).run().expect(64).says(&[
-        "must not carry an identity",
-        "agent-signing.key",
-        "agent.toml",
-        "rm ",
-    ]);
+    host.agent(&["enrol", "--defer"])
+        .run()
+        .expect(64)
+        .expect_stderr(&[
+            "must not carry an identity",
+            "agent-signing.key",
+            "agent.toml",
+            "rm ",
+        ]);
     assert_eq!(host.files(""), before);
 }
 
 #[test]
-fn what_the_first_boot_needs_is_kept_as_it_needs_it() {
+fn settings_of_the_first_boot_are_stored() {
     let (hub, image) = (TestHub::new(), TestHost::new());
     image
         .enrol_with(&hub, "", &["--defer", "--token-command", "cat run/secret"])
@@ -94,7 +97,7 @@ fn what_the_first_boot_needs_is_kept_as_it_needs_it() {
         .run()
         .expect(0);
     assert_eq!(image.key("splay").unwrap(), "2m");
-    image.lay("run/secret", &hub.token());
+    image.write_file("run/secret", &hub.token());
     image
         .agent(&["enrol", "--splay", "0s"])
         .env("PATH", "/usr/bin:/bin")
@@ -110,9 +113,9 @@ fn what_the_first_boot_needs_is_kept_as_it_needs_it() {
 }
 
 #[test]
-fn an_image_that_somebody_enrols_in_the_meantime_is_left_alone() {
+fn a_defer_beside_an_enrolment_does_not_damage_it() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    // The first run holds the lock while the hub is slow; the second one waits for it.
+    // The first run has the lock while the hub is slow; the second one waits for the lock.
     hub.fault(json!({"route": "enrol", "delay_ms": 500}));
     let first = host.enrol(&hub, &hub.token()).start();
     while !host.path("var/lib/monsys/lock").exists() {
@@ -120,21 +123,23 @@ fn an_image_that_somebody_enrols_in_the_meantime_is_left_alone() {
     }
     let image = host.agent(&["enrol", "--defer", "--tag", "image"]).run();
     Run::of(first).expect(0);
-    // Whoever was second has left what the first one did.
+    // The second run has preserved the result of the first one.
     if image.code == 0 {
         assert_eq!(
             host.key("tags").unwrap(),
             r#"["prod", "eu-west", "web", "image"]"#
         );
     } else {
-        image.expect(64).says(&["must not carry an identity"]);
+        image
+            .expect(64)
+            .expect_stderr(&["must not carry an identity"]);
     }
     host.agent(&["status"]).run().expect(0);
     hub.expect_one_slot();
 }
 
 #[test]
-fn the_proxy_of_this_run_is_kept_for_the_service() {
+fn the_proxy_of_this_run_is_stored_for_the_service() {
     let image = TestHost::new();
     let run = image
         .agent(&[

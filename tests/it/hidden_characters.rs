@@ -1,4 +1,4 @@
-//! What others say reaches a terminal and a log as text, and nothing else.
+//! Text from others reaches a terminal and a log only as visible text.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Run, TestHost, TestHub};
 
-/// A title of the terminal, colours by C0 and C1, text in another order, zero width, and a line.
+/// A terminal title, colours by C0 and C1, reordered text, zero width, and a line break.
 const HOSTILE: &str = "a\u{1b}]0;PWN\u{7}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{200f}\u{61c}\u{2060}\u{feff}\u{7f}\nFORGED";
 const ID: &str = "6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10";
 
@@ -22,7 +22,7 @@ fn clean(run: Run) -> Run {
     run
 }
 
-/// Changes a JSON file of the host.
+/// Edits a JSON file of the host.
 fn edit(host: &TestHost, path: &str, change: impl FnOnce(&mut Value)) {
     let text = fs::read_to_string(host.path(path)).unwrap();
     let mut value = serde_json::from_str(&text).unwrap();
@@ -31,7 +31,7 @@ fn edit(host: &TestHost, path: &str, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn of_a_hub() {
+fn hidden_characters_of_a_hub_are_escaped() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     for format in ["text", "json"] {
         for status in [400, 403, 503] {
@@ -59,7 +59,7 @@ fn of_a_hub() {
 }
 
 #[test]
-fn of_state_heartbeat_and_configuration() {
+fn hidden_characters_in_files_are_escaped() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     edit(&host, "var/lib/monsys/state.json", |state| {
@@ -75,7 +75,7 @@ fn of_state_heartbeat_and_configuration() {
         "agent_id": id, "interval_secs": 30, "last_try": HOSTILE, "next_try": HOSTILE,
         "last_heartbeat": HOSTILE, "failure": failure,
     });
-    host.lay("run/monsys/heartbeat.json", &health.to_string());
+    host.write_file("run/monsys/heartbeat.json", &health.to_string());
     let run = clean(host.agent(&["status"]).run());
     assert!(run.stdout.contains(r"a\u{1b}]0;PWN\u{7}"), "{}", run.stdout);
     assert!(run.stdout.contains("last failure"), "{}", run.stdout);
@@ -89,8 +89,8 @@ fn of_state_heartbeat_and_configuration() {
     );
     assert!(run.stdout.contains(r"\u202e"), "{}", run.stdout);
 
-    // Another machine's state.
-    host.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    // The state of another machine.
+    host.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
     let run = clean(host.agent(&["status"]).run());
     assert!(run.stdout.contains("cloned from"), "{}", run.stdout);
 
@@ -108,7 +108,7 @@ fn of_state_heartbeat_and_configuration() {
         format!("agent_id = {hostile}"),
         format!("{hostile} = 1 2"),
     ] {
-        host.lay("etc/monsys/agent.toml", &format!("{line}\n"));
+        host.write_file("etc/monsys/agent.toml", &format!("{line}\n"));
         for arguments in [&["status"][..], &["enrol", "--wait", "0s"], &["doctor"]] {
             for format in ["text", "json"] {
                 let arguments = [arguments, &["--output", format]].concat();
@@ -119,15 +119,15 @@ fn of_state_heartbeat_and_configuration() {
 }
 
 #[test]
-fn of_the_host_and_its_commands() {
+fn hidden_characters_of_the_host_and_its_commands_are_escaped() {
     let host = TestHost::new();
-    host.lay(
+    host.write_file(
         "etc/os-release",
         "PRETTY_NAME=\"a\u{1b}[31m\u{202e}\u{200b}b\"\n",
     );
-    host.lay("host-hostname", "web\u{202e}\u{200b}-3\n");
-    // The hub is not sent them either: the name of the system goes without, the file of the host's name
-    // is passed over.
+    host.write_file("host-hostname", "web\u{202e}\u{200b}-3\n");
+    // Hidden characters are not sent to the hub either: they are removed from the system's name, and the file
+    // with the host name is skipped.
     clean(host.agent(&["facts"]).run().expect(0));
     clean(host.agent(&["enrol", "--dry-run"]).run());
     let run = clean(host.agent(&["facts", "--output", "json"]).run().expect(0));
@@ -137,13 +137,13 @@ fn of_the_host_and_its_commands() {
         "{facts}"
     );
 
-    let say = "printf 'a\\033[31m\\302\\2331m\\342\\200\\256z' >&2; exit 1";
+    let command = "printf 'a\\033[31m\\302\\2331m\\342\\200\\256z' >&2; exit 1";
     let run = clean(
-        host.agent(&["enrol", "--token-command", say])
+        host.agent(&["enrol", "--token-command", command])
             .run()
             .expect(74),
     );
-    run.says(&[r"it said:", r"\u{1b}", r"\u{202e}"]);
+    run.expect_stderr(&[r"it said:", r"\u{1b}", r"\u{202e}"]);
 
     let name = "bin\u{202e}\n";
     clean(
@@ -155,7 +155,7 @@ fn of_the_host_and_its_commands() {
 }
 
 #[test]
-fn ids_and_tags_of_a_hub_that_hide_something_are_not_of_this_protocol() {
+fn ids_and_tags_with_hidden_characters_are_a_protocol_error() {
     let answer = |id: &str, tags: Value, role: Value| {
         json!({"route": "enrol", "body": json!({
             "agent_id": id, "agent_token": "agt_abcdefgh", "default_tags": tags, "default_role": role,
@@ -188,8 +188,8 @@ fn ids_and_tags_of_a_hub_that_hide_something_are_not_of_this_protocol() {
     }
     let host = TestHost::new();
     let run = host.agent(&["enrol", "--tag", "a\u{85}b"]).run().expect(64);
-    clean(run.says(&["a tag is not valid", "--tag"]));
-    // Others belong to scripts and emoji: they are taken, and escaped when they are printed.
+    clean(run.expect_stderr(&["a tag is not valid", "--tag"]));
+    // Other invisible characters belong to scripts and emoji: they are accepted, and escaped in output.
     for tag in ["web\u{202e}", "\u{200b}", "a\u{200d}b"] {
         let (hub, host) = (TestHub::new(), TestHost::new());
         hub.fault(answer(ID, json!([tag]), json!(null)));

@@ -1,4 +1,4 @@
-//! Settings that hold control characters, and values that go into a unit.
+//! Settings with control characters, and values that are written to a unit.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::common::{Run, TestHost};
 
-/// What each setting that names a path or a URL is given.
+/// The value for each setting of a path or URL.
 const LINE: &str = "x\nExecStartPre=+/usr/bin/touch /root/OWNED\nX=";
 
 /// Runs `arguments` with `value` in one place, and expects an error that names the place.
@@ -19,11 +19,11 @@ fn refused(host: &TestHost, arguments: &[&str], variable: Option<(&str, &str)>, 
     agent
         .run()
         .expect(64)
-        .says(&[place, "is the control character U+000A"]);
+        .expect_stderr(&[place, "is the control character U+000A"]);
 }
 
 #[test]
-fn no_path_and_no_url_takes_a_control_character() {
+fn paths_and_urls_with_control_characters_are_rejected() {
     let host = TestHost::new();
     let path = format!("/{LINE}");
     let url = format!("https://hub.example.com/{LINE}");
@@ -50,7 +50,7 @@ fn no_path_and_no_url_takes_a_control_character() {
         .env(proxy[1].0, proxy[1].1)
         .run()
         .expect(64)
-        .says(&["NO_PROXY", "control character"]);
+        .expect_stderr(&["NO_PROXY", "control character"]);
     for key in [
         "state_dir",
         "ca_file",
@@ -68,10 +68,10 @@ fn no_path_and_no_url_takes_a_control_character() {
                 path.clone()
             }),
         )]));
-        host.lay("etc/monsys/agent.toml", &text.unwrap());
+        host.write_file("etc/monsys/agent.toml", &text.unwrap());
         refused(&host, &["enrol"], None, &format!("`{key}` in"));
-        // Finding A2: nothing of it gets into a drop-in.
-        host.lay("usr/lib/systemd/systemd", "");
+        // security.md, A2: the value is not written to a drop-in.
+        host.write_file("usr/lib/systemd/systemd", "");
         host.agent(&["install", "--no-enrol"]).run().expect(64);
         assert!(!host.path("etc/systemd").exists());
     }
@@ -79,12 +79,12 @@ fn no_path_and_no_url_takes_a_control_character() {
         host.agent(&["facts", "--state-dir", &format!("/a{character}b")])
             .run()
             .expect(64)
-            .says(&["--state-dir", "character 3 is the control character"]);
+            .expect_stderr(&["--state-dir", "character 3 is the control character"]);
     }
 }
 
 #[test]
-fn nor_do_those_of_the_other_dialects() {
+fn paths_and_urls_of_other_dialects_with_control_characters_are_rejected() {
     let host = TestHost::new();
     let path = format!("/{LINE}");
     let url = format!("https://hub.example.com/{LINE}");
@@ -109,20 +109,20 @@ fn nor_do_those_of_the_other_dialects() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         refused(&host, &arguments, None, name);
     }
-    host.lay(
+    host.write_file(
         "etc/mimir/agent.json",
         r#"{"server_url": "https://x", "ca_file": "/a\u000ab"}"#,
     );
     host.agent(&["status", "--dialect", "mimir"])
         .run()
         .expect(64)
-        .says(&["`ca_file` in", "agent.json", "control character"]);
+        .expect_stderr(&["`ca_file` in", "agent.json", "control character"]);
 }
 
-/// What systemd's own parser reads of the units below `host`, line by line.
+/// Returns the units below `host` as systemd's parser reads them, line by line.
 fn read_by_systemd(host: &TestHost) -> String {
     let units = host.path("etc/systemd/system");
-    // The program is not on this machine, and nothing of the unit is started.
+    // The program does not exist on this machine, and the unit is not started.
     let dump = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--generators=no"])
         .arg(units.join("monsys-agent.service"))
@@ -149,9 +149,8 @@ fn install(host: &TestHost, arguments: &[&str], variables: &[(&str, &str)]) -> R
 }
 
 #[test]
-fn systemd_reads_back_exactly_what_was_given() {
-    // In turn: a variable, specifiers, quotes, escapes, continuations, comments, spaces, and
-    // characters of other scripts.
+fn systemd_reads_back_the_exact_values() {
+    // A variable, specifiers, quotes, escapes, continuations, comments, spaces, and other scripts.
     for hostile in [
         "$HOME ${HOME} $$ $(id) `id`",
         "50% %h %% %n%i",
@@ -163,7 +162,7 @@ fn systemd_reads_back_exactly_what_was_given() {
         "-/dash +plus @at :colon !bang ~tilde *star ?",
     ] {
         let host = TestHost::new();
-        host.lay("usr/lib/systemd/systemd", "");
+        host.write_file("usr/lib/systemd/systemd", "");
         let state = format!("/srv/state {hostile}");
         let config = format!("/srv/config {hostile}/agent.toml");
         install(
@@ -172,7 +171,7 @@ fn systemd_reads_back_exactly_what_was_given() {
             &[("MONSYS_CONFIG", &config)],
         );
         let read = read_by_systemd(&host);
-        // The unit itself names folders too, and is read before the drop-in.
+        // The unit names folders too, and is read before the drop-in.
         for expected in [
             format!("\tEnvironment: MONSYS_CONFIG={config}\n"),
             format!("\tEnvironment: MONSYS_STATE_DIR={state}\n"),
@@ -181,7 +180,7 @@ fn systemd_reads_back_exactly_what_was_given() {
         }
 
         let host = TestHost::new();
-        host.lay("usr/lib/systemd/systemd", "");
+        host.write_file("usr/lib/systemd/systemd", "");
         let folder = format!("/srv/mimir {hostile}");
         let arguments = ["--dialect", "mimir", "--hub-url", "https://localhost"];
         install(&host, &arguments, &[("MIMIR_DIR", &folder)]);

@@ -1,5 +1,5 @@
-//! `install` and `uninstall` of a host's tree (`--root`): the plan, the receipt, the way back. On a
-//! whole machine they are tested by `cargo xtask test installer`.
+//! `install` and `uninstall` of a host's tree (`--root`): plan, receipt and rollback.
+//! `cargo xtask test installer` tests them on a complete machine.
 
 use std::fmt::Write;
 use std::fs;
@@ -16,18 +16,18 @@ const UNIT: &str = "etc/systemd/system/monsys-agent.service";
 const LINK: &str = "etc/systemd/system/multi-user.target.wants/monsys-agent.service";
 const BINARY: &str = "usr/local/bin/monsys-agent";
 
-/// A host that has systemd, which does not run, since `--root` is no running host.
+/// Makes a host with systemd, which does not run, since `--root` is not a running host.
 fn host() -> TestHost {
     let host = TestHost::new();
-    host.lay("usr/lib/systemd/systemd", "");
-    host.lay("etc/systemd/system/other.service", "");
-    host.lay("usr/local/bin/other", "");
-    host.lay("var/lib/other", "");
+    host.write_file("usr/lib/systemd/systemd", "");
+    host.write_file("etc/systemd/system/other.service", "");
+    host.write_file("usr/local/bin/other", "");
+    host.write_file("var/lib/other", "");
     host
 }
 
 fn install(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Run {
-    // Laid once: some tests look at when files were written.
+    // Written once, since some tests compare times of modification.
     let ca_file = Some(host.path("etc/ssl/hub-ca.pem")).filter(|path| path.exists());
     let ca_file = ca_file.or_else(|| host.install_ca(hub)).unwrap();
     let url = hub.url();
@@ -43,7 +43,7 @@ fn install(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Run {
         .run()
 }
 
-/// Path, permissions, owner and bytes of everything.
+/// Returns path, permissions, owner and content of every file.
 fn tree(host: &TestHost) -> Vec<(PathBuf, u32, u32, Vec<u8>)> {
     let files = host.files("").into_iter().map(|(path, bytes)| {
         let metadata = fs::symlink_metadata(&path).unwrap();
@@ -65,7 +65,7 @@ fn tree(host: &TestHost) -> Vec<(PathBuf, u32, u32, Vec<u8>)> {
     tree
 }
 
-/// When each file and folder was last written.
+/// Returns the modification time of each file and folder.
 fn times(host: &TestHost) -> Vec<(PathBuf, SystemTime)> {
     let time = |path: PathBuf| {
         let time = fs::symlink_metadata(&path).unwrap().modified().unwrap();
@@ -122,7 +122,7 @@ fn a_dry_run_lists_every_change_and_makes_none() {
     }
     assert_eq!(times(&host), before);
 
-    // The run itself does just that.
+    // The real run makes exactly these changes.
     let done = host
         .agent(&["install", "--no-enrol", "--output", "json"])
         .run()
@@ -133,7 +133,7 @@ fn a_dry_run_lists_every_change_and_makes_none() {
 }
 
 #[test]
-fn from_nothing_to_enrolled_and_back() {
+fn install_enrols_and_uninstall_restores() {
     let (hub, host) = (TestHub::new(), host());
     host.install_ca(&hub);
     let before = tree(&host);
@@ -183,7 +183,7 @@ fn from_nothing_to_enrolled_and_back() {
         PathBuf::from("/").join(UNIT)
     );
 
-    // Once more: nothing is written, not even anew.
+    // A second run writes nothing.
     let stamps = times(&host);
     let again = install(
         &host,
@@ -197,7 +197,7 @@ fn from_nothing_to_enrolled_and_back() {
     assert_eq!(again.json()["enrolment"]["result"], "already_enrolled");
     assert_eq!(times(&host), stamps);
 
-    // The identity stays, so that the host can come back as the same agent.
+    // The identity stays, so that the host can enrol again as the same agent.
     let report = host
         .agent(&["uninstall", "--output", "json"])
         .run()
@@ -239,7 +239,7 @@ fn from_nothing_to_enrolled_and_back() {
 }
 
 #[test]
-fn no_token_is_left_anywhere() {
+fn no_token_is_written_anywhere() {
     let (hub, host) = (TestHub::new(), host());
     let token = hub.token();
     let secret = token.strip_prefix("enrl_").unwrap();
@@ -266,12 +266,12 @@ fn no_token_is_left_anywhere() {
 }
 
 #[test]
-fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
+fn errors_in_the_input_are_reported_before_any_change() {
     let hub = TestHub::new();
     let obstacle = |host: &TestHost, path: &str| {
-        host.lay(&format!("{path}/x"), "");
+        host.write_file(&format!("{path}/x"), "");
     };
-    for (path, says) in [
+    for (path, message) in [
         (BINARY, "it is not a regular file"),
         (UNIT, "it is not a regular file"),
         (LINK, "it is not a symbolic link"),
@@ -281,22 +281,19 @@ fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
         host.install_ca(&hub);
         let before = tree(&host);
         let token = hub.token();
-        install(&host, &hub, &token, &[]).expect(73).says(&[
-            path,
-            says,
-            "  hint:  move it away",
-            ".old",
-        ]);
+        install(&host, &hub, &token, &[])
+            .expect(73)
+            .expect_stderr(&[path, message, "  hint:  move it away", ".old"]);
         assert_eq!(tree(&host), before);
     }
     let host = host();
-    host.lay("etc/monsys", "");
-    host.lay("etc/x", "");
+    host.write_file("etc/monsys", "");
+    host.write_file("etc/x", "");
     let before = tree(&host);
     host.agent(&["install", "--no-enrol"])
         .run()
         .expect(73)
-        .says(&["agent.toml cannot be written", "Not a directory"]);
+        .expect_stderr(&["agent.toml cannot be written", "Not a directory"]);
     assert_eq!(tree(&host), before);
 
     let host = self::host();
@@ -304,13 +301,13 @@ fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
     host.agent(&["install"])
         .run()
         .expect(64)
-        .says(&["no token was given"]);
+        .expect_stderr(&["no token was given"]);
     host.agent(&["install"])
         .env("SUDO_USER", "ada")
         .env("MONSYS_TAGS", "a")
         .run()
         .expect(64)
-        .says(&["sudo --preserve-env=MONSYS_TOKEN,MONSYS_TAGS monsys-agent install"]);
+        .expect_stderr(&["sudo --preserve-env=MONSYS_TOKEN,MONSYS_TAGS monsys-agent install"]);
     host.agent(&["install", "--hub-url", "nonsense"])
         .run()
         .expect(64);
@@ -322,17 +319,17 @@ fn what_can_be_told_at_once_is_told_before_anything_is_changed() {
 }
 
 #[test]
-fn a_failed_enrolment_takes_all_back_but_the_key_that_a_hub_may_have_seen() {
+fn a_failed_enrolment_rolls_back_all_but_a_key_that_the_hub_may_know() {
     let (hub, host) = (TestHub::new(), host());
     host.install_ca(&hub);
     let before = tree(&host);
     install(&host, &hub, "enrl_unknown0000", &[])
         .expect(77)
-        .says(&[
+        .expect_stderr(&[
             "taking back what this run did",
             "the hub rejected the token",
         ]);
-    let left: Vec<_> = tree(&host)
+    let remaining: Vec<_> = tree(&host)
         .into_iter()
         .map(|entry| entry.0)
         .filter(|path| !before.iter().any(|entry| entry.0 == *path))
@@ -345,7 +342,7 @@ fn a_failed_enrolment_takes_all_back_but_the_key_that_a_hub_may_have_seen() {
         "/state.json",
     ];
     let expected = names.map(|name| host.path(&format!("var/lib/monsys{name}")));
-    assert_eq!(left, expected);
+    assert_eq!(remaining, expected);
     let key = fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
     let token = hub.token();
     install(&host, &hub, &token, &[]).expect(0);
@@ -359,7 +356,7 @@ fn a_failed_enrolment_takes_all_back_but_the_key_that_a_hub_may_have_seen() {
 }
 
 #[test]
-fn two_at_once_are_one_after_the_other() {
+fn two_installations_at_once_run_in_sequence() {
     let (hub, host) = (TestHub::new(), host());
     let ca_file = host.install_ca(&hub).unwrap();
     let token = hub.token();
@@ -389,12 +386,12 @@ fn two_at_once_are_one_after_the_other() {
 }
 
 #[test]
-fn an_upgrade_replaces_what_is_ours_and_nothing_else() {
+fn an_upgrade_replaces_only_unchanged_files() {
     let host = host();
     host.agent(&["install", "--no-enrol"]).run().expect(0);
     let inode = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
     let (binary, unit) = (inode(BINARY), inode(UNIT));
-    // An older agent's unit, by the receipt's word.
+    // A unit of an older agent, by its receipt.
     let old = "# an older unit\n";
     let receipt = host.path("var/lib/monsys/install.json");
     let text = fs::read_to_string(&receipt).unwrap();
@@ -430,7 +427,7 @@ fn an_upgrade_replaces_what_is_ours_and_nothing_else() {
         ]
     );
 
-    // What somebody has changed is told before it is replaced.
+    // A changed file is reported before it is replaced.
     fs::write(host.path(UNIT), "# mine\n").unwrap();
     let text = host
         .agent(&["install", "--no-enrol", "--dry-run"])
@@ -444,7 +441,7 @@ fn an_upgrade_replaces_what_is_ours_and_nothing_else() {
 }
 
 #[test]
-fn other_paths_reach_the_service() {
+fn paths_of_flags_reach_the_service() {
     let (hub, host) = (TestHub::new(), host());
     let token = hub.token();
     let paths = ["--config", "/srv/m/agent.toml", "--state-dir", "/srv/state"];
@@ -461,14 +458,14 @@ fn other_paths_reach_the_service() {
     assert!(host.path("srv/state/agent-signing.key").exists());
     let purge = [&["uninstall", "--purge"][..], &paths[..2]].concat();
     host.agent(&purge).run().expect(0);
-    // But for the hub's CA, which the test itself has put there.
+    // The hub's CA was written by the test.
     assert_eq!(tree(&host).len(), before + 2);
 }
 
 #[test]
-fn hosts_without_systemd() {
+fn hosts_without_systemd_are_supported() {
     let openrc = TestHost::new();
-    openrc.lay("sbin/openrc-run", "");
+    openrc.write_file("sbin/openrc-run", "");
     openrc.agent(&["install", "--no-enrol"]).run().expect(0);
     assert_eq!(openrc.mode("etc/init.d/monsys-agent"), 0o755);
     let link = fs::read_link(openrc.path("etc/runlevels/default/monsys-agent")).unwrap();
@@ -490,24 +487,24 @@ fn hosts_without_systemd() {
 }
 
 #[test]
-fn a_packaged_host_and_a_receipt_that_is_none() {
+fn a_packaged_host_and_an_invalid_receipt_are_rejected() {
     let host = host();
-    host.lay("usr/bin/monsys-agent", "");
+    host.write_file("usr/bin/monsys-agent", "");
     for command in [&["install", "--no-enrol"][..], &["uninstall"]] {
         host.agent(command)
             .run()
             .expect(64)
-            .says(&["belongs to a package", "systemctl enable --now"]);
+            .expect_stderr(&["belongs to a package", "systemctl enable --now"]);
     }
     let host = self::host();
     for (text, mode) in [("{", 0o644), ("{\"version\":\"1\",\"done\":[]}", 0o666)] {
-        let receipt = host.lay("var/lib/monsys/install.json", text);
+        let receipt = host.write_file("var/lib/monsys/install.json", text);
         fs::set_permissions(&receipt, fs::Permissions::from_mode(mode)).unwrap();
         for command in [&["install", "--no-enrol"][..], &["uninstall"]] {
             host.agent(command)
                 .run()
                 .expect(78)
-                .says(&["install.json", "receipt"]);
+                .expect_stderr(&["install.json", "receipt"]);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One command at a time changes a host, and nobody but root can hold it up.
+//! One command at a time changes a host, and only root can block it.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -10,30 +10,30 @@ use std::{fs, thread};
 
 use serde_json::json;
 
-use crate::common::{Prepared, Run, TestHost, TestHub};
+use crate::common::{Prepared, Run, TestHost, TestHub, needs_root};
 
 const FLOCK: &str = "/usr/bin/flock";
-/// A user, and its group, who is none of the agent's.
+/// A user and group without relation to the agent.
 const NOBODY: u32 = 65534;
-/// The service's user and group.
+/// The user and group of the service.
 const SERVICE: u32 = 990;
 
-/// A host whose systemd does not run, with the service's user.
+/// Makes a host with the service's user, whose systemd does not run.
 fn host(hub: &TestHub) -> TestHost {
     let host = TestHost::new();
-    host.lay("usr/lib/systemd/systemd", "");
-    host.lay("etc/systemd/system/other.service", "");
-    host.lay("usr/local/bin/other", "");
-    host.lay(
+    host.write_file("usr/lib/systemd/systemd", "");
+    host.write_file("etc/systemd/system/other.service", "");
+    host.write_file("usr/local/bin/other", "");
+    host.write_file(
         "etc/passwd",
         &format!("monsys:x:{SERVICE}:{SERVICE}::/:/bin/false\n"),
     );
-    host.lay("etc/group", &format!("monsys:x:{SERVICE}:\n"));
+    host.write_file("etc/group", &format!("monsys:x:{SERVICE}:\n"));
     host.install_ca(hub);
     host
 }
 
-/// A command that changes the host, with all that it may need.
+/// Returns a command that changes the host, with every setting that it may need.
 fn command(host: &TestHost, hub: &TestHub, token: &str, arguments: &[&str]) -> Prepared {
     let ca_file = host.path("etc/ssl/hub-ca.pem");
     host.agent(arguments)
@@ -42,11 +42,11 @@ fn command(host: &TestHost, hub: &TestHub, token: &str, arguments: &[&str]) -> P
         .env("MONSYS_TOKEN", token)
 }
 
-/// Holds the lock on `path` as another user until it is dropped.
-struct Held(Child);
+/// A lock on `path` by another user. Dropping it releases the lock.
+struct ForeignLock(Child);
 
-impl Held {
-    /// `None` when that user cannot open it.
+impl ForeignLock {
+    /// Takes the lock; returns `None` if the user cannot open `path`.
     fn by(user: u32, path: &Path) -> Option<Self> {
         let mut child = Command::new(FLOCK)
             .args(["--nonblock", "--exclusive"])
@@ -63,19 +63,19 @@ impl Held {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let held = Self(child);
-        (line == "held\n").then_some(held)
+        let locks = Self(child);
+        (line == "held\n").then_some(locks)
     }
 }
 
-impl Drop for Held {
+impl Drop for ForeignLock {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();
     }
 }
 
-/// The folder and all that is in it.
+/// Collects the folder and every path below it.
 fn all_below(folder: &Path, found: &mut Vec<PathBuf>) {
     found.push(folder.to_owned());
     for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -89,53 +89,51 @@ fn all_below(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn whatever_another_user_locks_holds_up_no_command_of_roots() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+#[ignore = "needs root: takes locks as another user"]
+fn locks_of_other_users_block_no_root_command() {
+    needs_root();
     let hub = TestHub::new();
     let token = hub.token();
     for user in [NOBODY, SERVICE] {
         let host = host(&hub);
-        let mut held = Vec::new();
-        let run = |held: &mut Vec<Held>, arguments: &[&str], token: &str| {
+        let mut locks = Vec::new();
+        let run = |locks: &mut Vec<ForeignLock>, arguments: &[&str], token: &str| {
             let mut paths = vec![PathBuf::from("/")];
             all_below(&host.path(""), &mut paths);
-            held.extend(paths.iter().filter_map(|path| Held::by(user, path)));
+            locks.extend(paths.iter().filter_map(|path| ForeignLock::by(user, path)));
             command(&host, &hub, token, arguments).run().expect(0)
         };
         let wait = ["--wait", "3s"];
-        run(&mut held, &[&["install"][..], &wait].concat(), &token);
-        assert!(held.len() > 10, "{} locks", held.len());
+        run(&mut locks, &[&["install"][..], &wait].concat(), &token);
+        assert!(locks.len() > 10, "{} locks", locks.len());
         run(
-            &mut held,
+            &mut locks,
             &[&["install", "--tag", "x"][..], &wait].concat(),
             &token,
         );
         run(
-            &mut held,
+            &mut locks,
             &[&["enrol", "--tag", "y"][..], &wait].concat(),
             &token,
         );
         run(
-            &mut held,
+            &mut locks,
             &[&["enrol", "--force"][..], &wait].concat(),
             &token,
         );
         let id = host.key("agent_id").unwrap();
         let fresh = hub.post(&format!("agents/{id}/rotate-token"), json!({}));
         let fresh = fresh["token"].as_str().unwrap();
-        run(&mut held, &[&["rotate-token"][..], &wait].concat(), fresh);
-        run(&mut held, &["uninstall", "--purge"], &token);
+        run(&mut locks, &[&["rotate-token"][..], &wait].concat(), fresh);
+        run(&mut locks, &["uninstall", "--purge"], &token);
         assert!(!host.path("var/lib/monsys").exists());
     }
 }
 
 #[test]
-fn a_lock_that_others_could_open_is_closed() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+#[ignore = "needs root: the agent changes the mode of a lock only as root"]
+fn a_lock_that_other_users_could_open_gets_mode_600() {
+    needs_root();
     let hub = TestHub::new();
     let host = host(&hub);
     let token = hub.token();
@@ -163,11 +161,11 @@ const COMMANDS: [&[&str]; 7] = [
     &["prepare"],
 ];
 
-/// What one of two may end with when the other one was first: the token or the host is another one by then.
+/// Exit codes of a command that ran second: the token or the host has changed by then.
 const FINE: [i32; 6] = [0, 64, 65, 74, 77, 78];
 
 #[test]
-fn any_two_commands_at_once_end_in_a_host_that_is_enrolled_or_is_not() {
+fn two_concurrent_commands_leave_a_consistent_host() {
     let pairs: Vec<(&[&str], &[&str])> = COMMANDS
         .iter()
         .flat_map(|one| COMMANDS.iter().map(|other| (*one, *other)))
@@ -187,7 +185,7 @@ fn any_two_commands_at_once_end_in_a_host_that_is_enrolled_or_is_not() {
     assert!(waited * 2 > pairs.len(), "{waited} of {}", pairs.len());
 }
 
-/// Runs both at once on an enrolled host. Returns whether one of them waited for the other.
+/// Runs both commands at once on an enrolled host. Returns whether one waited for the other.
 fn at_once(hub: &TestHub, one: &[&str], other: &[&str]) -> bool {
     let host = host(hub);
     let token = hub.token();
@@ -223,9 +221,9 @@ fn at_once(hub: &TestHub, one: &[&str], other: &[&str]) -> bool {
     let status = host.agent(&["status", "--output", "json"]).run();
     let is_enrolled = status.code != 78 && status.json()["enrolled"] == true;
     if is_enrolled {
-        // By the token where the last one was interrupted by the other.
+        // With the token, if the second command has interrupted the first.
         let proof = command(&host, hub, &token, &["enrol", "--tag", "proof"]).run();
-        // The operator has rotated it, and the host was not told before the other command came.
+        // The operator has rotated the token, and the other command ran before the host got it.
         let has_fresh = fresh == host.key("agent_token");
         let is_dead = is_rotated && !has_fresh && proof.code == 77;
         assert!(proof.code == 0 || is_dead, "{what}\n{proof:#?}");

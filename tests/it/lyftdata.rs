@@ -1,5 +1,5 @@
-//! `--dialect lyftdata`: the commands of "Worker Auto Enrollment" as they stand there, and each row
-//! of its troubleshooting table.
+//! `--dialect lyftdata`: the unchanged commands of "Worker Auto Enrollment", and each row of its
+//! troubleshooting table.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::common::lyftdata::{FILES, JOBS, SECRET, configure, file, server, worker, workers};
 use crate::common::{TestHost, TestHub};
 
-/// `lyftdata run worker --worker-jobs-dir /var/lib/lyftdata-worker`, with the program's name replaced.
+/// Returns `lyftdata run worker --worker-jobs-dir /var/lib/lyftdata-worker` with the agent as the program.
 const RUN: [&str; 4] = [
     "run",
     "worker",
@@ -19,7 +19,7 @@ const RUN: [&str; 4] = [
 ];
 
 #[test]
-fn the_documented_commands_work_as_they_stand() {
+fn the_documented_commands_work_unchanged() {
     let (hub, host) = (server(), TestHost::new());
     let shown = hub.get("/api/workers/auto-enrollment");
     assert_eq!(shown["enabled"], true);
@@ -27,7 +27,7 @@ fn the_documented_commands_work_as_they_stand() {
     worker(&host, &hub, "ingest-us-east-01", &RUN)
         .run()
         .expect(0)
-        .says(&["worker is using auto enrollment"]);
+        .expect_stderr(&["worker is using auto enrollment"]);
     let id = file(&host, "LYFTDATA_WORKER_ID");
     assert_eq!(workers(&hub), [(id, "ingest-us-east-01".into())]);
     assert_eq!(
@@ -56,7 +56,7 @@ fn the_documented_commands_work_as_they_stand() {
 }
 
 #[test]
-fn enrol_status_facts_doctor_and_dry_run_speak_it() {
+fn every_command_supports_the_dialect() {
     let (hub, host) = (server(), TestHost::new());
     let run = |arguments: &[&str]| {
         let arguments = [arguments, &["--output", "json", "--dialect", "lyftdata"]].concat();
@@ -104,18 +104,18 @@ mod rows {
             .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "")
             .run()
             .expect(64)
-            .says(&["LYFTDATA_AUTO_ENROLLMENT_KEY"]);
+            .expect_stderr(&["LYFTDATA_AUTO_ENROLLMENT_KEY"]);
         worker(&host, &hub, "", &RUN)
             .run()
             .expect(64)
-            .says(&["unique name", "LYFTDATA_WORKER_NAME"]);
+            .expect_stderr(&["unique name", "LYFTDATA_WORKER_NAME"]);
         for (there, missing) in [(FILES[0], FILES[1]), (FILES[1], FILES[0])] {
             let host = TestHost::new();
-            host.lay(&format!("{JOBS}/{there}"), "x");
+            host.write_file(&format!("{JOBS}/{there}"), "x");
             worker(&host, &hub, "w-1", &RUN)
                 .run()
                 .expect(78)
-                .says(&[there, missing, "rm -f"]);
+                .expect_stderr(&[there, missing, "rm -f"]);
         }
         assert!(workers(&hub).is_empty());
     }
@@ -127,12 +127,12 @@ mod rows {
             .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "wrong-secret")
             .run()
             .expect(77)
-            .says(&[
+            .expect_stderr(&[
                 "401",
                 "wrong secret",
                 "refresh LYFTDATA_AUTO_ENROLLMENT_KEY",
             ]);
-        // A no for certain leaves nothing to remember.
+        // A definite rejection leaves no pending request.
         assert_eq!(host.names(JOBS), [".monsys-enrol.lock"]);
         worker(&host, &hub, "w-1", &RUN).run().expect(0);
     }
@@ -141,10 +141,13 @@ mod rows {
     fn community_edition_only_supports_the_built_in_worker() {
         let (hub, host) = (server(), TestHost::new());
         hub.post("/api/workers/edition", json!({"community": true}));
-        worker(&host, &hub, "w-1", &RUN).run().expect(65).says(&[
-            "Community Edition only supports the built-in worker",
-            "manual API key",
-        ]);
+        worker(&host, &hub, "w-1", &RUN)
+            .run()
+            .expect(65)
+            .expect_stderr(&[
+                "Community Edition only supports the built-in worker",
+                "manual API key",
+            ]);
     }
 
     #[test]
@@ -174,7 +177,7 @@ mod rows {
         };
         with_id(&first, "w-1").run().expect(0);
         assert_eq!(file(&first, "LYFTDATA_WORKER_ID"), "worker-7");
-        with_id(&second, "w-2").run().expect(65).says(&[
+        with_id(&second, "w-2").run().expect(65).expect_stderr(&[
             "requested worker ID worker-7",
             "already exists",
             "clear LYFTDATA_WORKER_ID, or choose a different --worker-name",
@@ -182,7 +185,7 @@ mod rows {
         worker(&second, &hub, "w-1", &RUN)
             .run()
             .expect(65)
-            .says(&["already exists", "--worker-name"]);
+            .expect_stderr(&["already exists", "--worker-name"]);
         let other = [&RUN[..], &["--worker-name", "w-2"]].concat();
         worker(&second, &hub, "w-1", &other).run().expect(0);
     }
@@ -202,7 +205,7 @@ fn deleting_the_files_forces_a_new_enrolment() {
 }
 
 #[test]
-fn a_rotated_secret_and_a_disabled_enrollment_are_refused() {
+fn a_rotated_secret_and_a_disabled_enrollment_are_rejected() {
     let hub = server();
     configure(
         &hub,
@@ -215,12 +218,12 @@ fn a_rotated_secret_and_a_disabled_enrollment_are_refused() {
         .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "another-secret")
         .run()
         .expect(77)
-        .says(&["not enabled"]);
+        .expect_stderr(&["not enabled"]);
     assert!(workers(&hub).is_empty());
 }
 
 #[test]
-fn a_lost_answer_makes_no_second_worker_and_the_next_run_says_what_to_do() {
+fn a_lost_response_makes_no_second_worker_and_the_next_run_prints_a_hint() {
     let (hub, host) = (server(), TestHost::new());
     hub.fault(json!({"route": "lyftdata-enroll", "reset": "after", "times": 1}));
     let lost = [
@@ -231,12 +234,12 @@ fn a_lost_answer_makes_no_second_worker_and_the_next_run_says_what_to_do() {
     worker(&host, &hub, "w-1", &RUN)
         .run()
         .expect(65)
-        .says(&lost);
-    // The next run knows it too.
+        .expect_stderr(&lost);
+    // The next run reports it as well.
     worker(&host, &hub, "w-1", &RUN)
         .run()
         .expect(65)
-        .says(&lost);
+        .expect_stderr(&lost);
     let [(id, _)] = &workers(&hub)[..] else {
         panic!("not one worker");
     };
@@ -247,11 +250,11 @@ fn a_lost_answer_makes_no_second_worker_and_the_next_run_says_what_to_do() {
 }
 
 #[test]
-fn what_was_confirmed_is_put_in_place_by_the_next_run_without_the_server() {
+fn a_confirmed_key_is_stored_by_the_next_run_without_the_server() {
     let host = TestHost::new();
     let confirmed = json!({"name": "w-1", "asked_at": "2026-01-01T00:00:00Z",
         "confirmed": {"worker": "worker-7", "name": "w-1", "api_key": "key-1"}});
-    host.lay(
+    host.write_file(
         &format!("{JOBS}/.monsys-enrol.json"),
         &confirmed.to_string(),
     );
@@ -265,14 +268,14 @@ fn what_was_confirmed_is_put_in_place_by_the_next_run_without_the_server() {
 }
 
 #[test]
-fn the_secret_never_travels_and_each_try_has_a_nonce_of_its_own() {
+fn the_secret_is_never_sent_and_each_try_has_a_fresh_nonce() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let seen = std::thread::spawn(move || {
         ["503 Service Unavailable", "401 Unauthorized"].map(|status| {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = Vec::new();
-            // The body ends with the object's brace.
+            // The last byte of the body is the closing brace.
             while !request.ends_with(b"}") {
                 let mut chunk = [0; 4096];
                 let length = stream.read(&mut chunk).unwrap();
@@ -308,18 +311,18 @@ fn the_secret_never_travels_and_each_try_has_a_nonce_of_its_own() {
 }
 
 #[test]
-fn what_the_jobs_directory_does_not_take_is_told_before_anything_is_sent() {
+fn an_unwritable_jobs_directory_is_reported_before_any_request() {
     let (hub, host) = (server(), TestHost::new());
-    host.lay("var/lib/lyftdata-worker", "a file in the directory's place");
+    host.write_file("var/lib/lyftdata-worker", "a file in the directory's place");
     worker(&host, &hub, "w-1", &RUN).run().expect(73);
     assert!(workers(&hub).is_empty());
 }
 
 #[test]
-fn many_at_once_are_one_worker_each() {
+fn concurrent_enrolments_make_one_worker_each() {
     let hub: TestHub = server();
     let hosts: Vec<TestHost> = (0..8).map(|_| TestHost::new()).collect();
-    // Two processes a host.
+    // Two processes for each host.
     let children: Vec<_> = hosts
         .iter()
         .enumerate()
@@ -335,11 +338,11 @@ fn many_at_once_are_one_worker_each() {
 }
 
 #[test]
-fn install_says_that_the_worker_is_a_program_of_its_own() {
+fn install_explains_that_the_worker_is_a_separate_program() {
     let (hub, host) = (server(), TestHost::new());
     worker(&host, &hub, "w-1", &["install", "--dialect", "lyftdata"])
         .run()
         .expect(64)
-        .says(&["a program of its own", "monsys-agent enrol"]);
+        .expect_stderr(&["a program of its own", "monsys-agent enrol"]);
     assert!(workers(&hub).is_empty());
 }

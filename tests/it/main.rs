@@ -1,4 +1,4 @@
-//! The real binary against the real mock hub, over real TLS. A file a subject.
+//! The real binary against the real mock hub, over real TLS. One file for each subject.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -10,7 +10,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod answers;
 mod bad_input;
 mod bounded_reads;
 mod clocks;
@@ -28,6 +27,7 @@ mod hidden_characters;
 mod hostile_values;
 mod install;
 mod locks;
+mod log_rotation;
 mod lyftdata;
 mod manual;
 mod mimir;
@@ -45,9 +45,9 @@ mod ravenxcope_failures;
 mod recovery;
 mod rejections;
 mod repeated_secrets;
+mod responses;
 mod retries;
 mod rotation;
-mod rotation_of_logs;
 mod rotation_races;
 mod run;
 mod scrubbing;

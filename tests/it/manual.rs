@@ -1,4 +1,4 @@
-//! Completions and manual pages: what they know, and what they keep quiet about.
+//! Completions and manual pages, and what they omit.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ fn script(shell: &str) -> String {
     run.expect(0).stdout
 }
 
-/// What bash offers for the last of these words.
+/// Returns the completions of bash for the last word.
 fn offers(words: &[&str]) -> Vec<String> {
     let line = format!(
         r#"{}
@@ -33,7 +33,7 @@ fn bash_completes_commands_options_and_values() {
     assert_eq!(offers(&["enro"]), ["enrol", "enroll"]);
     assert_eq!(offers(&["status", "--output", "j"]), ["json"]);
     assert_eq!(offers(&["completions", "f"]), ["fish"]);
-    // Both spellings; and never the refused `--token`.
+    // Both spellings, and never the refused `--token`.
     for command in ["enrol", "enroll", "doctor"] {
         assert_eq!(
             offers(&[command, "--token"]),
@@ -43,7 +43,7 @@ fn bash_completes_commands_options_and_values() {
 }
 
 #[test]
-fn no_shell_is_told_of_the_refused_token() {
+fn completions_omit_the_refused_token_flag() {
     for (shell, offered, refused) in [
         ("bash", " --token-file ", " --token "),
         ("fish", " -l token-file ", " -l token "),
@@ -93,8 +93,8 @@ fn man_writes_a_page_for_each_command_and_spelling() {
 }
 
 #[test]
-fn man_says_which_page_it_could_not_write() {
+fn man_names_the_page_that_it_could_not_write() {
     let host = TestHost::new();
     let run = host.agent(&["man", "/no/such/folder"]).run().expect(73);
-    run.says(&["/no/such/folder/monsys-agent.1", "make the folder"]);
+    run.expect_stderr(&["/no/such/folder/monsys-agent.1", "make the folder"]);
 }

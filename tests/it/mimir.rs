@@ -1,4 +1,4 @@
-//! Mimir: an enrollment secret for a client certificate.
+//! `--dialect mimir`: an enrollment secret becomes a client certificate.
 
 use std::fs;
 use std::path::Path;
@@ -24,12 +24,12 @@ pub(crate) fn mint(hub: &TestHub, max_uses: Option<u32>) -> (String, String) {
     (text(&made["secret"]), text(&made["id"]))
 }
 
-/// `enrol` on a host, with Mimir's variables and nothing else that names it.
+/// Returns `enrol` on a host with only Mimir's variables.
 pub(crate) fn enrol(host: &TestHost, hub: &TestHub, secret: &str) -> Prepared {
     on(host, hub, &["enrol"]).env("MIMIR_ENROLLMENT_SECRET", secret)
 }
 
-/// A command on a host that is told where the server is.
+/// Returns a command on a host with the address of the server.
 pub(crate) fn on(host: &TestHost, hub: &TestHub, arguments: &[&str]) -> Prepared {
     let ca_file = host.install_ca(hub).unwrap();
     host.agent(arguments)
@@ -37,7 +37,7 @@ pub(crate) fn on(host: &TestHost, hub: &TestHub, arguments: &[&str]) -> Prepared
         .env("MONSYS_CA_FILE", ca_file.to_str().unwrap())
 }
 
-/// A command on a host that is told nothing but the dialect.
+/// Returns a command on a host with only the dialect.
 pub(crate) fn later(host: &TestHost, arguments: &[&str]) -> Prepared {
     host.agent(arguments).env("MONSYS_DIALECT", "mimir")
 }
@@ -49,7 +49,7 @@ pub(crate) fn agents(hub: &TestHub) -> Vec<Value> {
         .clone()
 }
 
-/// The column "Uses" of the first secret that is not revoked.
+/// Returns the column "Uses" of the first secret that is not revoked.
 pub(crate) fn uses(hub: &TestHub) -> String {
     text(&hub.get("mimir/enrollment-secrets")["active"][0]["uses_text"])
 }
@@ -63,10 +63,10 @@ pub(crate) fn file(host: &TestHost, name: &str) -> String {
 }
 
 #[test]
-fn a_secret_becomes_a_certificate_and_leaves_no_trace() {
+fn a_secret_becomes_a_certificate_and_is_stored_nowhere() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
-    // As a clipboard manager gives it.
+    // With white space, as from a clipboard manager.
     let run = enrol(&host, &hub, &format!(" {secret}\n")).run().expect(0);
     assert!(run.stdout.starts_with("Enrolled web-3 at https://"));
     assert!(
@@ -101,13 +101,13 @@ fn a_secret_becomes_a_certificate_and_leaves_no_trace() {
     ];
     assert_eq!(public_keys[0], public_keys[1]);
     for (path, bytes) in host.files("") {
-        let holds = bytes
+        let has_secret = bytes
             .windows(secret.len())
             .any(|part| part == secret.as_bytes());
-        assert!(!holds, "the secret is in {}", path.display());
+        assert!(!has_secret, "the secret is in {}", path.display());
     }
 
-    // Nothing has to be given any more.
+    // No setting is needed any more.
     hub.fault(json!({"route": "mimir-self", "status": 500, "times": 9}));
     let again = later(&host, &["enrol", "--output", "json"]).run().expect(0);
     assert_eq!(again.json()["result"], "already_enrolled");
@@ -125,13 +125,13 @@ fn openssl(folder: &Path, arguments: &[&str]) -> String {
         .args(arguments)
         .output()
         .expect("openssl is installed");
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    said
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    text
 }
 
 #[test]
-fn the_documented_argument_works_and_does_not_stay_in_the_list_of_processes() {
+fn the_documented_argument_works_and_leaves_the_process_list() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-enroll", "delay_ms": 2_000}));
@@ -156,13 +156,13 @@ fn the_documented_argument_works_and_does_not_stay_in_the_list_of_processes() {
     );
     assert!(!command_line.contains(&secret), "{command_line:?}");
     let run = crate::common::Run::of(child).expect(0);
-    let run = run.says(&["warning: --enrollment-secret", "MIMIR_ENROLLMENT_SECRET"]);
+    let run = run.expect_stderr(&["warning: --enrollment-secret", "MIMIR_ENROLLMENT_SECRET"]);
     assert!(!run.stderr.contains(&secret));
     assert_eq!(agents(&hub).len(), 1);
 }
 
 #[test]
-fn the_documented_installation_means_mimir() {
+fn the_documented_installation_selects_mimir() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let url = hub.url();
     let arguments = [
@@ -182,19 +182,19 @@ fn the_documented_installation_means_mimir() {
         &url,
     ];
     let run = host.agent(&without).run().expect(64);
-    run.says(&["MIMIR_ENROLLMENT_SECRET"]);
+    run.expect_stderr(&["MIMIR_ENROLLMENT_SECRET"]);
 }
 
 #[test]
-fn a_lost_answer_spends_no_second_slot() {
+fn a_lost_response_uses_no_second_slot() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-enroll", "reset": "after"}));
     let run = enrol(&host, &hub, &secret).run().expect(0);
-    run.says(&["the answer to the try before may have been lost"]);
+    run.expect_stderr(&["the answer to the try before may have been lost"]);
     assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
 
-    // Also across runs.
+    // The same in separate runs.
     let host = TestHost::new();
     let (secret, _) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-enroll", "reset": "after"}));
@@ -213,7 +213,7 @@ fn a_lost_answer_spends_no_second_slot() {
 }
 
 #[test]
-fn success_is_said_after_the_certificate_was_proved() {
+fn success_is_reported_after_the_certificate_was_verified() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, id) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-self", "status": 503, "times": 9}));
@@ -234,7 +234,7 @@ fn success_is_said_after_the_certificate_was_proved() {
 }
 
 #[test]
-fn a_certificate_is_checked_before_it_is_kept() {
+fn a_certificate_is_checked_before_it_is_stored() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     for (rules, cause) in [
@@ -249,7 +249,7 @@ fn a_certificate_is_checked_before_it_is_kept() {
     ] {
         hub.post("mimir/certificates", rules);
         let run = enrol(&host, &hub, &secret).run().expect(76);
-        run.says(&[cause, "this host's clock says", "the key stays"]);
+        run.expect_stderr(&[cause, "this host's clock says", "the key stays"]);
         assert!(!host.path("etc/mimir/client.pem").exists());
     }
     hub.post("mimir/certificates", json!({"lifetime_secs": 7200}));
@@ -274,7 +274,10 @@ fn a_certificate_is_checked_before_it_is_kept() {
         (json!({"agent_id": "x"}), "lacks a field"),
     ] {
         hub.fault(json!({"route": "mimir-enroll", "body": body.to_string()}));
-        enrol(&host, &hub, &secret).run().expect(76).says(&[cause]);
+        enrol(&host, &hub, &secret)
+            .run()
+            .expect(76)
+            .expect_stderr(&[cause]);
         assert!(!host.path("etc/mimir/client.pem").exists());
     }
     enrol(&host, &hub, &secret).run().expect(0);
@@ -282,17 +285,17 @@ fn a_certificate_is_checked_before_it_is_kept() {
 }
 
 #[test]
-fn a_copied_disk_enrols_as_itself_and_the_first_host_keeps_its_certificate() {
+fn a_copied_disk_enrols_separately_and_the_first_host_keeps_its_certificate() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(2));
     enrol(&host, &hub, &secret).run().expect(0);
     let copy = host.copy();
-    copy.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    copy.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
     let status = later(&copy, &["status", "--output", "json"])
         .run()
         .expect(78);
     assert_eq!(status.json()["standing"], "clone");
-    // Refused, it still has what it came with.
+    // A rejected host has its old files.
     enrol(&copy, &hub, "wrong").run().expect(77);
     assert_eq!(file(&copy, "client.key"), file(&host, "client.key"));
     assert_eq!(copy.names("etc/mimir"), FILES);
@@ -308,7 +311,7 @@ fn a_copied_disk_enrols_as_itself_and_the_first_host_keeps_its_certificate() {
 }
 
 #[test]
-fn a_ca_beside_the_hosts_tree_is_remembered_too() {
+fn a_ca_outside_of_the_root_is_remembered() {
     let (hub, host, beside) = (TestHub::new(), TestHost::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     let ca_file = beside.install_ca(&hub).unwrap();
@@ -318,7 +321,7 @@ fn a_ca_beside_the_hosts_tree_is_remembered_too() {
     later(&host, &["doctor"]).run().expect(0);
     fs::remove_file(ca_file).unwrap();
     let run = later(&host, &["run"]).run().expect(74);
-    run.says(&["`ca_file` in /etc/mimir/agent.json"]);
+    run.expect_stderr(&["`ca_file` in /etc/mimir/agent.json"]);
 }
 
 #[test]
@@ -338,10 +341,10 @@ fn enrolling_again_is_the_same_agent_with_a_fresh_certificate() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_before_a_slot_is_spent() {
+fn an_unwritable_folder_is_reported_before_a_slot_is_used() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
-    host.lay("etc/mimir", "a file in the folder's place");
+    host.write_file("etc/mimir", "a file in the folder's place");
     enrol(&host, &hub, &secret).run().expect(73);
     assert_eq!(uses(&hub), "0 / 1");
     let elsewhere = host.path("srv/mimir");
@@ -353,13 +356,13 @@ fn what_cannot_be_written_is_told_before_a_slot_is_spent() {
 }
 
 #[test]
-fn what_is_missing_or_misplaced_is_a_mistake_of_usage() {
+fn a_missing_or_misplaced_setting_is_a_usage_error() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, None);
     let bare = host.agent(&["enrol"]).env("MIMIR_ENROLLMENT_SECRET", "x");
-    bare.run().expect(64).says(&["MIMIR_SERVER_URL"]);
+    bare.run().expect(64).expect_stderr(&["MIMIR_SERVER_URL"]);
     let no_secret = on(&host, &hub, &["enrol"]).run().expect(64);
-    no_secret.says(&["MIMIR_ENROLLMENT_SECRET", "--token-file"]);
+    no_secret.expect_stderr(&["MIMIR_ENROLLMENT_SECRET", "--token-file"]);
     later(&host, &["status"]).run().expect(78);
     later(&host, &["run"]).run().expect(78);
     enrol(&host, &hub, &secret).run().expect(0);
@@ -367,11 +370,11 @@ fn what_is_missing_or_misplaced_is_a_mistake_of_usage() {
     moved
         .run()
         .expect(64)
-        .says(&["is enrolled at another hub", "--force"]);
+        .expect_stderr(&["is enrolled at another hub", "--force"]);
 }
 
 #[test]
-fn facts_doctor_and_a_dry_run_know_mimir() {
+fn facts_doctor_and_dry_run_support_mimir() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     let facts = later(&host, &["facts", "--output", "json"]).run().expect(0);

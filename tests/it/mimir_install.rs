@@ -1,4 +1,4 @@
-//! `install` for a host of Mimir's: its own documentation's command, and the service that follows.
+//! `install` for Mimir: the documented command, and the service.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use crate::mimir::{agents, later, mint, uses};
 
 const DROP_IN: &str = "etc/systemd/system/monsys-agent.service.d/50-dialect.conf";
 
-/// A tree with systemd and the service's user, and the documented command for it.
+/// Makes a tree with systemd and the service's user, and the documented command for it.
 fn installed(more: &[&str]) -> (TestHub, TestHost) {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay("usr/lib/systemd/systemd", "");
+    host.write_file("usr/lib/systemd/systemd", "");
     let (secret, _) = mint(&hub, Some(1));
     let ca_file = host.install_ca(&hub).unwrap();
     let (argument, url) = (format!("--enrollment-secret={secret}"), hub.url());
@@ -27,17 +27,17 @@ fn installed(more: &[&str]) -> (TestHub, TestHost) {
         assert!(!run.stdout.contains(&secret) && !run.stderr.contains(&secret));
     }
     for (path, bytes) in host.files("") {
-        let holds = bytes
+        let has_secret = bytes
             .windows(secret.len())
             .any(|part| part == secret.as_bytes());
-        assert!(!holds, "the secret is in {}", path.display());
+        assert!(!has_secret, "the secret is in {}", path.display());
     }
     assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
     (hub, host)
 }
 
 #[test]
-fn the_documented_command_enrols_and_tells_the_service_which_system_it_is_of() {
+fn the_documented_command_enrols_and_configures_the_dialect_of_the_service() {
     let (_hub, host) = installed(&[]);
     let drop_in = fs::read_to_string(host.path(DROP_IN)).unwrap();
     assert_eq!(
@@ -47,14 +47,14 @@ fn the_documented_command_enrols_and_tells_the_service_which_system_it_is_of() {
     assert!(!host.path("etc/monsys").exists());
     later(&host, &["status"]).run().expect(0);
 
-    // What was installed is taken back, and the host's credential is its own.
+    // The installation is removed, and the host's credential stays.
     host.agent(&["uninstall"]).run().expect(0);
     assert!(!host.path(DROP_IN).exists());
     later(&host, &["status"]).run().expect(0);
 }
 
 #[test]
-fn another_folder_is_told_to_the_service_too() {
+fn another_folder_is_passed_to_the_service() {
     let (_hub, host) = installed(&["--state-dir", "/srv/mimir"]);
     let drop_in = fs::read_to_string(host.path(DROP_IN)).unwrap();
     assert!(drop_in.contains(" \"MIMIR_DIR=/srv/mimir\"\n"), "{drop_in}");
@@ -66,9 +66,9 @@ fn another_folder_is_told_to_the_service_too() {
 }
 
 #[test]
-fn what_only_a_monsys_host_knows_is_refused_and_does_nothing() {
+fn options_of_monsys_alone_are_rejected() {
     let host = TestHost::new();
-    host.lay("usr/lib/systemd/systemd", "");
+    host.write_file("usr/lib/systemd/systemd", "");
     for arguments in [
         &["enrol", "--defer"][..],
         &["install", "--defer"],
@@ -78,7 +78,7 @@ fn what_only_a_monsys_host_knows_is_refused_and_does_nothing() {
         &["rotate-key"],
     ] {
         let run = later(&host, arguments).run().expect(64);
-        run.says(&["for hosts of a monsys hub", "--dialect monsys"]);
+        run.expect_stderr(&["for hosts of a monsys hub", "--dialect monsys"]);
     }
     assert!(!host.path("etc/monsys").exists() && !host.path("etc/mimir").exists());
 }

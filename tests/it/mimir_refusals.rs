@@ -1,11 +1,11 @@
-//! The rows of Mimir's own list of troubles that concern the agent, each by its name.
+//! Mimir's troubleshooting list: a test for each entry about the agent, by its name.
 
 use serde_json::json;
 
 use crate::common::{Run, TestHost, TestHub, until};
 use crate::mimir::{agents, enrol, file, later, mint, uses};
 
-/// What an agent reports that the server answers `unauthorized`, in the order of frequency.
+/// Causes of `unauthorized`, in the order of frequency.
 const THREE_CAUSES: [&str; 5] = [
     "401 `unauthorized`",
     "In order of frequency: the secret was revoked; its cap is exhausted; it was copied incorrectly",
@@ -22,7 +22,7 @@ fn an_agent_reports_unauthorized_the_secret_was_revoked() {
     enrol(&host, &hub, &secret)
         .run()
         .expect(77)
-        .says(&THREE_CAUSES);
+        .expect_stderr(&THREE_CAUSES);
     assert!(agents(&hub).is_empty());
 }
 
@@ -32,7 +32,7 @@ fn an_agent_reports_unauthorized_the_cap_is_exhausted() {
     let (secret, _) = mint(&hub, Some(1));
     enrol(&TestHost::new(), &hub, &secret).run().expect(0);
     let run = enrol(&host, &hub, &secret).run().expect(77);
-    run.says(&THREE_CAUSES);
+    run.expect_stderr(&THREE_CAUSES);
     assert_eq!(uses(&hub), "1 / 1");
 }
 
@@ -41,16 +41,16 @@ fn an_agent_reports_unauthorized_the_secret_was_copied_incorrectly() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     let run = enrol(&host, &hub, &secret[1..]).run().expect(77);
-    let run = run.says(&THREE_CAUSES);
+    let run = run.expect_stderr(&THREE_CAUSES);
     assert!(!run.stderr.contains(&secret[1..]));
-    // An extra trailing newline or white space alone does no harm: it is trimmed.
+    // A trailing newline or white space is trimmed.
     enrol(&host, &hub, &format!("{secret} \r\n"))
         .run()
         .expect(0);
 }
 
 #[test]
-fn secret_exhausted_surfaces_for_the_request_that_lost_the_race() {
+fn secret_exhausted_is_reported_for_the_request_that_lost_the_race() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-claim", "delay_ms": 4_000}));
@@ -58,7 +58,7 @@ fn secret_exhausted_surfaces_for_the_request_that_lost_the_race() {
     until("the race", || hub.get("faults")["faults"] == json!([]));
     enrol(&TestHost::new(), &hub, &secret).run().expect(0);
     let run = Run::of(loser).expect(77);
-    let run = run.says(&[
+    let run = run.expect_stderr(&[
         "403 `secret_exhausted`",
         "another agent took the last use",
         "Max uses",
@@ -90,18 +90,18 @@ fn an_agent_enrolled_but_does_not_appear_its_heartbeats_are_rejected() {
     let service = crate::common::Service::of(later(&host, &["run"]));
     let status = || later(&host, &["status", "--output", "json"]).run();
     until("the refusal", || status().code == 75);
-    let told = later(&host, &["status"]).run().expect(75).stdout;
-    assert!(told.contains("FAILING"), "{told}");
+    let report = later(&host, &["status"]).run().expect(75).stdout;
+    assert!(report.contains("FAILING"), "{report}");
     assert!(
-        told.contains("401 to this host's client certificate"),
-        "{told}"
+        report.contains("401 to this host's client certificate"),
+        "{report}"
     );
     assert!(
-        told.contains("server's log for client-cert errors"),
-        "{told}"
+        report.contains("server's log for client-cert errors"),
+        "{report}"
     );
     service.stop().expect(0);
-    // With a secret it is back, and since the server does not know it any more, as a new agent.
+    // With a secret it enrols again, as a new agent, since the server does not know the old one.
     let force = crate::mimir::on(&host, &hub, &["enrol", "--force"]);
     force
         .env("MIMIR_ENROLLMENT_SECRET", &secret)
@@ -110,9 +110,9 @@ fn an_agent_enrolled_but_does_not_appear_its_heartbeats_are_rejected() {
     assert_ne!(agents(&hub)[0]["agent_id"], *id);
 }
 
-/// The server says so within TLS when it does not know the CA of a certificate.
+/// The server rejects an unknown CA with a TLS alert.
 #[test]
-fn a_certificate_of_another_ca_is_told_as_what_it_is() {
+fn a_certificate_of_another_ca_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (secret, _) = mint(&hub, None);
     enrol(&host, &hub, &secret).run().expect(0);
@@ -123,9 +123,9 @@ fn a_certificate_of_another_ca_is_told_as_what_it_is() {
         .lines()
         .filter(|it| !it.contains("enrolled_at"))
         .collect();
-    host.lay("etc/mimir/agent.json", &unproved.join("\n"));
+    host.write_file("etc/mimir/agent.json", &unproved.join("\n"));
     let run = later(&host, &["enrol", "--ca-file", ca_file.to_str().unwrap()]);
-    run.run().expect(77).says(&[
+    run.run().expect(77).expect_stderr(&[
         "does not take this host's certificate",
         "client-cert errors",
     ]);

@@ -1,11 +1,11 @@
-//! Per-agent tokens: written as they are, and `register` pins the key.
+//! Per-agent tokens: stored unchanged, and `register` pins the key.
 
 use serde_json::json;
 
 use crate::common::{TestHost, TestHub};
 
 #[test]
-fn is_written_as_it_is_and_the_key_is_pinned() {
+fn a_per_agent_token_is_stored_and_the_key_is_pinned() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (token, id) = hub.per_agent_token(json!({"default_tags": ["a"], "default_role": "web"}));
     let run = host
@@ -18,9 +18,9 @@ fn is_written_as_it_is_and_the_key_is_pinned() {
     assert_eq!(host.key("tags").unwrap(), r#"["a", "b"]"#);
     assert_eq!(host.key("role").unwrap(), "web");
 
-    // The key is pinned: another host cannot come with the same token.
+    // The key is pinned: another host cannot use the same token.
     let thief = TestHost::new();
-    thief.enrol(&hub, &token).run().expect(77).says(&[
+    thief.enrol(&hub, &token).run().expect(77).expect_stderr(&[
         "403",
         "another signing key is pinned",
         "rotate-signing-key",
@@ -29,18 +29,18 @@ fn is_written_as_it_is_and_the_key_is_pinned() {
 }
 
 #[test]
-fn one_that_the_hub_does_not_know_is_not_written() {
+fn an_unknown_per_agent_token_is_not_stored() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, "agt_doesnotexist").run().expect(77);
     assert!(!host.path("etc/monsys/agent.toml").exists());
 }
 
 #[test]
-fn one_laid_into_agent_toml_by_hand_is_confirmed() {
+fn a_per_agent_token_written_by_hand_is_confirmed() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (token, id) = hub.per_agent_token(json!({}));
     let ca_file = host.install_ca(&hub).unwrap();
-    host.lay(
+    host.write_file(
         "etc/monsys/agent.toml",
         &format!("hub_url = '{}'\nagent_token = '{token}'\n", hub.url()),
     );

@@ -1,5 +1,5 @@
-//! A tree that an older release gave to the service's user is taken over: the identity stays, and
-//! nothing that was planted in it is obeyed.
+//! The takeover of a tree that an older release gave to the service's user: the identity stays, and no planted
+//! value is trusted.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -11,7 +11,7 @@ use crate::common::{SERVICE_USER, TestHost, TestHub, until};
 const STATE: &str = "var/lib/monsys";
 const CONFIG: &str = "etc/monsys/agent.toml";
 
-/// A host as an older release left it.
+/// Makes a host of an older release.
 fn older(hub: &TestHub) -> TestHost {
     let host = TestHost::with_service_user();
     host.enrol(hub, &hub.token()).run().expect(0);
@@ -19,7 +19,7 @@ fn older(hub: &TestHub) -> TestHost {
         "{{\"agent_id\":\"{}\",\"interval_secs\":30}}",
         host.key("agent_id").unwrap()
     );
-    host.lay("var/lib/monsys/heartbeat.json", &note);
+    host.write_file("var/lib/monsys/heartbeat.json", &note);
     let mut paths = vec![host.path("etc/monsys"), host.path(STATE)];
     paths.extend(host.files("etc/monsys").into_iter().map(|(path, _)| path));
     paths.extend(host.files(STATE).into_iter().map(|(path, _)| path));
@@ -63,7 +63,8 @@ fn expect_roots(host: &TestHost) {
 }
 
 #[test]
-fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
+#[ignore = "needs root: gives files to other users"]
+fn a_takeover_preserves_the_identity_and_drops_paths_and_urls() {
     let hub = TestHub::new();
     let host = older(&hub);
     let id = host.key("agent_id");
@@ -86,9 +87,13 @@ fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
     expect_roots(&host);
     assert_eq!(host.key("agent_id"), id);
     assert_eq!(host.key("mine").unwrap(), "kept");
-    // For the operator, who may want them back.
-    let kept = format!("# dropped: hub_url = \"{}\"", hub.url());
-    assert!(host.agent_toml().contains(&kept), "{}", host.agent_toml());
+    // Stored for the operator, who may want them back.
+    let dropped = format!("# dropped: hub_url = \"{}\"", hub.url());
+    assert!(
+        host.agent_toml().contains(&dropped),
+        "{}",
+        host.agent_toml()
+    );
     assert!(host.agent_toml().contains("# A comment."));
     for key in ["hub_url", "ca_file", "token_command", "state_dir"] {
         assert_eq!(host.key(key), None, "{key}");
@@ -100,7 +105,7 @@ fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
     assert_eq!(host.mode(STATE), 0o750);
     assert_eq!(host.mode("var/lib/monsys/agent-signing.key"), 0o640);
     assert!(!host.path("var/lib/monsys/heartbeat.json").exists());
-    // No credential goes to a hub that nobody named.
+    // No credential is sent to a hub that root did not name.
     assert_eq!(report["service_exit_code"], 78, "{report}");
     assert!(
         report["failure"]["hint"]
@@ -109,7 +114,7 @@ fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
             .contains("--hub-url")
     );
 
-    // The operator names it, with what its connection needs, and the host is the same agent.
+    // The operator names the hub and its CA, and the host is the same agent.
     host.enrol(&hub, "").run().expect(0);
     assert_eq!(host.key("hub_url").unwrap(), hub.url());
     assert_eq!(step(&host, None).0["result"], "ready");
@@ -122,7 +127,8 @@ fn the_identity_stays_and_what_leads_somewhere_is_dropped() {
 }
 
 #[test]
-fn a_hub_that_this_run_names_is_kept() {
+#[ignore = "needs root: gives files to other users"]
+fn a_hub_of_the_command_line_is_stored() {
     let hub = TestHub::new();
     let host = older(&hub);
     let (report, log) = step(&host, Some(&hub));
@@ -133,7 +139,8 @@ fn a_hub_that_this_run_names_is_kept() {
 }
 
 #[test]
-fn what_is_planted_in_a_files_place_is_refused_and_named() {
+#[ignore = "needs root: gives files to other users"]
+fn a_planted_file_of_another_type_is_rejected_and_named() {
     let hub = TestHub::new();
     for name in ["agent-signing.key", "state.json", "agent-id", "agent.toml"] {
         for kind in ["link", "hard link", "pipe"] {
@@ -144,7 +151,7 @@ fn what_is_planted_in_a_files_place_is_refused_and_named() {
                 STATE
             };
             let path = host.path(folder).join(name);
-            let victim = host.lay("root/victim", "0123456789abcdef0123456789abcdef");
+            let victim = host.write_file("root/victim", "0123456789abcdef0123456789abcdef");
             fs::remove_file(&path).unwrap();
             match kind {
                 "link" => symlink(&victim, &path).unwrap(),
@@ -159,11 +166,11 @@ fn what_is_planted_in_a_files_place_is_refused_and_named() {
             }
             let (report, _) = step(&host, None);
             assert_eq!(report["service_exit_code"], 78, "{kind} {name}: {report}");
-            // The service does not go on with what root refused, although its user owns the files.
+            // The service does not use what root rejected, although its user owns the files.
             let run = host.agent(&["run"]).by_user(SERVICE_USER).run();
             assert!([73, 78].contains(&run.code), "{kind} {name}: {run:?}");
             let failure = report["failure"].to_string();
-            // A second name of root's file is root's file: what it holds is refused, or is no secret.
+            // A hard link to root's file is root's file: its content is rejected, or is not a secret.
             if kind != "hard link" {
                 assert!(failure.contains(name), "{kind} {name}: {failure}");
             }
@@ -182,14 +189,15 @@ fn what_is_planted_in_a_files_place_is_refused_and_named() {
 }
 
 #[test]
-fn install_takes_over_as_well_and_other_commands_say_how() {
+#[ignore = "needs root: gives files to other users"]
+fn install_takes_over_and_other_commands_print_how() {
     let hub = TestHub::new();
     let host = older(&hub);
-    host.lay("usr/lib/systemd/systemd", "");
+    host.write_file("usr/lib/systemd/systemd", "");
     host.agent(&["enrol"])
         .run()
         .expect(78)
-        .says(&["monsys-agent prepare"]);
+        .expect_stderr(&["monsys-agent prepare"]);
     host.agent(&["install", "--no-enrol"]).run().expect(0);
     expect_roots(&host);
     host.enrol(&hub, "").run().expect(0);
@@ -197,20 +205,21 @@ fn install_takes_over_as_well_and_other_commands_say_how() {
 }
 
 #[test]
-fn a_waiting_key_that_was_planted_is_no_path_of_roots() {
+#[ignore = "needs root: gives files to other users"]
+fn a_planted_pending_key_is_not_followed_as_root() {
     let hub = TestHub::new();
     let seed = "0123456789abcdef0123456789abcdef";
     for place in ["relative", "absolute", "there"] {
         let host = older(&hub);
         let path = host.path("etc/planted");
         if place == "there" {
-            host.lay("etc/planted", seed);
+            host.write_file("etc/planted", seed);
         }
         let name = match place {
             "absolute" => path.to_str().unwrap(),
             _ => "../../../etc/planted",
         };
-        // A copy of another machine's disk makes a new key where the state says.
+        // A copy of another machine's disk makes a new key at the path in the state.
         let state = json!({
             "fingerprint": { "machine_id": "another" },
             "next": { "key_file": name, "machine": {} },
@@ -228,10 +237,11 @@ fn a_waiting_key_that_was_planted_is_no_path_of_roots() {
 }
 
 #[test]
-fn a_verdict_that_was_planted_holds_nothing_up() {
+#[ignore = "needs root: gives files to other users"]
+fn a_planted_verdict_blocks_nothing() {
     let hub = TestHub::new();
     let host = older(&hub);
-    host.lay("usr/lib/systemd/systemd", "");
+    host.write_file("usr/lib/systemd/systemd", "");
     let file = host.path("var/lib/monsys/state.json");
     let mut state: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -249,10 +259,11 @@ fn a_verdict_that_was_planted_holds_nothing_up() {
 }
 
 #[test]
-fn a_tree_is_taken_over_once() {
+#[ignore = "needs root: gives files to other users"]
+fn a_takeover_happens_once() {
     let hub = TestHub::new();
     let host = older(&hub);
-    let other = host.lay("var/lib/monsys/.bash_history", "ls");
+    let other = host.write_file("var/lib/monsys/.bash_history", "ls");
     chown(&other, Some(SERVICE_USER), Some(SERVICE_USER)).unwrap();
     let (_, log) = step(&host, Some(&hub));
     assert!(log.contains("taking over") && log.contains(".bash_history"));
@@ -262,9 +273,10 @@ fn a_tree_is_taken_over_once() {
     assert!(other.exists());
 }
 
-/// The hub is kept when the service's own environment names it, and the rest is dropped.
+/// The hub is preserved if the service's environment names it, and the rest is dropped.
 #[test]
-fn an_enrolment_gives_back_what_was_dropped() {
+#[ignore = "needs root: gives files to other users"]
+fn an_enrolment_restores_dropped_settings() {
     let hub = TestHub::new();
     let host = older(&hub);
     step(&host, Some(&hub));
@@ -283,21 +295,23 @@ fn an_enrolment_gives_back_what_was_dropped() {
 }
 
 #[test]
-fn a_host_that_lost_its_hub_can_leave_by_force() {
+#[ignore = "needs root: gives files to other users"]
+fn unenrol_force_works_without_a_known_hub() {
     let hub = TestHub::new();
     let host = older(&hub);
     step(&host, None);
     host.agent(&["unenrol"])
         .run()
         .expect(78)
-        .says(&["--hub-url"]);
+        .expect_stderr(&["--hub-url"]);
     host.agent(&["unenrol", "--force"]).run().expect(0);
     assert_eq!(host.key("agent_token"), None);
     assert!(!host.path("var/lib/monsys/agent-signing.key").exists());
 }
 
-/// Who owns a folder can say who else reads what is made there, and that outlives the owner.
+/// The owner of a folder can grant access to files made there, and the grant outlives the ownership.
 #[test]
+#[ignore = "needs root: gives files to other users"]
 fn an_access_control_list_is_not_taken_over() {
     let hub = TestHub::new();
     let host = older(&hub);
@@ -339,10 +353,11 @@ fn an_access_control_list_is_not_taken_over() {
     assert_eq!((host.mode(STATE), host.mode("etc/monsys")), (0o750, 0o755));
 }
 
-/// The service's user removed the credential, so that the next enrolment's token would go to whatever hub
-/// comes next: none does that nobody named.
+/// The service's user removed the credential, so that the next token would be sent to the next configured hub.
+/// It is sent only to a hub that root named.
 #[test]
-fn no_token_goes_to_a_default_hub_after_a_take_over() {
+#[ignore = "needs root: gives files to other users"]
+fn no_token_is_sent_to_a_default_hub_after_a_takeover() {
     let hub = TestHub::new();
     for text in ["hub_url = 'https://127.0.0.1:9'\n", "# nothing\n"] {
         let host = older(&hub);
@@ -357,7 +372,10 @@ fn no_token_goes_to_a_default_hub_after_a_take_over() {
             .expect(0)
             .json();
         assert_eq!(report["failure"]["id"], "config-broken", "{report}");
-        enrol(&["enrol"]).run().expect(78).says(&["--hub-url URL"]);
+        enrol(&["enrol"])
+            .run()
+            .expect(78)
+            .expect_stderr(&["--hub-url URL"]);
         host.enrol(&hub, &hub.token()).run().expect(0);
         enrol(&["enrol"]).run().expect(0);
     }

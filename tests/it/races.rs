@@ -1,11 +1,11 @@
-//! Many hosts on one token, and two runs on one host.
+//! Many hosts with one token, and two runs on one host.
 
 use serde_json::json;
 
 use crate::common::{Mint, Run, TestHost, TestHub};
 
 #[test]
-fn a_hundred_hosts_on_fifty_uses() {
+fn of_a_hundred_hosts_fifty_enrol_with_fifty_uses() {
     let hub = TestHub::new();
     let (token, id) = hub.mint(&Mint::new().with("max_uses", json!(50)));
     let hosts: Vec<TestHost> = (0..100).map(|_| TestHost::new()).collect();
@@ -24,11 +24,11 @@ fn a_hundred_hosts_on_fifty_uses() {
 }
 
 #[test]
-fn two_runs_at_once_on_one_host_spend_one_use() {
+fn two_concurrent_runs_on_one_host_spend_one_use() {
     for _ in 0..5 {
         let (hub, host) = (TestHub::new(), TestHost::new());
         let token = hub.token();
-        // The first one is held up in the exchange, so that the second one meets the lock.
+        // The first run is delayed in the exchange, so that the second one waits for the lock.
         hub.fault(json!({"route": "enrol", "delay_ms": 300}));
         let runs: Vec<_> = (0..3).map(|_| host.enrol(&hub, &token).start()).collect();
         for run in runs {

@@ -1,17 +1,17 @@
-//! `--dialect ravenxcope`: a sensor as its system's documentation has it.
+//! `--dialect ravenxcope`: a sensor as documented.
 
 use serde_json::{Value, json};
 
 use crate::common::ravenxcope::{
-    CONSUMED, FILE, agent, bare, env_text, file, look, mint, sensor_token,
+    CONSUMED, FILE, agent, bare, env_text, file, mint, sensor, sensor_token,
 };
 use crate::common::{Run, Service, TestHost, TestHub, keys, until};
 
-/// A backend, a host with the documented env file, and the install token in it.
-fn scene() -> (TestHub, TestHost, String) {
+/// Makes a backend and a host with the documented env file and an install token.
+fn fixture() -> (TestHub, TestHost, String) {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = mint(&hub, "sensor-1");
-    host.lay(FILE, &env_text(&hub, "sensor-1", &token));
+    host.write_file(FILE, &env_text(&hub, "sensor-1", &token));
     (hub, host, token)
 }
 
@@ -20,7 +20,7 @@ fn json_of(host: &TestHost, hub: &TestHub, arguments: &[&str], code: i32) -> Val
     agent(host, hub, &arguments).run().expect(code).json()
 }
 
-/// No file of the host, and nothing of what a run said, holds the secret.
+/// Checks that no file of the host and no output of a run contains the secret.
 #[track_caller]
 fn is_gone(secret: &str, host: &TestHost, run: &Run) {
     for (path, bytes) in host.files("") {
@@ -32,7 +32,7 @@ fn is_gone(secret: &str, host: &TestHost, run: &Run) {
 
 #[test]
 fn the_env_file_before_and_after_is_the_documented_one() {
-    let (hub, host, token) = scene();
+    let (hub, host, token) = fixture();
     let run = agent(&host, &hub, &["enrol", "-vv"]).run().expect(0);
     let url = hub.url();
     let sensor_token = sensor_token(&host).unwrap();
@@ -51,15 +51,15 @@ fn the_env_file_before_and_after_is_the_documented_one() {
 }
 
 #[test]
-fn the_payload_is_the_documented_one_and_what_facts_shows() {
-    let (hub, host, _) = scene();
+fn the_payload_is_the_documented_one_and_equals_facts() {
+    let (hub, host, _) = fixture();
     let facts = json_of(&host, &hub, &["facts"], 0);
     let dry = json_of(&host, &hub, &["enrol", "--dry-run"], 0);
     agent(&host, &hub, &["enrol"])
         .env("SENSOR_PORT", "2222")
         .run()
         .expect(0);
-    let sent = look(&hub, "sensor-1")["enrolment"].clone();
+    let sent = sensor(&hub, "sensor-1")["enrolment"].clone();
     assert_eq!(
         keys(&sent),
         [
@@ -95,7 +95,7 @@ fn the_payload_is_the_documented_one_and_what_facts_shows() {
     ] {
         assert_eq!(sent[field], value);
     }
-    // Counters of bytes go on.
+    // Byte counters only grow.
     for field in [
         "hostname",
         "osInfo",
@@ -115,26 +115,26 @@ fn the_payload_is_the_documented_one_and_what_facts_shows() {
 }
 
 #[test]
-fn in_a_container_the_hosts_own_files_are_read() {
-    let (hub, host, _) = scene();
-    host.lay("mnt/hostname", "sensor-ubuntu-host\n");
-    host.lay("mnt/os-release", "PRETTY_NAME=\"Ubuntu 24.04 LTS\"\n");
+fn a_container_reads_the_files_of_its_host() {
+    let (hub, host, _) = fixture();
+    host.write_file("mnt/hostname", "sensor-ubuntu-host\n");
+    host.write_file("mnt/os-release", "PRETTY_NAME=\"Ubuntu 24.04 LTS\"\n");
     let text = file(&host) + "HOST_HOSTNAME_FILE=/mnt/hostname\n";
-    host.lay(FILE, &text);
+    host.write_file(FILE, &text);
     agent(&host, &hub, &["enrol"])
         .env("HOST_OS_RELEASE_FILE", "/mnt/os-release")
         .run()
         .expect(0);
-    let sent = look(&hub, "sensor-1")["enrolment"].clone();
-    let told = (&sent["hostname"], &sent["osInfo"]);
+    let sent = sensor(&hub, "sensor-1")["enrolment"].clone();
+    let names = (&sent["hostname"], &sent["osInfo"]);
     assert_eq!(
-        told,
+        names,
         (&json!("sensor-ubuntu-host"), &json!("Ubuntu 24.04 LTS"))
     );
 }
 
 #[test]
-fn the_documented_variables_are_enough_and_name_the_system() {
+fn the_documented_variables_are_enough_and_select_the_dialect() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = mint(&hub, "sensor-7");
     let run = bare(&host, &hub, &["enrol"])
@@ -150,20 +150,20 @@ fn the_documented_variables_are_enough_and_name_the_system() {
         text.starts_with("SENSOR_TOKEN=") && text.lines().count() == 1,
         "{text}"
     );
-    assert_eq!(look(&hub, "sensor-7")["status"], "enrolled");
+    assert_eq!(sensor(&hub, "sensor-7")["status"], "enrolled");
 }
 
 #[test]
-fn the_environment_wins_over_the_file() {
-    let (hub, host, _) = scene();
+fn the_environment_overrides_the_file() {
+    let (hub, host, _) = fixture();
     let token = mint(&hub, "other");
     agent(&host, &hub, &["enrol"])
         .env("SENSOR_ID", "other")
         .env("INSTALL_TOKEN", &token)
         .run()
         .expect(0);
-    assert_eq!(look(&hub, "other")["enrolments"], 1);
-    assert_eq!(look(&hub, "sensor-1")["enrolments"], 0);
+    assert_eq!(sensor(&hub, "other")["enrolments"], 1);
+    assert_eq!(sensor(&hub, "sensor-1")["enrolments"], 0);
     assert!(
         !file(&host).contains("INSTALL_TOKEN="),
         "consumed as documented"
@@ -171,14 +171,14 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
-fn other_lines_comments_and_order_are_untouched() {
+fn other_lines_comments_and_order_are_preserved() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (token, url) = (mint(&hub, "sensor-1"), hub.url());
     let before = format!(
         "# written by hand, {token}\r\nINSTALL_TOKEN=older\r\n\r\nexport SENSOR_ID='sensor-1'\r\n  export INSTALL_TOKEN = \"{token}\"\r\n\
          SENSOR_TOKEN=\r\nLOG_LEVEL=debug # mine\r\nBACKEND_URL={url}\r\n#SENSOR_PORT=2222"
     );
-    host.lay(FILE, &before);
+    host.write_file(FILE, &before);
     let run = agent(&host, &hub, &["enrol"]).run().expect(0);
     let new = sensor_token(&host).unwrap();
     let after = format!(
@@ -190,8 +190,8 @@ fn other_lines_comments_and_order_are_untouched() {
 }
 
 #[test]
-fn enrolled_already_sends_nothing_and_force_enrols_anew() {
-    let (hub, host, _) = scene();
+fn an_enrolled_sensor_sends_nothing_and_force_enrols_again() {
+    let (hub, host, _) = fixture();
     let first = json_of(&host, &hub, &["enrol"], 0);
     assert_eq!(
         (&first["result"], &first["sensor_id"]),
@@ -209,7 +209,7 @@ fn enrolled_already_sends_nothing_and_force_enrols_anew() {
     agent(&host, &hub, &["enrol", "--force"])
         .run()
         .expect(64)
-        .says(&["INSTALL_TOKEN"]);
+        .expect_stderr(&["INSTALL_TOKEN"]);
     agent(&host, &hub, &["enrol", "--force"])
         .env("INSTALL_TOKEN", &mint(&hub, "sensor-1"))
         .run()
@@ -219,12 +219,12 @@ fn enrolled_already_sends_nothing_and_force_enrols_anew() {
         !text.contains(&old) && text.matches("SENSOR_TOKEN=").count() == 1,
         "{text}"
     );
-    assert_eq!(look(&hub, "sensor-1")["enrolments"], 2);
+    assert_eq!(sensor(&hub, "sensor-1")["enrolments"], 2);
 }
 
 #[test]
-fn two_runs_at_once_enrol_once() {
-    let (hub, host, _) = scene();
+fn two_concurrent_runs_enrol_once() {
+    let (hub, host, _) = fixture();
     hub.fault(json!({"route": "ravenxcope-enroll", "delay_ms": 300}));
     let runs: Vec<_> = (0..3)
         .map(|_| agent(&host, &hub, &["enrol"]).start())
@@ -232,40 +232,46 @@ fn two_runs_at_once_enrol_once() {
     for run in runs {
         Run::of(run).expect(0);
     }
-    assert_eq!(look(&hub, "sensor-1")["enrolments"], 1);
+    assert_eq!(sensor(&hub, "sensor-1")["enrolments"], 1);
 }
 
 #[test]
-fn a_lost_answer_is_named_with_its_mend() {
-    let (hub, host, token) = scene();
+fn a_lost_response_is_reported_with_its_hint() {
+    let (hub, host, token) = fixture();
     hub.fault(json!({"route": "ravenxcope-enroll", "reset": "after"}));
-    // A retry of the same run meets the token used up.
-    let run = agent(&host, &hub, &["enrol"]).run().expect(77).says(&[
-        "an earlier try of this run got no answer",
-        "have a new install token made for sensor sensor-1",
-    ]);
+    // A retry of the same run finds the token used up.
+    let run = agent(&host, &hub, &["enrol"])
+        .run()
+        .expect(77)
+        .expect_stderr(&[
+            "an earlier try of this run got no answer",
+            "have a new install token made for sensor sensor-1",
+        ]);
     assert!(!run.stderr.contains(&token), "{}", run.stderr);
     let status = json_of(&host, &hub, &["status"], 78);
     assert_eq!(status["standing"], "unanswered");
     agent(&host, &hub, &["doctor"]).run();
-    agent(&host, &hub, &["enrol"]).run().expect(77).says(&[
-        "an earlier run's request, of 20",
-        "have a new install token made for sensor sensor-1",
-    ]);
+    agent(&host, &hub, &["enrol"])
+        .run()
+        .expect(77)
+        .expect_stderr(&[
+            "an earlier run's request, of 20",
+            "have a new install token made for sensor sensor-1",
+        ]);
     assert_eq!(sensor_token(&host), None);
 
-    // What the message says to do.
+    // The fix that the message names.
     let text = file(&host).replace(&token, &mint(&hub, "sensor-1"));
-    host.lay(FILE, &text);
+    host.write_file(FILE, &text);
     agent(&host, &hub, &["enrol"]).run().expect(0);
     assert_eq!(json_of(&host, &hub, &["status"], 0)["renewing"], false);
 }
 
 #[test]
-fn a_request_that_came_to_nothing_leaves_no_doubt() {
-    let (hub, host, token) = scene();
+fn a_request_that_was_not_sent_is_not_pending() {
+    let (hub, host, token) = fixture();
     let text = file(&host).replace(&token, "never-minted-at-all");
-    host.lay(FILE, &text);
+    host.write_file(FILE, &text);
     let run = agent(&host, &hub, &["enrol"]).run().expect(77);
     assert!(
         !run.stderr.contains("no answer") && !run.stderr.contains("CIDR"),
@@ -278,8 +284,8 @@ fn a_request_that_came_to_nothing_leaves_no_doubt() {
     );
     assert_eq!(json_of(&host, &hub, &["status"], 78)["standing"], "new");
 
-    // A forced enrolment that is refused leaves what was known.
-    host.lay(FILE, &text.replace("never-minted-at-all", &token));
+    // A rejected forced enrolment leaves the old state.
+    host.write_file(FILE, &text.replace("never-minted-at-all", &token));
     agent(&host, &hub, &["enrol"]).run().expect(0);
     let before = json_of(&host, &hub, &["status"], 0);
     agent(&host, &hub, &["enrol", "--force"])
@@ -290,20 +296,20 @@ fn a_request_that_came_to_nothing_leaves_no_doubt() {
 }
 
 #[test]
-fn a_secret_that_the_backend_repeats_is_not_told() {
-    let (hub, host, token) = scene();
+fn a_secret_in_a_response_is_redacted() {
+    let (hub, host, token) = fixture();
     let body = json!({"success": false, "message": format!("no such token: {token}")});
     hub.fault(json!({"route": "ravenxcope-enroll", "status": 400, "body": body.to_string()}));
     let run = agent(&host, &hub, &["enrol", "-vv"]).run().expect(65);
     assert!(!run.stderr.contains(&token), "{}", run.stderr);
-    run.says(&["no such token", "[redacted]"]);
+    run.expect_stderr(&["no such token", "[redacted]"]);
 }
 
 #[test]
-fn what_is_wrong_with_a_setting_is_told_before_anything_is_sent() {
-    let (hub, host, _) = scene();
+fn a_wrong_setting_is_reported_before_any_request() {
+    let (hub, host, _) = fixture();
     let text = file(&host);
-    for (from, to, code, says) in [
+    for (from, to, code, message) in [
         ("SENSOR_ID=sensor-1", "SENSOR_ID=", 64, "SENSOR_ID"),
         ("SENSOR_ID=sensor-1", "SENSOR_ID=../x", 64, "SENSOR_ID"),
         ("SENSOR_ID=", "SENSOR_PORT=0\nSENSOR_ID=", 64, "SENSOR_PORT"),
@@ -316,30 +322,30 @@ fn what_is_wrong_with_a_setting_is_told_before_anything_is_sent() {
             "SENSOR_ID",
         ),
     ] {
-        host.lay(FILE, &text.replace(from, to));
+        host.write_file(FILE, &text.replace(from, to));
         agent(&host, &hub, &["enrol"])
             .run()
             .expect(code)
-            .says(&[says]);
+            .expect_stderr(&[message]);
     }
-    assert_eq!(look(&hub, "sensor-1")["enrolments"], 0);
+    assert_eq!(sensor(&hub, "sensor-1")["enrolments"], 0);
     // The facts need no backend.
-    host.lay(FILE, "");
+    host.write_file(FILE, "");
     agent(&host, &hub, &["facts"]).run().expect(0);
 }
 
 #[test]
-fn heartbeats_go_out_on_the_interval_of_the_answer_with_all_that_is_measured() {
+fn heartbeats_follow_the_interval_of_the_response_and_carry_all_measurements() {
     let hub = TestHub::with(mock_hub::Options {
         heartbeat_interval_secs: 1,
         ..mock_hub::Options::default()
     });
     let host = TestHost::new();
-    host.lay(FILE, &env_text(&hub, "sensor-1", &mint(&hub, "sensor-1")));
+    host.write_file(FILE, &env_text(&hub, "sensor-1", &mint(&hub, "sensor-1")));
     agent(&host, &hub, &["enrol"]).run().expect(0);
     let service = Service::of(agent(&host, &hub, &["run"]));
     until("three heartbeats", || {
-        look(&hub, "sensor-1")["heartbeats"].as_u64() >= Some(3)
+        sensor(&hub, "sensor-1")["heartbeats"].as_u64() >= Some(3)
     });
     let status = json_of(&host, &hub, &["status"], 0);
     assert_eq!(
@@ -347,9 +353,9 @@ fn heartbeats_go_out_on_the_interval_of_the_answer_with_all_that_is_measured() {
         (&json!("ok"), &json!(1))
     );
     service.stop().expect(0);
-    let beat = look(&hub, "sensor-1")["heartbeat"].clone();
+    let heartbeat = sensor(&hub, "sensor-1")["heartbeat"].clone();
     assert_eq!(
-        keys(&beat),
+        keys(&heartbeat),
         [
             "cpuUsage",
             "interfaces",
@@ -358,8 +364,10 @@ fn heartbeats_go_out_on_the_interval_of_the_answer_with_all_that_is_measured() {
             "memoryUsed"
         ]
     );
-    assert!(beat["memoryTotal"].as_u64() > Some(0) && beat["memoryUsed"].as_u64() > Some(0));
-    assert!(!beat["interfaces"].as_array().unwrap().is_empty());
+    assert!(
+        heartbeat["memoryTotal"].as_u64() > Some(0) && heartbeat["memoryUsed"].as_u64() > Some(0)
+    );
+    assert!(!heartbeat["interfaces"].as_array().unwrap().is_empty());
     assert_eq!(
         json_of(&host, &hub, &["status"], 0)["heartbeats"],
         "stopped"
@@ -367,34 +375,34 @@ fn heartbeats_go_out_on_the_interval_of_the_answer_with_all_that_is_measured() {
 }
 
 #[test]
-fn a_service_takes_over_a_token_that_replaces_a_refused_one() {
+fn the_service_loads_a_token_that_replaces_a_rejected_one() {
     let hub = TestHub::with(mock_hub::Options {
         heartbeat_interval_secs: 1,
         ..mock_hub::Options::default()
     });
     let host = TestHost::new();
-    host.lay(FILE, &env_text(&hub, "sensor-1", &mint(&hub, "sensor-1")));
+    host.write_file(FILE, &env_text(&hub, "sensor-1", &mint(&hub, "sensor-1")));
     let service = Service::of(agent(&host, &hub, &["run"]));
-    let beats = || look(&hub, "sensor-1")["heartbeats"].as_u64().unwrap();
-    until("the enrolment and a heartbeat", || beats() > 0);
+    let heartbeats = || sensor(&hub, "sensor-1")["heartbeats"].as_u64().unwrap();
+    until("the enrolment and a heartbeat", || heartbeats() > 0);
     hub.post("/api/sensors/sensor-1/revoke", json!({}));
     until("the refusal", || {
         json_of_any(&host, &hub)["last_failure"]["id"] == "rejected"
     });
-    let refused = beats();
+    let refused = heartbeats();
     agent(&host, &hub, &["enrol", "--force"])
         .env("INSTALL_TOKEN", &mint(&hub, "sensor-1"))
         .run()
         .expect(0);
-    until("a heartbeat with the new token", || beats() > refused);
+    until("a heartbeat with the new token", || heartbeats() > refused);
     let run = service.stop().expect(0);
-    run.says(&[
+    run.expect_stderr(&[
         "401 to this sensor's own token",
         "read the configuration again",
     ]);
 }
 
-/// `status`, whatever it ends with.
+/// Runs `status` with any exit code.
 fn json_of_any(host: &TestHost, hub: &TestHub) -> Value {
     agent(host, hub, &["status", "--output", "json"])
         .run()

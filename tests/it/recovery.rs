@@ -1,4 +1,4 @@
-//! What was interrupted, lost or left over, and what the next run makes of it.
+//! Recovery of the next run from interruptions, lost responses and stray files.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn key(host: &TestHost) -> Vec<u8> {
 }
 
 #[test]
-fn a_forced_enrolment_whose_reply_is_lost_is_ended_by_a_plain_one() {
+fn a_plain_run_completes_a_forced_enrolment_whose_response_was_lost() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     host.enrol(&hub, &token).run().expect(0);
@@ -34,10 +34,14 @@ fn a_forced_enrolment_whose_reply_is_lost_is_ended_by_a_plain_one() {
     host.agent(&["install", "--no-start"])
         .run()
         .expect(64)
-        .says(&["interrupted"]);
+        .expect_stderr(&["interrupted"]);
 
-    // The credential on the disk is dead, so this must not say that all is well.
-    let run = host.agent(&["enrol"]).run().expect(77).says(&[same_token]);
+    // The credential on the disk is revoked, so this must not report success.
+    let run = host
+        .agent(&["enrol"])
+        .run()
+        .expect(77)
+        .expect_stderr(&[same_token]);
     assert!(!run.stderr.contains("rotate-token"), "{}", run.stderr);
     let service = host.service();
     until("the service is refused", || {
@@ -61,7 +65,7 @@ fn a_forced_enrolment_whose_reply_is_lost_is_ended_by_a_plain_one() {
 }
 
 #[test]
-fn a_forced_enrolment_that_is_refused_leaves_the_host_enrolled() {
+fn a_rejected_forced_enrolment_leaves_the_host_enrolled() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     host.enrol_with(&hub, "enrl_wrong", &["--force"])
@@ -72,19 +76,19 @@ fn a_forced_enrolment_that_is_refused_leaves_the_host_enrolled() {
 }
 
 #[test]
-fn a_lost_key_is_told_and_never_made_anew_without_being_asked_for() {
+fn a_lost_key_is_reported_and_replaced_only_with_force() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let id = host.key("agent_id").unwrap();
     fs::remove_file(host.path(KEY)).unwrap();
     for arguments in [&["enrol"][..], &["enrol", "--tag", "x"]] {
-        host.agent(arguments).run().expect(78).says(&[
+        host.agent(arguments).run().expect(78).expect_stderr(&[
             "signing key is gone",
             "rotate-signing-key",
             "--force",
         ]);
     }
-    // The hub still has the old key pinned, and a refusal leaves nothing that looks healthy.
+    // The hub still has the old key pinned, and a rejection must not leave a host that looks healthy.
     host.agent(&["enrol", "--force"]).run().expect(77);
     assert!(!host.path(KEY).exists());
     host.agent(&["status"]).run().expect(78);
@@ -103,9 +107,9 @@ fn a_clones_key_that_was_not_confirmed_never_replaces_the_real_one() {
     host.enrol(&hub, &hub.token()).run().expect(0);
     let before = key(&host);
     let machine = fs::read_to_string(host.path("etc/machine-id")).unwrap();
-    host.lay("etc/machine-id", OTHER_MACHINE);
+    host.write_file("etc/machine-id", OTHER_MACHINE);
     host.enrol(&hub, "enrl_wrong").run().expect(77);
-    host.lay("etc/machine-id", &machine);
+    host.write_file("etc/machine-id", &machine);
     for tag in ["one", "two"] {
         host.agent(&["enrol", "--tag", tag]).run().expect(0);
         assert_eq!(key(&host), before);
@@ -119,10 +123,10 @@ fn copies_of_a_clone_do_not_share_its_key() {
     let token = hub.token();
     original.enrol(&hub, &token).run().expect(0);
     let clone = original.copy();
-    clone.lay("etc/machine-id", OTHER_MACHINE);
+    clone.write_file("etc/machine-id", OTHER_MACHINE);
     clone.enrol(&hub, "enrl_wrong").run().expect(77);
     let copy = clone.copy();
-    copy.lay("etc/machine-id", THIRD_MACHINE);
+    copy.write_file("etc/machine-id", THIRD_MACHINE);
     for host in [&clone, &copy] {
         host.enrol(&hub, &token).run().expect(0);
     }
@@ -133,13 +137,13 @@ fn copies_of_a_clone_do_not_share_its_key() {
 }
 
 #[test]
-fn an_image_that_was_cleaned_but_for_the_state_spends_one_use() {
+fn an_image_with_only_its_state_left_spends_one_use() {
     let (hub, image) = (TestHub::new(), TestHost::new());
     image.enrol(&hub, &hub.token()).run().expect(0);
     for path in ["etc/monsys/agent.toml", KEY, "var/lib/monsys/agent-id"] {
         fs::remove_file(image.path(path)).unwrap();
     }
-    image.lay("etc/machine-id", OTHER_MACHINE);
+    image.write_file("etc/machine-id", OTHER_MACHINE);
     let (token, id) = hub.mint(&Mint::new());
     hub.fault(json!({"route": "enrol", "reset": "after"}));
     image
@@ -152,11 +156,11 @@ fn an_image_that_was_cleaned_but_for_the_state_spends_one_use() {
 }
 
 #[test]
-fn without_its_state_an_interrupted_clone_asks_again_with_the_same_key() {
+fn without_its_state_an_interrupted_clone_retries_with_the_same_key() {
     let (hub, original) = (TestHub::new(), TestHost::new());
     original.enrol(&hub, &hub.token()).run().expect(0);
     let clone = original.copy();
-    clone.lay("etc/machine-id", OTHER_MACHINE);
+    clone.write_file("etc/machine-id", OTHER_MACHINE);
     let (token, id) = hub.mint(&Mint::new().with("max_uses", json!(1)));
     hub.fault(json!({"route": "enrol", "reset": "after"}));
     clone
@@ -173,18 +177,18 @@ fn without_its_state_an_interrupted_clone_asks_again_with_the_same_key() {
 }
 
 #[test]
-fn a_credential_that_was_taken_out_is_had_again_without_the_old_defaults() {
+fn a_removed_credential_is_obtained_again_without_the_old_defaults() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol_with(&hub, &hub.token(), &["--tag", "mine"])
         .run()
         .expect(0);
     let text = host.agent_toml();
-    let kept: Vec<&str> = text
+    let lines: Vec<&str> = text
         .lines()
         .filter(|line| !line.starts_with("agent_"))
         .collect();
-    let text = kept.join("\n");
-    host.lay("etc/monsys/agent.toml", &text);
+    let text = lines.join("\n");
+    host.write_file("etc/monsys/agent.toml", &text);
     let other = Mint::new()
         .with("default_tags", json!(["staging"]))
         .with("default_role", json!("cache"));
@@ -195,11 +199,11 @@ fn a_credential_that_was_taken_out_is_had_again_without_the_old_defaults() {
 }
 
 #[test]
-fn an_edit_made_while_the_hub_is_asked_is_kept() {
+fn an_edit_during_the_request_is_preserved() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay("etc/monsys/agent.toml", "before = 1\n");
-    // The token command runs after agent.toml was first read.
-    host.lay("run/secret", &hub.token());
+    host.write_file("etc/monsys/agent.toml", "before = 1\n");
+    // The token command runs after agent.toml was read first.
+    host.write_file("run/secret", &hub.token());
     host.enrol_with(
         &hub,
         "",
@@ -215,20 +219,20 @@ fn an_edit_made_while_the_hub_is_asked_is_kept() {
 }
 
 #[test]
-fn a_plain_run_after_a_change_of_tags_keeps_the_date_of_the_enrolment() {
+fn a_change_of_tags_keeps_the_date_of_the_enrolment() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let text = fs::read_to_string(host.path(STATE)).unwrap();
     let mut state: serde_json::Value = serde_json::from_str(&text).unwrap();
     state["enrolled_at"] = json!("2020-01-01T00:00:00Z");
-    host.lay(STATE, &state.to_string());
+    host.write_file(STATE, &state.to_string());
     host.agent(&["enrol", "--tag", "x"]).run().expect(0);
     let status = host.agent(&["status", "--output", "json"]).run().expect(0);
     assert_eq!(status.json()["enrolled_at"], "2020-01-01T00:00:00Z");
 }
 
 #[test]
-fn a_refusal_that_comes_later_does_not_hide_that_the_credential_is_dead() {
+fn a_later_rejection_does_not_hide_that_the_credential_is_revoked() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     host.enrol(&hub, &token).run().expect(0);
@@ -243,7 +247,7 @@ fn a_refusal_that_comes_later_does_not_hide_that_the_credential_is_dead() {
 }
 
 #[test]
-fn a_new_per_agent_token_whose_reply_is_lost_is_taken_by_the_next_plain_run() {
+fn a_plain_run_stores_a_per_agent_token_whose_response_was_lost() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let id = host.key("agent_id").unwrap();
@@ -259,7 +263,7 @@ fn a_new_per_agent_token_whose_reply_is_lost_is_taken_by_the_next_plain_run() {
 }
 
 #[test]
-fn what_fails_before_anything_is_sent_leaves_the_credential_unmarked() {
+fn a_failure_before_the_request_leaves_the_credential_valid() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     host.enrol(&hub, &token).run().expect(0);
@@ -272,7 +276,7 @@ fn what_fails_before_anything_is_sent_leaves_the_credential_unmarked() {
 }
 
 #[test]
-fn a_move_to_another_hub_that_fails_leaves_the_host_where_it_was() {
+fn a_failed_move_to_another_hub_leaves_the_host_enrolled() {
     let (first, second, host) = (TestHub::new(), TestHub::new(), TestHost::new());
     host.enrol(&first, &first.token()).run().expect(0);
     let token = second.token();
@@ -289,37 +293,37 @@ fn a_move_to_another_hub_that_fails_leaves_the_host_where_it_was() {
     second.expect_one_slot();
 }
 
-/// What names a machine may become known only later: at its first boot, or to root alone.
+/// The id of a machine may become known only later: after its first boot, or only to root.
 #[test]
-fn a_clone_that_learns_its_instance_id_between_two_runs_goes_on_with_its_key() {
+fn a_clone_that_learns_its_instance_id_between_two_runs_reuses_its_key() {
     let (hub, original) = (TestHub::new(), TestHost::new());
     original.enrol(&hub, &hub.token()).run().expect(0);
     let (token, id) = hub.mint(&Mint::new().with("max_uses", json!(1)));
     let clone = original.copy();
-    clone.lay("etc/machine-id", OTHER_MACHINE);
+    clone.write_file("etc/machine-id", OTHER_MACHINE);
     hub.fault(json!({"route": "enrol", "reset": "after"}));
     clone
         .enrol_with(&hub, &token, &["--wait", "0"])
         .run()
         .expect(69);
-    clone.lay("run/cloud-init/.instance-id", "i-0123456789abcdef0\n");
+    clone.write_file("run/cloud-init/.instance-id", "i-0123456789abcdef0\n");
     clone.enrol(&hub, &token).run().expect(0);
     assert_eq!(hub.uses(&id).len(), 1);
     clone.agent(&["enrol", "--tag", "signed"]).run().expect(0);
 }
 
 #[test]
-fn a_machine_that_only_looked_like_a_clone_keeps_what_it_has() {
+fn a_host_mistaken_for_a_clone_keeps_its_identity() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let before = (host.agent_toml(), key(&host));
     let machine = fs::read_to_string(host.path("etc/machine-id")).unwrap();
-    host.lay("etc/machine-id", OTHER_MACHINE);
+    host.write_file("etc/machine-id", OTHER_MACHINE);
     hub.fault(json!({"route": "enrol", "reset": "after"}));
     host.enrol_with(&hub, &hub.token(), &["--wait", "0"])
         .run()
         .expect(69);
-    host.lay("etc/machine-id", &machine);
+    host.write_file("etc/machine-id", &machine);
     host.agent(&["status"]).run().expect(0);
     let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
     assert_eq!(run.json()["result"], "already_enrolled");
@@ -333,10 +337,10 @@ fn a_machine_that_only_looked_like_a_clone_keeps_what_it_has() {
 }
 
 #[test]
-fn a_lost_key_is_not_replaced_by_a_token_that_merely_lies_in_agent_toml() {
+fn a_lost_key_is_not_replaced_with_a_token_of_agent_toml() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay("run/secret", &hub.token());
-    host.lay("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
+    host.write_file("run/secret", &hub.token());
+    host.write_file("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
     host.enrol(&hub, "").run().expect(0);
     let id = host.key("agent_id").unwrap();
     fs::remove_file(host.path(KEY)).unwrap();

@@ -1,4 +1,4 @@
-//! The five causes of a 401, and 403.
+//! HTTP 401 with its five causes, and 403.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::common::{Mint, TestHost, TestHub};
 
 #[test]
-fn all_five_causes_are_listed_for_each_and_none_is_tried_again() {
+fn each_rejection_lists_all_five_causes_and_is_not_retried() {
     let hub = TestHub::new();
     let (used_up, _) = hub.mint(&Mint::new().with("max_uses", json!(1)));
     TestHost::new().enrol(&hub, &used_up).run().expect(0);
@@ -18,8 +18,8 @@ fn all_five_causes_are_listed_for_each_and_none_is_tried_again() {
     hub.advance_clock(Duration::from_secs(3601));
     for token in [&used_up, &revoked, &elsewhere, &expired, "enrl_unknown"] {
         let host = TestHost::new();
-        // A hub that would say yes to a second try shows that there is none.
-        let run = host.enrol(&hub, token).run().expect(77).says(&[
+        // The hub would accept a second try, so an agent would show that there was one.
+        let run = host.enrol(&hub, token).run().expect(77).expect_stderr(&[
             "unknown",
             "expired",
             "revoked",
@@ -34,17 +34,17 @@ fn all_five_causes_are_listed_for_each_and_none_is_tried_again() {
 }
 
 #[test]
-fn used_up_in_this_very_moment_is_told() {
+fn a_token_used_up_during_the_request_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     hub.fault(json!({"route": "enrol", "status": 403, "body": "{\"error\":\"secret_exhausted\"}"}));
     host.enrol(&hub, &hub.token())
         .run()
         .expect(77)
-        .says(&["secret_exhausted", "used up in this very moment"]);
+        .expect_stderr(&["secret_exhausted", "used up in this very moment"]);
 }
 
 #[test]
-fn an_answer_never_takes_an_identity_away() {
+fn a_response_never_removes_an_identity() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let key = || std::fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
@@ -65,11 +65,11 @@ fn an_answer_never_takes_an_identity_away() {
     host.agent(&["enrol", "--tag", "other"])
         .run()
         .expect(77)
-        .says(&["own credential", "left as it is"]);
+        .expect_stderr(&["own credential", "left as it is"]);
 }
 
 #[test]
-fn a_hub_that_lost_its_data_takes_the_host_back_with_its_key() {
+fn a_hub_that_lost_its_data_accepts_the_host_again_with_its_key() {
     let (lost, host) = (TestHub::new(), TestHost::new());
     host.enrol(&lost, &lost.token()).run().expect(0);
     let key = std::fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();

@@ -1,10 +1,10 @@
-//! A secret that a command or a server repeats is in no error, whatever it looks like.
+//! A secret of any form that a command or a server repeats is in no error.
 
 use serde_json::json;
 
 use crate::common::{Run, TestHost, TestHub};
 
-/// Fails when a part of `secret` is in what the run printed.
+/// Panics if the run printed a part of `secret`.
 #[track_caller]
 fn without(run: Run, secret: &str) -> Run {
     let shown = format!("{}{}", run.stdout, run.stderr);
@@ -18,7 +18,7 @@ fn without(run: Run, secret: &str) -> Run {
 const DIALECTS: [&str; 4] = ["monsys", "mimir", "ravenxcope", "lyftdata"];
 
 #[test]
-fn by_a_token_command_that_fails() {
+fn a_secret_printed_by_a_failed_token_command_is_redacted() {
     for dialect in DIALECTS {
         for (command, secret) in [
             (
@@ -54,7 +54,7 @@ fn by_a_token_command_that_fails() {
                     ])
                     .env("SENSOR_ID", "s1")
                     .run();
-                without(run, secret).expect(74).says(&[
+                without(run, secret).expect(74).expect_stderr(&[
                     "--token-command",
                     "exit status: 1",
                     "[redacted]",
@@ -65,7 +65,7 @@ fn by_a_token_command_that_fails() {
 }
 
 #[test]
-fn what_helps_an_operator_stays() {
+fn redaction_preserves_what_helps_an_operator() {
     let host = TestHost::new();
     host.agent(&[
         "enrol",
@@ -74,19 +74,19 @@ fn what_helps_an_operator_stays() {
     ])
     .run()
     .expect(74)
-    .says(&["cat: /run/secrets/monsys-token: Permission denied"]);
+    .expect_stderr(&["cat: /run/secrets/monsys-token: Permission denied"]);
     host.agent(&["enrol", "--token-command", "exit 3"])
         .run()
         .expect(74)
-        .says(&["exit status: 3", "it said nothing"]);
+        .expect_stderr(&["exit status: 3", "it said nothing"]);
 }
 
 #[test]
-fn by_a_server_in_part_or_in_full() {
+fn a_secret_repeated_by_a_server_is_redacted() {
     let secret = "s3cret-of-the-\"fleet\"-of-2026";
     for message in [
         format!("no such secret: {secret}"),
-        // Cut off in the middle of the secret, by the server and by us.
+        // Cut off in the middle of the secret, by the server and by the agent.
         format!("no such secret: {}", &secret[..18]),
         format!("{}{secret}", "x ".repeat(93)),
     ] {
@@ -101,6 +101,6 @@ fn by_a_server_in_part_or_in_full() {
             .run();
         without(run, "s3cret-of-the-")
             .expect(65)
-            .says(&["[redacted]"]);
+            .expect_stderr(&["[redacted]"]);
     }
 }

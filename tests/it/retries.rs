@@ -1,4 +1,4 @@
-//! What is worth another try, and that no try spends a second use.
+//! Retries: which failures are retried, and that no retry spends a second use.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::{TestHost, TestHub};
 
-/// A fault, once; then the host enrols with one slot all the same.
+/// Injects a fault once, and checks that the host still enrols with one slot.
 #[track_caller]
 fn survives(fault: Value, seen: &str) {
     let (hub, host) = (TestHub::new(), TestHost::new());
@@ -14,12 +14,12 @@ fn survives(fault: Value, seen: &str) {
     host.enrol(&hub, &hub.token())
         .run()
         .expect(0)
-        .says(&["try 1", seen, "next try in"]);
+        .expect_stderr(&["try 1", seen, "next try in"]);
     hub.expect_one_slot();
 }
 
 #[test]
-fn a_status_that_passes() {
+fn a_temporary_status_is_retried() {
     for status in [408, 425, 429, 500, 502, 503, 504] {
         survives(
             json!({"route": "enrol", "status": status}),
@@ -29,7 +29,7 @@ fn a_status_that_passes() {
 }
 
 #[test]
-fn a_reset_before_the_commit() {
+fn a_reset_before_the_commit_is_retried() {
     survives(
         json!({"route": "enrol", "reset": "before"}),
         "the connection broke before an answer",
@@ -37,7 +37,7 @@ fn a_reset_before_the_commit() {
 }
 
 #[test]
-fn a_reply_that_is_lost_after_the_commit() {
+fn a_response_lost_after_the_commit_is_retried() {
     survives(
         json!({"route": "enrol", "reset": "after"}),
         "the connection broke before an answer",
@@ -45,7 +45,7 @@ fn a_reply_that_is_lost_after_the_commit() {
 }
 
 #[test]
-fn a_reply_that_is_cut_off() {
+fn a_truncated_response_is_retried() {
     survives(
         json!({"route": "enrol", "truncate_at": 20}),
         "the connection broke",
@@ -53,7 +53,7 @@ fn a_reply_that_is_cut_off() {
 }
 
 #[test]
-fn retry_after_zero_in_either_form() {
+fn a_zero_retry_after_is_retried_in_either_format() {
     for retry_after in ["0", "Sun, 06 Nov 1994 08:49:37 GMT"] {
         survives(
             json!({"route": "enrol", "status": 429, "retry_after": retry_after}),
@@ -63,49 +63,48 @@ fn retry_after_zero_in_either_form() {
 }
 
 #[test]
-fn a_wait_beyond_the_deadline_ends_at_once() {
+fn a_retry_after_beyond_the_deadline_fails_at_once() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    for (retry_after, said) in [
+    for (retry_after, message) in [
         ("3600", "asks to wait 1h"),
         ("18446744073709551615", "asks to wait"),
         ("Fri, 31 Dec 9999 23:59:59 GMT", "asks to wait"),
     ] {
         hub.fault(json!({"route": "enrol", "status": 503, "retry_after": retry_after}));
-        host.enrol(&hub, &hub.token()).run().expect(69).says(&[
-            "HTTP 503",
-            said,
-            "run the same command again",
-        ]);
+        host.enrol(&hub, &hub.token())
+            .run()
+            .expect(69)
+            .expect_stderr(&["HTTP 503", message, "run the same command again"]);
     }
     assert_eq!(hub.spent(), 0);
 }
 
 #[test]
-fn a_splay_does_not_eat_the_deadline() {
+fn a_splay_does_not_shorten_the_deadline() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol_with(&hub, &hub.token(), &["--splay", "2s", "--wait", "1s"])
         .run()
         .expect(0)
-        .says(&["(splay)"]);
+        .expect_stderr(&["(splay)"]);
 }
 
 #[test]
-fn nobody_there_is_told_at_the_deadline() {
+fn an_unreachable_hub_is_reported_at_the_deadline() {
     let host = TestHost::new();
     host.agent(&["enrol", "--hub-url", "https://127.0.0.1:1", "--wait", "0s"])
         .env("MONSYS_TOKEN", "enrl_x1")
         .run()
         .expect(69)
-        .says(&["https://127.0.0.1:1", "refused", "1 try"]);
+        .expect_stderr(&["https://127.0.0.1:1", "refused", "1 try"]);
     host.agent(&["enrol", "--hub-url", "https://hub.invalid", "--wait", "0s"])
         .env("MONSYS_TOKEN", "enrl_x1")
         .run()
         .expect(69)
-        .says(&["hub.invalid"]);
+        .expect_stderr(&["hub.invalid"]);
 }
 
 #[test]
-fn a_lost_reply_and_a_given_up_run_are_mended_by_the_next_one() {
+fn the_next_run_recovers_from_a_lost_response_and_an_aborted_run() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     hub.fault(json!({"route": "enrol", "reset": "after"}));
@@ -123,7 +122,7 @@ fn a_lost_reply_and_a_given_up_run_are_mended_by_the_next_one() {
 }
 
 #[test]
-fn on_a_terminal_a_line_counts_the_seconds_in_place() {
+fn a_terminal_shows_a_countdown() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     hub.fault(json!({"route": "enrol", "status": 503, "retry_after": 1}));
     let command = host.enrol(&hub, &hub.token());

@@ -1,4 +1,4 @@
-//! `rotate-token` and `rotate-key`: the old credential goes only after the hub has taken the new.
+//! `rotate-token` and `rotate-key`: the old credential is removed only after the hub has accepted the new one.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::common::{Run, TestHost, TestHub, until};
 
 const KEY: &str = "var/lib/monsys/agent-signing.key";
 
-/// A hub to which a service registers after a second: with its second heartbeat.
+/// Starts a hub with an interval of a second, so a service registers with its second heartbeat.
 fn quick_hub() -> TestHub {
     TestHub::with(Options {
         heartbeat_interval_secs: 1,
@@ -25,7 +25,7 @@ fn enrolled(hub: &TestHub) -> (TestHost, String) {
     (host, id)
 }
 
-/// What the operator does: the new token of an agent.
+/// Rotates the token of an agent, as the operator does.
 fn new_token(hub: &TestHub, id: &str) -> String {
     let rotated = hub.post(&format!("agents/{id}/rotate-token"), json!({}));
     rotated["token"].as_str().unwrap().to_owned()
@@ -45,7 +45,7 @@ fn key(host: &TestHost) -> Vec<u8> {
     fs::read(host.path(KEY)).unwrap()
 }
 
-/// The service gets a heartbeat through.
+/// Waits for a heartbeat of the service.
 #[track_caller]
 fn expect_heartbeat(hub: &TestHub, host: &TestHost) {
     let last = || hub.agents()[0]["last_heartbeat"]["captured_at"].clone();
@@ -65,11 +65,11 @@ fn expect_no_waiting_key(host: &TestHost) {
 }
 
 #[test]
-fn a_new_token_is_proved_and_then_takes_the_old_ones_place() {
+fn a_new_token_is_verified_and_then_replaces_the_old_one() {
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);
     let text = format!("# mine\n{}extra = 1 # kept\n", host.agent_toml());
-    host.lay("etc/monsys/agent.toml", &text);
+    host.write_file("etc/monsys/agent.toml", &text);
     let token = new_token(&hub, &id);
     let json = rotate_token(&host, &token).expect(0).json();
     assert_eq!(
@@ -92,7 +92,7 @@ fn a_new_token_is_proved_and_then_takes_the_old_ones_place() {
 }
 
 #[test]
-fn a_token_that_the_hub_does_not_take_changes_nothing() {
+fn a_token_that_the_hub_rejects_changes_nothing() {
     let hub = TestHub::new();
     let (host, _) = enrolled(&hub);
     let before = host.files("");
@@ -105,13 +105,13 @@ fn a_token_that_the_hub_does_not_take_changes_nothing() {
     };
     rotate_token(&host, "agt_wrong")
         .expect(77)
-        .says(&["does not know this per-agent token"]);
+        .expect_stderr(&["does not know this per-agent token"]);
     unchanged();
     rotate_token(&host, &hub.token())
         .expect(64)
-        .says(&["enrolment token", "enrol --force"]);
+        .expect_stderr(&["enrolment token", "enrol --force"]);
     unchanged();
-    // Another agent's, with and without a key of its own.
+    // A token of another agent, with and without its own key.
     let (other, _) = hub.per_agent_token(json!({}));
     rotate_token(&host, &other).expect(65);
     unchanged();
@@ -121,7 +121,7 @@ fn a_token_that_the_hub_does_not_take_changes_nothing() {
     host.agent(&["rotate-token"])
         .run()
         .expect(64)
-        .says(&["no token was given", "rotate-token --token-file -"]);
+        .expect_stderr(&["no token was given", "rotate-token --token-file -"]);
     hub.fault(json!({"route": "register", "status": 503, "times": 1}));
     host.agent(&["rotate-token", "--wait", "0"])
         .env("MONSYS_TOKEN", "agt_x1")
@@ -130,9 +130,9 @@ fn a_token_that_the_hub_does_not_take_changes_nothing() {
     unchanged();
 }
 
-/// A hub of another make may not look at the key. Then the agent has to see whose token it is.
+/// Another implementation of the hub may not check the key. Then the agent has to check whose token it is.
 #[test]
-fn a_token_of_another_agent_is_refused_by_the_host_itself() {
+fn the_host_rejects_a_token_of_another_agent() {
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);
     let other = "00000000-0000-4000-8000-000000000000";
@@ -140,16 +140,16 @@ fn a_token_of_another_agent_is_refused_by_the_host_itself() {
     hub.fault(json!({"route": "register", "status": 200, "body": body.to_string(), "times": 1}));
     let before = host.agent_toml();
     let run = rotate_token(&host, "agt_another").expect(65);
-    run.says(&[other, &id, "nothing was changed"]);
+    run.expect_stderr(&[other, &id, "nothing was changed"]);
     assert_eq!(host.agent_toml(), before);
 }
 
 #[test]
-fn a_new_key_is_taken_once_the_old_one_is_unpinned() {
+fn a_new_key_is_accepted_after_the_old_one_is_unpinned() {
     let hub = quick_hub();
     let (host, id) = enrolled(&hub);
     let before = key(&host);
-    // Once the service has pinned the key it has registered, and does not pin the old one later on.
+    // After the service has pinned its key, it does not pin the old one later.
     let pinned = || hub.agents()[0]["signing_pubkey"].clone();
     let old = pinned();
     unpin(&hub, &id);
@@ -174,14 +174,17 @@ fn a_new_key_is_taken_once_the_old_one_is_unpinned() {
 }
 
 #[test]
-fn a_key_that_nobody_has_unpinned_stays() {
+fn a_pinned_key_is_not_replaced() {
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);
     let before = key(&host);
-    host.agent(&["rotate-key"]).run().expect(77).says(&[
-        "has the present key pinned",
-        &format!("agents/{id}/rotate-signing-key"),
-    ]);
+    host.agent(&["rotate-key"])
+        .run()
+        .expect(77)
+        .expect_stderr(&[
+            "has the present key pinned",
+            &format!("agents/{id}/rotate-signing-key"),
+        ]);
     assert_eq!(key(&host), before);
     expect_no_waiting_key(&host);
     let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
@@ -189,9 +192,9 @@ fn a_key_that_nobody_has_unpinned_stays() {
     expect_heartbeat(&hub, &host);
 }
 
-/// The hub has the new key, and the host does not know: whatever runs next finds out.
+/// The hub has the new key, and the host does not know: the next command finds out.
 #[test]
-fn a_lost_reply_leaves_a_host_that_works() {
+fn a_lost_response_leaves_a_working_host() {
     for next in ["run", "rotate-key", "enrol", "rotate-token"] {
         let hub = TestHub::new();
         let (host, id) = enrolled(&hub);
@@ -202,7 +205,7 @@ fn a_lost_reply_leaves_a_host_that_works() {
         assert_eq!(
             key(&host),
             before,
-            "the old one stays until the yes is there"
+            "the old key stays until the new one is accepted"
         );
         let status = host.agent(&["status", "--output", "json"]).run().expect(0);
         assert_eq!(status.json()["rotating_key"], true);
@@ -224,9 +227,9 @@ fn a_lost_reply_leaves_a_host_that_works() {
     }
 }
 
-/// The request has never come to the hub, and the old key is pinned: the doubt ends with it.
+/// The request never reached the hub, and the old key is pinned: the next command finds out.
 #[test]
-fn a_request_that_was_lost_without_an_unpinning_ends_with_the_old_key() {
+fn a_lost_request_without_an_unpinning_keeps_the_old_key() {
     for next in ["run", "rotate-key", "rotate-token"] {
         let hub = TestHub::new();
         let (host, id) = enrolled(&hub);
@@ -250,7 +253,7 @@ fn a_request_that_was_lost_without_an_unpinning_ends_with_the_old_key() {
 }
 
 #[test]
-fn a_hub_that_lost_the_pin_gets_the_key_from_the_service() {
+fn the_service_registers_its_key_at_a_hub_that_lost_the_pin() {
     let hub = quick_hub();
     let (host, id) = enrolled(&hub);
     let pinned = || hub.agents()[0]["signing_pubkey"].clone();
@@ -263,25 +266,25 @@ fn a_hub_that_lost_the_pin_gets_the_key_from_the_service() {
 }
 
 #[test]
-fn neither_is_for_a_host_that_is_not_enrolled_or_is_a_clone() {
+fn rotation_is_rejected_on_a_clone_and_an_unenrolled_host() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     rotate_token(&host, "agt_x1").expect(78);
     host.agent(&["rotate-key"]).run().expect(78);
     let (original, id) = enrolled(&hub);
     let clone = original.copy();
-    clone.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    clone.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
     unpin(&hub, &id);
     clone
         .agent(&["rotate-key"])
         .run()
         .expect(78)
-        .says(&["cloned from"]);
+        .expect_stderr(&["cloned from"]);
     original.agent(&["rotate-key"]).run().expect(0);
 }
 
-/// The security document's promise: the token alone is worth nothing.
+/// The promise of the security document: the token alone is useless.
 #[test]
-fn who_has_stolen_the_token_but_not_the_key_can_push_nothing() {
+fn a_stolen_token_without_the_key_cannot_send_heartbeats() {
     let hub = TestHub::new();
     let (host, id) = enrolled(&hub);
     let token = host.key("agent_token").unwrap();

@@ -1,4 +1,4 @@
-//! The enrolment token in what cloud-init keeps of user data: gone once the hub has confirmed.
+//! The enrolment token in cloud-init's copies of user data: removed after the hub has confirmed.
 
 use std::fs;
 use std::io::Write;
@@ -14,50 +14,53 @@ use crate::common::{TestHost, TestHub};
 const USER_DATA: &str = "var/lib/cloud/instances/i-1/user-data.txt";
 const LOG: &str = "var/log/cloud-init-output.log";
 
-/// A host whose user data held the token.
+/// Makes a host whose user data contained the token.
 fn host_with(token: &str) -> TestHost {
     let host = TestHost::new();
     let user_data = format!("#cloud-config\nruncmd:\n- [sh, -c, 'MONSYS_TOKEN={token} sh']\n");
-    host.lay(USER_DATA, &user_data);
-    host.lay("var/lib/cloud/instances/i-1/scripts/runcmd", &user_data);
-    host.lay(
+    host.write_file(USER_DATA, &user_data);
+    host.write_file("var/lib/cloud/instances/i-1/scripts/runcmd", &user_data);
+    host.write_file(
         "run/cloud-init/instance-data-sensitive.json",
         &BASE64_STANDARD.encode(&user_data),
     );
-    host.lay(LOG, &format!("+ MONSYS_TOKEN={token}\n"));
-    // What is not cloud-init's stays, also when it is reached from there.
-    host.lay("root/notes", token);
-    host.lay("var/log/syslog", token);
+    host.write_file(LOG, &format!("+ MONSYS_TOKEN={token}\n"));
+    // Foreign files stay, also if a link of cloud-init leads to them.
+    host.write_file("root/notes", token);
+    host.write_file("var/log/syslog", token);
     symlink(host.path("root/notes"), host.path("var/lib/cloud/notes")).unwrap();
     host
 }
 
-/// The files that hold the token, plain or encoded.
-fn held(host: &TestHost, token: &str) -> Vec<String> {
+/// Returns the files that contain the token, plain or encoded.
+fn files_with_token(host: &TestHost, token: &str) -> Vec<String> {
     let root = host.path("");
     let files = host.files("").into_iter().filter(|(path, bytes)| {
         let text = match path.extension() {
             Some(json) if json == "json" => BASE64_STANDARD.decode(bytes).unwrap_or_default(),
             _ => bytes.clone(),
         };
-        let holds = text
+        let has_token = text
             .windows(token.len())
             .any(|part| part == token.as_bytes());
-        holds && !path.is_symlink()
+        has_token && !path.is_symlink()
     });
     let relative = files.map(|(path, _)| path.strip_prefix(&root).unwrap().to_owned());
     relative.map(|path| path.display().to_string()).collect()
 }
 
 #[test]
-fn after_the_confirmation_no_file_of_cloud_init_holds_the_token() {
+fn after_the_confirmation_no_cloud_init_file_contains_the_token() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
     let before = fs::read(host.path(USER_DATA)).unwrap();
     let more = ["--scrub-cloud-init", "yes", "--output", "json"];
     let run = host.enrol_with(&hub, &token, &more).run().expect(0);
-    assert_eq!(held(&host, &token), ["root/notes", "var/log/syslog"]);
+    assert_eq!(
+        files_with_token(&host, &token),
+        ["root/notes", "var/log/syslog"]
+    );
     assert_eq!(run.json()["scrubbed"].as_array().unwrap().len(), 4);
     let after = fs::read_to_string(host.path(USER_DATA)).unwrap();
     assert_eq!(after.len(), before.len());
@@ -69,13 +72,13 @@ fn after_the_confirmation_no_file_of_cloud_init_holds_the_token() {
 }
 
 #[test]
-fn a_run_that_finds_the_host_enrolled_scrubs_what_a_killed_one_left() {
+fn a_run_on_an_enrolled_host_completes_an_interrupted_scrub() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
     host.enrol_with(&hub, &token, &[]).run().expect(0);
     assert_eq!(
-        held(&host, &token).len(),
+        files_with_token(&host, &token).len(),
         6,
         "auto, and not run by cloud-init"
     );
@@ -83,13 +86,13 @@ fn a_run_that_finds_the_host_enrolled_scrubs_what_a_killed_one_left() {
         .enrol_with(&hub, &token, &[])
         .env("MONSYS_SCRUB_CLOUD_INIT", "1");
     let again = again.run().expect(0);
-    let told = ["already", "the token, from 4 files of cloud-init"];
+    let parts = ["already", "the token, from 4 files of cloud-init"];
     assert!(
-        told.iter().all(|part| again.stdout.contains(part)),
+        parts.iter().all(|part| again.stdout.contains(part)),
         "{}",
         again.stdout
     );
-    assert_eq!(held(&host, &token).len(), 2);
+    assert_eq!(files_with_token(&host, &token).len(), 2);
     hub.expect_one_slot();
 }
 
@@ -100,13 +103,13 @@ fn nothing_is_scrubbed_before_the_hub_has_confirmed() {
     let host = host_with(&token);
     let more = ["--scrub-cloud-init", "yes"];
     host.enrol_with(&hub, &token, &more).run().expect(77);
-    assert_eq!(held(&host, &token).len(), 6);
+    assert_eq!(files_with_token(&host, &token).len(), 6);
 }
 
-/// A log of 65 MiB without a token is searched, and a file that holds one and cannot be written is named:
-/// the run ends with 74 when all else is done.
+/// A log of 65 MiB without a token is searched. A file with the token that cannot be written is named, and the
+/// run exits with 74 after everything else is done.
 #[test]
-fn a_file_that_cannot_be_scrubbed_is_named_and_the_run_ends_with_74() {
+fn a_file_that_cannot_be_scrubbed_is_named_and_the_exit_code_is_74() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
@@ -117,7 +120,7 @@ fn a_file_that_cannot_be_scrubbed_is_named_and_the_run_ends_with_74() {
     fs::hard_link(host.path(packed), host.path("var/lib/cloud/second")).unwrap();
     let more = ["--scrub-cloud-init", "yes", "--output", "json"];
     let run = host.enrol_with(&hub, &token, &more).run().expect(74);
-    let run = run.says(&[
+    let run = run.expect_stderr(&[
         "enrolled, but the enrolment token is still",
         packed,
         "second name",
@@ -126,13 +129,17 @@ fn a_file_that_cannot_be_scrubbed_is_named_and_the_run_ends_with_74() {
     assert_eq!(json["result"], "enrolled");
     assert_eq!(json["error"]["id"], "token-left-behind");
     assert_eq!(json["scrubbed"].as_array().unwrap().len(), 4);
-    let left = json["left"].as_array().unwrap();
-    assert_eq!(left.len(), 1, "one file, two names: {left:?}");
+    let entries = json["left"].as_array().unwrap();
+    assert_eq!(entries.len(), 1, "one file, two names: {entries:?}");
     assert!(
-        left.iter()
-            .all(|left| left["cause"].as_str().unwrap().contains("second name"))
+        entries
+            .iter()
+            .all(|entries| entries["cause"].as_str().unwrap().contains("second name"))
     );
-    assert_eq!(held(&host, &token), ["root/notes", "var/log/syslog"]);
+    assert_eq!(
+        files_with_token(&host, &token),
+        ["root/notes", "var/log/syslog"]
+    );
     hub.expect_one_slot();
 
     fs::remove_file(host.path("var/lib/cloud/second")).unwrap();
@@ -141,7 +148,7 @@ fn a_file_that_cannot_be_scrubbed_is_named_and_the_run_ends_with_74() {
     hub.expect_one_slot();
 }
 
-/// Text that packs badly, and more of it than is packed anew inside of a document.
+/// Returns text that compresses badly, longer than the limit of recompression inside a document.
 fn noise() -> String {
     let mut random = fastrand::Rng::with_seed(7);
     std::iter::repeat_with(|| random.alphanumeric())
@@ -155,16 +162,16 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// What is not ours to edit is told, with the command that looks there.
+/// Places that the agent must not edit are reported with the command that searches them.
 #[test]
-fn places_that_are_not_searched_are_told() {
+fn places_that_are_not_searched_are_reported() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
     fs::create_dir_all(host.path("var/log/journal")).unwrap();
     let more = ["--scrub-cloud-init", "yes", "--output", "json"];
     let run = host.enrol_with(&hub, &token, &more).run().expect(0);
-    let run = run.says(&["the journal is not searched for the token", "journalctl"]);
+    let run = run.expect_stderr(&["the journal is not searched for the token", "journalctl"]);
     let json = run.json();
     let places = json["unsearched"].as_array().unwrap();
     let places: Vec<&str> = places
@@ -174,19 +181,22 @@ fn places_that_are_not_searched_are_told() {
     assert_eq!(places, ["journal", "syslog", "console"]);
 }
 
-/// The copies that a second boot has written anew go before the service starts, by the form of a token:
-/// nobody has the secret any more.
+/// Copies that a second boot wrote are scrubbed before the service starts. The token is found by its form, since
+/// the agent does not have it any more.
 #[test]
-fn copies_that_were_written_anew_are_scrubbed_at_the_next_start() {
+fn copies_that_were_written_again_are_scrubbed_at_the_next_start() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
     let more = ["--scrub-cloud-init", "yes"];
     host.enrol_with(&hub, &token, &more).run().expect(0);
     let user_data = format!("#cloud-config\nruncmd: [MONSYS_TOKEN={token}]\n");
-    host.lay(USER_DATA, &user_data);
+    host.write_file(USER_DATA, &user_data);
     host.agent(&["prepare"]).run().expect(0);
-    assert_eq!(held(&host, &token), ["root/notes", "var/log/syslog"]);
+    assert_eq!(
+        files_with_token(&host, &token),
+        ["root/notes", "var/log/syslog"]
+    );
     let after = fs::read_to_string(host.path(USER_DATA)).unwrap();
     assert_eq!(after.len(), user_data.len());
     let record = fs::read_to_string(host.path("var/lib/monsys/.monsys-scrub.json")).unwrap();
@@ -195,13 +205,13 @@ fn copies_that_were_written_anew_are_scrubbed_at_the_next_start() {
     assert!(!host.path("var/lib/monsys/.monsys-scrub.json").exists());
 }
 
-/// Nobody asked for it: the user data of such a host is its operator's.
+/// Without the setting, the user data of a host is not changed.
 #[test]
-fn nothing_is_scrubbed_at_a_start_that_nobody_asked_it_of() {
+fn nothing_is_scrubbed_at_a_start_without_the_setting() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = host_with(&token);
     host.enrol_with(&hub, &token, &[]).run().expect(0);
     host.agent(&["prepare"]).run().expect(0);
-    assert_eq!(held(&host, &token).len(), 6);
+    assert_eq!(files_with_token(&host, &token).len(), 6);
 }

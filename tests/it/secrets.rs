@@ -1,16 +1,16 @@
-//! No secret left behind: the whole flow at the highest verbosity, and a grep of all of it.
+//! The complete workflow at the highest verbosity, searched for secrets.
 
 use serde_json::json;
 
 use crate::common::{Run, TestHost, TestHub};
 
-/// Everything that a run of the agent shows.
+/// Returns the complete output of a run.
 fn shown(run: &Run) -> String {
     format!("{}{}", run.stdout, run.stderr)
 }
 
 #[test]
-fn no_token_anywhere_after_the_whole_flow() {
+fn no_token_is_anywhere_after_the_complete_workflow() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     let secret = token.strip_prefix("enrl_").unwrap();
@@ -55,7 +55,7 @@ fn no_token_anywhere_after_the_whole_flow() {
 }
 
 #[test]
-fn a_token_among_the_arguments_is_refused_and_not_repeated() {
+fn a_token_argument_is_rejected_and_redacted() {
     let host = TestHost::new();
     for arguments in [
         &["enrol", "--token", "enrl_verysecret"][..],
@@ -69,7 +69,7 @@ fn a_token_among_the_arguments_is_refused_and_not_repeated() {
             .agent(arguments)
             .run()
             .expect(64)
-            .says(&["a token on the command line", "--token-file -"]);
+            .expect_stderr(&["a token on the command line", "--token-file -"]);
         assert!(!shown(&run).contains("verysecret"), "{}", run.stderr);
     }
     for arguments in [

@@ -1,11 +1,11 @@
-//! `status`: the second command, which proves the first.
+//! `status`: the check after an enrolment.
 
 use nix::sys::signal::Signal;
 
 use crate::common::{TestHost, TestHub, until};
 
 #[test]
-fn says_whether_where_and_as_what() {
+fn status_reports_whether_where_and_as_which_agent() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let before = host.agent(&["status"]).run().expect(78);
     assert!(before.stdout.contains("not enrolled"), "{}", before.stdout);
@@ -30,7 +30,7 @@ fn says_whether_where_and_as_what() {
 }
 
 #[test]
-fn a_lost_key_is_told() {
+fn a_lost_key_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     std::fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
@@ -38,9 +38,9 @@ fn a_lost_key_is_told() {
     assert!(run.stdout.contains("lost"), "{}", run.stdout);
 }
 
-/// Monitoring looks at the exit code alone.
+/// Monitoring reads only the exit code.
 #[test]
-fn says_when_the_hub_does_not_hear_from_the_host() {
+fn status_reports_missing_heartbeats() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
     let status = |code| {
@@ -48,11 +48,7 @@ fn says_when_the_hub_does_not_hear_from_the_host() {
         run.expect(code).json()
     };
     let word = |json: &serde_json::Value| json["heartbeats"].as_str().unwrap().to_owned();
-    assert_eq!(
-        word(&status(0)),
-        "none",
-        "nobody said that the service is to run"
-    );
+    assert_eq!(word(&status(0)), "none", "the service was never started");
 
     let service = host.service();
     until("a heartbeat", || word(&status(0)) == "ok");
@@ -94,12 +90,12 @@ fn a_service_that_was_killed_is_overdue_in_time() {
     }
     // As after a boot.
     old["since_boot"]["boot_id"] = "00000000-0000-4000-8000-000000000000".into();
-    host.lay("var/lib/monsys/heartbeat.json", &old.to_string());
+    host.write_file("var/lib/monsys/heartbeat.json", &old.to_string());
     let run = host.agent(&["status"]).run().expect(75);
     assert!(run.stdout.contains("OVERDUE"), "{}", run.stdout);
-    // A copy of the note on another agent's disk says nothing of that one.
+    // The health file of another agent is ignored.
     let other = TestHost::new();
     other.enrol(&hub, &hub.token()).run().expect(0);
-    other.lay("var/lib/monsys/heartbeat.json", &text);
+    other.write_file("var/lib/monsys/heartbeat.json", &text);
     other.agent(&["status"]).run().expect(0);
 }

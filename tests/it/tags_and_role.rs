@@ -1,11 +1,11 @@
-//! Merging, and changing them later without spending a use.
+//! Tags and role: merging, and later changes without spending a use.
 
 use serde_json::json;
 
 use crate::common::{Mint, TestHost, TestHub};
 
 #[test]
-fn defaults_first_own_appended_duplicates_dropped() {
+fn default_tags_come_first_and_duplicates_are_dropped() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol_with(
         &hub,
@@ -28,7 +28,7 @@ fn defaults_first_own_appended_duplicates_dropped() {
 }
 
 #[test]
-fn an_explicit_role_wins_and_an_empty_one_is_not_given() {
+fn an_explicit_role_wins_and_an_empty_role_is_unset() {
     let hub = TestHub::new();
     let bare = Mint::new().with("default_role", json!(null));
     for (mint, role, expected) in [
@@ -47,7 +47,7 @@ fn an_explicit_role_wins_and_an_empty_one_is_not_given() {
 }
 
 #[test]
-fn other_tags_are_registered_without_a_use() {
+fn changed_tags_are_registered_without_a_use() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let (token, token_id) = hub.mint(&Mint::new().with("max_uses", json!(1)));
     host.enrol_with(&hub, &token, &["--tag", "one"])
@@ -84,7 +84,7 @@ fn a_tag_that_the_user_writes_into_agent_toml_reaches_the_hub() {
         .run()
         .expect(0);
     let text = host.agent_toml().replace("\"one\"]", "\"one\", \"mine\"]");
-    host.lay("etc/monsys/agent.toml", &text);
+    host.write_file("etc/monsys/agent.toml", &text);
     host.agent(&["enrol"]).run().expect(0);
     assert_eq!(
         hub.agents()[0]["tags"],
@@ -95,7 +95,7 @@ fn a_tag_that_the_user_writes_into_agent_toml_reaches_the_hub() {
 }
 
 #[test]
-fn without_the_state_only_what_is_missing_counts_as_other() {
+fn without_the_state_only_missing_tags_are_a_change() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol_with(&hub, &hub.token(), &["--tag", "one"])
         .run()
@@ -110,7 +110,7 @@ fn without_the_state_only_what_is_missing_counts_as_other() {
 }
 
 #[test]
-fn another_tokens_defaults_replace_those_of_the_first_one() {
+fn defaults_of_another_token_replace_those_of_the_first() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol_with(&hub, &hub.token(), &["--tag", "one"])
         .run()
@@ -126,7 +126,7 @@ fn another_tokens_defaults_replace_those_of_the_first_one() {
 }
 
 #[test]
-fn more_than_64_tags_after_the_merge_are_no_fault_of_the_host() {
+fn more_than_64_tags_after_the_merge_are_accepted() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let defaults: Vec<String> = (0..40).map(|i| format!("default-{i}")).collect();
     let (token, _) = hub.mint(&Mint::new().with("default_tags", json!(defaults)));
@@ -137,9 +137,12 @@ fn more_than_64_tags_after_the_merge_are_no_fault_of_the_host() {
     host.agent(&["status"]).run().expect(0);
     let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
     assert_eq!(run.json()["changed"], false);
-    // What the user writes there is still counted.
+    // Tags that the user writes there still count.
     let more: Vec<String> = (0..40).map(|i| format!("\"more-{i}\"")).collect();
     let text = host.agent_toml().replace("\"own-29\"", &more.join(", "));
-    host.lay("etc/monsys/agent.toml", &text);
-    host.agent(&["enrol"]).run().expect(64).says(&["`tags` in"]);
+    host.write_file("etc/monsys/agent.toml", &text);
+    host.agent(&["enrol"])
+        .run()
+        .expect(64)
+        .expect_stderr(&["`tags` in"]);
 }

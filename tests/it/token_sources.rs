@@ -1,11 +1,11 @@
-//! Every way to hand over a token.
+//! Token sources.
 
 use std::fs;
 
-use crate::common::{Run, TestHost, TestHub, until};
+use crate::common::{Run, TestHost, TestHub, needs_root, until};
 
 #[test]
-fn each_way_enrols_and_white_space_is_trimmed() {
+fn each_token_source_enrols_and_white_space_is_trimmed() {
     let hub = TestHub::new();
     let token = hub.token();
     let spaced = format!("  {token}\r\n");
@@ -14,12 +14,12 @@ fn each_way_enrols_and_white_space_is_trimmed() {
     host.enrol(&hub, &spaced).run().expect(0);
 
     let host = TestHost::new();
-    let file = host.lay("run/secret", &spaced);
+    let file = host.write_file("run/secret", &spaced);
     let path = file.to_str().unwrap();
     host.enrol_with(&hub, "", &["--token-file", path])
         .run()
         .expect(0)
-        .says(&["can be read by other users"]);
+        .expect_stderr(&["can be read by other users"]);
 
     let host = TestHost::new();
     host.enrol_with(&hub, "", &["--token-file", "-"])
@@ -28,21 +28,21 @@ fn each_way_enrols_and_white_space_is_trimmed() {
         .expect(0);
 
     let host = TestHost::new();
-    host.lay("run/secret", &spaced);
+    host.write_file("run/secret", &spaced);
     host.enrol_with(&hub, "", &["--token-command", "cat run/secret"])
         .env("PATH", "/usr/bin:/bin")
         .run()
         .expect(0);
 
     let host = TestHost::new();
-    let file = host.lay("run/secret", &spaced);
+    let file = host.write_file("run/secret", &spaced);
     host.enrol(&hub, "")
         .env("MONSYS_TOKEN_FILE", file.to_str().unwrap())
         .run()
         .expect(0);
 
     let host = TestHost::new();
-    let file = host.lay("run/credentials/monsys-token", &spaced);
+    let file = host.write_file("run/credentials/monsys-token", &spaced);
     host.enrol(&hub, "")
         .env(
             "CREDENTIALS_DIRECTORY",
@@ -52,8 +52,8 @@ fn each_way_enrols_and_white_space_is_trimmed() {
         .expect(0);
 
     let host = TestHost::new();
-    host.lay("run/secret", &spaced);
-    host.lay("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
+    host.write_file("run/secret", &spaced);
+    host.write_file("etc/monsys/agent.toml", "token_file = '/run/secret'\n");
     host.enrol(&hub, "").run().expect(0);
 
     assert_eq!(hub.agents().len(), 7);
@@ -65,16 +65,16 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
     let hub = TestHub::new();
     let token = hub.token();
     let host = TestHost::new();
-    let good = host.lay("run/good", &token);
-    let bad = host.lay("run/bad", "enrl_wrong");
-    host.lay("etc/monsys/agent.toml", "token_file = '/run/bad'\n");
+    let good = host.write_file("run/good", &token);
+    let bad = host.write_file("run/bad", "enrl_wrong");
+    host.write_file("etc/monsys/agent.toml", "token_file = '/run/bad'\n");
     let good = good.to_str().unwrap();
     host.enrol_with(&hub, "enrl_wrong", &["--token-file", good])
         .env("MONSYS_TOKEN_FILE", bad.to_str().unwrap())
         .run()
         .expect(0);
     let host = TestHost::new();
-    host.lay("etc/monsys/agent.toml", "token_file = '/run/missing'\n");
+    host.write_file("etc/monsys/agent.toml", "token_file = '/run/missing'\n");
     host.enrol(&hub, &token)
         .env("MONSYS_TOKEN_FILE", "/run/missing")
         .run()
@@ -82,9 +82,9 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
-fn none_at_all_names_every_way() {
+fn a_missing_token_lists_every_source() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.enrol(&hub, "").run().expect(64).says(&[
+    host.enrol(&hub, "").run().expect(64).expect_stderr(&[
         "no token was given",
         "MONSYS_TOKEN",
         "--token-file PATH",
@@ -95,47 +95,47 @@ fn none_at_all_names_every_way() {
         .stdin(b" \n")
         .run()
         .expect(64)
-        .says(&["standard input", "it is empty"]);
+        .expect_stderr(&["standard input", "it is empty"]);
     assert!(!host.path("etc/monsys").exists());
     assert!(!host.path("var/lib/monsys").exists());
 }
 
 #[test]
-fn a_way_that_fails_is_told() {
+fn a_failing_token_source_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let file = |path| ["--token-file", path];
     host.enrol_with(&hub, "", &file("/nonexistent/token"))
         .run()
         .expect(74)
-        .says(&["--token-file /nonexistent/token", "No such file"]);
+        .expect_stderr(&["--token-file /nonexistent/token", "No such file"]);
     let command = |command| ["--token-command", command];
     host.enrol_with(&hub, "", &command("echo enrl_leakedbyerror >&2; exit 3"))
         .run()
         .expect(74)
-        .says(&["--token-command", "exit status: 3", "enrl_[redacted]"]);
+        .expect_stderr(&["--token-command", "exit status: 3", "enrl_[redacted]"]);
     host.enrol_with(&hub, "", &command("true"))
         .env("PATH", "/usr/bin:/bin")
         .run()
         .expect(74)
-        .says(&["printed nothing"]);
+        .expect_stderr(&["printed nothing"]);
     host.enrol_with(&hub, "", &command("head -c 9999 /dev/zero"))
         .env("PATH", "/usr/bin:/bin")
         .run()
         .expect(64)
-        .says(&["--token-command", "4096 bytes"]);
+        .expect_stderr(&["--token-command", "4096 bytes"]);
     host.enrol_with(&hub, "", &["--token-command", "x", "--token-file", "y"])
         .run()
         .expect(64)
-        .says(&["both given"]);
-    // A pipe that nobody writes to.
+        .expect_stderr(&["both given"]);
+    // A pipe without a writer.
     let run = host
         .enrol_with(&hub, "", &["--token-file", "-", "--wait", "1s"])
         .open_stdin()
         .start();
     Run::of_silent(run)
         .expect(74)
-        .says(&["standard input", "did not end before the deadline"]);
-    // `exec` makes the shell the program that never ends, so that none is left behind.
+        .expect_stderr(&["standard input", "did not end before the deadline"]);
+    // `exec` replaces the shell with the endless program, so that no process remains.
     host.enrol_with(
         &hub,
         "",
@@ -144,13 +144,13 @@ fn a_way_that_fails_is_told() {
     .env("PATH", "/usr/bin:/bin")
     .run()
     .expect(74)
-    .says(&["did not end before the deadline"]);
+    .expect_stderr(&["did not end before the deadline"]);
 }
 
 #[test]
-fn a_token_command_leaves_nothing_behind_and_is_not_held_up_by_what_it_leaves() {
+fn a_token_command_with_a_background_child_does_not_block() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    let marker = host.lay("still-running", "").display().to_string();
+    let marker = host.write_file("still-running", "").display().to_string();
     let forever = format!("tail -f {marker} | cat");
     host.enrol_with(&hub, "", &["--wait", "1s", "--token-command", &forever])
         .env("PATH", "/usr/bin:/bin")
@@ -162,10 +162,10 @@ fn a_token_command_leaves_nothing_behind_and_is_not_held_up_by_what_it_leaves() 
             fs::read(cmdline).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&marker))
         })
     };
-    // It was killed before the agent ended, and takes a moment to be gone.
+    // The process was killed before the agent exited, and disappears after a moment.
     until("the end of the command", || !is_running());
 
-    host.lay("run/secret", &hub.token());
+    host.write_file("run/secret", &hub.token());
     host.enrol_with(
         &hub,
         "",
@@ -186,19 +186,18 @@ fn a_token_command_leaves_nothing_behind_and_is_not_held_up_by_what_it_leaves() 
 }
 
 #[test]
-fn root_runs_no_command_that_another_user_wrote_into_agent_toml() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+#[ignore = "needs root: gives files to other users"]
+fn root_runs_no_token_command_of_another_user() {
+    needs_root();
     let (hub, host) = (TestHub::new(), TestHost::new());
     let text = "token_command = 'touch ran; echo enrl_x1'\n";
-    let path = host.lay("etc/monsys/agent.toml", text);
+    let path = host.write_file("etc/monsys/agent.toml", text);
     std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
     host.enrol(&hub, "")
         .env("PATH", "/usr/bin:/bin")
         .run()
         .expect(78)
-        .says(&["root does not obey", "agent.toml", "user 65534"]);
+        .expect_stderr(&["root does not obey", "agent.toml", "user 65534"]);
     assert!(!host.path("ran").exists());
 }
 
@@ -206,7 +205,7 @@ fn root_runs_no_command_that_another_user_wrote_into_agent_toml() {
 fn a_token_command_does_not_inherit_the_secret() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
-    host.lay("run/secret", &token);
+    host.write_file("run/secret", &token);
     host.enrol_with(
         &hub,
         "enrl_fromtheenvironment",

@@ -1,4 +1,4 @@
-//! `unenrol`: the hub is told, then the credential goes, and nothing of the user's.
+//! `unenrol`: the hub is notified, then the credential is removed, and nothing of the user's.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ const STATE: &str = "var/lib/monsys/state.json";
 
 fn enrolled(hub: &TestHub) -> TestHost {
     let host = TestHost::new();
-    host.lay(
+    host.write_file(
         "etc/monsys/agent.toml",
         "# mine\nlog_dir = '/srv' # kept\n\n[plugins]\ncpu = true\n",
     );
@@ -30,7 +30,7 @@ fn expect_clean(host: &TestHost) {
 }
 
 #[test]
-fn the_hub_lets_the_host_go_and_the_users_keys_stay() {
+fn unenrol_removes_the_agent_and_preserves_foreign_keys() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let json = host
@@ -64,7 +64,7 @@ fn the_hub_lets_the_host_go_and_the_users_keys_stay() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    // What the token's defaults brought has left too.
+    // Values from the token's defaults are removed too.
     assert_eq!(host.key("tags").unwrap(), r#"["own"]"#);
     assert_eq!(host.key("role"), None);
     assert_eq!(host.key("hub_url").unwrap(), hub.url());
@@ -83,12 +83,12 @@ fn the_hub_lets_the_host_go_and_the_users_keys_stay() {
 }
 
 #[test]
-fn a_comment_of_the_users_keeps_its_place() {
+fn a_foreign_comment_keeps_its_place() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let text = host.agent_toml();
     let text = text.replace("agent_token =", "# rotate in May\nagent_token =");
-    host.lay("etc/monsys/agent.toml", &text);
+    host.write_file("etc/monsys/agent.toml", &text);
     host.agent(&["unenrol"]).run().expect(0);
     let text = host.agent_toml();
     assert!(
@@ -99,7 +99,7 @@ fn a_comment_of_the_users_keeps_its_place() {
 }
 
 #[test]
-fn a_running_service_ends_with_it_and_leaves_nothing_behind() {
+fn a_running_service_stops_and_leaves_no_file() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     fs::create_dir_all(host.path("run/monsys")).unwrap();
@@ -114,7 +114,7 @@ fn a_running_service_ends_with_it_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_hub_that_has_forgotten_the_host_is_explained_and_force_cleans_up() {
+fn a_hub_without_the_agent_is_explained_and_force_cleans_up() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let copy = host.copy();
@@ -123,10 +123,13 @@ fn a_hub_that_has_forgotten_the_host_is_explained_and_force_cleans_up() {
     host.agent(&["unenrol"])
         .run()
         .expect(77)
-        .says(&["forgotten this host already", "unenrol --force"]);
+        .expect_stderr(&["forgotten this host already", "unenrol --force"]);
     assert_eq!(host.agent_toml(), before);
     let state = fs::read_to_string(host.path(STATE)).unwrap();
-    assert!(!state.contains("leaving"), "a clear no leaves no mark");
+    assert!(
+        !state.contains("leaving"),
+        "a definite rejection leaves no pending unenrolment"
+    );
     let json = host
         .agent(&["unenrol", "--force", "--output", "json"])
         .run()
@@ -140,7 +143,7 @@ fn a_hub_that_has_forgotten_the_host_is_explained_and_force_cleans_up() {
 }
 
 #[test]
-fn a_hub_that_is_away_is_waited_for_and_force_does_not() {
+fn an_unreachable_hub_is_waited_for_except_with_force() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     let before = host.agent_toml();
@@ -155,24 +158,24 @@ fn a_hub_that_is_away_is_waited_for_and_force_does_not() {
     host.agent(&["unenrol", "--force"])
         .run()
         .expect(0)
-        .says(&["may still list this host"]);
+        .expect_stderr(&["may still list this host"]);
     expect_clean(&host);
     assert_eq!(hub.agents().len(), 1);
 }
 
 #[test]
-fn a_yes_that_was_lost_is_known_for_one() {
+fn a_lost_acceptance_is_recognised() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     hub.fault(json!({"route": "delete", "reset": "after", "times": 1}));
     host.agent(&["unenrol", "--wait", "0"]).run().expect(69);
     let status = host.agent(&["status", "--output", "json"]).run().expect(75);
     assert_eq!(status.json()["leaving"], true);
-    // The hub may have forgotten it, so this must not say that all is well.
+    // The hub may not know the agent any more, so this must not report success.
     host.agent(&["enrol"])
         .run()
         .expect(77)
-        .says(&["to end it: monsys-agent unenrol"]);
+        .expect_stderr(&["to end it: monsys-agent unenrol"]);
     let json = host
         .agent(&["unenrol", "--output", "json"])
         .run()
@@ -184,7 +187,7 @@ fn a_yes_that_was_lost_is_known_for_one() {
     );
     expect_clean(&host);
 
-    // In one run as well: the second try is told that it is gone.
+    // The same in one run: the second try gets the response that the agent is gone.
     let host = enrolled(&hub);
     hub.fault(json!({"route": "delete", "reset": "after", "times": 1}));
     host.agent(&["unenrol"]).run().expect(0);
@@ -193,7 +196,7 @@ fn a_yes_that_was_lost_is_known_for_one() {
 }
 
 #[test]
-fn a_host_that_changed_its_mind_is_enrolled_again_by_a_plain_run() {
+fn a_plain_run_enrols_again_after_an_interrupted_unenrolment() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     hub.fault(json!({"route": "delete", "reset": "before", "times": 1}));
@@ -205,16 +208,16 @@ fn a_host_that_changed_its_mind_is_enrolled_again_by_a_plain_run() {
 }
 
 #[test]
-fn a_clone_does_not_take_the_original_away() {
+fn a_clone_does_not_unenrol_the_original() {
     let hub = TestHub::new();
     let original = enrolled(&hub);
     let clone = original.copy();
-    clone.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    clone.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
     clone
         .agent(&["unenrol"])
         .run()
         .expect(78)
-        .says(&["cloned from"]);
+        .expect_stderr(&["cloned from"]);
     clone.agent(&["unenrol", "--force"]).run().expect(0);
     expect_clean(&clone);
     assert_eq!(hub.agents().len(), 1);
@@ -225,20 +228,20 @@ fn a_clone_does_not_take_the_original_away() {
 }
 
 #[test]
-fn a_lost_key_is_told_and_force_cleans_up() {
+fn a_lost_key_is_reported_and_force_cleans_up() {
     let hub = TestHub::new();
     let host = enrolled(&hub);
     fs::remove_file(host.path("var/lib/monsys/agent-signing.key")).unwrap();
     host.agent(&["unenrol"])
         .run()
         .expect(78)
-        .says(&["an operator deletes the agent", "--force"]);
+        .expect_stderr(&["an operator deletes the agent", "--force"]);
     host.agent(&["unenrol", "--force"]).run().expect(0);
     expect_clean(&host);
 }
 
 #[test]
-fn the_key_of_an_enrolment_that_was_interrupted_stays_unless_forced() {
+fn the_key_of_an_interrupted_enrolment_stays_unless_forced() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let token = hub.token();
     hub.fault(json!({"route": "enrol", "reset": "after", "times": 1}));
@@ -260,10 +263,10 @@ fn the_key_of_an_enrolment_that_was_interrupted_stays_unless_forced() {
 }
 
 #[test]
-fn says_when_the_next_start_would_enrol_it_again() {
+fn unenrol_warns_if_the_next_start_would_enrol_again() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    host.lay("run/token", &hub.token());
-    host.lay("etc/monsys/agent.toml", "token_file = '/run/token'\n");
+    host.write_file("run/token", &hub.token());
+    host.write_file("etc/monsys/agent.toml", "token_file = '/run/token'\n");
     host.enrol(&hub, "").run().expect(0);
     let run = host.agent(&["unenrol"]).run().expect(0);
     assert!(run.stdout.contains("systemctl disable"), "{}", run.stdout);

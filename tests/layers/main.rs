@@ -49,11 +49,17 @@ fn a_circle_is_found() {
     put("lib.rs", "mod a;\nmod b;\nmod c;\n");
     put("a.rs", "mod child;\nuse crate::b::{self, B};\n");
     put("a/child.rs", "use super::A;\nuse crate::c::C;\n");
-    put("b.rs", "// use crate::a::A;\nconst TEXT: &str = \"crate::a\";\n");
+    put(
+        "b.rs",
+        "// use crate::a::A;\nconst TEXT: &str = \"crate::a\";\n",
+    );
     put("c.rs", "fn f() { crate::b::g() }\n");
     let none: [Vec<String>; 0] = [];
     assert_eq!(Crate::read(folder.path()).circles(), none);
-    put("b.rs", "use crate::{\n    a::child::Child,\n    c::C,\n};\n");
+    put(
+        "b.rs",
+        "use crate::{\n    a::child::Child,\n    c::C,\n};\n",
+    );
     let circles = Crate::read(folder.path()).circles();
     assert_eq!(circles.len(), 1, "{circles:?}");
     let circle = circles[0].join("\n");
@@ -61,7 +67,10 @@ fn a_circle_is_found() {
         assert!(circle.contains(arrow), "{circle}");
     }
     // Tests in place may use what they like.
-    put("b.rs", "#[cfg(test)]\nmod tests {\n    use crate::c::C;\n}\n");
+    put(
+        "b.rs",
+        "#[cfg(test)]\nmod tests {\n    use crate::c::C;\n}\n",
+    );
     assert_eq!(Crate::read(folder.path()).circles(), none);
 }
 

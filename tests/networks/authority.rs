@@ -1,4 +1,4 @@
-//! Certificates of any kind, good and bad.
+//! Certificates, valid and invalid.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
@@ -20,24 +20,24 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params("root"), key).unwrap())
     }
 
-    /// An authority that this one vouches for.
+    /// Makes an intermediate authority, signed by this one.
     pub(crate) fn intermediate(&self) -> Self {
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::signed_by(params("intermediate"), key, &self.0).unwrap())
     }
 
-    /// Its certificate, as PEM.
+    /// Returns the certificate of the authority, as PEM.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A server's certificate for `name`, good today.
-    pub(crate) fn vouch(&self, name: &str) -> Identity {
-        self.vouch_between(name, 2020, 2120)
+    /// Issues a server certificate for `name`, valid today.
+    pub(crate) fn issue(&self, name: &str) -> Identity {
+        self.issue_between(name, 2020, 2120)
     }
 
-    /// A server's certificate that is good from the first day of a year to that of another.
-    pub(crate) fn vouch_between(&self, name: &str, from: i32, to: i32) -> Identity {
+    /// Issues a server certificate, valid from the first day of year `from` to that of year `to`.
+    pub(crate) fn issue_between(&self, name: &str, from: i32, to: i32) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut server = CertificateParams::new(vec![name.to_owned()]).unwrap();
         server.not_before = date_time_ymd(from, 1, 1);

@@ -1,28 +1,25 @@
-//! Certificates and versions of TLS, as nginx serves them.
+//! Certificates and versions of TLS, served by nginx.
 
 use crate::authority::{Authority, Identity};
-use crate::can_make_networks;
 use crate::network::IPV4;
-use crate::scene::Scene;
 use crate::server::Server;
+use crate::topology::Topology;
 
 const URL: &str = "https://192.0.2.1";
 
 /// A hub behind nginx with this identity.
-fn served(authority: &Authority, identity: &Identity) -> (Server, Scene) {
-    let scene = Scene::behind(IPV4, URL, &authority.pem());
-    (Server::nginx(identity, "", ""), scene)
+fn served(authority: &Authority, identity: &Identity) -> (Server, Topology) {
+    let topology = Topology::behind(IPV4, URL, &authority.pem());
+    (Server::nginx(identity, "", ""), topology)
 }
 
 #[test]
-fn an_expired_certificate_is_told_with_both_times() {
-    if !can_make_networks() {
-        return;
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn an_expired_certificate_is_reported_with_both_times() {
     let authority = Authority::new();
-    let (nginx, scene) = served(&authority, &authority.vouch_between(IPV4.hub, 2020, 2021));
-    let run = scene.run(scene.enrol(&["--wait", "0"]));
-    scene.refused(
+    let (nginx, topology) = served(&authority, &authority.issue_between(IPV4.hub, 2020, 2021));
+    let run = topology.run(topology.enrol(&["--wait", "0"]));
+    topology.expect_rejected(
         run,
         69,
         &[
@@ -31,23 +28,21 @@ fn an_expired_certificate_is_told_with_both_times() {
             "timedatectl",
         ],
     );
-    // It is renewed while the host waits.
-    let mut agent = scene.start(scene.enrol(&[]));
-    agent.until("expired");
+    // The certificate is renewed while the host waits.
+    let mut agent = topology.start(topology.enrol(&[]));
+    agent.wait_for("expired");
     drop(nginx);
-    let _nginx = Server::nginx(&authority.vouch(IPV4.hub), "", "");
-    scene.enrolled(agent.end());
+    let _nginx = Server::nginx(&authority.issue(IPV4.hub), "", "");
+    topology.expect_enrolled(agent.end());
 }
 
 #[test]
-fn a_certificate_that_is_not_valid_yet_is_told_as_a_clock_that_is_behind() {
-    if !can_make_networks() {
-        return;
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_certificate_that_is_not_valid_yet_is_reported_as_a_slow_clock() {
     let authority = Authority::new();
-    let (_nginx, scene) = served(&authority, &authority.vouch_between(IPV4.hub, 2090, 2100));
-    let run = scene.run(scene.enrol(&["--wait", "0"]));
-    scene.refused(
+    let (_nginx, topology) = served(&authority, &authority.issue_between(IPV4.hub, 2090, 2100));
+    let run = topology.run(topology.enrol(&["--wait", "0"]));
+    topology.expect_rejected(
         run,
         69,
         &[
@@ -60,14 +55,12 @@ fn a_certificate_that_is_not_valid_yet_is_told_as_a_clock_that_is_behind() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_told_with_both_names() {
-    if !can_make_networks() {
-        return;
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_certificate_for_another_name_is_reported_with_both_names() {
     let authority = Authority::new();
-    let (_nginx, scene) = served(&authority, &authority.vouch("other.test"));
-    let run = scene.run(scene.enrol(&[]));
-    scene.refused(
+    let (_nginx, topology) = served(&authority, &authority.issue("other.test"));
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_rejected(
         run,
         69,
         &["not for 192.0.2.1, but for other.test", "--hub-url"],
@@ -75,46 +68,40 @@ fn a_certificate_for_another_name_is_told_with_both_names() {
 }
 
 #[test]
-fn a_chain_without_its_middle_is_told_and_a_ca_file_with_both_mends_it() {
-    if !can_make_networks() {
-        return;
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_missing_intermediate_is_reported_and_a_complete_ca_file_fixes_it() {
     let root = Authority::new();
     let middle = root.intermediate();
-    let (_nginx, mut scene) = served(&root, &middle.vouch(IPV4.hub));
-    let run = scene.run(scene.enrol(&[]));
-    scene.refused(run, 69, &["not trusted", "intermediate", "--ca-file"]);
-    scene.trust(&format!("{}{}", root.pem(), middle.pem()));
-    let run = scene.run(scene.enrol(&[]));
-    scene.enrolled(run);
+    let (_nginx, mut topology) = served(&root, &middle.issue(IPV4.hub));
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_rejected(run, 69, &["not trusted", "intermediate", "--ca-file"]);
+    topology.trust(&format!("{}{}", root.pem(), middle.pem()));
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_enrolled(run);
 }
 
 #[test]
-fn a_whole_chain_is_trusted_by_its_root() {
-    if !can_make_networks() {
-        return;
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_complete_chain_is_trusted_through_its_root() {
     let root = Authority::new();
     let middle = root.intermediate();
-    let mut identity = middle.vouch(IPV4.hub);
+    let mut identity = middle.issue(IPV4.hub);
     identity.certificate.push_str(&middle.pem());
-    let (_nginx, scene) = served(&root, &identity);
-    let run = scene.run(scene.enrol(&[]));
-    scene.enrolled(run);
+    let (_nginx, topology) = served(&root, &identity);
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_enrolled(run);
 }
 
 #[test]
-fn a_server_of_tls_1_1_alone_is_told_at_once() {
-    if !can_make_networks() {
-        return;
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_server_with_only_tls_1_1_is_reported_at_once() {
     let authority = Authority::new();
-    let scene = Scene::behind(IPV4, URL, &authority.pem());
+    let topology = Topology::behind(IPV4, URL, &authority.pem());
     let _nginx = Server::nginx(
-        &authority.vouch(IPV4.hub),
+        &authority.issue(IPV4.hub),
         "ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;",
         "",
     );
-    let run = scene.run(scene.enrol(&[]));
-    scene.refused(run, 76, &["TLS 1.2", "TLS 1.3", "load balancer"]);
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_rejected(run, 76, &["TLS 1.2", "TLS 1.3", "load balancer"]);
 }

@@ -1,12 +1,11 @@
-//! squid, through which the host has to go.
+//! squid as a forward proxy between host and hub.
 
-use crate::can_make_networks;
 use crate::network::IPV4;
-use crate::scene::Scene;
 use crate::server::{SQUID, Server};
+use crate::topology::Topology;
 
 const PASSWORD: &str = "hunter2:/@";
-/// The same, as it is written in a URL.
+/// [`PASSWORD`], percent-encoded for a URL.
 const ESCAPED: &str = "hunter2%3A%2F%40";
 
 fn proxy(user: &str) -> String {
@@ -14,14 +13,12 @@ fn proxy(user: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_opens_a_tunnel_and_sees_no_secret() {
-    if !can_make_networks() {
-        return;
-    }
-    let scene = Scene::direct(IPV4);
+    let topology = Topology::direct(IPV4);
     let squid = Server::squid(None);
-    let run = scene.run(scene.enrol(&[]).env("HTTPS_PROXY", &proxy("")));
-    scene.enrolled(run);
+    let run = topology.run(topology.enrol(&[]).env("HTTPS_PROXY", &proxy("")));
+    topology.expect_enrolled(run);
     let log = squid.log("access.log");
     assert!(log.contains("TCP_TUNNEL/200"), "{log}");
     assert!(log.contains("CONNECT 192.0.2.1:8443"), "{log}");
@@ -29,54 +26,48 @@ fn squid_opens_a_tunnel_and_sees_no_secret() {
 }
 
 #[test]
-fn squid_is_passed_by_as_no_proxy_says() {
-    if !can_make_networks() {
-        return;
-    }
-    let scene = Scene::direct(IPV4);
+#[ignore = "needs root: makes network namespaces"]
+fn no_proxy_bypasses_squid() {
+    let topology = Topology::direct(IPV4);
     let squid = Server::squid(None);
-    let agent = scene
+    let agent = topology
         .enrol(&[])
         .env("HTTPS_PROXY", &proxy(""))
         .env("NO_PROXY", "192.0.2.0/24");
-    scene.enrolled(scene.run(agent));
+    topology.expect_enrolled(topology.run(agent));
     assert!(!squid.log("access.log").contains("CONNECT"));
 }
 
 #[test]
-fn squid_wants_a_password_and_gets_it() {
-    if !can_make_networks() {
-        return;
-    }
-    let scene = Scene::direct(IPV4);
+#[ignore = "needs root: makes network namespaces"]
+fn squid_accepts_the_password() {
+    let topology = Topology::direct(IPV4);
     let squid = Server::squid(Some(("me", PASSWORD)));
     let user = format!("me:{ESCAPED}@");
-    let run = scene.run(scene.enrol(&["-vv"]).env("HTTPS_PROXY", &proxy(&user)));
-    let run = scene.enrolled(run);
+    let run = topology.run(topology.enrol(&["-vv"]).env("HTTPS_PROXY", &proxy(&user)));
+    let run = topology.expect_enrolled(run);
     assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
     assert!(squid.log("access.log").contains("TCP_TUNNEL/200"));
 }
 
 #[test]
-fn squid_wants_a_password_and_gets_none_or_another() {
-    if !can_make_networks() {
-        return;
-    }
-    let scene = Scene::direct(IPV4);
+#[ignore = "needs root: makes network namespaces"]
+fn a_missing_or_wrong_password_of_squid_is_reported() {
+    let topology = Topology::direct(IPV4);
     let _squid = Server::squid(Some(("me", PASSWORD)));
-    for (user, says) in [
+    for (user, message) in [
         ("", "none is in its URL"),
         ("me:hunter3@", "does not accept"),
         ("you:hunter3@", "does not accept"),
     ] {
-        // No retry makes a password right, so this is told at once, whatever the deadline.
-        let run = scene.run(scene.enrol(&[]).env("HTTPS_PROXY", &proxy(user)));
-        let run = scene.refused(
+        // A retry does not fix a password, so the failure is reported at once.
+        let run = topology.run(topology.enrol(&[]).env("HTTPS_PROXY", &proxy(user)));
+        let run = topology.expect_rejected(
             run,
             69,
             &[
                 "407",
-                says,
+                message,
                 "HTTPS_PROXY",
                 "192.0.2.1:3128",
                 "USER:PASSWORD",
@@ -88,40 +79,40 @@ fn squid_wants_a_password_and_gets_none_or_another() {
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_that_does_not_reach_the_hub_is_waited_for() {
-    if !can_make_networks() {
-        return;
-    }
-    let mut scene = Scene::direct(IPV4);
+    let mut topology = Topology::direct(IPV4);
     let _squid = Server::squid(None);
-    scene.hub_dies();
-    let enrol = |more: &[&str]| scene.enrol(more).env("HTTPS_PROXY", &proxy(""));
-    let run = scene.run(enrol(&["--wait", "0"]));
-    scene.refused(
+    topology.stop_hub();
+    let enrol = |more: &[&str]| topology.enrol(more).env("HTTPS_PROXY", &proxy(""));
+    let run = topology.run(enrol(&["--wait", "0"]));
+    topology.expect_rejected(
         run,
         69,
         &["opened no tunnel", "HTTPS_PROXY", "192.0.2.1:3128"],
     );
 
-    let mut agent = scene.start(enrol(&[]));
-    agent.until("opened no tunnel");
-    scene.hub_returns();
-    scene.enrolled(agent.end());
+    let mut agent = topology.start(enrol(&[]));
+    agent.wait_for("opened no tunnel");
+    topology.start_hub();
+    topology.expect_enrolled(agent.end());
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn squid_that_is_down_is_named_and_waited_for() {
-    if !can_make_networks() {
-        return;
-    }
-    let scene = Scene::direct(IPV4);
-    let enrol = |more: &[&str]| scene.enrol(more).env("HTTPS_PROXY", &proxy("me:hunter2@"));
-    let run = scene.run(enrol(&["--wait", "0"]));
-    let run = scene.refused(run, 69, &["refused", "HTTPS_PROXY", "192.0.2.1:3128"]);
+    let topology = Topology::direct(IPV4);
+    let enrol = |more: &[&str]| {
+        topology
+            .enrol(more)
+            .env("HTTPS_PROXY", &proxy("me:hunter2@"))
+    };
+    let run = topology.run(enrol(&["--wait", "0"]));
+    let run = topology.expect_rejected(run, 69, &["refused", "HTTPS_PROXY", "192.0.2.1:3128"]);
     assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
 
-    let mut agent = scene.start(enrol(&[]));
-    agent.until("try 1");
+    let mut agent = topology.start(enrol(&[]));
+    agent.wait_for("try 1");
     let _squid = Server::squid(None);
-    scene.enrolled(agent.end());
+    topology.expect_enrolled(agent.end());
 }

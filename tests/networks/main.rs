@@ -1,8 +1,9 @@
 //! The real agent and the real hub, with a hostile network of real parts between them.
 //!
 //! Each test has network namespaces of its own: the hub's, in which the test itself runs, and the
-//! host's, joined by a cable. No other network can be reached from there, and all of it vanishes
-//! with the test, however that ends. It takes root; as another user all pass without looking.
+//! host's, joined by a link. No other network can be reached from there, and all of it vanishes
+//! with the test, however that ends. It takes root, so each is `#[ignore]`: `cargo xtask test networks`
+//! runs them.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -16,26 +17,21 @@ mod certificates;
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
+mod dns;
 mod forward_proxy;
-mod lines;
-mod live;
-mod names;
+mod link_faults;
 mod network;
 mod reverse_proxies;
-mod scene;
+mod running_agent;
 mod server;
+mod topology;
 
-/// Whether networks can be made here; a test that needs them ends at once if not.
-fn can_make_networks() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
-/// Waits until `condition` holds, and fails the test if it never does.
+/// Waits until `condition` is true, at most two minutes.
 #[track_caller]
 fn eventually(what: &str, condition: impl Fn() -> bool) {
     let patience = std::time::Instant::now() + std::time::Duration::from_mins(2);
     while !condition() {
-        assert!(std::time::Instant::now() < patience, "never: {what}");
+        assert!(std::time::Instant::now() < patience, "timed out: {what}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }

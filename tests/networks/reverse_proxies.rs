@@ -1,12 +1,11 @@
-//! nginx and haproxy, which end TLS before the hub.
+//! nginx and haproxy as reverse proxies that terminate TLS before the hub.
 
 use serde_json::json;
 
 use crate::authority::{Authority, Identity};
-use crate::can_make_networks;
 use crate::network::IPV4;
-use crate::scene::Scene;
 use crate::server::Server;
+use crate::topology::Topology;
 
 const URL: &str = "https://192.0.2.1";
 
@@ -14,124 +13,111 @@ fn nginx(identity: &Identity) -> Server {
     Server::nginx(identity, "", "")
 }
 
-/// The hub sees the host's own address through the proxy, when it trusts that proxy, and the
-/// proxy's when it does not.
+/// Checks that the hub sees the host's address through a trusted proxy, and the proxy's address otherwise.
 #[track_caller]
-fn hands_on_the_source(proxy: fn(&Identity) -> Server) {
+fn forwards_the_source(proxy: fn(&Identity) -> Server) {
     let authority = Authority::new();
-    let mut scene = Scene::behind(IPV4, URL, &authority.pem());
-    let _proxy = proxy(&authority.vouch(IPV4.hub));
-    scene.allow_only("192.0.2.2/32");
-    scene.hub_trusts(&[]);
-    let run = scene.run(scene.enrol(&[]));
-    scene.refused(run, 77, &["401", "source address", "allowed CIDRs"]);
+    let mut topology = Topology::behind(IPV4, URL, &authority.pem());
+    let _proxy = proxy(&authority.issue(IPV4.hub));
+    topology.restrict_token_to("192.0.2.2/32");
+    topology.restart_hub_trusting(&[]);
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_rejected(run, 77, &["401", "source address", "allowed CIDRs"]);
 
-    scene.hub_trusts(&["127.0.0.1/32"]);
-    let run = scene.run(scene.enrol(&[]));
-    scene.enrolled(run);
+    topology.restart_hub_trusting(&["127.0.0.1/32"]);
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_enrolled(run);
 }
 
-/// A hub that is not up yet is an error page of the proxy, and is waited for.
+/// Checks that the agent waits while the proxy returns an error page because the hub is down.
 #[track_caller]
 fn waits_for_the_hub(proxy: fn(&Identity) -> Server, seen: &str) {
     let authority = Authority::new();
-    let mut scene = Scene::behind(IPV4, URL, &authority.pem());
-    let _proxy = proxy(&authority.vouch(IPV4.hub));
-    scene.hub_dies();
-    let run = scene.run(scene.enrol(&["--wait", "0"]));
-    scene.refused(run, 69, &[seen, "HTML", "before the hub"]);
+    let mut topology = Topology::behind(IPV4, URL, &authority.pem());
+    let _proxy = proxy(&authority.issue(IPV4.hub));
+    topology.stop_hub();
+    let run = topology.run(topology.enrol(&["--wait", "0"]));
+    topology.expect_rejected(run, 69, &[seen, "HTML", "before the hub"]);
 
-    let mut agent = scene.start(scene.enrol(&[]));
-    agent.until(seen);
-    scene.hub_returns();
-    scene.enrolled(agent.end());
+    let mut agent = topology.start(topology.enrol(&[]));
+    agent.wait_for(seen);
+    topology.start_hub();
+    topology.expect_enrolled(agent.end());
 }
 
-/// The hub commits, and dies before its answer: the proxy says 502, and the same agent comes of
-/// the next try.
+/// Checks that the same agent results from the next try if the hub commits and the proxy returns 502.
 #[track_caller]
-fn loses_the_answer(proxy: fn(&Identity) -> Server) {
+fn loses_the_response(proxy: fn(&Identity) -> Server) {
     let authority = Authority::new();
-    let scene = Scene::behind(IPV4, URL, &authority.pem());
-    let _proxy = proxy(&authority.vouch(IPV4.hub));
-    scene
+    let topology = Topology::behind(IPV4, URL, &authority.pem());
+    let _proxy = proxy(&authority.issue(IPV4.hub));
+    topology
         .hub()
         .fault(json!({"route": "enrol", "reset": "after"}));
-    let run = scene.run(scene.enrol(&[]));
-    scene.enrolled(run.says(&["try 1: HTTP 502 Bad Gateway"]));
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_enrolled(run.expect_stderr(&["try 1: HTTP 502 Bad Gateway"]));
 }
 
 #[test]
-fn nginx_that_loses_the_answer_costs_no_second_use() {
-    if can_make_networks() {
-        loses_the_answer(nginx);
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_response_lost_by_nginx_spends_no_second_use() {
+    loses_the_response(nginx);
 }
 
 #[test]
-fn haproxy_that_loses_the_answer_costs_no_second_use() {
-    if can_make_networks() {
-        loses_the_answer(Server::haproxy);
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_response_lost_by_haproxy_spends_no_second_use() {
+    loses_the_response(Server::haproxy);
 }
 
 #[test]
-fn nginx_hands_on_the_source_address() {
-    if can_make_networks() {
-        hands_on_the_source(nginx);
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn nginx_forwards_the_source_address() {
+    forwards_the_source(nginx);
 }
 
 #[test]
-fn haproxy_hands_on_the_source_address() {
-    if can_make_networks() {
-        hands_on_the_source(Server::haproxy);
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn haproxy_forwards_the_source_address() {
+    forwards_the_source(Server::haproxy);
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn nginx_without_a_hub_behind_it_is_waited_for() {
-    if can_make_networks() {
-        waits_for_the_hub(nginx, "HTTP 502 Bad Gateway");
-    }
+    waits_for_the_hub(nginx, "HTTP 502 Bad Gateway");
 }
 
 #[test]
+#[ignore = "needs root: makes network namespaces"]
 fn haproxy_without_a_hub_behind_it_is_waited_for() {
-    if can_make_networks() {
-        waits_for_the_hub(Server::haproxy, "HTTP 503 Service Unavailable");
-    }
+    waits_for_the_hub(Server::haproxy, "HTTP 503 Service Unavailable");
 }
 
 #[test]
-fn nginx_that_limits_the_rate_is_waited_for() {
-    if !can_make_networks() {
-        return;
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_rate_limit_of_nginx_is_waited_for() {
     let authority = Authority::new();
-    let scene = Scene::behind(IPV4, URL, &authority.pem());
+    let topology = Topology::behind(IPV4, URL, &authority.pem());
     let _proxy = Server::nginx(
-        &authority.vouch(IPV4.hub),
+        &authority.issue(IPV4.hub),
         "limit_req_zone $server_addr zone=all:1m rate=10r/m; limit_req_status 429;",
         "limit_req zone=all;",
     );
-    let run = scene.run(scene.enrol(&[]));
-    scene.enrolled(run);
-    // For six seconds after a request, none is let through; the host comes back after them. nginx
-    // answers with a page, and the hub has not been asked.
-    let run = scene.run(scene.enrol(&["--tag", "more"]));
-    scene.enrolled(run.says(&["HTTP 429 Too Many Requests", "next try in"]));
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_enrolled(run);
+    // nginx rejects requests with a page for six seconds after each request; the host retries after them.
+    let run = topology.run(topology.enrol(&["--tag", "more"]));
+    topology.expect_enrolled(run.expect_stderr(&["HTTP 429 Too Many Requests", "next try in"]));
 }
 
 #[test]
-fn nginx_that_limits_the_size_is_told() {
-    if !can_make_networks() {
-        return;
-    }
+#[ignore = "needs root: makes network namespaces"]
+fn a_body_limit_of_nginx_is_reported() {
     let authority = Authority::new();
-    let scene = Scene::behind(IPV4, URL, &authority.pem());
-    let identity = authority.vouch(IPV4.hub);
+    let topology = Topology::behind(IPV4, URL, &authority.pem());
+    let identity = authority.issue(IPV4.hub);
     let _proxy = Server::nginx(&identity, "", "client_max_body_size 16;");
-    let run = scene.run(scene.enrol(&[]));
-    scene.refused(run, 65, &["HTTP 413", "HTML", "before the hub"]);
+    let run = topology.run(topology.enrol(&[]));
+    topology.expect_rejected(run, 65, &["HTTP 413", "HTML", "before the hub"]);
 }

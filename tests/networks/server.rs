@@ -22,8 +22,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// nginx, which ends TLS before a hub on 127.0.0.1:8080. `http` and `location` are more lines
-    /// for those sections.
+    /// Starts nginx, which terminates TLS before a hub on 127.0.0.1:8080. `http` and `location` are more
+    /// lines for those sections.
     pub(crate) fn nginx(identity: &Identity, http: &str, location: &str) -> Self {
         let folder = folder(identity);
         let path = folder.path().display();
@@ -58,7 +58,7 @@ impl Server {
         )
     }
 
-    /// haproxy, which ends TLS before a hub on 127.0.0.1:8080.
+    /// Starts haproxy, which terminates TLS before a hub on 127.0.0.1:8080.
     pub(crate) fn haproxy(identity: &Identity) -> Self {
         let folder = folder(identity);
         let path = folder.path().display();
@@ -87,7 +87,7 @@ impl Server {
         )
     }
 
-    /// squid, for everybody or for one user with a password.
+    /// Starts squid, for every user or for one user with a password.
     pub(crate) fn squid(user: Option<(&str, &str)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // squid writes as a user of its own.
@@ -132,7 +132,7 @@ impl Server {
         )
     }
 
-    /// A name server for the domain `test`, which knows `records` (`NAME,ADDRESS`) and no more.
+    /// Starts a name server for the domain `test` with only these `records` (`NAME,ADDRESS`).
     pub(crate) fn dnsmasq(records: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listen = format!("--listen-address={}", IPV4.hub);
@@ -157,8 +157,8 @@ impl Server {
 
     fn start(folder: TempDir, program: &str, arguments: &[&str], port: u16) -> Self {
         let log = File::create(folder.path().join("stderr")).unwrap();
-        // It ends with the thread of the test, also when that cannot end it any more, and has
-        // shared memory of its own: squid's goes by fixed names.
+        // The server is killed with the thread of the test, and has its own /dev/shm: squid uses fixed
+        // names there.
         let wrapper = "--pdeathsig KILL unshare --mount --propagation private sh -c";
         let child = Command::new("/usr/bin/setpriv")
             .args(wrapper.split(' '))
@@ -183,13 +183,13 @@ impl Server {
         server
     }
 
-    /// Whether it is no more, or a zombie.
+    /// Returns whether the server has exited and is a zombie.
     fn has_ended(&self) -> bool {
         fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
             .is_ok_and(|stat| stat.contains(") Z "))
     }
 
-    /// What it has written to a file of its folder.
+    /// Returns the content of a file of the server's folder.
     pub(crate) fn log(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
@@ -202,7 +202,7 @@ impl Drop for Server {
     }
 }
 
-/// A folder with a certificate and its key, in all the forms that servers take.
+/// Makes a folder with a certificate and its key, in all the forms that the servers need.
 fn folder(identity: &Identity) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let Identity { certificate, key } = identity;

@@ -1,11 +1,11 @@
 """Compares the agent's os-release reader with Python's own and with `distro`'s.
 
-The files are those that other projects' tests carry (archives.txt), this host's, and the nasty
-ones in cases/. Each is laid into a scratch root, and `monsys-agent facts` has to give what the
-other two readers give. Where a reader is known to leave os-release(5), expectations.py names the
-file, the reader and the rule; that reader is then not asked for that file.
+The files are those of other projects' tests (archives.txt), this host's, and the edge cases in cases/.
+Each is copied to a scratch root, and `monsys-agent facts` has to agree with the other two readers. Where a
+reader is known to deviate from os-release(5), expectations.py names the file, the reader and the rule; that
+reader is then not compared for that file.
 
-Prints a line a mismatch and, last, `N passed, M failed`.
+Prints a line for each mismatch and, last, `N passed, M failed`.
 """
 
 import argparse
@@ -26,13 +26,13 @@ import distro
 from expectations import CASES, DEPARTURES, FALLBACKS, SURVIVED
 
 HERE = pathlib.Path(__file__).parent
-NO_NAME = "linux"  # what the agent says of a host whose os-release has no PRETTY_NAME
+NO_NAME = "linux"  # the agent's value for a host whose os-release has no PRETTY_NAME
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("agent", type=pathlib.Path, help="the monsys-agent binary")
-    parser.add_argument("archives", type=pathlib.Path, nargs="*", help="what archives.txt names")
+    parser.add_argument("archives", type=pathlib.Path, nargs="*", help="the files of archives.txt")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="monsys-os-release-") as scratch:
@@ -49,7 +49,7 @@ def main():
     return 1 if wrong else 0
 
 
-# --- The four kinds of test. Each yields None, or a line that says what is wrong.
+# --- The four kinds of test. Each yields None, or a line with the fault.
 
 
 def collected(host, archives):
@@ -77,8 +77,8 @@ def hand_made(host):
         if name not in files:
             continue
         data = (HERE / "cases" / name).read_bytes()
-        told = {**readings(data), "sh": by_shell(HERE / "cases" / name), "the rule": case["is"]}
-        yield disagreement(f"cases/{name}", host.os_info(data), told, case.get("departs", {}))
+        readings_by_reader = {**readings(data), "sh": by_shell(HERE / "cases" / name), "the rule": case["is"]}
+        yield disagreement(f"cases/{name}", host.os_info(data), readings_by_reader, case.get("departs", {}))
 
 
 def survived(host):
@@ -95,11 +95,11 @@ def fallbacks(host):
         yield None if answer == expected else f"{name}: the agent says {answer!r}, not {expected!r}"
 
 
-def disagreement(name, answer, told, departs):
+def disagreement(name, answer, readings_by_reader, departs):
     """One line when a reader that counts says something else than the agent, or when a departure
     is named that is none."""
     problems = []
-    for reader, reading in told.items():
+    for reader, reading in readings_by_reader.items():
         if reader in departs and reading == answer:
             problems.append(f"{reader} is named as departing, but agrees")
         if reader not in departs and reading != answer:
@@ -130,7 +130,7 @@ class Host:
                 path.write_bytes(files[place])
         ran = subprocess.run(
             [self.agent, "facts", "--root", self.root, "--output", "json"],
-            # The hub's address only keeps the agent from asking for another's.
+            # With an address of the hub, the agent does not use the default one.
             env={"HOST_OS_RELEASE_FILE": "/os-release", "MONSYS_HUB_URL": "http://127.0.0.1:9"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -158,7 +158,7 @@ def by_platform(path):
         name = platform.freedesktop_os_release()["PRETTY_NAME"]
     except ValueError as error:
         return f"<{type(error).__name__}>"
-    # It makes up a name where there is none.
+    # `distro` invents a name if there is none.
     return NO_NAME if name in ("", "Linux") else name
 
 

@@ -1,4 +1,4 @@
-"""What compare.py expects, and by which rule where the readers differ.
+"""The expected results of compare.py, with the rule where the readers differ.
 
 The rules are those of os-release(5): the file is a list of shell-compatible assignments, one a
 line; values are quoted and escaped as in a shell; nothing is expanded; lines that begin with "#"
@@ -13,14 +13,14 @@ SHELL_SPACES = "A shell does not see spaces before an assignment or after its va
 NO_SHELL = "Beyond assignments no shell feature is supported, and nothing is expanded."
 UNCLOSED = "A quote that does not close ends with its line, which then assigns nothing."
 
-# Files of the collections where a reader leaves the rules: file, then reader, then why.
+# Files of the collections where a reader deviates from the rules: file, reader, reason.
 DEPARTURES = {
     "ansible_core-2.19.14/test/units/module_utils/facts/fixtures/distribution_files/ClearLinux": {
-        "distro": UNCLOSED + " It gives up on the whole file for a stray quote in another key.",
+        "distro": UNCLOSED + " It rejects the complete file for a stray quote in another key.",
     },
 }
 
-# The files in cases/: what is right, and the readers that do not say it, each with why.
+# The files in cases/: the correct value, and the readers that deviate, each with its reason.
 CASES = {
     "backslash-in-bare-word": {
         "is": NAME,
@@ -47,7 +47,7 @@ CASES = {
     "comments": {"is": "Example OS #1"},
     "crlf": {
         "is": NAME,
-        "departs": {"sh": "It takes the carriage return for a part of the value."},
+        "departs": {"sh": "It treats the carriage return as part of the value."},
     },
     "double-quotes": {"is": "Example OS 1.2 (Old Name)"},
     "double-quotes-in-single-quotes": {"is": 'The "Example" OS'},
@@ -89,7 +89,7 @@ CASES = {
     },
 }
 
-# What breaks the rules so that there is no right answer, only wrong ones.
+# Files that violate the rules, so that there is no correct value, only wrong ones.
 SURVIVED = {
     "bare words, which need quotes": b"PRETTY_NAME=Example OS 1.2\n",
     "quoted pieces, put together": b"PRETTY_NAME=\"Example \"'OS 1.2'\n",

@@ -1,4 +1,4 @@
-//! One case: a file, the scrubber, and the verdict.
+//! One case: a file, a run of the scrubber, and the check of the result.
 
 use std::fs;
 use std::path::Path;
@@ -12,23 +12,23 @@ use crate::searcher::Searcher;
 use crate::source::Source;
 use crate::subject::{self, Fate, Wanted};
 
-/// Layers in each other that are never an excuse.
+/// Number of nested layers that the scrubber has to decode.
 const LAYERS: usize = 3;
 
-/// A file, and what is sought in it.
+/// A file and the token that is sought.
 pub(crate) struct Case {
     pub(crate) sought: Sought,
     pub(crate) file: Node,
 }
 
-/// How a file came out.
+/// The result of a run.
 pub(crate) struct Outcome {
     pub(crate) fate: Fate,
     pub(crate) after: Vec<u8>,
 }
 
 impl Case {
-    /// Draws a case; `large` ones reach over the chunks of a reader.
+    /// Draws a case; a `large` one is longer than the chunks of a reader.
     pub(crate) fn draw(source: &mut Source, large: bool) -> Self {
         let sought = Sought::draw(source);
         let with_token = !source.one_in(10);
@@ -51,7 +51,7 @@ impl Case {
         Self { sought, file }
     }
 
-    /// Draws a case whose documents parsers can read to their leaves.
+    /// Draws a case whose documents parsers can read completely.
     pub(crate) fn parsed(source: &mut Source) -> Self {
         let sought = Sought::draw(source);
         let mut documents = Documents {
@@ -71,7 +71,7 @@ impl Case {
     /// Scrubs the file below `folder`.
     ///
     /// # Errors
-    /// What does not hold.
+    /// The violated property.
     pub(crate) fn run(&self, folder: &Path) -> Result<Outcome, String> {
         let searcher = Searcher::of_pieces(&self.sought.token, &packers::unpack_other);
         let has_token = self.file.has_token();
@@ -95,7 +95,7 @@ impl Case {
         };
         fs::write(&path, &self.file.bytes).map_err(|error| error.to_string())?;
         let outcome = scrub()?;
-        self.verdict(&outcome, searcher.find(&outcome.after))?;
+        self.check(&outcome, searcher.find(&outcome.after))?;
         let again = scrub()?;
         if again.after != outcome.after {
             return Err("scrubbed twice, it is another file".into());
@@ -107,7 +107,7 @@ impl Case {
         Ok(outcome)
     }
 
-    fn verdict(&self, outcome: &Outcome, found: Option<String>) -> Result<(), String> {
+    fn check(&self, outcome: &Outcome, found: Option<String>) -> Result<(), String> {
         let fate = &outcome.fate;
         let is_changed = outcome.after != self.file.bytes;
         self.file.check_file(&outcome.after)?;
@@ -123,21 +123,23 @@ impl Case {
             Fate::Clean if is_changed => Err("clean, and changed".into()),
             Fate::Scrubbed if !is_changed => Err("scrubbed, and as before".into()),
             Fate::Gone => Err("gone, and it is there".into()),
-            Fate::Left(reason) if reason.is_empty() => Err("left without a reason".into()),
+            Fate::Left(reason) if reason.is_empty() => {
+                Err("reported as left without a reason".into())
+            }
             Fate::Left(reason) if !self.may_be_left() => {
-                Err(format!("left ({reason}), which nothing excuses"))
+                Err(format!("left ({reason}), without a permitted reason"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Returns whether a form is in it that may not be writable in place.
+    /// Returns whether the file contains a form that may not be writable in place.
     pub(crate) fn may_be_left(&self) -> bool {
-        // Where quoted-printable is indented, a shape does not tell where a token ends.
+        // In indented quoted-printable, the end of a token cannot be found by its shape.
         if self.sought.by_shape && indents_quoted(&self.file, false) {
             return true;
         }
-        // Quoted-printable is for text: a text with an archive in it stays as it is.
+        // Quoted-printable is for text: text with an archive in it is not changed.
         if quotes_archive(&self.file) {
             return true;
         }
@@ -148,12 +150,12 @@ impl Case {
         }
     }
 
-    /// Returns the names of the forms in which the token is in it, each once.
+    /// Returns the names of the forms that contain the token, each once.
     pub(crate) fn forms(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
         forms(&self.file, &mut names);
         if self.file.is_archive() {
-            names.push("a whole archive");
+            names.push("a complete archive");
         }
         if layers_of(&self.file) >= LAYERS {
             names.push("three layers");
@@ -167,7 +169,7 @@ impl Case {
     }
 }
 
-/// Whether quoted-printable is anywhere in an indented block.
+/// Returns whether quoted-printable is anywhere in an indented block.
 fn indents_quoted(node: &Node, is_indented: bool) -> bool {
     node.parts.iter().any(|part| {
         let is_quoted = matches!(part.form, Form::Quoted { .. });
@@ -176,7 +178,7 @@ fn indents_quoted(node: &Node, is_indented: bool) -> bool {
     })
 }
 
-/// Whether the bytes of an archive are anywhere in quoted-printable.
+/// Returns whether the bytes of an archive are anywhere in quoted-printable.
 fn quotes_archive(node: &Node) -> bool {
     node.parts.iter().any(|part| {
         let shows = |part: &Part| part.form.is_archive();
@@ -189,7 +191,7 @@ fn is_gzip(form: &Form) -> bool {
     matches!(form, Form::Packed(packer) if packer.is_gzip())
 }
 
-/// An archive that is not gzip excuses also without a token in it: nobody need be able to read it.
+/// Returns whether there is an archive other than gzip, which the scrubber need not be able to read.
 fn excuses(part: &Part) -> bool {
     let is_unreadable = part.form.is_archive() && !is_gzip(&part.form);
     let is_stuck = part.inner.has_token() && part.form.may_be_left();
@@ -229,7 +231,7 @@ fn utf16(documents: &mut Documents<'_>) -> Node {
     node
 }
 
-/// A log in which a value lies about where a reader's chunk may end.
+/// Returns a log with a value near the possible end of a reader's chunk.
 fn near_a_boundary(documents: &mut Documents<'_>, large: bool) -> Node {
     const SIZES: [usize; 7] = [
         4 << 10,

@@ -1,4 +1,4 @@
-//! Documents of the kinds that cloud-init keeps, in each other.
+//! Nested documents of the kinds that cloud-init stores.
 
 use crate::forms::{Base64, Form};
 use crate::leaf::{self, Sought};
@@ -11,12 +11,12 @@ pub(crate) struct Documents<'a> {
     pub(crate) source: &'a mut Source,
     pub(crate) sought: &'a Sought,
     pub(crate) with_token: bool,
-    /// Each value is one document, and not text with documents in it.
+    /// True if each value is one document, instead of text with documents in it.
     pub(crate) is_pure: bool,
 }
 
 impl Documents<'_> {
-    /// Draws a document that holds others to that depth of layers.
+    /// Draws a document that contains others down to this depth of layers.
     pub(crate) fn document(&mut self, layers: usize) -> Node {
         match self.source.below(10) {
             0 => self.leaf(true),
@@ -32,7 +32,7 @@ impl Documents<'_> {
         leaf::leaf(self.source, self.sought, self.with_token, may_be_binary)
     }
 
-    /// A value as it is: a leaf, or a document in some layers.
+    /// Draws a value: a leaf, or a document in some layers.
     fn value(&mut self, layers: usize) -> Node {
         if layers == 0 || self.source.one_in(3) {
             return self.leaf(true);
@@ -52,7 +52,7 @@ impl Documents<'_> {
         }
     }
 
-    /// A value that is text.
+    /// Draws a value that is text.
     fn text(&mut self, layers: usize) -> Node {
         let value = self.value(layers);
         if value.is_text() {
@@ -64,7 +64,7 @@ impl Documents<'_> {
         self.leaf(false)
     }
 
-    /// An archive.
+    /// Draws an archive.
     pub(crate) fn packed(&mut self, layers: usize) -> Node {
         let packer = if self.source.one_in(5) {
             Packer::other(self.source)
@@ -74,7 +74,7 @@ impl Documents<'_> {
         self.value(layers - 1).in_form(Form::Packed(packer))
     }
 
-    /// Quoted-printable.
+    /// Draws quoted-printable.
     pub(crate) fn quoted(&mut self, layers: usize) -> Node {
         let inner = self.value(layers - 1);
         let binary = !inner.is_text() || inner.bytes.contains(&b'\r');
@@ -87,14 +87,14 @@ impl Documents<'_> {
         inner.in_form(form)
     }
 
-    /// Base64 of any layout that can stand by itself.
+    /// Draws base64 in a layout that is valid on its own.
     pub(crate) fn any_base64(&mut self) -> Form {
         let between = match self.source.below(5) {
             0 => "\n".to_owned(),
             1 => "\r\n".to_owned(),
             2 => format!("\n{}", " ".repeat(self.source.between(1, 12))),
             3 => "\n\t".to_owned(),
-            // As PyYAML writes a line break in single quotes.
+            // A line break in single quotes, as written by PyYAML.
             _ => "\n\n  ".to_owned(),
         };
         let width = self.source.pick(&[0, 0, 76, 76, 64, 60, 70, 72, 77, 19, 4]);
@@ -110,7 +110,7 @@ impl Documents<'_> {
         })
     }
 
-    /// Lines of a log, and a value between them.
+    /// Draws lines of a log with a value between them.
     fn log(&mut self, layers: usize) -> Node {
         let mut node = self.leaf(false);
         node.push("\n");
@@ -128,7 +128,7 @@ impl Documents<'_> {
             node.push("  permissions: '0600'\n");
         }
         if self.source.one_in(2) && layers > 0 {
-            // Unpadded base64, and a key behind the line break.
+            // Unpadded base64, and a key after the line break.
             let layout = Form::Base64(Base64 {
                 url: self.source.one_in(6),
                 width: 0,
@@ -148,14 +148,14 @@ impl Documents<'_> {
         node
     }
 
-    /// A `content:` of `write_files`, in one of the ways that cloud-init and YAML know.
+    /// Draws a `content:` of `write_files`, in one of the encodings of cloud-init and YAML.
     fn content(&mut self, layers: usize, node: &mut Node) {
         let indent = self.source.pick(&[4, 3, 6, 8]);
         let spaces = " ".repeat(indent);
         match self.source.below(if layers > 0 { 6 } else { 2 }) {
             0 => {
                 let text = self.text(layers);
-                // Leading space would be taken for the indentation.
+                // Leading space would count as indentation.
                 let starts_blank = text.bytes.first().is_none_or(u8::is_ascii_whitespace);
                 let width = if starts_blank {
                     (indent - 2).to_string()
@@ -204,7 +204,7 @@ impl Documents<'_> {
             _ => {
                 let value = self.value(layers - 1);
                 node.push("  content: \"");
-                // As PyYAML folds a line break in double quotes.
+                // A line break in double quotes, as folded by PyYAML.
                 let layout = self.base64(76, "\\n\\\n    ".to_owned());
                 node.enclose(layout, value);
                 node.push("\"\n");
@@ -212,7 +212,7 @@ impl Documents<'_> {
         }
     }
 
-    /// The inside of a string of JSON.
+    /// Draws the inside of a JSON string.
     fn json_string(&mut self, layers: usize, node: &mut Node) {
         if layers == 0 {
             node.push("nothing");
@@ -258,7 +258,7 @@ impl Documents<'_> {
         node
     }
 
-    /// MIME, with some parts.
+    /// Draws a MIME message with some parts.
     fn message(&mut self, layers: usize) -> Node {
         let eol = self.source.pick(&["\n", "\r\n"]);
         let number = self.source.bulk().u64(..);
@@ -310,7 +310,7 @@ impl Documents<'_> {
         node
     }
 
-    /// A dictionary as `pickle` writes it, in protocol 2 or 4.
+    /// Draws a dictionary of `pickle`, in protocol 2 or 4.
     fn pickle(&mut self, layers: usize) -> Node {
         let protocol = self.source.pick(&[4, 2]);
         let mut node = Node::of([0x80, protocol, b'}', b'(']);
@@ -324,7 +324,7 @@ impl Documents<'_> {
             let opcode = match (protocol, value.bytes.len()) {
                 _ if std::str::from_utf8(&value.bytes).is_ok() => "X",
                 (4, _) => "B",
-                // BINSTRING, which Python 2 wrote.
+                // BINSTRING, from Python 2.
                 _ => "T",
             };
             node.push(opcode);
@@ -336,7 +336,7 @@ impl Documents<'_> {
     }
 }
 
-/// How many layers are in each other in a document.
+/// Returns the depth of nested layers in a document.
 pub(crate) fn layers_of(node: &Node) -> usize {
     let below =
         |part: &crate::node::Part| layers_of(&part.inner) + usize::from(part.form.is_layer());

@@ -1,39 +1,39 @@
-//! The forms in which a document lies in another: their encoders, which carry the mask along, and
-//! their decoders. Written for this test alone.
+//! The forms in which one document contains another: their encoders, which also encode the mask, and their
+//! decoders. Independent of the agent's code.
 
 use std::fmt;
 
 use crate::node::{ARCHIVE, Node, TOKEN};
 use crate::packers::Packer;
 
-/// How a document is encoded.
+/// An encoding of a document.
 #[derive(Clone, Debug)]
 pub(crate) enum Form {
-    /// Lines that are indented, as a block of YAML is.
+    /// Indented lines, as in a block of YAML.
     Indent(usize),
     /// Base64 in lines.
     Base64(Base64),
     /// RFC 2045 section 6.7.
     Quoted {
-        /// What ends a line.
+        /// Line ending.
         eol: &'static str,
         /// Longest line.
         width: usize,
-        /// Line ends are content, and encoded.
+        /// Line endings are content and are encoded.
         binary: bool,
         /// Each character of a token as `=XX`.
         odd: bool,
     },
     /// The inside of a string of JSON.
     Json {
-        /// All else as `\uXXXX`.
+        /// Non-ASCII characters as `\uXXXX`.
         ascii: bool,
         /// `/` as `\/`.
         slash: bool,
         /// Each character of a token as `\uXXXX`.
         odd: bool,
     },
-    /// UTF-16 without a mark of its order.
+    /// UTF-16 without a byte order mark.
     Utf16 { big: bool },
     /// An archive.
     Packed(Packer),
@@ -46,14 +46,14 @@ pub(crate) struct Base64 {
     pub(crate) url: bool,
     /// Characters in a line; 0 for one line.
     pub(crate) width: usize,
-    /// What stands between two lines.
+    /// Text between two lines.
     pub(crate) between: String,
-    /// Whether `=` fills the last group.
+    /// True if the last group is padded with `=`.
     pub(crate) padded: bool,
 }
 
 impl Form {
-    /// Returns its name in the table of counts.
+    /// Returns the name in the table of counts.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Indent(_) => "yaml block",
@@ -70,18 +70,18 @@ impl Form {
         }
     }
 
-    /// Returns whether its length may change where it is a whole file.
+    /// Returns whether the length may change if the form is the complete file.
     pub(crate) fn is_archive(&self) -> bool {
         matches!(self, Self::Packed(_))
     }
 
-    /// Returns whether it counts as a layer.
+    /// Returns whether the form counts as a layer.
     pub(crate) fn is_layer(&self) -> bool {
         !matches!(self, Self::Indent(_))
     }
 
-    /// Returns whether a file that holds a token in it may be left as it is. Where a character of
-    /// an encoding has more than one byte, another may not fit in its place.
+    /// Returns whether a file with a token in this form may stay unchanged. If the encoding of a character has
+    /// more than one byte, another character may not fit in its place.
     pub(crate) fn may_be_left(&self) -> bool {
         match self {
             Self::Packed(_)
@@ -131,10 +131,10 @@ impl Form {
         (out.bytes, out.mask)
     }
 
-    /// Returns what `bytes` encode.
+    /// Decodes `bytes`.
     ///
     /// # Errors
-    /// They encode nothing.
+    /// The bytes are not valid.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let text = || String::from_utf8(bytes.to_vec()).map_err(|_| format!("{self}: no text"));
         Ok(match self {
@@ -180,7 +180,7 @@ impl Out {
     }
 }
 
-/// Each character of a text, and what its bytes are marked as.
+/// Returns each character of a text and the mask of its bytes.
 fn chars(node: &Node) -> impl Iterator<Item = (char, u8)> {
     let text = std::str::from_utf8(&node.bytes).expect("the generator encodes text alone so");
     text.char_indices().map(|(at, c)| {
@@ -189,8 +189,7 @@ fn chars(node: &Node) -> impl Iterator<Item = (char, u8)> {
     })
 }
 
-/// Indents each line but the first, whose indentation the document around it writes, and empty
-/// lines.
+/// Indents each line except empty lines and the first, which the outer document indents.
 fn indent(inner: &Node, width: usize, out: &mut Out) {
     let mut is_start = false;
     for (byte, mark) in inner.bytes.iter().zip(&inner.mask) {
@@ -243,18 +242,18 @@ impl Base64 {
             text.to_owned()
         };
         let digits = one_line.trim_end_matches('=');
-        let (mut out, mut held, mut bits) = (Vec::new(), 0_u32, 0);
+        let (mut out, mut buffer, mut bits) = (Vec::new(), 0_u32, 0);
         for digit in digits.bytes() {
             let value = self.alphabet().iter().position(|own| *own == digit);
-            let value = value.ok_or_else(|| format!("{:?} is no base64", char::from(digit)))?;
-            held = (held << 6) | u32::try_from(value).expect("below 64");
+            let value = value.ok_or_else(|| format!("{:?} is not base64", char::from(digit)))?;
+            buffer = (buffer << 6) | u32::try_from(value).expect("below 64");
             bits += 6;
             if bits >= 8 {
                 bits -= 8;
-                out.push(u8::try_from(held >> bits & 255).expect("a byte"));
+                out.push(u8::try_from(buffer >> bits & 255).expect("a byte"));
             }
         }
-        if held & ((1 << bits) - 1) != 0 {
+        if buffer & ((1 << bits) - 1) != 0 {
             return Err("bits behind the last byte".into());
         }
         Ok(out)
@@ -306,7 +305,7 @@ fn unquote(text: &str, eol: &str, is_binary: bool) -> Result<Vec<u8>, String> {
         let digits: Vec<u8> = bytes.by_ref().take(2).collect();
         let digits = String::from_utf8(digits).map_err(|error| error.to_string())?;
         let byte = u8::from_str_radix(&digits, 16);
-        out.push(byte.map_err(|_| format!("={digits} is no byte"))?);
+        out.push(byte.map_err(|_| format!("={digits} is not a byte"))?);
     }
     Ok(out)
 }

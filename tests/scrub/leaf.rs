@@ -1,19 +1,19 @@
-//! Plain text and bytes with tokens in them, and the tokens and what resembles them.
+//! Plain text and bytes with tokens, and text that resembles tokens.
 
 use fastrand::Rng;
 
 use crate::node::Node;
 use crate::source::Source;
 
-/// What a token may be of.
+/// Characters of a token.
 const TOKEN_DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// What the scrubber is to find.
+/// The token that the scrubber is to find.
 #[derive(Clone, Debug)]
 pub(crate) struct Sought {
     /// A token, or a secret without a prefix.
     pub(crate) token: String,
-    /// The scrubber is not told the token, and finds it by its shape.
+    /// The scrubber does not get the token, and finds it by its shape.
     pub(crate) by_shape: bool,
 }
 
@@ -27,7 +27,7 @@ impl Sought {
                 format!("enrl_{}", digits(&mut bulk, TOKEN_DIGITS, length)),
                 false,
             ),
-            // With fewer characters it may be a word about a token.
+            // Shorter text may be a word about tokens.
             7 | 8 => Self::token(
                 format!("enrl_{}", digits(&mut bulk, TOKEN_DIGITS, length.max(16))),
                 true,
@@ -58,14 +58,14 @@ impl Sought {
     }
 }
 
-/// What a stretch of filler is made of.
+/// Kinds of filler text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Filler {
-    /// Lines of words, as logs have them.
+    /// Lines of words, as in logs.
     Words,
-    /// Lines of numbers, in which a packer finds little.
+    /// Lines of numbers, which compress badly.
     Numbers,
-    /// Lines of words that base64 could be.
+    /// Lines of words that are valid base64.
     Digits,
     /// Words with other scripts between them.
     Unicode,
@@ -114,9 +114,9 @@ pub(crate) fn leaf(
     node
 }
 
-/// A token in what shells, YAML and logs put around one.
+/// Returns a token in the context of shells, YAML and logs.
 fn push_token(source: &mut Source, sought: &Sought, filler: Filler, node: &mut Node) {
-    // By its shape, a token ends only where something else begins.
+    // Found by its shape, a token ends at the first character that cannot be part of one.
     let around = [
         ("MONSYS_TOKEN=", "\n"),
         (" ", " "),
@@ -143,13 +143,13 @@ fn push_token(source: &mut Source, sought: &Sought, filler: Filler, node: &mut N
     }
 }
 
-/// What keeps what follows apart from a token at the end.
+/// Characters that separate a token from the following text.
 fn separated(bytes: &[u8]) -> &'static str {
     let ends = bytes.last().is_some_and(|byte| TOKEN_DIGITS.contains(byte));
     if ends { "\n" } else { "" }
 }
 
-/// What looks like the token, and must stay.
+/// Returns text that resembles the token and must not be changed.
 fn decoy(source: &mut Source, sought: &Sought) -> String {
     let tail = sought.tail();
     let plain = [
@@ -164,10 +164,10 @@ fn decoy(source: &mut Source, sought: &Sought) -> String {
         return source.pick(&plain).to_owned();
     }
     match source.below(6) {
-        // Half a token, fewer characters than give it away.
+        // Half a token: fewer characters than reveal it.
         0 => format!("enrl_{}", &tail[..tail.len().min(11)]),
         1 => tail[tail.len() - tail.len().min(11)..].to_owned(),
-        // One character is another, or every tenth.
+        // One character differs, or every tenth.
         2 if tail.len() < 23 => changed(&sought.token, &[sought.token.len() - tail.len() / 2 - 1]),
         2 | 3 => {
             let start = sought.token.len() - tail.len();
@@ -190,7 +190,7 @@ fn changed(token: &str, places: &[usize]) -> String {
     String::from_utf8(bytes).expect("ASCII")
 }
 
-/// Makes about `length` bytes; text begins with a letter.
+/// Returns about `length` bytes; text begins with a letter.
 pub(crate) fn fill(bulk: &mut Rng, filler: Filler, length: usize) -> Vec<u8> {
     const WORDS: [&str; 16] = [
         "cloud-init",

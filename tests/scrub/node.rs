@@ -1,5 +1,5 @@
-//! A document with its truth: which of its bytes are the token's own encoding, and what its parts
-//! hold once they are decoded.
+//! A document and its expected result: which of its bytes encode the token, and the decoded content of its
+//! parts.
 
 use std::ops::Range;
 
@@ -10,17 +10,17 @@ pub(crate) const TOKEN: u8 = 1;
 /// The byte belongs to an archive with a token in it.
 pub(crate) const ARCHIVE: u8 = 2;
 
-/// Bytes, and what is known of each.
+/// Bytes, and a mask for each.
 #[derive(Clone, Default)]
 pub(crate) struct Node {
     pub(crate) bytes: Vec<u8>,
-    /// [`TOKEN`] and [`ARCHIVE`], a byte a byte; zero where nothing may change.
+    /// [`TOKEN`] and [`ARCHIVE`] for each byte; zero if the byte must not change.
     pub(crate) mask: Vec<u8>,
     /// In the order of their places, without overlap.
     pub(crate) parts: Vec<Part>,
 }
 
-/// A stretch of a node that encodes another.
+/// A range of a node that encodes another node.
 #[derive(Clone)]
 pub(crate) struct Part {
     pub(crate) range: Range<usize>,
@@ -36,7 +36,7 @@ impl Node {
         node
     }
 
-    /// Appends bytes that are no token's.
+    /// Appends bytes that are not part of a token.
     pub(crate) fn push(&mut self, bytes: impl AsRef<[u8]>) {
         self.push_marked(bytes, 0);
     }
@@ -51,13 +51,13 @@ impl Node {
         self.mask.resize(self.bytes.len(), mark);
     }
 
-    /// Puts bytes of a token in the place of what is there.
+    /// Overwrites bytes with those of a token.
     pub(crate) fn mark(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
         self.mask[at..at + bytes.len()].fill(TOKEN);
     }
 
-    /// Appends another document as it is.
+    /// Appends another document unchanged.
     pub(crate) fn append(&mut self, node: Self) {
         let start = self.bytes.len();
         self.bytes.extend(node.bytes);
@@ -68,7 +68,7 @@ impl Node {
         }));
     }
 
-    /// Appends another document in that form.
+    /// Appends another document in this form.
     pub(crate) fn enclose(&mut self, form: Form, inner: Self) {
         let start = self.bytes.len();
         let (bytes, mask) = form.encode(&inner);
@@ -82,7 +82,7 @@ impl Node {
         });
     }
 
-    /// Returns a document in that form alone.
+    /// Returns a document that consists of this form.
     pub(crate) fn in_form(self, form: Form) -> Self {
         let mut outer = Self::default();
         outer.enclose(form, self);
@@ -94,7 +94,7 @@ impl Node {
         self.mask.iter().any(|mark| *mark != 0)
     }
 
-    /// Returns whether each byte is of a text that JSON, YAML and UTF-16 can hold.
+    /// Returns whether each byte is text that JSON, YAML and UTF-16 can represent.
     pub(crate) fn is_text(&self) -> bool {
         std::str::from_utf8(&self.bytes).is_ok_and(|text| {
             text.chars()
@@ -102,16 +102,16 @@ impl Node {
         })
     }
 
-    /// Returns whether it is nothing but archives, so that its length may change.
+    /// Returns whether the node consists of archives only, so that its length may change.
     pub(crate) fn is_archive(&self) -> bool {
         matches!(self.parts.as_slice(), [part]
             if part.form.is_archive() && part.range == (0..self.bytes.len()))
     }
 
-    /// Checks a whole file.
+    /// Checks a complete file.
     ///
     /// # Errors
-    /// The first byte that may not be what it is, or the part that cannot be read any more.
+    /// The first byte that must not have changed, or the part that is no longer readable.
     pub(crate) fn check_file(&self, after: &[u8]) -> Result<(), String> {
         match self.parts.as_slice() {
             [part] if self.is_archive() && after != self.bytes => part.check(after),
@@ -119,8 +119,8 @@ impl Node {
         }
     }
 
-    /// Returns the same document with `x` for each character of a token, but for those in archives
-    /// and in what would get another length.
+    /// Returns the same document with `x` for each character of a token, except in archives and in forms whose
+    /// length would change.
     pub(crate) fn without(&self) -> Self {
         let mut node = self.clone();
         for (byte, mark) in node.bytes.iter_mut().zip(&self.mask) {
@@ -170,7 +170,7 @@ impl Node {
 }
 
 impl Part {
-    /// Returns whether it is an archive, or holds one.
+    /// Returns whether the node is or contains an archive.
     pub(crate) fn has_archive(&self) -> bool {
         self.form.is_archive() || self.inner.parts.iter().any(Self::has_archive)
     }

@@ -12,7 +12,7 @@ def gzip(level, content):
 
 
 def unpack(decoder, archive):
-    # All that can be had: what follows the archive is none of its business.
+    # Returns all readable content, and ignores trailing bytes.
     content = b""
     try:
         for start in range(0, len(archive), 4096):

@@ -1,5 +1,5 @@
-//! Archives, made and read by the packers that hosts have: flate2, Python's zlib, bz2 and lzma in
-//! one worker a thread, and the programs gzip, pigz, zopfli and zstd.
+//! Archives, made and read by common packers: flate2, Python's zlib, bz2 and lzma in one worker for each
+//! thread, and the programs gzip, pigz, zopfli and zstd.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
@@ -12,16 +12,16 @@ use flate2::{Compression, GzBuilder};
 
 use crate::source::Source;
 
-/// Who makes an archive, and how.
+/// A way to make an archive.
 #[derive(Clone, Debug)]
 pub(crate) enum Packer {
     /// flate2, at a level.
     Flate2(u32),
     /// flate2, with a name, a comment and an extra field in the header.
     Named(u32),
-    /// flate2, that many members.
+    /// flate2, with this number of members.
     Members(usize, u32),
-    /// flate2, cut off before its end.
+    /// flate2, truncated.
     Torn(u32),
     /// A program of [`PROGRAMS`], and the option for its level.
     Program(&'static str, &'static str),
@@ -29,7 +29,7 @@ pub(crate) enum Packer {
     Python(&'static str, usize),
 }
 
-/// The programs, and the levels that they have.
+/// The programs and their levels.
 const PROGRAMS: [(&str, &[&str]); 4] = [
     ("gzip", &["-1", "-6", "-9"]),
     ("pigz", &["-1", "-6", "-9", "-11"]),
@@ -37,7 +37,7 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
     ("zstd", &["-1", "-3", "-19"]),
 ];
 
-/// Those of the programs that are here.
+/// The installed programs of [`PROGRAMS`].
 static HERE: LazyLock<Vec<(&str, &[&str])>> = LazyLock::new(|| {
     let is_here = |name: &str| {
         let mut program = Command::new(name);
@@ -50,7 +50,7 @@ static HERE: LazyLock<Vec<(&str, &[&str])>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Returns the packers that are missing here.
+/// Returns the packers that are not installed.
 pub(crate) fn missing() -> Vec<&'static str> {
     let is_here = |name: &str| HERE.iter().any(|(own, _)| *own == name);
     let mut missing: Vec<_> = PROGRAMS.into_iter().map(|(name, _)| name).collect();
@@ -140,17 +140,17 @@ impl Packer {
             }
             Self::Torn(level) => {
                 let mut bytes = member(GzBuilder::new(), content, *level);
-                // All of the content is in it, but not its checksum.
+                // The content is complete, but its checksum is missing.
                 bytes.truncate(bytes.len() - 6);
                 bytes
             }
             Self::Program(name @ ("gzip" | "pigz"), level) => {
-                // Without the time, which would make each run another.
+                // Without the time, which would differ in each run.
                 program(name, &["-n", level, "-c"], content)
             }
             Self::Program(name, level) => program(name, &[level, "-c"], content),
             Self::Python(format, level) => {
-                python(format, *level, content).expect("drawn only where it is")
+                python(format, *level, content).expect("drawn only if installed")
             }
         }
     }
@@ -158,7 +158,7 @@ impl Packer {
     /// Returns the content of an archive of all members.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The archive cannot be read.
     pub(crate) fn unpack(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let mut content = Vec::new();
         match self {
@@ -169,7 +169,7 @@ impl Packer {
                 content = unpack_other(bytes).ok_or_else(|| "is not readable".to_owned())?;
             }
             _ => {
-                // gzip and Python pass over zeros behind the last member.
+                // gzip and Python ignore zeros after the last member.
                 let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
                 let padded = (end..=bytes.len().min(end + 8)).find_map(|end| {
                     let mut content = Vec::new();
@@ -191,7 +191,7 @@ fn member(header: GzBuilder, content: &[u8], level: u32) -> Vec<u8> {
     encoder.finish().expect("a Vec takes it")
 }
 
-/// Returns what the archive of zstd, xz or bzip2 holds that `bytes` begin with, whatever follows.
+/// Returns the content of the zstd, xz or bzip2 archive at the beginning of `bytes`.
 pub(crate) fn unpack_other(bytes: &[u8]) -> Option<Vec<u8>> {
     let is = |magic: &[u8]| bytes.starts_with(magic);
     if is(&[0x28, 0xb5, 0x2f, 0xfd]) {
@@ -206,12 +206,12 @@ pub(crate) fn unpack_other(bytes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns what a program makes of its input, also when it complains of what follows.
+/// Returns the output of a program for this input, also if it reports an error about trailing bytes.
 fn program(name: &str, options: &[&str], input: &[u8]) -> Vec<u8> {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(input).expect("a temporary file");
     file.rewind().expect("a temporary file");
-    // zopfli reads no pipe.
+    // zopfli cannot read a pipe.
     let path = if name == "zopfli" { "/dev/stdin" } else { "-" };
     let output = Command::new(name)
         .args(options)
@@ -219,10 +219,10 @@ fn program(name: &str, options: &[&str], input: &[u8]) -> Vec<u8> {
         .stdin(file)
         .stderr(Stdio::null())
         .output();
-    output.expect("it ran before").stdout
+    output.expect("an installed program").stdout
 }
 
-/// A Python that packs and unpacks until its input ends.
+/// A Python process that packs and unpacks until its input ends.
 struct Worker {
     child: Child,
     input: ChildStdin,

@@ -57,7 +57,7 @@ def zstd(archive):
 
 
 def marked(text):
-    # `ci-b64:` of cloud-init: what follows is read by itself.
+    # `ci-b64:` of cloud-init: the rest is parsed separately.
     mark, rest = text.split(b":", 1)
     if mark != b"ci-b64":
         raise ValueError("no mark")
@@ -83,7 +83,7 @@ READERS = [
     document(b"\x80", lambda text: pickle.loads(text, encoding="bytes")),
     document((b"Content-Type:", b"MIME-Version:", b"From "), message),
     gzip.decompress,
-    # As much as there is of an archive that was cut off.
+    # The readable part of a truncated archive.
     lambda text: zlib.decompressobj(31).decompress(text),
     bz2.decompress,
     lzma.decompress,
@@ -113,7 +113,7 @@ def same(before, after, token):
     if isinstance(before, str):
         before, after = (text.encode("utf-8", "surrogatepass") for text in (before, after))
     if not isinstance(before, bytes):
-        # What cloud-init pickles knows itself. Kept, so that no other object gets the same id.
+        # Pickled objects refer to themselves. Stored, so that no other object gets the same id.
         if (id(before), id(after)) in COMPARED:
             return True
         COMPARED[id(before), id(after)] = before, after
@@ -129,7 +129,7 @@ def same(before, after, token):
             values = read(before), read(after)
         except Exception:  # noqa: BLE001 # it is not of this form
             continue
-        # What can be read of both as it is says no more.
+        # A reader that returns its input has decoded nothing.
         if values != (before, after) and same(*values, token):
             return True
     return False

@@ -14,13 +14,13 @@ use crate::searcher::Searcher;
 use crate::source::{Source, shrink};
 use crate::subject::Fate;
 
-/// Cases of a plain `cargo test`: a debug build takes its time.
+/// Number of cases in `cargo test`, since a debug build is slow.
 const CASES: u64 = 200;
-/// A failure is shrunk; of more than that, the first lines are enough.
+/// Number of failures after which the test stops.
 const MOST_FAILURES: usize = 5;
 
 #[test]
-fn nothing_but_the_token_changes_and_what_stays_is_named() {
+fn only_the_token_changes_and_what_stays_is_reported() {
     let cases = number("SCRUB_CASES").unwrap_or(CASES);
     let first = number("SCRUB_SEED").unwrap_or(0);
     let missing = packers::missing();
@@ -59,7 +59,7 @@ fn nothing_but_the_token_changes_and_what_stays_is_named() {
 }
 
 #[test]
-fn the_truth_of_a_document_is_true() {
+fn the_expected_result_of_a_document_is_consistent() {
     let (cases, is_large) = match number("SCRUB_CASES") {
         Some(cases) => (cases.min(1000), true),
         None => (CASES, false),
@@ -83,7 +83,7 @@ fn the_truth_of_a_document_is_true() {
         if !case.file.parts.iter().any(Part::has_archive) && !case.may_be_left() {
             assert_eq!(searcher.find(&without.bytes), None, "seed {seed}");
         }
-        // Each other byte is not the token's.
+        // A change of any byte that is not the token's is detected.
         for at in (0..case.file.bytes.len()).step_by(97.max(case.file.bytes.len() / 40)) {
             let mut wrong = without.bytes.clone();
             wrong[at] ^= 1;
@@ -99,7 +99,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap())
 }
 
-/// In memory, where there is such a folder: each case is synced to the disk.
+/// Makes a folder in memory, if /dev/shm exists: each case is synced to the disk.
 pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
@@ -113,10 +113,14 @@ fn one(seed: u64, large: bool, folder: &Path, table: &mut Table) -> Result<(), S
             Ok(())
         }
         Err(error) => {
-            if let Some(kept) = std::env::var_os("SCRUB_KEEP") {
-                let kept = Path::new(&kept);
-                std::fs::write(kept.join(format!("{seed}")), &case.file.bytes).unwrap();
-                std::fs::copy(folder.join("file"), kept.join(format!("{seed}.after"))).unwrap();
+            if let Some(failures_folder) = std::env::var_os("SCRUB_KEEP") {
+                let failures_folder = Path::new(&failures_folder);
+                std::fs::write(failures_folder.join(format!("{seed}")), &case.file.bytes).unwrap();
+                std::fs::copy(
+                    folder.join("file"),
+                    failures_folder.join(format!("{seed}.after")),
+                )
+                .unwrap();
             }
             let is_of_test = error.starts_with("TEST");
             let draw = |tape: &[u64]| Case::draw(&mut Source::recorded(tape), large);
@@ -124,9 +128,9 @@ fn one(seed: u64, large: bool, folder: &Path, table: &mut Table) -> Result<(), S
                 run(&draw(tape), folder).is_err_and(|e| e.starts_with("TEST") == is_of_test)
             });
             let case = draw(&small);
-            let failure = run(&case, folder).err().unwrap_or_default();
+            let reason = run(&case, folder).err().unwrap_or_default();
             Err(format!(
-                "seed {seed}: {error}\n  shrunk, {} bytes of {:?}: {failure}\n  sought: {:?}\n  file: {}",
+                "seed {seed}: {error}\n  shrunk, {} bytes of {:?}: {reason}\n  sought: {:?}\n  file: {}",
                 case.file.bytes.len(),
                 case.forms(),
                 case.sought,
@@ -136,7 +140,7 @@ fn one(seed: u64, large: bool, folder: &Path, table: &mut Table) -> Result<(), S
     }
 }
 
-/// A panic of the scrubber is a failure like others.
+/// Runs a case; a panic of the scrubber is a failure.
 fn run(case: &Case, folder: &Path) -> Result<Outcome, String> {
     let ran = catch_unwind(AssertUnwindSafe(|| case.run(folder)));
     ran.unwrap_or_else(|panic| {
@@ -168,7 +172,7 @@ impl Table {
             self.rows.entry(row.to_owned()).or_default()[column] += 1;
         }
         if let Fate::Left(reason) = fate {
-            // Numbers in it would make each reason another.
+            // Numbers would make each reason unique.
             let reason = reason.replace(|c: char| c.is_ascii_digit(), "#");
             *self.reasons.entry(reason).or_default() += 1;
         }
@@ -186,7 +190,7 @@ impl Table {
         }
     }
 
-    /// A generator that makes nothing of a form tests nothing of it.
+    /// Checks that every form occurred: a form that is never generated is never tested.
     fn is_complete(&self) {
         for form in [
             "plain",
@@ -198,7 +202,7 @@ impl Table {
             "json",
             "utf-16",
             "gzip",
-            "a whole archive",
+            "a complete archive",
             "three layers",
             "no token",
             "yaml block",

@@ -1,44 +1,42 @@
-//! Looks whether a token can still be read, by force: each layer is decoded in each way that it
-//! could be, in whole, and what comes of it is a layer again. It knows nothing of how the agent
-//! searches, and keeps every copy that it makes.
+//! A brute-force search for a readable token: each layer is decoded completely in every possible way, and the
+//! result is a layer again. It is independent of the agent's search, and keeps every copy in memory.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 
-/// Base64 and archives in each other.
+/// Deepest nesting of base64 and archives.
 const DEEPEST: usize = 5;
-/// Escapes and other encodings that only shrink.
+/// Deepest nesting of escapes and other encodings that only shrink.
 const MOST_ESCAPES: usize = 6;
-/// Consecutive characters of a token that give it away.
+/// Number of consecutive characters that reveal a token.
 const READABLE: usize = 12;
-/// Less base64 holds no token.
+/// Shortest base64 that can contain a token.
 const SHORTEST_RUN: usize = 11;
-/// More out of one archive is a bomb.
+/// Limit of bytes from one archive; more is a decompression bomb.
 const LONGEST_UNPACKED: u64 = 64 << 20;
 
-/// Unpacks what neither this file nor flate2 can: called at each place that may begin an archive of
-/// zstd, xz or bzip2.
+/// Unpacks formats that flate2 does not support: called at each place where an archive of zstd, xz or bzip2
+/// may begin.
 pub(crate) type Unpack<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 
-/// What is looked for.
+/// A search for one token.
 pub(crate) struct Searcher<'a> {
     needles: HashSet<Vec<u8>>,
     length: usize,
-    /// Whether two bytes begin a needle.
+    /// Table: true if two bytes begin a needle.
     begins: Vec<bool>,
     unpack: Unpack<'a>,
 }
 
 impl<'a> Searcher<'a> {
-    /// Looks for 12 consecutive characters of the token behind its prefix, or for all of them where
-    /// there are fewer.
+    /// Searches for 12 consecutive characters of the token after its prefix, or for all if there are fewer.
     pub(crate) fn of_pieces(token: &str, unpack: Unpack<'a>) -> Self {
         let tail = token.strip_prefix("enrl_").unwrap_or(token).as_bytes();
         Self::new(tail.windows(tail.len().min(READABLE)), unpack)
     }
 
-    /// Looks for all of the token.
+    /// Searches for the complete token.
     pub(crate) fn of_all(token: &str, unpack: Unpack<'a>) -> Self {
         Self::new([token.as_bytes()].into_iter(), unpack)
     }
@@ -57,7 +55,7 @@ impl<'a> Searcher<'a> {
         }
     }
 
-    /// Returns the layers behind which a token can be read, outermost first.
+    /// Returns the layers around a readable token, outermost first.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<String> {
         let mut search = Search {
             searcher: self,
@@ -75,7 +73,7 @@ impl<'a> Searcher<'a> {
 
 struct Search<'a> {
     searcher: &'a Searcher<'a>,
-    /// Hashes of the layers that were looked at, and how deep one may still go below them.
+    /// Hashes of the searched layers, and the remaining depth below each.
     seen: HashSet<(u64, usize, usize)>,
 }
 
@@ -135,7 +133,7 @@ fn pair(first: u8, second: u8) -> usize {
     usize::from(first) << 8 | usize::from(second)
 }
 
-/// Takes away one layer of what only shrinks; `None` where there is none.
+/// Removes one layer that only shrinks; returns `None` if there is none.
 type Unescape = fn(&[u8]) -> Option<Vec<u8>>;
 const ESCAPES: [(&str, Unescape); 4] = [
     ("json", unescape),
@@ -144,7 +142,7 @@ const ESCAPES: [(&str, Unescape); 4] = [
     ("utf-16", without_zeros),
 ];
 
-/// Each backslash of JSON, wherever it is.
+/// Decodes each backslash escape of JSON.
 fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     if !bytes.contains(&b'\\') {
         return None;
@@ -158,7 +156,7 @@ fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
             (b'\\', Some(b'r')) => (b'\r', 2),
             (b'\\', Some(b't')) => (b'\t', 2),
             (b'\\', Some(b'u')) => match hex(bytes.get(at + 2..at + 6)) {
-                // What is no ASCII is no token's.
+                // A token has only ASCII characters.
                 Some(unit) => (u8::try_from(unit).unwrap_or(0x80), 6),
                 None => (b'u', 2),
             },
@@ -171,7 +169,7 @@ fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// `=XX`, and `=` at the end of a line, also where the lines `are_indented`.
+/// Decodes `=XX` and `=` at the end of a line, also if the lines `are_indented`.
 fn unquote(bytes: &[u8], are_indented: bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -197,7 +195,7 @@ fn unquote(bytes: &[u8], are_indented: bool) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-/// How long the end of a line is, with the indentation of the next one.
+/// Returns the length of a line ending with the indentation of the next line.
 fn soft_break(bytes: &[u8], is_indented: bool) -> Option<usize> {
     let blank = |bytes: &[u8]| {
         let blank = bytes.iter().take_while(|byte| b" \t\r".contains(byte));
@@ -208,9 +206,9 @@ fn soft_break(bytes: &[u8], is_indented: bool) -> Option<usize> {
     Some(end + if is_indented { blank(next) } else { 0 })
 }
 
-/// UTF-16 of either order, wherever it begins, as far as it is ASCII.
+/// Decodes ASCII in UTF-16 of both byte orders at any offset.
 fn without_zeros(bytes: &[u8]) -> Option<Vec<u8>> {
-    // One between two of them: more is no text.
+    // One zero between two characters; more is not text.
     let is_kept = |at: usize| {
         let is_zero = |at: Option<&u8>| at == Some(&0);
         let before = at.checked_sub(1).and_then(|before| bytes.get(before));
@@ -231,8 +229,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Each run of base64 of either alphabet, its lines joined, decoded from each of its first four
-/// digits on.
+/// Decodes each run of base64 of both alphabets, with joined lines, from each of its first four digits on.
 fn based(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut layers = Vec::new();
     let joined = joined(bytes);
@@ -271,8 +268,8 @@ fn decoded(values: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The bytes without what may stand between two lines of base64: white space with a line break in
-/// it, real or as JSON and YAML write one, however often escaped.
+/// Removes line breaks within base64 with their white space: real ones and those of JSON and YAML, escaped any
+/// number of times.
 fn joined(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -306,7 +303,7 @@ fn joined(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What can be had of a member, and of those behind it.
+/// Returns the readable content of a gzip member and of the following members.
 fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     let decoder = flate2::bufread::MultiGzDecoder::new(bytes);

@@ -1,14 +1,14 @@
-//! The choices that make a document: drawn from a seed, recorded, and drawn again from the record.
+//! The random choices that make a document: drawn from a seed, recorded, and replayed.
 //!
-//! A failing case is shrunk on its record: choices are taken out and made smaller, and the
-//! generator makes of what is left another, mostly smaller document.
+//! A failing case is shrunk on its record: choices are removed or made smaller, and the generator makes
+//! another, mostly smaller document from the rest.
 
 use fastrand::Rng;
 
-/// Attempts at a smaller document.
+/// Number of attempts to find a smaller document.
 const ATTEMPTS: usize = 600;
 
-/// Gives choices, and remembers them.
+/// A source of choices that records them.
 pub(crate) struct Source {
     tape: Vec<u64>,
     at: usize,
@@ -16,7 +16,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Draws from `seed`.
+    /// Makes a source that draws from `seed`.
     pub(crate) fn seeded(seed: u64) -> Self {
         Self {
             tape: Vec::new(),
@@ -25,7 +25,7 @@ impl Source {
         }
     }
 
-    /// Draws what was recorded; behind its end each choice is the first.
+    /// Makes a source that replays a record; after its end each choice is the first.
     pub(crate) fn recorded(tape: &[u64]) -> Self {
         Self {
             tape: tape.to_vec(),
@@ -34,7 +34,7 @@ impl Source {
         }
     }
 
-    /// Returns what was drawn.
+    /// Returns the record.
     pub(crate) fn tape(self) -> Vec<u64> {
         self.tape
     }
@@ -55,7 +55,7 @@ impl Source {
         usize::try_from(drawn).expect("below a usize")
     }
 
-    /// Returns a number between both, which are included.
+    /// Returns a number between both, inclusive.
     pub(crate) fn between(&mut self, least: usize, most: usize) -> usize {
         least + self.below(most - least + 1)
     }
@@ -70,7 +70,7 @@ impl Source {
         all[self.below(all.len())]
     }
 
-    /// Returns a generator for text in bulk, which is one choice.
+    /// Returns a generator for long text, which counts as one choice.
     pub(crate) fn bulk(&mut self) -> Rng {
         Rng::with_seed(self.below(1 << 32) as u64)
     }
@@ -118,7 +118,7 @@ pub(crate) fn shrink(mut tape: Vec<u64>, mut fails: impl FnMut(&[u64]) -> bool) 
 }
 
 #[test]
-fn a_record_is_shrunk_to_what_matters() {
+fn a_recorded_case_is_shrunk() {
     let fails = |tape: &[u64]| {
         let mut source = Source::recorded(tape);
         (0..20).any(|_| source.below(100) >= 40)

@@ -1,11 +1,10 @@
-//! Another token in the place of the one that a file was made with, where it lies plain or in
-//! base64 of one line.
+//! Replacement of the token of an existing file with another one, in plain text and in base64 of one line.
 
 use crate::node::Node;
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Returns the file with `new` for `old`, of the same length, and the truth about it.
+/// Returns the file with `new` for `old`, of the same length, and its mask.
 pub(crate) fn spliced(bytes: &[u8], old: &str, new: &str) -> Node {
     assert_eq!(old.len(), new.len());
     let mut node = Node::of(bytes);
@@ -13,7 +12,7 @@ pub(crate) fn spliced(bytes: &[u8], old: &str, new: &str) -> Node {
         node.mark(at, new.as_bytes());
     }
     for lead in 0..3 {
-        // The digits that hold bits of nothing but the token.
+        // The digits that encode only bits of the token.
         let first = (lead * 8_usize).div_ceil(6);
         let end = (lead + old.len()) * 8 / 6;
         let digits = |token: &str| -> Vec<u8> {
@@ -24,7 +23,7 @@ pub(crate) fn spliced(bytes: &[u8], old: &str, new: &str) -> Node {
         let is_text = |at: &usize| !is_in_gzip(bytes, *at);
         for at in places(bytes, &digits(old)).into_iter().filter(is_text) {
             node.mark(at, &digits(new));
-            // A digit before them and one behind hold bits of their neighbours too.
+            // The digits before and after these also encode bits of their neighbours.
             for (digit, at) in [
                 (first.checked_sub(1), at.checked_sub(1)),
                 (Some(end), Some(at + end - first)),
@@ -52,14 +51,14 @@ pub(crate) fn spliced(bytes: &[u8], old: &str, new: &str) -> Node {
     node
 }
 
-/// Whether the base64 around `at` is that of a gzip member: with another token, its checksum would be wrong.
+/// Returns whether the base64 around `at` is a gzip member, whose checksum would be wrong with another token.
 fn is_in_gzip(bytes: &[u8], at: usize) -> bool {
     let before = bytes[..at].iter().rev();
     let begin = at - before.take_while(|byte| DIGITS.contains(byte)).count();
     bytes[begin..].starts_with(b"H4sI")
 }
 
-/// The six bits of that digit of base64, zeros around the token.
+/// Returns the six bits of this base64 digit, with zeros around the token.
 fn value(token: &str, lead: usize, digit: usize) -> usize {
     let bytes = token.as_bytes();
     (0..6).fold(0, |value, bit| {
@@ -79,7 +78,7 @@ fn places(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_spliced_token_is_what_base64_has() {
+fn a_spliced_token_equals_its_base64() {
     use base64::Engine;
     use base64::prelude::BASE64_STANDARD;
 

@@ -1,3 +1,3 @@
-//! The scrubber under test, by its interface alone.
+//! The interface of the scrubber under test.
 
 pub(crate) use agent_core::scrub::{Fate, Wanted, file};

@@ -1,4 +1,4 @@
-//! The controller: Ansible as an operator has it, with a home, an ssh key and an inventory.
+//! The controller: Ansible with an operator's home, ssh key and inventory.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,33 +14,33 @@ use crate::common::namespace::tool;
 use crate::machine::Machine;
 use crate::watch::{Seen, Watch};
 
-use super::leaks::{Found, Leaks, holds};
+use super::leaks::{Found, Leaks, contains_secret};
 
 /// The project's collection.
 const COLLECTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ansible");
-/// The variable that the plays take the token from.
+/// The variable from which the plays take the token.
 pub(super) const TOKEN: &str = "TEST_ENROLMENT_TOKEN";
 
-/// A controller with hosts in its inventory. It runs where the hub is.
+/// A controller with hosts in its inventory. It runs on the hub's machine.
 pub(super) struct Controller {
     home: TempDir,
     /// Hosts by name, each with its variables.
     hosts: RefCell<BTreeMap<String, Value>>,
     groups: RefCell<BTreeMap<String, Vec<String>>>,
-    /// Where Ansible puts its modules on the hosts.
+    /// Folders for Ansible's modules on the hosts.
     folders: RefCell<Vec<PathBuf>>,
-    /// What must be in none of those, besides the token.
+    /// Strings other than the token that must be in none of these folders.
     pub(super) secrets: RefCell<Vec<String>>,
 }
 
-/// What a run came to.
+/// The result of a play.
 pub(super) struct Played {
     pub(super) success: bool,
-    /// All that it printed.
+    /// Output of the play.
     pub(super) output: String,
-    /// What was seen meanwhile.
+    /// Arguments of the processes meanwhile.
     pub(super) seen: Seen,
-    /// What was in Ansible's own folders meanwhile, on both sides.
+    /// Content of Ansible's folders meanwhile, on controller and hosts.
     found: Found,
 }
 
@@ -59,7 +59,7 @@ impl Controller {
             "ssh-keygen",
             &["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key],
         );
-        // As a user who has cloned the project does it.
+        // As a user who has cloned the project does.
         let installed = controller
             .command("ansible-galaxy")
             .args(["collection", "install", "--offline", COLLECTION])
@@ -73,22 +73,22 @@ impl Controller {
         self.home.path().join(path)
     }
 
-    /// Lets the controller into the host: as `ops`, who may use sudo, and as root.
+    /// Gives the controller access to the host: as `ops`, who may use sudo, and as root.
     pub(super) fn adopt(&self, host: &Machine<'_>, groups: &[&str]) {
         let name = &host.disk.name;
         let key = fs::read_to_string(self.path("key.pub")).unwrap();
-        host.must("useradd --create-home --shell /bin/sh ops");
-        host.must("echo 'ops ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops");
+        host.run_ok("useradd --create-home --shell /bin/sh ops");
+        host.run_ok("echo 'ops ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops");
         for home in ["root", "home/ops"] {
-            host.must(&format!("mkdir -p -m 700 /{home}/.ssh"));
+            host.run_ok(&format!("mkdir -p -m 700 /{home}/.ssh"));
             host.disk
                 .write(&format!("{home}/.ssh/authorized_keys"), &key);
         }
-        host.must("chown -R ops: /home/ops/.ssh");
-        host.must("ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key");
-        // Without a key it has failed at boot, more often than systemd puts up with.
-        host.must("systemctl reset-failed ssh; systemctl restart ssh");
-        let address = host.must("hostname -I").trim().to_owned();
+        host.run_ok("chown -R ops: /home/ops/.ssh");
+        host.run_ok("ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key");
+        // sshd has failed at boot without a key, up to systemd's start limit.
+        host.run_ok("systemctl reset-failed ssh; systemctl restart ssh");
+        let address = host.run_ok("hostname -I").trim().to_owned();
         let host_key = host.disk.read("etc/ssh/ssh_host_ed25519_key.pub");
         let mut known = fs::read_to_string(self.path("known_hosts")).unwrap_or_default();
         known.extend([&address, " ", &host_key]);
@@ -110,12 +110,12 @@ impl Controller {
         }
     }
 
-    /// Gives a host, or replaces, a variable in the inventory.
+    /// Sets a variable of a host in the inventory.
     pub(super) fn set(&self, host: &str, variable: &str, value: Value) {
         self.hosts.borrow_mut().get_mut(host).unwrap()[variable] = value;
     }
 
-    /// The inventory as a file. JSON is YAML.
+    /// Writes the inventory as a file. JSON is YAML.
     pub(super) fn inventory(&self) -> PathBuf {
         let members = |names: &Vec<String>| -> Value {
             let hosts: BTreeMap<&String, Value> =
@@ -134,7 +134,7 @@ impl Controller {
         path
     }
 
-    /// A program of Ansible's, with nothing of our own environment.
+    /// Returns a program of Ansible with an empty environment.
     pub(super) fn command(&self, program: &str) -> Command {
         let bin = crate::prepared::ansible();
         let mut command = Command::new(bin.join(program));
@@ -163,7 +163,7 @@ impl Controller {
         path
     }
 
-    /// Plays the role on all hosts with these variables, and with `token` as an operator has it.
+    /// Runs the role on all hosts with these variables, and with `token` in the operator's environment.
     pub(super) fn role(&self, token: &str, variables: &Value, options: &[&str]) -> Played {
         let mut variables = variables.clone();
         variables["monsys_agent_token"] = json!(format!(
@@ -180,7 +180,7 @@ impl Controller {
         self.play(token, &play.to_string(), options)
     }
 
-    /// Plays this, as loud as it gets.
+    /// Runs a play at full verbosity.
     pub(super) fn play(&self, token: &str, play: &str, options: &[&str]) -> Played {
         let file = self.path("play.yml");
         fs::write(&file, play).unwrap();
@@ -211,11 +211,11 @@ impl Controller {
         }
     }
 
-    /// The files of the controller that hold this.
+    /// Returns the files of the controller that contain `needle`.
     pub(super) fn files_with(&self, needle: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         crate::disk::walk(self.home.path(), &mut |path, metadata| {
-            let is_leak = |bytes: Vec<u8>| holds(&bytes, needle);
+            let is_leak = |bytes: Vec<u8>| contains_secret(&bytes, needle);
             if metadata.is_file() && fs::read(path).is_ok_and(is_leak) {
                 found.push(path.to_path_buf());
             }
@@ -223,7 +223,7 @@ impl Controller {
         found
     }
 
-    /// Where molecule finds the collection as a clone has it.
+    /// Returns a folder where molecule finds the collection of the clone.
     pub(super) fn clone_of_collection(&self) -> PathBuf {
         let folder = self.folder("clone/ansible_collections/gotrust");
         let clone = folder.join("monsys");
@@ -236,7 +236,7 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        // The connections that are kept open for the next play.
+        // Persistent ssh connections.
         for socket in fs::read_dir(self.path("cp"))
             .into_iter()
             .flatten()
@@ -260,16 +260,16 @@ fn end_connection(socket: &Path) {
 }
 
 impl Played {
-    /// It succeeded.
+    /// Panics unless the play succeeded.
     #[track_caller]
-    pub(super) fn well(self) -> Self {
+    pub(super) fn expect_success(self) -> Self {
         assert!(self.success, "{}", self.output);
         self
     }
 
-    /// It failed, and said all of this.
+    /// Panics unless the play failed and printed all of `parts`.
     #[track_caller]
-    pub(super) fn failed(self, parts: &[&str]) -> Self {
+    pub(super) fn expect_failure(self, parts: &[&str]) -> Self {
         assert!(!self.success, "{}", self.output);
         for part in parts {
             assert!(
@@ -281,7 +281,7 @@ impl Played {
         self
     }
 
-    /// How many tasks have changed the host, by the recap.
+    /// Returns how many tasks changed the host, by the recap.
     #[track_caller]
     pub(super) fn changed(&self, host: &str) -> u32 {
         let recap =
@@ -296,14 +296,14 @@ impl Played {
         count.parse().unwrap()
     }
 
-    /// Neither what was printed, nor any process's arguments, nor any module that Ansible had on a
-    /// disk for a moment held the secret; and the arguments of `program` were seen.
+    /// Panics if the output, the arguments of a process or a temporary module of Ansible contained the secret,
+    /// or if the arguments of `program` were not seen.
     #[track_caller]
-    pub(super) fn without(self, secret: &str, program: &str) -> Self {
+    pub(super) fn expect_no_secret(self, secret: &str, program: &str) -> Self {
         if let Some(line) = self.output.lines().find(|line| line.contains(secret)) {
             panic!("the secret is in the output: {line}");
         }
-        self.seen.without(secret, program);
+        self.seen.expect_no_secret(secret, program);
         assert_eq!(self.found.leaks, BTreeSet::new());
         assert!(!self.found.read.is_empty(), "no module was seen");
         self

@@ -1,4 +1,4 @@
-//! Looks through folders for a secret, all the time: a file that lives for a moment only is a leak.
+//! A continuous search of folders for a secret: even a short-lived file with the secret is a leak.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Looks until it is asked what it has found.
+/// A search that runs until its result is taken.
 pub(super) struct Leaks {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<Found>,
 }
 
-/// What there was in the folders.
+/// The result of a search.
 #[derive(Default)]
 pub(super) struct Found {
     /// Files that were read at least once.
     pub(super) read: BTreeSet<PathBuf>,
-    /// Files that held a secret.
+    /// Files that contained a secret.
     pub(super) leaks: BTreeSet<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl Found {
                 return;
             }
             if let Ok(bytes) = fs::read(path) {
-                if secrets.iter().any(|secret| holds(&bytes, secret)) {
+                if secrets.iter().any(|secret| contains_secret(&bytes, secret)) {
                     self.leaks.insert(path.to_path_buf());
                 }
                 self.read.insert(path.to_path_buf());
@@ -62,8 +62,8 @@ impl Found {
     }
 }
 
-/// Whether the bytes have the secret in them.
-pub(super) fn holds(bytes: &[u8], secret: &str) -> bool {
+/// Returns whether the bytes contain the secret.
+pub(super) fn contains_secret(bytes: &[u8], secret: &str) -> bool {
     let secret = secret.as_bytes();
     bytes.windows(secret.len()).any(|part| part == secret)
 }

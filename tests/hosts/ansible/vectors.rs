@@ -1,4 +1,4 @@
-//! The table of tags and roles that every way to the agent has to bring through unharmed.
+//! The table of tags and roles that every installation method has to pass on unchanged.
 
 use std::fs;
 use std::path::Path;
@@ -12,8 +12,7 @@ use crate::lan::Lan;
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/agent_toml.json");
 
-/// What is done for each row: the role on a host that is not enrolled, and its agent.toml brought
-/// here.
+/// Tasks for each row: the role on an unenrolled host, and its agent.toml fetched.
 fn tasks(settings: &Value, results: &Path) -> Value {
     let mut variables = settings.clone();
     variables["monsys_agent_tags"] = json!("{{ vector.tags }}");
@@ -39,9 +38,9 @@ fn tasks(settings: &Value, results: &Path) -> Value {
     ])
 }
 
-/// Signed in as root, without become.
+/// Variables to sign in as root, without become.
 #[test]
-fn every_vector_comes_to_its_agent_toml() {
+fn every_vector_gives_its_agent_toml() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -58,7 +57,7 @@ fn every_vector_comes_to_its_agent_toml() {
     let play = json!([{
         "hosts": "all",
         "gather_facts": false,
-        // What a lookup gives is no template.
+        // The result of a lookup is not evaluated as a template.
         "vars": {"table": format!("{{{{ lookup('file', '{TABLE}') | from_json }}}}")},
         "tasks": [{
             "ansible.builtin.include_tasks": file,
@@ -66,8 +65,10 @@ fn every_vector_comes_to_its_agent_toml() {
             "loop_control": {"loop_var": "vector", "index_var": "number"},
         }],
     }]);
-    let played = controller.play(&token, &play.to_string(), &[]).well();
-    played.without(&token, "enrol --output json");
+    let played = controller
+        .play(&token, &play.to_string(), &[])
+        .expect_success();
+    played.expect_no_secret(&token, "enrol --output json");
 
     let table: Value = serde_json::from_str(&fs::read_to_string(TABLE).unwrap()).unwrap();
     let vectors = table["vectors"].as_array().unwrap();

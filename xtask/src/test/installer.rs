@@ -42,6 +42,7 @@ pub(crate) async fn run() -> Result<Count> {
         "--package=monsys-agent",
         "--test=installer",
         "--",
+        "--include-ignored",
         "--nocapture",
     ];
     rust::cargo_test(&what).await

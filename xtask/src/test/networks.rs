@@ -24,5 +24,11 @@ pub(crate) async fn run() -> Result<Count> {
         return Err(Stop::missing("needs root, and leave to make networks"));
     }
     tools::programs(&PROGRAMS).await?;
-    rust::cargo_test(&["--package=monsys-agent", "--test=networks"]).await
+    let what = [
+        "--package=monsys-agent",
+        "--test=networks",
+        "--",
+        "--include-ignored",
+    ];
+    rust::cargo_test(&what).await
 }

@@ -25,7 +25,7 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("/usr/bin/zopfli", "zopfli"),
     ("/usr/bin/zstd", "zstd"),
 ];
-/// As tests/scrub/readers.rs knows it.
+/// The same as in tests/scrub/parsers.rs.
 const TOKEN: &str = "enrl_Zq3vN8sK1xTfB6yR0uWm4cHd7pLj2gAe";
 /// Documents of a run, and of a long one.
 const CASES: [u64; 2] = [2_000, 1_000_000];
@@ -49,6 +49,7 @@ pub(crate) async fn run() -> Result<Count> {
             "--test=scrub",
             "--profile=scrub",
             "--",
+            "--include-ignored",
             "--nocapture",
         ],
         &[

@@ -18,7 +18,9 @@ struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     fn new(bytes: &[u8]) -> Self {
-        let scratch = Self(tempfile::tempdir().unwrap());
+        // In memory, where there is such a folder: each document is synced to the disk.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let scratch = Self(folder.unwrap());
         fs::File::create_new(scratch.path())
             .unwrap()
             .write_all(bytes)
@@ -298,26 +300,38 @@ fn a_broken_archive_is_named_and_not_changed() {
     assert_eq!(after[3..], *GONE.as_bytes());
 }
 
+const WINDOW: usize = window::OUTER;
+/// Bytes that a window and the next one have in common.
+const OVERLAP: usize = 64 << 10;
+
 #[test]
 fn a_token_across_windows_is_found_wherever_it_is() {
-    for at in [0, (2 << 20) - 1, (2 << 20) - (64 << 10) - 3, 3 << 20] {
-        let mut bytes = vec![b'.'; 3 << 20];
+    let length = WINDOW + 2 * OVERLAP;
+    for at in [0, WINDOW - 1, WINDOW - OVERLAP - 3, length] {
+        let mut bytes = vec![b'.'; length];
         bytes.splice(at..at, TOKEN.bytes());
         let mut expected = bytes.clone();
         expected[at..at + GONE.len()].copy_from_slice(GONE.as_bytes());
         assert!(scrubbed(&bytes) == expected, "at {at}");
     }
-    // A line of base64 that is longer than a window.
-    let text = format!("{}{TOKEN}{}", ".".repeat(1_600_001), ".".repeat(500_000));
+}
+
+#[test]
+fn a_token_in_a_line_of_base64_that_is_longer_than_a_window_is_found() {
+    let text = format!(
+        "{}{TOKEN}{}",
+        ".".repeat(WINDOW / 4 * 3 + 10_001),
+        ".".repeat(10_000)
+    );
     let after = scrubbed(BASE64_STANDARD.encode(&text).as_bytes());
     assert!(BASE64_STANDARD.decode(after).unwrap() == text.replace(TOKEN, GONE).as_bytes());
 }
 
 #[test]
 fn an_archive_across_the_end_of_a_window_is_seen_whole() {
-    let packed = gzip(noise(100_000).as_bytes(), 9);
+    let packed = gzip(noise(70_000).as_bytes(), 9);
     let member = gzip(user_data().as_bytes(), 9);
-    for lead in [(2 << 20) - 20, (2 << 20) - member.len() / 2, (2 << 20) - 3] {
+    for lead in [WINDOW - 20, WINDOW - member.len() / 2, WINDOW - 3] {
         let mut document = vec![b'.'; lead];
         document.extend_from_slice(&member);
         document.extend_from_slice(&packed);
@@ -335,15 +349,14 @@ fn other_archives_are_searched_and_named() {
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .spawn()
-            .ok()?;
+            .unwrap_or_else(|cause| panic!("this test needs {program}: {cause}"));
         let mut input = child.stdin.take().unwrap();
         let text = text.to_owned();
         let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap().unwrap();
-        Some(output.stdout)
+        output.stdout
     };
-    let mut count = 0;
     for (program, arguments, word) in [
         ("xz", &["-c"][..], "xz data"),
         ("bzip2", &["-c"], "bzip2 data"),
@@ -351,11 +364,8 @@ fn other_archives_are_searched_and_named() {
         ("zstd", &["-19", "-c"], "zstd data"),
         ("xz", &["-9", "-c"], "memory"),
     ] {
-        let text = noise(400_000) + &user_data();
-        let Some(packed) = run(program, arguments, &text) else {
-            continue;
-        };
-        count += 1;
+        let text = noise(150_000) + &user_data();
+        let packed = run(program, arguments, &text);
         let document = [b"a document with ".as_slice(), &packed].concat();
         for bytes in [&packed, &document] {
             let scratch = Scratch::new(bytes);
@@ -367,10 +377,9 @@ fn other_archives_are_searched_and_named() {
             assert!(after == *bytes);
         }
         if word != "memory" {
-            let clean = run(program, arguments, &noise(400_000)).unwrap();
+            let clean = run(program, arguments, &noise(150_000));
             expect_untouched(&clean, &Fate::Clean);
             expect_untouched(&[clean.clone(), clean].concat(), &Fate::Clean);
         }
     }
-    assert!(count > 0, "none of xz, bzip2 and zstd is there");
 }

@@ -1,4 +1,7 @@
-//! Hosts whose hub is only a clock: what a fleet does when the hub goes away and comes back.
+//! Hosts whose hub is only a clock: what a fleet does while the hub is unreachable, and afterwards.
+//!
+//! One test runs the heartbeat loop itself and finds that each of its tries is where [`Pace`] alone puts
+//! it. So the tests of a fleet compute the tries of a thousand hosts by `Pace`, without their services.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -8,6 +11,7 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
+use super::super::backoff::Pace;
 use super::super::health::{Health, SaveReason};
 use super::super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, ServiceHost, run};
 use super::super::notify::Notify;
@@ -18,36 +22,58 @@ use crate::error::{Error, ErrorId, Result};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// A hub, which is away for a while.
-struct Hub {
-    start: Instant,
-    away: Range<Duration>,
-    /// When a heartbeat was tried, whose, and whether it was taken.
-    tries: RefCell<Vec<(Duration, usize, bool)>>,
+/// A heartbeat: its time since the start, and whether the hub accepted it.
+type Try = (Duration, bool);
+
+/// Returns what a try comes to.
+fn outcome(is_accepted: bool) -> HeartbeatOutcome {
+    if is_accepted {
+        return HeartbeatOutcome::Accepted;
+    }
+    HeartbeatOutcome::Missed(HeartbeatFailure {
+        error: Error::new(ErrorId::Unreachable, "no connection"),
+        retry_after: None,
+        is_refusal: false,
+    })
 }
 
+/// Returns the tries of one host until `end`, as [`Pace`] puts them.
+fn paced(seed: u64, unreachable: &Range<Duration>, end: Duration) -> Vec<Try> {
+    // Timers of tokio end at a full millisecond.
+    let in_millis = |time: Duration| {
+        let rest = time.subsec_nanos() % 1_000_000;
+        let missing = if rest == 0 { 0 } else { 1_000_000 - rest };
+        time + Duration::from_nanos(missing.into())
+    };
+    let outcomes = [outcome(false), outcome(true)];
+    let environment = Environment::real([]).with_seed(seed);
+    let mut pace = Pace::default();
+    let mut tries = Vec::new();
+    // Hosts boot when they boot.
+    let mut now = in_millis(environment.random_up_to(INTERVAL));
+    while now < end {
+        let is_accepted = !unreachable.contains(&now);
+        tries.push((now, is_accepted));
+        let pause = pace.after(&outcomes[usize::from(is_accepted)], INTERVAL, &environment);
+        now = in_millis(now + pause);
+    }
+    tries
+}
+
+/// A host whose hub is a clock.
 struct Simulated {
-    number: usize,
-    hub: Rc<Hub>,
+    start: Instant,
+    unreachable: Range<Duration>,
+    tries: Rc<RefCell<Vec<Try>>>,
     health: Health,
 }
 
 impl ServiceHost for Simulated {
     async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
-        let now = self.hub.start.elapsed();
-        let is_taken = !self.hub.away.contains(&now);
-        self.hub
-            .tries
-            .borrow_mut()
-            .push((now, self.number, is_taken));
-        if is_taken {
-            return Ok(HeartbeatOutcome::Accepted);
-        }
-        Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
-            error: Error::new(ErrorId::Unreachable, "no connection"),
-            retry_after: None,
-            is_refusal: false,
-        }))
+        let now = self.start.elapsed();
+        let is_accepted = !self.unreachable.contains(&now);
+        self.tries.borrow_mut().push((now, is_accepted));
+        Ok(outcome(is_accepted))
     }
 
     async fn follow_up(&mut self) {}
@@ -73,43 +99,32 @@ impl ServiceHost for Simulated {
     }
 }
 
-/// Runs hosts for `time`; returns every try in order.
-async fn simulate(
-    hosts: usize,
-    away: Range<Duration>,
-    time: Duration,
-) -> Vec<(Duration, usize, bool)> {
-    let hub = Rc::new(Hub {
+/// Runs the heartbeat loop of one host until `end`; returns its tries.
+async fn looped(seed: u64, unreachable: &Range<Duration>, end: Duration) -> Vec<Try> {
+    let tries = Rc::default();
+    let mut host = Simulated {
         start: Instant::now(),
-        away,
-        tries: RefCell::default(),
-    });
+        unreachable: unreachable.clone(),
+        tries: Rc::clone(&tries),
+        health: Health::default(),
+    };
     let local = LocalSet::new();
-    for number in 0..hosts {
-        let hub = Rc::clone(&hub);
-        local.spawn_local(async move {
-            let environment = Environment::real([]).with_seed(number as u64);
-            // Hosts boot when they boot.
-            sleep(environment.random_up_to(INTERVAL)).await;
-            let mut host = Simulated {
-                number,
-                hub,
-                health: Health::default(),
-            };
-            let (mut signals, mut notify) = (Signals::default(), Notify::default());
-            run(
-                &mut host,
-                &mut signals,
-                &mut notify,
-                &WakeTimer::default(),
-                &environment,
-            )
-            .await
-        });
-    }
-    local.run_until(sleep(time)).await;
+    local.spawn_local(async move {
+        let environment = Environment::real([]).with_seed(seed);
+        sleep(environment.random_up_to(INTERVAL)).await;
+        let (mut signals, mut notify) = (Signals::default(), Notify::default());
+        run(
+            &mut host,
+            &mut signals,
+            &mut notify,
+            &WakeTimer::default(),
+            &environment,
+        )
+        .await
+    });
+    local.run_until(sleep(end)).await;
     drop(local);
-    hub.tries.take()
+    tries.take()
 }
 
 fn minutes(minutes: u64) -> Duration {
@@ -117,16 +132,26 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_hour_one_heartbeat_goes_out_promptly_and_then_the_rhythm_goes_on() {
-    let away = minutes(10)..minutes(70);
-    let tries = simulate(1, away.clone(), minutes(90)).await;
+async fn each_try_of_the_loop_is_where_its_pace_puts_it() {
+    let unreachable = minutes(10)..minutes(70);
+    for seed in 0..4 {
+        let tries = looped(seed, &unreachable, minutes(90)).await;
+        assert!(tries.len() > 100, "{}", tries.len());
+        assert_eq!(tries, paced(seed, &unreachable, minutes(90)), "{seed}");
+    }
+}
+
+#[test]
+fn after_an_hour_one_heartbeat_is_sent_promptly_and_the_interval_is_kept_again() {
+    let unreachable = minutes(10)..minutes(70);
+    let tries = paced(0, &unreachable, minutes(90));
     let after: Vec<Duration> = tries
         .iter()
-        .filter(|(at, _, is_taken)| *is_taken && *at >= away.end)
-        .map(|(at, ..)| *at)
+        .filter(|(at, is_accepted)| *is_accepted && *at >= unreachable.end)
+        .map(|(at, _)| *at)
         .collect();
     assert!(
-        after[0].saturating_sub(away.end) <= INTERVAL * 2,
+        after[0].saturating_sub(unreachable.end) <= INTERVAL * 2,
         "{:?}",
         after[0]
     );
@@ -134,25 +159,26 @@ async fn after_an_hour_one_heartbeat_goes_out_promptly_and_then_the_rhythm_goes_
         let pause = pair[1].saturating_sub(pair[0]).as_secs_f64();
         assert!((28.0..=32.0).contains(&pause), "{pause}");
     }
-    let during = tries.iter().filter(|(at, ..)| away.contains(at)).count();
+    let during = tries.iter().filter(|(at, _)| unreachable.contains(at));
+    let during = during.count();
     // About one in an interval: a few quick ones, and then one in half of two intervals.
     assert!((90..=160).contains(&during), "{during} tries in an hour");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_thousand_hosts_come_back_spread_over_two_intervals() {
-    const HOSTS: usize = 1000;
-    let away = minutes(10)..minutes(70);
-    let tries = simulate(HOSTS, away.clone(), minutes(72)).await;
-    let mut first: Vec<Option<Duration>> = vec![None; HOSTS];
-    for (at, host, is_taken) in &tries {
-        if *is_taken && *at >= away.end {
-            first[*host].get_or_insert(at.saturating_sub(away.end));
-        }
-    }
-    let first: Vec<Duration> = first
-        .into_iter()
-        .map(|at| at.expect("a host is lost"))
+#[test]
+fn a_thousand_hosts_come_back_spread_over_two_intervals() {
+    const HOSTS: u64 = 1000;
+    let unreachable = minutes(10)..minutes(70);
+    let fleet: Vec<Vec<Try>> = (0..HOSTS)
+        .map(|seed| paced(seed, &unreachable, minutes(72)))
+        .collect();
+    let first: Vec<Duration> = fleet
+        .iter()
+        .map(|tries| {
+            let is_back = |(at, is_accepted): &&Try| *is_accepted && *at >= unreachable.end;
+            let (at, _) = tries.iter().find(is_back).expect("a host is lost");
+            at.saturating_sub(unreachable.end)
+        })
         .collect();
     assert!(first.iter().all(|at| *at <= INTERVAL * 2));
     // A fleet in good health sends 33 in a second. Nowhere is a burst, and nowhere a hole.
@@ -163,12 +189,10 @@ async fn a_thousand_hosts_come_back_spread_over_two_intervals() {
     assert!((600..=900).contains(&half), "{half} within an interval");
     assert!((20..30).map(in_second).sum::<usize>() > 50);
 
-    // And while it is away, it is asked about as often as when it is up.
-    let recovered = minutes(20)..minutes(70);
-    let during = tries
-        .iter()
-        .filter(|(at, ..)| recovered.contains(at))
-        .count();
+    // And while the hub is unreachable, it gets about as many requests as when it is up.
+    let later = minutes(20)..minutes(70);
+    let all = fleet.iter().flatten();
+    let during = all.filter(|(at, _)| later.contains(at)).count() as u64;
     let healthy = HOSTS * 50 * 2;
     assert!(
         during < healthy * 12 / 10,
@@ -176,20 +200,20 @@ async fn a_thousand_hosts_come_back_spread_over_two_intervals() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_short_blip_delays_nobody_for_long() {
-    let away = minutes(5)..minutes(5) + Duration::from_secs(3);
-    let tries = simulate(1000, away.clone(), minutes(7)).await;
-    for host in 0..1000 {
-        let taken: Vec<Duration> = tries
+#[test]
+fn a_short_outage_delays_no_host_for_long() {
+    let unreachable = minutes(5)..minutes(5) + Duration::from_secs(3);
+    for seed in 0..1000 {
+        let tries = paced(seed, &unreachable, minutes(7));
+        let accepted: Vec<Duration> = tries
             .iter()
-            .filter(|(_, number, is_taken)| *number == host && *is_taken)
-            .map(|(at, ..)| *at)
+            .filter(|(_, is_accepted)| *is_accepted)
+            .map(|(at, _)| *at)
             .collect();
-        let longest = taken
+        let longest = accepted
             .windows(2)
             .map(|pair| pair[1].saturating_sub(pair[0]))
             .max();
-        assert!(longest.unwrap() < INTERVAL * 2, "host {host}: {longest:?}");
+        assert!(longest.unwrap() < INTERVAL * 2, "host {seed}: {longest:?}");
     }
 }

@@ -4,7 +4,10 @@ use super::*;
 use crate::store::atomic::Owner;
 
 fn file(text: &str) -> Result<AgentToml> {
-    let folder = tempfile::tempdir().unwrap();
+    // In memory, where there is such a folder: each of many cases is synced to the disk.
+    let folder = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
     let path = folder.path().join("agent.toml");
     atomic::write(&path, text.as_bytes(), 0o600, Owner::ours()).unwrap();
     AgentToml::load(&path)

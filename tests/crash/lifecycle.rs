@@ -1,9 +1,9 @@
-//! The life after the enrolment: both rotations, and leaving.
+//! The lifecycle of an enrolled host: both rotations and the unenrolment.
 
 use serde_json::json;
 
 use crate::common::{Prepared, Run, TestHost, TestHub, until};
-use crate::scenario::{Case, Scenario, must, names};
+use crate::scenario::{Case, Scenario, ensure, names};
 
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[
@@ -16,15 +16,15 @@ pub(crate) const ALL: &[Scenario] = &[
         prepare: |hub| Box::new(NewKey(enrolled(hub))),
     },
     Scenario {
-        name: "leaving",
-        prepare: |hub| Box::new(Leaving(enrolled(hub))),
+        name: "an unenrolment",
+        prepare: |hub| Box::new(Unenrolment(enrolled(hub))),
     },
 ];
 
 /// A host whose key is not pinned, as before the rotation of a key.
 fn enrolled(hub: &TestHub) -> TestHost {
     let host = TestHost::new();
-    host.lay("etc/monsys/agent.toml", "# mine\nlog_dir = '/srv' # kept\n");
+    host.write_file("etc/monsys/agent.toml", "# mine\nlog_dir = '/srv' # kept\n");
     host.enrol(hub, &hub.token()).run().expect(0);
     host
 }
@@ -33,18 +33,20 @@ fn agent(host: &TestHost) -> String {
     host.key("agent_id").unwrap()
 }
 
-/// The service gets a heartbeat through, and the hub has seen nothing that it had to doubt.
-fn speaks(host: &TestHost, hub: &TestHub) -> Result<(), String> {
+/// Checks that the service sends a heartbeat and that the hub reports no anomaly.
+fn sends_heartbeats(host: &TestHost, hub: &TestHub) -> Result<(), String> {
     let path = format!("agents/{}", agent(host));
     let service = host.service();
     until("a heartbeat", || {
         hub.get(&path)["last_heartbeat"]["captured_at"].is_string()
     });
     let run = service.stop();
-    must(run.code == 0, "the service failed", &run)?;
+    ensure(run.code == 0, "the service failed", &run)?;
     let anomalies = hub.get("integrity")["anomalies"].to_string();
     if anomalies.contains(&agent(host)) {
-        return Err(format!("the hub doubts this host: {anomalies}"));
+        return Err(format!(
+            "the hub reports anomalies of this host: {anomalies}"
+        ));
     }
     let expected = [
         "agent-id",
@@ -58,10 +60,10 @@ fn speaks(host: &TestHost, hub: &TestHub) -> Result<(), String> {
         return Err(format!("stray or missing files: {:?}", names(host)));
     }
     let proof = host.agent(&["enrol", "--tag", "proof"]).run();
-    must(proof.code == 0, "the credential does not work", &proof)
+    ensure(proof.code == 0, "the credential does not work", &proof)
 }
 
-/// agent.toml has a whole credential, and what the user keeps there.
+/// Checks that agent.toml has a complete credential and the user's own lines.
 fn has_credential(host: &TestHost, run: &Run) -> Result<(), String> {
     let text = host.agent_toml();
     let parts = [
@@ -70,8 +72,8 @@ fn has_credential(host: &TestHost, run: &Run) -> Result<(), String> {
         "agent_id = \"",
         "agent_token = \"agt_",
     ];
-    let is_whole = parts.iter().all(|part| text.contains(part));
-    must(is_whole, "agent.toml is torn", run)
+    let is_complete = parts.iter().all(|part| text.contains(part));
+    ensure(is_complete, "agent.toml is torn", run)
 }
 
 struct NewToken {
@@ -89,7 +91,7 @@ impl NewToken {
         }
     }
 
-    fn has_it(&self) -> bool {
+    fn has_new_token(&self) -> bool {
         self.host.key("agent_token").unwrap() == self.token
     }
 }
@@ -105,26 +107,30 @@ impl Case for NewToken {
             .env("MONSYS_TOKEN", &self.token)
     }
 
-    fn is_whole(&self, before: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    fn check_interrupted(&self, before: Option<&[u8]>, run: &Run) -> Result<(), String> {
         has_credential(&self.host, run)?;
         let is_old = Some(self.host.agent_toml().as_bytes()) == before;
-        must(is_old || self.has_it(), "agent.toml is neither", run)?;
-        must(run.code != 0 || self.has_it(), "success without it", run)
+        ensure(is_old || self.has_new_token(), "agent.toml is neither", run)?;
+        ensure(
+            run.code != 0 || self.has_new_token(),
+            "success without it",
+            run,
+        )
     }
 
-    /// The old token is dead at the hub, by the operator's own act. So the host speaks when it has
-    /// the new one, and else the command is run again.
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
-        if self.has_it() {
-            return speaks(&self.host, hub);
+    /// The operator has revoked the old token at the hub. So the host sends heartbeats if it has the new
+    /// token; otherwise the command is repeated.
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
+        if self.has_new_token() {
+            return sends_heartbeats(&self.host, hub);
         }
         let again = self.command(hub).run();
-        must(
-            again.code == 0 && self.has_it(),
+        ensure(
+            again.code == 0 && self.has_new_token(),
             "the next run failed",
             &again,
         )?;
-        speaks(&self.host, hub)
+        sends_heartbeats(&self.host, hub)
     }
 }
 
@@ -141,19 +147,19 @@ impl Case for NewKey {
         self.0.agent(&["rotate-key"])
     }
 
-    fn is_whole(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    fn check_interrupted(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
         has_credential(&self.0, run)
     }
 
-    /// Nobody repeats the command: the service alone finds out which key the hub has.
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
-        speaks(&self.0, hub)
+    /// The command is not repeated: the service finds out which key the hub has.
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
+        sends_heartbeats(&self.0, hub)
     }
 }
 
-struct Leaving(TestHost);
+struct Unenrolment(TestHost);
 
-impl Case for Leaving {
+impl Case for Unenrolment {
     fn host(&self) -> &TestHost {
         &self.0
     }
@@ -162,20 +168,24 @@ impl Case for Leaving {
         self.0.agent(&["unenrol"])
     }
 
-    fn is_whole(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    fn check_interrupted(&self, _: Option<&[u8]>, run: &Run) -> Result<(), String> {
         if self.0.key("agent_id").is_some() {
-            must(run.code != 0, "success with the credential left", run)?;
+            ensure(
+                run.code != 0,
+                "success although the credential is still there",
+                run,
+            )?;
             return has_credential(&self.0, run);
         }
         let text = self.0.agent_toml();
         let is_clean = text.contains("# kept\n") && !text.contains("agt_");
-        must(is_clean, "agent.toml is torn", run)
+        ensure(is_clean, "agent.toml is torn", run)
     }
 
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
         let id = self.0.key("agent_id");
         let again = self.0.agent(&["unenrol"]).run();
-        must(again.code == 0, "the next run failed", &again)?;
+        ensure(again.code == 0, "the next run failed", &again)?;
         if names(&self.0) != ["agent.toml", "lock"] {
             return Err(format!("stray files: {:?}", names(&self.0)));
         }
@@ -185,6 +195,10 @@ impl Case for Leaving {
             return Err("the hub still lists it".into());
         }
         let status = self.0.agent(&["status"]).run();
-        must(status.code == 78, "it counts as enrolled", &status)
+        ensure(
+            status.code == 78,
+            "status reports an enrolled host",
+            &status,
+        )
     }
 }

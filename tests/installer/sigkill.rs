@@ -1,6 +1,6 @@
-//! An installation into a scratch root, killed or refused at each system call that touches a file.
-//! Refused, it either succeeds or leaves the tree as it was; after either, the next run ends what
-//! was begun, and an uninstallation leaves the tree as it was.
+//! An installation into a scratch root, with SIGKILL or an error injected at each system call that touches
+//! a file. With an error, it succeeds or changes nothing. After both, the next run completes the
+//! installation, and an uninstallation restores the tree.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::release;
 
 const STRACE: &str = "/usr/bin/strace";
-/// Calls that change files, and those that have to succeed first.
+/// Calls that change files, and the calls that precede them.
 const CALLS: [&str; 16] = [
     "openat",
     "write",
@@ -33,7 +33,7 @@ const CALLS: [&str; 16] = [
 
 type Tree = BTreeMap<PathBuf, (u32, u32, Vec<u8>)>;
 
-/// A host's files, as an image has them.
+/// The files of a host, as in an image.
 struct Host(tempfile::TempDir);
 
 impl Host {
@@ -55,7 +55,7 @@ impl Host {
         .unwrap();
         fs::write(host.path("usr/local/bin/other"), "other").unwrap();
         symlink("other", host.path("usr/local/bin/link")).unwrap();
-        // Somebody's own, in the way.
+        // A foreign unit at the path of ours.
         fs::write(
             host.path("etc/systemd/system/monsys-agent.service"),
             "# own\n",
@@ -74,7 +74,7 @@ impl Host {
         tree
     }
 
-    /// Runs the agent, under strace if there is something for it to do.
+    /// Runs the agent, under strace if `strace` has options.
     fn agent(&self, strace: &[&str], arguments: &[&str]) -> std::process::Output {
         let mut command = if strace.is_empty() {
             Command::new(release::agent())
@@ -95,8 +95,8 @@ impl Host {
             .unwrap()
     }
 
-    /// Runs it undisturbed, and has to succeed.
-    fn must(&self, arguments: &[&str], what: &str) {
+    /// Runs the agent without injection; panics unless it succeeds.
+    fn expect_success(&self, arguments: &[&str], what: &str) {
         let output = self.agent(&[], arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(
@@ -128,7 +128,7 @@ fn walk(folder: &Path, tree: &mut Tree) {
     }
 }
 
-/// How often each call comes in an undisturbed run.
+/// Returns how often each call occurs in an uninterrupted run.
 fn record() -> Vec<(&'static str, usize)> {
     let host = Host::new();
     let trace = tempfile::NamedTempFile::new().unwrap();
@@ -149,18 +149,21 @@ fn record() -> Vec<(&'static str, usize)> {
     counts.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-/// Strikes each call in turn.
-fn sweep(blow: &str, judge: impl Fn(&Host, &Tree, &std::process::Output, &str) + Sync) -> usize {
-    sweep_and(blow, judge, |host, what| {
-        host.must(&["install", "--no-enrol"], what);
-        host.must(&["uninstall"], what);
+/// Injects at each call in turn, then installs and uninstalls.
+fn inject_at_each_call(
+    injection: &str,
+    check_run: impl Fn(&Host, &Tree, &std::process::Output, &str) + Sync,
+) -> usize {
+    inject_at_each_call_and(injection, check_run, |host, what| {
+        host.expect_success(&["install", "--no-enrol"], what);
+        host.expect_success(&["uninstall"], what);
     })
 }
 
-/// The same, with what is run afterwards.
-fn sweep_and(
-    blow: &str,
-    judge: impl Fn(&Host, &Tree, &std::process::Output, &str) + Sync,
+/// Injects at each call in turn, then calls `afterwards`.
+fn inject_at_each_call_and(
+    injection: &str,
+    check_run: impl Fn(&Host, &Tree, &std::process::Output, &str) + Sync,
     afterwards: impl Fn(&Host, &str) + Sync,
 ) -> usize {
     let points: Vec<(&str, usize)> = record()
@@ -177,12 +180,12 @@ fn sweep_and(
                 {
                     let host = Host::new();
                     let before = host.tree();
-                    let inject = format!("inject={name}:{blow}:when={nth}");
+                    let inject = format!("inject={name}:{injection}:when={nth}");
                     let trace = format!("trace={name}");
                     let options = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
                     let run = host.agent(&options, &["install", "--no-enrol"]);
-                    let what = format!("{blow} at {name} {nth}");
-                    judge(&host, &before, &run, &what);
+                    let what = format!("{injection} at {name} {nth}");
+                    check_run(&host, &before, &run, &what);
                     afterwards(&host, &what);
                     same(&host.tree(), &before, &what);
                 }
@@ -206,27 +209,27 @@ fn same(now: &Tree, before: &Tree, what: &str) {
 }
 
 #[test]
-fn killed_at_each_call_it_is_ended_by_the_next_run_and_taken_back_whole() {
-    let points = sweep("signal=KILL", |_, _, _, _| {});
+fn an_installation_killed_at_each_call_is_completed_by_the_next_run_and_uninstalled() {
+    let points = inject_at_each_call("signal=KILL", |_, _, _, _| {});
     println!("killed at {points} points");
 }
 
 #[test]
-fn killed_at_each_call_it_is_purged_whole() {
-    let points = sweep_and(
+fn an_installation_killed_at_each_call_is_purged_completely() {
+    let points = inject_at_each_call_and(
         "signal=KILL",
         |_, _, _, _| {},
-        |host, what| host.must(&["uninstall", "--purge"], what),
+        |host, what| host.expect_success(&["uninstall", "--purge"], what),
     );
     println!("killed at {points} points");
 }
 
 #[test]
-fn refused_each_call_it_succeeds_or_leaves_the_tree_as_it_was() {
+fn an_installation_refused_each_call_succeeds_or_changes_nothing() {
     for error in ["ENOSPC", "EROFS"] {
-        let points = sweep(&format!("error={error}"), |host, before, run, what| {
+        let points = inject_at_each_call(&format!("error={error}"), |host, before, run, what| {
             let stderr = String::from_utf8_lossy(&run.stderr);
-            // When only its report got lost, it is done all the same, and says so.
+            // If only its report got lost, the installation is complete and says so.
             if run.status.success() || stderr.contains("on disk all the same") {
                 return;
             }

@@ -1,4 +1,4 @@
-//! The last words of a token command.
+//! The part of a token command's standard error that an error quotes.
 
 use agent_core::redact::{last_words as words, redact};
 
@@ -6,23 +6,23 @@ use crate::parts;
 
 const REDACTED: &str = "[redacted]";
 const LONGEST: usize = 300;
-/// Fewest characters of a secret that are looked for.
+/// Shortest part of a secret that must not be quoted, in characters.
 const SHORTEST: usize = 8;
 
-/// Parts: standard error, then standard output. The last words are short, and hold nothing that was on
-/// the standard output and no token.
-pub fn last_words(bytes: &[u8]) {
+/// Parts: standard error, then standard output. The quoted text is short, and contains no token and nothing
+/// from standard output.
+pub fn token_command_stderr(bytes: &[u8]) {
     let [stderr, stdout] = parts(bytes);
-    let Some(said) = words(stderr.as_bytes(), stdout.as_bytes()) else {
+    let Some(message) = words(stderr.as_bytes(), stdout.as_bytes()) else {
         return;
     };
     assert!(
-        !said.is_empty() && said.chars().count() <= LONGEST,
-        "{said}"
+        !message.is_empty() && message.chars().count() <= LONGEST,
+        "{message}"
     );
-    assert!(!said.contains('\n'), "{said}");
-    assert_eq!(redact(&said), said);
-    let pieces: Vec<&str> = said
+    assert!(!message.contains('\n'), "{message}");
+    assert_eq!(redact(&message), message);
+    let pieces: Vec<&str> = message
         .split(REDACTED)
         .map(|piece| piece.trim_matches(['[', ']']))
         .collect();
@@ -36,7 +36,7 @@ pub fn last_words(bytes: &[u8]) {
             let run = &word[window[0]..window[SHORTEST]];
             assert!(
                 !pieces.iter().any(|piece| piece.contains(run)),
-                "{run:?} in {said:?}"
+                "{run:?} in {message:?}"
             );
         }
     }

@@ -1,5 +1,4 @@
-//! The faults that a scrubber of ours had, by name: each is a kind that the random documents make
-//! too.
+//! Earlier faults of the scrubber, by name. The random documents make each of these kinds as well.
 
 use fastrand::Rng;
 
@@ -37,7 +36,7 @@ fn an_archive_loses_no_line() {
 }
 
 #[test]
-fn a_key_behind_base64_stays() {
+fn a_key_after_base64_is_preserved() {
     let mut files = Vec::new();
     for lead in 0..3 {
         for (key, indent) in [("permissions", "  "), ("path", "  "), ("hostname", "")] {
@@ -95,7 +94,7 @@ fn quoted_printable_utf_16_and_json_in_json_are_scrubbed() {
 }
 
 #[test]
-fn archives_that_cannot_be_scrubbed_are_named() {
+fn archives_that_cannot_be_scrubbed_are_reported() {
     let log = || user_data(0);
     let mut files: Vec<_> = [Packer::Python("xz", 6), Packer::Python("bz2", 9)]
         .map(|packer| log().in_form(Form::Packed(packer)))
@@ -105,7 +104,7 @@ fn archives_that_cannot_be_scrubbed_are_named() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_gone() {
+fn a_missing_file_is_reported_as_gone() {
     let folder = scratch();
     let fate = subject::file(&folder.path().join("none"), &Wanted::any_token());
     assert!(matches!(fate, Fate::Gone), "{fate:?}");
@@ -128,7 +127,7 @@ fn user_data(lead: usize) -> Node {
     node
 }
 
-/// Runs each file with the token known, and by its shape.
+/// Scrubs each file with the token known, and by its shape.
 fn hold(files: Vec<Node>) {
     let folder = scratch();
     let mut failures = Vec::new();

@@ -1,4 +1,4 @@
-//! Answers that are not of this protocol: a clear error, code 76, nothing written.
+//! Responses that violate the protocol: a clear error, exit code 76, no file written.
 
 use serde_json::{Value, json};
 
@@ -7,13 +7,16 @@ use crate::common::{TestHost, TestHub};
 const ID: &str = "6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10";
 
 #[track_caller]
-fn expect(fault: Value, code: i32, says: &[&str]) {
+fn expect(fault: Value, code: i32, message: &[&str]) {
     let (hub, host) = (TestHub::new(), TestHost::new());
     hub.fault(fault);
-    host.enrol(&hub, &hub.token()).run().expect(code).says(says);
+    host.enrol(&hub, &hub.token())
+        .run()
+        .expect(code)
+        .expect_stderr(message);
     assert!(!host.path("etc/monsys/agent.toml").exists());
     assert!(!host.path("var/lib/monsys/agent-id").exists());
-    // What was wrong once is corrected by the next run, without a second use.
+    // The next run succeeds without a second use.
     host.enrol(&hub, &hub.token()).run().expect(0);
     assert_eq!(hub.agents().len(), 1);
 }
@@ -23,12 +26,12 @@ fn body(body: &Value) -> Value {
 }
 
 #[test]
-fn a_missing_token() {
+fn a_missing_token_is_rejected() {
     expect(body(&json!({"agent_id": ID})), 76, &["no `agent_token`"]);
 }
 
 #[test]
-fn a_token_of_another_kind() {
+fn a_token_of_another_kind_is_rejected() {
     for token in ["enrl_abcdef", "abcdef", "", "agt_", "agt_a b"] {
         expect(
             body(&json!({"agent_id": ID, "agent_token": token})),
@@ -39,7 +42,7 @@ fn a_token_of_another_kind() {
 }
 
 #[test]
-fn a_missing_or_malformed_id() {
+fn a_missing_or_malformed_id_is_rejected() {
     expect(
         body(&json!({"agent_token": "agt_abcdef"})),
         76,
@@ -53,7 +56,7 @@ fn a_missing_or_malformed_id() {
 }
 
 #[test]
-fn default_tags_that_are_none() {
+fn invalid_default_tags_are_rejected() {
     expect(
         body(&json!({"agent_id": ID, "agent_token": "agt_abcdef", "default_tags": ["a\nb"]})),
         76,
@@ -62,7 +65,7 @@ fn default_tags_that_are_none() {
 }
 
 #[test]
-fn invalid_utf_8() {
+fn invalid_utf_8_is_rejected() {
     expect(
         json!({"route": "enrol", "body_base64": "//79/A=="}),
         76,
@@ -71,7 +74,7 @@ fn invalid_utf_8() {
 }
 
 #[test]
-fn no_json() {
+fn a_body_that_is_not_json_is_rejected() {
     expect(
         json!({"route": "enrol", "body": "{\"agent_id\": "}),
         76,
@@ -80,7 +83,7 @@ fn no_json() {
 }
 
 #[test]
-fn too_large_a_body() {
+fn a_body_over_the_limit_is_rejected() {
     expect(
         json!({"route": "enrol", "body_bytes": 2 * 1024 * 1024}),
         76,
@@ -89,7 +92,7 @@ fn too_large_a_body() {
 }
 
 #[test]
-fn the_page_of_a_captive_portal() {
+fn a_captive_portal_is_recognised() {
     expect(
         json!({"route": "enrol", "body": "<html>Log in to the Wi-Fi</html>", "content_type": "text/html; charset=utf-8"}),
         76,
@@ -98,7 +101,7 @@ fn the_page_of_a_captive_portal() {
 }
 
 #[test]
-fn a_redirect_to_another_host() {
+fn a_redirect_to_another_host_is_not_followed() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     let elsewhere = TestHub::new();
     let location = format!("{}/api/v1/agents/enrol", elsewhere.url());
@@ -106,12 +109,12 @@ fn a_redirect_to_another_host() {
     host.enrol(&hub, &hub.token())
         .run()
         .expect(76)
-        .says(&["redirects are not followed", &elsewhere.url()]);
+        .expect_stderr(&["redirects are not followed", &elsewhere.url()]);
     assert!(!host.path("etc/monsys/agent.toml").exists());
 }
 
 #[test]
-fn refusals_show_the_hubs_words_as_what_they_are() {
+fn a_rejection_quotes_the_text_of_the_hub() {
     for status in [400, 404, 409, 413, 415, 422, 418, 501] {
         expect(
             json!({"route": "enrol", "status": status, "body": "{\"message\":\"no \\u001b[31mway\"}"}),
@@ -126,7 +129,7 @@ fn unknown_fields_are_ignored() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     hub.fault(body(&json!({
         "agent_id": ID, "agent_token": "agt_abcdef", "default_tags": ["a"], "default_role": null,
-        "tags": ["a"], "role": null, "heartbeat_interval_secs": 30, "news": {"deep": [1, 2]},
+        "tags": ["a"], "role": null, "heartbeat_interval_secs": 30, "extra": {"deep": [1, 2]},
     })));
     host.enrol(&hub, &hub.token()).run().expect(0);
     assert_eq!(host.key("agent_id").unwrap(), ID);

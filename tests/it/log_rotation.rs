@@ -1,5 +1,5 @@
-//! Real logrotate, in each of its modes, beside enrolments that scrub the log: no byte of it changes but
-//! the token's, and no line is lost that logrotate itself does not lose.
+//! logrotate, in each of its modes, beside enrolments that scrub the log: only the bytes of the token change,
+//! and no line is lost that logrotate itself does not lose.
 //!
 //! `LOG_ROTATION_ROUNDS` is the number of enrolments in each mode.
 
@@ -18,10 +18,10 @@ const LOG: &str = "var/log/cloud-init-output.log";
 const LOGROTATE: &str = "/usr/sbin/logrotate";
 /// Enrolments in each mode.
 const ROUNDS: u32 = 3;
-/// Runs of logrotate beside each enrolment at most: else a slow machine has ever more files to search, while
-/// logrotate makes ever more.
+/// Most runs of logrotate beside each enrolment: otherwise logrotate makes files faster than a slow machine can
+/// search them.
 const ROTATIONS: u32 = 6;
-/// Lines before the first rotation, so that a run takes its time over the log.
+/// Lines before the first rotation, so that a run searches the log for some time.
 const LINES_BEFORE: u32 = 2_000;
 /// Lines that are written while logrotate runs once.
 const LINES: u32 = 20;
@@ -29,11 +29,11 @@ const LINES: u32 = 20;
 /// A mode of logrotate.
 struct Mode {
     directives: &'static str,
-    /// logrotate creates the log anew, and its writer only opens it.
+    /// logrotate creates the new log, and its writer only opens it.
     creates: bool,
-    /// A line is in one file; else in each copy.
+    /// A line is in one file; otherwise in each copy.
     moves: bool,
-    /// logrotate itself may lose a line: between its copy and its truncation, or behind the compressor.
+    /// logrotate itself may lose a line: between its copy and its truncation, or during compression.
     loses: bool,
 }
 
@@ -80,7 +80,7 @@ fn modes() -> Vec<Mode> {
     ]
 }
 
-/// A line as it is written: numbered, each of another content, and the token in some.
+/// Returns a line of the log: numbered, with different content each, and the token in some.
 fn line(number: u32, token: &str) -> String {
     let sum = number.wrapping_mul(2_654_435_761);
     match number % 7 {
@@ -92,7 +92,7 @@ fn line(number: u32, token: &str) -> String {
     }
 }
 
-/// Appends the line as cloud-init's shell does, in one call.
+/// Appends the line in one write, as cloud-init's shell does.
 fn append(log: &Path, text: &str, creates: bool) {
     loop {
         let file = OpenOptions::new().append(true).create(!creates).open(log);
@@ -105,7 +105,7 @@ fn append(log: &Path, text: &str, creates: bool) {
     }
 }
 
-/// The log and what was rotated, as text.
+/// Returns the log and the rotated files as text.
 fn texts(host: &TestHost) -> Vec<(String, String)> {
     let files = host.files("var/log").into_iter().map(|(path, bytes)| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -122,7 +122,7 @@ fn texts(host: &TestHost) -> Vec<(String, String)> {
     files.collect()
 }
 
-/// Each line is as it was written but for the token, and in as many files as the mode has it in.
+/// Checks that each line is unchanged except for the token, and in as many files as the mode makes.
 fn expect_unharmed(host: &TestHost, mode: &Mode, written: u32, token: &str) {
     let blank = format!("enrl_{}", "x".repeat(token.len() - "enrl_".len()));
     let mut found = BTreeMap::new();
@@ -133,11 +133,11 @@ fn expect_unharmed(host: &TestHost, mode: &Mode, written: u32, token: &str) {
         );
         for got in text.split_inclusive('\n') {
             let number = got.split(' ').next().and_then(|number| number.parse().ok());
-            let is_whole = number.is_some_and(|number| {
+            let is_complete = number.is_some_and(|number| {
                 let own = line(number, token);
                 got == own || got == own.replace(token, &blank)
             });
-            assert!(is_whole, "{}, {name}: {got:?}", mode.directives);
+            assert!(is_complete, "{}, {name}: {got:?}", mode.directives);
             *found.entry(number.unwrap()).or_insert(0) += 1;
         }
     }
@@ -163,10 +163,10 @@ fn expect_unharmed(host: &TestHost, mode: &Mode, written: u32, token: &str) {
     );
 }
 
-/// Rotates and writes while enrolments run; returns how many lines were written.
+/// Rotates and writes while enrolments run; returns the number of lines.
 fn rotate_beside(hub: &TestHub, host: &TestHost, mode: &Mode, token: &str, rounds: u32) -> u32 {
     let log = host.path(LOG);
-    let config = host.lay(
+    let config = host.write_file(
         "etc/logrotate.conf",
         &format!("{} {{\nmissingok\n{}\n}}\n", log.display(), mode.directives),
     );
@@ -186,7 +186,7 @@ fn rotate_beside(hub: &TestHub, host: &TestHost, mode: &Mode, token: &str, round
             number
         });
         let rotator = scope.spawn(|| {
-            // Ends the writer, too.
+            // Ends the writer as well.
             let grant = grant;
             for _ in turns.into_iter().flat_map(|()| 0..ROTATIONS) {
                 grant.send(()).unwrap();
@@ -203,7 +203,7 @@ fn rotate_beside(hub: &TestHub, host: &TestHost, mode: &Mode, token: &str, round
             let run = host
                 .enrol_with(hub, token, &["--scrub-cloud-init", "yes"])
                 .run();
-            // 74: a file that changes all the time is named instead.
+            // 74: a file that changes continuously is named instead.
             assert!([0, 74].contains(&run.code), "{run:?}");
         }
         drop(turn);
@@ -213,11 +213,11 @@ fn rotate_beside(hub: &TestHub, host: &TestHost, mode: &Mode, token: &str, round
 }
 
 #[test]
-fn no_mode_of_logrotate_costs_a_byte_of_the_log() {
+fn logrotate_beside_the_scrubber_loses_no_byte() {
     let rounds = std::env::var("LOG_ROTATION_ROUNDS");
     let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     assert!(Path::new(LOGROTATE).exists(), "needs logrotate");
-    // Or logrotate removes the oldest.
+    // Otherwise logrotate removes the oldest.
     assert!(rounds * ROTATIONS < 1000, "{rounds} rounds are too many");
     for mode in modes() {
         let hub = TestHub::new();
@@ -226,13 +226,13 @@ fn no_mode_of_logrotate_costs_a_byte_of_the_log() {
         let before: String = (0..LINES_BEFORE)
             .map(|number| line(number, &token))
             .collect();
-        host.lay(LOG, &before);
+        host.write_file(LOG, &before);
         let written = rotate_beside(&hub, &host, &mode, &token, rounds);
         expect_unharmed(&host, &mode, written, &token);
         let rotated = host.names("var/log").len();
         assert!(rotated > 1, "{}: nothing was rotated", mode.directives);
 
-        // Once nothing moves any more, the token is gone, or its file is named.
+        // After the last rotation, the token is removed or its file is named.
         let last = host
             .enrol_with(&hub, &token, &["--scrub-cloud-init", "yes"])
             .run();

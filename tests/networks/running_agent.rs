@@ -1,4 +1,4 @@
-//! An agent that is being watched while it runs.
+//! An agent whose log is read while it runs.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::common::Run;
 
-/// A run of the agent that has not ended yet. Dropped, it ends.
-pub(crate) struct Live {
+/// A running agent. Dropping it kills it.
+pub(crate) struct RunningAgent {
     child: Child,
     lines: Receiver<String>,
-    seen: String,
+    log: String,
 }
 
-impl Live {
+impl RunningAgent {
     pub(crate) fn of(mut child: Child) -> Self {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (send, lines) = channel();
@@ -28,28 +28,28 @@ impl Live {
         Self {
             child,
             lines,
-            seen: String::new(),
+            log: String::new(),
         }
     }
 
-    /// Waits until the agent has said `part` in a line of its log.
+    /// Waits until a line of the agent's log contains `part`.
     #[track_caller]
-    pub(crate) fn until(&mut self, part: &str) {
+    pub(crate) fn wait_for(&mut self, part: &str) {
         loop {
             let Ok(line) = self.lines.recv_timeout(Duration::from_mins(2)) else {
-                panic!("the agent never said {part:?}:\n{}", self.seen);
+                panic!("the agent never logged {part:?}:\n{}", self.log);
             };
-            self.keep(&line);
+            self.record(&line);
             if line.contains(part) {
                 return;
             }
         }
     }
 
-    /// Waits for the end.
+    /// Waits until the agent exits.
     pub(crate) fn end(mut self) -> Run {
         while let Ok(line) = self.lines.recv_timeout(Duration::from_mins(2)) {
-            self.keep(&line);
+            self.record(&line);
         }
         let mut stdout = String::new();
         let mut pipe = self.child.stdout.take().unwrap();
@@ -58,17 +58,17 @@ impl Live {
         Run {
             code: status.code().unwrap_or(-1),
             stdout,
-            stderr: std::mem::take(&mut self.seen),
+            stderr: std::mem::take(&mut self.log),
         }
     }
 
-    fn keep(&mut self, line: &str) {
-        self.seen.push_str(line);
-        self.seen.push('\n');
+    fn record(&mut self, line: &str) {
+        self.log.push_str(line);
+        self.log.push('\n');
     }
 }
 
-impl Drop for Live {
+impl Drop for RunningAgent {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

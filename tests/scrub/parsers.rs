@@ -1,9 +1,10 @@
-//! The documents before and after, read by Python's parsers and by cloud-init: some hundred random
-//! ones, and all that real boots of cloud-init have left.
+//! Documents before and after, read by Python's parsers and by cloud-init: several hundred random ones, and
+//! all files of real boots of cloud-init.
 //!
-//! `cargo xtask test scrub` says where they are: the interpreter in `SCRUB_PYTHON`, with cloud-init
-//! on its path, and the files of the boots below `SCRUB_BOOTS`, a folder a boot.
+//! `cargo xtask test scrub` sets `SCRUB_PYTHON`, an interpreter with cloud-init on its path, and `SCRUB_BOOTS`,
+//! with a folder of files for each boot.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,15 +18,16 @@ use crate::source::Source;
 use crate::spliced::spliced;
 use crate::subject::{self, Fate, Wanted};
 
-/// Random documents that Python reads.
+/// Number of random documents that Python reads.
 const DOCUMENTS: u64 = 400;
-/// Random tokens in each file of a boot.
+/// Number of random tokens in each file of a boot.
 const SPLICED: u64 = 20;
-/// The token that the boots were given; its length is that of all that are put in its place.
+/// The token of the boots; the tokens that replace it have the same length.
 const TOKEN: &str = "enrl_Zq3vN8sK1xTfB6yR0uWm4cHd7pLj2gAe";
 
 #[test]
-fn parsers_read_the_same_but_the_token() {
+#[ignore = "needs cloud-init's Python: `cargo xtask test scrub` makes it"]
+fn parsers_read_the_same_apart_from_the_token() {
     let folder = scratch();
     let mut pairs = Pairs::new();
     let mut failures = Vec::new();
@@ -33,7 +35,7 @@ fn parsers_read_the_same_but_the_token() {
         let case = Case::parsed(&mut Source::seeded(seed));
         match case.run(folder.path()) {
             Ok(outcome) => {
-                pairs.truth(&case.file.without().bytes);
+                pairs.expect(&case.file.without().bytes);
                 pairs.add(&case.file.bytes, &outcome.after, &case.sought.token);
             }
             Err(error) => failures.push(format!("seed {seed}: {error}")),
@@ -44,7 +46,8 @@ fn parsers_read_the_same_but_the_token() {
 }
 
 #[test]
-fn what_cloud_init_has_left_reads_the_same_but_the_token() {
+#[ignore = "needs cloud-init and files of its boots: `cargo xtask test scrub` makes them"]
+fn files_of_cloud_init_read_the_same_apart_from_the_token() {
     let folder = scratch();
     let mut pairs = Pairs::new();
     let mut failures = Vec::new();
@@ -57,7 +60,7 @@ fn what_cloud_init_has_left_reads_the_same_but_the_token() {
         let searcher = Searcher::of_pieces(TOKEN, &packers::unpack_other);
         let had = searcher.find(&before);
         let has = searcher.find(&after);
-        let holds = match &fate {
+        let is_valid = match &fate {
             Fate::Clean => had.is_none() && before == after,
             Fate::Scrubbed => has.is_none() && before != after,
             Fate::Left(_) => true,
@@ -66,7 +69,7 @@ fn what_cloud_init_has_left_reads_the_same_but_the_token() {
         if had.is_some() {
             println!("{}: {fate:?} ({})", path.display(), had.unwrap_or_default());
         }
-        if !holds {
+        if !is_valid {
             failures.push(format!("{}: {fate:?}, and {has:?}", path.display()));
         }
         pairs.add(&before, &after, TOKEN);
@@ -76,7 +79,8 @@ fn what_cloud_init_has_left_reads_the_same_but_the_token() {
 }
 
 #[test]
-fn pickles_of_cloud_init_with_other_tokens_in_them_read_the_same() {
+#[ignore = "needs cloud-init and files of its boots: `cargo xtask test scrub` makes them"]
+fn pickles_of_cloud_init_with_other_tokens_read_the_same() {
     let folder = scratch();
     let mut pairs = Pairs::new();
     let mut failures = Vec::new();
@@ -103,16 +107,23 @@ fn pickles_of_cloud_init_with_other_tokens_in_them_read_the_same() {
     pairs.compare();
 }
 
-/// All files of all boots, if there are any.
+/// Returns all files of all boots.
+#[track_caller]
 fn boots() -> Vec<PathBuf> {
+    let folder = made_by_the_suite("SCRUB_BOOTS");
     let mut files = Vec::new();
-    if let Some(folder) = std::env::var_os("SCRUB_BOOTS") {
-        walk(Path::new(&folder), &mut files);
-        let pickles = files.iter().filter(|path| path.ends_with("obj.pkl"));
-        assert!(pickles.count() > 1, "no pickles of cloud-init");
-    }
+    walk(Path::new(&folder), &mut files);
+    let pickles = files.iter().filter(|path| path.ends_with("obj.pkl"));
+    assert!(pickles.count() > 1, "no pickles of cloud-init");
     files.sort();
     files
+}
+
+/// Returns what the suite has put into this variable; fails the test if it is not set.
+#[track_caller]
+fn made_by_the_suite(variable: &str) -> OsString {
+    std::env::var_os(variable)
+        .unwrap_or_else(|| panic!("{variable} is not set: `cargo xtask test scrub` sets it"))
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -126,7 +137,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// What Python is to compare.
+/// Pairs of documents that Python is to compare.
 struct Pairs {
     folder: tempfile::TempDir,
     count: u64,
@@ -140,9 +151,9 @@ impl Pairs {
         }
     }
 
-    /// Gives the truth about the pair that is added next.
-    fn truth(&self, truth: &[u8]) {
-        self.write("truth", truth);
+    /// Adds the expected result of the next pair.
+    fn expect(&self, expected: &[u8]) {
+        self.write("truth", expected);
     }
 
     fn write(&self, kind: &str, bytes: &[u8]) {
@@ -157,23 +168,17 @@ impl Pairs {
         self.count += 1;
     }
 
+    #[track_caller]
     fn compare(&self) {
-        let Some(python) = std::env::var_os("SCRUB_PYTHON") else {
-            println!(
-                "{} pairs, not read by Python: `cargo xtask test scrub` does",
-                self.count
-            );
-            return;
-        };
-        let output = Command::new(python)
+        let output = Command::new(made_by_the_suite("SCRUB_PYTHON"))
             .arg("-B")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scrub/parse.py"))
             .arg(self.folder.path())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        println!("{}", said.lines().last().unwrap_or_default());
+        let report = String::from_utf8_lossy(&output.stdout);
+        println!("{}", report.lines().last().unwrap_or_default());
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}\n{errors}");
+        assert!(output.status.success(), "{report}\n{errors}");
     }
 }

@@ -1,5 +1,4 @@
-//! Other ways to bring the program: the hub as a mirror, a package, molecule, and the document's own
-//! play.
+//! Other installation methods: the hub as a mirror, a package, molecule, and the documented play.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +13,7 @@ use crate::lan::Lan;
 use crate::machine::Machine;
 use crate::one_liner::{expect_in_service, trust};
 
-/// A host that Ansible reaches.
+/// Makes a host that Ansible can reach.
 fn scene<'a>(lan: &Lan, disk: &'a Disk, groups: &[&str]) -> (Machine<'a>, Controller) {
     let host = lan.boot(disk);
     let controller = Controller::new();
@@ -27,7 +26,7 @@ fn role(hub: &TestHub) -> String {
 }
 
 #[test]
-fn the_hub_is_the_mirror_and_the_proxy_keeps_its_password() {
+fn the_hub_serves_the_release_and_the_proxy_password_stays_secret() {
     const PASSWORD: &str = "pa55word-of-the-proxy";
     let lan = Lan::new();
     let hub = lan.hub();
@@ -38,22 +37,24 @@ fn the_hub_is_the_mirror_and_the_proxy_keeps_its_password() {
     let mut settings = with(settings(&hub), "monsys_agent_method", "mirror");
     settings["monsys_agent_mirror_url"] = json!(hub.url());
     settings["monsys_agent_binary"] = json!("");
-    // There is no such proxy: all goes past it.
+    // The proxy does not exist: NO_PROXY bypasses it.
     settings["monsys_agent_proxy"] = json!(format!("http://ops:{PASSWORD}@192.0.2.200:3128"));
     settings["monsys_agent_no_proxy"] = json!("192.0.2.1");
 
-    let checked = controller.role(&token, &settings, &["--check"]).well();
-    let first = controller.role(&token, &settings, &[]).well();
+    let checked = controller
+        .role(&token, &settings, &["--check"])
+        .expect_success();
+    let first = controller.role(&token, &settings, &[]).expect_success();
     assert_eq!(first.changed("web-1"), checked.changed("web-1"));
     let _ = first
-        .without(&token, "install.sh")
-        .without(PASSWORD, "install.sh");
+        .expect_no_secret(&token, "install.sh")
+        .expect_no_secret(PASSWORD, "install.sh");
     expect_in_service(&hub, &host);
-    let (kept, _) = host.files_with(PASSWORD);
-    assert_eq!(kept, [Path::new("etc/monsys/agent.toml")]);
+    let (found, _) = host.files_with(PASSWORD);
+    assert_eq!(found, [Path::new("etc/monsys/agent.toml")]);
     expect_no_trace_anywhere(&controller, &host, &token);
 
-    let again = controller.role("", &settings, &[]).well();
+    let again = controller.role("", &settings, &[]).expect_success();
     assert_eq!(again.changed("web-1"), 0, "{}", again.output);
     hub.expect_one_slot();
 }
@@ -73,19 +74,21 @@ fn the_package_is_installed_and_removed() {
     let mut settings = with(settings(&hub), "monsys_agent_method", "package");
     settings["monsys_agent_package"] = json!(package);
 
-    let checked = controller.role(&token, &settings, &["--check"]).well();
-    let first = controller.role(&token, &settings, &[]).well();
+    let checked = controller
+        .role(&token, &settings, &["--check"])
+        .expect_success();
+    let first = controller.role(&token, &settings, &[]).expect_success();
     assert_eq!(first.changed("web-1"), checked.changed("web-1"));
-    let _ = first.without(&token, "enrol --output json");
+    let _ = first.expect_no_secret(&token, "enrol --output json");
     expect_in_service(&hub, &host);
     hub.expect_one_slot();
     expect_no_trace_anywhere(&controller, &host, &token);
-    let again = controller.role("", &settings, &[]).well();
+    let again = controller.role("", &settings, &[]).expect_success();
     assert_eq!(again.changed("web-1"), 0, "{}", again.output);
 
     let mut gone = with(settings, "monsys_agent_state", "absent");
     gone["monsys_agent_purge"] = json!(true);
-    controller.role("", &gone, &[]).well();
+    controller.role("", &gone, &[]).expect_success();
     for path in ["usr/bin/monsys-agent", "etc/monsys", "var/lib/monsys"] {
         assert!(!disk.exists(path), "{path}");
     }
@@ -93,7 +96,7 @@ fn the_package_is_installed_and_removed() {
 }
 
 #[test]
-fn the_documents_own_play_enrols() {
+fn the_documented_play_enrols() {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
@@ -102,11 +105,11 @@ fn the_documents_own_play_enrols() {
     let (host, controller) = scene(&lan, &disk, &["shard-7"]);
     controller.set("web-1", "ansible_role", json!("db"));
     let play = include_str!("seed.yml").replace("https://get.monsys.ai", &hub.url());
-    // Instead of the vault.
+    // A stand-in for the vault.
     let vault = json!({"monsys_token": format!("{{{{ lookup('env', '{TOKEN}') }}}}")}).to_string();
     for changed in [1, 0] {
         let played = controller.play(&token, &play, &["--extra-vars", &vault]);
-        assert_eq!(played.well().changed("web-1"), changed);
+        assert_eq!(played.expect_success().changed("web-1"), changed);
     }
     expect_in_service(&hub, &host);
     hub.expect_one_slot();
@@ -131,12 +134,12 @@ fn molecule_runs_its_scenario() {
         .env("MONSYS_INVENTORY", inventory)
         .env("MONSYS_TOKEN", &token)
         .current_dir(controller.clone_of_collection());
-    let played = controller.run(&token, molecule).well();
+    let played = controller.run(&token, molecule).expect_success();
     for step in ["check", "converge", "idempotence", "verify", "cleanup"] {
         assert!(played.output.contains(step), "{step}\n{}", played.output);
     }
-    let _ = played.without(&token, "enrol --output json");
-    // It came in, and it is gone.
+    let _ = played.expect_no_secret(&token, "enrol --output json");
+    // The scenario has enrolled the host and removed it again.
     assert_eq!(hub.spent(), 1);
     assert_eq!(hub.agents().len(), 0);
     assert!(!disk.exists("usr/local/bin/monsys-agent"));

@@ -1,4 +1,4 @@
-//! The files that the agent writes for itself, when somebody else has written them.
+//! The agent's own files, with content from an attacker.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,9 +19,9 @@ const TIMES: [Duration; 3] = [
     Duration::from_hours(24 * 365 * 8000),
 ];
 
-/// The first byte chooses the file. A file that is accepted is the same after it was written and read
-/// again, and nothing in it makes the agent fail later on.
-pub fn own_files(bytes: &[u8]) {
+/// The first byte chooses the file. An accepted file is equal after it was written and read again, and no
+/// value in it makes the agent fail later.
+pub fn agent_files(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
     };
@@ -29,7 +29,7 @@ pub fn own_files(bytes: &[u8]) {
         0 => state(bytes),
         1 => heartbeat(bytes),
         2 => install_record(bytes),
-        3 => verdict(bytes),
+        3 => step_record(bytes),
         _ => signing_key(bytes),
     }
 }
@@ -81,9 +81,9 @@ fn heartbeat(bytes: &[u8]) {
             ..by_wall.clone()
         };
         for now in [by_wall, by_both] {
-            let pulse = Liveness::of(Some(&health), &now);
-            assert!(!pulse.describe(Some(&health)).is_empty());
-            assert!(!pulse.is_silent() || !pulse.hint().is_empty());
+            let liveness = Liveness::of(Some(&health), &now);
+            assert!(!liveness.describe(Some(&health)).is_empty());
+            assert!(!liveness.is_silent() || !liveness.hint().is_empty());
         }
     }
     let before = health.failing().map_or(0, |failure| failure.tries);
@@ -102,38 +102,44 @@ fn install_record(bytes: &[u8]) {
     }
 }
 
-fn verdict(bytes: &[u8]) {
-    if let Some(verdict) = read::<StepRecord>(bytes) {
-        is_usable(&verdict);
+fn step_record(bytes: &[u8]) {
+    if let Some(record) = read::<StepRecord>(bytes) {
+        is_usable(&record);
     }
 }
 
-fn is_usable(verdict: &StepRecord) {
+fn is_usable(record: &StepRecord) {
     for since_1970 in TIMES {
-        let left = verdict.pause_left(SystemTime::UNIX_EPOCH + since_1970);
+        let left = record.pause_left(SystemTime::UNIX_EPOCH + since_1970);
         assert!(left <= Duration::from_mins(5), "a pause of {left:?}");
     }
-    let Some(error) = verdict.error() else {
+    let Some(error) = record.error() else {
         return;
     };
     assert_ne!(error.exit_code(), 0);
-    let carried = after(error, verdict);
-    assert!(carried.attempts >= verdict.attempts);
+    let carried = after(error, record);
+    assert!(carried.attempts >= record.attempts);
     let error = carried.error().expect("a failed step has an error");
     assert_eq!(after(error, &carried).failure, carried.failure);
 }
 
-/// The verdict of a next step, which ends with the same error.
+/// Checks the record of a failed step, which the next step reports with the same error.
 fn after(error: Error, before: &StepRecord) -> StepRecord {
     let boot = before.boot_id.clone();
     let machine = before.machine.clone();
     let now = SystemTime::UNIX_EPOCH + TIMES[1];
-    let verdict = StepRecord::of(&StepOutcome::Failed(error), Some(before), boot, machine, now);
-    assert!(verdict.is_for(&before.boot_id, &before.machine));
-    verdict
+    let record = StepRecord::of(
+        &StepOutcome::Failed(error),
+        Some(before),
+        boot,
+        machine,
+        now,
+    );
+    assert!(record.is_for(&before.boot_id, &before.machine));
+    record
 }
 
-/// A key has 32 bytes, and what it signs is signed to a hub.
+/// Checks that a key has 32 bytes and that its signature is accepted by a hub.
 fn signing_key(bytes: &[u8]) {
     let made = fuzzing::signing_key(bytes, b"body");
     assert_eq!(made.is_some(), bytes.len() == 32);

@@ -1,22 +1,22 @@
-//! Each way of `enrol` that changes the host.
+//! Each kind of `enrol` that changes the host.
 
 use serde_json::json;
 
 use crate::common::{MODES, Mint, Prepared, Run, TestHost, TestHub};
-use crate::scenario::{Case, Scenario, must, names};
+use crate::scenario::{Case, Scenario, ensure, names};
 
-/// A host that is about to be enrolled, and what has to be true of it afterwards.
+/// A host before its enrolment, and the expected result.
 struct Enrolment {
     host: TestHost,
     /// Arguments after the hub's.
     arguments: Vec<&'static str>,
     /// Those of the next run, when they differ.
     again: Option<Vec<&'static str>>,
-    /// What is in `MONSYS_TOKEN`.
+    /// The value of `MONSYS_TOKEN`.
     token: String,
-    /// The enrolment token whose uses count, and how many it must have spent in the end.
+    /// The id of the enrolment token, and the number of its uses at the end.
     counted: Option<(String, u64)>,
-    /// The tag that agent.toml must end with.
+    /// The last tag that agent.toml must have.
     last_tag: &'static str,
 }
 
@@ -55,7 +55,7 @@ fn single_use(hub: &TestHub) -> (String, String) {
 fn new_host(hub: &TestHub) -> Enrolment {
     let (token, id) = single_use(hub);
     let host = TestHost::new();
-    host.lay("etc/monsys/agent.toml", "# mine\nlog_dir = '/srv' # kept\n");
+    host.write_file("etc/monsys/agent.toml", "# mine\nlog_dir = '/srv' # kept\n");
     Enrolment {
         host,
         arguments: vec!["--tag", "shard-3"],
@@ -83,7 +83,7 @@ fn clone(hub: &TestHub) -> Enrolment {
     let original = TestHost::new();
     original.enrol(hub, &first).run().expect(0);
     let host = original.copy();
-    host.lay("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    host.write_file("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
     let (token, id) = single_use(hub);
     Enrolment {
         host,
@@ -95,7 +95,7 @@ fn clone(hub: &TestHub) -> Enrolment {
     }
 }
 
-/// The interrupted run is forced, and the next one is plain: `Enrolment::again`.
+/// The interrupted run has `--force`, and the next one does not: `Enrolment::again`.
 fn forced(hub: &TestHub) -> Enrolment {
     let (token, id) = single_use(hub);
     let host = TestHost::new();
@@ -154,8 +154,8 @@ impl Case for Enrolment {
         self.host.enrol_with(hub, &self.token, &self.arguments)
     }
 
-    /// agent.toml is as it was, or has all of the new credential.
-    fn is_whole(&self, before: Option<&[u8]>, run: &Run) -> Result<(), String> {
+    /// agent.toml is unchanged, or has the complete new credential.
+    fn check_interrupted(&self, before: Option<&[u8]>, run: &Run) -> Result<(), String> {
         let now = std::fs::read(self.host.path("etc/monsys/agent.toml")).ok();
         let is_new = now
             .as_deref()
@@ -167,18 +167,18 @@ impl Case for Enrolment {
                     .all(|key| has(key))
             });
         let is_old = now.as_deref() == before;
-        must(is_old || is_new, "agent.toml is torn", run)?;
-        must(
+        ensure(is_old || is_new, "agent.toml is torn", run)?;
+        ensure(
             run.code != 0 || (is_new && !is_old),
             "success without a credential",
             run,
         )
     }
 
-    fn goes_on(&self, hub: &TestHub) -> Result<(), String> {
+    fn check_next_run(&self, hub: &TestHub) -> Result<(), String> {
         let arguments = self.again.as_ref().unwrap_or(&self.arguments);
         let again = self.host.enrol_with(hub, &self.token, arguments).run();
-        must(again.code == 0, "the next run failed", &again)?;
+        ensure(again.code == 0, "the next run failed", &again)?;
         self.is_complete(hub)
     }
 }
@@ -204,7 +204,7 @@ impl Enrolment {
         let text = host.agent_toml();
         let last = format!("\"{}\"]", self.last_tag);
         if !text.contains(&last) {
-            return Err(format!("tags are not those asked for:\n{text}"));
+            return Err(format!("tags are not those of the command:\n{text}"));
         }
         let id = host.key("agent_id").unwrap();
         let id_file = std::fs::read_to_string(host.path("var/lib/monsys/agent-id")).unwrap();
@@ -220,6 +220,6 @@ impl Enrolment {
         }
         // Key and credential belong together: a signed call with both is accepted.
         let proof = host.agent(&["enrol", "--tag", "proof"]).run();
-        must(proof.code == 0, "the credential does not work", &proof)
+        ensure(proof.code == 0, "the credential does not work", &proof)
     }
 }

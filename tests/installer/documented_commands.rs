@@ -1,4 +1,4 @@
-//! The commands that the documentation shows are run as they stand there.
+//! The documented commands, run unchanged.
 
 use std::fs;
 use std::path::Path;
@@ -19,10 +19,8 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_command_that_is_shown_installs_and_enrols() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn every_documented_command_installs_and_enrols() {
     let shown = [commands("docs/install.md"), commands("README.md")];
     assert!(shown[0].len() >= 9 && !shown[1].is_empty(), "{shown:?}");
     let release = Release::new();
@@ -30,16 +28,16 @@ fn every_command_that_is_shown_installs_and_enrols() {
         let machine = Machine::new();
         let hub = mirror(&release, &machine);
         let token = hub.token();
-        // A host that trusts the hub's CA, as it does that of get.monsys.ai.
+        // The host trusts the hub's CA, as it trusts that of get.monsys.ai.
         let ca = fs::read(hub.ca_file().unwrap()).unwrap();
         let store = machine.path("etc/ssl/certs/ca-certificates.crt");
         let mut all = fs::read(&store).unwrap();
         all.extend(&ca);
         fs::write(&store, all).unwrap();
-        machine.lay("tmp/hub-ca.pem", &ca);
-        machine.lay("run/secrets/monsys-token", &token);
+        machine.write_file("tmp/hub-ca.pem", &ca);
+        machine.write_file("run/secrets/monsys-token", &token);
         for name in ["install.sh", &crate::release::binary()] {
-            machine.lay(
+            machine.write_file(
                 &format!("mnt/release/{name}"),
                 fs::read(release.path(name)).unwrap(),
             );
@@ -58,22 +56,20 @@ fn every_command_that_is_shown_installs_and_enrols() {
     }
 }
 
-/// Whoever answers in the place's stead cannot make a line run what came without TLS.
+/// An impostor of the mirror cannot make a command run a script that came without TLS.
 #[test]
-fn no_command_that_is_shown_follows_a_redirect_to_http() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn no_documented_command_follows_a_redirect_to_http() {
     let shown = [commands("docs/install.md"), commands("README.md")].concat();
     let release = Release::new();
     let marker = "#!/bin/sh\nDEFAULT_DOWNLOAD_URL=''\nDEFAULT_HUB_URL=''\ntouch /run/without-tls\n";
     let elsewhere = Release::new();
     fs::write(elsewhere.path("install.sh"), marker).unwrap();
-    let elsewhere = crate::script::plain_mirror(&elsewhere);
+    let elsewhere = crate::script::http_mirror(&elsewhere);
     let mut count = 0;
     for command in shown {
         if !command.contains("https://get.monsys.ai") && !command.contains("--cacert") {
-            continue; // It downloads no script.
+            continue; // This command downloads no script.
         }
         let machine = Machine::new();
         let hub = mirror(&release, &machine);
@@ -87,7 +83,7 @@ fn no_command_that_is_shown_follows_a_redirect_to_http() {
         let store = machine.path("etc/ssl/certs/ca-certificates.crt");
         let all = [fs::read(&store).unwrap(), ca.clone()].concat();
         fs::write(&store, all).unwrap();
-        machine.lay("tmp/hub-ca.pem", &ca);
+        machine.write_file("tmp/hub-ca.pem", &ca);
         let script = command
             .replace("https://get.monsys.ai", &hub.url())
             .replace("https://hub.example.com", &hub.url())
@@ -102,10 +98,8 @@ fn no_command_that_is_shown_follows_a_redirect_to_http() {
 }
 
 #[test]
-fn in_two_steps_an_installer_that_is_not_there_is_a_failure() {
-    if !crate::can_make_machines() {
-        return;
-    }
+#[ignore = "needs root: mounts an overlay"]
+fn a_missing_installer_fails_in_the_two_step_command() {
     let release = Release::new();
     let machine = Machine::new();
     let hub = mirror(&release, &machine);
