@@ -1,30 +1,32 @@
-//! A secret as the value of a flag, as a dialect's own documentation has it: `--enrollment-secret=VALUE` of
-//! Mimir.
+//! Removal of a secret from the arguments: some dialects document a flag for it, such as Mimir's
+//! `--enrollment-secret=VALUE`.
 //!
-//! Every user of the host can read a process's arguments, so the value is taken out of them before
-//! anything else is done: the program replaces itself, with the secret in the environment, which
-//! only its own user can read.
+//! Every user of the host can read a process's arguments (proc(5), `/proc/PID/cmdline`). So the program
+//! first executes itself again with the secret in the environment, which only its own user can read.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use agent_core::error::{Error, ErrorId};
 use agent_core::settings::table::DIALECT;
 
 use crate::dialects::DIALECTS;
 
-/// A command line without its secret.
+/// A command line without its secret, and the variables that replace it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TakenOut {
-    /// The flag that the secret was the value of.
+    /// The flag whose value was the secret.
     pub flag: &'static str,
-    /// The arguments that are left, the program's name first.
+    /// The other arguments; the first is the program's name.
     pub arguments: Vec<OsString>,
-    /// Variables that say the rest.
+    /// The variables for the secret, and for the dialect.
     pub variables: Vec<(&'static str, OsString)>,
 }
 
 impl TakenOut {
-    /// Returns the warning for whoever wrote the secret into a command line.
+    /// Returns the warning for the operator who typed the secret.
     #[must_use]
     pub fn warning(&self) -> String {
         let Self {
@@ -32,12 +34,28 @@ impl TakenOut {
         } = self;
         let variable = variables.first().map_or("", |(name, _)| name);
         format!(
-            "warning: {flag} was in the list of processes for a moment, and may be in the shell's history; it is taken out of the list now\n  better: {variable} in the environment, --token-file PATH, --token-file - (standard input) or --token-command CMD\n"
+            "warning: the value of {flag} was visible in the list of processes for a moment, and may be in the shell's history; it is removed from the list now\n  hint:  use {variable} in the environment, --token-file PATH, --token-file - (standard input) or --token-command CMD\n"
         )
+    }
+
+    /// Replaces this process by the same program with these arguments and variables. Returns only if
+    /// that fails.
+    #[must_use]
+    pub fn execute_again(&self) -> Error {
+        let mut arguments = self.arguments.iter();
+        let mut program = Command::new("/proc/self/exe");
+        if let Some(name) = arguments.next() {
+            program.arg0(name);
+        }
+        program.args(arguments).envs(self.variables.iter().cloned());
+        let cause = format!("it could not be removed from them: {}", program.exec());
+        Error::new(ErrorId::TokenOnCommandLine, cause).about(self.flag)
     }
 }
 
-/// Takes the secret out, if there is one. The variables also select the dialect, unless an argument does.
+/// Removes the secret from `arguments`. Returns `None` if they contain none.
+///
+/// The variables also select the dialect of the flag, unless an argument selects one.
 #[must_use]
 pub fn take_out(arguments: &[OsString]) -> Option<TakenOut> {
     DIALECTS.iter().find_map(|dialect| {
@@ -74,7 +92,7 @@ fn take_out_of(
     })
 }
 
-/// Returns the value behind the equals sign of `flag`.
+/// Returns the value of `flag` in an argument `FLAG=VALUE`.
 fn value(argument: &OsStr, flag: &str) -> Option<OsString> {
     let value = argument.as_bytes().strip_prefix(flag.as_bytes())?;
     Some(OsString::from_vec(value.strip_prefix(b"=")?.to_vec()))
@@ -97,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_taken_out_wherever_it_stands() {
+    fn a_secret_is_removed_at_every_position() {
         for (line, left) in [
             ("a install --enrollment-secret=s3cret", "a install"),
             (
@@ -114,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn other_command_lines_are_left_alone() {
+    fn other_command_lines_do_not_change() {
         for line in [
             "a enrol --force",
             "a enrol --enrollment-secret",
