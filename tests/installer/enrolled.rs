@@ -83,10 +83,10 @@ fn a_service_that_does_not_start_takes_nothing_back() {
         .expect(74)
         .says(&[
             "the service did not start",
-            "this host is enrolled, and what was put in place stays",
-            "to take all back: /usr/local/bin/monsys-agent uninstall --purge",
+            "this host is enrolled, and the installed files stay",
+            "to undo everything: /usr/local/bin/monsys-agent uninstall --purge",
         ]);
-    assert!(!run.stderr.contains("taking back"), "{}", run.stderr);
+    assert!(!run.stderr.contains("rolling back"), "{}", run.stderr);
     let json = run.json();
     assert_eq!(json["error"]["id"], "service-failed");
     assert_eq!(json["kept"]["enrolled"], true);
@@ -124,7 +124,7 @@ fn a_step_that_fails_on_an_enrolled_host_stops_no_other_one() {
     scene.machine.remount("etc/systemd/system", "ro");
     scene.run(&["install"]).expect(73).says(&[
         "Read-only file system",
-        "this host is enrolled, and what was put in place stays",
+        "this host is enrolled, and the installed files stay",
     ]);
     assert!(scene.has(&AGENT[1..]) && scene.has_user() && !scene.has(UNIT));
     let toml = fs::metadata(scene.machine.path(TOML)).unwrap();

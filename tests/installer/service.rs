@@ -125,7 +125,10 @@ fn an_upgrade_restarts_the_service_once_and_a_bad_one_goes_back() {
     machine.program("usr/bin/systemctl", &picky);
     agent(&machine, &hub, "/root/new", &["install"])
         .expect(74)
-        .says(&["the service did not start", "taking back what this run did"]);
+        .says(&[
+            "the service did not start",
+            "rolling back what this run did",
+        ]);
     machine.program("usr/bin/systemctl", &systemctl);
     let mut now = machine.changes();
     now.remove(std::path::Path::new("/root/new"));
@@ -183,7 +186,7 @@ fn what_stood_there_before_comes_back() {
         .expect(0)
         .stdout;
     assert!(
-        text.contains("keep what is there as /usr/local/bin/monsys-agent.monsys-kept"),
+        text.contains("keep the existing file as /usr/local/bin/monsys-agent.monsys-kept"),
         "{text}"
     );
     agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);

@@ -329,7 +329,7 @@ fn a_failed_enrolment_takes_all_back_but_the_key_that_a_hub_may_have_seen() {
     install(&host, &hub, "enrl_unknown0000", &[])
         .expect(77)
         .says(&[
-            "taking back what this run did",
+            "rolling back what this run did",
             "the hub rejected the token",
         ]);
     let left: Vec<_> = tree(&host)
@@ -483,7 +483,7 @@ fn hosts_without_systemd() {
     assert_eq!(not_done[0]["what"], "the service");
     assert_eq!(
         not_done[0]["hint"],
-        "have what starts services here run: /usr/local/bin/monsys-agent run"
+        "configure the service manager of this host to run: /usr/local/bin/monsys-agent run"
     );
     assert_eq!(not_done[1]["what"], "--ephemeral");
     hub.expect_one_slot();

@@ -340,6 +340,6 @@ fn install_says_that_the_worker_is_a_program_of_its_own() {
     worker(&host, &hub, "w-1", &["install", "--dialect", "lyftdata"])
         .run()
         .expect(64)
-        .says(&["a program of its own", "monsys-agent enrol"]);
+        .says(&["a service program of its own", "monsys-agent enrol"]);
     assert!(workers(&hub).is_empty());
 }

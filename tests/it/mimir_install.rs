@@ -78,7 +78,7 @@ fn what_only_a_monsys_host_knows_is_refused_and_does_nothing() {
         &["rotate-key"],
     ] {
         let run = later(&host, arguments).run().expect(64);
-        run.says(&["for hosts of a monsys hub", "--dialect monsys"]);
+        run.says(&["only hosts of a monsys hub", "--dialect monsys"]);
     }
     assert!(!host.path("etc/monsys").exists() && !host.path("etc/mimir").exists());
 }

@@ -83,7 +83,7 @@ fn a_run_that_finds_the_host_enrolled_scrubs_what_a_killed_one_left() {
         .enrol_with(&hub, &token, &[])
         .env("MONSYS_SCRUB_CLOUD_INIT", "1");
     let again = again.run().expect(0);
-    let told = ["already", "the token, from 4 files of cloud-init"];
+    let told = ["already", "the token, removed from 4 files of cloud-init"];
     assert!(
         told.iter().all(|part| again.stdout.contains(part)),
         "{}",
