@@ -259,7 +259,7 @@ pub struct PathArgs {
     pub state_dir: Option<String>,
 }
 
-/// Arguments of `facts`.
+/// The arguments of `facts`.
 #[derive(Debug, Args)]
 pub struct FactsArgs {
     #[command(flatten)]

@@ -8,9 +8,9 @@
 //!
 //! Imports only go down this list:
 //!
-//! 1. `main.rs`, [`cli`], [`output`] and [`log`]: the command line, the printed result, the log.
+//! 1. `main.rs`, [`output`] and [`log`]: one run of the program, the printed result, the log.
 //! 2. [`command`]: one file per subcommand, from its arguments to a [`command::Report`].
-//! 3. [`install`] and [`doctor`]: the use cases above an enrolment.
+//! 3. [`cli`]: the command line and its help. [`install`] and [`doctor`]: the use cases above an enrolment.
 //! 4. [`dialects`]: the only list of dialects, and the selection of one.
 //! 5. The crates `dialect_monsys`, `dialect_ravenxcope`, `dialect_mimir` and `dialect_lyftdata`: the
 //!    protocol and the files of one enrolment system each.

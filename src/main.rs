@@ -18,9 +18,9 @@ fn main() -> ExitCode {
     // The environment may contain a secret already.
     core_dump::prevent();
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if let Some(taken_out) = secret_argument::take_out(&arguments) {
-        output::print_error(&taken_out.warning());
-        return output::fail(&taken_out.execute_again(), OutputFormat::Text);
+    if let Some(cleaned) = secret_argument::remove_secret(&arguments) {
+        output::print_error(&cleaned.warning());
+        return output::fail(&cleaned.execute_again(), OutputFormat::Text);
     }
     let cli = match Cli::parse_from(arguments.iter().cloned()) {
         Ok(cli) => cli,

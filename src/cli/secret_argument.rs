@@ -16,7 +16,7 @@ use crate::dialects::DIALECTS;
 
 /// A command line without its secret, and the variables that replace it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TakenOut {
+pub struct WithoutSecret {
     /// The flag whose value was the secret.
     pub flag: &'static str,
     /// The other arguments; the first is the program's name.
@@ -25,7 +25,7 @@ pub struct TakenOut {
     pub variables: Vec<(&'static str, OsString)>,
 }
 
-impl TakenOut {
+impl WithoutSecret {
     /// Returns the warning for the operator who typed the secret.
     #[must_use]
     pub fn warning(&self) -> String {
@@ -57,19 +57,19 @@ impl TakenOut {
 ///
 /// The variables also select the dialect of the flag, unless an argument selects one.
 #[must_use]
-pub fn take_out(arguments: &[OsString]) -> Option<TakenOut> {
+pub fn remove_secret(arguments: &[OsString]) -> Option<WithoutSecret> {
     DIALECTS.iter().find_map(|dialect| {
         let (flag, variable) = dialect.secret_flag?;
-        take_out_of(arguments, dialect.name, flag, variable)
+        remove_flag(arguments, dialect.name, flag, variable)
     })
 }
 
-fn take_out_of(
+fn remove_flag(
     arguments: &[OsString],
     dialect: &str,
     flag: &'static str,
     variable: &'static str,
-) -> Option<TakenOut> {
+) -> Option<WithoutSecret> {
     let mut left = Vec::with_capacity(arguments.len());
     let mut secret = None;
     let mut rest = arguments.iter();
@@ -85,7 +85,7 @@ fn take_out_of(
     if !left.iter().any(selects) {
         variables.push((DIALECT.variables[0], dialect.into()));
     }
-    Some(TakenOut {
+    Some(WithoutSecret {
         flag,
         arguments: left,
         variables,
@@ -102,15 +102,15 @@ fn value(argument: &OsStr, flag: &str) -> Option<OsString> {
 mod tests {
     use super::*;
 
-    fn taken_out(line: &str) -> Option<(String, String)> {
+    fn cleaned(line: &str) -> Option<(String, String)> {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let taken = take_out(&arguments)?;
-        let variables: Vec<String> = taken
+        let cleaned = remove_secret(&arguments)?;
+        let variables: Vec<String> = cleaned
             .variables
             .iter()
             .map(|(name, value)| format!("{name}={}", value.to_string_lossy()))
             .collect();
-        let left = taken.arguments.join(OsStr::new(" "));
+        let left = cleaned.arguments.join(OsStr::new(" "));
         Some((left.into_string().unwrap(), variables.join(" ")))
     }
 
@@ -125,9 +125,9 @@ mod tests {
             ("a --enrollment-secret=s3cret enrol", "a enrol"),
         ] {
             let variables = "MIMIR_ENROLLMENT_SECRET=s3cret MONSYS_DIALECT=mimir";
-            assert_eq!(taken_out(line), Some((left.into(), variables.into())));
+            assert_eq!(cleaned(line), Some((left.into(), variables.into())));
         }
-        let (_, variables) = taken_out("a enrol --dialect=monsys --enrollment-secret=").unwrap();
+        let (_, variables) = cleaned("a enrol --dialect=monsys --enrollment-secret=").unwrap();
         assert_eq!(variables, "MIMIR_ENROLLMENT_SECRET=");
     }
 
@@ -138,7 +138,7 @@ mod tests {
             "a enrol --enrollment-secret",
             "a --enrollment-secrets=1",
         ] {
-            assert_eq!(taken_out(line), None, "{line}");
+            assert_eq!(cleaned(line), None, "{line}");
         }
     }
 }

@@ -17,16 +17,16 @@ use agent_core::escape::{indented, one_line};
 /// See [`install::uninstall`].
 pub(super) async fn run(args: &UninstallArgs, environment: &Environment) -> Result<Report> {
     let done = install::uninstall(&args.paths.flags(), args.purge, environment).await?;
-    let changed = !done.taken.is_empty();
-    let mut text = String::from(match (changed, done.left.is_empty()) {
+    let changed = !done.removed.is_empty();
+    let mut text = String::from(match (changed, done.remaining.is_empty()) {
         (true, _) => "Uninstalled monsys-agent. Removed or restored:\n",
         (false, true) => "Nothing to uninstall: there is no receipt of an installation.\n",
         (false, false) => "Nothing more can be uninstalled.\n",
     });
-    for what in &done.taken {
+    for what in &done.removed {
         let _ = writeln!(text, "  - {}", one_line(what));
     }
-    for (what, cause) in &done.left {
+    for (what, cause) in &done.remaining {
         let _ = writeln!(text, "Not removed: {}: {}", one_line(what), indented(cause));
     }
     if !done.kept.is_empty() {
@@ -43,8 +43,8 @@ pub(super) async fn run(args: &UninstallArgs, environment: &Environment) -> Resu
     if done.forgets_agent {
         text.push_str("The hub still lists this agent, until an operator removes it there. To avoid that, run `monsys-agent unenrol` before an uninstallation.\n");
     }
-    let left: Vec<Value> = done
-        .left
+    let remaining: Vec<Value> = done
+        .remaining
         .iter()
         .map(|(what, cause)| json!({"what": what, "cause": cause}))
         .collect();
@@ -53,8 +53,8 @@ pub(super) async fn run(args: &UninstallArgs, environment: &Environment) -> Resu
         json!({
             "result": if changed { "uninstalled" } else { "unchanged" },
             "changed": changed,
-            "taken": done.taken,
-            "left": left,
+            "taken": done.removed,
+            "left": remaining,
             "kept": done.kept,
             "forgets_agent": done.forgets_agent,
         }),

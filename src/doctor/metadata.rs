@@ -188,7 +188,7 @@ async fn user_data(
     }
 }
 
-/// Reads the user data in the response to the request for them.
+/// Reads the user data from the response of the service.
 pub(crate) fn user_data_in(reply: &Reply, is_base64: bool) -> UserData {
     match reply.status {
         200 if is_base64 => {

@@ -29,9 +29,9 @@ const LOCK_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
 /// The result of an uninstallation.
 pub struct Uninstalled {
     /// The removed or restored objects, for people.
-    pub taken: Vec<String>,
+    pub removed: Vec<String>,
     /// The objects that stay, each with the reason.
-    pub left: Vec<(String, String)>,
+    pub remaining: Vec<(String, String)>,
     /// The files of the host's identity, which stay without `--purge`.
     pub kept: Vec<PathBuf>,
     /// True if this run removed the id of an agent that a hub may still list.
@@ -85,8 +85,8 @@ pub async fn uninstall(
         deadline,
         purge,
         uninstalled: Uninstalled {
-            taken: Vec::new(),
-            left: Vec::new(),
+            removed: Vec::new(),
+            remaining: Vec::new(),
             kept: Vec::new(),
             forgets_agent: false,
         },
@@ -178,13 +178,13 @@ impl Uninstallation<'_> {
         }
         for path in others {
             let cause = "the agent did not write it".to_owned();
-            let left = &mut self.uninstalled.left;
-            left.push((path.display().to_string(), cause));
+            let remaining = &mut self.uninstalled.remaining;
+            remaining.push((path.display().to_string(), cause));
         }
         self.uninstalled.forgets_agent = ours.iter().any(|path| path.ends_with("agent-id"));
         for path in ours {
             atomic::remove(&path).map_err(|error| unwritable(&path, &error))?;
-            self.uninstalled.taken.push(path.display().to_string());
+            self.uninstalled.removed.push(path.display().to_string());
         }
         Ok(())
     }
@@ -192,10 +192,10 @@ impl Uninstallation<'_> {
     async fn roll_back(&mut self, change: RecordedChange, receipt: &mut Receipt) -> Result<()> {
         let environment = self.environment;
         match roll_back(&change, self.purge, environment, &self.system, &self.locks).await {
-            RollbackOutcome::RolledBack => self.uninstalled.taken.push(change.to_string()),
+            RollbackOutcome::RolledBack => self.uninstalled.removed.push(change.to_string()),
             RollbackOutcome::AlreadyGone => {}
             RollbackOutcome::Remains(cause) => {
-                self.uninstalled.left.push((change.to_string(), cause));
+                self.uninstalled.remaining.push((change.to_string(), cause));
                 return Ok(());
             }
         }
@@ -222,7 +222,7 @@ impl Uninstallation<'_> {
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
             if let Err(error) = atomic::sweep(folder) {
                 let what = format!("temporary files of a killed run in {}", folder.display());
-                self.uninstalled.left.push((what, error.to_string()));
+                self.uninstalled.remaining.push((what, error.to_string()));
             }
         }
     }
@@ -256,8 +256,8 @@ impl Uninstallation<'_> {
                 inspect::remove_access(&paths, service)
             });
             if let Err(error) = done {
-                let left = &mut self.uninstalled.left;
-                left.push((error.what(), error.cause().to_owned()));
+                let remaining = &mut self.uninstalled.remaining;
+                remaining.push((error.what(), error.cause().to_owned()));
             }
         }
     }
