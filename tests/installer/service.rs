@@ -252,7 +252,7 @@ fn a_receipt_that_the_service_could_have_written_is_refused() {
     for command in ["install", "uninstall"] {
         agent(&machine, &hub, AGENT, &[command])
             .expect(78)
-            .says(&["the receipt of the installation is broken", "can write it"]);
+            .says(&["the receipt of the installation is broken", "can write the file"]);
     }
     assert_eq!(machine.changes(), before);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
