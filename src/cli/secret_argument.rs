@@ -34,7 +34,7 @@ impl WithoutSecret {
         } = self;
         let variable = variables.first().map_or("", |(name, _)| name);
         format!(
-            "warning: the value of {flag} was visible in the list of processes for a moment, and may be in the shell's history; it is removed from the list now\n  hint:  use {variable} in the environment, --token-file PATH, --token-file - (standard input) or --token-command CMD\n"
+            "warning: {flag} was visible in the list of processes for a moment, and may be in the shell's history; its value is removed from the list now\n  hint:  use {variable} in the environment, --token-file PATH, --token-file - (standard input) or --token-command CMD\n"
         )
     }
 

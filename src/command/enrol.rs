@@ -147,7 +147,7 @@ async fn dry_run(args: &EnrolArgs, environment: &Environment) -> Result<Report> 
     };
     let mut table = vec![
         ("host", format!("{} ({})", facts.hostname, facts.os_info)),
-        ("token", described.clone().unwrap_or("none given".into())),
+        ("token", described.clone().unwrap_or("none".into())),
         ("request", format!("POST {}", preview.url)),
     ];
     table.extend(preview.rows);

@@ -50,7 +50,7 @@ fn proxy(settings: &Settings) -> Check {
             let (host, port) = route::peer(settings);
             format!("{} names {host}:{port}", proxy.source)
         }
-        Some(proxy) => format!("{} is for https, and the hub is not", proxy.source),
+        Some(proxy) => format!("{} is for https, and the hub's URL is http", proxy.source),
         None => "none".into(),
     };
     Check::good("proxy", says)
@@ -59,7 +59,7 @@ fn proxy(settings: &Settings) -> Check {
 async fn name(host: &str, port: u16) -> (Check, Vec<SocketAddr>) {
     let title = "name";
     if let Ok(address) = host.parse::<IpAddr>() {
-        let says = format!("{host} is an address; no name to resolve");
+        let says = format!("{host} is an address, so there is no name to resolve");
         return (
             Check::good(title, says),
             vec![SocketAddr::new(address, port)],
@@ -69,11 +69,11 @@ async fn name(host: &str, port: u16) -> (Check, Vec<SocketAddr>) {
         Ok(Ok(found)) => {
             let addresses: Vec<SocketAddr> = found.collect();
             let list: Vec<String> = addresses.iter().map(|a| a.ip().to_string()).collect();
-            let says = format!("{host} is {}", list.join(", "));
+            let says = format!("{host} resolves to {}", list.join(", "));
             return (Check::good(title, says), addresses);
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "no name server answered in 5 s".into(),
+        Err(_) => "no name server answered within 5 s".into(),
     };
     let error = Error::new(ErrorId::Unreachable, cause)
         .about(format!("the name {host}"))
@@ -86,7 +86,10 @@ async fn name(host: &str, port: u16) -> (Check, Vec<SocketAddr>) {
 async fn route_to_hub(settings: &Settings) -> Check {
     let title = "route";
     match route::source(&Target::resolve(settings).await) {
-        Some(source) => Check::good(title, format!("{source} is this host's address there")),
+        Some(source) => Check::good(
+            title,
+            format!("{source} is this host's address on the way to the hub"),
+        ),
         None => Check::warning(
             title,
             "the routing table has no route to the hub's address",
@@ -102,7 +105,7 @@ async fn connection(addresses: &[SocketAddr]) -> Check {
         match timeout(TIME_LIMIT, TcpStream::connect(address)).await {
             Ok(Ok(_)) => return Check::good(title, format!("{address} accepts connections")),
             Ok(Err(error)) => failures.push(format!("{address}: {error}")),
-            Err(_) => failures.push(format!("{address}: no answer in 5 s")),
+            Err(_) => failures.push(format!("{address}: no answer within 5 s")),
         }
     }
     let error = Error::new(ErrorId::Unreachable, failures.join("; ")).hint(

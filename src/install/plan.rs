@@ -97,8 +97,8 @@ impl InstallPlan {
             if !manager.runs(environment) && options.starts() {
                 not_done.push(NotDone {
                     what: "the start of the service".into(),
-                    cause: format!("{} does not run here", manager.name()),
-                    hint: "no action is needed: it starts at the next boot".into(),
+                    cause: format!("{} is not running here", manager.name()),
+                    hint: "no action is needed: the service starts at the next boot".into(),
                 });
             }
         } else {

@@ -250,9 +250,10 @@ fn a_receipt_that_the_service_could_have_written_is_refused() {
     std::os::unix::fs::chown(&receipt, Some(service), None).unwrap();
     let before = machine.changes();
     for command in ["install", "uninstall"] {
-        agent(&machine, &hub, AGENT, &[command])
-            .expect(78)
-            .says(&["the receipt of the installation is broken", "can write the file"]);
+        agent(&machine, &hub, AGENT, &[command]).expect(78).says(&[
+            "the receipt of the installation is broken",
+            "can write the file",
+        ]);
     }
     assert_eq!(machine.changes(), before);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
