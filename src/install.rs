@@ -168,7 +168,7 @@ pub fn preview(options: &InstallOptions, environment: &Environment) -> Result<In
 /// # Errors
 /// [`ErrorId::NeedsRoot`], [`ErrorId::PackageOwned`], [`ErrorId::NotInstallable`],
 /// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and the errors of
-/// [`agent_core::enrolment::enrol`]. If no hub has accepted the host, the run is then rolled back; a key
+/// [`dialects::enrol`]. If no hub has accepted the host, the run is then rolled back; a key
 /// that a hub may have seen stays. On an enrolled host, everything that could be done stays.
 pub async fn install(options: &InstallOptions, environment: &Environment) -> Result<Installed> {
     require_root("install", environment)?;

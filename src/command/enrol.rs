@@ -21,7 +21,7 @@ use dialect_monsys::{self as monsys, Deferred};
 /// Enrols this host, or reports what an enrolment would do.
 ///
 /// # Errors
-/// See [`enrolment::enrol`].
+/// See [`dialects::enrol`].
 pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<Report> {
     args.refuse_token()?;
     if args.dry_run {

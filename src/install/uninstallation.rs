@@ -207,11 +207,11 @@ impl Uninstallation<'_> {
 
     /// Removes the temporary files of killed runs in every folder that the agent writes to.
     fn sweep(&mut self, receipt: &Receipt, config: &Path, state_dir: &Path) {
-        let put = receipt.files().filter_map(Path::parent).map(Path::to_owned);
+        let written = receipt.files().filter_map(Path::parent).map(Path::to_owned);
         let known = plan::program_folders()
             .chain(service::FOLDERS)
             .chain([FOLDER]);
-        let mut folders: Vec<PathBuf> = put
+        let mut folders: Vec<PathBuf> = written
             .chain(known.map(PathBuf::from))
             .map(|folder| self.environment.resolved_path(folder))
             .chain(config.parent().map(Path::to_owned))
