@@ -123,7 +123,7 @@ async fn request(settings: &Settings, environment: &Environment) -> Vec<Check> {
     };
     let deadline = Instant::now() + 2 * TIME_LIMIT;
     let reply = match client
-        .ask(Method::GET, url.clone(), &[], environment, deadline)
+        .request(Method::GET, url.clone(), &[], environment, deadline)
         .await
     {
         Ok(reply) => reply,
