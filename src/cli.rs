@@ -1,4 +1,4 @@
-//! The command line. Its doc comments are the help.
+//! The command line. Its docstrings are the text of `--help`.
 #![allow(
     clippy::doc_markdown,
     rustdoc::bare_urls,
@@ -28,10 +28,10 @@ pub use lifecycle::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
 pub use man_completions::{CompletionsArgs, ManArgs, Shell};
 pub use run::{PREPARED, PrepareArgs, RunArgs};
 
-/// Brings this host into a monsys fleet.
+/// Enrols this host into a monsys hub, and sends its heartbeats.
 ///
-/// The token is given as MONSYS_TOKEN in the environment, or by --token-file or --token-command;
-/// never as an argument.
+/// Give the token in the environment variable MONSYS_TOKEN, or by --token-file or --token-command.
+/// A token among the arguments is refused, because every user of the host can read them.
 #[derive(Debug, Parser)]
 #[command(
     name = "monsys-agent",
@@ -40,42 +40,43 @@ pub use run::{PREPARED, PrepareArgs, RunArgs};
     after_help = "First steps:\n  MONSYS_TOKEN=enrl_… monsys-agent enrol --hub-url https://hub.example.com\n  monsys-agent status"
 )]
 pub struct Cli {
-    /// Options that every command takes.
+    /// The options that every command takes.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Heading of the options that every command takes.
+/// The heading of the options that every command takes.
 const GLOBAL: &str = "Global options";
 
-/// Why there is no command to run.
-pub enum Stop {
-    /// Help or version was asked for: this goes to standard output.
-    Show(String),
-    /// The arguments were not understood.
-    Refuse {
-        /// What to say to people.
+/// The reason why the program ends without running a command.
+pub enum EarlyExit {
+    /// The text of `--help` or `--version`, for standard output.
+    Help(String),
+    /// A command line that is not valid.
+    BadArguments {
+        /// The message for people, for standard error.
         text: String,
-        /// The same for programs.
+        /// The error for programs.
         error: Error,
-        /// How the result was to be printed, as far as that can be told.
+        /// The requested format of the result.
         output: OutputFormat,
     },
 }
 
 impl Cli {
-    /// Parses the arguments, and never repeats one that looks like a token.
+    /// Parses the arguments. No message repeats an argument that looks like a token.
     ///
     /// # Errors
-    /// [`Stop`].
+    /// [`EarlyExit`].
     pub fn parse_from(
         arguments: impl IntoIterator<Item = OsString>,
-    ) -> std::result::Result<Self, Stop> {
+    ) -> std::result::Result<Self, EarlyExit> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
-        let mut cli = Self::try_parse_from(&arguments).map_err(|error| stop(&error, &arguments))?;
+        let mut cli =
+            Self::try_parse_from(&arguments).map_err(|error| early_exit(&error, &arguments))?;
         if let Ok(root) = std::path::absolute(&cli.global.root) {
             cli.global.root = root;
         }
@@ -83,26 +84,26 @@ impl Cli {
     }
 }
 
-fn stop(error: &clap::Error, arguments: &[OsString]) -> Stop {
+fn early_exit(error: &clap::Error, arguments: &[OsString]) -> EarlyExit {
     let text = error.render().to_string();
     if !error.use_stderr() {
-        return Stop::Show(text);
+        return EarlyExit::Help(text);
     }
-    let asks_json = arguments.iter().any(|argument| argument == "--output=json")
+    let wants_json = arguments.iter().any(|argument| argument == "--output=json")
         || arguments
             .windows(2)
             .any(|pair| pair[0] == "--output" && pair[1] == "json");
-    let output = if asks_json {
+    let output = if wants_json {
         OutputFormat::Json
     } else {
         OutputFormat::Text
     };
-    let clean = redact(&text);
-    let first = clean.lines().next().unwrap_or_default();
+    let redacted = redact(&text);
+    let first = redacted.lines().next().unwrap_or_default();
     let cause = first.trim_start_matches("error: ");
-    if clean != text {
+    if redacted != text {
         let error = Error::new(ErrorId::TokenOnCommandLine, cause);
-        return Stop::Refuse {
+        return EarlyExit::BadArguments {
             text: format!("error: {error}\n"),
             error,
             output,
@@ -112,17 +113,17 @@ fn stop(error: &clap::Error, arguments: &[OsString]) -> Stop {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given",
         _ => cause,
     };
-    Stop::Refuse {
+    EarlyExit::BadArguments {
         error: Error::new(ErrorId::BadArguments, cause),
         text,
         output,
     }
 }
 
-/// Options that every command takes.
+/// The options that every command takes.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Treat DIR as the host's `/`: every path of the host is below it
+    /// Use DIR as the host's `/`; all paths of the host are below it
     #[arg(
         long,
         global = true, help_heading = GLOBAL,
@@ -131,7 +132,7 @@ pub struct Global {
         hide_default_value = true
     )]
     pub root: std::path::PathBuf,
-    /// How the result is printed
+    /// Format of the result
     #[arg(
         long,
         global = true, help_heading = GLOBAL,
@@ -140,13 +141,13 @@ pub struct Global {
         value_name = "FORMAT"
     )]
     pub output: OutputFormat,
-    /// Say more; twice for everything
+    /// Log more; -vv logs everything
     #[arg(short, long, global = true, help_heading = GLOBAL, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Say less; twice for nothing but the error
+    /// Log less; -qq logs nothing, and only the final error is printed
     #[arg(short, long, global = true, help_heading = GLOBAL, action = ArgAction::Count)]
     pub quiet: u8,
-    /// How the log on standard error is written
+    /// Format of the log on standard error
     #[arg(
         long,
         global = true, help_heading = GLOBAL,
@@ -157,93 +158,95 @@ pub struct Global {
     pub log_format: LogFormat,
 }
 
-/// How the result is printed.
+/// The format of the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// For people
+    /// Plain text
     #[default]
     Text,
     /// One JSON object
     Json,
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people
+    /// Plain text
     #[default]
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Enrol this host: a secret in, agent.toml out
+    /// Enrol this host: exchange a token for the host's own credential
     ///
-    /// Safe to repeat: an enrolled host says so and sends nothing, and an interrupted run is
-    /// ended by the next one without spending a second use. Starts nothing.
+    /// Writes the credential to agent.toml, and starts no service. Safe to repeat: an enrolled host
+    /// sends nothing. After an interruption, the next run completes the enrolment without spending a
+    /// second use of the token.
     #[command(visible_alias = "enroll")]
     Enrol(Box<EnrolArgs>),
-    /// The service: send signed heartbeats until SIGTERM
+    /// Run as the service: send signed heartbeats until SIGTERM
     ///
-    /// A host that is not enrolled yet enrols first, if agent.toml, the environment or a systemd
-    /// credential says where a token is to be had; else it exits with 78. SIGHUP, or a change of
-    /// agent.toml, makes it read its configuration again.
+    /// Enrols the host first if it is not enrolled, and if agent.toml, the environment or a systemd
+    /// credential names a source of the token. Without such a source, exits with 78. Reloads the
+    /// configuration on SIGHUP, or when agent.toml changes.
     Run(RunArgs),
-    /// The privileged step before the service: finish what needs root
+    /// Do the work that needs root, before the service starts
     ///
-    /// Service managers run it as root before `run`, which writes nothing but /run/monsys: enrols a
-    /// prepared host, ends what was interrupted, and takes over the files of an older release. Exits
-    /// with 0 whatever comes of it: `run` ends with the failure.
+    /// A service manager runs this privileged step as root before `run`, which writes only to
+    /// /run/monsys. It enrols a prepared host, completes interrupted work, and takes over the files of
+    /// an older release. Exits with 0 even if the step fails: `run` then exits with the failure.
     Prepare(PrepareArgs),
-    /// Show whether this host is enrolled, as what, and whether the hub hears from it
+    /// Show whether this host is enrolled, and whether its heartbeats reach the hub
     ///
-    /// Exits with 78 when it is not enrolled, and with 75 when the service's heartbeats fail or are
-    /// overdue. Sends nothing.
+    /// Exits with 78 when the host is not enrolled, and with 75 when heartbeats fail or are overdue.
+    /// Sends nothing.
     Status(PathArgs),
-    /// Take a new per-agent token: prove it against the hub, then replace the old one
+    /// Replace the per-agent token, after the hub has accepted the new one
     ///
-    /// The running service takes it up by itself.
+    /// A running service uses the new token without a restart.
     RotateToken(RotateTokenArgs),
-    /// Make a new signing key, once an operator has unpinned the old one
+    /// Replace the signing key, after an operator has unpinned the old one
     ///
-    /// The old key stays until the hub has the new one pinned. The running service takes the new one
-    /// up by itself.
+    /// The old key stays until the hub has pinned the new one. A running service uses the new key
+    /// without a restart.
     RotateKey(RotateKeyArgs),
-    /// Leave: tell the hub, then remove the credential from this host
+    /// Unenrol this host: notify the hub, then remove the credential from the host
     ///
-    /// Safe to repeat. Other keys and comments of agent.toml stay.
+    /// Safe to repeat. Other keys and the comments in agent.toml stay.
     #[command(visible_alias = "unenroll")]
     Unenrol(UnenrolArgs),
-    /// Check all that an enrolment needs, without spending a use
+    /// Check everything that an enrolment needs, without spending a use of the token
     ///
-    /// Takes the same options as enrol. Each failed check has a hint. Exits with the code that
-    /// an enrolment would end with.
+    /// Takes the same options as enrol. Each failed check has a hint. Exits with the code that an
+    /// enrolment would exit with.
     Doctor(Box<EnrolArgs>),
     /// Print the host metadata that an enrolment would send
     Facts(FactsArgs),
-    /// Put the program and its service in place, enrol this host, and start the service
+    /// Install the program and its service, enrol this host, and start the service
     ///
-    /// Takes the same options as enrol. Safe to repeat: what is in place is left alone. A failure
-    /// takes back what the run had done. --dry-run shows every change.
+    /// Takes the same options as enrol. Safe to repeat: only what differs is changed. If the run fails
+    /// before a hub has accepted the host, its changes are rolled back. --dry-run lists every change.
     Install(Box<InstallArgs>),
-    /// Take back what `install` did, by its receipt
+    /// Undo what `install` did, as recorded in its receipt
     ///
-    /// agent.toml, the host's key and its state stay unless --purge is given.
+    /// agent.toml, the host's key and its state stay, unless --purge is given.
     Uninstall(UninstallArgs),
     /// Print a completion script for a shell
     ///
-    /// For this shell alone: . <(monsys-agent completions bash). Packages install them.
+    /// To use it in the current shell only: . <(monsys-agent completions bash). Packages install the
+    /// scripts.
     Completions(CompletionsArgs),
-    /// Print the manual page, or write all of them into a folder
+    /// Print the manual page, or write all pages to a folder
     ///
-    /// To read it at once: monsys-agent man | man -l -
+    /// To read the page: monsys-agent man | man -l -
     Man(ManArgs),
 }
 
-/// Where the agent's files are.
+/// The paths of the agent's files.
 #[derive(Debug, Default, Args)]
 pub struct PathArgs {
     #[command(flatten)]
@@ -251,26 +254,26 @@ pub struct PathArgs {
     /// Path of agent.toml [default: /etc/monsys/agent.toml]
     #[arg(long, value_name = "PATH")]
     pub config: Option<String>,
-    /// Directory of key and state [default: /var/lib/monsys]
+    /// Directory of the key and the state [default: /var/lib/monsys]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<String>,
 }
 
-/// Arguments of `facts`.
+/// The arguments of `facts`.
 #[derive(Debug, Args)]
 pub struct FactsArgs {
     #[command(flatten)]
     paths: PathArgs,
-    /// The hub, for the address that reaches it [default: https://api.monsys.ai]
+    /// URL of the hub, to find the host's address on the way there [default: https://api.monsys.ai]
     #[arg(long, value_name = "URL")]
     hub_url: Option<String>,
-    /// Allow plain http to a hub that is not on this host
+    /// Allow plain HTTP to a hub that is not on this host
     #[arg(long)]
     allow_http: bool,
 }
 
 impl PathArgs {
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         Flags {
@@ -282,7 +285,7 @@ impl PathArgs {
 }
 
 impl FactsArgs {
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         Flags {

@@ -1,4 +1,4 @@
-//! A file a subcommand: `run(args, &Environment) -> Result<Report>`. Nothing here prints.
+//! The subcommands, each in a file: `run(args, &Environment) -> Result<Report>`. Nothing here prints.
 
 mod completions;
 mod doctor;
@@ -22,21 +22,21 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape;
 use agent_core::redact::redact;
 
-/// What a command has to say.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Report {
-    /// For people.
+    /// The text for people.
     pub text: String,
-    /// For programs; its keys are part of the contract.
+    /// The JSON for programs. Its keys are stable.
     pub json: Value,
-    /// Exit code: a report can be complete and still say no.
+    /// The exit code. A complete report can have one that is not 0, as `status` does.
     pub exit_code: u8,
-    /// What is said beside the report: all was done, and something remains.
+    /// The error beside the report, if something remains to be done.
     pub error: Option<Error>,
 }
 
 impl Report {
-    /// A report of something that went well.
+    /// Returns the report of a success.
     #[must_use]
     pub fn new(text: String, json: Value) -> Self {
         Self {
@@ -47,22 +47,22 @@ impl Report {
         }
     }
 
-    /// The same, with what remains to be done: its code is the command's.
+    /// Adds an error, whose exit code becomes the report's.
     #[must_use]
     pub fn with_error(mut self, error: Option<Error>) -> Self {
         if let Some(error) = &error {
             self.exit_code = error.exit_code();
-            if let (Value::Object(report), Value::Object(told)) =
+            if let (Value::Object(report), Value::Object(fields)) =
                 (&mut self.json, error_json(error))
             {
-                report.extend(told);
+                report.extend(fields);
             }
         }
         self.error = error;
         self
     }
 
-    /// What goes to standard output.
+    /// Returns the text for standard output.
     #[must_use]
     pub fn render(&self, format: OutputFormat) -> String {
         match format {
@@ -72,10 +72,10 @@ impl Report {
     }
 }
 
-/// Runs the command that was asked for, on one thread.
+/// Runs the selected command on one thread.
 ///
 /// # Errors
-/// What the command ends with.
+/// The error of the command.
 pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
     limits::raise()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -83,15 +83,15 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
         .build()
         .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("the runtime"))?;
     let result = runtime.block_on(run(cli, environment));
-    // A name server or a pipe that never answers does not hold up the end.
+    // Do not wait for a name server or a pipe that never answers.
     runtime.shutdown_background();
     result
 }
 
-/// Runs the command that was asked for.
+/// Runs the selected command.
 ///
 /// # Errors
-/// What the command ends with.
+/// The error of the command.
 pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
     match &cli.command {
         Command::Enrol(args) => enrol::run(args, environment).await,
@@ -110,7 +110,7 @@ pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
     }
 }
 
-/// The error as the JSON object of `--output json`.
+/// Returns the error as the JSON object of `--output json`.
 #[must_use]
 pub fn error_json(error: &Error) -> Value {
     let mut json = serde_json::json!({

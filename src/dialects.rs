@@ -23,13 +23,13 @@ pub fn default() -> &'static Descriptor {
     DIALECTS[0]
 }
 
-/// Whether `dialect` is the default.
+/// Returns true if `dialect` is the default.
 #[must_use]
 pub fn is_default(dialect: &Descriptor) -> bool {
     dialect.name == default().name
 }
 
-/// Returns the environment variables that hold a secret of any dialect.
+/// Returns the names of the environment variables that contain a secret of any dialect.
 pub fn secret_variables() -> impl Iterator<Item = &'static str> {
     DIALECTS
         .iter()
@@ -39,7 +39,7 @@ pub fn secret_variables() -> impl Iterator<Item = &'static str> {
 /// Selects the dialect: by flag, by variable, or by variables that only one dialect has.
 ///
 /// # Errors
-/// [`ErrorId::BadSetting`] for a name that is not a dialect's.
+/// [`ErrorId::BadSetting`] for a name that is not a dialect.
 pub fn select(flags: &Flags, environment: &Environment) -> Result<&'static Descriptor> {
     let variable = table::DIALECT.variables[0];
     let (name, source) = match (&flags.dialect, environment.env(variable)) {
@@ -63,7 +63,7 @@ pub fn select(flags: &Flags, environment: &Environment) -> Result<&'static Descr
     })
 }
 
-/// Reads the settings and the host's state, in the dialect that is selected.
+/// Reads the settings and the host's state in the selected dialect.
 ///
 /// # Errors
 /// As [`select`] and [`Descriptor::open`].
@@ -71,7 +71,7 @@ pub fn open<'a>(flags: &'a Flags, environment: &'a Environment) -> Result<Box<dy
     select(flags, environment)?.open(flags, environment)
 }
 
-/// As [`open`], for a command that reports the facts alone, without files that may not be read.
+/// Reads the settings for a command that reports only the facts. Skips the files that need other rights.
 ///
 /// # Errors
 /// As [`select`], and wrong settings.
@@ -82,10 +82,10 @@ pub fn open_for_facts<'a>(
     (select(flags, environment)?.read_for_facts)(flags, environment)
 }
 
-/// Enrols this host. `held` is the lock, where the caller holds it.
+/// Enrols this host. `held` is the lock, if the caller holds it already.
 ///
 /// # Errors
-/// Every failure of the catalogue that `enrol` can end with; see `docs/errors.md`.
+/// Those of an enrolment; see `docs/errors.md`.
 pub async fn enrol(
     held: Option<&Lock>,
     flags: &Flags,
@@ -95,7 +95,7 @@ pub async fn enrol(
     enrolment::enrol_by(&|| open(flags, environment), force, held, environment).await
 }
 
-/// Refuses `what` for a host of another dialect than monsys.
+/// Refuses the command or flag `what`, unless the dialect is monsys.
 ///
 /// # Errors
 /// [`ErrorId::BadArguments`].
@@ -107,10 +107,10 @@ pub fn monsys_only(what: &str, flags: &Flags, environment: &Environment) -> Resu
     Err(Error::new(
         ErrorId::BadArguments,
         format!(
-            "it is for hosts of a monsys hub, and this is about {}",
+            "only hosts of a monsys hub support it, and the selected dialect is {}",
             dialect.name
         ),
     )
     .about(what)
-    .hint("leave it out; or, for the monsys hub's agent on this host, add --dialect monsys"))
+    .hint("do not use it; or add --dialect monsys, if this is about the agent of a monsys hub"))
 }

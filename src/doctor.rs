@@ -1,10 +1,10 @@
-//! `doctor`: checks all that an enrolment needs, and spends no use.
+//! `doctor`: the checks of everything that an enrolment needs. They spend no use of the token.
 //!
-//! Each check is one [`Check`]; a failed one has a hint. What a failed check makes pointless
-//! is skipped, so that one cause is told once.
+//! Each check is one [`Check`], and a failed check has a hint. A failed check skips the checks that depend
+//! on it, so that one cause is reported once.
 
+mod cloud_init;
 mod host;
-mod leftovers;
 pub(crate) mod metadata;
 mod network;
 
@@ -16,10 +16,7 @@ use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
 use agent_core::store::atomic;
 
-/// Looks at everything.
-///
-/// # Errors
-/// None: what fails is a finding.
+/// Runs all checks.
 pub async fn examine(flags: &Flags, environment: &Environment) -> Vec<Check> {
     let host = match dialects::open(flags, environment) {
         Ok(host) => host,
@@ -39,12 +36,13 @@ pub async fn examine(flags: &Flags, environment: &Environment) -> Vec<Check> {
     checks.extend(host::folders(&*host));
     checks.extend(network::examine(settings, environment).await);
     checks.push(host::service_manager(environment));
-    checks.push(leftovers::examine(environment));
+    checks.push(cloud_init::examine(environment));
     checks.push(metadata::examine(settings, environment).await);
     checks
 }
 
-/// Proves that `folder`, or the parent that it would be made in, takes a durable write.
+/// Proves that `folder`, or its nearest existing parent, accepts a durable write. Returns the text of the
+/// check.
 fn prove(folder: &std::path::Path, id: ErrorId) -> Result<String> {
     let mut existing = folder;
     while !existing.exists() {
@@ -57,10 +55,10 @@ fn prove(folder: &std::path::Path, id: ErrorId) -> Result<String> {
         .and_then(|owner| atomic::prove(existing, 4096, owner))
         .map_err(|error| agent_core::store::unwritable(id, existing, &error))?;
     Ok(if existing == folder {
-        format!("{} takes a durable write", folder.display())
+        format!("{} accepts a durable write", folder.display())
     } else {
         format!(
-            "{} will be made; {} takes a durable write",
+            "{} will be made; {} accepts a durable write",
             folder.display(),
             existing.display()
         )

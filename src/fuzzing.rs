@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets (`fuzz/`) to what is private. For nobody else.
+//! The access of the fuzz targets (`fuzz/`) to private code. Not for any other use.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -20,19 +20,19 @@ pub use dialect_monsys::fuzzing::{signing_key, stamp_by_hub};
 use crate::doctor::metadata;
 use crate::install::receipt::Receipt;
 
-/// `PRETTY_NAME` of an os-release file, made printable.
+/// Returns `PRETTY_NAME` of an os-release file, with printable characters only.
 #[must_use]
 pub fn os_release_name(bytes: &[u8]) -> Option<String> {
     agent_core::facts::os_release::name_in(bytes)
 }
 
-/// How long a `Retry-After` asks to wait.
+/// Returns the wait that a `Retry-After` header requests.
 #[must_use]
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     agent_core::hub::client::retry_after(value, now)
 }
 
-/// An `agent.toml` with this text.
+/// Returns an `agent.toml` with this text.
 ///
 /// # Errors
 /// Those of [`AgentToml::load`].
@@ -40,7 +40,7 @@ pub fn agent_toml(path: &Path, text: &str) -> Result<AgentToml> {
     AgentToml::of(path, text.to_owned().into())
 }
 
-/// The settings of a host whose `agent.toml` has this text.
+/// Returns the settings of a host whose `agent.toml` has this text.
 ///
 /// # Errors
 /// Those of [`Settings::resolve`].
@@ -53,7 +53,7 @@ pub fn settings(
     Settings::with_file(flags, environment, path, &agent_toml(path, text)?)
 }
 
-/// The bytes of an install record as the agent writes them. `None` for a broken record.
+/// Returns the bytes of a receipt as the agent writes them. Returns `None` for a broken receipt.
 #[must_use]
 pub fn install_record(bytes: &[u8]) -> Option<Vec<u8>> {
     let record: Receipt = serde_json::from_slice(bytes).ok()?;
@@ -65,7 +65,7 @@ pub fn heartbeat_failed(health: &mut Health, error: &Error, now: SystemTime) {
     health.missed(error, &agent_core::clock::Moment::of_wall(now));
 }
 
-/// A call whose response [`response`] reads.
+/// The request whose response [`response`] reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Enrolment at a `RavenXcope` backend.
@@ -74,7 +74,7 @@ pub enum Call {
     RavenxcopeHeartbeat,
     /// Enrolment at a Mimir server.
     MimirEnrol,
-    /// Proof of a certificate to a Mimir server.
+    /// Proof of a certificate at a Mimir server.
     MimirProof,
     /// Enrolment at a `LyftData` server, by the name `web-1`.
     LyftdataEnrol,
@@ -82,10 +82,10 @@ pub enum Call {
     MonsysHeartbeat,
 }
 
-/// The fields of a response that is accepted, by their names in it; or the error of any other one.
+/// Returns the names and values of the fields in an accepted response.
 ///
 /// # Errors
-/// What the hub refused, or what is wrong with its response.
+/// The error of a refusal, or of a response that is not valid.
 pub fn response(call: Call, reply: Reply) -> Result<Vec<(&'static str, String)>> {
     const URL: &str = "https://hub.example";
     let outcome = match call {
@@ -110,10 +110,10 @@ pub fn response(call: Call, reply: Reply) -> Result<Vec<(&'static str, String)>>
     }
 }
 
-/// The pins of the certificates in a CA file.
+/// Returns the pins of the certificates in a CA file.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// The reason why the file is not valid.
 pub fn ca_pins(pem: &[u8]) -> std::result::Result<Vec<String>, &'static str> {
     let anchors = tls::anchors_in(pem)?;
     Ok(anchors
@@ -122,7 +122,7 @@ pub fn ca_pins(pem: &[u8]) -> std::result::Result<Vec<String>, &'static str> {
         .collect())
 }
 
-/// The fingerprint, hashed, of an instance id, a product UUID and a machine-id.
+/// Returns the hashed fingerprint of an instance id, a product UUID and a machine-id.
 #[must_use]
 pub fn machine_ids(text: &str) -> [Option<String>; 3] {
     let hash = |kind, id: Option<String>| id.map(|id| fingerprint::hash(kind, &id));
@@ -133,29 +133,30 @@ pub fn machine_ids(text: &str) -> [Option<String>; 3] {
     ]
 }
 
-/// The host's name in a file of it.
+/// Returns the host's name in a hostname file.
 #[must_use]
 pub fn hostname(text: &str) -> Option<String> {
     hostname::usable(text)
 }
 
-/// Bytes received and sent by an interface, of `/proc/net/dev`.
+/// Returns the bytes that an interface received and sent, from the text of `/proc/net/dev`.
 #[must_use]
 pub fn traffic(text: &str, interface: &str) -> Option<(u64, u64)> {
     interfaces::bytes(text, interface)
 }
 
-/// Whether a `/proc/self/cgroup` says that cloud-init runs the process.
+/// Returns true if the text of `/proc/self/cgroup` says that cloud-init runs the process.
 #[must_use]
 pub fn is_run_by_cloud_init(groups: &str) -> bool {
     agent_core::cloud_init::is_run_by_cloud_init(groups)
 }
 
-/// Whether a metadata service's response holds an enrolment token. `None` when it has no user data.
+/// Returns true if the response of a metadata service contains an enrolment token. Returns `None` if it has
+/// no user data.
 #[must_use]
 pub fn metadata_holds_token(reply: &Reply, is_base64: bool) -> Option<bool> {
-    match metadata::said(reply, is_base64) {
-        metadata::Answer::Data(bytes) => Some(scrub::has_token(&bytes)),
-        metadata::Answer::Nothing | metadata::Answer::Silent => None,
+    match metadata::user_data_in(reply, is_base64) {
+        metadata::UserData::Bytes(bytes) => Some(scrub::has_token(&bytes)),
+        metadata::UserData::None | metadata::UserData::Unknown => None,
     }
 }

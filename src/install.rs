@@ -1,20 +1,22 @@
-//! `install` and `uninstall`: look at the host, plan every change, make them one by one, enrol,
-//! start the service. Each change is in the receipt before it is made, so that a failure takes
-//! back what the run did, and `uninstall` takes back exactly what all runs did. Once a hub has accepted
-//! the host, a failure takes nothing back: see `run.rs`.
+//! `install` and `uninstall`.
+//!
+//! An installation inspects the host, plans every change, makes the changes, enrols the host, and starts
+//! the service. The receipt records each change before it is made. So a failed run can be rolled back,
+//! and `uninstall` undoes exactly what all runs did. After a hub has accepted the host, a failure rolls
+//! nothing back: see `installation.rs`.
 
 mod apply;
 mod change;
 mod checks;
 mod inspect;
+mod installation;
 mod locks;
 mod plan;
 pub(crate) mod receipt;
 mod rollback;
-mod run;
 mod service;
-mod system;
-mod uninstall;
+mod system_commands;
+mod uninstallation;
 mod user;
 
 use std::io;
@@ -22,9 +24,9 @@ use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
-pub use change::{Change, PutFile, There};
+pub use change::{Change, ExistingFile, PutFile};
 pub use receipt::PATH as RECEIPT;
-pub use uninstall::{Uninstalled, uninstall};
+pub use uninstallation::{Uninstalled, uninstall};
 pub use user::USER;
 
 use crate::dialects;
@@ -35,22 +37,22 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::settings::Settings;
 use agent_core::store::atomic;
-use apply::Work;
+use apply::AppliedChanges;
 use checks::{check_enrolment, refuse_package, require_root};
 use dialect_monsys::{self as monsys, Deferred, Paths};
+use installation::{Acceptance, Installation};
 use locks::Locks;
-use plan::Plan;
+use plan::InstallPlan;
 use receipt::Receipt;
-use run::{Admission, Run};
-use service::Manager;
+use service::ServiceManager;
 
-/// What was asked for.
+/// The options of an installation.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "independent switches, as the user gives them"
+    reason = "each is an independent switch of the command line"
 )]
-pub struct Options {
+pub struct InstallOptions {
     /// The settings among the arguments.
     pub flags: Flags,
     /// `--force`
@@ -65,55 +67,55 @@ pub struct Options {
     pub ephemeral: bool,
 }
 
-impl Options {
-    /// Whether the service is to be started now. In an image it would enrol, and every host made
-    /// from the image would begin as this one.
+impl InstallOptions {
+    /// Returns true if the service is to be started now. In an image, the service would enrol, and every
+    /// host made from the image would have the same credential.
     fn starts(&self) -> bool {
         !self.no_start && !self.defer
     }
 }
 
-/// What an installation came to.
+/// The result of an installation.
 pub struct Installed {
     /// The changes, made or planned.
     pub changes: Vec<Change>,
-    /// Whether anything on the host, or at its service, was changed.
+    /// True if the run changed anything on the host, or restarted its service.
     pub changed: bool,
-    /// What the enrolment came to, if there was one.
-    pub enrolled: Option<Enrolled>,
-    /// What was done with the service.
-    pub service: Service,
-    /// What was not done, and why.
+    /// The result of the enrolment, if there was one.
+    pub enrolled: Option<EnrolOutcome>,
+    /// The state of the service, and what the run did to it.
+    pub service: ServiceOutcome,
+    /// The steps that were not done.
     pub not_done: Vec<NotDone>,
-    /// Where the binary is, on the host.
+    /// The path of the program on the host.
     pub binary: PathBuf,
 }
 
-/// What the enrolment came to.
-pub enum Enrolled {
-    /// As `enrol` has it.
-    Now(Enrolment),
-    /// As `enrol --defer` has it.
+/// The result of the enrolment that is part of an installation.
+pub enum EnrolOutcome {
+    /// The result of `enrol`.
+    Enrolled(Enrolment),
+    /// The result of `enrol --defer`.
     Deferred(Deferred),
 }
 
-/// What was done with the service.
+/// The state of the service after an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// It was not up, and is.
+pub enum ServiceOutcome {
+    /// The service was down, and is up now.
     Started,
-    /// It was up, and runs the new binary, unit or credential.
+    /// The service was up, and now runs the new program, unit or credential.
     Restarted,
-    /// It was up, and nothing of it has changed.
+    /// The service was up, and nothing that it uses has changed.
     Running,
-    /// It is in place, and was not started.
+    /// The service is installed, and was not started.
     NotStarted,
-    /// There is none.
+    /// The host has no service.
     None,
 }
 
-impl Service {
-    /// Stable word, as in `--output json`.
+impl ServiceOutcome {
+    /// Returns the stable word in `--output json`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -126,30 +128,30 @@ impl Service {
     }
 }
 
-/// Something that an installation leaves to others.
+/// A step that an installation does not do.
 pub struct NotDone {
-    /// What.
+    /// The step.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub cause: String,
-    /// Who does it, or what does.
+    /// The instruction for the operator.
     pub hint: String,
 }
 
-/// What [`install`] would do, without changing anything.
+/// Plans what [`install`] would do, without changing anything.
 ///
 /// # Errors
-/// What [`install`] would end with before its first change.
-pub fn preview(options: &Options, environment: &Environment) -> Result<Installed> {
+/// As [`install`] before its first change.
+pub fn preview(options: &InstallOptions, environment: &Environment) -> Result<Installed> {
     let host = dialects::open(&options.flags, environment)?;
     let receipt = Receipt::load(environment)?;
     refuse_package(&receipt, environment)?;
     check_enrolment(options, environment)?;
-    let plan = Plan::of(options, &*host, &receipt, &[], environment)?;
+    let plan = InstallPlan::of(options, &*host, &receipt, &[], environment)?;
     let service = match plan.manager {
-        Some(manager) if manager.runs(environment) && options.starts() => Service::Started,
-        Some(_) => Service::NotStarted,
-        None => Service::None,
+        Some(manager) if manager.runs(environment) && options.starts() => ServiceOutcome::Started,
+        Some(_) => ServiceOutcome::NotStarted,
+        None => ServiceOutcome::None,
     };
     Ok(Installed {
         changes: plan.before.into_iter().chain(plan.after).collect(),
@@ -165,55 +167,60 @@ pub fn preview(options: &Options, environment: &Environment) -> Result<Installed
 ///
 /// # Errors
 /// [`ErrorId::NeedsRoot`], [`ErrorId::PackageOwned`], [`ErrorId::NotInstallable`],
-/// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and all that [`agent_core::enrolment::enrol`] can
-/// end with. On a host that no hub has accepted, what this run had done is then taken back; a key that a
-/// hub may have seen stays. On one that is enrolled, all that could be done stays.
-pub async fn install(options: &Options, environment: &Environment) -> Result<Installed> {
+/// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and the errors of
+/// [`dialects::enrol`]. If no hub has accepted the host, the run is then rolled back; a key
+/// that a hub may have seen stays. On an enrolled host, everything that could be done stays.
+pub async fn install(options: &InstallOptions, environment: &Environment) -> Result<Installed> {
     require_root("install", environment)?;
     let receipt = Receipt::load(environment)?;
     refuse_package(&receipt, environment)?;
     let stopped = take_over(options, environment).await?;
     let installed = under_lock(options, stopped.is_some(), environment).await;
     match (installed, stopped) {
-        (Err(Stop::Before(error)), Some(manager)) => {
-            manager.start_again(&system::System::of(environment)).await;
+        (Err(InstallFailure::BeforeChanges(error)), Some(manager)) => {
+            manager
+                .start_again(&system_commands::SystemCommands::of(environment))
+                .await;
             Err(error)
         }
-        (Err(Stop::Before(error) | Stop::Run(error)), _) => Err(error),
+        (Err(InstallFailure::BeforeChanges(error) | InstallFailure::DuringRun(error)), _) => {
+            Err(error)
+        }
         (Ok(installed), _) => Ok(installed),
     }
 }
 
-/// Where an installation ended.
-enum Stop {
-    /// Before its first change.
-    Before(Error),
-    /// Later; the service is as it should be then.
-    Run(Error),
+/// The failure of an installation, by its point in time.
+enum InstallFailure {
+    /// The run failed before its first change.
+    BeforeChanges(Error),
+    /// The run failed later, and has left the service in the right state.
+    DuringRun(Error),
 }
 
 async fn under_lock(
-    options: &Options,
+    options: &InstallOptions,
     was_up: bool,
     environment: &Environment,
-) -> std::result::Result<Installed, Stop> {
-    let host = dialects::open(&options.flags, environment).map_err(Stop::Before)?;
+) -> std::result::Result<Installed, InstallFailure> {
+    let host =
+        dialects::open(&options.flags, environment).map_err(InstallFailure::BeforeChanges)?;
     let deadline = Instant::now() + host.settings().wait;
     let mut locks = Locks::take(environment, deadline)
         .await
-        .map_err(Stop::Before)?;
+        .map_err(InstallFailure::BeforeChanges)?;
     let (plan, receipt) = match planned(options, &*host, &mut locks, deadline, environment).await {
         Ok(planned) => planned,
         Err(error) => {
-            locks.give_up();
-            return Err(Stop::Before(error));
+            locks.release_all();
+            return Err(InstallFailure::BeforeChanges(error));
         }
     };
-    let admission = match host.is_enrolled() {
-        Ok(true) => Admission::Before,
-        _ => Admission::None,
+    let acceptance = match host.is_enrolled() {
+        Ok(true) => Acceptance::BeforeThisRun,
+        _ => Acceptance::None,
     };
-    let run = Run {
+    let installation = Installation {
         options,
         host,
         environment,
@@ -221,26 +228,29 @@ async fn under_lock(
         was_up,
         is_service_touched: was_up,
         manager: plan.manager.filter(|manager| manager.runs(environment)),
-        admission,
-        work: Work::new(environment, receipt),
+        acceptance,
+        applied: AppliedChanges::new(environment, receipt),
         made: Vec::new(),
         failure: None,
     };
-    run.end(plan).await.map_err(Stop::Run)
+    installation
+        .run(plan)
+        .await
+        .map_err(InstallFailure::DuringRun)
 }
 
-/// What the host needs, with the locks that it takes to do it.
+/// Plans the installation under the lock. Takes the lock for files if the plan changes any.
 async fn planned(
-    options: &Options,
+    options: &InstallOptions,
     host: &dyn Dialect,
     locks: &mut Locks,
     deadline: Instant,
     environment: &Environment,
-) -> Result<(Plan, Receipt)> {
+) -> Result<(InstallPlan, Receipt)> {
     let receipt = Receipt::load(environment)?;
     check_enrolment(options, environment)?;
-    let plan = Plan::of(options, host, &receipt, locks.made(), environment)?;
-    // A run that changes nothing writes nothing, and an enrolment takes the lock by itself.
+    let plan = InstallPlan::of(options, host, &receipt, locks.made(), environment)?;
+    // A run without changes writes nothing, and an enrolment takes the lock itself.
     if !(plan.before.is_empty() && plan.after.is_empty()) {
         locks.take_files(deadline).await?;
     }
@@ -249,24 +259,28 @@ async fn planned(
         .filter_map(Path::parent)
         .map(|path| environment.resolved_path(path));
     let of_enrolment = host.folders();
-    // Another run may write to those of the enrolment in this moment; it sweeps there by itself.
+    // Another run may be writing to the folders of the enrolment, and removes temporary files there.
     let is_ours = |folder: &PathBuf| of_enrolment.iter().all(|other| other.path != *folder);
     sweep(folders.filter(is_ours))?;
     Ok((plan, receipt))
 }
 
-/// Takes over the files of an older release, for which the service has to be down. Returns the manager
-/// if it had to stop the service.
-async fn take_over(options: &Options, environment: &Environment) -> Result<Option<Manager>> {
+/// Takes over the files of an older release, which requires that the service is down. Returns the
+/// service manager if this function stopped the service.
+async fn take_over(
+    options: &InstallOptions,
+    environment: &Environment,
+) -> Result<Option<ServiceManager>> {
     if dialects::select(&options.flags, environment)?.name != monsys::DESCRIPTOR.name {
         return Ok(None);
     }
     if !monsys::is_foreign(&options.flags, environment)? {
         return Ok(None);
     }
-    let commands = system::System::of(environment);
+    let commands = system_commands::SystemCommands::of(environment);
     let mut stopped = None;
-    if let Some(manager) = Manager::of(environment).filter(|manager| manager.runs(environment))
+    if let Some(manager) =
+        ServiceManager::of(environment).filter(|manager| manager.runs(environment))
         && manager.is_up(&commands).await?
     {
         manager.stop(&commands).await?;
@@ -281,7 +295,7 @@ async fn take_over(options: &Options, environment: &Environment) -> Result<Optio
     Ok(stopped)
 }
 
-/// Removes what killed runs left in `folders`, which nobody else writes to in this moment.
+/// Removes the temporary files of killed runs in `folders`. The caller has the lock of these folders.
 fn sweep(folders: impl Iterator<Item = PathBuf>) -> Result<()> {
     for folder in folders.filter(|folder| folder.is_dir()) {
         atomic::sweep(&folder).map_err(|error| unwritable(&folder, &error))?;
@@ -289,7 +303,7 @@ fn sweep(folders: impl Iterator<Item = PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Where the enrolment's files are, also when agent.toml cannot be read.
+/// Returns the paths of agent.toml and of the state directory, even if agent.toml cannot be read.
 fn enrolment_paths(flags: &Flags, environment: &Environment) -> (PathBuf, PathBuf) {
     match Settings::resolve(flags, environment) {
         Ok(settings) => {
@@ -308,11 +322,11 @@ fn enrolment_paths(flags: &Flags, environment: &Environment) -> (PathBuf, PathBu
     }
 }
 
-/// The error for a path of the installation.
+/// Returns the error for a path of the installation that cannot be written.
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    let told = agent_core::store::unwritable(ErrorId::NotInstallable, path, error);
+    let unwritable = agent_core::store::unwritable(ErrorId::NotInstallable, path, error);
     if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
-        return told.hint("remount it read-write, and run the same command again");
+        return unwritable.hint("remount it read-write, and run the same command again");
     }
-    told
+    unwritable
 }

@@ -1,20 +1,20 @@
-//! What the process needs of the kernel before it can begin: without it, a library would panic halfway.
+//! The kernel limits that the process needs. If they were too low, a library would panic in the middle of a
+//! run.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use agent_core::error::{Error, ErrorId, Result};
 
-/// Open files that every command gets along with: the runtime's own, a connection, and the files that
-/// are written together.
+/// The number of open files that any command needs at most: the runtime's own, a connection, and the files
+/// that are written together.
 const OPEN_FILES: u64 = 32;
 
-/// Raises the limit of open files (`RLIMIT_NOFILE`, getrlimit(2)) to what a command needs, as far as the
-/// hard limit lets it.
+/// Raises the soft limit of open files (`RLIMIT_NOFILE`, getrlimit(2)) to the number that a command needs.
 ///
 /// # Errors
-/// [`ErrorId::Internal`] when that is not far enough.
+/// [`ErrorId::Internal`] if the hard limit is lower.
 pub fn raise() -> Result<()> {
-    // Where it cannot be read, what needs it will say so.
+    // If the limit cannot be read, a file that cannot be opened reports its own error.
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! The log: on standard error only, as text or JSON, and without anything like a token.
+//! The log: on standard error only, as text or JSON, without anything that looks like a token.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -13,7 +13,7 @@ use agent_core::environment::Progress;
 use agent_core::escape;
 use agent_core::redact::redact;
 
-/// Starts the log as the command line asks.
+/// Starts the log with the level and format of the command line.
 pub fn start(global: &Global) {
     let count = |times: u8| i32::from(times);
     let verbosity = count(global.verbose) - count(global.quiet);
@@ -24,13 +24,13 @@ pub fn start(global: &Global) {
         1 => LevelFilter::from_level(Level::DEBUG),
         2.. => LevelFilter::from_level(Level::TRACE),
     };
-    // The libraries below have nothing to say to an operator before -vv.
+    // The log of libraries is not for operators, so it needs -vv.
     let others = if verbosity >= 2 {
         level
     } else {
         LevelFilter::OFF
     };
-    // A target is compared by its beginning, so any dialect's crate is among them.
+    // `Targets` compares the beginning of a target, so `dialect_` matches every dialect's crate.
     let ours = ["monsys_agent", "agent_core", "dialect_"];
     let targets = Targets::new()
         .with_default(others)
@@ -43,20 +43,21 @@ pub fn start(global: &Global) {
             .try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
-    // A second log in one process is a test's; the first one goes on.
+    // Only a test starts a second log in one process; the first log continues.
     drop(started);
 }
 
-/// A line that is updated in place, where standard error is a terminal and the log is for people.
+/// Returns the function that updates a progress line in place, if standard error is a terminal and the log
+/// is text.
 #[expect(clippy::disallowed_methods, reason = "this is the log")]
 #[must_use]
 pub fn progress(global: &Global) -> Option<Progress> {
-    let is_watched = io::stderr().is_terminal()
+    let is_shown = io::stderr().is_terminal()
         && global.quiet <= global.verbose
         && matches!(global.log_format, LogFormat::Text);
-    is_watched.then(|| -> Progress {
+    is_shown.then(|| -> Progress {
         Box::new(|line| {
-            // A terminal that went away is nobody to tell.
+            // A closed terminal needs no progress line.
             drop(write!(io::stderr(), "\r\x1b[2K{}", escape::one_line(line)));
         })
     })

@@ -1,4 +1,4 @@
-//! Arguments that select a dialect, and the flags that only one dialect has.
+//! The arguments that select a dialect, and the flags that only one dialect has.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::dialects::DIALECTS;
 
-/// Identifier of `--dialect`.
+/// The identifier of `--dialect`.
 const DIALECT: &str = "dialect";
-/// Heading of the flags that only one dialect has.
+/// The heading of the flags that only one dialect has.
 const OWN: &str = "Options of one dialect";
 
-/// The dialect, and the flags of one dialect that every command takes.
+/// The arguments of every command: `--dialect`, and the flags that only one dialect has.
 #[derive(Debug, Default)]
 pub struct DialectArgs {
     dialect: Option<String>,
     own: BTreeMap<&'static str, String>,
 }
 
-/// The flags of one dialect that `run` and `prepare` take.
+/// The flags of a dialect that only `run` and `prepare` take.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceFlagArgs(BTreeMap<&'static str, String>);
 
 impl DialectArgs {
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         Flags {
@@ -38,7 +38,7 @@ impl DialectArgs {
 }
 
 impl ServiceFlagArgs {
-    /// Adds these to the other settings among the arguments.
+    /// Adds these flags to `flags`.
     #[must_use]
     pub(crate) fn added_to(&self, mut flags: Flags) -> Flags {
         let own = self.0.iter().map(|(name, value)| (*name, value.clone()));
@@ -71,7 +71,7 @@ impl FromArgMatches for DialectArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Ok(Self {
             dialect: matches.get_one::<String>(DIALECT).cloned(),
-            own: given(matches, FlagScope::Everywhere),
+            own: values(matches, FlagScope::Everywhere),
         })
     }
 
@@ -93,7 +93,7 @@ impl Args for ServiceFlagArgs {
 
 impl FromArgMatches for ServiceFlagArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(given(matches, FlagScope::Service)))
+        Ok(Self(values(matches, FlagScope::Service)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -131,7 +131,7 @@ fn arg(flag: &'static OwnFlag) -> Arg {
     }
 }
 
-fn given(matches: &ArgMatches, scope: FlagScope) -> BTreeMap<&'static str, String> {
+fn values(matches: &ArgMatches, scope: FlagScope) -> BTreeMap<&'static str, String> {
     let value = |flag: &OwnFlag| match flag.value_name {
         Some(_) => matches.get_one::<String>(flag.flag).cloned(),
         None => matches.get_flag(flag.flag).then(String::new),

@@ -1,4 +1,4 @@
-//! Arguments of `enrol`, which `doctor` and `install` take too.
+//! The arguments of `enrol`, which `doctor` and `install` take too.
 
 use clap::Args;
 
@@ -6,17 +6,17 @@ use super::PathArgs;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 
-/// Arguments of `enrol`.
+/// The arguments of `enrol`.
 #[derive(Debug, Args)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "independent switches, as the user gives them"
+    reason = "each is an independent switch of the command line"
 )]
 pub struct EnrolArgs {
-    /// The hub [default: https://api.monsys.ai]
+    /// URL of the hub [default: https://api.monsys.ai]
     #[arg(long, value_name = "URL")]
     hub_url: Option<String>,
-    /// File that holds the token; `-` is standard input
+    /// File that contains the token; `-` is standard input
     #[arg(long, value_name = "PATH")]
     token_file: Option<String>,
     /// Command that prints the token
@@ -25,41 +25,41 @@ pub struct EnrolArgs {
     /// Refused: a secret on a command line is readable by every user of the host
     #[arg(long, value_name = "VALUE", hide = true, num_args = 0..=1, default_missing_value = "")]
     token: Option<String>,
-    /// A tag of this host; can be repeated
+    /// Tag of this host; can be repeated
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
-    /// Tags of this host, comma separated
+    /// Tags of this host, separated by commas
     #[arg(long, value_name = "A,B")]
     tags: Option<String>,
-    /// Role of this host; wins over the token's default role
+    /// Role of this host; overrides the token's default role
     #[arg(long)]
     role: Option<String>,
-    /// PEM file of the hub's CA: then the only one trusted
+    /// PEM file of the hub's CA; no other CA is trusted then
     #[arg(long, value_name = "PATH")]
     ca_file: Option<String>,
     /// SPKI pin of the hub's CA
     #[arg(long, value_name = "sha256:HEX")]
     ca_pin: Option<String>,
-    /// Allow plain http to a hub that is not on this host
+    /// Allow plain HTTP to a hub that is not on this host
     #[arg(long)]
     allow_http: bool,
-    /// How long it may take over all, retries included [default: 5m]
+    /// Time limit of the command, retries included [default: 5m]
     #[arg(long, value_name = "DURATION")]
     wait: Option<String>,
-    /// Wait a random time of at most DURATION before the first try [default: 0s]
+    /// Wait a random time of at most DURATION before the first attempt [default: 0s]
     #[arg(long, value_name = "DURATION")]
     splay: Option<String>,
-    /// Take the token out of cloud-init's files once enrolled: yes, no, or auto, which is yes when
-    /// cloud-init runs this [default: auto]
+    /// Remove the token from cloud-init's files after the enrolment: yes, no, or auto (yes when
+    /// cloud-init runs this command) [default: auto]
     #[arg(long, value_name = "WHEN")]
     scrub_cloud_init: Option<String>,
-    /// Enrol again although enrolled; the same host stays the same agent
+    /// Enrol again even if enrolled; the host stays the same agent
     #[arg(long)]
     pub force: bool,
-    /// Show what would be sent and written, without network and without changing anything
+    /// Print what would be sent and changed; use no network and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Golden images: prepare all but spend nothing, so that `enrol` at the first boot finishes it
+    /// For golden images: prepare the enrolment and send nothing; `enrol` at the first boot completes it
     #[arg(long, conflicts_with_all = ["force", "dry_run"])]
     pub defer: bool,
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub struct EnrolArgs {
 }
 
 impl EnrolArgs {
-    /// Refuses `--token`, whatever followed it.
+    /// Refuses `--token`, with any value or none.
     ///
     /// # Errors
     /// [`ErrorId::TokenOnCommandLine`].
@@ -82,7 +82,7 @@ impl EnrolArgs {
         .about("--token"))
     }
 
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         Flags {

@@ -1,36 +1,36 @@
-//! Arguments of `install` and `uninstall`.
+//! The arguments of `install` and `uninstall`.
 
 use clap::Args;
 
 use super::{EnrolArgs, PathArgs};
 
-/// Arguments of `install`.
+/// The arguments of `install`.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// What the enrolment takes.
+    /// The arguments of the enrolment.
     #[command(flatten)]
     pub enrol: EnrolArgs,
-    /// Put all in place, but leave the enrolment out
+    /// Install everything, but do not enrol
     #[arg(long, conflicts_with_all = ["force", "defer"])]
     pub no_enrol: bool,
     /// Do not start the service now; it starts at the next boot
     #[arg(long)]
     pub no_start: bool,
-    /// When this host is powered off, tell the hub that it leaves for good
+    /// Unenrol this host when it is powered off
     ///
-    /// For hosts that never come back, as in an autoscaling group. A reboot or a restart of the
-    /// service tells nothing. A host that is powered off and on again is not enrolled any more.
+    /// For hosts that never come back, such as those of an autoscaling group. A reboot, or a restart
+    /// of the service, does not unenrol. A host that is powered on again has to enrol again.
     #[arg(long)]
     pub ephemeral: bool,
 }
 
-/// Arguments of `uninstall`.
+/// The arguments of `uninstall`.
 #[derive(Debug, Args)]
 pub struct UninstallArgs {
     /// Also remove agent.toml, the host's key and its state
     #[arg(long)]
     pub purge: bool,
-    /// Where the agent's files are.
+    /// The paths of the agent's files.
     #[command(flatten)]
     pub paths: PathArgs,
 }

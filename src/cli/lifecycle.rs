@@ -1,14 +1,14 @@
-//! Arguments of the commands for the life after the enrolment: rotations, leaving.
+//! The arguments of the commands for an enrolled host: `rotate-token`, `rotate-key` and `unenrol`.
 
 use clap::Args;
 
 use super::PathArgs;
 use agent_core::flags::Flags;
 
-/// Arguments of `rotate-token`.
+/// The arguments of `rotate-token`.
 #[derive(Debug, Args)]
 pub struct RotateTokenArgs {
-    /// File that holds the new token; `-` is standard input
+    /// File that contains the new token; `-` is standard input
     #[arg(long, value_name = "PATH")]
     token_file: Option<String>,
     /// Command that prints the new token
@@ -18,27 +18,27 @@ pub struct RotateTokenArgs {
     hub: HubArgs,
 }
 
-/// Arguments of `rotate-key`.
+/// The arguments of `rotate-key`.
 #[derive(Debug, Args)]
 pub struct RotateKeyArgs {
     #[command(flatten)]
     hub: HubArgs,
 }
 
-/// Arguments of `unenrol`.
+/// The arguments of `unenrol`.
 #[derive(Debug, Args)]
 pub struct UnenrolArgs {
-    /// Remove the credential from this host whatever the hub says
+    /// Remove the credential from this host, even if the hub refuses or does not answer
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
     hub: HubArgs,
 }
 
-/// For commands that talk to the hub with the host's own credential.
+/// The arguments of a command that authenticates with the host's own credential.
 #[derive(Debug, Args)]
 struct HubArgs {
-    /// How long it may take over all, retries included [default: 5m]
+    /// Time limit of the command, retries included [default: 5m]
     #[arg(long, value_name = "DURATION")]
     wait: Option<String>,
     #[command(flatten)]
@@ -55,7 +55,7 @@ impl HubArgs {
 }
 
 impl RotateTokenArgs {
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         Flags {
@@ -67,7 +67,7 @@ impl RotateTokenArgs {
 }
 
 impl RotateKeyArgs {
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         self.hub.flags()
@@ -75,7 +75,7 @@ impl RotateKeyArgs {
 }
 
 impl UnenrolArgs {
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         self.hub.flags()

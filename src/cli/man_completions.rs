@@ -1,16 +1,16 @@
-//! Arguments of `completions` and `man`.
+//! The arguments of `completions` and `man`.
 
 use clap::{Args, ValueEnum};
 
-/// Arguments of `completions`.
+/// The arguments of `completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// The shell that reads it
+    /// The shell to print the script for
     #[arg(value_enum)]
     pub shell: Shell,
 }
 
-/// The shells that there are completions for.
+/// The shells with a completion script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shell {
     /// bash, with the package bash-completion
@@ -21,10 +21,10 @@ pub enum Shell {
     Zsh,
 }
 
-/// Arguments of `man`.
+/// The arguments of `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Folder to write a page a command into; it has to exist
+    /// Existing folder to write a page per command to
     #[arg(value_name = "DIR")]
     pub folder: Option<std::path::PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Arguments of `run`.
+//! The arguments of `run` and `prepare`.
 
 use agent_core::flags::Flags;
 use clap::Args;
@@ -6,29 +6,29 @@ use clap::Args;
 use super::PathArgs;
 use super::dialect::{ServiceFlagArgs, of_run_argument, run_arguments};
 
-/// Flag of a process that has done the privileged step already.
+/// The flag of a process that has done the privileged step already.
 pub const PREPARED: &str = "--prepared";
 
-/// Arguments of `run`.
+/// The arguments of `run`.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
-    /// The argument that a dialect's own documentation has: `run worker` is LyftData's
+    /// Argument from a dialect's own documentation, such as `run worker` of LyftData
     #[arg(value_parser = run_arguments(), value_name = "WHAT", hide_possible_values = true)]
     what: Option<String>,
     #[command(flatten)]
     paths: PathArgs,
     #[command(flatten)]
     own: ServiceFlagArgs,
-    /// This process has done the privileged step already, and executed itself anew
+    /// Skip the privileged step, which this process did before it executed itself again
     #[arg(long = "prepared", hide = true)]
     pub is_prepared: bool,
-    /// After the privileged step, go on as this user: for service managers that start both as one
-    /// command, such as OpenRC
+    /// Do the privileged step first, then run as this user; for service managers that start both as
+    /// one command, such as OpenRC
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 }
 
-/// Arguments of `prepare`.
+/// The arguments of `prepare`.
 #[derive(Debug, Default, Args)]
 pub struct PrepareArgs {
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct PrepareArgs {
 }
 
 impl PrepareArgs {
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         self.own.added_to(self.paths.flags())
@@ -46,13 +46,13 @@ impl PrepareArgs {
 }
 
 impl RunArgs {
-    /// The settings among the arguments.
+    /// Returns the settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         let flags = self.own.added_to(self.paths.flags());
-        let of_argument = || of_run_argument(self.what.as_deref()?);
+        let dialect_of_argument = || of_run_argument(self.what.as_deref()?);
         Flags {
-            dialect: flags.dialect.clone().or_else(of_argument),
+            dialect: flags.dialect.clone().or_else(dialect_of_argument),
             ..flags
         }
     }

@@ -1,30 +1,32 @@
-//! A secret as the value of a flag, as a dialect's own documentation has it: `--enrollment-secret=VALUE` of
-//! Mimir.
+//! Removal of a secret from the arguments: some dialects document a flag for it, such as Mimir's
+//! `--enrollment-secret=VALUE`.
 //!
-//! Every user of the host can read a process's arguments, so the value is taken out of them before
-//! anything else is done: the program replaces itself, with the secret in the environment, which
-//! only its own user can read.
+//! Every user of the host can read a process's arguments (proc(5), `/proc/PID/cmdline`). So the program
+//! first executes itself again with the secret in the environment, which only its own user can read.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use agent_core::error::{Error, ErrorId};
 use agent_core::settings::table::DIALECT;
 
 use crate::dialects::DIALECTS;
 
-/// A command line without its secret.
+/// A command line without its secret, and the variables that replace it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TakenOut {
-    /// The flag that the secret was the value of.
+pub struct WithoutSecret {
+    /// The flag whose value was the secret.
     pub flag: &'static str,
-    /// The arguments that are left, the program's name first.
+    /// The other arguments; the first is the program's name.
     pub arguments: Vec<OsString>,
-    /// Variables that say the rest.
+    /// The variables for the secret, and for the dialect.
     pub variables: Vec<(&'static str, OsString)>,
 }
 
-impl TakenOut {
-    /// Returns the warning for whoever wrote the secret into a command line.
+impl WithoutSecret {
+    /// Returns the warning for the operator who typed the secret.
     #[must_use]
     pub fn warning(&self) -> String {
         let Self {
@@ -32,26 +34,42 @@ impl TakenOut {
         } = self;
         let variable = variables.first().map_or("", |(name, _)| name);
         format!(
-            "warning: {flag} was in the list of processes for a moment, and may be in the shell's history; it is taken out of the list now\n  better: {variable} in the environment, --token-file PATH, --token-file - (standard input) or --token-command CMD\n"
+            "warning: {flag} was visible in the list of processes for a moment, and may be in the shell's history; its value is removed from the list now\n  hint:  use {variable} in the environment, --token-file PATH, --token-file - (standard input) or --token-command CMD\n"
         )
+    }
+
+    /// Replaces this process by the same program with these arguments and variables. Returns only if
+    /// that fails.
+    #[must_use]
+    pub fn execute_again(&self) -> Error {
+        let mut arguments = self.arguments.iter();
+        let mut program = Command::new("/proc/self/exe");
+        if let Some(name) = arguments.next() {
+            program.arg0(name);
+        }
+        program.args(arguments).envs(self.variables.iter().cloned());
+        let cause = format!("it could not be removed from them: {}", program.exec());
+        Error::new(ErrorId::TokenOnCommandLine, cause).about(self.flag)
     }
 }
 
-/// Takes the secret out, if there is one. The variables also select the dialect, unless an argument does.
+/// Removes the secret from `arguments`. Returns `None` if they contain none.
+///
+/// The variables also select the dialect of the flag, unless an argument selects one.
 #[must_use]
-pub fn take_out(arguments: &[OsString]) -> Option<TakenOut> {
+pub fn remove_secret(arguments: &[OsString]) -> Option<WithoutSecret> {
     DIALECTS.iter().find_map(|dialect| {
         let (flag, variable) = dialect.secret_flag?;
-        take_out_of(arguments, dialect.name, flag, variable)
+        remove_flag(arguments, dialect.name, flag, variable)
     })
 }
 
-fn take_out_of(
+fn remove_flag(
     arguments: &[OsString],
     dialect: &str,
     flag: &'static str,
     variable: &'static str,
-) -> Option<TakenOut> {
+) -> Option<WithoutSecret> {
     let mut left = Vec::with_capacity(arguments.len());
     let mut secret = None;
     let mut rest = arguments.iter();
@@ -67,14 +85,14 @@ fn take_out_of(
     if !left.iter().any(selects) {
         variables.push((DIALECT.variables[0], dialect.into()));
     }
-    Some(TakenOut {
+    Some(WithoutSecret {
         flag,
         arguments: left,
         variables,
     })
 }
 
-/// Returns the value behind the equals sign of `flag`.
+/// Returns the value of `flag` in an argument `FLAG=VALUE`.
 fn value(argument: &OsStr, flag: &str) -> Option<OsString> {
     let value = argument.as_bytes().strip_prefix(flag.as_bytes())?;
     Some(OsString::from_vec(value.strip_prefix(b"=")?.to_vec()))
@@ -84,20 +102,20 @@ fn value(argument: &OsStr, flag: &str) -> Option<OsString> {
 mod tests {
     use super::*;
 
-    fn taken_out(line: &str) -> Option<(String, String)> {
+    fn cleaned(line: &str) -> Option<(String, String)> {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let taken = take_out(&arguments)?;
-        let variables: Vec<String> = taken
+        let cleaned = remove_secret(&arguments)?;
+        let variables: Vec<String> = cleaned
             .variables
             .iter()
             .map(|(name, value)| format!("{name}={}", value.to_string_lossy()))
             .collect();
-        let left = taken.arguments.join(OsStr::new(" "));
+        let left = cleaned.arguments.join(OsStr::new(" "));
         Some((left.into_string().unwrap(), variables.join(" ")))
     }
 
     #[test]
-    fn a_secret_is_taken_out_wherever_it_stands() {
+    fn a_secret_is_removed_at_every_position() {
         for (line, left) in [
             ("a install --enrollment-secret=s3cret", "a install"),
             (
@@ -107,20 +125,20 @@ mod tests {
             ("a --enrollment-secret=s3cret enrol", "a enrol"),
         ] {
             let variables = "MIMIR_ENROLLMENT_SECRET=s3cret MONSYS_DIALECT=mimir";
-            assert_eq!(taken_out(line), Some((left.into(), variables.into())));
+            assert_eq!(cleaned(line), Some((left.into(), variables.into())));
         }
-        let (_, variables) = taken_out("a enrol --dialect=monsys --enrollment-secret=").unwrap();
+        let (_, variables) = cleaned("a enrol --dialect=monsys --enrollment-secret=").unwrap();
         assert_eq!(variables, "MIMIR_ENROLLMENT_SECRET=");
     }
 
     #[test]
-    fn other_command_lines_are_left_alone() {
+    fn other_command_lines_do_not_change() {
         for line in [
             "a enrol --force",
             "a enrol --enrollment-secret",
             "a --enrollment-secrets=1",
         ] {
-            assert_eq!(taken_out(line), None, "{line}");
+            assert_eq!(cleaned(line), None, "{line}");
         }
     }
 }

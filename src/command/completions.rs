@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Report;
 use crate::cli::{Cli, CompletionsArgs, Shell};
 
-/// The script by which a shell completes our command line.
+/// Returns the script with which a shell completes the command line.
 pub(super) fn run(args: &CompletionsArgs) -> Report {
     let mut cli = shown(&Cli::command());
     let name = cli.get_name().to_owned();
@@ -25,8 +25,10 @@ fn script(shell: impl Generator, cli: &mut Command, name: &str) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// `clap_complete` 4.6.11 spells the hyphen of a program's name in two ways within one script, so
-/// that nothing behind a subcommand is completed: it is given a name without one.
+/// Returns the script for bash.
+///
+/// `clap_complete` 4.6.11 writes the hyphen of a program's name in two ways within one script, and then
+/// completes nothing after a subcommand. So the script is generated for a name without a hyphen.
 fn bash(cli: &mut Command, name: &str) -> String {
     let plain = name.replace('-', "_");
     let script = script(Bash, cli, &plain);
@@ -36,9 +38,9 @@ fn bash(cli: &mut Command, name: &str) -> String {
     )
 }
 
-/// The same command without what its help hides: a shell would offer that too, `--token` first.
+/// Returns the command without its hidden arguments, such as `--token`: a shell would offer them.
 fn shown(command: &Command) -> Command {
-    // clap wants names that live for ever, and ours do: a few, once, before the program ends.
+    // clap needs `'static` names. Few are leaked, once, just before the program ends.
     let name: &'static str = command.get_name().to_owned().leak();
     let aliases = command.get_visible_aliases();
     Command::new(name)

@@ -13,10 +13,10 @@ use agent_core::error::Result;
 use agent_core::escape::indented;
 use agent_core::redact::redact;
 
-/// Checks all that an enrolment needs. The exit code is that of the first thing that would stop it.
+/// Checks everything that an enrolment needs. The exit code is that of the first failed check.
 ///
 /// # Errors
-/// None but a token on the command line.
+/// [`ErrorId::TokenOnCommandLine`](agent_core::error::ErrorId::TokenOnCommandLine).
 pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<Report> {
     args.refuse_token()?;
     let checks = doctor::examine(&args.flags(), environment).await;
@@ -25,12 +25,12 @@ pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<R
     let mut text: String = checks
         .iter()
         .fold(String::new(), |text, c| text + &lines(c));
-    let verdict = match (bad, warnings) {
-        (0, 0) => "Nothing stands in the way of an enrolment.".to_owned(),
-        (0, n) => format!("Nothing stands in the way of an enrolment; warnings: {n}."),
+    let summary = match (bad, warnings) {
+        (0, 0) => "All checks passed.".to_owned(),
+        (0, n) => format!("All checks passed; warnings: {n}."),
         (n, _) => format!("An enrolment would fail; failed checks: {n}."),
     };
-    let _ = writeln!(text, "{verdict}");
+    let _ = writeln!(text, "{summary}");
     let rows: Vec<_> = checks
         .iter()
         .map(|check| {

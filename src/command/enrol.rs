@@ -18,10 +18,10 @@ use agent_core::token::Kind;
 use agent_core::token_source::TokenSource;
 use dialect_monsys::{self as monsys, Deferred};
 
-/// Enrols, or says what it would do.
+/// Enrols this host, or reports what an enrolment would do.
 ///
 /// # Errors
-/// See [`enrolment::enrol`].
+/// See [`dialects::enrol`].
 pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<Report> {
     args.refuse_token()?;
     if args.dry_run {
@@ -38,17 +38,17 @@ pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<R
     ))
 }
 
-/// What an enrolment came to.
+/// Returns the report of an enrolment.
 pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
     let host = one_line(enrolment.hostname.as_deref().unwrap_or("this host"));
     let hub = &enrolment.hub_url;
     let headline = match enrolment.done {
         Done::Enrolled => format!("Enrolled {host} at {hub}."),
         Done::Recovered => {
-            format!("Enrolled {host} at {hub}: the hub knew its key, so it is the same agent.")
+            format!("Enrolled {host} at {hub}: the hub knew its key, so it stays the same agent.")
         }
         Done::Registered => format!("Registered {host} at {hub} with its per-agent token."),
-        Done::Updated => format!("Updated {host} at {hub}; no use was spent."),
+        Done::Updated => format!("Updated {host} at {hub}; no use of the token was spent."),
         Done::AlreadyEnrolled => {
             format!("This host is enrolled at {hub} already; nothing was sent.")
         }
@@ -56,7 +56,7 @@ pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
     let mut facts: Vec<(&str, String)> = enrolment
         .fields
         .iter()
-        .map(|held| (held.label, format_value(&held.value)))
+        .map(|field| (field.label, format_value(&field.value)))
         .collect();
     let cleanup = &enrolment.cleanup;
     if !cleanup.scrubbed.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
         let plural = if files == 1 { "" } else { "s" };
         facts.push((
             "scrubbed",
-            format!("the token, from {files} file{plural} of cloud-init"),
+            format!("the token, removed from {files} file{plural} of cloud-init"),
         ));
     }
     let table = rows(&facts);
@@ -87,20 +87,20 @@ pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
         "left": cleanup.left.iter().map(|left| json!({"path": left.path, "cause": left.cause})).collect::<Vec<_>>(),
         "unsearched": cleanup.unsearched.iter().map(|place| json!({"place": place.place, "look": place.look})).collect::<Vec<_>>(),
     });
-    for held in &enrolment.fields {
-        json[held.key] = held.value.clone();
+    for field in &enrolment.fields {
+        json[field.key] = field.value.clone();
     }
     Report::new(format!("{headline}\n{table}{next}"), json).with_error(cleanup.error())
 }
 
-/// What the preparation of an image came to.
+/// Returns the report of a prepared image.
 pub(super) fn deferred(deferred: &Deferred) -> Report {
     let token = match &deferred.token_from {
         Some(from) => format!("at the first boot, from {from}"),
-        None => "to be given at the first boot".into(),
+        None => "needed at the first boot".into(),
     };
     let text = format!(
-        "Prepared this image for {}: nothing was sent, and no use was spent.\n{}At the first boot: monsys-agent enrol\n",
+        "Prepared this image for {}: nothing was sent, and no use of the token was spent.\n{}At the first boot: monsys-agent enrol\n",
         deferred.hub_url,
         rows(&[
             ("tags", list(&deferred.tags)),
@@ -128,7 +128,7 @@ async fn dry_run(args: &EnrolArgs, environment: &Environment) -> Result<Report> 
     let host = dialects::open(&flags, environment)?;
     let settings = host.settings();
     let secret = secret(&*host, args.force, environment).await?;
-    // A token command is not run: it may use the network. It most likely has an enrolment token.
+    // A token command may use the network, so it is not run. Its token is probably an enrolment token.
     let kind = secret
         .as_ref()
         .map(|(kind, _)| kind.unwrap_or(Kind::Enrolment));
@@ -147,14 +147,14 @@ async fn dry_run(args: &EnrolArgs, environment: &Environment) -> Result<Report> 
     };
     let mut table = vec![
         ("host", format!("{} ({})", facts.hostname, facts.os_info)),
-        ("token", described.clone().unwrap_or("none given".into())),
+        ("token", described.clone().unwrap_or("none".into())),
         ("request", format!("POST {}", preview.url)),
     ];
     table.extend(preview.rows);
     let text = format!(
         "Dry run: nothing was sent and nothing was changed.\n{}{}",
         rows(&table),
-        "To see the facts that are sent: monsys-agent facts\n"
+        "To print the facts that an enrolment sends: monsys-agent facts\n"
     );
     let mut json = json!({
         "result": "dry_run",
@@ -174,7 +174,8 @@ async fn dry_run(args: &EnrolArgs, environment: &Environment) -> Result<Report> 
     Ok(Report::new(text, json))
 }
 
-/// Source of the secret, and its kind, which is not known of a command that was not run.
+/// Returns the source of the secret, and its kind. The kind of a command's secret is not known, because the
+/// command is not run.
 async fn secret<'a>(
     host: &'a dyn Dialect,
     force: bool,
@@ -182,7 +183,7 @@ async fn secret<'a>(
 ) -> Result<Option<(Option<Kind>, &'a TokenSource)>> {
     let source = host.settings().token.as_ref();
     let Some(source) = source.filter(|_| host.takes_secret(force).unwrap_or(false)) else {
-        // The real run would not take it, and would not fetch it.
+        // An enrolment would not fetch the secret either.
         return Ok(None);
     };
     if matches!(source, TokenSource::Command(..)) {

@@ -12,10 +12,10 @@ use agent_core::facts::route::Target;
 use agent_core::facts::{HostFacts, Interface};
 use agent_core::text::{format_value, rows};
 
-/// Prints exactly the metadata that an enrolment would send.
+/// Reports exactly the metadata that an enrolment would send.
 ///
 /// # Errors
-/// Only for bad settings: no fact fails.
+/// Only those of the settings. A fact that cannot be read is not an error.
 pub(super) async fn run(args: &FactsArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
     let host = dialects::open_for_facts(&flags, environment)?;
@@ -41,7 +41,7 @@ pub(super) async fn run(args: &FactsArgs, environment: &Environment) -> Result<R
     Ok(Report::new(text, json.collect()))
 }
 
-/// What every system calls them that is told of them.
+/// The name of the interfaces in every dialect that sends them.
 const INTERFACES: &str = "interfaces";
 
 fn line(interface: &Interface) -> String {

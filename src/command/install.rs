@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 use super::{Report, enrol};
 use crate::cli::InstallArgs;
 use crate::dialects;
-use crate::install::{self, Enrolled, Installed, Options, RECEIPT, Service};
+use crate::install::{self, EnrolOutcome, InstallOptions, Installed, RECEIPT, ServiceOutcome};
 use agent_core::VERSION;
 use agent_core::enrolment::Descriptor;
 use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::escape::{indented, one_line};
 
-/// Installs, or says what it would do.
+/// Installs the agent, or reports what an installation would do.
 ///
 /// # Errors
 /// See [`install::install`].
 pub(super) async fn run(args: &InstallArgs, environment: &Environment) -> Result<Report> {
     args.enrol.refuse_token()?;
-    let options = Options {
+    let options = InstallOptions {
         flags: args.enrol.flags(),
         force: args.enrol.force,
         defer: args.enrol.defer,
@@ -45,18 +45,20 @@ pub(super) async fn run(args: &InstallArgs, environment: &Environment) -> Result
     ))
 }
 
-fn planned(plan: &Installed, options: &Options) -> Report {
+fn planned(plan: &Installed, options: &InstallOptions) -> Report {
     let mut steps: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
     if options.defer {
         steps.push("prepare the image: see `monsys-agent enrol --defer`".into());
     } else if !options.no_enrol {
-        steps.push("enrol, unless it is enrolled: see `monsys-agent enrol --dry-run`".into());
+        steps.push(
+            "enrol this host, unless it is enrolled: see `monsys-agent enrol --dry-run`".into(),
+        );
     }
-    if plan.service == Service::Started {
-        steps.push("start the service, or restart it when something of it has changed".into());
+    if plan.service == ServiceOutcome::Started {
+        steps.push("start the service, or restart it if its files have changed".into());
     }
     let text = format!(
-        "Dry run: nothing was changed. These are the changes:\n{}{}",
+        "Dry run: nothing was changed. An installation would make these changes:\n{}{}",
         lines(&steps),
         not_done(plan)
     );
@@ -72,8 +74,8 @@ fn report(installed: &Installed, dialect: &Descriptor) -> Report {
         ),
         Some(enrolled) => {
             let report = match enrolled {
-                Enrolled::Now(enrolment) => enrol::report(enrolment, dialect),
-                Enrolled::Deferred(deferred) => enrol::deferred(deferred),
+                EnrolOutcome::Enrolled(enrolment) => enrol::report(enrolment, dialect),
+                EnrolOutcome::Deferred(deferred) => enrol::deferred(deferred),
             };
             (report.json, report.text, report.error)
         }
@@ -85,11 +87,11 @@ fn report(installed: &Installed, dialect: &Descriptor) -> Report {
     };
     let steps: Vec<String> = installed.changes.iter().map(ToString::to_string).collect();
     let service = match installed.service {
-        Service::Started => "The service is up.\n",
-        Service::Restarted => "The service was restarted, and is up.\n",
-        Service::Running => "The service is up, as it was.\n",
-        Service::NotStarted => "The service was not started; it starts at the next boot.\n",
-        Service::None => "",
+        ServiceOutcome::Started => "The service is up.\n",
+        ServiceOutcome::Restarted => "The service was restarted, and is up.\n",
+        ServiceOutcome::Running => "The service was up already, and was not restarted.\n",
+        ServiceOutcome::NotStarted => "The service was not started; it starts at the next boot.\n",
+        ServiceOutcome::None => "",
     };
     let text = format!(
         "{headline} monsys-agent {VERSION}, {}\n{}{service}{}{text}",
@@ -131,7 +133,7 @@ fn json(installed: &Installed, result: &str) -> Value {
 }
 
 fn not_done(installed: &Installed) -> String {
-    let told = |text: String, step: &install::NotDone| {
+    let append = |text: String, step: &install::NotDone| {
         text + &format!(
             "Not done: {}\n  cause: {}\n  hint:  {}\n",
             one_line(&step.what),
@@ -139,7 +141,7 @@ fn not_done(installed: &Installed) -> String {
             indented(&step.hint)
         )
     };
-    installed.not_done.iter().fold(String::new(), told)
+    installed.not_done.iter().fold(String::new(), append)
 }
 
 fn lines(steps: &[String]) -> String {

@@ -14,7 +14,7 @@ use agent_core::error::{Error, ErrorId, Kind, Result};
 use agent_core::settings::TABLE;
 use agent_core::store::atomic::{self, Owner};
 
-/// Prints the page of the program, or writes that and a page a command into a folder.
+/// Reports the page of the program, or writes that page and one page per command to a folder.
 ///
 /// # Errors
 /// [`ErrorId::PagesUnwritable`].
@@ -31,7 +31,7 @@ pub(super) fn run(args: &ManArgs) -> Result<Report> {
         })?;
     }
     let files: Vec<_> = pages.iter().map(|page| folder.join(&page.file)).collect();
-    let text = format!("Wrote {} pages into {}\n", files.len(), folder.display());
+    let text = format!("Wrote {} pages to {}\n", files.len(), folder.display());
     Ok(Report::new(text, json!({ "files": files })))
 }
 
@@ -49,7 +49,7 @@ impl Page {
     }
 }
 
-/// All pages, that of the program first.
+/// Returns all pages, the page of the program first.
 fn pages() -> io::Result<Vec<Page>> {
     let mut cli = Cli::command().disable_help_subcommand(true);
     cli.build();
@@ -57,12 +57,12 @@ fn pages() -> io::Result<Vec<Page>> {
     main.text.push_str(&reference(&cli)?);
     let mut pages = vec![main];
     for command in cli.get_subcommands().filter(|c| !c.is_hide_set()) {
-        let its = page(command.clone())?;
+        let own = page(command.clone())?;
         pages.extend(command.get_visible_aliases().map(|alias| Page {
             file: format!("{}-{alias}.1", cli.get_name()),
-            text: format!(".so man1/{}\n", its.file),
+            text: format!(".so man1/{}\n", own.file),
         }));
-        pages.push(its);
+        pages.push(own);
     }
     Ok(pages)
 }
@@ -77,7 +77,7 @@ fn page(command: Command) -> io::Result<Page> {
     })
 }
 
-/// What the help has no room for: variables, files, exit codes.
+/// Returns the sections that `--help` does not have: variables, files and exit codes.
 fn reference(cli: &Command) -> io::Result<String> {
     let mut roff = Roff::new();
     roff.control("SH", ["ENVIRONMENT"]);
@@ -94,7 +94,7 @@ fn reference(cli: &Command) -> io::Result<String> {
     }
     roff.control("SH", ["EXIT STATUS"]);
     let codes = Kind::ALL.map(|kind| (kind.exit_code(), kind.meaning()));
-    for (code, meaning) in [(0, "done, also when it was done already")]
+    for (code, meaning) in [(0, "success, also if there was nothing to do")]
         .into_iter()
         .chain(codes)
     {
@@ -116,15 +116,15 @@ fn reference(cli: &Command) -> io::Result<String> {
 const FILES: [(&str, &str); 4] = [
     (
         "/etc/monsys/agent.toml",
-        "Settings, and the credential of this host. Other keys, order and comments are kept.",
+        "Settings, and the credential of this host. The agent keeps other keys, their order and comments.",
     ),
     (
         "/var/lib/monsys/agent-signing.key",
-        "The key that this host signs with: to the hub, it is the host.",
+        "The private key of this host. The hub identifies the host by it.",
     ),
     ("/var/lib/monsys/agent-id", "The id of this host's agent."),
     (
         "/var/lib/monsys/state.json",
-        "What the agent remembers between runs.",
+        "The state of the agent between runs.",
     ),
 ];

@@ -10,7 +10,7 @@ use agent_core::error::Result;
 use agent_core::text::rows;
 use dialect_monsys::{self as monsys, Rotation};
 
-/// Takes a new per-agent token.
+/// Replaces the per-agent token.
 ///
 /// # Errors
 /// See [`monsys::rotate_token`].
@@ -18,14 +18,14 @@ pub(super) async fn token(args: &RotateTokenArgs, environment: &Environment) -> 
     dialects::monsys_only("rotate-token", &args.flags(), environment)?;
     let rotation = monsys::rotate_token(&args.flags(), environment).await?;
     let headline = if rotation.changed {
-        "The hub takes the new token, and agent.toml holds it now."
+        "The hub has accepted the new token, and agent.toml contains it now."
     } else {
-        "The hub takes this token, and agent.toml held it already."
+        "The hub has accepted this token, and agent.toml contained it already."
     };
     Ok(report(headline, "token_rotated", &rotation))
 }
 
-/// Makes a new signing key.
+/// Replaces the signing key.
 ///
 /// # Errors
 /// See [`monsys::rotate_key`].
@@ -33,9 +33,9 @@ pub(super) async fn key(args: &RotateKeyArgs, environment: &Environment) -> Resu
     dialects::monsys_only("rotate-key", &args.flags(), environment)?;
     let rotation = monsys::rotate_key(&args.flags(), environment).await?;
     let headline = if rotation.was_begun {
-        "The hub has this host's new key pinned: this ended a rotation that had been interrupted."
+        "The hub has pinned this host's new key: this run completed an interrupted rotation."
     } else {
-        "The hub has this host's new key pinned."
+        "The hub has pinned this host's new key."
     };
     Ok(report(headline, "key_rotated", &rotation))
 }
@@ -47,7 +47,7 @@ fn report(headline: &str, result: &str, rotation: &Rotation) -> Report {
         ("config", rotation.config.display().to_string()),
     ]);
     Report::new(
-        format!("{headline}\n{table}A running service takes it up by itself.\n"),
+        format!("{headline}\n{table}A running service uses it without a restart.\n"),
         json!({
             "result": result,
             "changed": rotation.changed,

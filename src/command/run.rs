@@ -10,25 +10,27 @@ use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::service::{step, until_stopped};
 
-/// Sends heartbeats until it is stopped. Where one user runs everything, it does the privileged step
-/// first and executes itself anew, so that no secret stays in memory; else it ends with what the step
-/// failed with.
+/// Sends heartbeats until the process is stopped.
+///
+/// If one user runs everything, first does the privileged step and executes the program again, so that no
+/// secret stays in memory. Otherwise, returns the recorded failure of the privileged step.
 ///
 /// # Errors
-/// See [`dialect::Dialect::step`] and [`dialect::Dialect::serve`].
+/// As [`step`](agent_core::enrolment::Dialect::step) and
+/// [`serve`](agent_core::enrolment::Dialect::serve).
 pub(super) async fn run(args: &RunArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
     let select = || dialects::select(&flags, environment);
     if let Some(user) = args.user.as_deref().filter(|_| !args.is_prepared) {
-        let Some(verdict) =
+        let Some(record) =
             until_stopped(async { Ok(step::prepare(&select, &flags, environment).await) }).await?
         else {
             return Ok(stopped());
         };
-        if let Some(error) = verdict.error() {
+        if let Some(error) = record.error() {
             return Err(error);
         }
-        again(Some(user), environment)?;
+        execute_again(Some(user), environment)?;
     }
     let host = dialects::open(&flags, environment)?;
     if host.has_service() && !args.is_prepared {
@@ -46,7 +48,7 @@ pub(super) async fn run(args: &RunArgs, environment: &Environment) -> Result<Rep
             {
                 tracing::warn!("{}: {}", left.what(), left.cause());
             }
-            again(None, environment)?;
+            execute_again(None, environment)?;
         }
     }
     drop(host);
@@ -54,13 +56,13 @@ pub(super) async fn run(args: &RunArgs, environment: &Environment) -> Result<Rep
     Ok(stopped())
 }
 
-/// Executes this program anew, which returns only when it cannot be done.
-fn again(user: Option<&str>, environment: &Environment) -> Result<()> {
+/// Executes this program again. Returns only if that fails, or is not needed.
+fn execute_again(user: Option<&str>, environment: &Environment) -> Result<()> {
     let Some(cause) = environment.execute_again(user, PREPARED)? else {
         return Ok(());
     };
     Err(Error::new(ErrorId::Internal, cause.to_string())
-        .about("executing the program anew, without the secret in its memory"))
+        .about("executing the program again, without the secret in its memory"))
 }
 
 fn stopped() -> Report {

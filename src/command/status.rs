@@ -6,25 +6,24 @@ use crate::dialects;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 
-/// Says whether this host is enrolled, where, and as what, and whether the hub hears from it.
-/// Sends nothing.
+/// Reports the enrolment of this host, and the state of its heartbeats. Sends nothing.
 ///
 /// # Errors
-/// Broken files of the host.
+/// Those of files that cannot be read.
 pub(super) fn run(args: &PathArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
-    let account = dialects::open(&flags, environment)
+    let status = dialects::open(&flags, environment)
         .map_err(for_reading)?
         .status()?;
     Ok(Report {
-        text: account.text,
-        json: account.json,
-        exit_code: account.exit_code,
+        text: status.text,
+        json: status.json,
+        exit_code: status.exit_code,
         error: None,
     })
 }
 
-/// Nothing is written here, so what could not be replaced is only what could not be read.
+/// Turns a file that cannot be replaced into one that cannot be read, because `status` writes nothing.
 fn for_reading(error: Error) -> Error {
     if error.id() != ErrorId::ConfigUnwritable {
         return error;

@@ -10,19 +10,21 @@ use agent_core::error::Result;
 use agent_core::text::rows;
 use dialect_monsys::{self as monsys, UnenrolOutcome};
 
-/// Leaves the hub.
+/// Unenrols this host.
 ///
 /// # Errors
 /// See [`monsys::unenrol`].
 pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result<Report> {
     dialects::monsys_only("unenrol", &args.flags(), environment)?;
-    let leaving = monsys::unenrol(&args.flags(), args.force, environment).await?;
-    let hub = &leaving.hub_url;
-    let (result, headline) = match leaving.parting {
-        UnenrolOutcome::Left => ("left", format!("This host has left {hub}.")),
+    let unenrolment = monsys::unenrol(&args.flags(), args.force, environment).await?;
+    let hub = &unenrolment.hub_url;
+    let (result, headline) = match unenrolment.parting {
+        UnenrolOutcome::Left => ("left", format!("This host is unenrolled from {hub}.")),
         UnenrolOutcome::Ended => (
             "left",
-            format!("This host has left {hub}: this ended what had been interrupted."),
+            format!(
+                "This host is unenrolled from {hub}: this run completed an interrupted unenrolment."
+            ),
         ),
         UnenrolOutcome::OnlyHere => (
             "removed",
@@ -33,25 +35,25 @@ pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result
             "This host is not enrolled; nothing was sent and nothing was removed.".into(),
         ),
     };
-    let again = if leaving.would_enrol_again {
-        "It is told where a token is to be had, so the service would enrol it again at its next start: systemctl disable --now monsys-agent\n"
+    let again = if unenrolment.would_enrol_again {
+        "A source of the token is configured, so the service would enrol this host again at its next start. To prevent that: systemctl disable --now monsys-agent\n"
     } else {
         ""
     };
-    let mut table = vec![("config", leaving.config.display().to_string())];
-    if let Some(agent) = leaving.agent_id {
+    let mut table = vec![("config", unenrolment.config.display().to_string())];
+    if let Some(agent) = unenrolment.agent_id {
         table.insert(0, ("agent", agent.to_string()));
     }
     Ok(Report::new(
         format!("{headline}\n{}{again}", rows(&table)),
         json!({
             "result": result,
-            "changed": leaving.changed,
-            "hub_told": matches!(leaving.parting, UnenrolOutcome::Left | UnenrolOutcome::Ended),
-            "agent_id": leaving.agent_id,
-            "hub_url": leaving.hub_url,
-            "would_enrol_again": leaving.would_enrol_again,
-            "config": leaving.config,
+            "changed": unenrolment.changed,
+            "hub_told": matches!(unenrolment.parting, UnenrolOutcome::Left | UnenrolOutcome::Ended),
+            "agent_id": unenrolment.agent_id,
+            "hub_url": unenrolment.hub_url,
+            "would_enrol_again": unenrolment.would_enrol_again,
+            "config": unenrolment.config,
         }),
     ))
 }

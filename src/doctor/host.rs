@@ -1,4 +1,4 @@
-//! What is on the host: secret, plan, directories, service manager.
+//! The checks on the host: token, plan, folders, service manager.
 
 use super::prove;
 use agent_core::check::Check;
@@ -10,7 +10,7 @@ use agent_core::facts::route::Target;
 use agent_core::hub::retry::Limit;
 use agent_core::token::Token;
 
-/// The secret's source and shape.
+/// Checks the source and the format of the secret.
 pub(super) async fn token(
     host: &dyn Dialect,
     environment: &Environment,
@@ -30,7 +30,7 @@ pub(super) async fn token(
     }
 }
 
-/// What a run of `enrol` would do.
+/// Checks what a run of `enrol` would do.
 pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, environment: &Environment) -> Check {
     let name = "plan";
     let kind = token.map(Token::kind);
@@ -43,7 +43,7 @@ pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, environment: &Envi
     }
 }
 
-/// The folders that an enrolment writes to.
+/// Checks the folders that an enrolment writes to.
 pub(super) fn folders(host: &dyn Dialect) -> Vec<Check> {
     let folders = host.folders().into_iter();
     folders
@@ -54,7 +54,7 @@ pub(super) fn folders(host: &dyn Dialect) -> Vec<Check> {
         .collect()
 }
 
-/// systemd, by the mark that `sd_booted(3)` looks for.
+/// Checks for systemd, by the folder that `sd_booted(3)` checks.
 pub(super) fn service_manager(environment: &Environment) -> Check {
     let name = "service manager";
     if environment.resolved_path("/run/systemd/system").is_dir() {
@@ -62,7 +62,7 @@ pub(super) fn service_manager(environment: &Environment) -> Check {
     } else {
         Check::good(
             name,
-            "systemd does not run this host; enrolling does not need it",
+            "systemd does not run this host; an enrolment does not need it",
         )
     }
 }

@@ -1,8 +1,8 @@
-//! Whether the cloud's metadata service still hands out user data that holds an enrolment token.
+//! The check for an enrolment token in the user data that the cloud's metadata service returns.
 //!
-//! Every process of the host can ask that service. It is asked only where the firmware says which
-//! cloud this is, or where its address is given by the variable that the cloud's own tools take;
-//! `AWS_EC2_METADATA_DISABLED=true`, as AWS's tools take it, turns it off for every cloud.
+//! Every process of the host can send requests to that service. This check does so only if the firmware
+//! names the cloud, or if the variable of the cloud's own tools names an address.
+//! `AWS_EC2_METADATA_DISABLED=true`, a variable of AWS's tools, disables the check for every cloud.
 
 use std::time::Duration;
 
@@ -20,26 +20,26 @@ use agent_core::store::safe_read;
 
 const NAME: &str = "metadata service";
 const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
-/// It is on the same machine or on none.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time limit of all requests. The service answers from the same machine, or not at all.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// A cloud's service.
+/// The metadata service of a cloud.
 struct Cloud {
-    /// What the firmware calls the maker of the machine.
+    /// The vendor of the machine, as the firmware names it.
     vendor: &'static str,
-    /// Variable with another address, as the cloud's own tools take it.
+    /// The variable of the cloud's own tools for another address.
     variable: Option<&'static str>,
-    /// Where it is.
+    /// The default address.
     default: &'static str,
-    /// Where the user data is.
+    /// The path of the user data.
     path: &'static str,
     query: Option<&'static str>,
     header: Option<(&'static str, &'static str)>,
-    /// The user data is encoded once more.
+    /// True if the user data is also encoded in base64.
     is_base64: bool,
 }
 
-/// EC2, whose user data takes a session (`IMDSv2`).
+/// EC2, whose user data needs a session (`IMDSv2`).
 const AWS: Cloud = Cloud {
     vendor: "Amazon EC2",
     variable: Some("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
@@ -67,7 +67,7 @@ const CLOUDS: [Cloud; 5] = [
         header: Some(("metadata-flavor", "Google")),
         ..PLAIN
     },
-    // Custom data, the older way, is not handed out.
+    // The service does not return custom data, the older kind.
     Cloud {
         vendor: "Microsoft Corporation",
         variable: Some("AZURE_POD_IDENTITY_AUTHORITY_HOST"),
@@ -97,36 +97,41 @@ pub(super) async fn examine(settings: &Settings, environment: &Environment) -> C
         return Check::skipped(NAME, "AWS_EC2_METADATA_DISABLED is set");
     }
     let Some((cloud, address)) = place(environment) else {
-        return Check::skipped(NAME, "no cloud with one is known to run this host");
+        return Check::skipped(
+            NAME,
+            "this host runs in no cloud with a known metadata service",
+        );
     };
     let base = match Url::parse(&address) {
         Ok(base) if base.scheme() == "http" && base.host().is_some() => base,
-        _ => return Check::skipped(NAME, "the address that was given for it is no http URL"),
+        _ => {
+            return Check::skipped(
+                NAME,
+                "its address in the environment is not a valid http URL",
+            );
+        }
     };
     match user_data(cloud, settings, environment, &base).await {
-        Answer::Silent => Check::skipped(NAME, "it could not be asked"),
-        Answer::Nothing => Check::good(NAME, "it hands out no user data"),
-        Answer::Data(bytes) if scrub::has_token(&bytes) => Check::warning(
+        UserData::Unknown => Check::skipped(NAME, "it did not answer the request"),
+        UserData::None => Check::good(NAME, "it has no user data"),
+        UserData::Bytes(bytes) if scrub::has_token(&bytes) => Check::warning(
             NAME,
-            "it hands out an enrolment token to every process of this host",
-            "give the token by reference (--token-command) instead of in user data; revoke this one when the batch is done",
+            "it returns an enrolment token to every process of this host",
+            "fetch the token by --token-command instead of from user data; revoke this token when all hosts are enrolled",
         ),
-        Answer::Data(_) => Check::good(
-            NAME,
-            "the user data that it hands out holds no enrolment token",
-        ),
+        UserData::Bytes(_) => Check::good(NAME, "its user data contains no enrolment token"),
     }
 }
 
-/// Which cloud's service is where.
+/// Returns the cloud and the address of its service.
 fn place(environment: &Environment) -> Option<(&'static Cloud, String)> {
-    let given = |cloud: &'static Cloud| {
+    let by_variable = |cloud: &'static Cloud| {
         let value = environment.env(cloud.variable?)?.to_str()?;
         let has_scheme = value.contains("://");
         let scheme = if has_scheme { "" } else { "http://" };
         Some((cloud, format!("{scheme}{value}")))
     };
-    CLOUDS.iter().find_map(given).or_else(|| {
+    CLOUDS.iter().find_map(by_variable).or_else(|| {
         let vendor =
             safe_read::text(&environment.kernel_path("/sys/class/dmi/id/sys_vendor")).ok()?;
         let cloud = CLOUDS.iter().find(|cloud| cloud.vendor == vendor.trim())?;
@@ -134,11 +139,14 @@ fn place(environment: &Environment) -> Option<(&'static Cloud, String)> {
     })
 }
 
-/// What the service said.
-pub(crate) enum Answer {
-    Silent,
-    Nothing,
-    Data(Vec<u8>),
+/// The user data of this host, as the service returns it.
+pub(crate) enum UserData {
+    /// The service did not answer, or refused the request.
+    Unknown,
+    /// The host has no user data.
+    None,
+    /// The content of the user data.
+    Bytes(Vec<u8>),
 }
 
 async fn user_data(
@@ -146,12 +154,12 @@ async fn user_data(
     settings: &Settings,
     environment: &Environment,
     base: &Url,
-) -> Answer {
+) -> UserData {
     let Ok(client) = Client::new(settings) else {
-        return Answer::Silent;
+        return UserData::Unknown;
     };
-    let deadline = Instant::now() + PATIENCE;
-    let ask = async |method, path: &str, query, header: &[(&str, &str)]| {
+    let deadline = Instant::now() + TIME_LIMIT;
+    let send = async |method, path: &str, query, header: &[(&str, &str)]| {
         let mut url = base.clone();
         url.set_path(path);
         url.set_query(query);
@@ -163,9 +171,9 @@ async fn user_data(
     let mut session = String::new();
     if cloud.vendor == AWS.vendor {
         let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "60");
-        let reply = ask(Method::PUT, "/latest/api/token", None, &[ttl]).await;
+        let reply = send(Method::PUT, "/latest/api/token", None, &[ttl]).await;
         let Some(reply) = reply.filter(|reply| reply.status == 200) else {
-            return Answer::Silent;
+            return UserData::Unknown;
         };
         String::from_utf8_lossy(&reply.body)
             .trim()
@@ -174,23 +182,23 @@ async fn user_data(
     let session = Some(("x-aws-ec2-metadata-token", session.as_str()));
     let session = session.filter(|(_, session)| !session.is_empty());
     let headers: Vec<_> = session.into_iter().chain(cloud.header).collect();
-    match ask(Method::GET, cloud.path, cloud.query, &headers).await {
-        Some(reply) => said(&reply, cloud.is_base64),
-        None => Answer::Silent,
+    match send(Method::GET, cloud.path, cloud.query, &headers).await {
+        Some(reply) => user_data_in(&reply, cloud.is_base64),
+        None => UserData::Unknown,
     }
 }
 
-/// Reads the answer to the request for the user data.
-pub(crate) fn said(reply: &Reply, is_base64: bool) -> Answer {
+/// Reads the user data from the response of the service.
+pub(crate) fn user_data_in(reply: &Reply, is_base64: bool) -> UserData {
     match reply.status {
         200 if is_base64 => {
             let decoded = BASE64_STANDARD.decode(reply.body.trim_ascii());
-            // What cannot be decoded as one piece is searched as it is, base64 in lines too.
-            Answer::Data(decoded.unwrap_or_else(|_| reply.body.to_vec()))
+            // Other data is searched as it is. The search also decodes base64 in lines.
+            UserData::Bytes(decoded.unwrap_or_else(|_| reply.body.to_vec()))
         }
-        200 => Answer::Data(reply.body.to_vec()),
-        404 => Answer::Nothing,
-        _ => Answer::Silent,
+        200 => UserData::Bytes(reply.body.to_vec()),
+        404 => UserData::None,
+        _ => UserData::Unknown,
     }
 }
 
@@ -209,7 +217,7 @@ mod tests {
                 body: body.as_bytes().to_vec().into(),
                 ..Reply::default()
             };
-            let Answer::Data(bytes) = said(&reply, true) else {
+            let UserData::Bytes(bytes) = user_data_in(&reply, true) else {
                 panic!("no user data in {body:?}");
             };
             assert!(scrub::has_token(&bytes), "{body:?}");

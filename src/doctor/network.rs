@@ -1,4 +1,4 @@
-//! The way to the hub: proxy, name, route, connection, TLS, clock, and the hub itself.
+//! The checks on the way to the hub: proxy, name, route, connection, TLS, clock, and the hub itself.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -16,18 +16,18 @@ use agent_core::facts::route::{self, Target};
 use agent_core::hub::client::{Client, Reply, SendError};
 use agent_core::settings::Settings;
 
-/// Longest that one step may take.
-const STEP: Duration = Duration::from_secs(5);
-/// A clock that is off by more is told by the hub as an anomaly.
+/// The time limit of one check.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// The largest difference of the clocks that the hub does not report as an anomaly.
 const DRIFT: Duration = Duration::from_mins(5);
 
-/// Every step of the way, each only when the one before it was taken.
+/// Runs the checks. A failed check skips the later ones that depend on it.
 pub(super) async fn examine(settings: &Settings, environment: &Environment) -> Vec<Check> {
     let mut checks = vec![proxy(settings)];
     let (host, port) = route::peer(settings);
     let (check, addresses) = name(host, port).await;
     checks.push(check);
-    checks.push(way(settings).await);
+    checks.push(route_to_hub(settings).await);
     if addresses.is_empty() {
         let because = "the name has no address";
         checks.extend(["connection", "TLS", "hub", "clock"].map(|n| Check::skipped(n, because)));
@@ -40,7 +40,7 @@ pub(super) async fn examine(settings: &Settings, environment: &Environment) -> V
         checks.extend(["TLS", "hub", "clock"].map(|n| Check::skipped(n, "there is no connection")));
         return checks;
     }
-    checks.extend(talk(settings, environment).await);
+    checks.extend(request(settings, environment).await);
     checks
 }
 
@@ -50,7 +50,7 @@ fn proxy(settings: &Settings) -> Check {
             let (host, port) = route::peer(settings);
             format!("{} names {host}:{port}", proxy.source)
         }
-        Some(proxy) => format!("{} is for https, and the hub is not", proxy.source),
+        Some(proxy) => format!("{} is for https, and the hub's URL is http", proxy.source),
         None => "none".into(),
     };
     Check::good("proxy", says)
@@ -59,21 +59,21 @@ fn proxy(settings: &Settings) -> Check {
 async fn name(host: &str, port: u16) -> (Check, Vec<SocketAddr>) {
     let title = "name";
     if let Ok(address) = host.parse::<IpAddr>() {
-        let says = format!("{host} is an address; no name to resolve");
+        let says = format!("{host} is an address, so there is no name to resolve");
         return (
             Check::good(title, says),
             vec![SocketAddr::new(address, port)],
         );
     }
-    let cause = match timeout(STEP, tokio::net::lookup_host((host, port))).await {
+    let cause = match timeout(TIME_LIMIT, tokio::net::lookup_host((host, port))).await {
         Ok(Ok(found)) => {
             let addresses: Vec<SocketAddr> = found.collect();
             let list: Vec<String> = addresses.iter().map(|a| a.ip().to_string()).collect();
-            let says = format!("{host} is {}", list.join(", "));
+            let says = format!("{host} resolves to {}", list.join(", "));
             return (Check::good(title, says), addresses);
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "no name server answered in 5 s".into(),
+        Err(_) => "no name server answered within 5 s".into(),
     };
     let error = Error::new(ErrorId::Unreachable, cause)
         .about(format!("the name {host}"))
@@ -83,13 +83,16 @@ async fn name(host: &str, port: u16) -> (Check, Vec<SocketAddr>) {
     (Check::bad(title, &error), Vec::new())
 }
 
-async fn way(settings: &Settings) -> Check {
+async fn route_to_hub(settings: &Settings) -> Check {
     let title = "route";
     match route::source(&Target::resolve(settings).await) {
-        Some(source) => Check::good(title, format!("{source} is this host's address there")),
+        Some(source) => Check::good(
+            title,
+            format!("{source} is this host's address on the way to the hub"),
+        ),
         None => Check::warning(
             title,
-            "the routing table has no way to the hub's address",
+            "the routing table has no route to the hub's address",
             "check it: ip route get ADDRESS",
         ),
     }
@@ -97,39 +100,39 @@ async fn way(settings: &Settings) -> Check {
 
 async fn connection(addresses: &[SocketAddr]) -> Check {
     let title = "connection";
-    let mut faults = Vec::new();
+    let mut failures = Vec::new();
     for address in addresses {
-        match timeout(STEP, TcpStream::connect(address)).await {
-            Ok(Ok(_)) => return Check::good(title, format!("{address} takes connections")),
-            Ok(Err(error)) => faults.push(format!("{address}: {error}")),
-            Err(_) => faults.push(format!("{address}: no answer in 5 s")),
+        match timeout(TIME_LIMIT, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return Check::good(title, format!("{address} accepts connections")),
+            Ok(Err(error)) => failures.push(format!("{address}: {error}")),
+            Err(_) => failures.push(format!("{address}: no answer within 5 s")),
         }
     }
-    let error = Error::new(ErrorId::Unreachable, faults.join("; ")).hint(
-        "check that the hub (or proxy) runs, its port, and firewalls between; a proxy is set by HTTPS_PROXY",
+    let error = Error::new(ErrorId::Unreachable, failures.join("; ")).hint(
+        "check that the hub (or proxy) is running, its port, and the firewalls; HTTPS_PROXY sets a proxy",
     );
     Check::bad(title, &error)
 }
 
-/// One request that needs no token.
-async fn talk(settings: &Settings, environment: &Environment) -> Vec<Check> {
+/// Sends one request that needs no token, and checks TLS, the hub and the clock.
+async fn request(settings: &Settings, environment: &Environment) -> Vec<Check> {
     let url = settings.hub_url.value.join("/healthz");
     let client = match Client::new(settings) {
         Ok(client) => client,
         Err(error) => return vec![Check::bad("TLS", &error)],
     };
-    let deadline = Instant::now() + 2 * STEP;
+    let deadline = Instant::now() + 2 * TIME_LIMIT;
     let reply = match client
         .request(Method::GET, url.clone(), &[], environment, deadline)
         .await
     {
         Ok(reply) => reply,
-        Err(fault) => {
-            let (SendError::Transient(error) | SendError::Final(error)) = fault;
+        Err(failure) => {
+            let (SendError::Transient(error) | SendError::Final(error)) = failure;
             return vec![
                 Check::bad("TLS", &error.about(&settings.hub_url.value)),
-                Check::skipped("hub", "it was not asked"),
-                Check::skipped("clock", "the hub did not tell the time"),
+                Check::skipped("hub", "the request was not sent"),
+                Check::skipped("clock", "the hub did not send the time"),
             ];
         }
     };
@@ -145,8 +148,8 @@ fn encryption(settings: &Settings) -> Check {
     if !settings.hub_url.value.is_https() {
         return Check::warning(
             title,
-            "the hub is reached by plain http: the token travels in the clear",
-            "use https, unless this is for a test on this host",
+            "the connection to the hub is plain HTTP: the token is sent unencrypted",
+            "use https, unless this is a test on this host",
         );
     }
     let trust = match (&settings.ca_file, &settings.ca_pin) {
@@ -174,12 +177,12 @@ fn hub(reply: &Reply) -> Check {
         (200, Some(version)) => Check::good("hub", format!("it answers; version {version}")),
         (status @ (200 | 401 | 403 | 404), _) => Check::good(
             "hub",
-            format!("it answers (HTTP {status}), and does not tell its version"),
+            format!("it answers (HTTP {status}), and does not send its version"),
         ),
         (status, _) => Check::warning(
             "hub",
             format!("it answers HTTP {status} to /healthz"),
-            "check the hub, and what stands before it: curl -v URL/healthz",
+            "check the hub, and the proxies before it: curl -v URL/healthz",
         ),
     }
 }
@@ -187,7 +190,7 @@ fn hub(reply: &Reply) -> Check {
 fn clock(reply: &Reply, now: SystemTime) -> Check {
     let title = "clock";
     let Some(theirs) = reply.date else {
-        return Check::skipped(title, "the hub did not tell the time");
+        return Check::skipped(title, "the hub did not send the time");
     };
     let (drift, side) = match now.duration_since(theirs) {
         Ok(ahead) => (ahead, "ahead of"),

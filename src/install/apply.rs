@@ -1,61 +1,63 @@
-//! Doing the changes of a plan, each written into the receipt first, and taking back what this run
-//! did when a later step fails.
+//! The changes of a run: the receipt records each before it is made, and all are rolled back when a
+//! later step fails.
 
 use std::io;
 use std::path::PathBuf;
 
-use super::change::{Change, PutFile, There, kept};
+use super::change::{Change, ExistingFile, PutFile, kept};
 use super::locks::Locks;
 use super::receipt::{Receipt, RecordedChange};
-use super::rollback::{Fate, roll_back};
-use super::system::System;
+use super::rollback::{RollbackOutcome, roll_back};
+use super::system_commands::SystemCommands;
 use super::{unwritable, user};
 use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::store::atomic::{self, Grant, Owner};
 
-/// The changes of one run.
-pub(super) struct Work<'a> {
+/// The changes that one run has made.
+pub(super) struct AppliedChanges<'a> {
     environment: &'a Environment,
-    pub(super) system: System<'a>,
+    pub(super) system: SystemCommands<'a>,
     pub(super) receipt: Receipt,
-    done: Vec<Done>,
+    changes: Vec<AppliedChange>,
 }
 
-/// A change that this run made, or was about to.
-struct Done {
+/// A change that this run has made or begun.
+struct AppliedChange {
     recorded: RecordedChange,
-    /// What the receipt had of it before.
+    /// The former record of the same path in the receipt.
     before: Option<RecordedChange>,
-    /// Where the file is that was replaced.
-    room: Option<PathBuf>,
-    /// That file is ours too, so its second name goes when the run ends.
-    is_room_ours: bool,
+    /// The second name of the file that is replaced.
+    backup: Option<PathBuf>,
+    /// True if the replaced file was installed by a former run, so that its second name is removed when
+    /// this run ends.
+    is_backup_temporary: bool,
 }
 
-impl<'a> Work<'a> {
+impl<'a> AppliedChanges<'a> {
     pub(super) fn new(environment: &'a Environment, receipt: Receipt) -> Self {
         Self {
             environment,
-            system: System::of(environment),
+            system: SystemCommands::of(environment),
             receipt,
-            done: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
-    /// Whether this run has changed anything.
+    /// Returns true if this run has changed nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.done.is_empty()
+        self.changes.is_empty()
     }
 
-    /// Makes one change, of which nothing is left when it fails.
+    /// Makes one change. Undoes the change if a part of it fails.
     ///
     /// # Errors
-    /// [`agent_core::error::ErrorId::NotInstallable`], or what the system's command ended with.
+    /// [`agent_core::error::ErrorId::NotInstallable`], and
+    /// [`agent_core::error::ErrorId::SystemCommand`].
     pub(super) async fn apply(&mut self, change: &Change, locks: &Locks) -> Result<()> {
-        let before = self.done.len();
+        let before = self.changes.len();
         let made = self.make(change).await;
-        if made.is_err() && self.done.len() > before {
+        if made.is_err() && self.changes.len() > before {
             self.undo_last(locks).await;
         }
         made
@@ -64,27 +66,27 @@ impl<'a> Work<'a> {
     async fn make(&mut self, change: &Change) -> Result<()> {
         tracing::info!("{change}");
         let path = self.environment.path(change.path());
-        let fault = |error: io::Error| unwritable(&path, &error);
+        let not_written = |error: io::Error| unwritable(&path, &error);
         let Some(recorded) = change.recorded() else {
             return self.share(change);
         };
-        let mut done = Done {
+        let mut done = AppliedChange {
             before: self.receipt.find(&recorded).cloned(),
             recorded,
-            room: None,
-            is_room_ours: false,
+            backup: None,
+            is_backup_temporary: false,
         };
         if let Change::PutFile(file) = change {
-            self.plan_room(file, &mut done);
+            self.plan_backup(file, &mut done);
         }
         self.receipt.put(done.recorded.clone());
-        let room = done.room.clone();
-        self.done.push(done);
-        self.note()?;
-        if let Some(room) = room {
-            atomic::remove(&room)
-                .and_then(|()| atomic::second_name(&path, &room))
-                .map_err(fault)?;
+        let backup = done.backup.clone();
+        self.changes.push(done);
+        self.save_receipt()?;
+        if let Some(backup) = backup {
+            atomic::remove(&backup)
+                .and_then(|()| atomic::second_name(&path, &backup))
+                .map_err(not_written)?;
         }
         match change {
             Change::MakeUser => {
@@ -101,19 +103,19 @@ impl<'a> Work<'a> {
             }
             Change::Share { .. } => {}
             Change::PutFile(file) => {
-                atomic::write(&path, &file.bytes, file.mode, Owner::root()).map_err(fault)?;
+                atomic::write(&path, &file.bytes, file.mode, Owner::root()).map_err(not_written)?;
             }
-            Change::Link { target, .. } => atomic::link(&path, target).map_err(fault)?,
+            Change::Link { target, .. } => atomic::link(&path, target).map_err(not_written)?,
         }
-        // Its folder, if it was this, can be in it now.
+        // The folder may be the receipt's own, which can be written only now.
         match change {
-            Change::MakeFolder { .. } => self.note(),
+            Change::MakeFolder { .. } => self.save_receipt(),
             _ => Ok(()),
         }
     }
 
-    /// Lets the service's group read a file or enter a folder of root's. What is not there yet is
-    /// written so when it is.
+    /// Lets the service's group read a file of root's, or enter a folder. Skips a path that does not
+    /// exist: its later writer sets the same access.
     fn share(&self, change: &Change) -> Result<()> {
         let Change::Share { path, is_folder } = change else {
             return Ok(());
@@ -131,12 +133,12 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Decides under which second name the file that is replaced can come back: until the end of
-    /// this run when it is ours, and until an uninstallation when it is somebody else's.
-    fn plan_room(&self, file: &PutFile, done: &mut Done) {
+    /// Selects the second name of the file that is replaced. A file of a former run has that name until
+    /// this run ends; a file of somebody else has it until an uninstallation restores it.
+    fn plan_backup(&self, file: &PutFile, done: &mut AppliedChange) {
         if let RecordedChange::PutFile {
             sha256,
-            kept: keeps,
+            kept: kept_as,
             ..
         } = &mut done.recorded
         {
@@ -144,41 +146,41 @@ impl<'a> Work<'a> {
                 sha256: sums, kept, ..
             }) = &done.before
             {
-                // The file may be the old one still when this run is killed.
+                // If this run is killed, the file may still be the old one.
                 sha256.extend(sums.clone());
-                keeps.clone_from(kept);
+                kept_as.clone_from(kept);
             }
             let name = kept(&file.path);
             let on_disk = self.environment.path(&name);
-            // A run may have been killed between writing this down and doing it.
-            if file.there == There::Foreign && (keeps.is_none() || !on_disk.exists()) {
-                done.room = Some(on_disk);
-                *keeps = Some(name);
+            // A former run may have been killed after it recorded the name and before it used the name.
+            if file.existing == ExistingFile::Foreign && (kept_as.is_none() || !on_disk.exists()) {
+                done.backup = Some(on_disk);
+                *kept_as = Some(name);
                 return;
             }
         }
-        if file.there != There::Nothing {
-            done.room = Some(atomic::aside(&self.environment.path(&file.path)));
-            done.is_room_ours = true;
+        if file.existing != ExistingFile::None {
+            done.backup = Some(atomic::aside(&self.environment.path(&file.path)));
+            done.is_backup_temporary = true;
         }
     }
 
-    /// Writes the receipt; before its folder is made, and after it is gone, there is none.
-    fn note(&self) -> Result<()> {
+    /// Saves the receipt. Does nothing while the folder of the receipt does not exist.
+    fn save_receipt(&self) -> Result<()> {
         self.receipt
             .save(self.environment)
             .map_err(|error| unwritable(&self.environment.path(super::receipt::PATH), &error))
     }
 
-    /// Writes down that all changes are made. What was replaced can still be put back.
+    /// Records that all changes are made. A rollback can still restore the replaced files.
     ///
     /// # Errors
     /// [`agent_core::error::ErrorId::NotInstallable`].
-    pub(super) fn recover(&mut self) -> Result<()> {
-        if self.done.is_empty() {
+    pub(super) fn record_completion(&mut self) -> Result<()> {
+        if self.changes.is_empty() {
             return Ok(());
         }
-        for done in &self.done {
+        for done in &self.changes {
             if let RecordedChange::PutFile { path, sha256, kept } = &done.recorded {
                 self.receipt.put(RecordedChange::PutFile {
                     path: path.clone(),
@@ -187,60 +189,62 @@ impl<'a> Work<'a> {
                 });
             }
         }
-        self.note()
+        self.save_receipt()
     }
 
-    /// Ends the run: what was kept for going back is removed. What cannot be is removed by the next run.
+    /// Removes the temporary backups. The next run removes a backup that cannot be removed now.
     pub(super) fn finish(&mut self) {
-        for room in self.done.iter().filter(|done| done.is_room_ours) {
-            if let Some(room) = &room.room
-                && let Err(error) = atomic::remove(room)
-            {
-                tracing::warn!("{} stays: {error}", room.display());
+        let temporary = self.changes.iter().filter(|done| done.is_backup_temporary);
+        for backup in temporary.filter_map(|done| done.backup.as_ref()) {
+            if let Err(error) = atomic::remove(backup) {
+                tracing::warn!("could not remove {}: {error}", backup.display());
             }
         }
     }
 
-    /// Takes back what this run did, the last thing first. What cannot be taken back is told, and
-    /// stays in the receipt.
+    /// Rolls back the changes of this run, the last change first. Logs each change that cannot be rolled
+    /// back, which then stays in the receipt.
     pub(super) async fn roll_back(&mut self, locks: &Locks) {
-        for done in std::mem::take(&mut self.done).into_iter().rev() {
+        for done in std::mem::take(&mut self.changes).into_iter().rev() {
             self.undo(done, locks).await;
         }
     }
 
-    /// Takes back what is left of the change that has just failed.
+    /// Rolls back the change that has just failed.
     pub(super) async fn undo_last(&mut self, locks: &Locks) {
-        if let Some(done) = self.done.pop() {
+        if let Some(done) = self.changes.pop() {
             self.undo(done, locks).await;
         }
     }
 
-    async fn undo(&mut self, done: Done, locks: &Locks) {
+    async fn undo(&mut self, done: AppliedChange, locks: &Locks) {
         let path = self.environment.path(done.recorded.path());
-        let fate = match &done.room {
-            // It was not come to.
-            Some(room) if !room.exists() => Fate::Gone,
-            // When both are names of one file, it was not replaced yet, and nothing happens.
-            Some(room) => atomic::rename(room, &path)
-                .and_then(|()| atomic::remove(room))
-                .map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Taken),
+        let outcome = match &done.backup {
+            // The file was not replaced.
+            Some(backup) if !backup.exists() => RollbackOutcome::AlreadyGone,
+            // rename(2) does nothing if both are names of one file, which was not replaced yet.
+            Some(backup) => atomic::rename(backup, &path)
+                .and_then(|()| atomic::remove(backup))
+                .map_or_else(
+                    |error| RollbackOutcome::Remains(error.to_string()),
+                    |()| RollbackOutcome::RolledBack,
+                ),
             None => roll_back(&done.recorded, false, self.environment, &self.system, locks).await,
         };
-        if let Fate::Left(cause) = fate {
+        if let RollbackOutcome::Remains(cause) = outcome {
             match done.recorded {
-                // What an enrolment made stays, so that the next run is the same host.
+                // The files of an enrolment stay in the folder, so that the next run is the same host.
                 RecordedChange::MakeFolder { .. } => {
-                    tracing::info!("{} stays: {cause}", done.recorded);
+                    tracing::info!("not removed: {}: {cause}", done.recorded);
                 }
-                _ => tracing::warn!("{} stays: {cause}", done.recorded),
+                _ => tracing::warn!("not rolled back: {}: {cause}", done.recorded),
             }
         } else if let Some(before) = done.before {
             self.receipt.put(before);
         } else {
             self.receipt.forget(&done.recorded);
         }
-        if let Err(error) = self.note() {
+        if let Err(error) = self.save_receipt() {
             tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }

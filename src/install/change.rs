@@ -1,4 +1,4 @@
-//! One change of the host: how it is told, and what the receipt says of it.
+//! One change of the host: its text, its JSON, and its record in the receipt.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,56 +13,56 @@ use agent_core::store::access::GROUP;
 pub enum Change {
     /// Make the service's user and its group.
     MakeUser,
-    /// Make a folder, root's.
+    /// Make a folder that belongs to root.
     MakeFolder {
-        /// Where.
+        /// The path of the folder.
         path: PathBuf,
         /// Permissions.
         mode: u32,
     },
-    /// Let the service's group read a file, or enter a folder, of root's. This is written down
-    /// nowhere: [`Change::MakeUser`] taken back takes it back too.
+    /// Let the service's group read a file of root's, or enter a folder. The receipt has no record of
+    /// this: the rollback of [`Change::MakeUser`] undoes it too.
     Share {
-        /// What.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// It is a folder.
+        /// True for a folder.
         is_folder: bool,
     },
-    /// Put a file, root's.
+    /// Write a file that belongs to root.
     PutFile(PutFile),
     /// Make a symbolic link.
     Link {
-        /// Where.
+        /// The path of the link.
         path: PathBuf,
-        /// What it leads to.
+        /// The target of the link.
         target: PathBuf,
     },
 }
 
-/// A file to put.
+/// A file to write.
 #[derive(PartialEq, Eq)]
 pub struct PutFile {
-    /// Where.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What is in it.
+    /// The content.
     pub bytes: Vec<u8>,
     /// Permissions.
     pub mode: u32,
-    /// What is there now.
-    pub there: There,
+    /// The file that is at this path now.
+    pub existing: ExistingFile,
 }
 
-/// What is in the place of a file that is to be put.
+/// The file at the path of a file to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum There {
-    /// Nothing.
-    Nothing,
-    /// What an earlier run put there.
+pub enum ExistingFile {
+    /// The path does not exist.
+    None,
+    /// A former run wrote the file.
     Ours,
-    /// What an earlier run put there, and somebody has changed since. That is not kept: a program
-    /// is not edited, and a unit says where changes belong.
+    /// A former run wrote the file, and somebody has changed it since. It is not kept: nobody edits a
+    /// program, and the unit names the right place for changes.
     Changed,
-    /// Somebody else's; it is kept beside the new one.
+    /// Another program or a user wrote the file. It is kept beside the new file.
     Foreign,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Debug for PutFile {
 }
 
 impl Change {
-    /// For programs: `--output json`.
+    /// Returns the change as an object of `--output json`.
     #[must_use]
     pub fn json(&self) -> Value {
         let octal = |mode: u32| format!("{mode:04o}");
@@ -88,18 +88,18 @@ impl Change {
                 "path": file.path,
                 "mode": octal(file.mode),
                 "sha256": sha256(&file.bytes),
-                "replaces": match file.there {
-                    There::Nothing => Value::Null,
-                    There::Ours => json!("ours"),
-                    There::Changed => json!("changed"),
-                    There::Foreign => json!("foreign"),
+                "replaces": match file.existing {
+                    ExistingFile::None => Value::Null,
+                    ExistingFile::Ours => json!("ours"),
+                    ExistingFile::Changed => json!("changed"),
+                    ExistingFile::Foreign => json!("foreign"),
                 },
             }),
             Self::Link { path, target } => json!({"do": "link", "path": path, "target": target}),
         }
     }
 
-    /// The path that a fault of it is about.
+    /// Returns the path for an error of this change.
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::MakeUser => Path::new("/etc/passwd"),
@@ -110,7 +110,7 @@ impl Change {
         }
     }
 
-    /// What the install record says of it, if it says anything.
+    /// Returns the record of this change for the receipt.
     pub(super) fn recorded(&self) -> Option<RecordedChange> {
         Some(match self {
             Self::MakeUser => RecordedChange::MakeUser { name: GROUP.into() },
@@ -129,7 +129,7 @@ impl Change {
     }
 }
 
-/// For people: a line of the plan.
+/// Prints a line of the plan.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -142,15 +142,15 @@ impl fmt::Display for Change {
             }
             Self::PutFile(file) => {
                 let (path, mode) = (file.path.display(), file.mode);
-                match file.there {
-                    There::Nothing => write!(f, "write {path} ({mode:04o})"),
-                    There::Ours => write!(f, "replace {path} ({mode:04o})"),
-                    There::Changed => {
+                match file.existing {
+                    ExistingFile::None => write!(f, "write {path} ({mode:04o})"),
+                    ExistingFile::Ours => write!(f, "replace {path} ({mode:04o})"),
+                    ExistingFile::Changed => {
                         write!(f, "replace {path} ({mode:04o}), which somebody has changed")
                     }
-                    There::Foreign => write!(
+                    ExistingFile::Foreign => write!(
                         f,
-                        "replace {path} ({mode:04o}), and keep what is there as {}",
+                        "replace {path} ({mode:04o}), and keep the existing file as {}",
                         kept(&file.path).display()
                     ),
                 }
@@ -162,14 +162,14 @@ impl fmt::Display for Change {
     }
 }
 
-/// Where somebody else's file is kept while ours is in its place.
+/// Returns the second name of a foreign file, while ours is at its path.
 pub(super) fn kept(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".monsys-kept");
     name.into()
 }
 
-/// SHA-256 in hex.
+/// Returns the SHA-256 of `bytes` in hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     agent_core::hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }

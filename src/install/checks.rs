@@ -1,7 +1,6 @@
-//! What is looked at before anything is planned: who runs it, whose the host's agent is, and whether
-//! there is something to enrol with.
+//! The checks before the plan: the user, a package of the agent, and the token of the enrolment.
 
-use super::Options;
+use super::InstallOptions;
 use super::receipt::Receipt;
 use crate::dialects;
 use agent_core::environment::{Environment, SECRET_VARIABLE};
@@ -10,11 +9,12 @@ use agent_core::facts::HostFacts;
 use agent_core::facts::route::Target;
 use agent_core::token::Kind;
 
-/// Where a package has the program, and what dpkg knows of it.
+/// The path of the program in a package.
 const BINARY: &str = "/usr/bin/monsys-agent";
+/// The list of files of dpkg, if the package is a Debian package.
 const DPKG: &str = "/var/lib/dpkg/info/monsys-agent.list";
 
-/// Refuses a host whose agent came as a package, and not by `install`.
+/// Refuses a host whose agent was installed by a package, and not by `install`.
 ///
 /// # Errors
 /// [`ErrorId::PackageOwned`].
@@ -28,32 +28,33 @@ pub(super) fn refuse_package(receipt: &Receipt, environment: &Environment) -> Re
         "dnf remove monsys-agent, or zypper or rpm -e"
     };
     Err(
-        Error::new(ErrorId::PackageOwned, format!("{BINARY} is there, and no receipt of `install`"))
+        Error::new(ErrorId::PackageOwned, format!("{BINARY} exists, and there is no receipt of `install`"))
             .hint(format!(
                 "to enrol and start it: monsys-agent enrol && systemctl enable --now monsys-agent; to remove it: {remove}"
             )),
     )
 }
 
-/// What an enrolment would end with at once is told before anything is changed.
+/// Refuses an installation whose enrolment would fail at once, before anything is changed.
 ///
 /// # Errors
-/// [`ErrorId::TokenMissing`], and what [`dialect::Dialect::preview`] ends with.
-pub(super) fn check_enrolment(options: &Options, environment: &Environment) -> Result<()> {
+/// [`ErrorId::BadArguments`], [`ErrorId::TokenMissing`], and as
+/// [`preview`](agent_core::enrolment::Dialect::preview).
+pub(super) fn check_enrolment(options: &InstallOptions, environment: &Environment) -> Result<()> {
     let host = dialects::open(&options.flags, environment)?;
     if !host.has_service() {
         return Err(Error::new(
             ErrorId::BadArguments,
-            "this system's service is a program of its own: monsys-agent enrols it, and has nothing to start",
+            "this dialect has a service program of its own: monsys-agent only enrols the host, and has no service to install",
         )
         .about("install")
-        .hint("monsys-agent enrol, with the same options"));
+        .hint("use instead: monsys-agent enrol, with the same options"));
     }
     if options.no_enrol || options.defer {
         return Ok(());
     }
     let settings = host.settings();
-    // Its kind makes no difference to what can be told before it is fetched.
+    // Before the token is fetched, its kind makes no difference to the checks of the preview.
     let token = settings.token.as_ref().map(|_| Kind::Enrolment);
     let facts = HostFacts::gather(settings, environment, &Target::literal(settings));
     host.preview(token, options.force, &facts)?;
@@ -61,14 +62,14 @@ pub(super) fn check_enrolment(options: &Options, environment: &Environment) -> R
         return Ok(());
     }
     let cause = if host.is_enrolled()? {
-        "an enrolment of this host was interrupted, so its credential may be dead, and there is no MONSYS_TOKEN, --token-file or --token-command"
+        "an enrolment of this host was interrupted, so its credential may not be valid any more, and there is no MONSYS_TOKEN, --token-file or --token-command"
     } else {
         "this host is not enrolled, and there is no MONSYS_TOKEN, --token-file or --token-command"
     };
     let missing = Error::new(ErrorId::TokenMissing, cause);
     Err(if environment.env("SUDO_USER").is_some() {
         missing.hint(format!(
-            "sudo drops the environment unless it is told what to keep: {}",
+            "sudo removes variables from the environment; name those to keep: {}",
             sudo_line("install", environment)
         ))
     } else {
@@ -76,7 +77,7 @@ pub(super) fn check_enrolment(options: &Options, environment: &Environment) -> R
     })
 }
 
-/// Refuses another user than root, unless it is about a tree of files.
+/// Refuses another user than root, unless `--root` names a folder.
 ///
 /// # Errors
 /// [`ErrorId::NeedsRoot`].
@@ -85,13 +86,15 @@ pub(super) fn require_root(command: &str, environment: &Environment) -> Result<(
         return Ok(());
     }
     let uid = nix::unistd::geteuid();
-    Err(
-        Error::new(ErrorId::NeedsRoot, format!("this is user {uid}"))
-            .hint(format!("run: {}", sudo_line(command, environment))),
+    Err(Error::new(
+        ErrorId::NeedsRoot,
+        format!("the command runs as user {uid}"),
     )
+    .hint(format!("run: {}", sudo_line(command, environment))))
 }
 
-/// How to run it with sudo. The variables are named, since `-E` is ignored by some.
+/// Returns the command line with sudo. It names the variables, because some policies ignore `-E`
+/// (sudoers(5), `SETENV`).
 fn sudo_line(command: &str, environment: &Environment) -> String {
     let mut names = vec![SECRET_VARIABLE];
     names.extend(

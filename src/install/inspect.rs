@@ -1,4 +1,4 @@
-//! Looking at the host, without changing anything: what the plan is made from.
+//! Inspection of the host for the plan, and the access of the service's group.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,25 +17,26 @@ use agent_core::settings::Settings;
 use agent_core::store::atomic::{self, Grant, Owner};
 use agent_core::store::lock::is_lock;
 
-/// Where agent.toml is, unless it is told otherwise.
+/// The default path of agent.toml.
 const CONFIG: &str = "/etc/monsys/agent.toml";
 
-/// What the service has to read of `host`, and cannot. Only folders that are the agent's own by name,
-/// or that an installation made, change their access: another one is the operator's.
+/// Returns a change for each file that the service of `host` has to read and cannot read. Only the
+/// agent's own folder, and folders that an installation made, change their access: the others are the
+/// operator's.
 pub(super) fn shares(
     host: &dyn Dialect,
     receipt: &Receipt,
     environment: &Environment,
 ) -> Vec<Change> {
     let access = environment.access();
-    // Without the group, it is about to be made.
+    // If the group does not exist, the plan makes it, and every file needs the change.
     let is_missing = |path: &Path, wanted: Grant| {
-        fs::symlink_metadata(path).is_ok_and(|there| {
-            let is = Grant {
-                owner: Owner::new(there.uid(), there.gid()),
-                mode: there.mode() & 0o7777,
+        fs::symlink_metadata(path).is_ok_and(|metadata| {
+            let current = Grant {
+                owner: Owner::new(metadata.uid(), metadata.gid()),
+                mode: metadata.mode() & 0o7777,
             };
-            !access.has_service_user() || is != wanted
+            !access.has_service_user() || current != wanted
         })
     };
     let mut changes = Vec::new();
@@ -65,8 +66,8 @@ pub(super) fn shares(
     changes
 }
 
-/// Takes from the service's group what it could read: `files`, and what is below the agent's own
-/// folder. Its number may become that of another group.
+/// Removes the access of the service's group to `files`, and to the files in the agent's own folder. The
+/// number of the group may become that of another group.
 pub(super) fn unshare(files: &[PathBuf], environment: &Environment) -> Result<()> {
     let Some(service) = user::find(environment) else {
         return Ok(());
@@ -76,11 +77,11 @@ pub(super) fn unshare(files: &[PathBuf], environment: &Environment) -> Result<()
     let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
     let inside = inside.map(|entry| entry.path()).chain([config, folder]);
     let paths: Vec<PathBuf> = inside.chain(files.iter().cloned()).collect();
-    close(&paths, service)
+    remove_access(&paths, service)
 }
 
-/// Takes from the group of `service` those of `paths` that it can read.
-pub(super) fn close(paths: &[PathBuf], service: Owner) -> Result<()> {
+/// Removes the access of the group of `service` to `paths`.
+pub(super) fn remove_access(paths: &[PathBuf], service: Owner) -> Result<()> {
     let group = service.ids().1;
     for path in paths {
         let Ok(there) = fs::symlink_metadata(path) else {
@@ -98,14 +99,14 @@ pub(super) fn close(paths: &[PathBuf], service: Owner) -> Result<()> {
     Ok(())
 }
 
-/// A path of this machine as the host has it, without `--root`.
+/// Returns a path as the host has it, without `--root`.
 pub(super) fn on_host(path: &Path, environment: &Environment) -> PathBuf {
     environment
         .path_on_host(path)
         .unwrap_or_else(|| path.to_owned())
 }
 
-/// Who a folder belongs to that this run makes.
+/// Returns the owner of folders that this run makes.
 pub(super) fn owner_of_new() -> Owner {
     if nix::unistd::geteuid().is_root() {
         Owner::root()
@@ -114,14 +115,14 @@ pub(super) fn owner_of_new() -> Owner {
     }
 }
 
-/// The folder that `path` is in.
+/// Returns the folder of `path`.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
-/// Whether nothing is in the receipt's folder but what a run leaves that was killed before it had
+/// Returns true if the receipt's folder contains only the files of a run that was killed before it wrote
 /// a receipt.
-pub(super) fn is_left_over(folder: &Path) -> bool {
+pub(super) fn has_only_temporary_files(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| {
         entries.all(|entry| {
             entry.is_ok_and(|entry| {
@@ -133,53 +134,57 @@ pub(super) fn is_left_over(folder: &Path) -> bool {
     })
 }
 
-/// Whether a program can be put into `folder`, or into one that is made there, and run from it.
+/// Returns true if programs can be written to and executed in `folder`, or in its nearest existing
+/// parent.
 pub(super) fn takes_programs(folder: &Path) -> bool {
-    let Some(there) = folder.ancestors().find(|path| path.exists()) else {
+    let Some(existing) = folder.ancestors().find(|path| path.exists()) else {
         return false;
     };
-    let is_noexec = statvfs(there).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC));
-    there.is_dir() && access(there, AccessFlags::W_OK | AccessFlags::X_OK).is_ok() && !is_noexec
+    let is_noexec = statvfs(existing).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC));
+    existing.is_dir()
+        && access(existing, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+        && !is_noexec
 }
 
-/// The CA file that this run was given, if the service could not read it where it is.
+/// Returns the content of the CA file that this run was given, if the service cannot read that file.
 ///
 /// # Errors
-/// [`agent_core::error::ErrorId::Unreadable`] for a pipe: the enrolment could not read it again.
+/// [`agent_core::error::ErrorId::Unreadable`] for a pipe, which the enrolment cannot read a second time.
 pub(super) fn ca_for_service(
     settings: &Settings,
     environment: &Environment,
 ) -> Result<Option<Vec<u8>>> {
-    let Some(given) = settings
+    let Some(ca_file) = settings
         .ca_file
         .as_ref()
         .filter(|ca| ca.source.is_explicit())
     else {
         return Ok(None);
     };
-    if given.is_pipe() {
-        return given.read(settings.wait).map(Some);
+    if ca_file.is_pipe() {
+        return ca_file.read(settings.wait).map(Some);
     }
-    let Ok(path) = fs::canonicalize(&given.value) else {
+    let Ok(path) = fs::canonicalize(&ca_file.value) else {
         return Ok(None);
     };
     if let Some(on_host) = environment.path_on_host(&path)
-        && is_for_all(&path, &on_host)
+        && is_readable_by_all(&path, &on_host)
     {
         return Ok(None);
     }
-    // One that cannot be read is an error of the enrolment's.
-    Ok(given.read_regular().ok())
+    // The enrolment reports a file that cannot be read.
+    Ok(ca_file.read_regular().ok())
 }
 
-/// Whether every user can read the file, and the service, which sees no home and no `/tmp`, too.
-fn is_for_all(path: &Path, on_host: &Path) -> bool {
-    const UNSEEN: [&str; 6] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev"];
+/// Returns true if every user can read the file, and the service too, which sees no home and no `/tmp`
+/// (`ProtectHome=` and `PrivateTmp=` of systemd.exec(5)).
+fn is_readable_by_all(path: &Path, on_host: &Path) -> bool {
+    const HIDDEN: [&str; 6] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev"];
     let depth = on_host.components().count() - 1;
     let may = |path: &Path, bits: u32| {
         fs::metadata(path).is_ok_and(|metadata| metadata.mode() & bits == bits)
     };
-    !UNSEEN.iter().any(|folder| on_host.starts_with(folder))
+    !HIDDEN.iter().any(|folder| on_host.starts_with(folder))
         && may(path, 0o004)
         && path
             .ancestors()

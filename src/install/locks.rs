@@ -1,14 +1,15 @@
-//! The locks of an installation, in the folder of its record, which only root can enter or open.
+//! The locks of an installation, in the folder of its receipt, which only root can enter or open.
 //!
-//! [`lock::INSTALL_FILE`] is held from the begin to the end: one installation or uninstallation at a
-//! time. [`lock::FILE`] is held while files change, so that no enrolment runs then. It is free while the
-//! service starts, whose privileged step takes it. Nobody who holds the second waits for the first.
+//! A run holds [`lock::INSTALL_FILE`] from its beginning to its end, so that only one installation or
+//! uninstallation runs at a time. It holds [`lock::FILE`] while files change, so that no enrolment runs
+//! then. It releases that lock while the service starts, because the privileged step of the service takes
+//! it. To avoid a deadlock, no holder of `FILE` waits for `INSTALL_FILE`.
 
 use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
-use super::inspect::is_left_over;
+use super::inspect::has_only_temporary_files;
 use super::receipt::FOLDER;
 use super::unwritable;
 use agent_core::environment::Environment;
@@ -20,20 +21,20 @@ use agent_core::store::names;
 /// The locks of one run.
 pub(super) struct Locks {
     folder: PathBuf,
-    /// Folders that were made for the lock, the innermost first.
+    /// The folders that were made for the lock, the innermost first.
     made: Vec<PathBuf>,
     install: Lock,
     files: Option<Lock>,
-    /// Locks of enrolments whose state is elsewhere.
+    /// The locks of enrolments whose state is in other folders.
     others: Vec<Lock>,
 }
 
 impl Locks {
-    /// Waits until no other installation runs. Makes the folder when there is none.
+    /// Waits until no other installation runs. Makes the folder if it does not exist.
     ///
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::NotInstallable`], and
-    /// [`ErrorId::ForeignOwner`] for a folder where others could hold a lock.
+    /// [`ErrorId::ForeignOwner`] for a folder in which another user could take the lock.
     pub(super) async fn take(environment: &Environment, deadline: Instant) -> Result<Self> {
         if !environment.root().is_dir() {
             let missing = std::io::ErrorKind::NotFound.into();
@@ -55,8 +56,8 @@ impl Locks {
             };
             match taken {
                 Ok(Some(install)) => {
-                    if !is_left_over(&folder) {
-                        // Another run has made it in this moment, and written that down.
+                    if !has_only_temporary_files(&folder) {
+                        // Another run has just made the folder, and has recorded it in its receipt.
                         made.clear();
                     }
                     return Ok(Self {
@@ -76,7 +77,7 @@ impl Locks {
         }
     }
 
-    /// Waits until no enrolment runs in the same folder.
+    /// Waits until no enrolment runs in the same folder, and takes its lock.
     ///
     /// # Errors
     /// As [`Lock::take`].
@@ -92,7 +93,7 @@ impl Locks {
         self.files = None;
     }
 
-    /// Waits until no enrolment runs whose state is in `folder`, if that is there.
+    /// Waits until no enrolment runs in `folder`, and takes its lock, if the folder exists.
     ///
     /// # Errors
     /// As [`Lock::take`].
@@ -102,31 +103,32 @@ impl Locks {
         name: &str,
         deadline: Instant,
     ) -> Result<()> {
-        if folder.is_dir() && !self.fields(folder, name) {
+        if folder.is_dir() && !self.is_held(folder, name) {
             self.others.push(Lock::take(folder, name, deadline).await?);
         }
         Ok(())
     }
 
-    /// The lock for files, if it is held.
+    /// Returns the lock for files, if it is held.
     pub(super) fn files(&self) -> Option<&Lock> {
         self.files.as_ref()
     }
 
-    /// Whether the lock `name` of `folder` is held.
-    pub(super) fn fields(&self, folder: &Path, name: &str) -> bool {
+    /// Returns true if this run holds the lock `name` in `folder`.
+    pub(super) fn is_held(&self, folder: &Path, name: &str) -> bool {
         let mut held = self.files.iter().chain(&self.others);
         held.any(|lock| lock.is(folder, name))
     }
 
-    /// Folders that there were not before this run.
+    /// Returns the folders that did not exist before this run.
     pub(super) fn made(&self) -> &[PathBuf] {
         &self.made
     }
 
-    /// Leaves nothing of the locks behind but the one of an enrolment, in a folder that this run did not
-    /// make. Whoever waits for one finds it gone, and begins anew.
-    pub(super) fn give_up(self) {
+    /// Releases all locks, and removes their files and the folders made for them. In a folder that this
+    /// run did not make, the lock file of an enrolment stays. A process that waits for a removed lock
+    /// starts again.
+    pub(super) fn release_all(self) {
         let Self {
             folder,
             made,
@@ -142,7 +144,7 @@ impl Locks {
     }
 }
 
-/// Removes the folders that were made for a lock, if nothing but locks that nobody holds is in them.
+/// Removes the folders that were made for a lock, if they contain only locks that no process holds.
 fn remove_made(folder: &Path, made: &[PathBuf]) {
     let is_empty = || {
         names(folder).is_ok_and(|names| names.iter().all(|name| is_lock(&name.to_string_lossy())))

@@ -1,18 +1,18 @@
-//! The plan: every change that the host needs, found by looking and without changing anything.
+//! The plan: every change that the host needs. Planning changes nothing.
 
 use std::fs;
 use std::io::ErrorKind::NotFound;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::change::{Change, PutFile, There, sha256};
+use super::change::{Change, ExistingFile, PutFile, sha256};
 use super::inspect::{
-    ca_for_service, is_left_over, on_host, owner_of_new, parent, shares, takes_programs,
+    ca_for_service, has_only_temporary_files, on_host, owner_of_new, parent, shares, takes_programs,
 };
 use super::receipt::{self, Receipt};
-use super::service::Manager;
+use super::service::ServiceManager;
 use super::user::{self, USER};
-use super::{NotDone, Options, unwritable};
+use super::{InstallOptions, NotDone, unwritable};
 use crate::dialects;
 use agent_core::ca_copy::CA_COPY;
 use agent_core::enrolment::Dialect;
@@ -22,68 +22,68 @@ use agent_core::flags::Flags;
 use agent_core::settings::table::DIALECT;
 use agent_core::store::unreadable;
 
-/// Folders where the binary may go, one a line: the first that can be written and run from. None of
-/// them is in the service's own folders, so that the service cannot replace what root runs. The
-/// Ansible role looks for the program by the same file.
+/// The folders for the program, one per line. The first in which programs can be written and executed is
+/// used. None is a folder of the service, so that the service cannot replace a program that root runs.
+/// The Ansible role searches for the program by the same file.
 const BIN_FOLDERS: &str = include_str!("../../ansible/roles/monsys_agent/files/bin_folders");
 const BIN_NAME: &str = "monsys-agent";
 
-/// What the host needs.
-pub(super) struct Plan {
-    /// Where the binary goes.
+/// The changes that the host needs.
+pub(super) struct InstallPlan {
+    /// The path of the program.
     pub(super) binary: PathBuf,
-    /// What has to be done before the enrolment.
+    /// The changes before the enrolment.
     pub(super) before: Vec<Change>,
-    /// What has to be done after it.
+    /// The changes after the enrolment.
     pub(super) after: Vec<Change>,
-    /// What starts services here.
-    pub(super) manager: Option<Manager>,
-    /// What is not done on this host.
+    /// The service manager of the host.
+    pub(super) manager: Option<ServiceManager>,
+    /// The steps that are not done on this host.
     pub(super) not_done: Vec<NotDone>,
-    /// What the enrolment is to be told.
+    /// The flags for the enrolment.
     pub(super) flags: Flags,
 }
 
-impl Plan {
-    /// Looks at the host.
+impl InstallPlan {
+    /// Inspects the host, and plans the changes.
     ///
     /// # Errors
-    /// [`ErrorId::NotInstallable`] when something else stands where a file has to go, or no folder
-    /// takes the binary; [`ErrorId::Unreadable`].
+    /// [`ErrorId::NotInstallable`] if the path of a file is occupied, or if no folder accepts the program;
+    /// [`ErrorId::Unreadable`].
     pub(super) fn of(
-        options: &Options,
+        options: &InstallOptions,
         host: &dyn Dialect,
         receipt: &Receipt,
         made: &[PathBuf],
         environment: &Environment,
     ) -> Result<Self> {
-        let manager = Manager::of(environment);
-        let mut sketch = Sketch {
+        let manager = ServiceManager::of(environment);
+        let mut builder = PlanBuilder {
             environment,
             receipt,
             made,
             changes: Vec::new(),
         };
-        let binary = sketch.binary()?;
+        let binary = builder.binary()?;
         let mut flags = options.flags.clone();
         let mut not_done = Vec::new();
 
-        // The receipt comes first, so its folder does.
-        sketch.folder(Path::new(receipt::FOLDER), 0o700)?;
+        // The receipt is written first, so its folder is made first.
+        builder.folder(Path::new(receipt::FOLDER), 0o700)?;
         let settings = host.settings();
         for folder in host.folders() {
-            sketch.folder(&on_host(&folder.path, environment), folder.grant.mode)?;
+            builder.folder(&on_host(&folder.path, environment), folder.grant.mode)?;
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
             if user::find(environment).is_none() && environment.is_live() {
-                sketch.changes.push(Change::MakeUser);
+                builder.changes.push(Change::MakeUser);
             }
             if user::find(environment).is_some() || environment.is_live() {
                 let is_made =
                     |change: &Change| made.contains(&environment.resolved_path(change.path()));
-                let shares = shares(host, sketch.receipt, environment);
-                sketch
+                let shares = shares(host, builder.receipt, environment);
+                builder
                     .changes
                     .extend(shares.into_iter().filter(|change| !is_made(change)));
             } else {
@@ -97,8 +97,8 @@ impl Plan {
             if !manager.runs(environment) && options.starts() {
                 not_done.push(NotDone {
                     what: "the start of the service".into(),
-                    cause: format!("{} does not run here", manager.name()),
-                    hint: "nothing: it starts at the next boot".into(),
+                    cause: format!("{} is not running here", manager.name()),
+                    hint: "no action is needed: the service starts at the next boot".into(),
                 });
             }
         } else {
@@ -106,42 +106,42 @@ impl Plan {
                 what: "the service".into(),
                 cause: "this host has neither systemd nor OpenRC".into(),
                 hint: format!(
-                    "have what starts services here run: {} run",
+                    "configure the service manager of this host to run: {} run",
                     binary.display()
                 ),
             });
         }
         if let Some(ca) = ca_for_service(settings, environment)? {
             let copy = config_dir.join(CA_COPY);
-            sketch.file(&copy, ca, 0o644)?;
+            builder.file(&copy, ca, 0o644)?;
             flags.ca_file = Some(environment.path(&copy).to_string_lossy().into_owned());
         }
-        let told = told(options, host, environment)?;
-        if manager == Some(Manager::OpenRc) && !told.is_empty() {
-            not_done.push(not_told(&told));
+        let variables = service_variables(options, host, environment)?;
+        if manager == Some(ServiceManager::OpenRc) && !variables.is_empty() {
+            not_done.push(variables_not_set(&variables));
         }
         let program = environment.executable();
         let bytes = fs::read(program).map_err(|error| unreadable(program, &error))?;
-        sketch.file(&binary, bytes, 0o755)?;
+        builder.file(&binary, bytes, 0o755)?;
         for file in manager
             .iter()
-            .flat_map(|manager| manager.files(&binary, settings, options.ephemeral, &told))
+            .flat_map(|manager| manager.files(&binary, settings, options.ephemeral, &variables))
         {
-            sketch.file(&file.path, file.text.into_bytes(), file.mode)?;
+            builder.file(&file.path, file.text.into_bytes(), file.mode)?;
         }
-        if options.ephemeral && manager != Some(Manager::Systemd) {
+        if options.ephemeral && manager != Some(ServiceManager::Systemd) {
             not_done.push(NotDone {
                 what: "--ephemeral".into(),
-                cause: "only systemd tells a power-off from a reboot".into(),
-                hint: "run `monsys-agent unenrol` where this host is taken away".into(),
+                cause: "only systemd distinguishes a power-off from a reboot".into(),
+                hint: "run `monsys-agent unenrol` before this host is removed".into(),
             });
         }
-        let enabling = sketch.changes.len();
+        let enabling = builder.changes.len();
         if let Some(manager) = manager {
-            let (path, target) = manager.enabled();
-            sketch.link(Path::new(path), Path::new(target))?;
+            let (path, target) = manager.enabling_link();
+            builder.link(Path::new(path), Path::new(target))?;
         }
-        let mut before = sketch.changes;
+        let mut before = builder.changes;
         let after = before.split_off(enabling);
         Ok(Self {
             binary,
@@ -154,13 +154,13 @@ impl Plan {
     }
 }
 
-/// Folders where the binary may be.
-pub(super) fn folders() -> impl Iterator<Item = &'static str> {
+/// Returns the folders that may contain the program.
+pub(super) fn program_folders() -> impl Iterator<Item = &'static str> {
     BIN_FOLDERS.lines()
 }
 
-impl Plan {
-    /// The files to put.
+impl InstallPlan {
+    /// Returns the paths of the files that the plan writes.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.before.iter().filter_map(|change| match change {
             Change::PutFile(file) => Some(file.path.as_path()),
@@ -169,9 +169,9 @@ impl Plan {
     }
 }
 
-/// What the service is told in its environment, to be the one of the system that is meant.
-fn told(
-    options: &Options,
+/// Returns the environment variables that select the dialect of the service, and configure it.
+fn service_variables(
+    options: &InstallOptions,
     host: &dyn Dialect,
     environment: &Environment,
 ) -> Result<Vec<(&'static str, String)>> {
@@ -179,48 +179,48 @@ fn told(
     if dialects::is_default(dialect) {
         return Ok(Vec::new());
     }
-    let mut told = vec![(DIALECT.variables[0], dialect.name.to_owned())];
-    told.extend(host.service_environment());
-    Ok(told)
+    let mut variables = vec![(DIALECT.variables[0], dialect.name.to_owned())];
+    variables.extend(host.service_environment());
+    Ok(variables)
 }
 
-/// Only systemd is told by a file of its own.
-fn not_told(told: &[(&str, String)]) -> NotDone {
-    let variables: Vec<String> = told
+/// Returns the step for the operator of an `OpenRC` host: only systemd has a separate file for variables.
+fn variables_not_set(variables: &[(&str, String)]) -> NotDone {
+    let assignments: Vec<String> = variables
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     NotDone {
         what: "the service's environment".into(),
-        cause: "OpenRC reads it from a file that is yours".into(),
+        cause: "OpenRC reads it from a file that only the operator changes".into(),
         hint: format!(
             "add to /etc/conf.d/monsys-agent, and restart the service: export {}",
-            variables.join(" ")
+            assignments.join(" ")
         ),
     }
 }
 
-/// A plan that is being made.
-struct Sketch<'a> {
+/// The changes that are planned so far.
+struct PlanBuilder<'a> {
     environment: &'a Environment,
     receipt: &'a Receipt,
-    /// Folders that this run has made for its lock: they count as missing.
+    /// The folders that this run has made for its lock. The plan treats them as missing.
     made: &'a [PathBuf],
     changes: Vec<Change>,
 }
 
-impl Sketch<'_> {
-    /// Where the binary goes: where it was put before, or the first folder that takes it.
+impl PlanBuilder<'_> {
+    /// Returns the path of the program: the path of a former run, or a path in the first suitable folder.
     fn binary(&self) -> Result<PathBuf> {
-        let places = || {
+        let candidates = || {
             BIN_FOLDERS
                 .lines()
                 .map(|folder| Path::new(folder).join(BIN_NAME))
         };
-        if let Some(known) = places().find(|path| self.receipt.file(path).is_some()) {
+        if let Some(known) = candidates().find(|path| self.receipt.file(path).is_some()) {
             return Ok(known);
         }
-        places()
+        candidates()
             .find(|path| takes_programs(&self.environment.resolved_path(parent(path))))
             .ok_or_else(|| {
                 Error::new(
@@ -234,11 +234,11 @@ impl Sketch<'_> {
             })
     }
 
-    /// Plans the folder, and those above it, unless they are there.
+    /// Plans the folder and its parents, if they do not exist.
     fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
         let on_disk = self.environment.resolved_path(path);
         let is_of_receipt = path == Path::new(receipt::FOLDER);
-        // A link below `--root` may lead to folders that are yet to be made.
+        // A link below `--root` may point to folders that do not exist yet.
         let path = &self
             .environment
             .path_on_host(&on_disk)
@@ -249,7 +249,8 @@ impl Sketch<'_> {
         if is_planned {
             return Ok(());
         }
-        let is_left_over = is_of_receipt && self.receipt.done.is_empty() && is_left_over(&on_disk);
+        let is_incomplete =
+            is_of_receipt && self.receipt.done.is_empty() && has_only_temporary_files(&on_disk);
         match fs::metadata(&on_disk) {
             Ok(metadata) if metadata.is_dir() && self.made.contains(&on_disk) => {
                 self.folder(parent(path), 0o755)?;
@@ -257,13 +258,13 @@ impl Sketch<'_> {
                 self.changes.push(Change::MakeFolder { path, mode });
                 Ok(())
             }
-            Ok(metadata) if metadata.is_dir() && !is_left_over => Ok(()),
+            Ok(metadata) if metadata.is_dir() && !is_incomplete => Ok(()),
             Ok(metadata) if metadata.is_dir() => {
                 let path = path.to_owned();
                 self.changes.push(Change::MakeFolder { path, mode });
                 Ok(())
             }
-            Ok(_) => Err(self.in_the_way(path, "it is not a folder")),
+            Ok(_) => Err(self.occupied(path, "it is not a folder")),
             Err(error) if error.kind() == NotFound && path != Path::new("/") => {
                 self.folder(parent(path), 0o755)?;
                 let path = path.to_owned();
@@ -274,15 +275,15 @@ impl Sketch<'_> {
         }
     }
 
-    /// Plans the file unless it is there, byte for byte.
+    /// Plans the file, if the existing file differs in content, owner or mode.
     fn file(&mut self, path: &Path, bytes: Vec<u8>, mode: u32) -> Result<()> {
         self.folder(parent(path), 0o755)?;
         let on_disk = self.environment.path(path);
-        let there = match fs::symlink_metadata(&on_disk) {
-            Err(error) if error.kind() == NotFound => There::Nothing,
+        let existing = match fs::symlink_metadata(&on_disk) {
+            Err(error) if error.kind() == NotFound => ExistingFile::None,
             Err(error) => return Err(unwritable(&on_disk, &error)),
             Ok(metadata) if !metadata.is_file() => {
-                return Err(self.in_the_way(path, "it is not a regular file"));
+                return Err(self.occupied(path, "it is not a regular file"));
             }
             Ok(metadata) => {
                 let old = fs::read(&on_disk).map_err(|error| unreadable(&on_disk, &error))?;
@@ -292,13 +293,13 @@ impl Sketch<'_> {
                     return Ok(());
                 }
                 match self.receipt.file(path) {
-                    Some((sums, _)) if sums.contains(&sha256(&old)) => There::Ours,
-                    // A run was killed before it gave somebody else's file its second name.
+                    Some((sums, _)) if sums.contains(&sha256(&old)) => ExistingFile::Ours,
+                    // A run was killed before it gave the foreign file its second name.
                     Some((_, Some(kept))) if !self.environment.path(kept).exists() => {
-                        There::Foreign
+                        ExistingFile::Foreign
                     }
-                    Some(_) => There::Changed,
-                    None => There::Foreign,
+                    Some(_) => ExistingFile::Changed,
+                    None => ExistingFile::Foreign,
                 }
             }
         };
@@ -306,12 +307,12 @@ impl Sketch<'_> {
             path: path.to_owned(),
             bytes,
             mode,
-            there,
+            existing,
         }));
         Ok(())
     }
 
-    /// Plans the link unless it is there.
+    /// Plans the link, if it does not exist.
     fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
         self.folder(parent(path), 0o755)?;
         let on_disk = self.environment.path(path);
@@ -322,12 +323,12 @@ impl Sketch<'_> {
                 self.changes.push(Change::Link { path, target });
                 Ok(())
             }
-            Ok(_) => Err(self.in_the_way(path, "it is a link to something else")),
-            Err(_) => Err(self.in_the_way(path, "it is not a symbolic link")),
+            Ok(_) => Err(self.occupied(path, "it is a link to something else")),
+            Err(_) => Err(self.occupied(path, "it is not a symbolic link")),
         }
     }
 
-    fn in_the_way(&self, path: &Path, cause: &str) -> Error {
+    fn occupied(&self, path: &Path, cause: &str) -> Error {
         let path = self.environment.path(path);
         Error::new(ErrorId::NotInstallable, cause)
             .about(path.display())

@@ -1,7 +1,7 @@
-//! The receipt: what `install` has done, so that `uninstall` takes back exactly that.
+//! The receipt: the changes of `install`, so that `uninstall` undoes exactly those.
 //!
-//! Each change is written down before it is done, so a run that is killed leaves a receipt that has
-//! all of it. What is written there and was not done yet is found to be so when it is taken back.
+//! A run records each change before it makes the change. So the receipt of a killed run has all its
+//! changes. The rollback recognises a recorded change that was not made.
 
 use std::fmt;
 use std::fs;
@@ -17,13 +17,14 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::store::atomic::{self, Owner};
 use agent_core::store::{safe_read, unreadable};
 
-/// Where it is. This does not follow `--state-dir`: it is about the host, not about one agent.
+/// The path of the receipt. It does not depend on `--state-dir`, because it is about the host and not
+/// about one agent.
 pub const PATH: &str = "/var/lib/monsys/install.json";
 
-/// The folder that it is in.
+/// The folder of the receipt.
 pub(super) const FOLDER: &str = "/var/lib/monsys";
 
-/// Something that was done. Paths are the host's own, without `--root`.
+/// A change that was made. Paths are the host's own, without `--root`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "did", rename_all = "snake_case")]
 pub(crate) enum RecordedChange {
@@ -31,14 +32,14 @@ pub(crate) enum RecordedChange {
     MakeUser { name: String },
     /// Made a folder.
     MakeFolder { path: PathBuf },
-    /// Gave something to the service's user: only an older release did, and there is nothing to take
-    /// back, since all of it is root's now.
+    /// Gave a path to the service's user. Only an older release did, and the rollback does nothing,
+    /// because all paths belong to root now.
     Give { path: PathBuf },
-    /// Put a file. While it is replaced, the sums are those of the old and of the new one.
+    /// Wrote a file. During the replacement, `sha256` has the sums of the old and of the new file.
     PutFile {
         path: PathBuf,
         sha256: Vec<String>,
-        /// Where somebody else's file, which was there before, is kept.
+        /// The second name of the foreign file that was at this path before.
         kept: Option<PathBuf>,
     },
     /// Made a symbolic link.
@@ -46,12 +47,12 @@ pub(crate) enum RecordedChange {
 }
 
 impl RecordedChange {
-    /// Whether both are about the same thing.
+    /// Returns true if both changes are of the same kind and path.
     pub(super) fn is_about(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other) && self.path() == other.path()
     }
 
-    /// What it is about.
+    /// Returns the path of the change, or the name of the user.
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::MakeUser { name } => Path::new(name),
@@ -63,7 +64,7 @@ impl RecordedChange {
     }
 }
 
-/// For people.
+/// Prints the changed object for people.
 impl fmt::Display for RecordedChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -76,21 +77,21 @@ impl fmt::Display for RecordedChange {
     }
 }
 
-/// All that was done, in its order.
+/// All changes that were made, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Receipt {
-    /// Version of the agent that was installed.
+    /// The version of the installed agent.
     pub(super) version: String,
-    /// What was done, the first thing first.
+    /// The changes, the first one first.
     pub(super) done: Vec<RecordedChange>,
 }
 
 impl Receipt {
-    /// Reads it; a host without one has an empty one.
+    /// Reads the receipt. Returns an empty one if the file does not exist.
     ///
     /// # Errors
-    /// [`ErrorId::ReceiptBroken`], also when somebody else than who runs this could have written
-    /// it: root removes nothing by the service's word. [`ErrorId::Unreadable`].
+    /// [`ErrorId::ReceiptBroken`], also if another user could have written the file: root removes nothing
+    /// that the service's user has listed. [`ErrorId::Unreadable`].
     pub(super) fn load(environment: &Environment) -> Result<Self> {
         let path = environment.path(PATH);
         let broken =
@@ -102,18 +103,18 @@ impl Receipt {
         let file = match file {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {
-                return Err(broken("it is a symbolic link".into()));
+                return Err(broken("the file is a symbolic link".into()));
             }
             opened => opened.map_err(|error| unreadable(&path, &error))?,
         };
         let metadata = file.metadata().map_err(|error| unreadable(&path, &error))?;
         if metadata.nlink() > 1 {
-            return Err(broken("it has a second name elsewhere".into()));
+            return Err(broken("the file has a second hard link".into()));
         }
-        let us = nix::unistd::geteuid().as_raw();
-        if ![us, 0].contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
+        let own_uid = nix::unistd::geteuid().as_raw();
+        if ![own_uid, 0].contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
             return Err(broken(format!(
-                "others than user {us} can write it (owner {}, mode {:04o})",
+                "another user than {own_uid} can write the file (owner {}, mode {:04o})",
                 metadata.uid(),
                 metadata.mode() & 0o7777
             )));
@@ -125,11 +126,11 @@ impl Receipt {
         serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))
     }
 
-    /// Writes it, or removes it when there is nothing left to take back. Its folder is among the
-    /// first things that are made and the last ones that are removed; without it there is none.
+    /// Writes the receipt, or removes it when it has no changes. Does nothing if its folder does not
+    /// exist: that is made by the first change, and removed by the last one.
     ///
     /// # Errors
-    /// What the system says.
+    /// The I/O error of the file.
     pub(super) fn save(&self, environment: &Environment) -> std::io::Result<()> {
         let path = environment.path(PATH);
         if !environment.resolved_path(FOLDER).is_dir() {
@@ -146,12 +147,12 @@ impl Receipt {
         atomic::write(&path, &text, 0o600, Owner::root())
     }
 
-    /// The change about the same thing, if there is one.
+    /// Returns the recorded change of the same kind and path.
     pub(super) fn find(&self, like: &RecordedChange) -> Option<&RecordedChange> {
         self.done.iter().find(|change| change.is_about(like))
     }
 
-    /// Writes down `change` in the place of the one about the same thing; gives that one back.
+    /// Records `change`. Replaces and returns the change of the same kind and path.
     pub(super) fn put(&mut self, change: RecordedChange) -> Option<RecordedChange> {
         match self.done.iter_mut().find(|known| known.is_about(&change)) {
             Some(known) => Some(std::mem::replace(known, change)),
@@ -162,12 +163,12 @@ impl Receipt {
         }
     }
 
-    /// Forgets the change about the same thing as `change`.
+    /// Removes the change of the same kind and path.
     pub(super) fn forget(&mut self, change: &RecordedChange) {
         self.done.retain(|known| !known.is_about(change));
     }
 
-    /// Files and links that were put.
+    /// Returns the paths of the files and links that were written.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.done.iter().filter_map(|change| match change {
             RecordedChange::PutFile { path, .. } | RecordedChange::Link { path, .. } => {
@@ -177,7 +178,7 @@ impl Receipt {
         })
     }
 
-    /// The file at `path`, as this agent left it.
+    /// Returns the sums of the file that was written to `path`, and the second name of the former file.
     pub(super) fn file(&self, path: &Path) -> Option<(&[String], Option<&Path>)> {
         self.done.iter().find_map(|change| match change {
             RecordedChange::PutFile {

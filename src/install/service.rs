@@ -1,17 +1,17 @@
-//! The service: which manager the host has, the files that it reads, and the commands it takes.
+//! The service: the service manager of the host, the files for it, and its commands.
 
 use std::path::{Path, PathBuf};
 
-use super::system::System;
+use super::system_commands::SystemCommands;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape::one_line;
 use agent_core::redact::redact;
 use agent_core::settings::Settings;
 
-/// Name of the service.
+/// The name of the service.
 const NAME: &str = "monsys-agent";
-/// Where packages have the binary, as the files below name it.
+/// The path of the program in packages, which the files below contain.
 const PACKAGED: &str = "/usr/bin/monsys-agent";
 const UNIT: &str = include_str!("../../packaging/systemd/monsys-agent.service");
 const OPENRC: &str = include_str!("../../packaging/openrc/monsys-agent");
@@ -21,7 +21,7 @@ const WANTED_PATH: &str = "/etc/systemd/system/multi-user.target.wants/monsys-ag
 const OPENRC_PATH: &str = "/etc/init.d/monsys-agent";
 const RUNLEVEL_PATH: &str = "/etc/runlevels/default/monsys-agent";
 
-/// Folders that may hold files or links of ours, whatever the manager.
+/// The folders that may contain files or links of the agent, for either service manager.
 pub(super) const FOLDERS: [&str; 5] = [
     "/etc/systemd/system",
     DROP_INS,
@@ -30,22 +30,22 @@ pub(super) const FOLDERS: [&str; 5] = [
     "/etc/runlevels/default",
 ];
 
-/// What starts services on a host.
+/// The program that starts services on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manager {
+pub(super) enum ServiceManager {
     Systemd,
     OpenRc,
 }
 
-/// A file that the manager reads.
+/// A file that the service manager reads.
 pub(super) struct ServiceFile {
     pub(super) path: PathBuf,
     pub(super) text: String,
     pub(super) mode: u32,
 }
 
-impl Manager {
-    /// The one that runs, or else the one that is installed.
+impl ServiceManager {
+    /// Returns the running service manager, or else the installed one.
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let has = |path: &str| environment.resolved_path(path).exists();
         if environment.is_live() && has("/run/systemd/system") {
@@ -61,7 +61,7 @@ impl Manager {
         }
     }
 
-    /// Whether it runs, and takes commands.
+    /// Returns true if the service manager is running, so that it accepts commands.
     pub(super) fn runs(self, environment: &Environment) -> bool {
         let mark = match self {
             Self::Systemd => "/run/systemd/system",
@@ -70,7 +70,7 @@ impl Manager {
         environment.is_live() && environment.resolved_path(mark).exists()
     }
 
-    /// Name for people.
+    /// Returns the name for people.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Systemd => "systemd",
@@ -78,13 +78,13 @@ impl Manager {
         }
     }
 
-    /// Its files for this host.
+    /// Returns the files of the service for this host.
     pub(super) fn files(
         self,
         binary: &Path,
         settings: &Settings,
         ephemeral: bool,
-        told: &[(&str, String)],
+        variables: &[(&str, String)],
     ) -> Vec<ServiceFile> {
         let binary = binary.to_string_lossy();
         if self == Self::OpenRc {
@@ -99,18 +99,18 @@ impl Manager {
         let mut files = vec![ServiceFile {
             path: UNIT_PATH.into(),
             text: format!(
-                "# Written by `monsys-agent install`; `monsys-agent uninstall` takes it back.\n# To change something: systemctl edit monsys-agent\n{}",
+                "# Written by `monsys-agent install`; `monsys-agent uninstall` removes it.\n# To change something: systemctl edit monsys-agent\n{}",
                 &unit[header..]
             ),
             mode: 0o644,
         }];
-        if !told.is_empty() {
+        if !variables.is_empty() {
             files.push(ServiceFile {
                 path: Path::new(DROP_INS).join("50-dialect.conf"),
-                text: other_system(told),
+                text: dialect_drop_in(variables),
                 mode: 0o644,
             });
-        } else if let Some(text) = other_paths(settings) {
+        } else if let Some(text) = paths_drop_in(settings) {
             files.push(ServiceFile {
                 path: Path::new(DROP_INS).join("50-paths.conf"),
                 text,
@@ -127,59 +127,59 @@ impl Manager {
         files
     }
 
-    /// The link that has it started at each boot, and what it leads to.
-    pub(super) fn enabled(self) -> (&'static str, &'static str) {
+    /// Returns the path and the target of the link that enables the service at boot.
+    pub(super) fn enabling_link(self) -> (&'static str, &'static str) {
         match self {
             Self::Systemd => (WANTED_PATH, UNIT_PATH),
             Self::OpenRc => (RUNLEVEL_PATH, OPENRC_PATH),
         }
     }
 
-    /// Has it read its files anew.
-    pub(super) async fn reload(self, system: &System<'_>) -> Result<()> {
+    /// Makes the service manager read its files again.
+    pub(super) async fn reload(self, system: &SystemCommands<'_>) -> Result<()> {
         match self {
             Self::Systemd => system.run("systemctl", &["daemon-reload"]).await,
             Self::OpenRc => Ok(()),
         }
     }
 
-    /// Whether the service is up.
-    pub(super) async fn is_up(self, system: &System<'_>) -> Result<bool> {
-        let said = match self {
+    /// Returns true if the service is up.
+    pub(super) async fn is_up(self, system: &SystemCommands<'_>) -> Result<bool> {
+        let output = match self {
             Self::Systemd => {
                 let arguments = ["is-active", "--quiet", NAME];
-                system.ask("systemctl", &arguments).await?
+                system.output("systemctl", &arguments).await?
             }
-            Self::OpenRc => system.ask("rc-service", &[NAME, "status"]).await?,
+            Self::OpenRc => system.output("rc-service", &[NAME, "status"]).await?,
         };
-        Ok(said.success)
+        Ok(output.success)
     }
 
-    /// Starts or restarts the service, and waits until it says that it is up.
-    pub(super) async fn bring_up(self, verb: &str, system: &System<'_>) -> Result<()> {
+    /// Starts or restarts the service, and waits until it is up.
+    pub(super) async fn bring_up(self, verb: &str, system: &SystemCommands<'_>) -> Result<()> {
         let done = match self {
             Self::Systemd => system.run("systemctl", &[verb, NAME]).await,
             Self::OpenRc => system.run("rc-service", &[NAME, verb]).await,
         };
         let cause = match done {
-            // An older systemd forgets a failed start that is tried again.
+            // An older systemd reports success for a failed start that is retried.
             Ok(()) if self.is_up(system).await? => return Ok(()),
-            Ok(()) => "it ended at once".to_owned(),
+            Ok(()) => "it exited at once".to_owned(),
             Err(error) => error.cause().to_owned(),
         };
-        let last_words = self.last_words(system).await;
-        Err(Error::new(ErrorId::ServiceFailed, format!("{cause}{last_words}")).about(NAME))
+        let recent_log = self.recent_log(system).await;
+        Err(Error::new(ErrorId::ServiceFailed, format!("{cause}{recent_log}")).about(NAME))
     }
 
-    /// Starts the service as it was before. What goes wrong is only told: another failure is under way.
-    pub(super) async fn start_again(self, system: &System<'_>) {
+    /// Starts the service as it was before. Only logs an error, because the caller reports another one.
+    pub(super) async fn start_again(self, system: &SystemCommands<'_>) {
         if let Err(error) = self.bring_up("restart", system).await {
             tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }
 
-    /// What the service said last, and how it stands.
-    async fn last_words(self, system: &System<'_>) -> String {
+    /// Returns the last log lines of the service, and its state.
+    async fn recent_log(self, system: &SystemCommands<'_>) -> String {
         if self != Self::Systemd {
             return String::new();
         }
@@ -195,53 +195,54 @@ impl Manager {
             "--output=cat",
             "--no-pager",
         ];
-        let mut words = String::new();
+        let mut lines = String::new();
         for (program, arguments) in [("systemctl", &show[..]), ("journalctl", &journal)] {
-            if let Ok(said) = system.ask(program, arguments).await {
-                for line in said.stdout.lines().filter(|line| !line.trim().is_empty()) {
-                    words.push_str("\n        ");
-                    words.push_str(&one_line(&redact(line)));
+            if let Ok(output) = system.output(program, arguments).await {
+                for line in output.stdout.lines().filter(|line| !line.trim().is_empty()) {
+                    lines.push_str("\n        ");
+                    lines.push_str(&one_line(&redact(line)));
                 }
             }
         }
-        words
+        lines
     }
 
-    /// Stops the service. One that is not there is fine.
-    pub(super) async fn stop(self, system: &System<'_>) -> Result<()> {
+    /// Stops the service.
+    pub(super) async fn stop(self, system: &SystemCommands<'_>) -> Result<()> {
         match self {
             Self::Systemd => system.run("systemctl", &["stop", NAME]).await,
             Self::OpenRc => system.run("rc-service", &[NAME, "stop"]).await,
         }
     }
 
-    /// Has it forget a service that is not there any more.
-    pub(super) async fn forget(self, system: &System<'_>) -> Result<()> {
+    /// Makes the service manager forget a service whose files are removed.
+    pub(super) async fn forget(self, system: &SystemCommands<'_>) -> Result<()> {
         self.reload(system).await?;
         if self == Self::Systemd {
-            // There is nothing to forget unless the service had failed.
-            drop(system.ask("systemctl", &["reset-failed", NAME]).await);
+            // The command fails unless the service had failed.
+            drop(system.output("systemctl", &["reset-failed", NAME]).await);
         }
         Ok(())
     }
 }
 
-/// The hook of `--ephemeral`. `+` is root: the manager answers root also while the bus goes down.
+/// The drop-in of `--ephemeral`. `+` runs the command as root: systemd answers root even while the bus
+/// stops.
 const EPHEMERAL: &str = "\
-# Written by `monsys-agent install --ephemeral`: when this host is powered off or halted, and not at
-# a reboot or a restart of the service, the hub is told that the host leaves for good.
+# Written by `monsys-agent install --ephemeral`: unenrols this host when it is powered off or halted, but
+# not at a reboot or a restart of the service.
 [Service]
 ExecStopPost=+/bin/sh -c 'if systemctl list-jobs --no-legend poweroff.target halt.target | grep -q start; then exec /usr/bin/monsys-agent unenrol; fi'
 ";
 
-/// The unit's lines for paths that are not the usual ones.
-fn other_paths(settings: &Settings) -> Option<String> {
+/// Returns the drop-in for paths that are not the default ones.
+fn paths_drop_in(settings: &Settings) -> Option<String> {
     let config = &settings.config_path;
     let state = &settings.state_dir.value;
-    let is_usual =
+    let is_default =
         config == Path::new("/etc/monsys/agent.toml") && state == Path::new("/var/lib/monsys");
     let quoted = |path: &Path| quoted(&path.to_string_lossy());
-    (!is_usual).then(|| {
+    (!is_default).then(|| {
         format!(
             "# Written by `monsys-agent install` for --config and --state-dir.\n[Service]\nEnvironment=\"MONSYS_CONFIG={}\" \"MONSYS_STATE_DIR={}\"\n",
             quoted(config),
@@ -250,19 +251,19 @@ fn other_paths(settings: &Settings) -> Option<String> {
     })
 }
 
-/// Which system the service is of.
-fn other_system(told: &[(&str, String)]) -> String {
-    let variables: Vec<String> = told
+/// Returns the drop-in that selects the dialect of the service.
+fn dialect_drop_in(variables: &[(&str, String)]) -> String {
+    let assignments: Vec<String> = variables
         .iter()
         .map(|(name, value)| format!("\"{name}={}\"", quoted(value)))
         .collect();
     format!(
         "# Written by `monsys-agent install` for --dialect.\n[Service]\nEnvironment={}\n",
-        variables.join(" ")
+        assignments.join(" ")
     )
 }
 
-/// Between quotes in a unit.
+/// Escapes text between quotes in a unit (systemd.unit(5)).
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
@@ -274,13 +275,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_files_name_the_binary_where_it_is() {
+    fn the_files_contain_the_path_of_the_binary() {
         let environment = Environment::real([])
             .with_root("/nowhere")
             .with_variables(Vec::<(String, String)>::new());
         let settings =
             Settings::resolve(&agent_core::flags::Flags::default(), &environment).unwrap();
-        for manager in [Manager::Systemd, Manager::OpenRc] {
+        for manager in [ServiceManager::Systemd, ServiceManager::OpenRc] {
             let files = manager.files(
                 Path::new("/opt/monsys/bin/monsys-agent"),
                 &settings,
@@ -295,13 +296,13 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_told_to_the_service() {
+    fn other_paths_are_in_the_environment_of_the_service() {
         let environment = Environment::real([])
             .with_root("/nowhere")
             .with_variables([("MONSYS_CONFIG", "/srv/50% \"x\"/agent.toml")]);
         let settings =
             Settings::resolve(&agent_core::flags::Flags::default(), &environment).unwrap();
-        let text = other_paths(&settings).unwrap();
+        let text = paths_drop_in(&settings).unwrap();
         assert!(
             text.contains(r#"Environment="MONSYS_CONFIG=/srv/50%% \"x\"/agent.toml""#),
             "{text}"

@@ -1,27 +1,27 @@
 //! The user that the service runs as.
 
 use super::receipt::FOLDER;
-use super::system::System;
+use super::system_commands::SystemCommands;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::store::access::GROUP;
 use agent_core::store::atomic::Owner;
 use agent_core::store::passwd;
 
-/// Name of the user, and of its group.
+/// The name of the user, and of its group.
 pub const USER: &str = GROUP;
 
-/// What systemd-sysusers is told; packages bring the same as a file.
+/// The input of systemd-sysusers(8), which packages install as a file.
 const SYSUSERS: &str = include_str!("../../packaging/systemd/monsys-agent.sysusers");
 
-/// The user's ids, if the host has the user.
+/// Returns the ids of the user and its group, if the host has the user.
 pub(super) fn find(environment: &Environment) -> Option<Owner> {
     let (uid, gid) = passwd::find(&environment.resolved_path("/etc/passwd"), USER)?;
     Some(Owner::new(uid, gid))
 }
 
-/// Makes the user, by what the host has for it.
-pub(super) async fn make(system: &System<'_>) -> Result<()> {
+/// Makes the user and its group, with the first suitable command of the host.
+pub(super) async fn make(system: &SystemCommands<'_>) -> Result<()> {
     const NOLOGIN: &str = "/sbin/nologin";
     if system.has("systemd-sysusers") {
         let lines = SYSUSERS.lines().filter(|line| !line.starts_with('#'));
@@ -49,7 +49,7 @@ pub(super) async fn make(system: &System<'_>) -> Result<()> {
     }
     Err(Error::new(
         ErrorId::SystemCommand,
-        "there is neither systemd-sysusers nor useradd nor adduser",
+        "the host has none of systemd-sysusers, useradd and adduser",
     )
     .about(format!("making the user {USER}"))
     .hint(format!(
@@ -58,16 +58,16 @@ pub(super) async fn make(system: &System<'_>) -> Result<()> {
 }
 
 /// Removes the user and its group.
-pub(super) async fn remove(system: &System<'_>) -> Result<()> {
+pub(super) async fn remove(system: &SystemCommands<'_>) -> Result<()> {
     let (user, group) = if system.has("userdel") {
         ("userdel", "groupdel")
     } else {
         ("deluser", "delgroup")
     };
     system.run(user, &[USER]).await?;
-    // Most often the group goes with its user; what is left of it is no harm.
+    // Usually the group is removed with its user, and a remaining group does no harm.
     if system.has(group) {
-        drop(system.ask(group, &[USER]).await);
+        drop(system.output(group, &[USER]).await);
     }
     Ok(())
 }

@@ -81,10 +81,10 @@ fn a_service_that_does_not_start_rolls_nothing_back() {
         .expect(74)
         .expect_stderr(&[
             "the service did not start",
-            "this host is enrolled, and what was put in place stays",
-            "to take all back: /usr/local/bin/monsys-agent uninstall --purge",
+            "this host is enrolled, and the installed files stay",
+            "to undo everything: /usr/local/bin/monsys-agent uninstall --purge",
         ]);
-    assert!(!run.stderr.contains("taking back"), "{}", run.stderr);
+    assert!(!run.stderr.contains("rolling back"), "{}", run.stderr);
     let json = run.json();
     assert_eq!(json["error"]["id"], "service-failed");
     assert_eq!(json["kept"]["enrolled"], true);
@@ -118,7 +118,7 @@ fn a_failed_step_on_an_enrolled_host_does_not_stop_the_others() {
     fixture.machine.remount("etc/systemd/system", "ro");
     fixture.run(&["install"]).expect(73).expect_stderr(&[
         "Read-only file system",
-        "this host is enrolled, and what was put in place stays",
+        "this host is enrolled, and the installed files stay",
     ]);
     assert!(fixture.has(&AGENT[1..]) && fixture.has_user() && !fixture.has(UNIT));
     let toml = fs::metadata(fixture.machine.path(TOML)).unwrap();

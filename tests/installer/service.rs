@@ -118,7 +118,10 @@ fn an_upgrade_restarts_the_service_once_and_a_bad_one_is_rolled_back() {
     machine.program("usr/bin/systemctl", &picky);
     agent(&machine, &hub, "/root/new", &["install"])
         .expect(74)
-        .expect_stderr(&["the service did not start", "taking back what this run did"]);
+        .expect_stderr(&[
+            "the service did not start",
+            "rolling back what this run did",
+        ]);
     machine.program("usr/bin/systemctl", &systemctl);
     let mut now = machine.changes();
     now.remove(std::path::Path::new("/root/new"));
@@ -174,7 +177,7 @@ fn a_replaced_file_is_restored() {
         .expect(0)
         .stdout;
     assert!(
-        text.contains("keep what is there as /usr/local/bin/monsys-agent.monsys-kept"),
+        text.contains("keep the existing file as /usr/local/bin/monsys-agent.monsys-kept"),
         "{text}"
     );
     agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
@@ -236,7 +239,10 @@ fn a_receipt_that_the_service_could_have_written_is_rejected() {
     for command in ["install", "uninstall"] {
         agent(&machine, &hub, AGENT, &[command])
             .expect(78)
-            .expect_stderr(&["the receipt of the installation is broken", "can write it"]);
+            .expect_stderr(&[
+                "the receipt of the installation is broken",
+                "can write the file",
+            ]);
     }
     assert_eq!(machine.changes(), before);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");

@@ -326,7 +326,7 @@ fn a_failed_enrolment_rolls_back_all_but_a_key_that_the_hub_may_know() {
     install(&host, &hub, "enrl_unknown0000", &[])
         .expect(77)
         .expect_stderr(&[
-            "taking back what this run did",
+            "rolling back what this run did",
             "the hub rejected the token",
         ]);
     let remaining: Vec<_> = tree(&host)
@@ -480,7 +480,7 @@ fn hosts_without_systemd_are_supported() {
     assert_eq!(not_done[0]["what"], "the service");
     assert_eq!(
         not_done[0]["hint"],
-        "have what starts services here run: /usr/local/bin/monsys-agent run"
+        "configure the service manager of this host to run: /usr/local/bin/monsys-agent run"
     );
     assert_eq!(not_done[1]["what"], "--ephemeral");
     hub.expect_one_slot();

@@ -343,6 +343,6 @@ fn install_explains_that_the_worker_is_a_separate_program() {
     worker(&host, &hub, "w-1", &["install", "--dialect", "lyftdata"])
         .run()
         .expect(64)
-        .expect_stderr(&["a program of its own", "monsys-agent enrol"]);
+        .expect_stderr(&["a service program of its own", "monsys-agent enrol"]);
     assert!(workers(&hub).is_empty());
 }

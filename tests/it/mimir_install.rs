@@ -78,7 +78,7 @@ fn options_of_monsys_alone_are_rejected() {
         &["rotate-key"],
     ] {
         let run = later(&host, arguments).run().expect(64);
-        run.expect_stderr(&["for hosts of a monsys hub", "--dialect monsys"]);
+        run.expect_stderr(&["only hosts of a monsys hub", "--dialect monsys"]);
     }
     assert!(!host.path("etc/monsys").exists() && !host.path("etc/mimir").exists());
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use agent_core::environment::Environment;
 use flate2::{Compression, GzBuilder};
-use monsys_agent::cli::{Cli, Stop as Refusal};
+use monsys_agent::cli::{Cli, EarlyExit};
 use monsys_agent::command;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -109,7 +109,7 @@ async fn agent(arguments: &[OsString]) -> Result<String> {
     let program = OsString::from("monsys-agent");
     let cli = Cli::parse_from([program].into_iter().chain(arguments.iter().cloned()));
     let cli = cli.map_err(|refusal| match refusal {
-        Refusal::Show(text) | Refusal::Refuse { text, .. } => Stop::failed(text),
+        EarlyExit::Help(text) | EarlyExit::BadArguments { text, .. } => Stop::failed(text),
     })?;
     let environment =
         Environment::real([]).with_variables(std::iter::empty::<(OsString, OsString)>());

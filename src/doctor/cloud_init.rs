@@ -1,4 +1,4 @@
-//! Whether an enrolment token still lies in what cloud-init keeps of a host's user data.
+//! The check for an enrolment token in the copies of user data that cloud-init stores.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use agent_core::cloud_init;
 use agent_core::environment::Environment;
 use agent_core::scrub::{self, Wanted};
 
-/// Who asks the doctor waits for the answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of the search: an operator is waiting for the result.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Looks for anything that can be used as a token, plain or packed.
+/// Searches for any usable token, also in compressed and encoded data.
 pub(super) fn examine(environment: &Environment) -> Check {
     let name = "cloud-init";
-    let places = cloud_init::places(environment, PATIENCE);
+    let places = cloud_init::places(environment, TIME_LIMIT);
     let report = scrub::search(&Wanted::any_suspect(), &places);
-    let told = |path: &PathBuf| path.display().to_string();
-    let holding: Vec<String> = report.holding.iter().map(told).collect();
+    let display = |path: &PathBuf| path.display().to_string();
+    let holding: Vec<String> = report.holding.iter().map(display).collect();
     let left = report.left.iter();
     let unread: Vec<String> = left
         .map(|left| format!("{} ({})", left.path.display(), left.cause))
@@ -26,14 +26,14 @@ pub(super) fn examine(environment: &Environment) -> Check {
         return Check::warning(
             name,
             format!("an enrolment token can be read in {}", holding.join(", ")),
-            "enrol, or once enrolled run it again, with the same token and --scrub-cloud-init yes; better: give the token by --token-command, so that user data holds none",
+            "run enrol with the same token and --scrub-cloud-init yes, also on an enrolled host; better: use --token-command, so that user data contains no token",
         );
     }
     if !unread.is_empty() {
         return Check::warning(
             name,
             format!("not searched: {}", unread.join(", ")),
-            "run doctor as root (sudo); where that changes nothing, look into them by hand",
+            "run doctor as root (sudo); if that does not help, search these files yourself",
         );
     }
     Check::good(name, "no enrolment token in its files")

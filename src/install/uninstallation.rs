@@ -1,4 +1,4 @@
-//! Taking back all that `install` did, by its receipt.
+//! One uninstallation: the rollback of all changes in the receipt.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use super::checks::{refuse_package, require_root};
 use super::locks::Locks;
 use super::receipt::{FOLDER, Receipt, RecordedChange};
-use super::rollback::{Fate, roll_back};
-use super::service::Manager;
-use super::system::System;
+use super::rollback::{RollbackOutcome, roll_back};
+use super::service::ServiceManager;
+use super::system_commands::SystemCommands;
 use super::{enrolment_paths, inspect, plan, rollback, service, unwritable, user};
 use crate::dialects::DIALECTS;
 use agent_core::environment::Environment;
@@ -21,27 +21,27 @@ use agent_core::store::atomic::{self, Owner};
 use agent_core::store::{lock, names};
 use dialect_monsys::{self as monsys, HostFiles};
 
-/// What the service and its privileged step have in memory.
-const RUNNING: [&str; 2] = ["/run/monsys", "/run/monsys-step"];
-/// How long another installation is waited for.
-const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
+/// The folders in memory of the service and its privileged step.
+const RUNTIME_FOLDERS: [&str; 2] = ["/run/monsys", "/run/monsys-step"];
+/// The time limit of the waits for other runs.
+const LOCK_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
 
-/// What an uninstallation came to.
+/// The result of an uninstallation.
 pub struct Uninstalled {
-    /// What was removed or taken back, for people.
-    pub taken: Vec<String>,
-    /// What stays, and why.
-    pub left: Vec<(String, String)>,
-    /// What makes this host itself, and was not asked to be removed.
+    /// The removed or restored objects, for people.
+    pub removed: Vec<String>,
+    /// The objects that stay, each with the reason.
+    pub remaining: Vec<(String, String)>,
+    /// The files of the host's identity, which stay without `--purge`.
     pub kept: Vec<PathBuf>,
-    /// This host was an agent of a hub, and now knows nothing of it.
+    /// True if this run removed the id of an agent that a hub may still list.
     pub forgets_agent: bool,
 }
 
-/// Removes what the service and its privileged step have in memory. The service's user may have put
-/// anything there: what cannot be removed goes at the next boot, and stops nothing.
-fn remove_running(environment: &Environment) {
-    for folder in RUNNING.map(|folder| environment.resolved_path(folder)) {
+/// Removes the files in memory of the service and its privileged step. The service's user may have written
+/// other files there: those disappear at the next boot, and are not an error.
+fn remove_runtime_folders(environment: &Environment) {
+    for folder in RUNTIME_FOLDERS.map(|folder| environment.resolved_path(folder)) {
         let names = names(&folder).unwrap_or_default();
         let is_own = |name: &&OsString| {
             let name = name.to_string_lossy();
@@ -60,59 +60,61 @@ fn remove_running(environment: &Environment) {
     }
 }
 
-/// Takes back what `install` did. `purge` also removes agent.toml, the host's key and its state.
+/// Undoes what `install` did. With `purge`, also removes agent.toml, the host's key and its state.
 ///
 /// # Errors
 /// [`agent_core::error::ErrorId::NeedsRoot`], [`agent_core::error::ErrorId::PackageOwned`],
-/// [`agent_core::error::ErrorId::ReceiptBroken`], and what stands in the way.
+/// [`agent_core::error::ErrorId::ReceiptBroken`], [`agent_core::error::ErrorId::LockBusy`], and
+/// [`agent_core::error::ErrorId::NotInstallable`].
 pub async fn uninstall(
     flags: &Flags,
     purge: bool,
     environment: &Environment,
 ) -> Result<Uninstalled> {
     require_root("uninstall", environment)?;
-    // Another user could have put a record there. `install` takes such a folder over.
+    // Another user could have written a receipt in a folder that is not root's. `install` takes such a
+    // folder over.
     environment.refuse_foreign_folder(&environment.resolved_path(FOLDER))?;
     refuse_package(&Receipt::load(environment)?, environment)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     let locks = Locks::take(environment, deadline).await?;
-    let mut run = Run {
+    let mut uninstallation = Uninstallation {
         environment,
-        system: System::of(environment),
+        system: SystemCommands::of(environment),
         locks,
         deadline,
         purge,
         uninstalled: Uninstalled {
-            taken: Vec::new(),
-            left: Vec::new(),
+            removed: Vec::new(),
+            remaining: Vec::new(),
             kept: Vec::new(),
             forgets_agent: false,
         },
     };
-    let result = run.go(flags).await;
-    run.locks.give_up();
-    result.map(|()| run.uninstalled)
+    let result = uninstallation.run(flags).await;
+    uninstallation.locks.release_all();
+    result.map(|()| uninstallation.uninstalled)
 }
 
 /// One uninstallation.
-struct Run<'a> {
+struct Uninstallation<'a> {
     environment: &'a Environment,
-    system: System<'a>,
+    system: SystemCommands<'a>,
     locks: Locks,
     deadline: Instant,
     purge: bool,
     uninstalled: Uninstalled,
 }
 
-impl Run<'_> {
-    async fn go(&mut self, flags: &Flags) -> Result<()> {
+impl Uninstallation<'_> {
+    async fn run(&mut self, flags: &Flags) -> Result<()> {
         let environment = self.environment;
         let mut receipt = Receipt::load(environment)?;
         refuse_package(&receipt, environment)?;
-        let manager = Manager::of(environment).filter(|manager| manager.runs(environment));
-        let stops = manager.filter(|_| has_service(&receipt));
-        if let Some(manager) = stops {
-            // A step of the service may hold the lock, so this comes first.
+        let manager = ServiceManager::of(environment)
+            .filter(|manager| manager.runs(environment) && has_service(&receipt));
+        if let Some(manager) = manager {
+            // The privileged step of the service may hold the lock, so the service stops first.
             manager.stop(&self.system).await?;
         }
         self.locks.take_files(self.deadline).await?;
@@ -120,14 +122,14 @@ impl Run<'_> {
         self.locks
             .take_other(&state_dir, lock::FILE, self.deadline)
             .await?;
-        // Whoever held the lock may have made the service's group.
+        // A former holder of the lock may have made the service's group.
         environment.forget_access();
         let service = user::find(environment);
 
         self.forget_host(&config, &state_dir)?;
-        remove_running(environment);
+        remove_runtime_folders(environment);
         self.sweep(&receipt, &config, &state_dir);
-        // An enrolment that waits for a lock begins as soon as its folder is gone: those come last.
+        // An enrolment that waits for a lock begins when its folder is gone, so these folders are last.
         let is_last = |change: &RecordedChange| matches!(change, RecordedChange::MakeFolder { path } if state_dir.starts_with(environment.resolved_path(path)) || Path::new(FOLDER).starts_with(path));
         let (last, first): (Vec<RecordedChange>, Vec<RecordedChange>) =
             receipt.done.clone().into_iter().rev().partition(is_last);
@@ -135,10 +137,10 @@ impl Run<'_> {
             self.roll_back(change, &mut receipt).await?;
         }
         if let Some(service) = service.filter(|_| user::find(environment).is_none()) {
-            self.close_to(service, flags).await;
+            self.remove_group_access(service, flags).await;
         }
         if self.purge {
-            // An enrolment without an installation made it.
+            // An enrolment without an installation made this folder.
             if let Some(folder) = config.parent() {
                 drop(atomic::remove_folder(folder));
             }
@@ -160,13 +162,13 @@ impl Run<'_> {
             let folder = environment.resolved_path(FOLDER);
             drop(rollback::remove_folder(&folder, environment, &self.locks).await);
         }
-        if let Some(manager) = stops {
+        if let Some(manager) = manager {
             manager.forget(&self.system).await?;
         }
         Ok(())
     }
 
-    /// Removes what makes this host itself, or closes it to the service's group.
+    /// Removes the files of the host's identity with `--purge`, or else the group's access to them.
     fn forget_host(&mut self, config: &Path, state_dir: &Path) -> Result<()> {
         let HostFiles { ours, others } = monsys::files(config, state_dir)?;
         if !self.purge {
@@ -175,14 +177,14 @@ impl Run<'_> {
             return Ok(());
         }
         for path in others {
-            let cause = "it is not what the agent writes there".to_owned();
-            let left = &mut self.uninstalled.left;
-            left.push((path.display().to_string(), cause));
+            let cause = "the agent did not write it".to_owned();
+            let remaining = &mut self.uninstalled.remaining;
+            remaining.push((path.display().to_string(), cause));
         }
         self.uninstalled.forgets_agent = ours.iter().any(|path| path.ends_with("agent-id"));
         for path in ours {
             atomic::remove(&path).map_err(|error| unwritable(&path, &error))?;
-            self.uninstalled.taken.push(path.display().to_string());
+            self.uninstalled.removed.push(path.display().to_string());
         }
         Ok(())
     }
@@ -190,10 +192,10 @@ impl Run<'_> {
     async fn roll_back(&mut self, change: RecordedChange, receipt: &mut Receipt) -> Result<()> {
         let environment = self.environment;
         match roll_back(&change, self.purge, environment, &self.system, &self.locks).await {
-            Fate::Taken => self.uninstalled.taken.push(change.to_string()),
-            Fate::Gone => {}
-            Fate::Left(cause) => {
-                self.uninstalled.left.push((change.to_string(), cause));
+            RollbackOutcome::RolledBack => self.uninstalled.removed.push(change.to_string()),
+            RollbackOutcome::AlreadyGone => {}
+            RollbackOutcome::Remains(cause) => {
+                self.uninstalled.remaining.push((change.to_string(), cause));
                 return Ok(());
             }
         }
@@ -203,11 +205,13 @@ impl Run<'_> {
             .map_err(|error| unwritable(&environment.path(super::RECEIPT), &error))
     }
 
-    /// Removes what killed runs left in every folder that the agent writes to.
+    /// Removes the temporary files of killed runs in every folder that the agent writes to.
     fn sweep(&mut self, receipt: &Receipt, config: &Path, state_dir: &Path) {
-        let put = receipt.files().filter_map(Path::parent).map(Path::to_owned);
-        let known = plan::folders().chain(service::FOLDERS).chain([FOLDER]);
-        let mut folders: Vec<PathBuf> = put
+        let written = receipt.files().filter_map(Path::parent).map(Path::to_owned);
+        let known = plan::program_folders()
+            .chain(service::FOLDERS)
+            .chain([FOLDER]);
+        let mut folders: Vec<PathBuf> = written
             .chain(known.map(PathBuf::from))
             .map(|folder| self.environment.resolved_path(folder))
             .chain(config.parent().map(Path::to_owned))
@@ -217,15 +221,15 @@ impl Run<'_> {
         folders.dedup();
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
             if let Err(error) = atomic::sweep(folder) {
-                let what = format!("what a killed run left in {}", folder.display());
-                self.uninstalled.left.push((what, error.to_string()));
+                let what = format!("temporary files of a killed run in {}", folder.display());
+                self.uninstalled.remaining.push((what, error.to_string()));
             }
         }
     }
 
-    /// Takes from the group of a service user who is gone what an enrolment of any dialect has written for
-    /// it: its number may become another group's. Whoever enrols from now on finds no such group.
-    async fn close_to(&mut self, service: Owner, flags: &Flags) {
+    /// Removes the access of a removed service user's group to the files of an enrolment in any dialect,
+    /// because the number may become another group's. A later enrolment finds no such group.
+    async fn remove_group_access(&mut self, service: Owner, flags: &Flags) {
         let environment = self.environment;
         environment.forget_access();
         for dialect in DIALECTS {
@@ -246,20 +250,20 @@ impl Run<'_> {
                 .locks
                 .take_other(&folder.path, host.lock_name(), self.deadline)
                 .await;
-            let closed = waited.and_then(|()| {
+            let done = waited.and_then(|()| {
                 let folders = host.folders().into_iter().map(|folder| folder.path);
                 let paths: Vec<PathBuf> = host.service_files().into_iter().chain(folders).collect();
-                inspect::close(&paths, service)
+                inspect::remove_access(&paths, service)
             });
-            if let Err(error) = closed {
-                let left = &mut self.uninstalled.left;
-                left.push((error.what(), error.cause().to_owned()));
+            if let Err(error) = done {
+                let remaining = &mut self.uninstalled.remaining;
+                remaining.push((error.what(), error.cause().to_owned()));
             }
         }
     }
 }
 
-/// Whether the service is one that `install` has put.
+/// Returns true if `install` installed the service.
 fn has_service(receipt: &Receipt) -> bool {
     let is_of_service =
         |path: &Path| path.starts_with("/etc/systemd") || path.starts_with("/etc/init.d");
