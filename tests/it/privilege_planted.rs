@@ -32,7 +32,7 @@ fn expect_refused(run: Run) {
     let run = run.expect(78);
     // `doctor` says it in its report.
     let said = format!("{}{}", run.stdout, run.stderr);
-    for part in ["root does not obey", "agent.toml", "chown"] {
+    for part in ["root does not trust", "agent.toml", "chown"] {
         assert!(said.contains(part), "no {part:?} in\n{said}");
     }
 }
@@ -220,7 +220,7 @@ fn each_file_that_decides_and_each_folder_above_it_counts() {
         chown(host.path(path), Some(SERVICE_USER), None).unwrap();
         let run = host.agent(&["enrol", "--tag", "x"]).run().expect(78);
         let named = host.path(path);
-        run.says(&["root does not obey", named.to_str().unwrap()]);
+        run.says(&["root does not trust", named.to_str().unwrap()]);
         chown(host.path(path), Some(there.uid()), None).unwrap();
 
         let mode = there.mode() & 0o7777;
@@ -383,7 +383,7 @@ fn an_env_file_of_another_user_is_not_obeyed() {
         chown(&file, Some(SERVICE_USER), None).unwrap();
         for arguments in [&["enrol"][..], &["status"], &["facts"], &["run"]] {
             let run = agent(&host, &hub, arguments).run().expect(78);
-            run.says(&["root does not obey", file.to_str().unwrap()]);
+            run.says(&["root does not trust", file.to_str().unwrap()]);
         }
         assert_eq!(look(&hub, sensor)["enrolments"], 0);
     }

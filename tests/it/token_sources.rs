@@ -198,7 +198,7 @@ fn root_runs_no_command_that_another_user_wrote_into_agent_toml() {
         .env("PATH", "/usr/bin:/bin")
         .run()
         .expect(78)
-        .says(&["root does not obey", "agent.toml", "user 65534"]);
+        .says(&["root does not trust", "agent.toml", "user 65534"]);
     assert!(!host.path("ran").exists());
 }
 
