@@ -14,7 +14,7 @@ fn every_kind_names_where_it_came_from() {
         ("--hub-url", "hub.example.com", "no scheme"),
         ("--hub-url", "ftp://hub.example.com", "ftp"),
         ("--hub-url", "https://me:pw@hub.example.com", "user name"),
-        ("--hub-url", "http://hub.example.com", "in the clear"),
+        ("--hub-url", "http://hub.example.com", "without encryption"),
         ("--tag", long_tag.as_str(), "129 characters"),
         ("--tag", "a\nb", "line break"),
         ("--tag", "a,b", "comma"),

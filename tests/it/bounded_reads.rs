@@ -149,7 +149,7 @@ fn a_shells_pipe_is_read_once_and_serves_for_all() {
     };
     let host = TestHost::new();
     let run = bash(&host, &["enrol"]).expect(0);
-    run.says(&["is a pipe, so the configuration does not name it"]);
+    run.says(&["is a pipe, so it is not written to the configuration"]);
     assert_eq!(host.key("ca_file"), None);
     bash(&host, &["doctor"]).expect(0);
 
