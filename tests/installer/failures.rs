@@ -181,7 +181,7 @@ fn the_machine() {
             "no room for the program",
             |machine| machine.small("usr/local/bin", "1m"),
             73,
-            &["No space left", "/usr/local/bin/monsys-agent", "make room"],
+            &["No space left", "/usr/local/bin/monsys-agent", "free space"],
         ),
         (
             "no folder to install into",

@@ -90,7 +90,7 @@ fn not_ours_to_write() {
         .by_user(NOBODY)
         .run()
         .expect(73)
-        .says(&["not ours to read or write"]);
+        .says(&["no permission to read"]);
     assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
 }
 
@@ -127,7 +127,10 @@ fn a_read_only_file_system() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(73), "{stderr}");
         assert!(stderr.contains("Read-only file system"), "{stderr}");
-        assert!(stderr.contains("remount it read-write"), "{stderr}");
+        assert!(
+            stderr.contains("remount the file system read-write"),
+            "{stderr}"
+        );
         assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
     }
 }
