@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_core::check::Check;
 use agent_core::cloud_init;
 use agent_core::environment::Environment;
-use agent_core::scrub::{self, Wanted};
+use agent_core::scrub::{self, SecretMatcher};
 
 /// Who asks the doctor waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) fn examine(environment: &Environment) -> Check {
     let name = "cloud-init";
     let places = cloud_init::places(environment, PATIENCE);
-    let report = scrub::search(&Wanted::any_suspect(), &places);
+    let report = scrub::search(&SecretMatcher::any_suspect(), &places);
     let told = |path: &PathBuf| path.display().to_string();
     let holding: Vec<String> = report.holding.iter().map(told).collect();
     let left = report.left.iter();

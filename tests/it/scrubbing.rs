@@ -120,7 +120,7 @@ fn a_file_that_cannot_be_scrubbed_is_named_and_the_run_ends_with_74() {
     let run = run.says(&[
         "enrolled, but the enrolment token is still",
         packed,
-        "second name",
+        "hard link",
     ]);
     let json = run.json();
     assert_eq!(json["result"], "enrolled");
@@ -130,7 +130,7 @@ fn a_file_that_cannot_be_scrubbed_is_named_and_the_run_ends_with_74() {
     assert_eq!(left.len(), 1, "one file, two names: {left:?}");
     assert!(
         left.iter()
-            .all(|left| left["cause"].as_str().unwrap().contains("second name"))
+            .all(|left| left["cause"].as_str().unwrap().contains("hard link"))
     );
     assert_eq!(held(&host, &token), ["root/notes", "var/log/syslog"]);
     hub.expect_one_slot();
