@@ -21,8 +21,8 @@ fn every_kind_names_where_it_came_from() {
         ("--tags", many_tags.as_str(), "65 tags"),
         ("--role", "a\tb", "control character"),
         ("--ca-pin", "sha256:abc", "64 hexadecimal digits"),
-        ("--wait", "soon", "no duration"),
-        ("--splay", "-1s", "no duration"),
+        ("--wait", "soon", "not a valid duration"),
+        ("--splay", "-1s", "not a valid duration"),
     ] {
         let argument = format!("{flag}={value}");
         host.agent(&["enrol", &argument])
@@ -37,7 +37,7 @@ fn every_kind_names_where_it_came_from() {
         ("MONSYS_TAGS", many_tags.as_str(), "65 tags"),
         ("MONSYS_TAGS", "a\nb", "line break"),
         ("MONSYS_ROLE", "a\nb", "control character"),
-        ("MONSYS_WAIT", "5 parsecs", "no duration"),
+        ("MONSYS_WAIT", "5 parsecs", "not a valid duration"),
         ("MONSYS_TOKEN", long_token.as_str(), "605 bytes"),
         ("MONSYS_TOKEN", "enrl_a b", "a space"),
         ("MONSYS_TOKEN", "ENRL_abc", "capitals"),

@@ -20,7 +20,7 @@ fn a_broken_agent_toml() {
     for (text, says) in [
         ("a = 1\nnonsense\n", "line 2"),
         ("tags = 'web'\n", "line 1"),
-        ("agent_id = 'x'\nagent_token = 'agt_abcd'\n", "no UUID"),
+        ("agent_id = 'x'\nagent_token = 'agt_abcd'\n", "not a UUID"),
     ] {
         host.lay("etc/monsys/agent.toml", text);
         expect(&host, &hub, 78, &["agent.toml", says]);
