@@ -42,7 +42,7 @@ fn every_kind_names_where_it_came_from() {
         ("MONSYS_TOKEN", "enrl_a b", "a space"),
         ("MONSYS_TOKEN", "ENRL_abc", "capitals"),
         ("MONSYS_TOKEN", "abc", "neither"),
-        ("HTTPS_PROXY", "socks5://x", "a proxy is"),
+        ("HTTPS_PROXY", "socks5://x", "a proxy's URL is"),
     ] {
         host.agent(&["enrol"])
             .env("MONSYS_TOKEN", "enrl_x1")
