@@ -33,15 +33,15 @@ pub fn last_words(stderr: &[u8], stdout: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stderr);
     let last = text.trim().lines().next_back()?.trim_end();
     // Before the line is shortened: half of a secret may not look like a secret.
-    let mut said = Zeroizing::new(last.to_owned());
+    let mut line = Zeroizing::new(last.to_owned());
     let printed = String::from_utf8_lossy(stdout);
     for word in printed.split(|c: char| c.is_whitespace() || c.is_control()) {
-        if let Cow::Owned(clean) = without_value(&said, word) {
-            said = Zeroizing::new(clean);
+        if let Cow::Owned(clean) = without_value(&line, word) {
+            line = Zeroizing::new(clean);
         }
     }
-    let said = without_shapes(&redact(&said));
-    let shown: String = said.chars().take(SHOWN).collect();
+    let line = without_shapes(&redact(&line));
+    let shown: String = line.chars().take(SHOWN).collect();
     (!shown.is_empty()).then_some(shown)
 }
 
