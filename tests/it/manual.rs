@@ -96,5 +96,5 @@ fn man_writes_a_page_for_each_command_and_spelling() {
 fn man_says_which_page_it_could_not_write() {
     let host = TestHost::new();
     let run = host.agent(&["man", "/no/such/folder"]).run().expect(73);
-    run.says(&["/no/such/folder/monsys-agent.1", "make the folder"]);
+    run.says(&["/no/such/folder/monsys-agent.1", "create the folder"]);
 }

@@ -184,7 +184,7 @@ async fn wait(
             );
         }
         if !is_logged {
-            tracing::info!("{holder} already runs on this host; waiting for it to end");
+            tracing::info!("{holder} is at work on this host; waiting for it to end");
             is_logged = true;
         }
         tokio::time::sleep(PAUSE).await;
