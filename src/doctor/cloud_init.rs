@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_core::check::Check;
 use agent_core::cloud_init;
 use agent_core::environment::Environment;
-use agent_core::scrub::{self, Wanted};
+use agent_core::scrub::{self, SecretMatcher};
 
 /// The time limit of the search: an operator is waiting for the result.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
@@ -15,7 +15,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(20);
 pub(super) fn examine(environment: &Environment) -> Check {
     let name = "cloud-init";
     let places = cloud_init::places(environment, TIME_LIMIT);
-    let report = scrub::search(&Wanted::any_suspect(), &places);
+    let report = scrub::search(&SecretMatcher::any_suspect(), &places);
     let display = |path: &PathBuf| path.display().to_string();
     let holding: Vec<String> = report.holding.iter().map(display).collect();
     let left = report.left.iter();

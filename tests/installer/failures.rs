@@ -182,7 +182,7 @@ fn an_unsuitable_host_is_not_changed() {
             "no room for the program",
             |machine| machine.mount_small("usr/local/bin", "1m"),
             73,
-            &["No space left", "/usr/local/bin/monsys-agent", "make room"],
+            &["No space left", "/usr/local/bin/monsys-agent", "free space"],
         ),
         (
             "no folder to install into",

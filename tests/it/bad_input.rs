@@ -14,15 +14,15 @@ fn every_bad_value_is_reported_with_its_source() {
         ("--hub-url", "hub.example.com", "no scheme"),
         ("--hub-url", "ftp://hub.example.com", "ftp"),
         ("--hub-url", "https://me:pw@hub.example.com", "user name"),
-        ("--hub-url", "http://hub.example.com", "in the clear"),
+        ("--hub-url", "http://hub.example.com", "without encryption"),
         ("--tag", long_tag.as_str(), "129 characters"),
         ("--tag", "a\nb", "line break"),
         ("--tag", "a,b", "comma"),
         ("--tags", many_tags.as_str(), "65 tags"),
         ("--role", "a\tb", "control character"),
         ("--ca-pin", "sha256:abc", "64 hexadecimal digits"),
-        ("--wait", "soon", "no duration"),
-        ("--splay", "-1s", "no duration"),
+        ("--wait", "soon", "not a valid duration"),
+        ("--splay", "-1s", "not a valid duration"),
     ] {
         let argument = format!("{flag}={value}");
         host.agent(&["enrol", &argument])
@@ -37,12 +37,12 @@ fn every_bad_value_is_reported_with_its_source() {
         ("MONSYS_TAGS", many_tags.as_str(), "65 tags"),
         ("MONSYS_TAGS", "a\nb", "line break"),
         ("MONSYS_ROLE", "a\nb", "control character"),
-        ("MONSYS_WAIT", "5 parsecs", "no duration"),
+        ("MONSYS_WAIT", "5 parsecs", "not a valid duration"),
         ("MONSYS_TOKEN", long_token.as_str(), "605 bytes"),
         ("MONSYS_TOKEN", "enrl_a b", "a space"),
         ("MONSYS_TOKEN", "ENRL_abc", "capitals"),
         ("MONSYS_TOKEN", "abc", "neither"),
-        ("HTTPS_PROXY", "socks5://x", "a proxy is"),
+        ("HTTPS_PROXY", "socks5://x", "a proxy's URL is"),
     ] {
         host.agent(&["enrol"])
             .env("MONSYS_TOKEN", "enrl_x1")

@@ -150,7 +150,7 @@ fn a_process_substitution_is_read_once() {
     };
     let host = TestHost::new();
     let run = bash(&host, &["enrol"]).expect(0);
-    run.expect_stderr(&["is a pipe, so the configuration does not name it"]);
+    run.expect_stderr(&["is a pipe, so it is not written to the configuration"]);
     assert_eq!(host.key("ca_file"), None);
     bash(&host, &["doctor"]).expect(0);
 

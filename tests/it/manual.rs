@@ -96,5 +96,5 @@ fn man_writes_a_page_for_each_command_and_spelling() {
 fn man_names_the_page_that_it_could_not_write() {
     let host = TestHost::new();
     let run = host.agent(&["man", "/no/such/folder"]).run().expect(73);
-    run.expect_stderr(&["/no/such/folder/monsys-agent.1", "make the folder"]);
+    run.expect_stderr(&["/no/such/folder/monsys-agent.1", "create the folder"]);
 }

@@ -32,7 +32,7 @@ fn expect_refused(run: Run) {
     let run = run.expect(78);
     // `doctor` has it in its report.
     let output = format!("{}{}", run.stdout, run.stderr);
-    for part in ["root does not obey", "agent.toml", "chown"] {
+    for part in ["root does not trust", "agent.toml", "chown"] {
         assert!(output.contains(part), "no {part:?} in\n{output}");
     }
 }
@@ -225,7 +225,7 @@ fn each_trusted_file_and_each_folder_above_it_is_checked() {
         chown(host.path(path), Some(SERVICE_USER), None).unwrap();
         let run = host.agent(&["enrol", "--tag", "x"]).run().expect(78);
         let named = host.path(path);
-        run.expect_stderr(&["root does not obey", named.to_str().unwrap()]);
+        run.expect_stderr(&["root does not trust", named.to_str().unwrap()]);
         chown(host.path(path), Some(there.uid()), None).unwrap();
 
         let mode = there.mode() & 0o7777;
@@ -392,7 +392,7 @@ fn an_env_file_of_another_user_is_rejected() {
         chown(&file, Some(SERVICE_USER), None).unwrap();
         for arguments in [&["enrol"][..], &["status"], &["facts"], &["run"]] {
             let run = agent(&host, &hub, arguments).run().expect(78);
-            run.expect_stderr(&["root does not obey", file.to_str().unwrap()]);
+            run.expect_stderr(&["root does not trust", file.to_str().unwrap()]);
         }
         assert_eq!(sensor(&hub, id)["enrolments"], 0);
     }

@@ -197,7 +197,7 @@ fn root_runs_no_token_command_of_another_user() {
         .env("PATH", "/usr/bin:/bin")
         .run()
         .expect(78)
-        .expect_stderr(&["root does not obey", "agent.toml", "user 65534"]);
+        .expect_stderr(&["root does not trust", "agent.toml", "user 65534"]);
     assert!(!host.path("ran").exists());
 }
 

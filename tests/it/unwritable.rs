@@ -23,7 +23,7 @@ fn a_broken_agent_toml_is_reported() {
     for (text, message) in [
         ("a = 1\nnonsense\n", "line 2"),
         ("tags = 'web'\n", "line 1"),
-        ("agent_id = 'x'\nagent_token = 'agt_abcd'\n", "no UUID"),
+        ("agent_id = 'x'\nagent_token = 'agt_abcd'\n", "not a UUID"),
     ] {
         host.write_file("etc/monsys/agent.toml", text);
         expect(&host, &hub, 78, &["agent.toml", message]);
@@ -91,7 +91,7 @@ fn files_of_another_user_are_reported() {
         .by_user(NOBODY)
         .run()
         .expect(73)
-        .expect_stderr(&["not ours to read or write"]);
+        .expect_stderr(&["no permission to read"]);
     assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
 }
 
@@ -127,7 +127,10 @@ fn a_read_only_file_system_is_reported() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(73), "{stderr}");
         assert!(stderr.contains("Read-only file system"), "{stderr}");
-        assert!(stderr.contains("remount it read-write"), "{stderr}");
+        assert!(
+            stderr.contains("remount the file system read-write"),
+            "{stderr}"
+        );
         assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
     }
 }

@@ -1,3 +1,3 @@
 //! The interface of the scrubber under test.
 
-pub(crate) use agent_core::scrub::{Fate, Wanted, file};
+pub(crate) use agent_core::scrub::{Outcome as Fate, SecretMatcher as Wanted, file};

@@ -1,8 +1,8 @@
-//! Last line of defence: nothing that looks like a token leaves by standard error.
+//! The last line of defence: removes everything that looks like a token from messages.
 //!
-//! No message is built from a secret. But a user may type a token where a flag belongs, a token
-//! command may print one on its standard error, and a hub may send one back: so what people and
-//! programs gave us is passed through here before it is shown.
+//! No message is built from a secret. But a user may type a token in the place of a flag, a token
+//! command may print a token on its standard error, and a hub may send a token back. So input of users
+//! and programs is redacted before it is shown.
 
 mod last_words;
 mod value;
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 pub use last_words::last_words;
 pub use value::without_value;
 
-/// What stands where a secret stood.
+/// The text in the place of a secret.
 const REDACTED: &str = "[redacted]";
 const PREFIXES: [&str; 3] = ["enrl_", "agt_", "ms_"];
 
@@ -36,14 +36,14 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// First token in `text`: where its prefix, its secret part and the text after it begin.
+/// Returns the first token in `text`: the offsets of its prefix, its secret part and the text after it.
 fn find(text: &str) -> Option<(usize, usize, usize)> {
     let bytes = text.as_bytes();
     for start in 0..bytes.len() {
         let in_word =
             start > 0 && bytes[start - 1].is_ascii_alphanumeric() && !ends_escape(&bytes[..start]);
         for prefix in PREFIXES {
-            // As in `items_1234`. No word has one of the others inside.
+            // As in `items_1234`. No word contains one of the other prefixes.
             if in_word && prefix == "ms_" {
                 continue;
             }
@@ -64,7 +64,7 @@ fn find(text: &str) -> Option<(usize, usize, usize)> {
     None
 }
 
-/// Whether `before` ends with an escape such as `\n`, as Debug and JSON write a line break.
+/// Returns true when `before` ends with an escape such as `\n`, as Debug and JSON write a line break.
 fn ends_escape(before: &[u8]) -> bool {
     matches!(before, [.., b'\\', b'n' | b'r' | b't'])
 }
@@ -79,7 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn takes_out_each_kind_of_token_and_leaves_the_rest() {
+    fn removes_each_kind_of_token_and_nothing_else() {
         assert_eq!(
             redact("a 'enrl_abcd1234', b agt_zzzzzz\nc ENRL_SHOUT d ms_0123456789"),
             "a 'enrl_[redacted]', b agt_[redacted]\nc ENRL_[redacted] d ms_[redacted]"
@@ -93,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_behind_other_letters_is_still_one() {
+    fn a_token_behind_other_letters_is_removed() {
         assert_eq!(redact("tokenagt_abcd1234"), "tokenagt_[redacted]");
         assert_eq!(redact("xENRL_abcd"), "xENRL_[redacted]");
     }
 
     #[test]
-    fn leaves_what_only_resembles_one() {
+    fn text_that_only_resembles_a_token_stays() {
         for text in [
             "enrl_…",
             "`agt_` or `ms_`",

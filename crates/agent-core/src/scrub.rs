@@ -1,9 +1,10 @@
-//! Takes a secret out of what cloud-init and its kin keep, once the hub has confirmed the host.
+//! Removes a secret from the files of cloud-init and similar programs, after the hub has confirmed the host.
 //!
-//! Three rules. Only the secret's bytes change: each write is compared with what was read, at the same
-//! descriptor, and a form in which that cannot be done is left as it is. Every file is accounted for: it is
-//! clean, or scrubbed, or named with the reason why it may still hold the secret. And memory and time are
-//! bounded, whatever the files hold.
+//! Three rules:
+//! - Only the secret's bytes change. Each write is compared with the bytes that were read, at the same
+//!   descriptor. A form of the secret for which that is impossible is not changed.
+//! - Every file is reported: as clean, as scrubbed, or with the reason why it may still contain the secret.
+//! - Memory and time are limited, for all possible files.
 
 mod archive;
 mod base64;
@@ -12,10 +13,10 @@ mod encodings;
 mod escapes;
 mod file;
 mod in_place;
+mod matcher;
 pub mod record;
 mod replace;
 mod walk;
-mod wanted;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,146 +26,146 @@ use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-pub use file::{Fate, Stamp, file};
-pub use wanted::{Hashed, SHORTEST, Wanted};
+pub use file::{Outcome, Stamp, file};
+pub use matcher::{Hashed, SHORTEST, SecretMatcher};
 
-use encodings::{DEEPEST, Remains, Search};
-use file::Orders;
+use encodings::{DEEPEST, Obstacle, Search};
+use file::Options;
 
-/// No secret that is looked for is longer, in bytes.
+/// The longest secret that is searched, in bytes.
 pub const LONGEST_SECRET: usize = 4096;
-/// How long one run searches, unless it is told otherwise.
+/// The default time limit of a run.
 pub const PATIENCE: Duration = Duration::from_mins(2);
-/// So often the list of files is read again: they may have been rotated, or written anew, meanwhile.
+/// The number of times that the list of files is read: files may be rotated or written during a run.
 const ROUNDS: usize = 3;
 
-/// What came of all files.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Files that the secret was taken out of.
+    /// Files from which the secret was removed.
     pub scrubbed: Vec<PathBuf>,
-    /// Files that hold it, where nothing was to be changed.
+    /// Files that contain the secret, when the run only searches.
     pub holding: Vec<PathBuf>,
-    /// Files and folders that may still hold it.
-    pub left: Vec<Left>,
-    /// Files that are known to be clean, in the state that they were searched in.
+    /// Files and folders that may still contain the secret.
+    pub left: Vec<Remaining>,
+    /// Clean files, in the state in which they were searched.
     pub clean: BTreeSet<Stamp>,
 }
 
-/// Something that may still hold the secret.
+/// A file or folder that may still contain the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
-    /// Where it is.
+pub struct Remaining {
+    /// The path of the file or folder.
     pub path: PathBuf,
-    /// Why.
+    /// The cause, for messages.
     pub cause: String,
 }
 
-/// Where to search: each folder with all that is below it, or with what has a prefix.
+/// The files to search: each folder with all files below it, or only with names of a prefix.
 pub struct Places<'p> {
-    /// A folder, and what the names of those of its entries begin with that count.
+    /// Folders, each with the prefix of the names to search in it.
     pub folders: Vec<(PathBuf, &'p str)>,
-    /// Where the kernel shows the processes.
+    /// The folder with the processes (`/proc`).
     pub processes: PathBuf,
-    /// Files that need not be searched again.
+    /// Files that are known to be clean.
     pub known: BTreeSet<Stamp>,
-    /// How long to search.
+    /// The time limit of the run.
     pub patience: Duration,
 }
 
-/// Takes what is wanted out of all files of these places.
+/// Removes the secrets from all files of these places.
 #[must_use]
-pub fn scrub(wanted: &Wanted, places: &Places<'_>) -> Report {
-    run(wanted, places, false)
+pub fn scrub(matcher: &SecretMatcher, places: &Places<'_>) -> Report {
+    run(matcher, places, false)
 }
 
-/// As [`scrub`], without changing anything.
+/// Searches all files of these places, and changes none.
 #[must_use]
-pub fn search(wanted: &Wanted, places: &Places<'_>) -> Report {
-    run(wanted, places, true)
+pub fn search(matcher: &SecretMatcher, places: &Places<'_>) -> Report {
+    run(matcher, places, true)
 }
 
-/// Whether `bytes` hold, in whatever layer, something that can be used as an enrolment token.
+/// Returns true when `bytes` contain, in any layer, a possible enrolment token.
 #[must_use]
 pub fn has_token(bytes: &[u8]) -> bool {
-    let wanted = Wanted::any_suspect();
+    let matcher = SecretMatcher::any_suspect();
     let mut copy = Zeroizing::new(bytes.to_vec());
-    let mut search = Search::new(&wanted, Instant::now() + PATIENCE);
+    let mut search = Search::new(&matcher, Instant::now() + PATIENCE);
     search.visit(&mut copy, DEEPEST, false);
     search.found > 0
 }
 
-fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Report {
-    let orders = Orders {
-        wanted,
+fn run(matcher: &SecretMatcher, places: &Places<'_>, is_search_only: bool) -> Report {
+    let options = Options {
+        matcher,
         deadline: Instant::now() + places.patience,
-        is_for_looking_only,
+        is_search_only,
         processes: &places.processes,
     };
     let mut report = Report::default();
     let mut scrubbed = BTreeSet::new();
     let mut left = BTreeMap::new();
-    // What does not change is not looked at twice, also when it stays unclean.
+    // An unchanged file is searched once, even if a secret stays in it.
     let mut seen = places.known.clone();
     for _ in 0..ROUNDS {
         let mut is_new = false;
-        let mut there = BTreeSet::new();
+        let mut existing = BTreeSet::new();
         for (folder, prefix) in &places.folders {
             walk::walk(folder, prefix, &mut |found| match found {
                 walk::Found::Unreadable(path, error) => {
-                    left.insert(path.clone(), format!("it could not be read: {error}"));
-                    there.insert(path);
+                    left.insert(path.clone(), format!("could not be read: {error}"));
+                    existing.insert(path);
                 }
-                walk::Found::Draft(path, place) if !is_for_looking_only => {
+                walk::Found::Draft(path, place) if !is_search_only => {
                     let cause = match replace::sweep(place.folder, place.name) {
                         Ok(true) => return,
                         Ok(false) => "another run of the agent may be writing it".into(),
                         Err(error) => error.to_string(),
                     };
                     left.insert(path.clone(), cause);
-                    there.insert(path);
+                    existing.insert(path);
                 }
                 walk::Found::Draft(path, place) => {
-                    let (fate, _) = file::scrub(&place, &orders);
-                    if fate == Fate::Holding {
+                    let (outcome, _) = file::scrub(&place, &options);
+                    if outcome == Outcome::Holding {
                         report.holding.push(path);
                     }
                 }
                 walk::Found::File(path, place, stamp) => {
-                    there.insert(path.clone());
+                    existing.insert(path.clone());
                     if !seen.insert(stamp) {
-                        // What is not there any more is forgotten.
+                        // Only files that still exist are recorded as clean.
                         if places.known.contains(&stamp) {
                             report.clean.insert(stamp);
                         }
                         return;
                     }
-                    if Instant::now() >= orders.deadline {
-                        left.insert(path, Remains::Late.to_string());
+                    if Instant::now() >= options.deadline {
+                        left.insert(path, Obstacle::Late.to_string());
                         return;
                     }
                     is_new = true;
-                    tell_of_size(&path, stamp);
-                    let (fate, stamp) = file::scrub(&place, &orders);
+                    log_size(&path, stamp);
+                    let (outcome, stamp) = file::scrub(&place, &options);
                     seen.extend(stamp);
                     left.remove(&path);
-                    match fate {
-                        Fate::Clean => report.clean.extend(stamp),
-                        Fate::Scrubbed => {
+                    match outcome {
+                        Outcome::Clean => report.clean.extend(stamp),
+                        Outcome::Scrubbed => {
                             report.clean.extend(stamp);
-                            tracing::info!("scrubbed the enrolment token from {}", path.display());
+                            tracing::info!("removed the enrolment token from {}", path.display());
                             scrubbed.insert(path);
                         }
-                        Fate::Holding => report.holding.push(path),
-                        Fate::Left(cause) => {
+                        Outcome::Holding => report.holding.push(path),
+                        Outcome::Left(cause) => {
                             left.insert(path, cause);
                         }
-                        Fate::Gone => {}
+                        Outcome::Gone => {}
                     }
                 }
             });
         }
-        left.retain(|path, _| there.contains(path));
+        left.retain(|path, _| existing.contains(path));
         if !is_new {
             break;
         }
@@ -172,20 +173,16 @@ fn run(wanted: &Wanted, places: &Places<'_>, is_for_looking_only: bool) -> Repor
     report.scrubbed = scrubbed.into_iter().collect();
     report.left = left
         .into_iter()
-        .map(|(path, cause)| Left { path, cause })
+        .map(|(path, cause)| Remaining { path, cause })
         .collect();
     report
 }
 
-/// Nobody is to wonder what takes so long.
-fn tell_of_size(path: &Path, stamp: Stamp) {
+/// Logs the size of a large file, whose search takes long.
+fn log_size(path: &Path, stamp: Stamp) {
     const LARGE: u64 = 256 << 20;
     if stamp.size() >= LARGE {
-        tracing::info!(
-            "searching {}, which has {} MiB",
-            path.display(),
-            stamp.size() >> 20
-        );
+        tracing::info!("searching {} ({} MiB)", path.display(), stamp.size() >> 20);
     }
 }
 

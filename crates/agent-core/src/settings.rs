@@ -1,4 +1,4 @@
-//! Every setting, resolved once: flag, environment, `agent.toml`, built-in default.
+//! All settings, resolved once from flag, environment, `agent.toml` and built-in default.
 
 mod ca_file;
 mod hub_url;
@@ -23,7 +23,7 @@ use crate::token::Secret;
 use crate::token_source::TokenSource;
 use reader::{Reader, absolute, resolve_one};
 
-/// SHA-256 of a certificate's `SubjectPublicKeyInfo`.
+/// SHA-256 of a certificate's `SubjectPublicKeyInfo` (RFC 5280 section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaPin(pub [u8; 32]);
 
@@ -33,48 +33,49 @@ impl fmt::Display for CaPin {
     }
 }
 
-/// The proxy for https, and what goes past it.
+/// The proxy for https, and its exceptions.
 #[derive(Clone)]
 pub struct ProxySettings {
-    /// Proxy URL; it may hold a password, so it is never shown whole.
+    /// Proxy URL. The URL may contain a password, so messages never show all of it.
     pub url: reqwest::Url,
-    /// Comma-separated hosts and networks that are reached directly.
+    /// Hosts and networks that are reached without the proxy, separated by commas.
     pub bypass: Option<String>,
 }
 
-/// Everything a run needs to know, checked.
+/// The checked settings of a run.
 pub struct Settings {
     /// Path of `agent.toml` on the host, without `--root`.
     pub config_path: PathBuf,
     /// State directory on the host, without `--root`.
     pub state_dir: Sourced<PathBuf>,
-    /// The hub.
+    /// The hub's URL.
     pub hub_url: Sourced<HubUrl>,
-    /// Where the token is to be had, if anywhere. It is fetched only when it is needed.
+    /// Source of the token, if any. The token is read only when a command needs it.
     pub token: Option<TokenSource>,
     /// The host's own tags.
     pub tags: Sourced<Vec<String>>,
     /// The host's explicit role.
     pub role: Option<Sourced<String>>,
-    /// Private CA: then the only store.
+    /// Private CA; if it is set, the only trusted store.
     pub ca_file: Option<CaFile>,
     /// SPKI pin of a CA in the hub's chain.
     pub ca_pin: Option<Sourced<CaPin>>,
     /// Proxy for https.
     pub proxy: Option<Sourced<ProxySettings>>,
-    /// Plain http to other hosts is allowed.
+    /// True when plain http to other hosts is allowed.
     pub allow_http: Sourced<bool>,
-    /// File that holds the host's name, on the host.
+    /// File that contains the host's name, on the host.
     pub hostname_file: PathBuf,
     /// os-release file of the host, on the host.
     pub os_release_file: PathBuf,
-    /// Overall deadline of an enrolment.
+    /// Longest total time of an enrolment.
     pub wait: Duration,
     /// Longest random wait before the first try.
     pub splay: Sourced<Duration>,
-    /// Whether the enrolment token is taken out of cloud-init's files; `None` is by who runs us.
+    /// True when the enrolment token is removed from cloud-init's files; `None` means only when cloud-init
+    /// runs the agent.
     pub scrub_cloud_init: Option<bool>,
-    /// What `agent.toml` said when the settings were read.
+    /// `agent.toml` as it was when the settings were read.
     pub file: AgentToml,
 }
 
@@ -82,12 +83,12 @@ impl Settings {
     /// Reads `agent.toml` and resolves every setting.
     ///
     /// # Errors
-    /// Usage errors name the flag, variable or key; a broken `agent.toml` is
-    /// [`ErrorId::ConfigBroken`], one that could not be replaced [`ErrorId::ConfigUnwritable`].
+    /// Usage errors name the flag, variable or key. [`ErrorId::ConfigBroken`] for a broken `agent.toml`,
+    /// [`ErrorId::ConfigUnwritable`] for an `agent.toml` that could not be replaced.
     pub fn resolve(flags: &Flags, environment: &Environment) -> Result<Self> {
         let config_path = config_path(flags, environment)?;
         let path = environment.path(&config_path);
-        // The file itself is looked at when it is open.
+        // The file itself is checked when it is open.
         environment.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = AgentToml::load(&path)?;
         let settings = Self::with_file(flags, environment, &config_path, &file)?;
@@ -95,7 +96,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// As [`Settings::resolve`], for what can do without `agent.toml` when it may not read it.
+    /// Resolves the settings as [`Settings::resolve`] does, but without `agent.toml` if this process may
+    /// not read it.
     ///
     /// # Errors
     /// Usage errors, and a broken `agent.toml`.
@@ -105,7 +107,7 @@ impl Settings {
         environment.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = match AgentToml::load(&path) {
             Err(error) if error.id() == ErrorId::ConfigUnwritable => {
-                tracing::debug!("{} is passed over: {}", path.display(), error.cause());
+                tracing::debug!("{} is ignored: {}", path.display(), error.cause());
                 AgentToml::absent(&path)
             }
             loaded => loaded?,
@@ -113,7 +115,7 @@ impl Settings {
         Self::with_file(flags, environment, &config_path, &file)
     }
 
-    /// Resolves every setting, with `agent.toml` as it was read.
+    /// Resolves every setting, with an `agent.toml` that is already read.
     ///
     /// # Errors
     /// Usage errors name the flag, variable or key.
@@ -142,7 +144,7 @@ impl Settings {
         Self::with(flags, &reader, state_dir, reached, token, file.clone())
     }
 
-    /// The settings of a system that has its own file, and its own names for its hub and its secret.
+    /// Resolves the settings of a dialect with its own file, and its own names for its hub and its secret.
     ///
     /// # Errors
     /// Usage errors, which name the flag, variable or key.
@@ -183,9 +185,9 @@ impl Settings {
     ) -> Result<Self> {
         let keys = reader.keys;
         let path = |setting, key: &Option<String>| -> Result<PathBuf> {
-            let given = reader.resolve_one(setting, None, key.as_deref())?;
-            refuse_control(&given.value, &given.source)?;
-            Ok(PathBuf::from(given.value))
+            let sourced = reader.resolve_one(setting, None, key.as_deref())?;
+            refuse_control(&sourced.value, &sourced.source)?;
+            Ok(PathBuf::from(sourced.value))
         };
         Ok(Self {
             state_dir,
@@ -210,23 +212,23 @@ impl Settings {
     }
 }
 
-/// What a system has in places of its own.
+/// The settings that a dialect has in places of its own.
 pub struct DialectSettings {
-    /// Its names for the hub.
+    /// The dialect's names for the hub's URL.
     pub hub_url: &'static Setting,
-    /// The hub, as its own file has it, below the key that `hub_url` names.
+    /// The hub's URL from the dialect's file, at the key of the setting `hub_url`.
     pub hub_url_in_file: Option<String>,
-    /// Its own file on the host, without `--root`.
+    /// The dialect's own file on the host, without `--root`.
     pub file: PathBuf,
-    /// The folder of its credential on the host, without `--root`.
+    /// The folder of the dialect's credential on the host, without `--root`.
     pub folder: PathBuf,
-    /// Variables that hold its secret. The first that is set wins, and `MONSYS_TOKEN` comes last.
+    /// Variables of the dialect's secret. The first variable that is set wins; `MONSYS_TOKEN` comes last.
     pub secrets: &'static [&'static str],
-    /// The secret, as its own file has it, and the key there.
+    /// The key and the secret in the dialect's own file.
     pub secret_in_file: Option<(&'static str, Secret)>,
 }
 
-/// Path of `agent.toml` on the host, without `--root`.
+/// Returns the path of `agent.toml` on the host, without `--root`.
 pub fn config_path(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
     absolute(&resolve_one(
         &table::CONFIG,

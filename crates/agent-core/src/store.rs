@@ -1,5 +1,5 @@
-//! Everything on the host's disk. Only [`atomic`] writes files of ours; [`crate::scrub`] changes bytes of
-//! others'.
+//! The files on the host's disk. Only [`atomic`] writes files of the agent; [`crate::scrub`] changes
+//! bytes in files of other programs.
 
 pub mod access;
 pub mod agent_toml;
@@ -31,7 +31,7 @@ pub fn open(path: &Path, flags: OFlag, mode: Mode) -> io::Result<File> {
     open_in(AT_FDCWD, path.as_os_str(), flags, mode)
 }
 
-/// Opens the file `name` of an open folder, without looking up that folder again.
+/// Opens the file `name` in an open folder, without a second lookup of that folder.
 pub fn open_in(folder: impl AsFd, name: &OsStr, flags: OFlag, mode: Mode) -> io::Result<File> {
     loop {
         match openat(&folder, name, flags | OFlag::O_CLOEXEC, mode) {
@@ -42,14 +42,14 @@ pub fn open_in(folder: impl AsFd, name: &OsStr, flags: OFlag, mode: Mode) -> io:
     }
 }
 
-/// Names of what is in a folder. musl's `opendir`, which the standard library calls, maps memory of its
-/// own for each.
+/// Returns the names in a folder. musl's `opendir`, which the standard library calls, maps its own
+/// memory for each call.
 pub fn names(folder: &Path) -> io::Result<Vec<OsString>> {
     let folder = open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
     listed(rustix::fs::Dir::new(folder)?)
 }
 
-/// Names of what is in an open folder, sorted.
+/// Returns the sorted names in an open folder.
 pub fn names_in(folder: &File) -> io::Result<Vec<OsString>> {
     let mut names = listed(rustix::fs::Dir::read_from(folder)?)?;
     names.sort();
@@ -67,7 +67,7 @@ fn listed(entries: rustix::fs::Dir) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The error for what could not be written, with the hint that fits the cause.
+/// Returns the error for a path that could not be written, with a hint that fits the cause.
 #[must_use]
 pub fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
     if let Some(error) = trust::explained(error) {
@@ -76,38 +76,40 @@ pub fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
     let failed = Error::new(id, error.to_string()).about(path.display());
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            failed.hint("run as root (sudo), or as the user that owns it")
+            failed.hint("run the command as root (sudo), or as the owner of the path")
         }
         io::ErrorKind::ReadOnlyFilesystem => failed.hint(match id {
             ErrorId::ConfigUnwritable => {
-                "remount it read-write, or choose a path on another file system with --config PATH"
+                "remount the file system read-write, or choose a path on another file system with --config PATH"
             }
             ErrorId::EnvFileUnwritable => {
-                "remount it read-write, or choose a path on another file system with --config PATH or CONFIG_FILE"
+                "remount the file system read-write, or choose a path on another file system with --config PATH or CONFIG_FILE"
             }
-            _ => "remount it read-write, or choose another file system with --state-dir DIR",
+            _ => {
+                "remount the file system read-write, or choose a folder on another file system with --state-dir DIR"
+            }
         }),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            failed.hint("make room there, then run the same command again")
+            failed.hint("free space on that file system, then run the same command again")
         }
         io::ErrorKind::ResourceBusy => failed.hint(
-            "it is a mount of its own, as of one file into a container: mount its folder instead",
+            "the path is a mount point, such as a file that is mounted into a container: mount its folder instead",
         ),
         _ => failed,
     }
 }
 
-/// The error for what could not be read, with the hint that fits the cause.
+/// Returns the error for a path that could not be read, with a hint that fits the cause.
 #[must_use]
 pub fn unreadable(path: &Path, error: &io::Error) -> Error {
     if let Some(error) = trust::explained(error) {
         return error;
     }
-    let told = Error::new(ErrorId::Unreadable, error.to_string()).about(path.display());
+    let failed = Error::new(ErrorId::Unreadable, error.to_string()).about(path.display());
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            told.hint("run as root (sudo), or as the user that owns it")
+            failed.hint("run the command as root (sudo), or as the owner of the path")
         }
-        _ => told,
+        _ => failed,
     }
 }

@@ -67,7 +67,7 @@ impl Dialect for Mimir<'_> {
                 _ => {}
             }
             match enrolment_state {
-                EnrolmentState::Enrolled if self.host.files.has_leftovers() => {
+                EnrolmentState::Enrolled if self.host.files.has_temporary_files() => {
                     return Ok(Plan::Repair);
                 }
                 EnrolmentState::Enrolled => return Ok(Plan::Nothing),

@@ -10,7 +10,7 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorId};
 use crate::hub::retry::Limit;
 use crate::scrub::record::Record;
-use crate::scrub::{self, Hashed, Left, Report, Wanted};
+use crate::scrub::{self, Hashed, Remaining, Report, SecretMatcher};
 use crate::settings::Settings;
 use crate::store::access::Grant;
 use crate::token::{Secret, Token};
@@ -27,7 +27,7 @@ pub struct Cleanup {
     /// Files that the secret was taken out of.
     pub scrubbed: Vec<PathBuf>,
     /// Files and folders that may still hold it.
-    pub left: Vec<Left>,
+    pub left: Vec<Remaining>,
     /// Places that were not searched, since they are not ours to edit.
     pub unsearched: Vec<Unsearched>,
 }
@@ -41,7 +41,7 @@ impl Cleanup {
 }
 
 /// Names what may still hold the secret.
-fn left_behind(left: &[Left]) -> Option<Error> {
+fn left_behind(left: &[Remaining]) -> Option<Error> {
     let told: Vec<String> = left
         .iter()
         .map(|left| format!("{} ({})", left.path.display(), left.cause))
@@ -114,19 +114,19 @@ impl SecretCleanup {
                 let text = secret.expose_secret();
                 if text.starts_with(TOKEN) {
                     record.tokens = true;
-                } else if !record.wanted().finds(text) {
+                } else if !record.matcher().finds(text) {
                     record.secrets.extend(Hashed::of(secret));
                 }
-                Wanted::secret(text)
+                SecretMatcher::secret(text)
             }
             None => {
                 // Nothing else has a form of its own.
                 record.tokens |= record.secrets.is_empty();
-                record.wanted()
+                record.matcher()
             }
         };
         if wanted.is_empty() {
-            let left = self.secret.iter().map(|_| Left {
+            let left = self.secret.iter().map(|_| Remaining {
                 path: environment.resolved_path("/var/lib/cloud"),
                 cause: format!(
                     "the secret has less than {} bytes, and was not looked for: it would be found in what is none",
@@ -168,7 +168,7 @@ pub fn scrub_again(host: &dyn Dialect, environment: &Environment) -> Option<Erro
     }
     let folder = folder(host).filter(|folder| folder.is_dir())?;
     let record = Record::load(&folder)?;
-    let wanted = record.wanted();
+    let wanted = record.matcher();
     if wanted.is_empty() {
         return None;
     }

@@ -1,8 +1,8 @@
-//! The last words of a command that was to print a secret.
+//! The last line of a failed command that prints a secret.
 //!
-//! Its standard output is the secret, and its standard error may repeat it, in a form that nobody
-//! announced. What an operator needs of a failure is words: names of hosts, files, rights. So
-//! what has the shape of a secret is taken out, and so is all that was on the standard output too.
+//! The command's standard output is the secret, and its standard error may repeat the secret in any
+//! form. An operator needs the words of the failure: names of hosts, files, permissions. So every word
+//! with the shape of a secret is removed, and every word that is also on standard output.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::value::without_value;
 use super::{REDACTED, redact};
 
-/// Most characters of the last words that are shown.
+/// The longest line that is shown, in characters.
 const SHOWN: usize = 300;
 
 /// Names whose values are secrets: `password=hunter2`.
@@ -26,22 +26,22 @@ const SECRET_NAMES: [&str; 8] = [
     "credential",
 ];
 
-/// The last line of `stderr`, without anything that looks like a secret or was in `stdout`. `None` when
-/// there is no such line.
+/// Returns the last line of `stderr`, without anything that looks like a secret or was in `stdout`.
+/// Returns `None` when there is no such line.
 #[must_use]
 pub fn last_words(stderr: &[u8], stdout: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stderr);
     let last = text.trim().lines().next_back()?.trim_end();
-    // Before it is shortened: the half of a secret may not look like one any more.
-    let mut said = Zeroizing::new(last.to_owned());
+    // Before the line is shortened: half of a secret may not look like a secret.
+    let mut line = Zeroizing::new(last.to_owned());
     let printed = String::from_utf8_lossy(stdout);
     for word in printed.split(|c: char| c.is_whitespace() || c.is_control()) {
-        if let Cow::Owned(clean) = without_value(&said, word) {
-            said = Zeroizing::new(clean);
+        if let Cow::Owned(clean) = without_value(&line, word) {
+            line = Zeroizing::new(clean);
         }
     }
-    let said = without_shapes(&redact(&said));
-    let shown: String = said.chars().take(SHOWN).collect();
+    let line = without_shapes(&redact(&line));
+    let shown: String = line.chars().take(SHOWN).collect();
     (!shown.is_empty()).then_some(shown)
 }
 
@@ -69,12 +69,12 @@ fn without_shapes(text: &str) -> String {
     clean
 }
 
-/// Ends a word.
+/// Returns true for a character that ends a word.
 fn is_edge(character: char) -> bool {
     character.is_whitespace() || "\"'`,;()[]{}<>|".contains(character)
 }
 
-/// One word, without the parts of it that look like a secret.
+/// Returns a word without the parts that look like a secret.
 fn shown(word: &str) -> Cow<'_, str> {
     if let Some((name, value)) = word.split_once('=')
         && !value.is_empty()
@@ -113,12 +113,13 @@ fn is_secret_name(name: &str) -> bool {
     })
 }
 
-/// Separates the parts of a path, a host's name, a URL or an ARN.
+/// Returns true for a character that separates the parts of a path, a host's name, a URL or an ARN.
 fn is_separator(character: char) -> bool {
     "/\\.:@=&?%#".contains(character)
 }
 
-/// A word that is neither a path nor a name with parts, such as base64, which may have a slash inside.
+/// Returns true for a word that is neither a path nor a name with parts, such as base64, which may
+/// contain a slash.
 fn is_opaque(word: &str) -> bool {
     word.chars().count() >= 12
         && !word.starts_with('/')
@@ -126,7 +127,8 @@ fn is_opaque(word: &str) -> bool {
         && is_mixed(word)
 }
 
-/// Longer than a word of a language, or with letters and digits mixed as no name has them.
+/// Returns true for a part that is longer than a word of a language, or mixes letters and digits as no
+/// name does.
 fn has_shape(part: &str) -> bool {
     let part = part.trim_end_matches(is_separator);
     let length = part.chars().count();
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_secret_is_not_shown() {
+    fn text_that_looks_like_a_secret_is_not_shown() {
         for secret in [
             "SECRETabcdef0123456789",
             "6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10",
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_needs_is_shown() {
+    fn the_words_of_the_failure_are_shown() {
         for text in [
             "cat: /run/secrets/monsys-token: Permission denied",
             "sh: 1: vault: not found",
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_on_the_standard_output_is_not_shown() {
+    fn words_of_the_standard_output_are_not_shown() {
         assert_eq!(
             said(
                 "cannot use 'correct horse batterystaple'",

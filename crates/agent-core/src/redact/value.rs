@@ -1,4 +1,4 @@
-//! A secret taken out of a text by its own value.
+//! Removal of a known secret from a text.
 
 use std::borrow::Cow;
 
@@ -6,15 +6,15 @@ use zeroize::Zeroizing;
 
 use super::REDACTED;
 
-/// Fewest characters that are looked for: a shorter run may be a word of the message itself.
+/// The shortest run that is removed, in characters: a shorter run may be a word of the message itself.
 const SHORTEST: usize = 8;
 
 /// Replaces each run of at least eight characters that `text` has in common with `secret`: the other
-/// side may repeat a part of it, or cut it off. A secret of fewer characters is not looked for.
+/// side may repeat only a part of the secret. A shorter secret is not replaced.
 #[must_use]
 pub fn without_value<'a>(text: &'a str, secret: &str) -> Cow<'a, str> {
     let plain = without_runs(text, secret);
-    // As a quoted text has it, with a backslash before a quote.
+    // The form in a quoted text, with a backslash before a quote.
     let escaped = Zeroizing::new(format!("{secret:?}"));
     let escaped = escaped.trim_matches('"');
     if escaped == secret {
@@ -47,7 +47,7 @@ fn without_runs<'a>(text: &'a str, secret: &str) -> Cow<'a, str> {
     Cow::Owned(clean)
 }
 
-/// Length in bytes of the longest run of `secret` that `text` begins with; 0 for a short one.
+/// Returns the length in bytes of the longest run of `secret` at the start of `text`; 0 for a short run.
 fn longest_run(text: &str, secret: &str) -> usize {
     let common = |secret: &str| {
         let same = text.chars().zip(secret.chars());
@@ -67,7 +67,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn all_and_parts_of_it_go() {
+    fn the_secret_and_parts_of_it_are_removed() {
         let secret = "s3cret-of-the-fleet";
         for (text, clean) in [
             ("no s3cret-of-the-fleet!", "no [redacted]!"),

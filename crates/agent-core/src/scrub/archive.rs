@@ -1,5 +1,4 @@
-//! Archives inside of a document: what is in them is searched, and a gzip member is packed anew into the
-//! very room that it had.
+//! Archives inside a document: searches their content, and compresses a gzip member again at the same length.
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -10,35 +9,35 @@ use zeroize::Zeroizing;
 
 pub(super) use super::decoder::Kind;
 use super::decoder::{Decoder, Members};
-use super::encodings::{Buffer, Remains, Search};
+use super::encodings::{Buffer, Obstacle, Search};
 use super::window;
 
-/// An archive that holds more than this is searched in a stream, and not packed anew: user data has
-/// 16 KiB to 1 MiB, by cloud.
+/// The longest content that is compressed again, in bytes. Longer content is only searched, as a stream. User
+/// data has 16 KiB to 1 MiB, by cloud.
 const LONGEST_CONTENT: usize = 1 << 20;
 
-/// So much of an archive shows in nearly every case whether it is one.
+/// The bytes at the beginning that identify an archive in nearly every case.
 const LONGEST_BEGIN: usize = 1 << 10;
 
-/// What came of the archives in one layer.
+/// The archives in one layer.
 #[derive(Default)]
 pub(super) struct Archives {
-    /// Where they are.
+    /// The ranges of the archives.
     pub(super) places: Vec<Range<usize>>,
-    /// One of them was packed anew.
+    /// An archive was compressed again.
     pub(super) changed: bool,
-    /// Where one begins that is cut off by the end of what was given.
+    /// The offset of an archive that is cut off by the end of the bytes.
     pub(super) cut: Option<usize>,
 }
 
-/// What is at a place that an archive may begin at.
-enum There {
-    Whole { length: usize, changed: bool },
-    Cut,
-    Nothing,
+/// The result for a place where an archive may begin.
+enum Inspection {
+    Archive { length: usize, changed: bool },
+    CutOff,
+    NoArchive,
 }
 
-/// Searches each archive in `bytes`, wherever it begins.
+/// Searches each archive in `bytes`, at any offset.
 pub(super) fn visit(
     search: &mut Search<'_>,
     bytes: &mut [u8],
@@ -52,23 +51,23 @@ pub(super) fn visit(
         if search.is_late() {
             break;
         }
-        match look_into(search, &mut bytes[begin..], kind, depth, is_open) {
-            There::Whole { length, changed } => {
+        match inspect(search, &mut bytes[begin..], kind, depth, is_open) {
+            Inspection::Archive { length, changed } => {
                 archives.places.push(begin..begin + length);
                 archives.changed |= changed;
                 at = begin + length;
             }
-            There::Cut => {
+            Inspection::CutOff => {
                 archives.cut = Some(begin);
                 break;
             }
-            There::Nothing => at = begin + 1,
+            Inspection::NoArchive => at = begin + 1,
         }
     }
     archives
 }
 
-/// Whether an archive begins anywhere in `bytes`, broken or not.
+/// Returns true when an archive, broken or not, begins anywhere in `bytes`.
 pub(super) fn is_in(bytes: &[u8]) -> bool {
     let mut candidates = Candidates::default();
     let mut at = 0;
@@ -82,13 +81,13 @@ pub(super) fn is_in(bytes: &[u8]) -> bool {
     false
 }
 
-/// Where the next archive of each kind may begin; behind the end when there is none. Nothing is looked at
-/// twice.
+/// The next offset at which an archive of each kind may begin; after the end if there is none. No byte is
+/// searched twice.
 #[derive(Default)]
 struct Candidates([usize; Kind::ALL.len()]);
 
 impl Candidates {
-    /// The next place at or behind `at` that looks like an archive's begin.
+    /// Returns the next place at or after `at` that looks like the beginning of an archive.
     fn next(&mut self, bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
         for (place, kind) in self.0.iter_mut().zip(Kind::ALL) {
             let is_it = |place: usize| Kind::of(&bytes[place..]) == Some(kind);
@@ -106,45 +105,45 @@ impl Candidates {
     }
 }
 
-fn look_into(
+fn inspect(
     search: &mut Search<'_>,
     bytes: &mut [u8],
     kind: Kind,
     depth: usize,
     is_open: bool,
-) -> There {
+) -> Inspection {
     if bytes.len() > LONGEST_BEGIN || !is_open {
         match begins(kind, &bytes[..bytes.len().min(LONGEST_BEGIN)]) {
             Some(true) => {}
-            // Three bytes are soon there by chance.
-            Some(false) if kind == Kind::Gzip => return There::Nothing,
-            // A header of kilobytes, or a million things that look like one.
-            _ if search.may_look_closer() => {}
-            _ => return unseen(search, Remains::Crowded, bytes.len()),
+            // The three bytes of gzip's magic number also occur by chance.
+            Some(false) if kind == Kind::Gzip => return Inspection::NoArchive,
+            // A header of kilobytes, or one of many places that look like a header.
+            _ if search.may_inspect() => {}
+            _ => return unseen(search, Obstacle::Crowded, bytes.len()),
         }
     }
     match search.buffer(LONGEST_CONTENT.min(1024 * bytes.len())) {
         Some(mut content) => {
-            let there = unpack(search, bytes, kind, depth, is_open, &mut content);
-            search.give_back(content);
-            there
+            let inspection = unpack(search, bytes, kind, depth, is_open, &mut content);
+            search.release(content);
+            inspection
         }
-        None => unseen(search, Remains::Memory(kind), bytes.len()),
+        None => unseen(search, Obstacle::Memory(kind), bytes.len()),
     }
 }
 
-/// Something that may be an archive, and is not looked into: what is behind its begin may look like any text,
-/// and stays as it is.
-fn unseen(search: &mut Search<'_>, cause: Remains, length: usize) -> There {
+/// Records a possible archive that is not searched. The bytes after its beginning may look like any text,
+/// and stay unchanged.
+fn unseen(search: &mut Search<'_>, cause: Obstacle, length: usize) -> Inspection {
     search.note(cause);
-    There::Whole {
+    Inspection::Archive {
         length,
         changed: false,
     }
 }
 
-/// Whether anything can be unpacked: mostly, what looks like an archive's begin is none. `None` when more has
-/// to be seen for that.
+/// Returns whether any content can be decompressed: most places that look like an archive are none. `None`
+/// when more bytes are necessary.
 fn begins(kind: Kind, mut bytes: &[u8]) -> Option<bool> {
     let read = Decoder::new(kind, &mut bytes).map(|mut decoder| decoder.read(&mut [0; 64]));
     match read {
@@ -162,89 +161,90 @@ fn unpack(
     depth: usize,
     is_open: bool,
     content: &mut Buffer,
-) -> There {
+) -> Inspection {
     let content = &mut *content.0;
     let found = search.found;
     let below = depth.saturating_sub(1);
-    if !search.take(kind.memory()) {
-        return unseen(search, Remains::Memory(kind), bytes.len());
+    if !search.reserve(kind.memory()) {
+        return unseen(search, Obstacle::Memory(kind), bytes.len());
     }
     let unpacked = members(bytes, kind, content);
-    search.give(kind.memory());
+    search.release_bytes(kind.memory());
     let length = match unpacked {
-        Unpacked::Whole(members) => {
+        Unpacked::Complete(members) => {
             let length = members.last().map_or(0, |member| member.packed.end);
             if search.visit(content, below, false).changed && pack(bytes, kind, &members, content) {
                 let changed = true;
-                return There::Whole { length, changed };
+                return Inspection::Archive { length, changed };
             }
             length
         }
-        // What is longer is searched in a stream, and cannot be packed anew.
+        // Longer content is searched as a stream, and cannot be compressed again.
         Unpacked::Long => {
-            if !search.take(kind.memory()) {
-                return unseen(search, Remains::Memory(kind), bytes.len());
+            if !search.reserve(kind.memory()) {
+                return unseen(search, Obstacle::Memory(kind), bytes.len());
             }
             let mut rest: &[u8] = bytes;
             let mut all = Members::embedded(kind, &mut rest);
             let mut forget = |_: u64, _: &[u8], _: &[u8]| Ok(());
             let ended = window::stream(search, &mut all, below, window::INNER, &mut forget);
             drop(all);
-            search.give(kind.memory());
+            search.release_bytes(kind.memory());
             if ended.is_err() && is_open && rest.is_empty() {
-                return There::Cut;
+                return Inspection::CutOff;
             }
             bytes.len() - rest.len()
         }
         Unpacked::Broken(_, error) if error.kind() == io::ErrorKind::OutOfMemory => {
-            return unseen(search, Remains::Memory(kind), bytes.len());
+            return unseen(search, Obstacle::Memory(kind), bytes.len());
         }
         Unpacked::Broken(_, error) if is_open && error.kind() == io::ErrorKind::UnexpectedEof => {
-            return There::Cut;
+            return Inspection::CutOff;
         }
-        // What could be read of it is searched, and nothing of it is changed.
+        // The readable part is searched, and not changed.
         Unpacked::Broken(length, _) => {
             search.visit(content, below, false);
             if search.found > found {
-                return unseen(search, Remains::Broken(kind), length);
+                return unseen(search, Obstacle::Broken(kind), length);
             }
-            // It may show its content as it is, and be whole when it is looked at in another way.
+            // The archive may store its content uncompressed, and be complete in another layer.
             let is_suspect = kind != Kind::Gzip || !content.is_empty();
-            if is_suspect && search.wanted.blot_out(&mut Zeroizing::new(bytes.to_vec())) > 0 {
+            if is_suspect && search.matcher.mask(&mut Zeroizing::new(bytes.to_vec())) > 0 {
                 search.found += 1;
-                return unseen(search, Remains::Broken(kind), bytes.len());
+                return unseen(search, Obstacle::Broken(kind), bytes.len());
             }
-            return There::Nothing;
+            return Inspection::NoArchive;
         }
     };
     if search.found > found {
         search.note(match kind {
-            Kind::Gzip => Remains::Packed(kind),
-            _ => Remains::Archive(kind),
+            Kind::Gzip => Obstacle::Packed(kind),
+            _ => Obstacle::Archive(kind),
         });
     }
-    There::Whole {
+    Inspection::Archive {
         length,
         changed: false,
     }
 }
 
-/// What came of unpacking.
+/// The result of decompression.
 enum Unpacked {
-    Whole(Vec<Member>),
-    /// There is more than is held of it.
+    Complete(Vec<Member>),
+    /// The content is longer than the buffer.
     Long,
-    /// How much could be read; [`io::ErrorKind::UnexpectedEof`] when it broke off at the end of what was given.
+    /// The number of bytes that could be read; [`io::ErrorKind::UnexpectedEof`] when the archive is cut off at
+    /// the end of the bytes.
     Broken(usize, io::Error),
 }
 
-/// A part of an archive that can be unpacked by itself, and where its content is in that of the whole.
+/// A part of an archive that can be decompressed alone, and the range of its content.
 struct Member {
     packed: Range<usize>,
     content: Range<usize>,
 }
 
-/// Unpacks the members at the begin of `bytes`, one behind the other.
+/// Decompresses the consecutive members at the beginning of `bytes`.
 fn members(bytes: &[u8], kind: Kind, content: &mut Vec<u8>) -> Unpacked {
     let room = content.capacity();
     let mut members: Vec<Member> = Vec::new();
@@ -267,20 +267,20 @@ fn members(bytes: &[u8], kind: Kind, content: &mut Vec<u8>) -> Unpacked {
             Err(error) if members.is_empty() => {
                 return Unpacked::Broken(bytes.len() - rest.len(), error);
             }
-            // What only looks like one more is looked at by itself.
+            // Bytes that only look like another member are searched as a candidate of their own.
             Err(_) => {
                 content.truncate(from);
-                return Unpacked::Whole(members);
+                return Unpacked::Complete(members);
             }
         }
         if Kind::of(rest) != Some(kind) {
-            return Unpacked::Whole(members);
+            return Unpacked::Complete(members);
         }
     }
 }
 
-/// Packs the content anew into the members, each into the very room that it had. Where one does not fit,
-/// nothing is written, and the answer is no.
+/// Compresses the content into the members again, each at the same length. Writes nothing and returns false
+/// when a member does not fit.
 fn pack(bytes: &mut [u8], kind: Kind, members: &[Member], content: &[u8]) -> bool {
     let mut all = Zeroizing::new(Vec::new());
     for member in members {
@@ -294,8 +294,8 @@ fn pack(bytes: &mut [u8], kind: Kind, members: &[Member], content: &[u8]) -> boo
     true
 }
 
-/// The content as a gzip member of exactly the length of the one that it had, whose header it keeps: a
-/// comment in the header makes up for what is missing. `None` when it does not fit.
+/// Compresses the content into a gzip member with the header and the exact length of `member`: a comment in
+/// the header fills the rest. Returns `None` when the content does not fit.
 fn packed(member: &[u8], kind: Kind, content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if kind != Kind::Gzip {
         return None;
@@ -318,7 +318,7 @@ fn packed(member: &[u8], kind: Kind, content: &[u8]) -> Option<Zeroizing<Vec<u8>
         if missing == 0 {
             return Some(bare);
         }
-        // The zero byte at a comment's end is the first that a new one takes.
+        // A new comment needs a zero byte at its end.
         let more = missing - usize::from(header.comment().is_none());
         let comment = [comment.as_slice(), &vec![b' '; more]].concat();
         let comment = if comment.is_empty() {
@@ -335,8 +335,8 @@ fn packed(member: &[u8], kind: Kind, content: &[u8]) -> Option<Zeroizing<Vec<u8>
     })
 }
 
-/// The member with `content` in the very blocks that it had, where each of them stores its content as it is
-/// (RFC 1951, section 3.2.4): then only the changed bytes and the checksum are others.
+/// Writes `content` into the blocks of a member that stores its content uncompressed (RFC 1951, section
+/// 3.2.4): then only the changed bytes and the checksum differ.
 fn stored(member: &[u8], content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut new = Zeroizing::new(member.to_vec());
     let mut at = length_of_header(member)?;
@@ -362,7 +362,7 @@ fn stored(member: &[u8], content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     holds(&new, content).then_some(new)
 }
 
-/// RFC 1952, section 2.3.
+/// Returns the length of a gzip header in bytes (RFC 1952, section 2.3).
 fn length_of_header(member: &[u8]) -> Option<usize> {
     let flags = *member.get(3)?;
     let mut at = 10;
@@ -393,7 +393,7 @@ fn gzip(
     encoder.finish().ok().map(Zeroizing::new)
 }
 
-/// Begins a member with the header of another one, its comment included.
+/// Begins a member with the header of another member, with its comment.
 pub(super) fn with_header(header: &GzHeader) -> GzBuilder {
     let mut builder = GzBuilder::new()
         .mtime(header.mtime())
@@ -410,9 +410,9 @@ pub(super) fn with_header(header: &GzHeader) -> GzBuilder {
     }
 }
 
-/// The member with a comment of no character: one byte more.
+/// Returns the member with an empty comment, which is one byte longer.
 fn gzip_with_empty_comment(bare: &[u8], header: &GzHeader) -> Option<Zeroizing<Vec<u8>>> {
-    // RFC 1952, section 2.3.1: the comment stands behind the extra field and the name.
+    // RFC 1952, section 2.3.1: the comment follows the extra field and the name.
     const HAS_COMMENT: u8 = 0x10;
     let extra = header.extra().map_or(0, |extra| 2 + extra.len());
     let name = header.filename().map_or(0, |name| name.len() + 1);
@@ -425,7 +425,7 @@ fn gzip_with_empty_comment(bare: &[u8], header: &GzHeader) -> Option<Zeroizing<V
     Some(member)
 }
 
-/// Whether the member unpacks to `content`.
+/// Returns true when the member decompresses to `content`.
 fn holds(member: &[u8], content: &[u8]) -> bool {
     let mut unpacked = Zeroizing::new(Vec::new());
     let mut decoder = flate2::bufread::GzDecoder::new(member);

@@ -1,15 +1,15 @@
-//! Base64 (RFC 4648, sections 4 and 5), with whatever may stand between its digits: line breaks, indentation,
-//! and line breaks as JSON writes them, also doubly escaped.
+//! Base64 (RFC 4648, sections 4 and 5) with breaks between its digits: line breaks, indentation, and line
+//! breaks with the escapes of JSON, also escaped twice.
 
 use memchr::memchr2;
 
-use super::encodings::{Remains, Search, Visit};
+use super::encodings::{Obstacle, Search, Visit};
 
-/// What stands between two digits is no longer than this.
+/// The longest break between two digits, in bytes.
 const LONGEST_BREAK: usize = 4 << 10;
-/// A line of fewer digits may be a word, with a hyphen that says nothing of the alphabet.
+/// The shortest line that shows the alphabet, in digits: a shorter line may be a word with a hyphen.
 const SHORTEST_LINE: usize = 40;
-/// No digit.
+/// The value of a byte that is not a digit.
 const NONE: u8 = 0xff;
 
 /// The value of each byte as a digit, in either alphabet.
@@ -24,7 +24,7 @@ const VALUES: [u8; 256] = {
     values
 };
 
-/// The digit of a value below 64.
+/// Returns the digit of a value below 64.
 const fn digit(value: u8, is_url: bool) -> u8 {
     match value {
         0..26 => b'A' + value,
@@ -37,18 +37,19 @@ const fn digit(value: u8, is_url: bool) -> u8 {
     }
 }
 
-/// Digits with nothing but breaks between them.
+/// Digits with only breaks between them.
 struct Run {
     begin: usize,
     end: usize,
     digits: usize,
-    /// Its lines have digits of section 4 that section 5 has not, and the other way round.
+    /// A line has digits that only section 4 has.
     has_standard: bool,
+    /// A line has digits that only section 5 has.
     has_url: bool,
 }
 
-/// Searches each run. It may begin in the middle of a word, or of an escape, so each of the four ways to
-/// cut it into groups is tried.
+/// Searches each run. A run may begin in the middle of a word or an escape, so each of the four alignments
+/// is tried.
 pub(super) fn visit(
     search: &mut Search<'_>,
     bytes: &mut [u8],
@@ -56,7 +57,7 @@ pub(super) fn visit(
     is_open: bool,
 ) -> Visit {
     let mut visit = Visit::default();
-    let fewest = (search.wanted.shortest() * 8).div_ceil(6);
+    let fewest = (search.matcher.shortest() * 8).div_ceil(6);
     let mut at = 0;
     while let Some(run) = next(bytes, at) {
         at = run.end;
@@ -65,7 +66,7 @@ pub(super) fn visit(
         }
         let is_open = is_open && run.end == bytes.len();
         let Some(mut decoded) = search.buffer(run.digits * 3 / 4 + 3) else {
-            search.note(Remains::Deep);
+            search.note(Obstacle::Deep);
             continue;
         };
         for offset in 0..4 {
@@ -74,21 +75,21 @@ pub(super) fn visit(
             }
             decode(bytes, &run, offset, &mut decoded.0);
             let below = search.visit(&mut decoded.0, depth, is_open);
-            let changed = below.changed && take_back(bytes, &run, offset, &decoded.0);
+            let changed = below.changed && write_back(bytes, &run, offset, &decoded.0);
             if below.changed && !changed {
-                search.note(Remains::Escaped);
+                search.note(Obstacle::Escaped);
             }
             let cut = below
                 .cut
                 .map(|cut| position(bytes, &run, offset + cut * 8 / 6));
             visit.add(changed, cut);
         }
-        search.give_back(decoded);
+        search.release(decoded);
     }
     visit
 }
 
-/// The next run at or behind `at`.
+/// Returns the next run at or after `at`.
 fn next(bytes: &[u8], at: usize) -> Option<Run> {
     let begin = at
         + bytes[at..]
@@ -107,7 +108,7 @@ fn next(bytes: &[u8], at: usize) -> Option<Run> {
             .take_while(|byte| VALUES[usize::from(**byte)] != NONE);
         let line = &bytes[run.end..run.end + digits.count()];
         if line.len() >= SHORTEST_LINE {
-            // What has both is a path.
+            // A line with digits of both alphabets is a path.
             let is_standard = memchr2(b'+', b'/', line).is_some();
             let is_url = memchr2(b'-', b'_', line).is_some();
             run.has_standard |= is_standard && !is_url;
@@ -123,7 +124,8 @@ fn next(bytes: &[u8], at: usize) -> Option<Run> {
     Some(run)
 }
 
-/// How long the break is that `bytes` begin with; zero when it is none, or no digit is behind it.
+/// Returns the length of the break at the start of `bytes`; zero when `bytes` do not start with a break that
+/// a digit follows.
 fn line_break(bytes: &[u8]) -> usize {
     let mut at = 0;
     let mut is_break = false;
@@ -154,7 +156,7 @@ fn line_break(bytes: &[u8]) -> usize {
     0
 }
 
-/// Where the digits of a run are, in their order.
+/// Returns the offsets of the digits of a run, in order.
 fn digits<'b>(bytes: &'b [u8], run: &Run) -> impl Iterator<Item = usize> + 'b {
     let (mut at, end) = (run.begin, run.end);
     std::iter::from_fn(move || {
@@ -169,15 +171,15 @@ fn digits<'b>(bytes: &'b [u8], run: &Run) -> impl Iterator<Item = usize> + 'b {
     })
 }
 
-/// Where the digit is that has this number in its run.
+/// Returns the offset of the digit with this number in its run.
 fn position(bytes: &[u8], run: &Run, number: usize) -> usize {
     digits(bytes, run).nth(number).unwrap_or(run.begin)
 }
 
-/// The bytes that the digits of the run stand for, the first `offset` of them left out.
+/// Decodes the digits of the run, without the first `offset` digits.
 fn decode(bytes: &[u8], run: &Run, offset: usize, decoded: &mut Vec<u8>) {
     decoded.clear();
-    let (mut bits, mut held, mut left_out) = (0_u32, 0, offset);
+    let (mut bits, mut held, mut skip) = (0_u32, 0, offset);
     let mut at = run.begin;
     while at < run.end {
         let value = VALUES[usize::from(bytes[at])];
@@ -186,8 +188,8 @@ fn decode(bytes: &[u8], run: &Run, offset: usize, decoded: &mut Vec<u8>) {
             continue;
         }
         at += 1;
-        if left_out > 0 {
-            left_out -= 1;
+        if skip > 0 {
+            skip -= 1;
             continue;
         }
         bits = bits << 6 | u32::from(value);
@@ -199,16 +201,16 @@ fn decode(bytes: &[u8], run: &Run, offset: usize, decoded: &mut Vec<u8>) {
     }
 }
 
-/// Writes what `decoded` is now into the digits, and only into those that stand for something else. Where it
-/// cannot be told which of the alphabets has to be taken, nothing is written, and the answer is no.
-fn take_back(bytes: &mut [u8], run: &Run, offset: usize, decoded: &[u8]) -> bool {
+/// Encodes `decoded` into the digits, and writes only the digits that change. Writes nothing and returns
+/// false when the alphabet of the run is not known.
+fn write_back(bytes: &mut [u8], run: &Run, offset: usize, decoded: &[u8]) -> bool {
     let mut places = Vec::new();
     for (number, at) in digits(bytes, run).skip(offset).enumerate() {
         let old = VALUES[usize::from(bytes[at])];
         let first = number * 6;
         let new = (first..first + 6).fold(0, |value, bit| {
             let bit_of = |byte: u8| byte >> (7 - bit % 8) & 1;
-            // The last digits may stand for less than a byte.
+            // The last digits may encode less than a byte.
             let kept = old >> (5 - (bit - first)) & 1;
             value << 1 | decoded.get(bit / 8).copied().map_or(kept, bit_of)
         });

@@ -1,4 +1,4 @@
-//! Reads archives as streams, of whatever kind, each with a bound of the memory that it takes.
+//! Decoders of archives as streams, each with a memory limit.
 
 use std::io::{self, BufRead, Read};
 
@@ -8,31 +8,31 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
 
-/// The window of zstd and the dictionary of xz are at most this: what `zstd -19` and `xz -6` take.
+/// The largest window of zstd and dictionary of xz, in bytes: the sizes of `zstd -19` and `xz -6`.
 const LONGEST_WINDOW: usize = 8 << 20;
-/// xz begins with less.
+/// The first size of the dictionary of xz, in bytes.
 const FIRST_DICTIONARY: usize = 64 << 10;
 
-/// The kinds of archive that a log or user data is packed as.
+/// The kind of archive of a compressed log or compressed user data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// RFC 1952.
+    /// gzip (RFC 1952).
     Gzip,
-    /// RFC 8878.
+    /// zstd (RFC 8878).
     Zstd,
-    /// The .xz file format, version 1.2.
+    /// xz (the .xz file format, version 1.2).
     Xz,
-    /// As bzip2(1) writes it.
+    /// bzip2 (bzip2(1)).
     Bzip2,
 }
 
 impl Kind {
     pub(super) const ALL: [Self; 4] = [Self::Gzip, Self::Zstd, Self::Xz, Self::Bzip2];
 
-    /// What each begins with.
+    /// Returns the magic number.
     pub(super) const fn magic(self) -> &'static [u8] {
         match self {
-            // The third byte is the method: deflate, and there is no other.
+            // The third byte is the method. The only method is deflate.
             Self::Gzip => &[0x1f, 0x8b, 8],
             Self::Zstd => &[0x28, 0xb5, 0x2f, 0xfd],
             Self::Xz => &[0xfd, b'7', b'z', b'X', b'Z', 0],
@@ -40,12 +40,12 @@ impl Kind {
         }
     }
 
-    /// The kind that `bytes` begin with.
+    /// Returns the kind of the archive at the beginning of `bytes`.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let kind = Self::ALL
             .into_iter()
             .find(|kind| bytes.starts_with(kind.magic()))?;
-        // A word of text begins like bzip2's: behind the size of the blocks is the first one, or the end.
+        // A word of text can begin like bzip2. After the block size comes the first block, or the end.
         let is_right = match bytes {
             _ if kind != Self::Bzip2 => true,
             [_, _, _, b'1'..=b'9', rest @ ..] => {
@@ -58,7 +58,7 @@ impl Kind {
         is_right.then_some(kind)
     }
 
-    /// What a decoder takes at most, in bytes.
+    /// Returns the largest memory of a decoder, in bytes.
     pub(super) const fn memory(self) -> usize {
         match self {
             Self::Gzip => 128 << 10,
@@ -80,8 +80,8 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// The content of one member (gzip, bzip2), frame (zstd) or stream (xz). Nothing behind it is taken from
-/// the input.
+/// The decoder of one member (gzip, bzip2), frame (zstd) or stream (xz). It reads no byte of the input after
+/// that.
 pub(super) enum Decoder<R: BufRead> {
     Gzip(GzDecoder<R>),
     Zstd(Box<FrameDecoder>, R),
@@ -90,8 +90,10 @@ pub(super) enum Decoder<R: BufRead> {
 }
 
 impl<R: BufRead> Decoder<R> {
+    /// Makes a decoder.
+    ///
     /// # Errors
-    /// It is none, or takes more memory than [`Kind::memory`].
+    /// An input that is not such an archive, or needs more memory than [`Kind::memory`].
     pub(super) fn new(kind: Kind, mut input: R) -> io::Result<Self> {
         Ok(match kind {
             Kind::Gzip => Self::Gzip(GzDecoder::new(input)),
@@ -113,7 +115,7 @@ impl<R: BufRead> Decoder<R> {
         })
     }
 
-    /// The input, behind what was decoded.
+    /// Returns the input after the decoded bytes.
     pub(super) fn into_inner(self) -> R {
         match self {
             Self::Gzip(decoder) => decoder.into_inner(),
@@ -168,13 +170,13 @@ impl<R: BufRead> Read for Decoder<R> {
     }
 }
 
-/// The content of a whole file of one kind: its members one behind the other.
+/// The content of all consecutive members of one kind.
 pub(super) struct Members<R: BufRead> {
     kind: Kind,
     at: Option<At<R>>,
     count: usize,
-    has_given: bool,
-    /// Something else may stand behind it.
+    has_content: bool,
+    /// Other bytes may follow.
     is_embedded: bool,
 }
 
@@ -189,24 +191,24 @@ impl<R: BufRead> Members<R> {
             kind,
             at: Some(At::Between(input)),
             count: 0,
-            has_given: false,
+            has_content: false,
             is_embedded: false,
         }
     }
 
-    /// Those inside of something else, which is not looked at.
+    /// Makes a reader of members that other bytes may follow. Those bytes are not read.
     pub(super) fn embedded(kind: Kind, input: R) -> Self {
         let mut members = Self::new(kind, input);
         members.is_embedded = true;
         members
     }
 
-    /// Whether there was any content.
-    pub(super) const fn has_given(&self) -> bool {
-        self.has_given
+    /// Returns true when any content was read.
+    pub(super) const fn has_content(&self) -> bool {
+        self.has_content
     }
 
-    /// Begins with the next member, if there is one.
+    /// Begins the next member, if there is one.
     fn begin(&mut self, mut input: R) -> io::Result<Option<Decoder<R>>> {
         loop {
             let next = input.fill_buf()?;
@@ -217,7 +219,7 @@ impl<R: BufRead> Members<R> {
             if self.is_embedded && !is_next {
                 return Ok(None);
             }
-            // A tape, or the padding of xz.
+            // The zeros after an archive on a tape, or the padding of xz.
             let zeros = next.iter().take_while(|byte| **byte == 0).count();
             if zeros > 0 && self.count > 0 {
                 input.consume(zeros);
@@ -229,7 +231,7 @@ impl<R: BufRead> Members<R> {
                     continue;
                 }
             } else if !is_next {
-                return Err(io::Error::other("what stands behind it is none"));
+                return Err(io::Error::other("the bytes after it are not an archive"));
             }
             self.count += 1;
             return Decoder::new(self.kind, input).map(Some);
@@ -237,7 +239,7 @@ impl<R: BufRead> Members<R> {
     }
 }
 
-/// Passes over a skippable frame (RFC 8878, section 3.1.2), if `input` is at one.
+/// Skips a skippable frame (RFC 8878, section 3.1.2), if `input` is at the start of such a frame.
 fn skip_frame(input: &mut impl BufRead) -> io::Result<bool> {
     let next = input.fill_buf()?;
     let Some(([number, 0x2a, 0x4d, 0x18], rest)) = next.split_first_chunk() else {
@@ -246,7 +248,7 @@ fn skip_frame(input: &mut impl BufRead) -> io::Result<bool> {
     if number & 0xf0 != 0x50 || rest.len() < 4 {
         return Ok(false);
     }
-    // The decoder of a frame takes its header from the input, and names the length.
+    // The decoder reads the header of the frame from the input, and its error contains the length.
     match FrameDecoder::new().init(&mut *input) {
         Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
             length,
@@ -259,7 +261,7 @@ fn skip_frame(input: &mut impl BufRead) -> io::Result<bool> {
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
         }
-        _ => Err(io::Error::other("it is no frame")),
+        _ => Err(io::Error::other("not a zstd frame")),
     }
 }
 
@@ -283,7 +285,7 @@ impl<R: BufRead> Read for Members<R> {
                 At::Between(decoder.into_inner())
             });
             if count > 0 {
-                self.has_given = true;
+                self.has_content = true;
                 return Ok(count);
             }
         }
@@ -291,8 +293,8 @@ impl<R: BufRead> Read for Members<R> {
     }
 }
 
-/// A buffered reader that shows at least [`Buffered::LEAST`] bytes wherever the input has them: a decoder
-/// of xz takes a whole header at once.
+/// A buffered reader that returns at least [`Buffered::LEAST`] bytes if the input has them: the decoder of xz
+/// reads a complete header at once.
 pub(super) struct Buffered<R> {
     input: R,
     bytes: Vec<u8>,

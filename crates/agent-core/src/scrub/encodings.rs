@@ -1,8 +1,8 @@
-//! The layers in which a secret can lie in user data, each inside each other: archives, base64, escapes of
+//! The layers that can contain a secret in user data, nested in any order: archives, base64, escapes of
 //! JSON and of quoted-printable, UTF-16, and plain text.
 //!
-//! A layer decodes a copy, has it searched, and takes back what was changed there, byte for byte: what it
-//! writes has the length of what was there, and what nothing was changed in is not written.
+//! A layer decodes a copy, searches the copy, and writes changed bytes back. The written bytes have the
+//! length of the old bytes, and unchanged parts are not written.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,65 +13,65 @@ use zeroize::Zeroizing;
 use super::archive::{self, Kind};
 use super::base64;
 use super::escapes::{IndentedQuotedPrintable, Json, QuotedPrintable, Utf16Be, Utf16Le, unescape};
-use super::wanted::Wanted;
+use super::matcher::SecretMatcher;
 
-/// Compressed parts in encoded messages in compressed, encoded user data in JSON: nothing real goes deeper.
-/// A text that has two kinds of escapes is looked at through both, one inside the other, so that real
-/// layers are seen to a depth of 8 at least.
+/// The deepest nesting of layers. The deepest real case is a compressed part in an encoded message in
+/// compressed, encoded user data in JSON. A text with two kinds of escapes is decoded in both, one inside
+/// the other, so that at least 8 real layers are searched.
 pub(super) const DEEPEST: usize = 12;
-/// How much one run takes of the memory for what it decodes, the buffers of its stream included.
+/// The memory limit for decoded bytes, with the buffers of the stream, in bytes.
 pub(super) const MEMORY: usize = 16 << 20;
-/// So often something is looked into that does not show at once what it is.
-const MOST_CLOSER_LOOKS: usize = 1000;
-/// So many different reasons are told of one file.
+/// The number of possible archives that are inspected although their beginning does not identify them.
+const MOST_INSPECTIONS: usize = 1000;
+/// The number of different obstacles that are reported for a file.
 const MOST_REASONS: usize = 4;
 
-/// One search for what is wanted, in one file.
+/// A search for secrets in one file.
 pub(super) struct Search<'w> {
-    pub(super) wanted: &'w Wanted,
-    /// How often it was found.
+    pub(super) matcher: &'w SecretMatcher,
+    /// The number of matches.
     pub(super) found: usize,
-    /// Why some of it stays, or was not looked for.
-    pub(super) remains: Vec<Remains>,
-    /// How often something that was found was left as it is.
+    /// The reasons why a secret may stay in the file.
+    pub(super) obstacles: Vec<Obstacle>,
+    /// The number of matches that were not changed.
     pub(super) stuck: usize,
-    /// A form alone is not enough now to tell where a token ends.
+    /// True in a layer where the form of a token does not show its end.
     pub(super) is_for_exact_only: bool,
     memory: usize,
-    closer_looks: usize,
+    inspections: usize,
     deadline: Instant,
     is_late: bool,
 }
 
-/// Why a file may still hold what is wanted.
+/// A reason why a file may still contain a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Remains {
-    /// It is in an archive inside of a document, which has to keep its length, and cannot.
+pub(super) enum Obstacle {
+    /// The secret is in an archive inside a document. A new archive does not fit in the same length.
     Packed(Kind),
-    /// It is in an archive of a kind that is read here, and not written.
+    /// The secret is in an archive of a kind that this program can read but not write.
     Archive(Kind),
-    /// It is written with escapes that nothing of their length can stand for.
+    /// The secret has escapes that no other escape of the same length can replace.
     Escaped,
-    /// An archive breaks off, or is broken: what comes behind could not be read.
+    /// An archive is cut off or damaged: the rest could not be read.
     Broken(Kind),
-    /// An archive inside of a document is longer than what is held of one.
+    /// An archive inside a document is longer than the window.
     Long,
-    /// An archive takes more memory than a small host has to spare.
+    /// An archive needs more memory than the limit.
     Memory(Kind),
-    /// What is packed in it takes more memory than there is for one run.
+    /// The nested layers need more memory than the limit of a run.
     Deep,
-    /// Archives seem to begin in it wherever one looks.
+    /// Too many places in the file look like the beginning of an archive.
     Crowded,
-    /// No time was left.
+    /// The time limit was reached.
     Late,
-    /// It was changed faster than it could be read.
+    /// The file was changed faster than it could be read.
     Unsteady,
-    /// It is in more places than are kept in mind.
+    /// The secret is in more places than one run changes.
     Many,
 }
 
-impl Remains {
-    /// Whether what it is about has to stay as it is, and may look like any text.
+impl Obstacle {
+    /// Returns true when the bytes in question stay unchanged, and may look like any text.
     const fn is_stuck(self) -> bool {
         matches!(
             self,
@@ -85,38 +85,55 @@ impl Remains {
     }
 }
 
-impl fmt::Display for Remains {
+impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Packed(kind) => write!(
                 f,
-                "it holds the token in {kind} data that cannot be changed without moving what is around it"
+                "contains the token in {kind} data that cannot be changed without a change of its length"
             ),
-            Self::Archive(kind) => write!(f, "it holds the token in {kind} data, which can be searched and not written"),
-            Self::Escaped => f.write_str("it holds the token with escapes that nothing of their length can replace"),
-            Self::Broken(kind) => write!(f, "its {kind} data is broken off or damaged, and was searched up to there"),
-            Self::Long => f.write_str("compressed data inside of it is too long to be searched there, and nothing behind it was changed"),
-            Self::Memory(kind) => write!(f, "its {kind} data takes more than 16 MiB of memory to be searched"),
-            Self::Deep => f.write_str("what is packed in it takes more than 16 MiB of memory to be searched"),
-            Self::Crowded => f.write_str("too much in it looks like the begin of compressed data to look into all of it"),
-            Self::Late => f.write_str("there was no time left to search all of it"),
-            Self::Unsteady => f.write_str("it was changed again and again while it was searched"),
-            Self::Many => f.write_str("it holds the token in more places than one run changes"),
+            Self::Archive(kind) => write!(
+                f,
+                "contains the token in {kind} data, which can be searched but not written"
+            ),
+            Self::Escaped => {
+                f.write_str("contains the token with escapes that cannot be changed at the same length")
+            }
+            Self::Broken(kind) => write!(
+                f,
+                "contains {kind} data that is cut off or damaged, and was searched up to that place"
+            ),
+            Self::Long => f.write_str(
+                "contains compressed data that is too long to search; nothing after it was changed",
+            ),
+            Self::Memory(kind) => write!(
+                f,
+                "contains {kind} data that needs more than 16 MiB of memory to search"
+            ),
+            Self::Deep => {
+                f.write_str("contains nested data that needs more than 16 MiB of memory to search")
+            }
+            Self::Crowded => f.write_str(
+                "has too many places that look like the beginning of compressed data to search all of them",
+            ),
+            Self::Late => f.write_str("the time limit was reached before the search was complete"),
+            Self::Unsteady => f.write_str("was changed several times during the search"),
+            Self::Many => f.write_str("contains the token in more places than one run changes"),
         }
     }
 }
 
-/// What came of one layer.
+/// The result of one layer.
 #[derive(Default)]
 pub(super) struct Visit {
-    /// Something was blotted out.
+    /// A match was masked.
     pub(super) changed: bool,
-    /// Something begins here that goes on behind the end of what was given.
+    /// The offset of an encoded part that continues after the end of the bytes.
     pub(super) cut: Option<usize>,
 }
 
 impl Visit {
-    /// Adds what came of a layer more.
+    /// Adds the result of another layer.
     pub(super) fn add(&mut self, changed: bool, cut: Option<usize>) {
         self.changed |= changed;
         self.cut = match (self.cut, cut) {
@@ -127,77 +144,77 @@ impl Visit {
 }
 
 impl<'w> Search<'w> {
-    pub(super) fn new(wanted: &'w Wanted, deadline: Instant) -> Self {
+    pub(super) fn new(matcher: &'w SecretMatcher, deadline: Instant) -> Self {
         Self {
-            wanted,
+            matcher,
             found: 0,
-            remains: Vec::new(),
+            obstacles: Vec::new(),
             stuck: 0,
             is_for_exact_only: false,
             memory: MEMORY,
-            closer_looks: MOST_CLOSER_LOOKS,
+            inspections: MOST_INSPECTIONS,
             deadline,
             is_late: false,
         }
     }
 
-    /// Notes why something stays.
-    pub(super) fn note(&mut self, cause: Remains) {
+    /// Records why a secret may stay.
+    pub(super) fn note(&mut self, cause: Obstacle) {
         self.stuck += usize::from(cause.is_stuck());
-        if self.remains.len() < MOST_REASONS && !self.remains.contains(&cause) {
-            self.remains.push(cause);
+        if self.obstacles.len() < MOST_REASONS && !self.obstacles.contains(&cause) {
+            self.obstacles.push(cause);
         }
     }
 
-    /// Whether the time is over; that is noted then.
+    /// Returns true when the time limit is reached, and records that.
     pub(super) fn is_late(&mut self) -> bool {
         if !self.is_late && Instant::now() >= self.deadline {
             self.is_late = true;
-            self.note(Remains::Late);
+            self.note(Obstacle::Late);
         }
         self.is_late
     }
 
-    /// Whether something that takes its time may be looked into once more.
-    pub(super) fn may_look_closer(&mut self) -> bool {
-        let rest = self.closer_looks.checked_sub(1);
-        self.closer_looks = rest.unwrap_or_default();
+    /// Returns true while another expensive inspection is allowed, and counts it.
+    pub(super) fn may_inspect(&mut self) -> bool {
+        let rest = self.inspections.checked_sub(1);
+        self.inspections = rest.unwrap_or_default();
         rest.is_some()
     }
 
-    /// A buffer of up to `size` bytes, if there is the memory for it.
+    /// Returns a buffer of up to `size` bytes, within the memory limit.
     pub(super) fn buffer(&mut self, size: usize) -> Option<Buffer> {
-        self.take(size)
+        self.reserve(size)
             .then(|| Buffer(Zeroizing::new(Vec::with_capacity(size)), size))
     }
 
-    /// Gives the memory of a buffer back.
-    pub(super) fn give_back(&mut self, buffer: Buffer) {
+    /// Releases the memory of a buffer.
+    pub(super) fn release(&mut self, buffer: Buffer) {
         self.memory += buffer.1;
         drop(buffer);
     }
 
-    /// Takes `size` bytes of the memory, if they are there.
-    pub(super) fn take(&mut self, size: usize) -> bool {
+    /// Reserves `size` bytes, within the memory limit.
+    pub(super) fn reserve(&mut self, size: usize) -> bool {
         let rest = self.memory.checked_sub(size);
         self.memory = rest.unwrap_or(self.memory);
         rest.is_some()
     }
 
-    /// Gives `size` bytes back.
-    pub(super) fn give(&mut self, size: usize) {
+    /// Releases `size` bytes.
+    pub(super) fn release_bytes(&mut self, size: usize) {
         self.memory += size;
     }
 
-    /// Blots out what is wanted in `bytes`, and in whatever is packed in them. `is_open` says that what
-    /// `bytes` are the begin of goes on behind them.
+    /// Masks the secrets in `bytes`, and in all layers inside them. `is_open` means that the input
+    /// continues after `bytes`.
     pub(super) fn visit(&mut self, bytes: &mut [u8], depth: usize, is_open: bool) -> Visit {
         let mut visit = Visit::default();
-        if bytes.len() < self.wanted.shortest() || self.is_late() {
+        if bytes.len() < self.matcher.shortest() || self.is_late() {
             return visit;
         }
-        // Archives first: one that stores its content as it is would be broken by an edit of what is seen
-        // of it. What is beside them is text, or what holds them.
+        // Archives first: a change in the bytes of an archive that stores its content uncompressed would
+        // break it. The bytes between archives are text, or a layer that contains them.
         let archives = archive::visit(self, bytes, depth, is_open);
         visit.add(archives.changed, archives.cut);
         let mut begin = 0;
@@ -222,10 +239,10 @@ impl<'w> Search<'w> {
         cut: Option<usize>,
     ) -> Visit {
         let mut visit = Visit::default();
-        if bytes.len() < self.wanted.shortest() {
+        if bytes.len() < self.matcher.shortest() {
             return visit;
         }
-        // What an archive begins in here that is cut off is looked at when the rest is there.
+        // An archive that is cut off here is searched together with its rest, in the next window.
         let end = cut.unwrap_or(bytes.len()).min(bytes.len());
         let is_open = is_open && end == bytes.len();
         let bytes = &mut bytes[..end];
@@ -239,14 +256,14 @@ impl<'w> Search<'w> {
                 (unescape::<Utf16Le>, true),
                 (unescape::<Utf16Be>, true),
             ] {
-                if !is_for_forms && self.wanted.has_forms() {
+                if !is_for_forms && self.matcher.has_forms() {
                     continue;
                 }
                 let of_layer = unescape(self, bytes, below, is_open, &mut frozen);
                 visit.add(of_layer.changed, of_layer.cut);
             }
         }
-        // Where something had to stay, its bytes may look like the text that they are not.
+        // Bytes that have to stay unchanged may look like plain text, and are skipped.
         let mut begin = 0;
         let end = bytes.len();
         let mut holes = frozen.clone();
@@ -258,8 +275,8 @@ impl<'w> Search<'w> {
             }
             begin = hole.end.max(begin);
         }
-        if depth > 0 && self.wanted.has_forms() {
-            // What is left of a token by its form shows when all others are gone.
+        if depth > 0 && self.matcher.has_forms() {
+            // The rest of a token that has only the form is visible after all other tokens are masked.
             let of_layer =
                 unescape::<IndentedQuotedPrintable>(self, bytes, depth - 1, is_open, &mut holes);
             visit.add(of_layer.changed, of_layer.cut);
@@ -273,12 +290,12 @@ impl<'w> Search<'w> {
             visit = base64::visit(self, bytes, depth - 1, is_open);
         }
         let found = if self.is_for_exact_only {
-            if self.wanted.has_form(bytes) {
-                self.note(Remains::Escaped);
+            if self.matcher.has_form(bytes) {
+                self.note(Obstacle::Escaped);
             }
-            self.wanted.blot_out_exact(bytes)
+            self.matcher.mask_exact(bytes)
         } else {
-            self.wanted.blot_out(bytes)
+            self.matcher.mask(bytes)
         };
         self.found += found;
         visit.changed |= found > 0;
@@ -286,8 +303,8 @@ impl<'w> Search<'w> {
     }
 }
 
-/// One of the ways to write text with escapes, as [`unescape`] searches it.
+/// The search of a text with one kind of escapes: an instance of [`unescape`].
 type Unescape = fn(&mut Search<'_>, &mut [u8], usize, bool, &mut Vec<Range<usize>>) -> Visit;
 
-/// Bytes that were decoded; zeroed when dropped. It is given back to the search that it is of.
+/// A buffer of decoded bytes, zeroed when dropped. [`Search::release`] returns its memory.
 pub(super) struct Buffer(pub(super) Zeroizing<Vec<u8>>, usize);

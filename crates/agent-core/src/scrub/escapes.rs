@@ -1,4 +1,4 @@
-//! Text in which a character may be written as several bytes: JSON and its kin, quoted-printable, UTF-16.
+//! Text in which a character may have several bytes: JSON and similar formats, quoted-printable, UTF-16.
 
 use std::ops::Range;
 
@@ -6,54 +6,54 @@ use memchr::{memchr_iter, memmem, memrchr};
 use zeroize::Zeroizing;
 
 use super::archive;
-use super::encodings::{Remains, Search, Visit};
-use super::wanted::FILLER;
+use super::encodings::{Obstacle, Search, Visit};
+use super::matcher::FILLER;
 
-/// Of what is no text, so much around an escape is decoded with it; of a text, all.
+/// The bytes around an escape that are decoded with it if they are not text. Text is decoded completely.
 const NEIGHBOURHOOD: usize = 2 << 10;
 
-/// A way to write a byte.
+/// A kind of escapes for bytes.
 pub(super) trait Escapes {
-    /// The byte that each escape has.
+    /// The byte that each escape contains.
     const SIGN: u8;
-    /// How far before its sign one may begin.
+    /// The number of bytes before the sign in an escape.
     const LEAD: usize;
-    /// What is decoded has to have no escape: every character is written so.
-    const IS_WHOLE: bool;
-    /// It is for text, so that an archive in it is not changed: it is not sure to be decoded right.
+    /// Every character is written in this form.
+    const IS_FIXED_WIDTH: bool;
+    /// The escapes are for text. An archive in such text is not changed, because it may be decoded wrongly.
     const IS_FOR_TEXT: bool = false;
-    /// It may make one word of two.
+    /// The decoding may join two words.
     const IS_EXACT_ONLY: bool = false;
 
-    /// What is at `at`: how long it is, and the byte that it stands for, if it does for one.
+    /// Returns the length of the unit at `at`, and the byte that it stands for, if any.
     fn unit(bytes: &[u8], at: usize) -> (usize, Option<u8>);
 
-    /// Whether these escapes are in `bytes`; a guess that is never wrong when it says no.
+    /// Returns false only when `bytes` have no such escapes. It may return true for other bytes.
     fn is_in(bytes: &[u8]) -> bool {
         let _ = bytes;
         true
     }
 
-    /// Whether the unit that `bytes` are can stand for `byte`, or for what blots out as well.
+    /// Returns true when the unit `bytes` can stand for `byte`, or for another byte that masks as well.
     fn fits(bytes: &[u8], byte: u8) -> bool;
 
-    /// Writes `byte` into the unit that `bytes` are, whose length stays.
+    /// Writes `byte` into the unit `bytes`, at the same length.
     fn put(bytes: &mut [u8], byte: u8);
 }
 
-/// Stands for itself in every way of writing.
+/// Returns true for a byte that every kind of escapes writes as itself.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte)
 }
 
-/// JSON (RFC 8259, section 7), and what YAML and Python write alike: `\n`, `\"`, `\u0041`, `\x41`, and a
-/// line break that is none.
+/// Escapes of JSON (RFC 8259, section 7), YAML and Python: `\n`, `\"`, `\u0041`, `\x41`, and an escaped line
+/// break, which stands for no character.
 pub(super) struct Json;
 
 impl Escapes for Json {
     const SIGN: u8 = b'\\';
     const LEAD: usize = 0;
-    const IS_WHOLE: bool = false;
+    const IS_FIXED_WIDTH: bool = false;
 
     fn unit(bytes: &[u8], at: usize) -> (usize, Option<u8>) {
         let bytes = &bytes[at..];
@@ -95,20 +95,20 @@ impl Escapes for Json {
     fn put(bytes: &mut [u8], byte: u8) {
         match bytes {
             [b'\\', b'u' | b'x', .., high, low] => (*high, *low) = hex_digits(byte, *high, *low),
-            // One character of two bytes stays one: a slash may be written so, and no letter.
+            // An escape of two bytes can stand for a slash, but not for a letter.
             [b'\\', second] => *second = b'/',
             _ => bytes.fill(byte),
         }
     }
 }
 
-/// Quoted-printable (RFC 2045, section 6.7).
+/// Escapes of quoted-printable (RFC 2045, section 6.7).
 pub(super) struct QuotedPrintable;
 
 impl Escapes for QuotedPrintable {
     const SIGN: u8 = b'=';
     const LEAD: usize = 0;
-    const IS_WHOLE: bool = false;
+    const IS_FIXED_WIDTH: bool = false;
     const IS_FOR_TEXT: bool = true;
 
     fn unit(bytes: &[u8], at: usize) -> (usize, Option<u8>) {
@@ -117,7 +117,7 @@ impl Escapes for QuotedPrintable {
             [b'=', b'\n', ..] => (2, None),
             [b'=', b'\r', b'\n', ..] => (3, None),
             [b'=', high, low, ..] => {
-                // Digits in lower case are illegal, and in a log they are the begin of a word.
+                // Digits in lower case are illegal. In a log, they are the beginning of a word.
                 let value = |digit: &u8| match digit {
                     b'0'..=b'9' | b'A'..=b'F' => char::from(*digit).to_digit(16),
                     _ => None,
@@ -144,13 +144,14 @@ impl Escapes for QuotedPrintable {
     }
 }
 
-/// The same in an indented block of another document, such as YAML's: what indents a line is no part of it.
+/// Quoted-printable in an indented block of another document, such as YAML. The indentation is not a part
+/// of the text.
 pub(super) struct IndentedQuotedPrintable;
 
 impl Escapes for IndentedQuotedPrintable {
     const SIGN: u8 = QuotedPrintable::SIGN;
     const LEAD: usize = QuotedPrintable::LEAD;
-    const IS_WHOLE: bool = false;
+    const IS_FIXED_WIDTH: bool = false;
     const IS_FOR_TEXT: bool = true;
     const IS_EXACT_ONLY: bool = true;
 
@@ -185,13 +186,13 @@ fn blanks(bytes: &[u8]) -> usize {
     bytes.iter().take_while(is_blank).count()
 }
 
-/// UTF-16, the low byte first.
+/// UTF-16, little-endian.
 pub(super) struct Utf16Le;
 
 impl Escapes for Utf16Le {
     const SIGN: u8 = 0;
     const LEAD: usize = 1;
-    const IS_WHOLE: bool = true;
+    const IS_FIXED_WIDTH: bool = true;
 
     fn unit(bytes: &[u8], at: usize) -> (usize, Option<u8>) {
         let bytes = &bytes[at..];
@@ -210,13 +211,13 @@ impl Escapes for Utf16Le {
     }
 }
 
-/// UTF-16, the high byte first.
+/// UTF-16, big-endian.
 pub(super) struct Utf16Be;
 
 impl Escapes for Utf16Be {
     const SIGN: u8 = 0;
     const LEAD: usize = 0;
-    const IS_WHOLE: bool = true;
+    const IS_FIXED_WIDTH: bool = true;
 
     fn unit(bytes: &[u8], at: usize) -> (usize, Option<u8>) {
         let bytes = &bytes[at..];
@@ -239,7 +240,7 @@ fn is_text(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte) || matches!(byte, b'\t' | b'\r' | b'\n')
 }
 
-/// The two digits of `byte`, in capitals where the old ones were.
+/// Returns the two digits of `byte`, in upper case if an old digit is.
 fn hex_digits(byte: u8, high: u8, low: u8) -> (u8, u8) {
     let is_upper = |digit: u8| digit.is_ascii_uppercase();
     let is_upper = is_upper(high) || is_upper(low);
@@ -251,8 +252,8 @@ fn hex_digits(byte: u8, high: u8, low: u8) -> (u8, u8) {
     (digit(byte >> 4), digit(byte & 15))
 }
 
-/// Searches the text that each stretch with escapes in it stands for. One in which something has to stay is
-/// added to `frozen`, and none of these is looked into.
+/// Decodes and searches each stretch with escapes. A stretch with bytes that have to stay is added to
+/// `frozen`, and stretches in `frozen` are not searched.
 pub(super) fn unescape<E: Escapes>(
     search: &mut Search<'_>,
     bytes: &mut [u8],
@@ -267,11 +268,11 @@ pub(super) fn unescape<E: Escapes>(
         let is_frozen = frozen
             .iter()
             .any(|hole| hole.start < end && begin < hole.end);
-        if end - begin < search.wanted.shortest() || is_frozen || search.is_late() {
+        if end - begin < search.matcher.shortest() || is_frozen || search.is_late() {
             continue;
         }
         let Some(mut decoded) = search.buffer(end - begin) else {
-            search.note(Remains::Deep);
+            search.note(Obstacle::Deep);
             continue;
         };
         let is_open = is_open && end == bytes.len();
@@ -280,20 +281,20 @@ pub(super) fn unescape<E: Escapes>(
             let (stuck, found) = (search.stuck, search.found);
             let was_exact_only = search.is_for_exact_only;
             search.is_for_exact_only |= E::IS_EXACT_ONLY;
-            // Bytes of an archive that stand for themselves look like text before they are decoded.
+            // Unescaped bytes of an archive look like text before they are decoded.
             let shows_archive = E::IS_FOR_TEXT && archive::is_in(&decoded.0);
             let mut below = search.visit(&mut decoded.0, depth, is_open);
             search.is_for_exact_only = was_exact_only;
             if shows_archive {
-                let seen = search.wanted.blot_out(&mut Zeroizing::new(part.to_vec()));
+                let seen = search.matcher.mask(&mut Zeroizing::new(part.to_vec()));
                 if search.found > found || seen > 0 {
-                    search.note(Remains::Escaped);
+                    search.note(Obstacle::Escaped);
                 }
                 below.changed = false;
             }
-            let changed = below.changed && take_back::<E>(part, &decoded.0);
+            let changed = below.changed && write_back::<E>(part, &decoded.0);
             if below.changed && !changed {
-                search.note(Remains::Escaped);
+                search.note(Obstacle::Escaped);
             }
             if search.stuck > stuck || shows_archive {
                 let place = frozen.partition_point(|hole| hole.start < begin);
@@ -302,15 +303,15 @@ pub(super) fn unescape<E: Escapes>(
             let cut = below.cut.map(|cut| begin + position::<E>(part, cut));
             visit.add(changed, cut);
         }
-        search.give_back(decoded);
+        search.release(decoded);
     }
     visit
 }
 
-/// The next stretch at or behind `at` that is to be decoded as one.
+/// Returns the next stretch at or after `at` that is decoded as one text.
 fn stretch<E: Escapes>(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let mut signs = memchr_iter(E::SIGN, &bytes[at..]).map(|sign| at + sign);
-    if E::IS_WHOLE {
+    if E::IS_FIXED_WIDTH {
         return signs.find_map(|sign| {
             let begin = sign.checked_sub(E::LEAD).filter(|begin| *begin >= at)?;
             let mut end = begin;
@@ -320,11 +321,11 @@ fn stretch<E: Escapes>(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
                     (length, _) => end += length,
                 }
             }
-            // What is shorter is no text: zero bytes between other ones.
+            // A shorter stretch is not text, but zero bytes between other bytes.
             (end - begin > 16).then_some((begin, end))
         });
     }
-    // A sign that begins no escape stands for itself.
+    // A sign without an escape stands for itself.
     let mut signs = signs.filter(|sign| E::unit(bytes, *sign).0 != 1);
     let first = signs.next()?;
     let mut last = first;
@@ -334,7 +335,7 @@ fn stretch<E: Escapes>(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
         }
         last = sign;
     }
-    // A text is seen whole: the half of an archive, in whatever encoding, would look like text.
+    // A text is decoded completely, because half of an encoded archive would look like text.
     let is_part = |byte: &&u8| is_text(**byte) || !byte.is_ascii();
     let begin = first.saturating_sub(NEIGHBOURHOOD).max(at);
     let before = bytes[at..begin].iter().rev().take_while(is_part).count();
@@ -343,7 +344,7 @@ fn stretch<E: Escapes>(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     Some((begin - before, end + behind))
 }
 
-/// What `bytes` stand for; tells whether anything in them is an escape.
+/// Decodes `bytes`. Returns true when they contain an escape.
 fn decode<E: Escapes>(bytes: &[u8], decoded: &mut Vec<u8>) -> bool {
     let mut has_escapes = false;
     let mut at = 0;
@@ -356,9 +357,9 @@ fn decode<E: Escapes>(bytes: &[u8], decoded: &mut Vec<u8>) -> bool {
     has_escapes
 }
 
-/// Writes what `decoded` is now into the units, and only into those that stand for something else. Where
-/// one of them cannot stand for what it is to be, nothing is written, and the answer is no.
-fn take_back<E: Escapes>(bytes: &mut [u8], decoded: &[u8]) -> bool {
+/// Encodes `decoded` into the units, and writes only the units that change. Writes nothing and returns false
+/// when a unit cannot stand for its new byte.
+fn write_back<E: Escapes>(bytes: &mut [u8], decoded: &[u8]) -> bool {
     for is_trial in [true, false] {
         let mut decoded = decoded.iter();
         let mut at = 0;
@@ -382,7 +383,7 @@ fn take_back<E: Escapes>(bytes: &mut [u8], decoded: &[u8]) -> bool {
     true
 }
 
-/// Where the unit is whose byte has this number.
+/// Returns the offset of the unit of the byte with this number.
 fn position<E: Escapes>(bytes: &[u8], number: usize) -> usize {
     let (mut at, mut count) = (0, 0);
     while at < bytes.len() {

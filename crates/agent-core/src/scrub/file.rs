@@ -1,4 +1,4 @@
-//! One file: searched at one descriptor, changed at the same, and told of by name.
+//! The scrub of one file: searches and changes it at one descriptor.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -12,34 +12,34 @@ use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
 use super::decoder::{Buffered, Kind, Members};
-use super::encodings::{DEEPEST, Remains, Search};
+use super::encodings::{DEEPEST, Obstacle, Search};
 use super::in_place::{overwrite, stretch};
+use super::matcher::SecretMatcher;
 use super::replace::{self, Edit};
-use super::wanted::Wanted;
 use super::window;
 use crate::store::open_in;
 
-/// So often a file is begun anew that others change while it is read.
+/// The number of attempts for a file that other processes change meanwhile.
 const ATTEMPTS: usize = 4;
-/// What is to be changed in an archive is kept in mind up to this.
+/// The memory limit for the changes in an archive, in bytes.
 const MOST_EDITS: usize = 1 << 20;
 
-/// What came of one file.
+/// The result for one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// What was wanted is not in it.
+pub enum Outcome {
+    /// The file does not contain the secret.
     Clean,
-    /// It was in it, and is not any more.
+    /// The secret was removed from the file.
     Scrubbed,
-    /// It is in it: nothing was to be changed.
+    /// The file contains the secret, and the run only searches.
     Holding,
-    /// It may still be in it, and why.
+    /// The file may still contain the secret, for this reason.
     Left(String),
-    /// It is no regular file, or was removed.
+    /// The file was removed, or is not a regular file.
     Gone,
 }
 
-/// Which file it is, and in which state: what was searched in this state need not be searched again.
+/// The identity and state of a file. A file that was searched in this state is not searched again.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -47,7 +47,7 @@ pub struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
-    /// Of the last change of its content, in seconds and nanoseconds since 1970.
+    /// The time of the last change of the content, in seconds and nanoseconds since 1970.
     changed_at: (i64, i64),
 }
 
@@ -78,7 +78,7 @@ impl Stamp {
     }
 }
 
-/// A file, by its name in an open folder: no folder above it is looked up again.
+/// A file, by its name in an open folder, so that no folder above it is looked up again.
 pub(super) struct Place<'a> {
     pub(super) folder: &'a File,
     pub(super) name: &'a OsStr,
@@ -91,29 +91,29 @@ impl Place<'_> {
     }
 }
 
-/// How a run goes about it.
-pub(super) struct Orders<'a> {
-    pub(super) wanted: &'a Wanted,
+/// The options of a run.
+pub(super) struct Options<'a> {
+    pub(super) matcher: &'a SecretMatcher,
     pub(super) deadline: Instant,
-    /// Nothing is to be changed.
-    pub(super) is_for_looking_only: bool,
-    /// Where the kernel shows the processes.
+    /// The run changes no file.
+    pub(super) is_search_only: bool,
+    /// The folder with the processes (`/proc`).
     pub(super) processes: &'a Path,
 }
 
-/// Scrubs one file; returns what came of it, and the state that it has been left in.
-pub(super) fn scrub(place: &Place<'_>, orders: &Orders<'_>) -> (Fate, Option<Stamp>) {
-    match attempt(place, orders) {
+/// Scrubs one file; returns the result, and the state of the file after the scrub.
+pub(super) fn scrub(place: &Place<'_>, options: &Options<'_>) -> (Outcome, Option<Stamp>) {
+    match attempt(place, options) {
         Ok(ended) => ended,
-        Err(error) if is_gone(&error) => (Fate::Gone, None),
+        Err(error) if is_gone(&error) => (Outcome::Gone, None),
         Err(error) => (
-            Fate::Left(format!("it could not be searched: {error}")),
+            Outcome::Left(format!("could not be searched: {error}")),
             None,
         ),
     }
 }
 
-/// A log may be rotated, a lock file may vanish, a name may become that of a link.
+/// Returns true for an error of a removed file, or of a name that is now a symbolic link or a socket.
 fn is_gone(error: &io::Error) -> bool {
     let codes = [nix::libc::ENOENT, nix::libc::ELOOP, nix::libc::ENXIO];
     error
@@ -121,10 +121,10 @@ fn is_gone(error: &io::Error) -> bool {
         .is_some_and(|code| codes.contains(&code))
 }
 
-/// Opens it for writing too, where that can be had.
-fn open(place: &Place<'_>, orders: &Orders<'_>) -> io::Result<(File, Option<io::Error>)> {
+/// Opens a file for reading and writing, or only for reading with the error of the other.
+fn open(place: &Place<'_>, options: &Options<'_>) -> io::Result<(File, Option<io::Error>)> {
     let read = || place.open(OFlag::O_RDONLY, Mode::empty());
-    if orders.is_for_looking_only {
+    if options.is_search_only {
         return Ok((read()?, None));
     }
     match place.open(OFlag::O_RDWR, Mode::empty()) {
@@ -134,8 +134,8 @@ fn open(place: &Place<'_>, orders: &Orders<'_>) -> io::Result<(File, Option<io::
     }
 }
 
-fn attempt(place: &Place<'_>, orders: &Orders<'_>) -> io::Result<(Fate, Option<Stamp>)> {
-    let (file, read_only) = open(place, orders)?;
+fn attempt(place: &Place<'_>, options: &Options<'_>) -> io::Result<(Outcome, Option<Stamp>)> {
+    let (file, read_only) = open(place, options)?;
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
@@ -144,55 +144,55 @@ fn attempt(place: &Place<'_>, orders: &Orders<'_>) -> io::Result<(Fate, Option<S
         let before = Stamp::of(&file.metadata()?);
         let mut pass = Pass {
             place,
-            orders,
+            options,
             file: &file,
             read_only: read_only.as_ref(),
-            search: Search::new(orders.wanted, orders.deadline),
+            search: Search::new(options.matcher, options.deadline),
             unwritable: None,
-            outcome: Outcome::Unchanged,
+            result: PassResult::Unchanged,
         };
         let length = pass.run()?;
         let after = file.metadata()?;
         let is_shorter = after.len() < length.min(before.size);
-        has_changed |= pass.outcome != Outcome::Unchanged;
-        match pass.outcome {
+        has_changed |= pass.result != PassResult::Unchanged;
+        match pass.result {
             // The new file was compared with this one.
-            Outcome::Replaced => return Ok((pass.fate(true), None)),
-            Outcome::Unchanged if !is_shorter => {
-                return Ok((pass.fate(has_changed), Some(Stamp::of(&after))));
+            PassResult::Replaced => return Ok((pass.outcome(true), None)),
+            PassResult::Unchanged if !is_shorter => {
+                return Ok((pass.outcome(has_changed), Some(Stamp::of(&after))));
             }
-            // It is not clean before it was read again.
-            Outcome::Unchanged | Outcome::Changed | Outcome::Unsteady => {}
+            // A changed file is read again, to prove that it is clean.
+            PassResult::Unchanged | PassResult::Changed | PassResult::Unsteady => {}
         }
     }
-    Ok((Fate::Left(Remains::Unsteady.to_string()), None))
+    Ok((Outcome::Left(Obstacle::Unsteady.to_string()), None))
 }
 
-/// What one way through the file has come to.
+/// The result of one pass over the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum PassResult {
     Unchanged,
     Changed,
-    /// Another file is in its place.
+    /// A new file is in the place of the file.
     Replaced,
-    /// Others have changed it meanwhile.
+    /// Another process has changed the file meanwhile.
     Unsteady,
 }
 
-/// One way through the file.
+/// One pass over the file.
 struct Pass<'a> {
     place: &'a Place<'a>,
-    orders: &'a Orders<'a>,
+    options: &'a Options<'a>,
     file: &'a File,
     read_only: Option<&'a io::Error>,
     search: Search<'a>,
-    /// Why what was found could not be written.
+    /// The reason why a match could not be masked.
     unwritable: Option<String>,
-    outcome: Outcome,
+    result: PassResult,
 }
 
 impl Pass<'_> {
-    /// Returns how much was read.
+    /// Searches the file; returns the number of bytes that were read.
     fn run(&mut self) -> io::Result<u64> {
         let mut begin = [0; 16];
         let count = self.file.read_at(&mut begin, 0)?;
@@ -203,22 +203,22 @@ impl Pass<'_> {
             },
             None => self.document()?,
         };
-        if self.outcome == Outcome::Changed {
+        if self.result == PassResult::Changed {
             self.file.sync_all()?;
         }
         Ok(length)
     }
 
-    /// What is no archive as a whole.
+    /// Searches a file that is not an archive.
     fn document(&mut self) -> io::Result<u64> {
         let mut input = self.file;
         input.seek(SeekFrom::Start(0))?;
         let size = self.file.metadata()?.len();
-        let (file, orders) = (self.file, self.orders);
+        let (file, options) = (self.file, self.options);
         let (read_only, unwritable) = (self.read_only, &mut self.unwritable);
-        let outcome = &mut self.outcome;
+        let result = &mut self.result;
         let mut change = |base: u64, before: &[u8], after: &[u8]| {
-            if orders.is_for_looking_only {
+            if options.is_search_only {
                 return Ok(());
             }
             if let Some(error) = read_only {
@@ -226,9 +226,9 @@ impl Pass<'_> {
                 return Ok(());
             }
             match overwrite(file, base, before, after) {
-                Ok(true) if *outcome == Outcome::Unchanged => *outcome = Outcome::Changed,
+                Ok(true) if *result == PassResult::Unchanged => *result = PassResult::Changed,
                 Ok(true) => {}
-                Ok(false) => *outcome = Outcome::Unsteady,
+                Ok(false) => *result = PassResult::Unsteady,
                 Err(error) => *unwritable = Some(error.to_string()),
             }
             Ok(())
@@ -242,13 +242,13 @@ impl Pass<'_> {
         )
     }
 
-    /// What is one archive. `None` when it is none, whatever it begins with.
+    /// Searches a file that begins like an archive. Returns `None` when it is not an archive.
     fn archive(&mut self, kind: Kind) -> io::Result<Option<u64>> {
         let size = self.file.metadata()?.len();
         let mut input = self.file;
         input.seek(SeekFrom::Start(0))?;
-        if !self.search.take(kind.memory()) {
-            self.search.note(Remains::Memory(kind));
+        if !self.search.reserve(kind.memory()) {
+            self.search.note(Obstacle::Memory(kind));
             return Ok(Some(size));
         }
         let mut edits = Edits::default();
@@ -262,38 +262,38 @@ impl Pass<'_> {
             &mut self.search,
             &mut members,
             depth,
-            // Text packs to a tenth.
+            // Text compresses to about a tenth.
             window::for_size(size.saturating_mul(10)),
             &mut change,
         );
-        let has_begun = members.has_given();
+        let has_begun = members.has_content();
         drop(members);
-        self.search.give(kind.memory());
+        self.search.release_bytes(kind.memory());
         match searched {
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-                self.search.note(Remains::Memory(kind));
+                self.search.note(Obstacle::Memory(kind));
             }
-            // Three bytes are soon there by chance.
+            // The three bytes of gzip's magic number also occur by chance.
             Err(_) if !has_begun && kind == Kind::Gzip => return Ok(None),
-            Err(_) => self.search.note(Remains::Broken(kind)),
-            Ok(_) if edits.are_too_many => self.search.note(Remains::Many),
-            Ok(_) if edits.list.is_empty() || self.orders.is_for_looking_only => {}
-            Ok(_) if kind != Kind::Gzip => self.search.note(Remains::Archive(kind)),
+            Err(_) => self.search.note(Obstacle::Broken(kind)),
+            Ok(_) if edits.are_too_many => self.search.note(Obstacle::Many),
+            Ok(_) if edits.list.is_empty() || self.options.is_search_only => {}
+            Ok(_) if kind != Kind::Gzip => self.search.note(Obstacle::Archive(kind)),
             Ok(_) => self.replace(&edits.list)?,
         }
         Ok(Some(size))
     }
 
-    /// Puts another file into the place of this one, or packs what is in it into the room that it has.
+    /// Replaces the archive with a new file, or else compresses its content again at the same length.
     fn replace(&mut self, edits: &[Edit]) -> io::Result<()> {
-        match replace::gzip(self.place, self.file, edits, self.orders) {
-            Ok(()) => self.outcome = Outcome::Replaced,
+        match replace::gzip(self.place, self.file, edits, self.options) {
+            Ok(()) => self.result = PassResult::Replaced,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.outcome = Outcome::Unsteady;
+                self.result = PassResult::Unsteady;
             }
             Err(error) => {
                 self.document()?;
-                if !self.search.remains.is_empty() {
+                if !self.search.obstacles.is_empty() {
                     self.unwritable = Some(error.to_string());
                 }
             }
@@ -301,29 +301,29 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn fate(&self, has_changed: bool) -> Fate {
+    fn outcome(&self, has_changed: bool) -> Outcome {
         let mut cause = String::new();
         let unwritable = self.unwritable.iter();
         let reasons =
-            unwritable.map(|error| format!("it holds the token, and cannot be changed: {error}"));
-        let remains = self.search.remains.iter().map(ToString::to_string);
-        for reason in reasons.chain(remains) {
+            unwritable.map(|error| format!("contains the token, and cannot be changed: {error}"));
+        let obstacles = self.search.obstacles.iter().map(ToString::to_string);
+        for reason in reasons.chain(obstacles) {
             let semicolon = if cause.is_empty() { "" } else { "; " };
             let _ = write!(cause, "{semicolon}{reason}");
         }
-        if self.orders.is_for_looking_only && self.search.found > 0 {
-            Fate::Holding
+        if self.options.is_search_only && self.search.found > 0 {
+            Outcome::Holding
         } else if !cause.is_empty() {
-            Fate::Left(cause)
+            Outcome::Left(cause)
         } else if has_changed {
-            Fate::Scrubbed
+            Outcome::Scrubbed
         } else {
-            Fate::Clean
+            Outcome::Clean
         }
     }
 }
 
-/// What is to be changed in an archive's content.
+/// The changes in the content of an archive.
 #[derive(Default)]
 struct Edits {
     list: Vec<Edit>,
@@ -349,13 +349,13 @@ impl Edits {
     }
 }
 
-/// Scrubs the file `path` by itself.
+/// Scrubs only the file `path`.
 #[must_use]
-pub fn file(path: &Path, wanted: &Wanted) -> Fate {
-    let orders = Orders {
-        wanted,
+pub fn file(path: &Path, matcher: &SecretMatcher) -> Outcome {
+    let options = Options {
+        matcher,
         deadline: Instant::now() + super::PATIENCE,
-        is_for_looking_only: false,
+        is_search_only: false,
         processes: Path::new("/proc"),
     };
     let folder = match path.parent() {
@@ -369,9 +369,9 @@ pub fn file(path: &Path, wanted: &Wanted) -> Fate {
                 folder: &folder,
                 name: &name,
             };
-            scrub(&place, &orders).0
+            scrub(&place, &options).0
         }
-        Err(error) if is_gone(&error) => Fate::Gone,
-        Err(error) => Fate::Left(error.to_string()),
+        Err(error) if is_gone(&error) => Outcome::Gone,
+        Err(error) => Outcome::Left(error.to_string()),
     }
 }

@@ -1,5 +1,5 @@
-//! Writes over bytes of a file in their place: the one thing that a replacement of the whole file
-//! cannot do, since others have the file open, and the old bytes would stay on the disk.
+//! Overwrites bytes of a file in place. A replacement of the file would not do: other processes have the
+//! file open, and the old bytes would stay on the disk.
 
 use std::fs::File;
 use std::io;
@@ -7,19 +7,20 @@ use std::os::unix::fs::FileExt;
 
 use zeroize::Zeroizing;
 
-/// Changes that are nearer to each other are one write: an archive is not changed by halves.
+/// The distance of two changes, in bytes, below which they are one write: an archive must not be half
+/// changed.
 const NEAR: usize = 64;
-/// So much is read at once, to find the end of what others have written.
+/// The bytes of one read, to find the end of the bytes that other processes have written.
 const CHUNK: usize = 4096;
-/// So much before a write shows whether the file was cut short in the moment of the write.
+/// The bytes before a write that show whether the file was truncated at the time of the write.
 const CONTEXT: usize = 64;
 
 /// Writes each stretch of `after` that differs from `before`, which has the same length and was read at
-/// `base`. Each is compared with what is there now, at the same descriptor, just before it is written.
-/// Returns false when the file was changed by somebody else in between; what differs then stays.
+/// `base`. Immediately before each write, compares `before` with the file, at the same descriptor. Returns
+/// false when another process has changed the file; the remaining stretches are then not written.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub(super) fn overwrite(file: &File, base: u64, before: &[u8], after: &[u8]) -> io::Result<bool> {
     let mut at = 0;
     while let Some((start, end)) = stretch(before, after, at) {
@@ -30,7 +31,7 @@ pub(super) fn overwrite(file: &File, base: u64, before: &[u8], after: &[u8]) -> 
         file.write_all_at(&after[start..end], place)?;
         let context = start.saturating_sub(CONTEXT);
         if !is_still(file, base + context as u64, &after[context..start])? {
-            take_back_growth(file, place, (end - start) as u64)?;
+            undo_growth(file, place, (end - start) as u64)?;
             return Ok(false);
         }
         at = end;
@@ -38,7 +39,7 @@ pub(super) fn overwrite(file: &File, base: u64, before: &[u8], after: &[u8]) -> 
     Ok(true)
 }
 
-/// The next bytes that differ, at or behind `at`, with what is near to them.
+/// Returns the range of the next bytes that differ, at or after `at`, joined with differences near them.
 pub(super) fn stretch(before: &[u8], after: &[u8], at: usize) -> Option<(usize, usize)> {
     let differs = |at: &usize| before[*at] != after[*at];
     let start = (at..after.len()).find(differs)?;
@@ -58,9 +59,9 @@ fn is_still(file: &File, place: u64, expected: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// The file was cut short between the comparison and the write (logrotate's copytruncate), and the write has
-/// made it longer again: what nobody but this run has written goes, if it is at the end.
-fn take_back_growth(file: &File, place: u64, length: u64) -> io::Result<()> {
+/// Removes the bytes that this run alone has written at the end of the file. The file was truncated between
+/// the comparison and the write (logrotate's copytruncate), and the write has made it longer again.
+fn undo_growth(file: &File, place: u64, length: u64) -> io::Result<()> {
     if file.metadata()?.len() != place + length {
         return Ok(());
     }
@@ -99,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_is_written_and_what_was_appended_stays() {
+    fn only_different_bytes_are_written_and_appended_bytes_stay() {
         let mut file = file(b"..one two three, and more");
         assert!(overwrite(&file, 2, b"one two three", b"ONE two THREE").unwrap());
         expect(&mut file, "..ONE two THREE, and more");
     }
 
     #[test]
-    fn what_is_another_text_by_now_is_not_touched() {
+    fn a_text_that_has_changed_is_not_overwritten() {
         for there in ["one TWO three", "one"] {
             let mut file = file(there.as_bytes());
             assert!(!overwrite(&file, 0, b"one two three", b"one xxx three").unwrap());
@@ -115,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_short_does_not_grow() {
+    fn a_truncated_file_does_not_grow() {
         let mut file = file(b"new\n\0\0\0\0\0\0\0xxx");
-        take_back_growth(&file, 11, 3).unwrap();
+        undo_growth(&file, 11, 3).unwrap();
         expect(&mut file, "new\n");
     }
 }

@@ -1,5 +1,5 @@
-//! What a host remembers of its scrubs, so that the next start of its service can scrub again without the
-//! secret: cloud-init may have written its copies anew.
+//! The record of a host's scrubs. With it, the next start of the service can scrub again without the
+//! secret: cloud-init may have written its copies again.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,33 +7,33 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hashed, Stamp, Wanted};
+use super::{Hashed, SecretMatcher, Stamp};
 use crate::error::{ErrorId, Result};
 use crate::store::access::Grant;
 use crate::store::{atomic, safe_read, unwritable};
 
-/// Name of the file, in the folder of the host's state. Only root reads it.
+/// Name of the file, in the state folder of the host. Only root reads the file.
 pub const FILE: &str = ".monsys-scrub.json";
-/// Of so many clean files it is remembered that they need not be searched again.
+/// The number of clean files that are recorded.
 const MOST_STAMPS: usize = 4096;
-/// Secrets that a host has had.
+/// The number of secrets that are recorded.
 const MOST_SECRETS: usize = 16;
 
-/// The record.
+/// The record of a host's scrubs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
-    /// Secrets that have no form of their own.
+    /// Secrets without a known form.
     pub secrets: Vec<Hashed>,
-    /// Anything that has the form of an enrolment token counts.
+    /// True when any text with the form of an enrolment token counts.
     pub tokens: bool,
-    /// Files that were clean, in this state.
+    /// Clean files, in the state in which they were searched.
     pub clean: BTreeSet<Stamp>,
 }
 
 impl Record {
-    /// The record in `folder`; none when no scrub was asked for. One that cannot be read counts as one that
-    /// knows of nothing that is clean: cleaning up stops nothing.
+    /// Reads the record in `folder`; `None` when no scrub was requested. A broken record counts as empty,
+    /// and an unreadable record as missing: the secret cleanup never stops an enrolment.
     #[must_use]
     pub fn load(folder: &Path) -> Option<Self> {
         match safe_read::own(&path(folder)) {
@@ -46,7 +46,7 @@ impl Record {
         }
     }
 
-    /// Writes it, if it has changed.
+    /// Writes the record, if it has changed.
     ///
     /// # Errors
     /// [`ErrorId::StateUnwritable`].
@@ -65,16 +65,16 @@ impl Record {
             .map_err(|error| unwritable(ErrorId::StateUnwritable, &path, &error))
     }
 
-    /// What is to be looked for.
+    /// Returns the matcher of all recorded secrets.
     #[must_use]
-    pub fn wanted(&self) -> Wanted {
-        let wanted = if self.tokens {
-            Wanted::any_token()
+    pub fn matcher(&self) -> SecretMatcher {
+        let matcher = if self.tokens {
+            SecretMatcher::any_token()
         } else {
-            Wanted::default()
+            SecretMatcher::default()
         };
         let secrets = self.secrets.iter().cloned();
-        secrets.fold(wanted, Wanted::and_hashed)
+        secrets.fold(matcher, SecretMatcher::and_hashed)
     }
 }
 

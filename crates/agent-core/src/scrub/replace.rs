@@ -1,8 +1,8 @@
-//! A gzip file with another content: a new file beside the old one, with which it changes places.
+//! Replaces a gzip file with a new file of changed content.
 //!
-//! The two names are exchanged (renameat2(2), `RENAME_EXCHANGE`), and only then is looked at what came out
-//! of it: where a rotation has put another file in that place in between, it is put back. The name of the
-//! new file says which two files it is about, so that a later run can tell what a killed one has left.
+//! The two names are exchanged (renameat2(2), `RENAME_EXCHANGE`), and then the result is checked: if a
+//! rotation has put another file in that place meanwhile, the names are exchanged again. The name of the new
+//! file contains the inodes of both files, so that a later run can complete the work of a killed run.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -20,46 +20,46 @@ use zeroize::Zeroizing;
 
 use super::archive::with_header;
 use super::decoder::{Buffered, Kind, Members};
-use super::file::{Orders, Place, Stamp};
+use super::file::{Options, Place, Stamp};
 
-/// What the name of each new file begins with.
+/// The prefix of the names of new files.
 const PREFIX: &str = ".monsys-scrub-";
-/// How much is copied at once.
+/// The bytes that are copied at once.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes to be written into the content, where they are.
+/// Bytes to write into the content, with their offset.
 pub(super) struct Edit {
     pub(super) at: u64,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Puts a gzip file with `edits` in its content into the place of `file`.
+/// Replaces `file` with a gzip file with `edits` in its content.
 ///
 /// # Errors
-/// Why that is not safe, or cannot be done; nothing is changed then. [`io::ErrorKind::Interrupted`] when
-/// somebody else has changed the file meanwhile.
+/// The reason why the replacement is not safe or not possible; nothing is then changed.
+/// [`io::ErrorKind::Interrupted`] when another process has changed the file meanwhile.
 pub(super) fn gzip(
     place: &Place<'_>,
     file: &File,
     edits: &[Edit],
-    orders: &Orders<'_>,
+    options: &Options<'_>,
 ) -> io::Result<()> {
     let old = file.metadata()?;
     if old.nlink() != 1 {
-        return Err(io::Error::other("it has a second name elsewhere"));
+        return Err(io::Error::other("the file has another hard link"));
     }
     if is_sticky(place.folder)? {
-        return Err(io::Error::other("anybody may write into its folder"));
+        return Err(io::Error::other("every user may write in its folder"));
     }
-    refuse_open(&old, orders.processes)?;
-    // Who sweeps leaves alone what is being replaced.
+    refuse_open(&old, options.processes)?;
+    // A sweep of another run skips a locked file.
     if file.try_lock().is_err() {
-        return Err(io::Error::other("another process has locked it"));
+        return Err(io::Error::other("another process has locked the file"));
     }
     let draft_name = OsString::from(format!("{PREFIX}new-{}", old.ino()));
     let mut draft = Draft::new(place.folder, draft_name)?;
-    write(file, edits, &mut draft.file, orders.deadline)?;
-    compare(file, edits, &mut draft.file, orders.deadline)?;
+    write(file, edits, &mut draft.file, options.deadline)?;
+    compare(file, edits, &mut draft.file, options.deadline)?;
     resemble(&draft.file, file, &old)?;
     draft.file.sync_all()?;
     let new = draft.file.metadata()?.ino();
@@ -75,19 +75,19 @@ pub(super) fn gzip(
     place.folder.sync_all()
 }
 
-/// Others may put files there, and only not take away what is not theirs: a name in there says nothing.
+/// Returns true for a folder in which other users may make files, so that a name proves nothing.
 fn is_sticky(folder: &File) -> io::Result<bool> {
     Ok(folder.metadata()?.mode() & 0o1000 != 0)
 }
 
-/// A name that says which file is to change places with which, and under which name.
+/// Returns the name of a draft that is to be exchanged: it contains both inodes and the name of the old file.
 fn exchange_name(old: u64, new: u64, name: &OsStr) -> OsString {
     let mut text = OsString::from(format!("{PREFIX}{old}-{new}-"));
     text.push(name);
     text
 }
 
-/// The new file, which is removed when it is dropped.
+/// The new file, which is removed when dropped.
 struct Draft<'a> {
     folder: &'a File,
     name: OsString,
@@ -103,7 +103,7 @@ impl<'a> Draft<'a> {
             name: &name,
         };
         let file = place.open(flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        // Who sweeps leaves alone what is being written.
+        // A sweep of another run skips a locked file.
         let _ = file.try_lock();
         Ok(Self {
             folder,
@@ -148,11 +148,11 @@ impl<'a> Draft<'a> {
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        // By now the name may be that of another file, which is put back by a later run.
+        // The name may now belong to another file, which a later run restores.
         let is_ours = self
             .file
             .metadata()
-            .is_ok_and(|ours| self.inode().is_ok_and(|there| there == ours.ino()));
+            .is_ok_and(|ours| self.inode().is_ok_and(|inode| inode == ours.ino()));
         if !self.is_removed && is_ours {
             let _ = self.remove();
         }
@@ -163,7 +163,7 @@ fn inode(folder: &File, name: &OsStr) -> io::Result<u64> {
     Ok(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino)
 }
 
-/// The content of `file` with the edits.
+/// Returns the content of `file` with the edits.
 fn content<'e>(file: &File, edits: &'e [Edit]) -> io::Result<impl Read + 'e> {
     let mut input = file.try_clone()?;
     input.seek(SeekFrom::Start(0))?;
@@ -225,7 +225,7 @@ fn write(file: &File, edits: &[Edit], draft: &mut File, deadline: Instant) -> io
     }
 }
 
-/// Refuses a draft that unpacks to anything else than the content with the edits.
+/// Refuses a draft whose content is not the content of `file` with the edits.
 fn compare(file: &File, edits: &[Edit], draft: &mut File, deadline: Instant) -> io::Result<()> {
     draft.seek(SeekFrom::Start(0))?;
     let mut expected = content(file, edits)?;
@@ -250,12 +250,14 @@ fn compare(file: &File, edits: &[Edit], draft: &mut File, deadline: Instant) -> 
 
 fn refuse_late(deadline: Instant) -> io::Result<()> {
     if Instant::now() >= deadline {
-        return Err(io::Error::other("there was no time left to write it anew"));
+        return Err(io::Error::other(
+            "the time limit was reached during the write",
+        ));
     }
     Ok(())
 }
 
-/// Gives the draft owner, mode, attributes and times of the file that it is to replace.
+/// Gives the draft the owner, mode, attributes and times of the old file.
 fn resemble(draft: &File, file: &File, old: &fs::Metadata) -> io::Result<()> {
     use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
     fchown(draft, Some(old.uid()), Some(old.gid()))?;
@@ -270,7 +272,7 @@ fn resemble(draft: &File, file: &File, old: &fs::Metadata) -> io::Result<()> {
         let mut value = vec![0_u8; CHUNK];
         let length = fgetxattr(file, name, &mut value[..])?;
         let set = fsetxattr(draft, name, &value[..length], XattrFlags::empty());
-        // Labels of the place are the kernel's to give.
+        // The kernel sets the security labels of a place.
         if !name.as_bytes().starts_with(b"security.") {
             set?;
         }
@@ -289,17 +291,17 @@ fn refuse_open(old: &fs::Metadata, processes: &Path) -> io::Result<()> {
         if !is_process || name.to_string_lossy() == own {
             continue;
         }
-        // It may have ended, or be another user's.
+        // The process may have ended, or belong to another user.
         for open in fs::read_dir(process.path().join("fd"))
             .into_iter()
             .flatten()
             .flatten()
         {
             let is_it = fs::metadata(open.path())
-                .is_ok_and(|there| there.ino() == old.ino() && there.dev() == old.dev());
+                .is_ok_and(|open| open.ino() == old.ino() && open.dev() == old.dev());
             if is_it && !is_child(&process.path()) {
                 return Err(io::Error::other(format!(
-                    "process {} has it open",
+                    "process {} has the file open",
                     name.to_string_lossy()
                 )));
             }
@@ -308,11 +310,11 @@ fn refuse_open(old: &fs::Metadata, processes: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a process was begun by this one. Until it executes its program, it has what is open here.
+/// Returns true for a child of this process. Until a child executes its program, it shares the open files.
 fn is_child(process: &Path) -> bool {
     let parent = || {
         let text = crate::store::safe_read::kernel(&process.join("stat")).ok()?;
-        // The name of the program, in brackets, may hold anything: proc_pid_stat(5).
+        // The name of the program, in brackets, may contain any character: proc_pid_stat(5).
         text.rsplit_once(')')?
             .1
             .split_whitespace()
@@ -323,23 +325,23 @@ fn is_child(process: &Path) -> bool {
     parent() == Some(std::process::id())
 }
 
-/// Whether `name` is that of a file of ours, which nobody else looks for anything in.
+/// Returns true for the name of a draft.
 pub(super) fn is_draft(name: &OsStr) -> bool {
     name.as_bytes().starts_with(PREFIX.as_bytes())
 }
 
-/// Ends what a killed run has begun with the draft `name` in `folder`. Returns whether that is so: another run
-/// may be at it, or the file may be a stranger's.
+/// Completes the work of a killed run with the draft `name` in `folder`. Returns false when another run may
+/// be writing the draft, or when the draft may belong to another program.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub(super) fn sweep(folder: &File, name: &OsStr) -> io::Result<bool> {
     let draft = Place { folder, name };
     let file = draft.open(OFlag::O_RDONLY, Mode::empty())?;
     if !file.metadata()?.is_file() || file.try_lock().is_err() || is_sticky(folder)? {
         return Ok(false);
     }
-    let inode_there = file.metadata()?.ino();
+    let draft_inode = file.metadata()?.ino();
     let rest = &name.as_bytes()[PREFIX.len()..];
     if !rest.starts_with(b"new-") {
         let mut parts = rest.splitn(3, |byte| *byte == b'-');
@@ -351,7 +353,7 @@ pub(super) fn sweep(folder: &File, name: &OsStr) -> io::Result<bool> {
             return Ok(false);
         };
         // Another file was in the place of the old one when the names were exchanged.
-        if inode_there != old && inode_there != new {
+        if draft_inode != old && draft_inode != new {
             if inode(folder, &place)? != new {
                 return Ok(false);
             }

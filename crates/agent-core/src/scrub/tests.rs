@@ -32,22 +32,22 @@ impl Scratch {
         self.0.path().join("file")
     }
 
-    fn scrub(&self) -> (Fate, Vec<u8>) {
-        let fate = file(&self.path(), &Wanted::secret(TOKEN));
-        (fate, fs::read(self.path()).unwrap())
+    fn scrub(&self) -> (Outcome, Vec<u8>) {
+        let outcome = file(&self.path(), &SecretMatcher::secret(TOKEN));
+        (outcome, fs::read(self.path()).unwrap())
     }
 }
 
-/// What becomes of a file that is scrubbed in its place.
+/// Scrubs a file in place; returns its new content.
 #[track_caller]
 fn scrubbed(bytes: &[u8]) -> Vec<u8> {
     let scratch = Scratch::new(bytes);
     let inode = fs::metadata(scratch.path()).unwrap().ino();
-    let (fate, after) = scratch.scrub();
-    assert_eq!(fate, Fate::Scrubbed);
+    let (outcome, after) = scratch.scrub();
+    assert_eq!(outcome, Outcome::Scrubbed);
     assert_eq!(after.len(), bytes.len());
     assert_eq!(fs::metadata(scratch.path()).unwrap().ino(), inode);
-    assert_eq!(scratch.scrub(), (Fate::Clean, after.clone()));
+    assert_eq!(scratch.scrub(), (Outcome::Clean, after.clone()));
     assert!(has_token(bytes) && !has_token(&after));
     after
 }
@@ -59,9 +59,9 @@ fn expect(text: &str) {
 }
 
 #[track_caller]
-fn expect_untouched(bytes: &[u8], fate: &Fate) {
+fn expect_untouched(bytes: &[u8], outcome: &Outcome) {
     let (is, after) = Scratch::new(bytes).scrub();
-    assert_eq!(&is, fate);
+    assert_eq!(&is, outcome);
     assert_eq!(after, bytes);
 }
 
@@ -214,15 +214,15 @@ fn a_gzip_inside_of_a_pickle_stays_readable() {
 }
 
 #[test]
-fn a_packed_log_is_written_anew_and_loses_nothing() {
+fn a_compressed_log_is_replaced_and_loses_nothing() {
     for (size, level) in [(0, 9), (60_000, 9), (60_000, 0), (700_000, 6)] {
         let text = format!("{}{}{}", noise(size), user_data(), noise(size / 3));
         // Two members, as from `gzip >>`.
         let packed = [gzip(text.as_bytes(), level), gzip(b"more", level)].concat();
         let scratch = Scratch::new(&packed);
         let before = fs::metadata(scratch.path()).unwrap();
-        let (fate, after) = scratch.scrub();
-        assert_eq!(fate, Fate::Scrubbed);
+        let (outcome, after) = scratch.scrub();
+        assert_eq!(outcome, Outcome::Scrubbed);
         let expected = text.replace(TOKEN, GONE) + "more";
         assert!(
             gunzip(&after) == expected.as_bytes(),
@@ -232,18 +232,18 @@ fn a_packed_log_is_written_anew_and_loses_nothing() {
         assert_eq!(there.mtime_nsec(), before.mtime_nsec());
         assert_eq!(there.mode(), before.mode());
         assert_eq!(fs::read_dir(scratch.0.path()).unwrap().count(), 1);
-        assert_eq!(scratch.scrub().0, Fate::Clean);
+        assert_eq!(scratch.scrub().0, Outcome::Clean);
     }
 }
 
 #[test]
-fn a_packed_log_with_a_second_name_is_packed_anew_where_it_is() {
+fn a_compressed_log_with_another_hard_link_is_changed_in_place() {
     let text = noise(5_000) + TOKEN;
     let packed = gzip(text.as_bytes(), 9);
     let scratch = Scratch::new(&packed);
     fs::hard_link(scratch.path(), scratch.0.path().join("other")).unwrap();
-    let (fate, after) = scratch.scrub();
-    assert_eq!((fate, after.len()), (Fate::Scrubbed, packed.len()));
+    let (outcome, after) = scratch.scrub();
+    assert_eq!((outcome, after.len()), (Outcome::Scrubbed, packed.len()));
     assert_eq!(gunzip(&after), text.replace(TOKEN, GONE).as_bytes());
     assert_eq!(fs::read(scratch.0.path().join("other")).unwrap(), after);
 }
@@ -255,10 +255,10 @@ fn a_gzip_that_does_not_fit_its_room_is_left_and_named() {
     let mut document = b"\x80\x04B".to_vec();
     document.extend_from_slice(&packed);
     let scratch = Scratch::new(&document);
-    let (fate, after) = scratch.scrub();
-    match fate {
-        Fate::Scrubbed => assert!(!has_token(&after)),
-        Fate::Left(cause) => {
+    let (outcome, after) = scratch.scrub();
+    match outcome {
+        Outcome::Scrubbed => assert!(!has_token(&after)),
+        Outcome::Left(cause) => {
             assert!(cause.contains("gzip data"), "{cause}");
             assert_eq!(after, document);
         }
@@ -276,7 +276,7 @@ fn what_is_not_the_token_is_left_alone() {
         &TOKEN.as_bytes()[..TOKEN.len() - 1],
         b"",
     ] {
-        expect_untouched(bytes, &Fate::Clean);
+        expect_untouched(bytes, &Outcome::Clean);
     }
 }
 
@@ -287,10 +287,10 @@ fn a_broken_archive_is_named_and_not_changed() {
         let mut archive = gzip(text.as_bytes(), 6);
         archive.truncate(archive.len() - cut);
         let scratch = Scratch::new(&archive);
-        let (fate, after) = scratch.scrub();
+        let (outcome, after) = scratch.scrub();
         assert!(
-            matches!(&fate, Fate::Left(cause) if cause.contains("broken off")),
-            "{fate:?}"
+            matches!(&outcome, Outcome::Left(cause) if cause.contains("cut off")),
+            "{outcome:?}"
         );
         assert_eq!(after, archive);
     }
@@ -369,17 +369,17 @@ fn other_archives_are_searched_and_named() {
         let document = [b"a document with ".as_slice(), &packed].concat();
         for bytes in [&packed, &document] {
             let scratch = Scratch::new(bytes);
-            let (fate, after) = scratch.scrub();
+            let (outcome, after) = scratch.scrub();
             assert!(
-                matches!(&fate, Fate::Left(cause) if cause.contains(word)),
-                "{program}: {fate:?}"
+                matches!(&outcome, Outcome::Left(cause) if cause.contains(word)),
+                "{program}: {outcome:?}"
             );
             assert!(after == *bytes);
         }
         if word != "memory" {
             let clean = run(program, arguments, &noise(150_000));
-            expect_untouched(&clean, &Fate::Clean);
-            expect_untouched(&[clean.clone(), clean].concat(), &Fate::Clean);
+            expect_untouched(&clean, &Outcome::Clean);
+            expect_untouched(&[clean.clone(), clean].concat(), &Outcome::Clean);
         }
     }
 }

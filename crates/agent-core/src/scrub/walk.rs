@@ -1,5 +1,5 @@
-//! All files below a folder, at any depth: no link is followed, and each folder is opened in the one above
-//! it, so that nobody can put another one into its place meanwhile.
+//! The walk over all files below a folder. It follows no link, and opens each folder relative to the open
+//! folder above it, so that no other process can replace a folder meanwhile.
 
 use std::fs::File;
 use std::io;
@@ -14,21 +14,22 @@ use super::file::{Place, Stamp};
 use super::replace::is_draft;
 use crate::store::names_in;
 
-/// Each folder above holds a descriptor, and there are 1024 by default. What is deeper is named.
+/// The deepest folder that is searched. Each level needs a descriptor, of 1024 by default. A deeper folder
+/// is reported.
 const DEEPEST: usize = 512;
 
-/// What was found.
+/// An entry that the walk has found.
 pub(super) enum Found<'a> {
     /// A regular file.
     File(PathBuf, Place<'a>, Stamp),
-    /// A file that a scrub has begun to write.
+    /// A draft: the new file of a scrub that did not end.
     Draft(PathBuf, Place<'a>),
-    /// A folder, or a file, that cannot be looked at.
+    /// A folder or file that cannot be read.
     Unreadable(PathBuf, io::Error),
 }
 
-/// Shows each file below `folder` whose first name below it begins with `prefix`. A folder that is not there
-/// has none.
+/// Calls `show` for each file below `folder`, for entries of `folder` whose names begin with `prefix`. A
+/// missing folder has no files.
 pub(super) fn walk(folder: &Path, prefix: &str, show: &mut dyn FnMut(Found<'_>)) {
     match File::open(folder) {
         Ok(open) => descend(&open, folder, prefix.as_bytes(), 0, show),
@@ -61,19 +62,19 @@ fn descend(
     {
         let place = Place { folder, name };
         let path = path.join(name);
-        let there = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) => there,
+        let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
             Err(error) if is_absent(&error.into()) => continue,
             Err(error) => {
                 show(Found::Unreadable(path, error.into()));
                 continue;
             }
         };
-        match FileType::from_raw_mode(there.st_mode) {
+        match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if is_draft(name) => show(Found::Draft(path, place)),
-            FileType::RegularFile => show(Found::File(path, place, Stamp::of_stat(&there))),
+            FileType::RegularFile => show(Found::File(path, place, Stamp::of_stat(&stat))),
             FileType::Directory if depth >= DEEPEST => {
-                let error = io::Error::other(format!("it is more than {DEEPEST} folders deep"));
+                let error = io::Error::other(format!("more than {DEEPEST} folders deep"));
                 show(Found::Unreadable(path, error));
             }
             FileType::Directory => {

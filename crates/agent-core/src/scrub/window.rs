@@ -1,29 +1,30 @@
-//! A stream of any length, seen through a window: what is in memory is bounded, and whatever lies across the
-//! end of one window is whole in the next.
+//! The search of a stream of any length through a window. The memory is limited, and a secret across the end
+//! of one window is complete in the next window.
 
 use std::io::{self, Read};
 
-use super::encodings::{Remains, Search};
+use super::encodings::{Obstacle, Search};
 
-/// User data has 16 KiB to 1 MiB, by cloud: base64 of the longest is seen whole.
+/// The largest window, in bytes. User data has 16 KiB to 1 MiB, by cloud: the window contains the longest in
+/// base64.
 pub(super) const OUTER: usize = 2 << 20;
-/// Of what is unpacked inside of something.
+/// The window for the content of an archive inside a document, in bytes.
 pub(super) const INNER: usize = 512 << 10;
-/// So much of one window is seen again in the next. No secret is longer, however it is encoded.
+/// The overlap of two windows, in bytes. No encoded secret is longer.
 const OVERLAP: usize = 64 << 10;
-/// What begins before this and is cut off by the window's end is too long for any window.
+/// A part that begins before this offset and is cut off by the end of the window is too long for any window.
 const LEAST_PROGRESS: usize = 4 << 10;
 
-/// Told of each window that something was blotted out in: where it begins, what it was, and what it is.
+/// A function that is called for each changed window, with its offset, its old bytes and its new bytes.
 pub(super) type Change<'c> = dyn FnMut(u64, &[u8], &[u8]) -> io::Result<()> + 'c;
 
-/// The window for a short file: it is seen whole, and costs no megabytes.
+/// Returns the window for a file of `size` bytes: a short file fits into a small window.
 pub(super) fn for_size(size: u64) -> usize {
     let size = usize::try_from(size).unwrap_or(OUTER);
     size.saturating_add(1).clamp(2 * OVERLAP, OUTER)
 }
 
-/// Searches all that `input` gives, through a window of `size` bytes. Returns how much that was.
+/// Searches `input` to its end, through a window of `size` bytes. Returns the number of bytes that were read.
 ///
 /// # Errors
 /// Those of `input` and of `change`.
@@ -35,13 +36,13 @@ pub(super) fn stream(
     change: &mut Change<'_>,
 ) -> io::Result<u64> {
     let (Some(mut bytes), Some(mut before)) = (search.buffer(size), search.buffer(size)) else {
-        search.note(Remains::Deep);
+        search.note(Obstacle::Deep);
         return Ok(0);
     };
     let buffers = (&mut *bytes.0, &mut *before.0);
     let searched = windows(search, input, depth, change, buffers);
-    search.give_back(bytes);
-    search.give_back(before);
+    search.release(bytes);
+    search.release(before);
     searched
 }
 
@@ -54,8 +55,8 @@ fn windows(
 ) -> io::Result<u64> {
     let size = bytes.capacity();
     let mut at = 0;
-    // Behind an archive that was not seen whole, its bytes may look like anything.
-    let mut is_for_looking_only = false;
+    // The rest of an archive that is too long may look like any text, and is not changed.
+    let mut is_search_only = false;
     loop {
         let is_last = fill(input, bytes, size)?;
         before.clear();
@@ -66,11 +67,11 @@ fn windows(
             search.visit(bytes, depth, !is_last)
         };
         if visit.cut.is_some_and(|cut| cut < LEAST_PROGRESS) {
-            search.note(Remains::Long);
-            is_for_looking_only = true;
+            search.note(Obstacle::Long);
+            is_search_only = true;
             visit = search.visit(bytes, depth, false);
         }
-        if visit.changed && !is_for_looking_only {
+        if visit.changed && !is_search_only {
             change(at, before, bytes)?;
         }
         if is_last || search.is_late() {
@@ -82,12 +83,12 @@ fn windows(
     }
 }
 
-/// Whether one byte is all that there is, as in a hole.
+/// Returns true when all bytes are equal, as in a hole of a sparse file.
 fn is_uniform(bytes: &[u8]) -> bool {
     bytes.len() > 1 && bytes[1..] == bytes[..bytes.len() - 1]
 }
 
-/// Fills `bytes` up to `size`; tells whether `input` has ended.
+/// Fills `bytes` up to `size`. Returns true when `input` has ended.
 fn fill(input: &mut dyn Read, bytes: &mut Vec<u8>, size: usize) -> io::Result<bool> {
     let mut filled = bytes.len();
     bytes.resize(size, 0);

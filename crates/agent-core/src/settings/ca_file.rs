@@ -11,19 +11,19 @@ use crate::error::{Error, ErrorId, Result};
 use crate::sourced::Source;
 use crate::store::named;
 
-/// The CA file that the settings name.
+/// The CA file of the settings.
 #[derive(Clone, Debug)]
 pub struct CaFile {
-    /// Where it is, `--root` included.
+    /// The path, with `--root`.
     pub value: PathBuf,
-    /// Where the path came from.
+    /// The source of the path.
     pub source: Source,
-    /// What a pipe held: it can be read only once, and a run may make several clients.
+    /// The bytes of a pipe: a pipe can be read only once, and a run may make several clients.
     piped: Arc<OnceLock<Vec<u8>>>,
 }
 
 impl CaFile {
-    /// The file at `value`.
+    /// Makes the setting from a path and its source, and reads nothing.
     #[must_use]
     pub fn new(value: PathBuf, source: Source) -> Self {
         Self {
@@ -33,18 +33,19 @@ impl CaFile {
         }
     }
 
-    /// Whether it is a pipe, which nobody can read again.
+    /// Returns true when the path is a pipe, which can be read only once.
     #[must_use]
     pub fn is_pipe(&self) -> bool {
         named::is_pipe(&self.value)
     }
 
-    /// Whether a configuration can name it. Says so where it cannot: the service would not find a pipe.
+    /// Returns true when a configuration file can name the path. Logs a warning for a pipe, which the
+    /// service would not find.
     pub fn can_be_named(&self) -> bool {
         let is_pipe = self.is_pipe();
         if is_pipe {
             tracing::warn!(
-                "{} is a pipe, so the configuration does not name it: the service needs the CA in a file, named by --ca-file PATH",
+                "{} is a pipe, so it is not written to the configuration: the service needs the CA in a regular file; set --ca-file PATH",
                 self.subject()
             );
         }
@@ -52,7 +53,7 @@ impl CaFile {
     }
 
     /// Reads a regular file; or a pipe that a flag or variable names, for `wait` at most. Blocks: a command
-    /// has nothing else to do before it knows whom to trust.
+    /// cannot connect before it knows its CA.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`].
@@ -64,25 +65,25 @@ impl CaFile {
             return self.read_regular();
         }
         let bytes = named::pipe(&self.value, clock::after(Instant::now(), wait))
-            .map_err(|e| self.fault(&e))?;
+            .map_err(|e| self.unreadable(&e))?;
         Ok(self.piped.get_or_init(|| bytes).clone())
     }
 
-    /// Reads a regular file, for what comes back to it: the service.
+    /// Reads a regular file, for the service, which reads the file again later.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`].
     pub fn read_regular(&self) -> Result<Vec<u8>> {
-        named::regular(&self.value).map_err(|error| self.fault(&error))
+        named::regular(&self.value).map_err(|error| self.unreadable(&error))
     }
 
-    /// What is said about it: its source and its path.
+    /// Returns the source and the path, for messages.
     #[must_use]
     pub fn subject(&self) -> String {
         format!("{} {}", self.source, self.value.display())
     }
 
-    fn fault(&self, error: &std::io::Error) -> Error {
+    fn unreadable(&self, error: &std::io::Error) -> Error {
         Error::new(ErrorId::Unreadable, error.to_string()).about(self.subject())
     }
 }

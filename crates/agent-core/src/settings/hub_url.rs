@@ -9,49 +9,52 @@ use crate::error::{Error, ErrorId, Result};
 use crate::plain::refuse_control;
 use crate::sourced::Source;
 
-/// Base URL of a hub: http or https, no user name, query or fragment, no slash at the end.
+/// The base URL of a hub: http or https, no user name, query or fragment, no slash at the end.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubUrl(Url);
 
 impl HubUrl {
-    /// Checks `text`, which came from `origin`.
+    /// Parses and checks `text`, which came from `source`.
     ///
     /// # Errors
     /// [`ErrorId::BadHubUrl`], which never repeats a user name or password.
     pub fn parse(text: &str, allow_http: bool, source: &Source) -> Result<Self> {
         let text = text.trim();
-        // The parser of URLs drops line breaks and tabs in silence.
+        // The URL parser drops line breaks and tabs without an error.
         refuse_control(text, source)?;
         let fail = |cause: &str| Err(Error::new(ErrorId::BadHubUrl, cause).about(source));
         let Ok(url) = Url::parse(text) else {
             return if text.contains("://") {
-                fail("it is no URL")
+                fail("it is not a valid URL")
             } else {
-                fail("it has no scheme")
+                fail("the URL has no scheme")
             };
         };
         if !matches!(url.scheme(), "http" | "https") {
             // `hub.example.com:8443` parses, with the host as its scheme.
             return if text.contains("://") {
-                fail(&format!("its scheme is `{}`, not `https`", url.scheme()))
+                fail(&format!(
+                    "the URL's scheme is `{}`, not `https`",
+                    url.scheme()
+                ))
             } else {
-                fail("it has no scheme")
+                fail("the URL has no scheme")
             };
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return fail("it holds a user name or password, which does not belong there");
+            return fail("the URL contains a user name or password");
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return fail("it has a query or a fragment");
+            return fail("the URL has a query or a fragment");
         }
         let hub = Self(url);
         if hub.0.scheme() == "http" && !allow_http && !hub.is_loopback() {
-            return fail("plain http would send the token in the clear");
+            return fail("plain http would send the token without encryption");
         }
         Ok(hub)
     }
 
-    /// URL of an API path, such as `/api/v1/agents/enrol`.
+    /// Returns the URL of an API path, such as `/api/v1/agents/enrol`.
     #[must_use]
     pub fn join(&self, path: &str) -> Url {
         let mut url = self.0.clone();
@@ -60,13 +63,13 @@ impl HubUrl {
         url
     }
 
-    /// Whether TLS is spoken.
+    /// Returns true when the hub is reached over TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
 
-    /// Host, without the brackets of an IPv6 address.
+    /// Returns the host, without the brackets of an IPv6 address.
     #[must_use]
     pub fn host(&self) -> &str {
         self.0
@@ -76,7 +79,7 @@ impl HubUrl {
             .trim_end_matches(']')
     }
 
-    /// Port, the scheme's own when none is given.
+    /// Returns the port, or the scheme's default port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.0.port_or_known_default().unwrap_or(443)
@@ -122,17 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_and_where_it_came_from() {
+    fn an_error_names_the_cause_and_the_source() {
         for (text, cause) in [
             ("hub.example.com", "no scheme"),
             ("hub.example.com:8443", "no scheme"),
             ("ftp://hub.example.com", "`ftp`"),
-            ("https://", "no URL"),
+            ("https://", "not a valid URL"),
             ("https://user:hunter2@hub.example.com", "user name"),
             ("https://hub.example.com/?token=x", "query"),
             ("https://hub.example.com/#x", "fragment"),
-            ("http://hub.example.com", "in the clear"),
-            ("http://10.0.0.1", "in the clear"),
+            ("http://hub.example.com", "without encryption"),
+            ("http://10.0.0.1", "without encryption"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.cause().contains(cause), "{text}: {error}");

@@ -1,4 +1,4 @@
-//! One reader for each kind of setting, with messages that name where a bad value came from.
+//! One reader for each kind of setting. Its messages name the source of a bad value.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,42 +13,50 @@ use crate::sourced::{Source, Sourced};
 use crate::store::agent_toml::FileSettings;
 use crate::tags;
 
-/// The first of flag, environment, file and default that is given and not empty.
+/// Returns the first non-empty value of flag, environment, file and default.
 pub(super) fn resolve_one(
     setting: &'static Setting,
     flag: Option<&str>,
     key: Option<(&str, &Path)>,
     environment: &Environment,
 ) -> Result<Sourced<String>> {
-    let given = |value: &str, source| Sourced {
+    let sourced = |value: &str, source| Sourced {
         value: value.to_owned(),
         source,
     };
     if let Some(value) = flag.filter(|value| !value.is_empty()) {
-        return Ok(given(value, Source::Flag(setting.flag.unwrap_or_default())));
+        return Ok(sourced(
+            value,
+            Source::Flag(setting.flag.unwrap_or_default()),
+        ));
     }
     for name in setting.variables {
         if let Some(value) = environment.env(name) {
             let source = Source::Variable(name);
             return match value.to_str() {
-                Some(value) => Ok(given(value, source)),
-                None => Err(Error::new(ErrorId::BadSetting, "it is not UTF-8").about(source)),
+                Some(value) => Ok(sourced(value, source)),
+                None => {
+                    Err(Error::new(ErrorId::BadSetting, "the value is not UTF-8").about(source))
+                }
             };
         }
     }
     if let (Some((value, path)), Some(name)) = (key, setting.key)
         && !value.is_empty()
     {
-        return Ok(given(value, Source::Key(name, path.into())));
+        return Ok(sourced(value, Source::Key(name, path.into())));
     }
-    Ok(given(setting.default.unwrap_or_default(), Source::Default))
+    Ok(sourced(
+        setting.default.unwrap_or_default(),
+        Source::Default,
+    ))
 }
 
-pub(super) fn absolute(given: &Sourced<String>) -> Result<PathBuf> {
-    absolute_path(given.value.as_ref(), &given.source)
+pub(super) fn absolute(sourced: &Sourced<String>) -> Result<PathBuf> {
+    absolute_path(sourced.value.as_ref(), &sourced.source)
 }
 
-/// Reads one setting after the other.
+/// Reads settings from the environment and from the keys of the file at `path`.
 pub(super) struct Reader<'a> {
     pub(super) environment: &'a Environment,
     pub(super) keys: &'a FileSettings,
@@ -70,18 +78,18 @@ impl Reader<'_> {
         )
     }
 
-    /// Like `pick`, for settings that have no default.
+    /// Resolves a setting that has no default.
     fn resolve_optional(
         &self,
         setting: &'static Setting,
         flag: Option<&str>,
         key: Option<&str>,
     ) -> Result<Option<Sourced<String>>> {
-        let given = self.resolve_one(setting, flag, key)?;
-        Ok((given.source != Source::Default).then_some(given))
+        let sourced = self.resolve_one(setting, flag, key)?;
+        Ok((sourced.source != Source::Default).then_some(sourced))
     }
 
-    /// The hub, and whether plain http may reach it.
+    /// Returns the hub's URL, and true when plain http may be used for it.
     pub(super) fn hub(
         &self,
         setting: &'static Setting,
@@ -89,17 +97,17 @@ impl Reader<'_> {
     ) -> Result<(Sourced<HubUrl>, Sourced<bool>)> {
         let allow_http = self.allow_http(flags.allow_http)?;
         let flag = flags.hub_url.as_deref();
-        let given = self.resolve_one(setting, flag, self.keys.hub_url.as_deref())?;
-        if given.value.is_empty() {
+        let sourced = self.resolve_one(setting, flag, self.keys.hub_url.as_deref())?;
+        if sourced.value.is_empty() {
             let names = setting.flag.iter().chain(setting.variables);
             let names: Vec<&str> = names.copied().collect();
             return Err(
-                Error::new(ErrorId::BadHubUrl, "none is given, and there is no default")
-                    .hint(format!("give it as one of: {}", names.join(", "))),
+                Error::new(ErrorId::BadHubUrl, "no URL is set, and there is no default")
+                    .hint(format!("set one of: {}", names.join(", "))),
             );
         }
-        let value = HubUrl::parse(&given.value, allow_http.value, &given.source)?;
-        let source = given.source;
+        let value = HubUrl::parse(&sourced.value, allow_http.value, &sourced.source)?;
+        let source = sourced.source;
         Ok((Sourced { value, source }, allow_http))
     }
 
@@ -143,13 +151,13 @@ impl Reader<'_> {
             .as_ref()
             .and_then(|role| Some((role, tags::role_fault(&role.value)?)))
         {
-            Some((role, fault)) => Err(Error::new(ErrorId::BadRole, fault).about(&role.source)),
+            Some((role, cause)) => Err(Error::new(ErrorId::BadRole, cause).about(&role.source)),
             None => Ok(role),
         }
     }
 
     pub(super) fn ca_file(&self, flags: &Flags) -> Result<Option<CaFile>> {
-        let Some(given) = self.resolve_optional(
+        let Some(sourced) = self.resolve_optional(
             &table::CA_FILE,
             flags.ca_file.as_deref(),
             self.keys.ca_file.as_deref(),
@@ -157,22 +165,22 @@ impl Reader<'_> {
         else {
             return Ok(None);
         };
-        // What the operator types is a path of the shell that they type it in; what agent.toml
-        // names is a path of the host.
-        let value = match given.source {
+        // A path in a flag or variable is a path of the operator's shell; a path in agent.toml is a path
+        // of the host.
+        let value = match sourced.source {
             Source::Key(..) => {
-                refuse_control(&given.value, &given.source)?;
-                let path = self.environment.resolved_path(&given.value);
+                refuse_control(&sourced.value, &sourced.source)?;
+                let path = self.environment.resolved_path(&sourced.value);
                 self.environment.refuse_foreign_file(&path)?;
                 path
             }
-            _ => absolute(&given)?,
+            _ => absolute(&sourced)?,
         };
-        Ok(Some(CaFile::new(value, given.source)))
+        Ok(Some(CaFile::new(value, sourced.source)))
     }
 
     pub(super) fn ca_pin(&self, flags: &Flags) -> Result<Option<Sourced<CaPin>>> {
-        let Some(given) = self.resolve_optional(
+        let Some(sourced) = self.resolve_optional(
             &table::CA_PIN,
             flags.ca_pin.as_deref(),
             self.keys.ca_pin.as_deref(),
@@ -180,28 +188,28 @@ impl Reader<'_> {
         else {
             return Ok(None);
         };
-        match parse_pin(given.value.trim()) {
+        match parse_pin(sourced.value.trim()) {
             Some(value) => Ok(Some(Sourced {
                 value,
-                source: given.source,
+                source: sourced.source,
             })),
             None => Err(Error::new(
                 ErrorId::BadSetting,
                 "a pin is `sha256:` and 64 hexadecimal digits",
             )
-            .about(&given.source)
-            .hint("take it from the hub; or: openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum")),
+            .about(&sourced.source)
+            .hint("copy the pin from the hub; or compute it: openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum")),
         }
     }
 
     pub(super) fn proxy(&self) -> Result<Option<Sourced<ProxySettings>>> {
-        let Some(given) =
+        let Some(sourced) =
             self.resolve_optional(&table::PROXY, None, self.keys.https_proxy.as_deref())?
         else {
             return Ok(None);
         };
-        let text = given.value.trim();
-        refuse_control(text, &given.source)?;
+        let text = sourced.value.trim();
+        refuse_control(text, &sourced.source)?;
         let text = if text.contains("://") {
             text.to_owned()
         } else {
@@ -213,9 +221,9 @@ impl Reader<'_> {
             .ok_or_else(|| {
                 Error::new(
                     ErrorId::BadSetting,
-                    "a proxy is http://[USER:PASSWORD@]HOST:PORT or https://…",
+                    "a proxy's URL is http://[USER:PASSWORD@]HOST:PORT or https://…",
                 )
-                .about(&given.source)
+                .about(&sourced.source)
             })?;
         let bypass =
             self.resolve_optional(&table::NO_PROXY, None, self.keys.no_proxy.as_deref())?;
@@ -225,9 +233,9 @@ impl Reader<'_> {
         Ok(Some(Sourced {
             value: ProxySettings {
                 url,
-                bypass: bypass.map(|given| given.value),
+                bypass: bypass.map(|sourced| sourced.value),
             },
-            source: given.source,
+            source: sourced.source,
         }))
     }
 
@@ -238,13 +246,14 @@ impl Reader<'_> {
                 source: Source::Flag("--allow-http"),
             });
         }
-        if let Some(given) = self.resolve_optional(&table::ALLOW_HTTP, None, None)? {
-            let value = yes_or_no(&given.value).ok_or_else(|| {
-                Error::new(ErrorId::BadSetting, "it takes true or false").about(&given.source)
+        if let Some(sourced) = self.resolve_optional(&table::ALLOW_HTTP, None, None)? {
+            let value = boolean(&sourced.value).ok_or_else(|| {
+                Error::new(ErrorId::BadSetting, "the value has to be true or false")
+                    .about(&sourced.source)
             })?;
             return Ok(Sourced {
                 value,
-                source: given.source,
+                source: sourced.source,
             });
         }
         Ok(match self.keys.allow_http {
@@ -260,20 +269,20 @@ impl Reader<'_> {
     }
 
     pub(super) fn scrub_cloud_init(&self, flags: &Flags) -> Result<Option<bool>> {
-        let given = self.resolve_one(
+        let sourced = self.resolve_one(
             &table::SCRUB,
             flags.scrub_cloud_init.as_deref(),
             self.keys.scrub_cloud_init.as_deref(),
         )?;
-        if given.value.trim().eq_ignore_ascii_case("auto") {
+        if sourced.value.trim().eq_ignore_ascii_case("auto") {
             return Ok(None);
         }
-        match yes_or_no(&given.value) {
+        match boolean(&sourced.value) {
             Some(value) => Ok(Some(value)),
-            None => {
-                Err(Error::new(ErrorId::BadSetting, "it takes yes, no or auto")
-                    .about(&given.source))
-            }
+            None => Err(
+                Error::new(ErrorId::BadSetting, "the value has to be yes, no or auto")
+                    .about(&sourced.source),
+            ),
         }
     }
 
@@ -284,32 +293,32 @@ impl Reader<'_> {
         key: Option<&str>,
     ) -> Result<Sourced<Duration>> {
         const LONGEST: Duration = Duration::from_hours(30 * 24);
-        let given = self.resolve_one(setting, flag, key)?;
-        let text = given.value.trim();
+        let sourced = self.resolve_one(setting, flag, key)?;
+        let text = sourced.value.trim();
         let parsed = match text.parse::<u64>() {
             Ok(seconds) => Ok(Duration::from_secs(seconds)),
             Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
         };
-        let fault = match parsed {
+        let cause = match parsed {
             Ok(value) if value <= LONGEST => {
                 return Ok(Sourced {
                     value,
-                    source: given.source,
+                    source: sourced.source,
                 });
             }
-            Ok(_) => "it is longer than 30 days".into(),
-            Err(fault) => fault,
+            Ok(_) => "the longest is 30 days".into(),
+            Err(cause) => cause,
         };
         Err(Error::new(
             ErrorId::BadSetting,
-            format!("{text:?} is no duration: {fault}"),
+            format!("`{text}` is not a valid duration: {cause}"),
         )
-        .about(&given.source)
-        .hint("give it as 90s, 5m or 1h30m"))
+        .about(&sourced.source)
+        .hint("write it as 90s, 5m or 1h30m"))
     }
 }
 
-fn yes_or_no(text: &str) -> Option<bool> {
+fn boolean(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Some(true),
         "0" | "false" | "no" | "off" => Some(false),

@@ -19,7 +19,7 @@ fn host(agent_toml: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn flag_beats_environment_beats_file_beats_default() {
+fn a_flag_overrides_the_environment_then_the_file_then_the_default() {
     let root = host("hub_url = \"https://file.example\"\nrole = \"file\"\ntags = [\"file\"]\n");
     let variables = [
         ("MONSYS_HUB_URL", "https://env.example"),
@@ -73,7 +73,7 @@ fn flag_beats_environment_beats_file_beats_default() {
 }
 
 #[test]
-fn a_bad_value_names_where_it_came_from() {
+fn an_error_names_the_source_of_the_value() {
     let root = host("splay = \"soon\"\n");
     for (variables, place) in [
         (vec![("MONSYS_WAIT", "soon")], "MONSYS_WAIT"),

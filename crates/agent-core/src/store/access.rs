@@ -1,8 +1,8 @@
-//! Who owns the files of an enrolled host, and who may read them (contract, section 5).
+//! Owners and readers of the files of an enrolled host (contract, section 5).
 //!
-//! Root owns all of them. Where the host has the service's group, its members read what the service
-//! needs, and nobody but root writes. Where there is no such group (a container), or where another
-//! user than root runs the agent, one user owns and reads everything alone.
+//! Root owns all files. If the host has the service's group, its members can read the files that the
+//! service needs, and only root can write. Without that group (a container), or if another user than
+//! root runs the agent, one user owns all files, and only that user can read them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,19 +11,20 @@ use std::path::{Path, PathBuf};
 use super::ownership::Owner;
 use super::safe_read;
 
-/// Name of the service's user and of its group, whose members read the credential, the key and the state.
+/// Name of the service's user and of its group. The group's members can read the credential, the key and
+/// the state.
 pub const GROUP: &str = "monsys";
 
-/// Owner and permission bits of a file.
+/// The owner and permission bits of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Who owns the file.
+    /// Owner of the file.
     pub owner: Owner,
     /// Permission bits.
     pub mode: u32,
 }
 
-/// The group file (group(5)) as it was when it was read.
+/// The version of the group file (group(5)) that was read.
 #[derive(Debug)]
 pub struct GroupFile {
     path: PathBuf,
@@ -34,7 +35,7 @@ pub struct GroupFile {
 type Version = (u64, u64, u64, i64, i64);
 
 impl GroupFile {
-    /// Whether the file is another one by now: a group was made or removed.
+    /// Returns true when the file has changed since: a group was made or removed.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         let now = fs::metadata(&self.path).ok();
@@ -52,17 +53,17 @@ fn version(file: &fs::Metadata) -> Version {
     )
 }
 
-/// Who owns and who reads the files of a host.
+/// The owner and the readers of a host's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     owner: Owner,
-    /// Group of the service's user, if that user is not the owner.
+    /// The group of the service's user, if that user is not the owner.
     reader: Option<u32>,
 }
 
 impl Access {
-    /// The access that this process gives, on a host with this group file (group(5)). Only root can
-    /// give a file a group that it is not a member of, so the group file is read for root alone.
+    /// Returns the access that this process gives, on a host with this group file (group(5)). Only root
+    /// can give a file to any group, so the group file is read only if root runs this.
     #[must_use]
     pub fn of(group_file: &Path) -> (Self, GroupFile) {
         let owner = Owner::ours();
@@ -79,7 +80,7 @@ impl Access {
         (access, file)
     }
 
-    /// Everything for the user who runs this, and nothing for others.
+    /// Returns access for the user of this process only.
     #[must_use]
     pub fn private() -> Self {
         Self {
@@ -88,7 +89,7 @@ impl Access {
         }
     }
 
-    /// Access of a file that the service reads: 0640, or 0600 where one user runs everything.
+    /// Returns the grant of a file that the service reads: 0640, or 0600 when one user runs everything.
     #[must_use]
     pub fn shared(self) -> Grant {
         match self.reader {
@@ -100,16 +101,16 @@ impl Access {
         }
     }
 
-    /// Access of a folder of such files: 0750, or 0700.
+    /// Returns the grant of a folder of such files: 0750, or 0700.
     #[must_use]
     pub fn shared_folder(self) -> Grant {
         let Grant { owner, mode } = self.shared();
-        // Who may read a file may enter its folder.
+        // A reader of a file may enter its folder.
         let mode = mode | (mode & 0o444) >> 2;
         Grant { owner, mode }
     }
 
-    /// Access of a folder that everybody may enter: 0755.
+    /// Returns the grant of a folder that all users may enter: 0755.
     #[must_use]
     pub fn public_folder(self) -> Grant {
         Grant {
@@ -118,7 +119,7 @@ impl Access {
         }
     }
 
-    /// Access of a file that only its owner reads: 0600.
+    /// Returns the grant of a file that only its owner reads: 0600.
     #[must_use]
     pub fn secret(self) -> Grant {
         Grant {
@@ -127,7 +128,7 @@ impl Access {
         }
     }
 
-    /// Access of a file that everybody reads: 0644.
+    /// Returns the grant of a file that all users read: 0644.
     #[must_use]
     pub fn public(self) -> Grant {
         Grant {
@@ -136,14 +137,14 @@ impl Access {
         }
     }
 
-    /// Whether the service runs as another user than the owner.
+    /// Returns true when the service runs as another user than the owner.
     #[must_use]
     pub fn has_service_user(self) -> bool {
         self.reader.is_some()
     }
 }
 
-/// Number of the service's group in a group file.
+/// Returns the id of the service's group in a group file.
 fn group_id(groups: &str) -> Option<u32> {
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_group_reads_what_the_service_needs_and_nothing_else() {
+    fn the_group_reads_only_the_files_of_the_service() {
         let folder = tempfile::tempdir().unwrap();
         let groups = folder.path().join("group");
         let root = Owner::new(0, 0);

@@ -1,4 +1,5 @@
-//! `agent.toml`: read as settings, written with the user's own keys, order and comments kept.
+//! `agent.toml`: reads the settings, and writes keys without a change to the user's own keys, order and
+//! comments.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
@@ -17,23 +18,24 @@ use super::{atomic, open, trust, unreadable};
 use crate::error::{Error, ErrorId, Result};
 use crate::token::Secret;
 
-/// No configuration is larger; what is, is not one.
+/// The largest accepted file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// The file as it was read.
+/// `agent.toml` as it was read.
 #[derive(Clone)]
 pub struct AgentToml {
     path: PathBuf,
     text: Zeroizing<String>,
     settings: FileSettings,
-    /// The file that the text was read from; `None` when there was none.
+    /// The version of the file that was read; `None` when there was no file.
     stamp: Option<Stamp>,
 }
 
-/// What changes when a file is edited or replaced: device, inode, size, and the times of change.
+/// The version of a file: device, inode, size, and the times of change. An edit or a replacement changes
+/// one of them.
 type Stamp = [i128; 5];
 
-/// The keys that the agent knows. Others are the user's.
+/// The keys that the agent knows. Other keys belong to the user.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct FileSettings {
@@ -96,7 +98,7 @@ pub const KNOWN_KEYS: [&str; 18] = [
     "scrub_cloud_init",
 ];
 
-/// A secret in the file. It is parsed later, so that its fault can be told in our own words.
+/// A secret in the file. It is parsed later, because the TOML parser's error would repeat it.
 #[derive(Clone, Deserialize)]
 struct FileSecret(secrecy::SecretString);
 
@@ -113,30 +115,30 @@ pub enum Entry<'a> {
     Text(String),
     /// A list of strings.
     List(&'a [String]),
-    /// A yes or no.
+    /// A boolean.
     Flag(bool),
     /// A secret.
     Secret(&'a Secret),
-    /// Nothing: a key that is there becomes empty, which is not given. Removing it would remove
-    /// the user's comment with it.
+    /// No value: an existing key becomes empty, which counts as not set. A removal would remove the
+    /// user's comment too.
     Nothing,
-    /// No such key, unless the user's comment stands beside it: then it becomes empty.
+    /// No key. A key with a comment of the user becomes empty instead.
     Gone,
 }
 
 impl AgentToml {
-    /// Reads `path`. A file that is not there is an empty one.
+    /// Reads `path`. A missing file counts as empty.
     ///
     /// # Errors
-    /// [`ErrorId::ConfigBroken`] when it is not TOML or a key has the wrong type;
-    /// [`ErrorId::ConfigUnwritable`] when it is a directory or a link, so could not be replaced.
+    /// [`ErrorId::ConfigBroken`] when the file is not TOML or a key has the wrong type;
+    /// [`ErrorId::ConfigUnwritable`] for a directory or a symbolic link, which cannot be replaced.
     pub fn load(path: &Path) -> Result<Self> {
         let (text, stamp) = read(path)?;
         let file = Self::of(path, text)?;
         Ok(Self { stamp, ..file })
     }
 
-    /// Returns the file as it is now: read again only when somebody has edited it since.
+    /// Returns the file as it is now. It is read again only if it has changed since.
     ///
     /// # Errors
     /// As [`AgentToml::load`].
@@ -152,7 +154,7 @@ impl AgentToml {
         Self::load(&self.path)
     }
 
-    /// The file with this text.
+    /// Parses this text as the file at `path`.
     pub fn of(path: &Path, text: Zeroizing<String>) -> Result<Self> {
         let settings = toml::from_str(&text).map_err(|error| broken(path, &text, &error))?;
         Ok(Self {
@@ -163,7 +165,7 @@ impl AgentToml {
         })
     }
 
-    /// As if there were no file.
+    /// Returns the settings of a missing file.
     #[must_use]
     pub fn absent(path: &Path) -> Self {
         Self {
@@ -174,22 +176,22 @@ impl AgentToml {
         }
     }
 
-    /// The keys that the agent knows.
+    /// Returns the keys that the agent knows.
     #[must_use]
     pub fn settings(&self) -> &FileSettings {
         &self.settings
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The per-agent token, if the file holds one.
+    /// Returns the per-agent token, if the file has one.
     ///
     /// # Errors
-    /// [`ErrorId::ConfigBroken`] when it is none, without repeating it.
+    /// [`ErrorId::ConfigBroken`] for a value that is not a per-agent token. The error never repeats it.
     pub fn agent_token(&self) -> Result<Option<Secret>> {
         use secrecy::ExposeSecret;
         let Some(FileSecret(text)) = &self.settings.agent_token else {
@@ -197,36 +199,38 @@ impl AgentToml {
         };
         match text.expose_secret().trim() {
             "" => Ok(None),
-            token => Secret::per_agent(token).map(Some).map_err(|fault| {
-                Error::new(ErrorId::ConfigBroken, format!("agent_token: {fault}"))
+            token => Secret::per_agent(token).map(Some).map_err(|cause| {
+                Error::new(ErrorId::ConfigBroken, format!("agent_token: {cause}"))
                     .about(self.path.display())
             }),
         }
     }
 
-    /// The agent's id, if the file holds one.
+    /// Returns the agent's id, if the file has one.
     ///
     /// # Errors
-    /// [`ErrorId::ConfigBroken`] when it is no UUID.
+    /// [`ErrorId::ConfigBroken`] when the id is not a UUID.
     pub fn agent_id(&self) -> Result<Option<Uuid>> {
         match self.settings.agent_id.as_deref().map(str::trim) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
-                Error::new(ErrorId::ConfigBroken, "agent_id is no UUID").about(self.path.display())
+                Error::new(ErrorId::ConfigBroken, "agent_id is not a UUID")
+                    .about(self.path.display())
             }),
         }
     }
 
-    /// Bytes that the file needs at most with a credential in it.
+    /// Returns the largest size of the file with a credential, in bytes.
     #[must_use]
     pub fn room(&self) -> usize {
         self.text.len() + 16 * 1024
     }
 
-    /// The text with these keys set: where they stand, with the comment beside them, or appended.
+    /// Returns the text with these keys set. An existing key stays in its place, with its comment; a new
+    /// key is appended.
     ///
     /// # Errors
-    /// [`ErrorId::ConfigBroken`]; not after a successful [`AgentToml::load`].
+    /// [`ErrorId::ConfigBroken`]; impossible after a successful [`AgentToml::load`].
     pub fn with(&self, entries: &[(&'static str, Entry<'_>)]) -> Result<Zeroizing<String>> {
         let mut document: DocumentMut =
             self.text.parse().map_err(|error: toml_edit::TomlError| {
@@ -257,16 +261,16 @@ impl AgentToml {
         Ok(Zeroizing::new(document.to_string()))
     }
 
-    /// Whether the file has just this text.
+    /// Returns true when the file has exactly this text.
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
         self.text.as_str() == text
     }
 
-    /// Replaces the file by `text`, which the service may read and nobody else.
+    /// Replaces the file with `text`. Only its owner and the service may read it.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn replace(&self, text: &str, access: Access) -> io::Result<()> {
         let Grant { owner, mode } = access.shared();
         atomic::write(&self.path, text.as_bytes(), mode, owner)
@@ -281,7 +285,7 @@ impl std::fmt::Debug for AgentToml {
     }
 }
 
-/// Sets a key where it stands, with the comment beside it, or appends it.
+/// Sets a key in its place, with its comment, or appends it.
 fn set(document: &mut DocumentMut, key: &str, mut value: Value) {
     if let Some(Item::Value(old)) = document.get_mut(key) {
         *value.decor_mut() = old.decor().clone();
@@ -291,7 +295,7 @@ fn set(document: &mut DocumentMut, key: &str, mut value: Value) {
     }
 }
 
-/// Whether a comment stands over a key or behind its value.
+/// Returns true for a key with a comment above it or behind its value.
 fn has_comment(document: &DocumentMut, key: &str) -> bool {
     let Some((key, item)) = document.get_key_value(key) else {
         return false;
@@ -332,11 +336,11 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Stamp>)> {
         Ok(metadata) if metadata.is_symlink() => {
             let target = fs::read_link(path).unwrap_or_default();
             let hint = format!(
-                "put a file in its place, or name the real one: --config {}",
+                "replace the link with a regular file, or name its target: --config {}",
                 target.display()
             );
             return unwritable(
-                "it is a symbolic link, which an atomic write would replace".into(),
+                "it is a symbolic link, which an atomic write would replace with a file".into(),
                 &hint,
             );
         }
@@ -355,7 +359,7 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Stamp>)> {
         Ok(_) => {}
     }
     let mut bytes = Vec::new();
-    // What is there may have become a pipe or a link since.
+    // The path may have become a pipe or a link since the check.
     let careful = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let read = open(path, careful, Mode::empty()).and_then(|file| {
         let metadata = file.metadata()?;
@@ -364,24 +368,27 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Stamp>)> {
         Ok((length, stamp(&metadata)))
     });
     match read {
-        Ok((length, _)) if length as u64 > MAX_BYTES => {
-            Err(Error::new(ErrorId::ConfigBroken, "it is larger than 1 MiB").about(path.display()))
-        }
-        Ok((_, stamp)) => match String::from_utf8(bytes) {
-            Ok(text) => Ok((Zeroizing::new(text), Some(stamp))),
-            Err(_) => {
-                Err(Error::new(ErrorId::ConfigBroken, "it is not UTF-8").about(path.display()))
+        Ok((length, _)) if length as u64 > MAX_BYTES => Err(Error::new(
+            ErrorId::ConfigBroken,
+            "the file is larger than 1 MiB",
+        )
+        .about(path.display())),
+        Ok((_, stamp)) => {
+            match String::from_utf8(bytes) {
+                Ok(text) => Ok((Zeroizing::new(text), Some(stamp))),
+                Err(_) => Err(Error::new(ErrorId::ConfigBroken, "the file is not UTF-8")
+                    .about(path.display())),
             }
-        },
+        }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unwritable(
-            "it is not ours to read or write".into(),
-            "run as root (sudo), or as the user that owns it",
+            "this user has no permission to read it".into(),
+            "run the command as root (sudo), or as the owner of the file",
         ),
         Err(error) => Err(unreadable(path, &error)),
     }
 }
 
-/// Line and fault, never the text itself: it may hold a secret.
+/// Returns the error with the line and the cause, but never the text, which may contain a secret.
 fn broken(path: &Path, text: &str, error: &toml::de::Error) -> Error {
     let line = error.span().map(|span| {
         let before = text.get(..span.start).unwrap_or_default();

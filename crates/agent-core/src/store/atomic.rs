@@ -1,8 +1,8 @@
-//! The only writer of files: whole or not at all, and on the disk before it returns.
+//! The only writer of files. A write is atomic, and durable when it returns.
 //!
-//! Every write is a temporary file in the same directory with its final mode and owner, a write,
-//! an fsync, a rename, and an fsync of the directory. Files of one directory that are written
-//! together share the last of these.
+//! The steps of each write: a temporary file in the same directory with its final mode and owner, a
+//! write, an fsync, a rename, and an fsync of the directory. Files of one directory that are written
+//! together share the last fsync.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write};
@@ -18,37 +18,34 @@ pub use super::access::Grant;
 pub use super::ownership::Owner;
 use super::{names, open};
 
-/// Begin and end of a temporary file's name; a run that was killed leaves one, the next run
-/// removes it.
+/// Beginning and end of the name of a temporary file. The next run removes the file of a killed run.
 const TEMPORARY: (&str, &str) = (".monsys-", ".tmp");
 
-/// A file to be.
+/// A file to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
-    /// Where it goes.
+    /// The path of the file.
     pub path: &'a Path,
-    /// What is in it.
+    /// The content of the file.
     pub bytes: &'a [u8],
-    /// Its owner and permission bits.
+    /// The owner and permission bits of the file.
     pub grant: Grant,
 }
 
-/// Replaces `path` by a file with these bytes, mode and owner.
+/// Replaces `path` with a file of these bytes, mode and owner.
 ///
 /// # Errors
-/// What the system says; `path` is then as it was.
+/// The system's error; `path` is then unchanged.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
     let grant = Grant { owner, mode };
     write_all(&[Draft { path, bytes, grant }])
 }
 
-/// Replaces files of one folder, each as by [`write()`], and each taking its place after the one
-/// before it. Every file's bytes are on the disk before the first takes its place, and all of the
-/// places are when this returns.
+/// Replaces files of one folder in order, each as [`write()`] does. The bytes of all files are on the
+/// disk before the first rename, and all renames are when this returns.
 ///
 /// # Errors
-/// What the system says; the first files may then be in their places, and the others are as they
-/// were.
+/// The system's error; the first files may then be replaced, and the others are unchanged.
 pub fn write_all(drafts: &[Draft<'_>]) -> io::Result<()> {
     let Some(first) = drafts.first() else {
         return Ok(());
@@ -64,18 +61,18 @@ pub fn write_all(drafts: &[Draft<'_>]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Replaces `path` by a file with these bytes, 0600 and of the user who runs this, without waiting
-/// for the disk: for what is written often and can be lost. A crash leaves the old file, the new one,
-/// or an empty one.
+/// Replaces `path` with a file of these bytes, 0600 and owned by the user of this process, without an
+/// fsync: for data that is written often and may be lost. After a crash, the path is the old file, the
+/// new file, or an empty file.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 #[expect(clippy::disallowed_methods, reason = "this is the writer")]
 pub fn write_lazily(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // One name, so that a killed run's leftover is used again and no other is made.
+    // The name is always the same, so that killed runs leave at most one file.
     let temporary = folder_of(path).join(format!("{}{name}{}", TEMPORARY.0, TEMPORARY.1));
-    // A link in its place may be somebody else's, and root follows none.
+    // Another user may have made a symbolic link here, which root must not follow.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -89,15 +86,15 @@ pub fn write_lazily(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// Proves that `folder` takes a durable write of `room` bytes: all the steps of [`write()`], and
-/// then the file is removed again.
+/// Proves that `folder` accepts a durable write of `room` bytes: does all steps of [`write()`], and
+/// removes the file again.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn prove(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
     let mode = 0o600;
     let proof = temporary(folder, &vec![b'#'; room], Grant { owner, mode })?;
-    // In the place of what a killed run may have left.
+    // The rename replaces a file that a killed run may have left.
     let renamed = folder.join(format!("{}proof{}", TEMPORARY.0, TEMPORARY.1));
     proof.persist(&renamed).map_err(|error| error.error)?;
     let renamed = TempPath::try_from_path(renamed)?;
@@ -105,25 +102,25 @@ pub fn prove(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
     renamed.close()
 }
 
-/// Proves that `folder` has `room` bytes for files: for where [`write()`] itself is about to prove all
-/// the rest of it.
+/// Proves that `folder` has space for files of `room` bytes, for a caller whose own [`write()`] follows
+/// and proves the other steps.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn prove_room(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
     let mode = 0o600;
     temporary(folder, &vec![b'#'; room], Grant { owner, mode })?.close()
 }
 
-/// Removes what killed runs left in `folder`. Call it under the lock.
+/// Removes the files that killed runs left in `folder`. The caller holds the lock.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn sweep(folder: &Path) -> io::Result<()> {
     for name in names(folder)? {
         if is_temporary(&name.to_string_lossy()) {
             match remove(&folder.join(name)) {
-                // A folder of such a name is nothing that a run of ours left.
+                // The agent makes no folder of such a name.
                 Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
                 removed => removed?,
             }
@@ -132,7 +129,7 @@ pub fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name is one of the writer's own, left by a run that was killed.
+/// Returns true for the name of a temporary file, which a killed run left.
 #[must_use]
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
@@ -141,17 +138,17 @@ pub fn is_temporary(name: &str) -> bool {
 /// Renames a file within its directory, durably.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 #[expect(clippy::disallowed_methods, reason = "this is the writer")]
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_folder(folder_of(to))
 }
 
-/// Removes a file, durably. One that is not there is fine.
+/// Removes a file, durably. Accepts a missing file.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 #[expect(clippy::disallowed_methods, reason = "this is the writer")]
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -161,12 +158,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Sets owner and permission bits of `path`, a folder or a file of one name. Only root can give a
-/// file away; see [`Owner::own`].
+/// Sets owner and permission bits of `path`, a folder or a file without another hard link. Only root can
+/// change the owner; see [`Owner::own`].
 ///
 /// # Errors
-/// What the system says; a link is not followed, and a file that has a second name elsewhere is
-/// refused: whoever may write in its folder could have made that name.
+/// The system's error; an error for a symbolic link, and for a file with another hard link, which a user
+/// with write permission in the folder could have made.
 pub fn set_access(path: &Path, grant: Grant) -> io::Result<()> {
     let file = fs::OpenOptions::new()
         .read(true)
@@ -174,18 +171,18 @@ pub fn set_access(path: &Path, grant: Grant) -> io::Result<()> {
         .open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() && metadata.nlink() > 1 {
-        return Err(io::Error::other("the file has a second name elsewhere"));
+        return Err(io::Error::other("the file has another hard link"));
     }
     // A change of the owner clears bits (chown(2)), so the mode comes last.
     grant.owner.own(&file)?;
     file.set_permissions(Permissions::from_mode(grant.mode))
 }
 
-/// Removes the access control lists of `folder` (acl(5)): its own, and the one that new files in it get.
-/// They go on when the owner changes, and would let others read what is written there.
+/// Removes the access control lists of `folder` (acl(5)): its own list, and the default list for new
+/// files. The lists stay when the owner changes, and would let other users read new files.
 ///
 /// # Errors
-/// What the system says. A file system without such lists has none.
+/// The system's error. A file system without such lists is accepted.
 pub fn remove_lists(folder: &Path) -> io::Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     let folder = open(folder, flags, Mode::empty())?;
@@ -198,7 +195,7 @@ pub fn remove_lists(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// As [`set_access`], unless owner and permission bits are right already.
+/// Sets owner and permission bits as [`set_access`] does, if they differ.
 ///
 /// # Errors
 /// As [`set_access`].
@@ -209,21 +206,21 @@ pub fn share(path: &Path, grant: Grant) -> io::Result<()> {
     set_access(path, grant)
 }
 
-/// Whether owner and permission bits of `path` are these.
+/// Returns true when `path` has this owner and these permission bits.
 #[must_use]
 pub fn has_access(path: &Path, grant: Grant) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|there| is_as(&there, grant))
+    fs::symlink_metadata(path).is_ok_and(|metadata| is_as(&metadata, grant))
 }
 
-fn is_as(there: &fs::Metadata, grant: Grant) -> bool {
-    let owner = Owner::new(there.uid(), there.gid());
-    (owner, there.mode() & 0o7777) == (grant.owner, grant.mode)
+fn is_as(metadata: &fs::Metadata, grant: Grant) -> bool {
+    let owner = Owner::new(metadata.uid(), metadata.gid());
+    (owner, metadata.mode() & 0o7777) == (grant.owner, grant.mode)
 }
 
-/// Makes a second name of a file, durably.
+/// Makes a hard link, durably.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn second_name(path: &Path, name: &Path) -> io::Result<()> {
     fs::hard_link(path, name)?;
     sync_folder(folder_of(name))
@@ -232,16 +229,16 @@ pub fn second_name(path: &Path, name: &Path) -> io::Result<()> {
 /// Makes a symbolic link, durably.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn link(path: &Path, target: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, path)?;
     sync_folder(folder_of(path))
 }
 
-/// Removes a folder that is empty, durably. One that is not there is fine.
+/// Removes an empty folder, durably. Accepts a missing folder.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn remove_folder(folder: &Path) -> io::Result<()> {
     match fs::remove_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -250,23 +247,23 @@ pub fn remove_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Name of the second name under which a file is kept while it is replaced. A run that is killed
-/// leaves it, and [`sweep`] removes it.
+/// Returns the path of the hard link that keeps a file while it is replaced. [`sweep`] removes the link
+/// of a killed run.
 #[must_use]
 pub fn aside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     folder_of(path).join(format!("{}before-{name}{}", TEMPORARY.0, TEMPORARY.1))
 }
 
-/// Makes `folder` as `grant` says, and its parents (0755) as needed. One that is there is left alone,
-/// but for an empty one of root's that others may write to, such as the mount point of a container's
-/// volume: what `grant` says becomes of it.
+/// Makes `folder` with this grant, and missing parents with 0755. An existing folder is not changed,
+/// except an empty folder of root that others may write to, such as the mount point of a container's
+/// volume: it gets this grant.
 ///
 /// # Errors
-/// What the system says, with the path that it is about.
+/// The system's error, with the path that failed.
 pub fn make_folder(folder: &Path, grant: Grant) -> Result<(), (PathBuf, io::Error)> {
     let parent = folder_of(folder);
-    let fault = |error| (folder.into(), error);
+    let failed = |error| (folder.into(), error);
     let create = || DirBuilder::new().mode(grant.mode).create(folder);
     let mut created = create();
     if created
@@ -282,23 +279,23 @@ pub fn make_folder(folder: &Path, grant: Grant) -> Result<(), (PathBuf, io::Erro
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return match fs::metadata(folder) {
                 Ok(metadata) if metadata.is_dir() && !is_open_mount(folder, &metadata) => Ok(()),
-                Ok(metadata) if metadata.is_dir() => set_access(folder, grant).map_err(fault),
-                Ok(_) => Err(fault(io::Error::new(
+                Ok(metadata) if metadata.is_dir() => set_access(folder, grant).map_err(failed),
+                Ok(_) => Err(failed(io::Error::new(
                     io::ErrorKind::NotADirectory,
                     "it is not a directory",
                 ))),
-                Err(error) => Err(fault(error)),
+                Err(error) => Err(failed(error)),
             };
         }
-        Err(error) => return Err(fault(error)),
+        Err(error) => return Err(failed(error)),
     }
     // The mode of `create` is cut by the umask.
     set_access(folder, grant)
         .and_then(|()| sync_folder(parent))
-        .map_err(fault)
+        .map_err(failed)
 }
 
-/// Whether root runs this, and `folder` is root's, empty, and open to others.
+/// Returns true when root runs this, and `folder` belongs to root, is empty, and others may write to it.
 fn is_open_mount(folder: &Path, metadata: &fs::Metadata) -> bool {
     Owner::ours().is_root()
         && metadata.uid() == 0
@@ -352,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_whole_files_with_their_mode_and_leaves_nothing_else() {
+    fn replaces_files_atomically_with_their_mode_and_leaves_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         let owner = Owner::of(folder.path()).unwrap();
@@ -366,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_belong_together_take_their_places_in_order() {
+    fn files_of_one_write_are_replaced_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let owner = Owner::of(folder.path()).unwrap();
         let paths = ["a", "b"].map(|name| folder.path().join(name));
@@ -383,7 +380,7 @@ mod tests {
             assert_eq!(fs::read(path).unwrap(), b"one");
             assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o640);
         }
-        // The second one's place is taken, so it fails; the first has its new bytes.
+        // A folder is in the place of the second file, so its rename fails; the first has its new bytes.
         remove(&paths[1]).unwrap();
         fs::create_dir(&paths[1]).unwrap();
         write_all(&drafts(b"two")).unwrap_err();
@@ -392,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn sweeps_only_what_is_its_own() {
+    fn sweeps_only_its_own_files() {
         let folder = tempfile::tempdir().unwrap();
         let owner = Owner::of(folder.path()).unwrap();
         for name in [".monsys-x1.tmp", "agent.toml", ".monsys-note", "x.tmp"] {
@@ -407,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn makes_folders_with_the_mode_asked_for() {
+    fn makes_folders_with_the_requested_mode() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("var/lib/monsys");
         let grant = |mode| Grant {

@@ -1,5 +1,5 @@
-//! An env file, `KEY=value` a line: read as systemd and a shell read it, changed in place. Whatever
-//! is not changed keeps its bytes: other lines, comments, order, line ends.
+//! An env file with lines `KEY=value`: read as systemd (systemd.exec(5)) and a shell read it, and changed
+//! in place. All other bytes stay the same: other lines, comments, order, line ends.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,33 +11,33 @@ use super::{atomic, safe_read};
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::os_release::unquote;
 
-/// Fewer bytes than any secret has: what is shorter is not looked for in other lines.
+/// The shortest secret that is removed from other lines, in bytes.
 const SHORTEST_SECRET: usize = 12;
-/// What stands where a secret stood in an assignment, which stays one whatever part it stood in.
-const TAKEN_OUT: &[u8] = b"_consumed_";
-/// What stands where it stood in another line, which does not become an assignment.
-const TAKEN_OUT_OF_TEXT: &[u8] = b"[consumed]";
+/// The text in the place of a secret in an assignment. The line stays a valid assignment.
+const CONSUMED: &[u8] = b"_consumed_";
+/// The text in the place of a secret in another line. The line does not become an assignment.
+const CONSUMED_IN_TEXT: &[u8] = b"[consumed]";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The file as it was read.
+/// An env file as it was read.
 pub struct EnvFile {
     path: PathBuf,
-    /// `None` when there is no such file.
+    /// `None` when the file does not exist.
     text: Option<Zeroizing<Vec<u8>>>,
     access: Access,
 }
 
 impl EnvFile {
-    /// Reads `path`, which is to be replaced, at `target`, where its last link leads to. A file that is
-    /// not there is an empty one.
+    /// Reads `target`, the file to which the links of `path` lead. A later write replaces `path`. A
+    /// missing file counts as empty.
     ///
     /// # Errors
-    /// [`ErrorId::EnvFileUnwritable`] when it is no regular file, or not ours to read.
+    /// [`ErrorId::EnvFileUnwritable`] when the file is not a regular file, or may not be read.
     pub fn load(path: &Path, target: &Path, access: Access) -> Result<Self> {
         let text = match safe_read::bytes(target) {
             Ok(text) => Some(Zeroizing::new(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(fault(path, &error)),
+            Err(error) => return Err(unwritable(path, &error)),
         };
         Ok(Self {
             path: path.into(),
@@ -46,7 +46,7 @@ impl EnvFile {
         })
     }
 
-    /// As if there were no file.
+    /// Returns the env file of a path where no file exists.
     #[must_use]
     pub fn absent(path: &Path, access: Access) -> Self {
         Self {
@@ -56,63 +56,63 @@ impl EnvFile {
         }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the file.
     #[must_use]
     pub fn text(&self) -> &[u8] {
         self.text.as_deref().map_or(&[], Vec::as_slice)
     }
 
-    /// Value of `key`; an empty one counts as not given, and of several the last one does.
+    /// Returns the value of `key`. An empty value counts as not set; the last of several values wins.
     ///
     /// # Errors
-    /// [`ErrorId::EnvFileBroken`] when its quotes do not close, or it is not UTF-8.
+    /// [`ErrorId::EnvFileBroken`] when the value has an unclosed quote, or is not UTF-8.
     pub fn get(&self, key: &str) -> Result<Option<Zeroizing<String>>> {
-        value(self.text(), key).map_err(|fault| {
-            Error::new(ErrorId::EnvFileBroken, format!("{key}: {fault}")).about(self.path.display())
+        value(self.text(), key).map_err(|cause| {
+            Error::new(ErrorId::EnvFileBroken, format!("{key}: {cause}")).about(self.path.display())
         })
     }
 
-    /// Proves that the file can be replaced by one with `more` bytes: makes its folder and, by the
-    /// very steps of [`EnvFile::replace`], puts in its place what it holds. Only that shows a file
-    /// that is a mount of its own, as a container's may be, which cannot be replaced.
+    /// Proves that the file can be replaced by a file with `more` bytes. Makes its folder, and replaces
+    /// the file with its own content by the steps of [`EnvFile::replace`]: only that finds a file that is
+    /// a mount point, as in a container, and cannot be replaced.
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`].
     pub fn prove(&self, more: usize) -> Result<()> {
         let folder = self.folder();
         let grant = self.access.public_folder();
-        atomic::make_folder(folder, grant).map_err(|(path, error)| fault(&path, &error))?;
+        atomic::make_folder(folder, grant).map_err(|(path, error)| unwritable(&path, &error))?;
         let room = self.text().len() + more;
         atomic::prove(folder, room, self.access.shared().owner)
-            .map_err(|error| fault(folder, &error))?;
+            .map_err(|error| unwritable(folder, &error))?;
         match &self.text {
             None => Ok(()),
             Some(text) => self.replace(text),
         }
     }
 
-    /// Replaces the file by `text`, which the service may read and nobody else.
+    /// Replaces the file with `text`. Only its owner and the service may read it.
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`]; the file is then as it was.
     pub fn replace(&self, text: &[u8]) -> Result<()> {
         if self.path.is_symlink() {
-            let cause = "it is a symbolic link, which an atomic write would replace";
+            let cause = "it is a symbolic link, which an atomic write would replace with a file";
             return Err(Error::new(ErrorId::EnvFileUnwritable, cause)
                 .about(self.path.display())
-                .hint("put a file in its place, or name the real one with --config PATH or CONFIG_FILE"));
+                .hint("replace the link with a regular file, or name its target with --config PATH or CONFIG_FILE"));
         }
         let Grant { owner, mode } = self.access.shared();
-        atomic::write(&self.path, text, mode, owner).map_err(|error| fault(&self.path, &error))
+        atomic::write(&self.path, text, mode, owner).map_err(|error| unwritable(&self.path, &error))
     }
 
-    /// The folder that it is in.
+    /// Returns the folder of the file.
     #[must_use]
     pub fn folder(&self) -> &Path {
         match self.path.parent() {
@@ -130,14 +130,15 @@ impl std::fmt::Debug for EnvFile {
     }
 }
 
-fn fault(path: &Path, error: &io::Error) -> Error {
+fn unwritable(path: &Path, error: &io::Error) -> Error {
     super::unwritable(ErrorId::EnvFileUnwritable, path, error)
 }
 
-/// Value of `key` in `text`: the last one that is given, without its quotes. An empty one is none.
+/// Returns the value of `key` in `text`, without its quotes. The last of several values wins; an empty
+/// value is `None`.
 ///
 /// # Errors
-/// What is wrong with it, without repeating it.
+/// The cause, which never repeats the value.
 pub fn value(text: &[u8], key: &str) -> Result<Option<Zeroizing<String>>, &'static str> {
     let Some(assignment) = lines(text)
         .filter_map(|line| line.assignment())
@@ -147,19 +148,19 @@ pub fn value(text: &[u8], key: &str) -> Result<Option<Zeroizing<String>>, &'stat
         return Ok(None);
     };
     let raw = joined(assignment.value);
-    let raw = std::str::from_utf8(&raw).map_err(|_| "it is not UTF-8")?;
+    let raw = std::str::from_utf8(&raw).map_err(|_| "the value is not UTF-8")?;
     let value = unquote(raw.trim()).map(Zeroizing::new);
-    let value = value.ok_or("its quotes do not close")?;
+    let value = value.ok_or("the value has an unclosed quote")?;
     Ok((!value.is_empty()).then_some(value))
 }
 
-/// The text with `key` set: in place where it stands, however often, else appended.
+/// Returns the text with `key` set: in each line that sets `key`, or in a new line at the end.
 #[must_use]
 pub fn with_value(text: &[u8], key: &str, value: &str) -> Zeroizing<Vec<u8>> {
     let value = quoted(value);
     let places = lines(text).filter(|line| line.sets(key)).count();
     let room = (places + 1) * (value.len() + key.len() + 8);
-    // Never moved, so that no copy of a secret stays behind in memory.
+    // The buffer never grows, so that no copy of a secret stays in memory.
     let mut changed = Zeroizing::new(Vec::with_capacity(text.len() + room));
     for line in lines(text) {
         match line.assignment().filter(|it| it.key == key.as_bytes()) {
@@ -178,7 +179,7 @@ pub fn with_value(text: &[u8], key: &str, value: &str) -> Zeroizing<Vec<u8>> {
         if !changed.is_empty() && !changed.ends_with(b"\n") {
             changed.extend_from_slice(end);
         }
-        // A backslash at the very end would make what is appended a part of its own line.
+        // After a backslash at the end, the appended text would belong to the same line.
         let is_open = lines(&changed)
             .last()
             .is_some_and(|line| line.is_continued());
@@ -192,8 +193,8 @@ pub fn with_value(text: &[u8], key: &str, value: &str) -> Zeroizing<Vec<u8>> {
     changed
 }
 
-/// The text without `key`, whose lines become `note`, and without `secret`, wherever else it stands:
-/// in a comment, or as the value of another key that is not one of `kept`.
+/// Returns the text without `key` and without `secret`. `note` replaces each line that sets `key`; the
+/// secret is also removed from comments and from values of other keys, except the keys in `kept`.
 #[must_use]
 pub fn without_secret(
     text: &[u8],
@@ -213,8 +214,8 @@ pub fn without_secret(
             changed.extend_from_slice(line.content);
         } else {
             let instead = match line.assignment() {
-                Some(_) => TAKEN_OUT,
-                None => TAKEN_OUT_OF_TEXT,
+                Some(_) => CONSUMED,
+                None => CONSUMED_IN_TEXT,
             };
             copy_without(&mut changed, line.content, secret.as_bytes(), instead);
         }
@@ -237,17 +238,17 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
 
-/// A line, or several that are one assignment: a backslash at the end of one continues it.
+/// A line, with the lines that a backslash at the end of an assignment joins to it.
 struct Line<'a> {
     content: &'a [u8],
     /// `\n`, `\r\n`, or nothing at the end of the file.
     end: &'a [u8],
 }
 
-/// `KEY=value`, which may stand behind spaces and `export`.
+/// An assignment `KEY=value`, which may follow spaces and `export`.
 struct Assignment<'a> {
     key: &'a [u8],
-    /// All that stands behind the equals sign.
+    /// All bytes after the equals sign.
     value: &'a [u8],
 }
 
@@ -266,7 +267,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-/// The beginning of `text` up to the first line end at or behind `from`.
+/// Returns the beginning of `text`, up to the first line end at or after `from`.
 fn split(text: &[u8], from: usize) -> Line<'_> {
     let newline = text[from..].iter().position(|byte| *byte == b'\n');
     let (content, end) = match newline {
@@ -310,7 +311,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A value without the line ends that backslashes continue.
+/// Returns a value without the line ends that follow a backslash.
 fn joined(value: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut joined = Zeroizing::new(Vec::with_capacity(value.len()));
     let mut rest = value;
@@ -324,7 +325,7 @@ fn joined(value: &[u8]) -> Zeroizing<Vec<u8>> {
     joined
 }
 
-/// A value as every reader of env files takes it: bare if it can be, else in quotes.
+/// Returns a value in the form that every reader of env files accepts: without quotes if possible.
 fn quoted(value: &str) -> Zeroizing<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.,:/+=@%~^".contains(&byte);
     if !value.is_empty() && value.bytes().all(is_plain) {

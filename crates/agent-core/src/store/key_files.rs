@@ -1,8 +1,7 @@
-//! A sink of a few files in one folder: a private key, its certificate, the CA that it is from, and
-//! notes about them.
+//! The files of a certificate in one folder: a private key, its certificate, the CA, and notes.
 //!
-//! The key comes first, before anybody is asked for a certificate. The certificate comes last: only
-//! with it, all is there.
+//! The key is written first, before the request for a certificate. The certificate is written last: the
+//! files are complete only with it.
 
 use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -14,20 +13,20 @@ use super::access::{Access, Grant};
 use super::{atomic, safe_read, unreadable, unwritable};
 use crate::error::{Error, ErrorId, Result};
 
-/// Name of the private key, which the service may read and nobody else.
+/// Name of the private key. Only its owner and the service may read it.
 pub const KEY: &str = "client.key";
-/// Name of the certificate, and what is between it and its CA, 0644.
+/// Name of the file with the certificate and its intermediate certificates, 0644.
 pub const CERTIFICATE: &str = "client.pem";
 /// Name of the CA, 0644.
 pub const CA: &str = "ca.pem";
-/// Begin of the name of a new key until a certificate has come for it; the machine that made it
-/// follows. The old key is given up only then.
+/// Beginning of the name of a new key until its certificate has arrived; the id of the machine that made
+/// the key follows. The new key replaces the old key only then.
 pub const NEXT_KEY: &str = "client.key.next-";
 
-/// More than all of the files have together.
+/// More bytes than all of the files have together.
 const ROOM: usize = 32 * 1024;
 
-/// The folder.
+/// The folder of the key and the certificate.
 #[derive(Clone, Debug)]
 pub struct KeyFiles {
     folder: PathBuf,
@@ -35,19 +34,19 @@ pub struct KeyFiles {
 }
 
 impl KeyFiles {
-    /// The files of this folder, there or not.
+    /// Makes the store of this folder, which may be missing.
     #[must_use]
     pub fn of(folder: PathBuf, access: Access) -> Self {
         Self { folder, access }
     }
 
-    /// Where they are.
+    /// Returns the folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What one of them holds, if it is there.
+    /// Reads a file, if it exists.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`].
@@ -55,22 +54,22 @@ impl KeyFiles {
         let path = self.folder.join(name);
         match safe_read::own(&path) {
             Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
-            // A folder that is a file is told when it is to be written.
+            // A file in the place of the folder is reported at the first write.
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
             Err(error) => Err(unreadable(&path, &error)),
         }
     }
 
-    /// Proves that all of them can be written.
+    /// Proves that all files can be written.
     ///
     /// # Errors
     /// [`ErrorId::StateUnwritable`].
     pub fn prove_writable(&self) -> Result<()> {
         atomic::prove(&self.folder, ROOM, self.access.shared().owner)
-            .map_err(|error| self.fault(&error))
+            .map_err(|error| self.unwritable(&error))
     }
 
-    /// Brings a key to the disk.
+    /// Stores a key.
     ///
     /// # Errors
     /// [`ErrorId::StateUnwritable`].
@@ -78,24 +77,24 @@ impl KeyFiles {
         self.write(name, pem.as_bytes(), self.access.shared())
     }
 
-    /// Puts a key into the place of [`KEY`].
+    /// Replaces [`KEY`] with the key `name`.
     ///
     /// # Errors
     /// [`ErrorId::StateUnwritable`].
     pub fn promote_key(&self, name: &str) -> Result<()> {
         atomic::rename(&self.folder.join(name), &self.folder.join(KEY))
-            .map_err(|error| self.fault(&error))
+            .map_err(|error| self.unwritable(&error))
     }
 
-    /// Removes one of them. One that is not there is fine.
+    /// Removes a file. Accepts a missing file.
     ///
     /// # Errors
     /// [`ErrorId::StateUnwritable`].
     pub fn remove(&self, name: &str) -> Result<()> {
-        atomic::remove(&self.folder.join(name)).map_err(|error| self.fault(&error))
+        atomic::remove(&self.folder.join(name)).map_err(|error| self.unwritable(&error))
     }
 
-    /// Brings a file that all may read to the disk. One that holds this already is left alone.
+    /// Stores a file that all users may read. A file with these bytes is not written again.
     ///
     /// # Errors
     /// [`ErrorId::StateUnwritable`], [`ErrorId::Unreadable`].
@@ -106,9 +105,9 @@ impl KeyFiles {
         }
     }
 
-    /// Whether a killed run has left something.
+    /// Returns true when a killed run has left a temporary file.
     #[must_use]
-    pub fn has_leftovers(&self) -> bool {
+    pub fn has_temporary_files(&self) -> bool {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
         entries.flatten().any(|entry| {
             let name = entry.file_name();
@@ -116,12 +115,12 @@ impl KeyFiles {
         })
     }
 
-    /// Removes what killed runs have left. Call it under the lock.
+    /// Removes the files that killed runs left. The caller holds the lock.
     ///
     /// # Errors
     /// [`ErrorId::StateUnwritable`].
     pub fn sweep(&self) -> Result<()> {
-        atomic::sweep(&self.folder).map_err(|error| self.fault(&error))
+        atomic::sweep(&self.folder).map_err(|error| self.unwritable(&error))
     }
 
     fn write(&self, name: &str, bytes: &[u8], grant: Grant) -> Result<()> {
@@ -130,7 +129,7 @@ impl KeyFiles {
             .map_err(|error| unwritable(ErrorId::StateUnwritable, &path, &error))
     }
 
-    fn fault(&self, error: &io::Error) -> Error {
+    fn unwritable(&self, error: &io::Error) -> Error {
         unwritable(ErrorId::StateUnwritable, &self.folder, error)
     }
 }
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_each_with_its_mode_and_leaves_alone_what_is_right() {
+    fn stores_each_file_with_its_mode_and_only_if_it_changed() {
         let folder = tempfile::tempdir().unwrap();
         let files = KeyFiles::of(folder.path().to_owned(), Access::private());
         assert!(files.load(KEY).unwrap().is_none());
@@ -150,17 +149,17 @@ mod tests {
             files.keep(CA, b"ca").unwrap();
             files.keep(CERTIFICATE, certificate.as_bytes()).unwrap();
         };
-        let look = |name| {
+        let inspect = |name| {
             let metadata = std::fs::metadata(folder.path().join(name)).unwrap();
             (metadata.mode() & 0o7777, metadata.ino())
         };
         files.keep_key("client.key.next-1", "key").unwrap();
         files.promote_key("client.key.next-1").unwrap();
         keep("certificate");
-        let before = [look(KEY), look(CERTIFICATE), look(CA)];
+        let before = [inspect(KEY), inspect(CERTIFICATE), inspect(CA)];
         assert_eq!(before.map(|(mode, _)| mode), [0o600, 0o644, 0o644]);
         keep("renewed");
-        let after = [look(KEY), look(CERTIFICATE), look(CA)];
+        let after = [inspect(KEY), inspect(CERTIFICATE), inspect(CA)];
         assert_eq!((before[0], before[2]), (after[0], after[2]));
         assert_eq!(**files.load(CERTIFICATE).unwrap().unwrap(), *b"renewed");
         files.prove_writable().unwrap();
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_told() {
+    fn a_missing_folder_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let files = KeyFiles::of(folder.path().join("none"), Access::private());
         assert!(files.load(KEY).unwrap().is_none());

@@ -1,7 +1,7 @@
-//! One run of a kind on a host at a time: locks on files that only their owner can open.
+//! Locks that let one run at a time change a host. Only the owner of a lock file can open it.
 //!
-//! Such a file goes with its folder when an agent is uninstalled. So whoever got the lock looks whether
-//! the file is still the one of that name, and else begins anew.
+//! `uninstall` removes a lock file with its folder. So a run that got a lock checks that the path still
+//! names the locked file, and starts again if not.
 
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,17 +17,17 @@ use super::ownership::Owner;
 use super::{atomic, trust};
 use crate::error::{Error, ErrorId, Result};
 
-/// Name of the lock in the state directory: for all that changes the files of an enrolment.
+/// Name of the lock in the state directory, for all runs that change the files of an enrolment.
 pub const FILE: &str = "lock";
-/// Name of the lock in the folder of another dialect than monsys, which is not the agent's alone.
+/// Name of the lock in the folder of another dialect than monsys. Other programs use that folder too.
 pub const DIALECT_FILE: &str = ".monsys-enrol.lock";
-/// Name of the lock for `install` and `uninstall`. They hold it while the service starts, whose
-/// privileged step needs [`FILE`].
+/// Name of the lock for `install` and `uninstall`. They hold this lock while the service starts, because
+/// the privileged step of the service needs [`FILE`].
 pub const INSTALL_FILE: &str = "install.lock";
-/// How often a busy lock is tried again.
+/// The pause between two attempts to get a busy lock.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Held until dropped; the kernel frees it when the process dies.
+/// A lock that is held until it is dropped; the kernel releases it when the process dies.
 #[derive(Debug)]
 pub struct Lock {
     #[expect(dead_code, reason = "holds the lock while it lives")]
@@ -36,35 +36,37 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock `name` of a folder that is there, waiting for another run until `deadline`.
+    /// Takes the lock `name` of an existing folder, and waits for another run until `deadline`.
     ///
     /// # Errors
-    /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when there can be none.
+    /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when the lock file cannot be
+    /// made.
     pub async fn take(folder: &Path, name: &str, deadline: Instant) -> Result<Self> {
-        let fault = ErrorId::StateUnwritable;
+        let id = ErrorId::StateUnwritable;
         loop {
-            if let Some(lock) = Self::take_or(fault, folder, name, deadline).await? {
+            if let Some(lock) = Self::take_or(id, folder, name, deadline).await? {
                 return Ok(lock);
             }
-            let there = fs::metadata(folder);
-            there.map_err(|error| super::unwritable(fault, folder, &error))?;
+            let exists = fs::metadata(folder);
+            exists.map_err(|error| super::unwritable(id, folder, &error))?;
         }
     }
 
-    /// As [`Lock::take`], with `fault` when there can be no lock, and `None` when the folder or the lock
-    /// was removed meanwhile: whoever held it has removed the agent, and the folder is to be made anew.
+    /// Takes the lock as [`Lock::take`] does, with the error `id` when the lock file cannot be made.
+    /// Returns `None` when the folder or the lock file was removed meanwhile: the run that held the lock
+    /// has uninstalled the agent, and the caller has to make the folder again.
     ///
     /// # Errors
-    /// [`ErrorId::LockBusy`] at the deadline, `fault`.
+    /// [`ErrorId::LockBusy`] at the deadline, `id`.
     pub async fn take_or(
-        fault: ErrorId,
+        id: ErrorId,
         folder: &Path,
         name: &str,
         deadline: Instant,
     ) -> Result<Option<Self>> {
         let path = folder.join(name);
-        let unwritable = |error: io::Error| super::unwritable(fault, &path, &error);
-        // A run that has nothing to do writes nothing, not even a note.
+        let unwritable = |error: io::Error| super::unwritable(id, &path, &error);
+        // A run that changes nothing writes nothing, not even the note with its process id.
         let access = if name == INSTALL_FILE {
             OFlag::O_RDONLY
         } else {
@@ -84,13 +86,13 @@ impl Lock {
             opened => opened.map_err(unwritable)?,
         };
         let metadata = file.metadata().map_err(unwritable)?;
-        let takes_note = look_at(folder, &path, &file, &metadata).map_err(unwritable)?;
+        let takes_note = check(folder, &path, &file, &metadata).map_err(unwritable)?;
         wait(&mut file, &path, deadline, unwritable).await?;
         if !is_still(&path, &metadata).map_err(unwritable)? {
             return Ok(None);
         }
         if takes_note && access == OFlag::O_RDWR {
-            // Only for the message below: who waits can say for whom.
+            // For the message of a run that waits: it names this process.
             let note = format!("{}\n", std::process::id());
             file.set_len(0)
                 .and_then(|()| file.write_all_at(note.as_bytes(), 0))
@@ -99,7 +101,7 @@ impl Lock {
         Ok(Some(Self { file, path }))
     }
 
-    /// Whether this is the lock `name` of `folder`.
+    /// Returns true when this is the lock `name` of `folder`.
     #[must_use]
     pub fn is(&self, folder: &Path, name: &str) -> bool {
         self.path.parent() == Some(folder) && self.path.ends_with(name)
@@ -109,7 +111,7 @@ impl Lock {
 /// Removes the lock `name` of a folder unless a run holds it.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn remove_unheld(folder: &Path, name: &str) -> io::Result<()> {
     let path = folder.join(name);
     let careful = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
@@ -123,35 +125,35 @@ pub fn remove_unheld(folder: &Path, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name is a lock, which nobody needs when nobody holds it.
+/// Returns true when `name` is the name of a lock file, which can be removed when no run holds the lock.
 #[must_use]
 pub fn is_lock(name: &str) -> bool {
     [FILE, DIALECT_FILE, INSTALL_FILE].contains(&name)
 }
 
-/// Refuses what is no lock of ours. Returns whether a note may be written there.
-fn look_at(folder: &Path, path: &Path, file: &File, metadata: &Metadata) -> io::Result<bool> {
+/// Refuses a file that is not a lock of the agent. Returns whether a note may be written to the file.
+fn check(folder: &Path, path: &Path, file: &File, metadata: &Metadata) -> io::Result<bool> {
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let is_only_name = metadata.nlink() == 1;
     if !trust::only_root_writes(folder) {
         if !is_only_name {
-            return Err(io::Error::other("it has a second name elsewhere"));
+            return Err(io::Error::other("the file has another hard link"));
         }
         return Ok(true);
     }
-    // Nobody but root has put it there. A second name elsewhere opens it to nobody: the service's user
-    // could make one, and must not stop root by that.
+    // Only root can have put the file there. The service's user could make a hard link to the file, which
+    // gives that user no access and must not stop root.
     trust::opened(path, metadata)?;
     if is_only_name && metadata.mode() & 0o077 != 0 && Owner::ours().is_root() {
-        // Whoever can open the lock can hold it.
+        // A process that can open the lock file can hold the lock.
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(is_only_name)
 }
 
-/// Whether `path` still names the file.
+/// Returns true when `path` still names the file.
 fn is_still(path: &Path, file: &Metadata) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(now) => Ok((now.dev(), now.ino()) == (file.dev(), file.ino())),
@@ -160,18 +162,18 @@ fn is_still(path: &Path, file: &Metadata) -> io::Result<bool> {
     }
 }
 
-/// Waits for its turn, and says once for whom.
+/// Waits until the lock is free, and logs once which process holds it.
 async fn wait(
     file: &mut File,
     path: &Path,
     deadline: Instant,
-    fault: impl Fn(io::Error) -> Error,
+    unwritable: impl Fn(io::Error) -> Error,
 ) -> Result<()> {
-    let mut told = false;
+    let mut is_logged = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::Error(error)) => return Err(fault(error)),
+            Err(TryLockError::Error(error)) => return Err(unwritable(error)),
             Err(TryLockError::WouldBlock) => {}
         }
         let holder = holder(file);
@@ -181,9 +183,9 @@ async fn wait(
                     .about(path.display()),
             );
         }
-        if !told {
-            tracing::info!("{holder} is at work on this host already; waiting for it to end");
-            told = true;
+        if !is_logged {
+            tracing::info!("{holder} is at work on this host; waiting for it to end");
+            is_logged = true;
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -205,7 +207,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_lock_that_was_removed_while_it_was_waited_for_is_made_anew() {
+    async fn a_lock_that_is_removed_while_a_run_waits_is_made_again() {
         let folder = tempfile::tempdir().unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
         let first = Lock::take(folder.path(), FILE, deadline).await.unwrap();
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_run_waits_and_says_for_whom() {
+    async fn a_second_run_waits_and_names_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
         let first = Lock::take(folder.path(), FILE, deadline).await.unwrap();

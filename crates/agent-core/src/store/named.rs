@@ -1,5 +1,5 @@
-//! Reads what a setting names: a regular file of at most 1 MiB, or a pipe that is bounded in size and
-//! time. Nothing else is opened: opening a device alone may have an effect.
+//! Reads the file that a setting names: a regular file of at most 1 MiB, or a pipe with a limit of size
+//! and time. Other files are never opened, because opening a device may have an effect.
 
 use std::fs;
 use std::io::{self, Read};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::safe_read::LIMIT;
 use super::{open, safe_read};
 
-/// How much is read from a pipe at once.
+/// Bytes of one read from a pipe.
 const CHUNK: usize = 16 * 1024;
 
 /// Returns whether `path` leads to a pipe, such as a shell's `<(…)`.
@@ -27,13 +27,13 @@ pub fn is_pipe(path: &Path) -> bool {
 /// Reads a regular file.
 ///
 /// # Errors
-/// What the system says; what is not a regular file, or is larger than [`LIMIT`], is refused.
+/// The system's error; an error for a file that is not regular or is larger than [`LIMIT`].
 pub fn regular(path: &Path) -> io::Result<Vec<u8>> {
     if fs::metadata(path)?.is_file() {
         safe_read::bytes(path)
     } else if is_pipe(path) {
         Err(io::Error::other(
-            "it is a pipe, which is read only where a flag or a variable names it, and never by the service",
+            "it is a pipe; the agent reads a pipe only from a flag or a variable, and never in the service",
         ))
     } else {
         Err(io::Error::other("it is not a regular file"))
@@ -43,9 +43,10 @@ pub fn regular(path: &Path) -> io::Result<Vec<u8>> {
 /// Reads a pipe to its end, which has to come before `deadline`.
 ///
 /// # Errors
-/// What the system says; what is not a pipe, is larger than [`LIMIT`] or does not end is refused.
+/// The system's error; an error for a file that is not a pipe, or a pipe that is larger than [`LIMIT`] or
+/// does not end.
 pub fn pipe(path: &Path, deadline: Instant) -> io::Result<Vec<u8>> {
-    // A pipe that nobody writes to yet is waited for below, and not here.
+    // Without O_NONBLOCK, the open would wait for a writer, with no deadline.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mut file = open(path, flags, Mode::empty())?;
     if !file.metadata()?.file_type().is_fifo() {
@@ -57,7 +58,7 @@ pub fn pipe(path: &Path, deadline: Instant) -> io::Result<Vec<u8>> {
         match file.read(&mut chunk) {
             Ok(0) => return Ok(bytes),
             Ok(count) => bytes.extend_from_slice(&chunk[..count]),
-            Err(error) if is_passing(&error) => {}
+            Err(error) if is_temporary(&error) => {}
             Err(error) => return Err(error),
         }
         if bytes.len() as u64 > LIMIT {
@@ -66,15 +67,15 @@ pub fn pipe(path: &Path, deadline: Instant) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Waits until a pipe has something to read, or its last writer is gone.
+/// Waits until a pipe has bytes to read, or its last writer has closed it.
 fn wait_for(pipe: &impl AsFd, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        // Rounded up: the time is over when the deadline has passed, and not before.
-        let patience = left.as_millis().saturating_add(1);
-        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        // Rounded up, so that the wait never ends before the deadline.
+        let timeout = left.as_millis().saturating_add(1);
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         let mut pipes = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut pipes, patience) {
+        match poll(&mut pipes, timeout) {
             Ok(0) if left.is_zero() => {
                 return Err(io::Error::other(
                     "it is a pipe that did not end before the deadline (--wait)",
@@ -87,7 +88,7 @@ fn wait_for(pipe: &impl AsFd, deadline: Instant) -> io::Result<()> {
     }
 }
 
-fn is_passing(error: &io::Error) -> bool {
+fn is_temporary(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, WouldBlock};
     matches!(error.kind(), Interrupted | WouldBlock)
 }
@@ -112,12 +113,12 @@ mod tests {
         Instant::now() + Duration::from_mins(1)
     }
 
-    /// Writes in a thread, which opens the pipe when it likes.
+    /// Starts a thread that opens the pipe and writes to it.
     fn writer(path: &Path, bytes: Vec<u8>) -> std::thread::JoinHandle<()> {
         let path = path.to_owned();
         std::thread::spawn(move || {
             let mut pipe = fs::OpenOptions::new().write(true).open(path).unwrap();
-            // A reader that has had enough closes its end.
+            // The reader closes its end at the limit.
             let _ = pipe.write_all(&bytes);
         })
     }
@@ -133,12 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_does_not_end_is_given_up() {
+    fn a_pipe_that_does_not_end_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = fifo(folder.path());
         let error = pipe(&path, in_a_moment()).unwrap_err();
         assert!(error.to_string().contains("--wait"), "{error}");
-        // One whose writer writes a little and does not close it.
+        // The writer writes some bytes and does not close the pipe.
         let mut open = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "lays out a file")]
-    fn what_is_too_large_is_refused_without_reading_all_of_it() {
+    fn a_large_file_is_refused_before_all_of_it_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = fifo(folder.path());
         let writing = writer(&path, vec![b'x'; 8 << 20]);
@@ -172,7 +173,7 @@ mod tests {
             assert!(regular(path).is_err(), "{}", path.display());
         }
         assert!(pipe(Path::new("/dev/zero"), in_a_minute()).is_err());
-        // A file of the kernel's has no size.
+        // A file of the kernel has the size 0.
         assert!(!regular(Path::new("/proc/version")).unwrap().is_empty());
     }
 }

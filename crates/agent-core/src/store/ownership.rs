@@ -1,4 +1,4 @@
-//! Whom a file of ours belongs to.
+//! The owner of a file.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// User and group that a file belongs to.
+/// The user and the group that a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     uid: u32,
@@ -14,10 +14,10 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The owner of `path`.
+    /// Returns the owner of `path`.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self {
             uid: metadata.uid(),
@@ -25,37 +25,38 @@ impl Owner {
         })
     }
 
-    /// The user and group with these ids.
+    /// Makes an owner from the ids of a user and a group.
     #[must_use]
     pub fn new(uid: u32, gid: u32) -> Self {
         Self { uid, gid }
     }
 
-    /// Root, whom the programs and services of a host belong to.
+    /// Returns root, the owner of a host's programs and services.
     #[must_use]
     pub fn root() -> Self {
         Self::new(0, 0)
     }
 
-    /// User and group, as numbers.
+    /// Returns the ids of the user and the group.
     #[must_use]
     pub fn ids(self) -> (u32, u32) {
         (self.uid, self.gid)
     }
 
-    /// This user, with another group.
+    /// Returns this user with another group.
     #[must_use]
     pub fn with_group(self, gid: u32) -> Self {
         Self { gid, ..self }
     }
 
-    /// Whether this is the user root.
+    /// Returns true for the user root.
     #[must_use]
     pub fn is_root(self) -> bool {
         self.uid == 0
     }
 
-    /// Who runs this. The kernel is asked once: nothing in this program changes its user.
+    /// Returns the user and group of this process. They are read once, because this program never changes
+    /// them.
     #[must_use]
     pub fn ours() -> Self {
         static OURS: OnceLock<Owner> = OnceLock::new();
@@ -65,15 +66,15 @@ impl Owner {
         })
     }
 
-    /// Gives `file` to this owner. Only root can; anybody else's files are their own.
+    /// Gives `file` to this owner if root runs this. Another user already owns the files that it makes.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn own(self, file: &File) -> io::Result<()> {
         self.own_as(file, &file.metadata()?)
     }
 
-    /// The same for a file that has just been looked at.
+    /// Gives `file`, whose metadata is known, to this owner, as [`Owner::own`] does.
     pub(super) fn own_as(self, file: &File, metadata: &Metadata) -> io::Result<()> {
         let is_own = (metadata.uid(), metadata.gid()) == (self.uid, self.gid);
         if is_own || !Self::ours().is_root() {

@@ -1,10 +1,10 @@
-//! Users of a host, by its own file (passwd(5)): below `--root`, the running system's would be wrong.
+//! The users of a host from its own passwd(5): below `--root`, the users of the running system are wrong.
 
 use std::path::Path;
 
 use super::safe_read;
 
-/// Numbers of the user and of its group.
+/// Returns the ids of the user and of its group.
 #[must_use]
 pub fn find(passwd: &Path, user: &str) -> Option<(u32, u32)> {
     let users = safe_read::text(passwd).ok()?;

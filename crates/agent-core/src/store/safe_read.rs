@@ -1,5 +1,5 @@
-//! Reading small files without being held up: a pipe in a file's place would wait for ever, and a
-//! device would never end.
+//! Bounded reads of small files: a pipe in the place of a file could block forever, and a device could
+//! never end.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -11,42 +11,42 @@ use zeroize::Zeroizing;
 
 use super::{open, trust};
 
-/// More than any file has that the agent reads whole.
+/// The largest file that the agent reads into memory, in bytes.
 pub const LIMIT: u64 = 1024 * 1024;
-/// How a file is opened that must be none but itself.
+/// Flags for a file that must not be a symbolic link or a pipe.
 const NO_LINK: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOFOLLOW);
-/// What a file of the kernel's has at most, more often than not.
+/// The usual largest size of a file below `/proc` or `/sys`, in bytes.
 const PAGE: usize = 4096;
 
-/// The bytes of a regular file of the system's, such as os-release. Links are followed.
+/// Reads a regular file of the system, such as os-release. Follows symbolic links.
 ///
 /// # Errors
-/// What the system says; what is no regular file, or is larger than [`LIMIT`], is refused.
+/// The system's error; an error for a file that is not regular or is larger than [`LIMIT`].
 pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     regular(path, OFlag::O_NONBLOCK, LIMIT)
 }
 
-/// The bytes of a regular file of the agent's own, which decides what the agent does: as root, one
-/// that others can write is refused.
+/// Reads a regular file of the agent that decides what the agent does. Root refuses a file that others
+/// can write.
 ///
 /// # Errors
-/// As [`bytes`]; a symbolic link is refused, and as root what [`trust::opened`] refuses.
+/// As [`bytes`]; an error for a symbolic link, and for a file that [`trust::opened`] refuses.
 pub fn own(path: &Path) -> io::Result<Vec<u8>> {
     let (mut file, metadata) = open_regular(path, NO_LINK)?;
     trust::opened(path, &metadata)?;
     sized(&mut file, &metadata, LIMIT)
 }
 
-/// The bytes of a regular file that others may have written, in a folder of theirs. What is in it is
-/// data, and decides nothing.
+/// Reads a regular file that others may have written, in a folder of theirs. The file is only data: no
+/// decision of the agent depends on it.
 ///
 /// # Errors
-/// As [`bytes`]; a symbolic link is refused.
+/// As [`bytes`]; an error for a symbolic link.
 pub fn foreign(path: &Path) -> io::Result<Vec<u8>> {
     at_most(path, LIMIT)
 }
 
-/// As [`foreign`], of a file that may have up to `limit` bytes.
+/// Reads a file of up to `limit` bytes, as [`foreign`] does.
 ///
 /// # Errors
 /// As [`foreign`].
@@ -54,8 +54,8 @@ pub fn at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     regular(path, NO_LINK, limit)
 }
 
-/// The text of a file below `/proc` or `/sys`. The kernel itself answers there: nothing holds up a
-/// read, and the size that it tells is none, so nothing is looked at first.
+/// Reads the text of a file below `/proc` or `/sys`. The kernel answers such a read at once and reports
+/// the size 0, so no check comes first.
 ///
 /// # Errors
 /// As [`text`].
@@ -64,7 +64,8 @@ pub fn kernel(path: &Path) -> io::Result<String> {
     utf8(up_to(&mut file, PAGE, None, LIMIT)?)
 }
 
-/// The begin of such a file, as much of it as one read gives: all of a file below `/sys`.
+/// Reads the beginning of a file below `/proc` or `/sys` with one read, which returns all of a file
+/// below `/sys`.
 ///
 /// # Errors
 /// As [`text`].
@@ -91,7 +92,7 @@ fn open_regular(path: &Path, flags: OFlag) -> io::Result<(File, Metadata)> {
 }
 
 fn sized(file: &mut File, metadata: &Metadata, limit: u64) -> io::Result<Vec<u8>> {
-    // A file of the kernel's tells no size.
+    // The kernel reports the size 0 for its files.
     let room = match usize::try_from(metadata.len().min(limit)) {
         Ok(0) | Err(_) => PAGE,
         Ok(size) => size + 1,
@@ -99,8 +100,8 @@ fn sized(file: &mut File, metadata: &Metadata, limit: u64) -> io::Result<Vec<u8>
     up_to(file, room, Some(metadata.len()), limit)
 }
 
-/// Reads to the end, or to the size that the file had, first into `room` bytes: a file that fits is
-/// read in one go.
+/// Reads to the end, or to the size that the file had. The buffer begins with `room` bytes, so that a
+/// file of that size takes one read.
 fn up_to(file: &mut File, room: usize, size: Option<u64>, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; room];
     let mut filled = 0;
@@ -126,10 +127,10 @@ fn up_to(file: &mut File, room: usize, size: Option<u64>, limit: u64) -> io::Res
     Ok(bytes)
 }
 
-/// The text of a file that others may have written, as [`foreign`] reads it.
+/// Reads the text of a file that others may have written, as [`foreign`] does.
 ///
 /// # Errors
-/// As [`foreign`]; what is not UTF-8 is refused.
+/// As [`foreign`]; an error for a file that is not UTF-8.
 pub fn foreign_text(path: &Path) -> io::Result<Zeroizing<String>> {
     match String::from_utf8(foreign(path)?) {
         Ok(text) => Ok(Zeroizing::new(text)),
@@ -140,7 +141,7 @@ pub fn foreign_text(path: &Path) -> io::Result<Zeroizing<String>> {
     }
 }
 
-/// As [`text`], with what the system says of the file.
+/// Reads a text and the metadata of its file, as [`text`] does.
 ///
 /// # Errors
 /// As [`text`].
@@ -150,10 +151,10 @@ pub fn text_of(path: &Path) -> io::Result<(String, Metadata)> {
     Ok((utf8(bytes)?, metadata))
 }
 
-/// The text of a regular file of the system's.
+/// Reads the text of a regular file of the system.
 ///
 /// # Errors
-/// As [`bytes`]; what is not UTF-8 is refused.
+/// As [`bytes`]; an error for a file that is not UTF-8.
 pub fn text(path: &Path) -> io::Result<String> {
     utf8(bytes(path)?)
 }
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_hold_up_or_never_end_is_refused() {
+    fn files_that_could_block_or_never_end_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         let made = std::process::Command::new("mkfifo")

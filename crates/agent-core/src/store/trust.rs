@@ -1,9 +1,9 @@
-//! Root obeys nothing that others can write (contract, section 5).
+//! Root trusts only files that no other user can write (contract, section 5).
 //!
-//! Run by root, the agent takes a file for its own only when that file and each folder above it
-//! belong to root, and nobody else may write there. In a sticky folder, as `/tmp` is, others may
-//! write but not replace what is root's (chmod(1), "restricted deletion"). Any other user obeys what
-//! that user could change anyway, so nothing is checked then.
+//! If root runs the agent, it uses a file only when the file and each folder above it belong to root, and
+//! no other user may write there. In a sticky folder, such as `/tmp`, other users may write, but not
+//! replace files of root (chmod(1), "restricted deletion"). Another user than root could change its own
+//! files anyway, so nothing is checked then.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -14,19 +14,19 @@ use std::path::{Path, PathBuf};
 use super::ownership::Owner;
 use crate::error::{Error, ErrorId, Result};
 
-/// Group or others may write.
+/// Permission bits: the group or others may write.
 const OTHERS_WRITE: u32 = 0o022;
-/// Others may not replace or remove what is not theirs.
+/// Permission bit: a user may replace or remove only that user's own files.
 const STICKY: u32 = 0o1000;
 
-/// Folders that have passed. Only root could have opened one of them since, so none is looked at twice.
+/// The folders that were accepted. Only root could have changed them since, so each is checked once.
 #[derive(Debug, Default)]
 pub struct Trusted(BTreeSet<PathBuf>);
 
 impl Trusted {
-    /// Refuses the folder `path` when anybody else than root could put something there, or into the
-    /// place of a folder above it. Folders above `root` are the operator's choice and are not looked
-    /// at; what is not there yet is not refused.
+    /// Refuses the folder `path` when another user than root could write in it, or replace a folder above
+    /// it. Folders above `root` are the operator's choice and are not checked. A missing folder is
+    /// accepted.
     ///
     /// # Errors
     /// [`ErrorId::ForeignOwner`] with the path and the command that fixes it.
@@ -34,20 +34,19 @@ impl Trusted {
         if !is_root() {
             return Ok(());
         }
-        // Behind a link of root's, the folders that it leads to count as well, and what is not there yet
-        // would be made in them.
+        // The folders behind a symbolic link of root count too: a missing folder would be made in them.
         if self.chain(path, root)?
-            && let Some((there, real)) = path
+            && let Some((existing, real)) = path
                 .ancestors()
                 .find_map(|folder| Some((folder, fs::canonicalize(folder).ok()?)))
         {
-            let missing = path.strip_prefix(there).unwrap_or(Path::new(""));
+            let missing = path.strip_prefix(existing).unwrap_or(Path::new(""));
             self.chain(&real.join(missing), Path::new("/"))?;
         }
         Ok(())
     }
 
-    /// Refuses the file `path`, which may be a link of root's, as [`Trusted::folder`] refuses a folder.
+    /// Refuses the file `path`, which may be a link of root, as [`Trusted::folder`] refuses a folder.
     ///
     /// # Errors
     /// [`ErrorId::ForeignOwner`].
@@ -69,7 +68,7 @@ impl Trusted {
         }
     }
 
-    /// Looks at each folder from `root` down to `path`. Returns whether one of them is a link.
+    /// Checks each folder from `root` down to `path`. Returns whether one of them is a link.
     fn chain(&mut self, path: &Path, root: &Path) -> Result<bool> {
         let mut folders: Vec<&Path> = path
             .ancestors()
@@ -81,14 +80,14 @@ impl Trusted {
             if self.0.contains(*folder) {
                 continue;
             }
-            // What is not there yet is made by us; what cannot be looked at fails when it is used.
+            // The agent makes a missing folder itself. A folder that cannot be checked cannot be used.
             let Ok(metadata) = fs::symlink_metadata(folder) else {
                 break;
             };
             let is_last = index + 1 == folders.len();
             has_links |= metadata.is_symlink();
             if is_last && is_empty_folder(folder, &metadata) {
-                // Nobody has put anything there yet, and who writes there first closes it.
+                // An empty folder is safe: the agent restricts its permissions before the first write.
                 break;
             }
             if is_last || metadata.is_symlink() || metadata.mode() & STICKY == 0 {
@@ -104,10 +103,10 @@ impl Trusted {
     }
 }
 
-/// Refuses a file that is open already.
+/// Refuses an open file that another user than root can write.
 ///
 /// # Errors
-/// An error for [`explained`], which holds what is wrong.
+/// An error that [`explained`] turns into an error of the catalogue.
 pub fn opened(path: &Path, metadata: &Metadata) -> io::Result<()> {
     if !is_root() || is_safe(metadata) {
         return Ok(());
@@ -115,13 +114,13 @@ pub fn opened(path: &Path, metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::other(Untrusted::new(path, metadata)))
 }
 
-/// Whether nobody but root can put something into `folder`.
+/// Returns true when only root can write in `folder`.
 #[must_use]
 pub fn only_root_writes(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|metadata| is_safe(&metadata))
 }
 
-/// The error of the catalogue, when `error` is one of [`opened`].
+/// Returns the error of the catalogue for an error of [`opened`].
 #[must_use]
 pub fn explained(error: &io::Error) -> Option<Error> {
     let untrusted = error.get_ref()?.downcast_ref::<Untrusted>()?;
@@ -140,8 +139,8 @@ fn refuse(path: &Path, metadata: &Metadata) -> Result<()> {
     Err(Untrusted::new(path, metadata).error())
 }
 
-/// Whether only root can write it. Root's own group has no other members, and a link has no
-/// permission bits of its own.
+/// Returns true when only root can write the file. Root's own group has no other members, and a link has
+/// no permission bits of its own.
 fn is_safe(metadata: &Metadata) -> bool {
     let others = match metadata.gid() {
         0 => OTHERS_WRITE & !0o020,
@@ -154,7 +153,7 @@ fn is_root() -> bool {
     Owner::ours().is_root()
 }
 
-/// Something that others than root can write.
+/// A path that other users than root can write.
 #[derive(Debug)]
 struct Untrusted {
     path: PathBuf,
@@ -185,13 +184,13 @@ impl Untrusted {
         Error::new(
             ErrorId::ForeignOwner,
             format!(
-                "root obeys only files that nobody else can write, and this one belongs to user {} and group {}, mode {:04o}",
+                "root uses only files that no other user can write; this path belongs to user {} and group {}, mode {:04o}",
                 self.uid, self.gid, self.mode
             ),
         )
         .about(&path)
         .hint(format!(
-            "look at what it says; then: {}; a tree that an older release gave to the service's user is taken over by: monsys-agent prepare",
+            "check its content; then: {}; if an older release gave the path to the service's user: monsys-agent prepare",
             fixes.join(" && ")
         ))
     }
@@ -253,10 +252,10 @@ mod tests {
             (&own, 0, 0o757, false),
             (&etc, 7, 0o755, false),
             (&etc, 0, 0o777, false),
-            // The next folder is root's, so nobody else can replace it.
+            // The next folder belongs to root, so no other user can replace it.
             (&etc, 0, 0o1777, true),
             (&etc, 7, 0o1777, false),
-            // But what is in the last one may have been put there by anybody.
+            // Any user may have put the files into the last folder.
             (&own, 0, 0o1777, false),
         ] {
             let before = fs::metadata(path).unwrap();
@@ -271,7 +270,7 @@ mod tests {
             set(path, before.uid(), before.mode() & 0o7777);
         }
 
-        // A link of root's is as good as what it leads to.
+        // A link of root is as safe as its target.
         let (elsewhere, link) = (root.join("elsewhere"), root.join("link"));
         fs::create_dir(&elsewhere).unwrap();
         set(&elsewhere, 7, 0o755);

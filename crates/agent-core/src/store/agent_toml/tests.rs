@@ -33,7 +33,7 @@ fn enrolled(text: &str, tags: &[String], role: Option<&str>) -> String {
 }
 
 #[test]
-fn a_new_file_holds_just_the_credential() {
+fn a_new_file_has_only_the_credential() {
     assert_eq!(
         enrolled("", &["prod".into(), "eu".into()], Some("web")),
         r#"# Written by monsys-agent. Your own keys, order and comments are kept.
@@ -48,7 +48,7 @@ ca_file = "/etc/ssl/hub-ca.pem"
 }
 
 #[test]
-fn the_users_keys_order_and_comments_are_kept() {
+fn the_keys_order_and_comments_of_the_user_stay() {
     let before = r#"# mine
 role = "db" # cause it is db
 
@@ -79,7 +79,7 @@ level = 'info' # chatty
 }
 
 #[test]
-fn a_broken_file_is_told_with_its_line_and_without_its_text() {
+fn an_error_names_the_line_of_a_broken_file_without_its_text() {
     for (text, cause) in [
         ("a = 1\nagent_token = agt_secret\n", "line 2"),
         ("tags = 'a,b'\n", "line 1"),

@@ -49,12 +49,15 @@ fn a_value_is_read_as_a_shell_and_systemd_read_it() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_told_without_repeating_it() {
+fn an_error_never_repeats_the_value() {
     assert_eq!(
         value(b"A=\"secret\nB=c\n", "A").unwrap_err(),
-        "its quotes do not close"
+        "the value has an unclosed quote"
     );
-    assert_eq!(value(b"A=\xff\n", "A").unwrap_err(), "it is not UTF-8");
+    assert_eq!(
+        value(b"A=\xff\n", "A").unwrap_err(),
+        "the value is not UTF-8"
+    );
     assert!(
         value(b"# \xff\nA=b\n", "A").unwrap().is_some(),
         "another line's bytes"
@@ -89,7 +92,7 @@ fn a_value_is_set_in_place_or_appended() {
 }
 
 #[test]
-fn the_secret_is_consumed_however_it_stands() {
+fn the_secret_is_consumed_in_every_form() {
     for (text, expected) in [
         ("INSTALL_TOKEN=0123456789abcdef\n", "NOTE\n"),
         (
@@ -123,14 +126,14 @@ fn the_secret_is_consumed_however_it_stands() {
     ] {
         let expected = expected.replace("NOTE", NOTE);
         assert_eq!(consume(text), expected, "{text:?}");
-        assert_eq!(consume(&expected), expected, "twice is as once");
+        assert_eq!(consume(&expected), expected, "a second run changes nothing");
     }
     let short = without_secret(b"# a b c\nINSTALL_TOKEN=b\n", KEY, "-", "b", &[]);
     assert_eq!(short.as_slice(), b"# a b c\n-\n");
 }
 
 #[test]
-fn a_file_is_replaced_whole_with_its_owner_and_0600() {
+fn a_file_is_replaced_atomically_with_its_owner_and_0600() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("etc/ravenxcope/sensor-agent.env");
@@ -150,7 +153,7 @@ fn a_file_is_replaced_whole_with_its_owner_and_0600() {
 }
 
 #[test]
-fn a_link_is_read_and_not_replaced_and_a_folder_is_no_file() {
+fn a_link_is_read_and_not_replaced_and_a_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (real, link) = (folder.path().join("real"), folder.path().join("link"));
     EnvFile::absent(&real, Access::private())
@@ -169,7 +172,7 @@ fn a_link_is_read_and_not_replaced_and_a_folder_is_no_file() {
     assert_eq!(std::fs::read(&real).unwrap(), b"A=b\n");
 }
 
-/// Text that is made of what matters in an env file.
+/// Generates text from the tokens that matter in an env file.
 fn env_text() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "INSTALL_TOKEN",
@@ -196,8 +199,8 @@ fn env_text() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
-/// The lines of `text` that do not set `key`, without the line end that belongs to them at the
-/// end of the file when something is appended.
+/// Returns the lines of `text` that do not set `key`, without the line end that is added at the
+/// end of the file before an appended line.
 fn others(text: &str, key: &str) -> Vec<String> {
     let text = text.as_bytes();
     let others = lines(text).filter(|line| !line.sets(key));

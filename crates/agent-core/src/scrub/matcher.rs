@@ -1,5 +1,5 @@
-//! What is looked for: a secret that is known, one that is known by its hash alone, or anything that
-//! has the form of an enrolment token.
+//! The search for a known secret, for a secret that is known only by its hash, or for any text with the
+//! form of an enrolment token.
 
 use std::fmt;
 
@@ -11,48 +11,49 @@ use zeroize::Zeroizing;
 
 use crate::token::Secret;
 
-/// What every enrolment token begins with; it stays, so that a reader sees what was there.
+/// The prefix of every enrolment token. The prefix stays, so that a reader sees that a token was there.
 const PREFIX: &[u8] = b"enrl_";
-/// What stands in the place of the rest.
+/// The byte that replaces the rest of a secret.
 pub(super) const FILLER: u8 = b'x';
-/// With fewer characters behind the prefix, it may be a word about a token, and is not changed.
+/// The fewest characters after the prefix of a token that is changed: a shorter text may be a word about
+/// tokens.
 const TAIL_OF_TOKEN: usize = 16;
-/// With fewer, it is no token.
+/// The fewest characters after the prefix of a possible token.
 const TAIL_OF_SUSPECT: usize = 8;
-/// A secret of fewer bytes is not looked for: it would be found in what is none.
+/// The shortest secret that is searched, in bytes: a shorter secret would match other text.
 pub const SHORTEST: usize = 8;
-/// A prime below 2^31: sums of rolling hashes are taken modulo this, and fit into 64 bits.
+/// The modulus of the rolling hashes: a prime below 2^31, so that the sums fit into 64 bits.
 const MODULUS: u64 = 2_147_483_647;
 
-/// What is to be found, and to be blotted out.
+/// The secrets and forms that are searched and masked.
 #[derive(Default)]
-pub struct Wanted {
+pub struct SecretMatcher {
     secrets: Vec<(Finder<'static>, Zeroizing<Vec<u8>>)>,
     hashes: Vec<Hashed>,
-    /// Anything that has the form of a token counts, with so many characters behind the prefix.
+    /// The fewest characters after the prefix, if any text with the form of a token counts.
     shortest_tail: Option<usize>,
 }
 
-/// A secret that is known by its length and its hash under a random key. It is recognised, and cannot
-/// be told.
+/// A secret that is known only by its length and its hash under a random key. The secret can be recognised,
+/// but not computed from the hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashed {
-    /// In bytes.
+    /// The length of the secret, in bytes.
     length: usize,
-    /// Of the rolling hash; below [`MODULUS`].
+    /// The base of the rolling hash, below [`MODULUS`].
     base: u64,
-    /// The low 16 bits of the rolling hash: enough to pass over nearly all places, and too little to tell
+    /// The low 16 bits of the rolling hash: enough to skip nearly all other text, and too few to reveal
     /// much of the secret.
     sum: u16,
-    /// Of the HMAC.
+    /// The key of the HMAC.
     key: [u8; 32],
     /// HMAC-SHA-256 of the secret.
     mac: [u8; 32],
 }
 
-impl fmt::Debug for Wanted {
+impl fmt::Debug for SecretMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wanted")
+        f.debug_struct("SecretMatcher")
             .field("secrets", &self.secrets.len())
             .field("hashes", &self.hashes.len())
             .field("shortest_tail", &self.shortest_tail)
@@ -60,14 +61,14 @@ impl fmt::Debug for Wanted {
     }
 }
 
-impl Wanted {
-    /// A secret that is known. One of less than [`SHORTEST`] bytes is not looked for.
+impl SecretMatcher {
+    /// Matches a known secret. A secret of less than [`SHORTEST`] bytes is never matched.
     #[must_use]
     pub fn secret(secret: &str) -> Self {
         Self::default().and_secret(secret)
     }
 
-    /// Anything that has the form of an enrolment token, and was not scrubbed.
+    /// Matches any text with the form of an enrolment token that is not masked.
     #[must_use]
     pub fn any_token() -> Self {
         Self {
@@ -76,7 +77,7 @@ impl Wanted {
         }
     }
 
-    /// Anything that may be an enrolment token: for those who only look.
+    /// Matches any possible enrolment token, for a search without changes.
     #[must_use]
     pub fn any_suspect() -> Self {
         Self {
@@ -85,7 +86,7 @@ impl Wanted {
         }
     }
 
-    /// A secret more.
+    /// Adds a known secret.
     #[must_use]
     pub fn and_secret(mut self, secret: &str) -> Self {
         if secret.len() >= SHORTEST {
@@ -96,7 +97,7 @@ impl Wanted {
         self
     }
 
-    /// A secret more, of which only the hash is known.
+    /// Adds a secret of which only the hash is known.
     #[must_use]
     pub fn and_hashed(mut self, hashed: Hashed) -> Self {
         if hashed.length >= SHORTEST && hashed.length <= super::LONGEST_SECRET {
@@ -105,19 +106,19 @@ impl Wanted {
         self
     }
 
-    /// Whether there is anything to look for.
+    /// Returns true when nothing would match.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.secrets.is_empty() && self.hashes.is_empty() && self.shortest_tail.is_none()
     }
 
-    /// Whether `secret` itself would be found.
+    /// Returns true when `secret` would match.
     #[must_use]
     pub fn finds(&self, secret: &str) -> bool {
-        self.blot_out(&mut Zeroizing::new(secret.as_bytes().to_vec())) > 0
+        self.mask(&mut Zeroizing::new(secret.as_bytes().to_vec())) > 0
     }
 
-    /// The fewest bytes that what is looked for can have.
+    /// Returns the length of the shortest possible match, in bytes.
     pub(super) fn shortest(&self) -> usize {
         let shape = self.shortest_tail.map(|tail| PREFIX.len() + tail);
         let secrets = self.secrets.iter().map(|(_, secret)| secret.len());
@@ -126,28 +127,27 @@ impl Wanted {
         lengths.min().unwrap_or(SHORTEST).max(SHORTEST)
     }
 
-    /// Blots out what is found in `bytes`; returns how often it was there.
-    pub(super) fn blot_out(&self, bytes: &mut [u8]) -> usize {
+    /// Masks all matches in `bytes`; returns their number.
+    pub(super) fn mask(&self, bytes: &mut [u8]) -> usize {
         let by_form = self
             .shortest_tail
-            .map_or(0, |shortest| blot_out_form(bytes, shortest));
-        by_form + self.blot_out_exact(bytes)
+            .map_or(0, |shortest| mask_form(bytes, shortest));
+        by_form + self.mask_exact(bytes)
     }
 
-    /// Whether a form is looked for.
+    /// Returns true when texts match by their form.
     pub(super) const fn has_forms(&self) -> bool {
         self.shortest_tail.is_some()
     }
 
-    /// Whether anything in `bytes` has the form that is looked for.
+    /// Returns true when a text in `bytes` matches by its form.
     pub(super) fn has_form(&self, bytes: &[u8]) -> bool {
-        self.shortest_tail.is_some_and(|shortest| {
-            blot_out_form(&mut Zeroizing::new(bytes.to_vec()), shortest) > 0
-        })
+        self.shortest_tail
+            .is_some_and(|shortest| mask_form(&mut Zeroizing::new(bytes.to_vec()), shortest) > 0)
     }
 
-    /// As [`Wanted::blot_out`], only what is known to its last byte.
-    pub(super) fn blot_out_exact(&self, bytes: &mut [u8]) -> usize {
+    /// Masks known secrets only, as [`SecretMatcher::mask`] does.
+    pub(super) fn mask_exact(&self, bytes: &mut [u8]) -> usize {
         let mut count = 0;
         for (finder, secret) in &self.secrets {
             let kept = if secret.starts_with(PREFIX) {
@@ -164,14 +164,14 @@ impl Wanted {
             }
         }
         for hashed in &self.hashes {
-            count += hashed.blot_out(bytes);
+            count += hashed.mask(bytes);
         }
         count
     }
 }
 
-/// Blots out each thing that has the form of a token.
-fn blot_out_form(bytes: &mut [u8], shortest: usize) -> usize {
+/// Masks each text with the form of a token.
+fn mask_form(bytes: &mut [u8], shortest: usize) -> usize {
     let mut count = 0;
     let mut at = 0;
     while let Some(next) = memmem::find(&bytes[at..], PREFIX) {
@@ -192,8 +192,8 @@ fn blot_out_form(bytes: &mut [u8], shortest: usize) -> usize {
 }
 
 impl Hashed {
-    /// Of `secret`, under a key that is new; `None` for a secret that is too short to be looked for, or
-    /// where there is no randomness.
+    /// Hashes `secret` with a new key. Returns `None` for a secret that is too short or too long to be
+    /// searched, or when the system has no random numbers.
     #[must_use]
     pub fn of(secret: &Secret) -> Option<Self> {
         let secret = secret.expose_secret().as_bytes();
@@ -215,28 +215,28 @@ impl Hashed {
         })
     }
 
-    fn blot_out(&self, bytes: &mut [u8]) -> usize {
+    fn mask(&self, bytes: &mut [u8]) -> usize {
         let base = self.base % MODULUS;
         let mut leading = 1;
         for _ in 1..self.length {
             leading = leading * base % MODULUS;
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.key);
-        let (mut count, mut sum, mut held) = (0, 0, 0);
+        let (mut count, mut sum, mut length) = (0, 0, 0);
         let mut end = 0;
         while let Some(byte) = bytes.get(end).copied() {
-            if held == self.length {
+            if length == self.length {
                 let first = u64::from(bytes[end - self.length]) * leading % MODULUS;
                 sum = (sum + MODULUS - first) % MODULUS;
-                held -= 1;
+                length -= 1;
             }
             sum = rolled(sum, base, byte);
-            held += 1;
+            length += 1;
             end += 1;
-            let is_near = held == self.length && low_bits(sum) == self.sum;
-            if is_near && hmac::verify(&key, &bytes[end - held..end], &self.mac).is_ok() {
-                bytes[end - held..end].fill(FILLER);
-                (sum, held) = (0, 0);
+            let is_near = length == self.length && low_bits(sum) == self.sum;
+            if is_near && hmac::verify(&key, &bytes[end - length..end], &self.mac).is_ok() {
+                bytes[end - length..end].fill(FILLER);
+                (sum, length) = (0, 0);
                 count += 1;
             }
         }
@@ -263,27 +263,27 @@ mod tests {
     }
 
     #[track_caller]
-    fn expect(wanted: &Wanted, text: &str, after: &str, count: usize) {
+    fn expect(matcher: &SecretMatcher, text: &str, after: &str, count: usize) {
         let mut bytes = text.as_bytes().to_vec();
-        assert_eq!(wanted.blot_out(&mut bytes), count, "{text}");
+        assert_eq!(matcher.mask(&mut bytes), count, "{text}");
         assert_eq!(String::from_utf8(bytes).unwrap(), after);
     }
 
     #[test]
-    fn a_secret_known_by_its_hash_is_found_wherever_it_is() {
-        let wanted = Wanted::default().and_hashed(hashed("s3cr3t-of-mimir"));
-        expect(&wanted, "s3cr3t-of-mimir", "xxxxxxxxxxxxxxx", 1);
+    fn a_secret_known_by_its_hash_is_found_at_each_place() {
+        let matcher = SecretMatcher::default().and_hashed(hashed("s3cr3t-of-mimir"));
+        expect(&matcher, "s3cr3t-of-mimir", "xxxxxxxxxxxxxxx", 1);
         expect(
-            &wanted,
+            &matcher,
             "as3cr3t-of-mimirs3cr3t-of-mimir.s3cr3t-of-mimix",
             "axxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.s3cr3t-of-mimix",
             2,
         );
-        expect(&wanted, "", "", 0);
+        expect(&matcher, "", "", 0);
     }
 
     #[test]
-    fn a_hash_is_written_down_without_the_secret() {
+    fn a_serialised_hash_does_not_contain_the_secret() {
         let hashed = hashed("s3cr3t-of-mimir");
         let json = serde_json::to_string(&hashed).unwrap();
         assert!(!json.contains("mimir"));
@@ -291,27 +291,27 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_a_token_is_enough_and_a_word_about_one_is_not() {
-        let wanted = Wanted::any_token();
+    fn a_text_with_the_form_of_a_token_matches_and_a_short_word_does_not() {
+        let matcher = SecretMatcher::any_token();
         let text = "enrl_0123456789abcdef, enrl_token_name, enrl_xxxxxxxxxxxxxxxxxxxx, enrl_";
         let after = "enrl_xxxxxxxxxxxxxxxx, enrl_token_name, enrl_xxxxxxxxxxxxxxxxxxxx, enrl_";
-        expect(&wanted, text, after, 1);
+        expect(&matcher, text, after, 1);
     }
 
     #[test]
-    fn a_secret_without_the_prefix_goes_whole() {
+    fn a_secret_without_the_prefix_is_masked_completely() {
         expect(
-            &Wanted::secret("INSTALL-me-now"),
+            &SecretMatcher::secret("INSTALL-me-now"),
             "=INSTALL-me-now",
             "=xxxxxxxxxxxxxx",
             1,
         );
         expect(
-            &Wanted::secret("enrl_abcdefgh"),
+            &SecretMatcher::secret("enrl_abcdefgh"),
             "enrl_abcdefghi",
             "enrl_xxxxxxxxi",
             1,
         );
-        assert!(Wanted::secret("short").is_empty());
+        assert!(SecretMatcher::secret("short").is_empty());
     }
 }
