@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use agent_core::clock::Moment;
-use agent_core::enrolment::step_record::{Outcome, StepRecord};
+use agent_core::enrolment::step_record::{StepOutcome, StepRecord};
 use agent_core::error::{Error, ErrorId};
 use agent_core::service::{Health, Liveness};
 use base64::Engine;
@@ -82,7 +82,7 @@ fn heartbeat(bytes: &[u8]) {
         };
         for now in [by_wall, by_both] {
             let liveness = Liveness::of(Some(&health), &now);
-            assert!(!liveness.told(Some(&health)).is_empty());
+            assert!(!liveness.describe(Some(&health)).is_empty());
             assert!(!liveness.is_silent() || !liveness.hint().is_empty());
         }
     }
@@ -128,7 +128,13 @@ fn after(error: Error, before: &StepRecord) -> StepRecord {
     let boot = before.boot_id.clone();
     let machine = before.machine.clone();
     let now = SystemTime::UNIX_EPOCH + TIMES[1];
-    let record = StepRecord::of(&Outcome::Failed(error), Some(before), boot, machine, now);
+    let record = StepRecord::of(
+        &StepOutcome::Failed(error),
+        Some(before),
+        boot,
+        machine,
+        now,
+    );
     assert!(record.is_for(&before.boot_id, &before.machine));
     record
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::backoff::Pace;
 use super::super::health::{Health, SaveReason};
-use super::super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, Host, keep};
+use super::super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, ServiceHost, run};
 use super::super::notify::Notify;
 use super::super::signals::Signals;
 use super::super::timer::WakeTimer;
@@ -68,8 +68,8 @@ struct Simulated {
     health: Health,
 }
 
-impl Host for Simulated {
-    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
+impl ServiceHost for Simulated {
+    async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         let now = self.start.elapsed();
         let is_accepted = !self.unreachable.contains(&now);
         self.tries.borrow_mut().push((now, is_accepted));
@@ -113,7 +113,7 @@ async fn looped(seed: u64, unreachable: &Range<Duration>, end: Duration) -> Vec<
         let environment = Environment::real([]).with_seed(seed);
         sleep(environment.random_up_to(INTERVAL)).await;
         let (mut signals, mut notify) = (Signals::default(), Notify::default());
-        keep(
+        run(
             &mut host,
             &mut signals,
             &mut notify,
