@@ -126,7 +126,7 @@ fn a_way_that_fails_is_told() {
     host.enrol_with(&hub, "", &["--token-command", "x", "--token-file", "y"])
         .run()
         .expect(64)
-        .says(&["both given"]);
+        .says(&["both set"]);
     // A pipe that nobody writes to.
     let run = host
         .enrol_with(&hub, "", &["--token-file", "-", "--wait", "1s"])
