@@ -146,7 +146,7 @@ fn a_hub_that_comes_and_goes_is_a_few_lines_in_the_log() {
     let log = service.stop().expect(0).stderr;
     let lines = |part: &str| log.matches(part).count();
     assert!(lines("answered 401") >= 1 && lines("503") >= 1, "{log}");
-    let all = lines("a heartbeat failed") + lines("takes heartbeats again");
+    let all = lines("a heartbeat failed") + lines("accepts heartbeats again");
     assert!((2..=8).contains(&all), "{all} lines of 24 tries: {log}");
 }
 

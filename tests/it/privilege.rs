@@ -95,7 +95,7 @@ fn without_the_step_of_this_boot_nothing_is_sent() {
     let run = || host.agent(&["run"]).by_user(SERVICE_USER).run();
     run()
         .expect(85)
-        .says(&["privileged step", "none is on record"]);
+        .says(&["privileged step", "no step is recorded"]);
     prepare(&host);
     // As after a reboot, and as on another machine that the disk was moved to.
     let path = host.path("var/lib/monsys/state.json");

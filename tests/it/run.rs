@@ -64,7 +64,7 @@ fn the_first_heartbeat_is_sent_at_once_signed_and_whole() {
     let run = service
         .stop()
         .expect(0)
-        .says(&["takes this host's heartbeats"]);
+        .says(&["accepts this host's heartbeats"]);
     assert!(run.stdout.is_empty(), "{}", run.stdout);
     assert!(journal(&host)["stopped_at"].is_string());
 }
@@ -186,7 +186,7 @@ fn goes_on_through_an_outage_and_tells_it_once() {
         (&failure["id"], &failure["tries"]),
         (&json!("unreachable"), &json!(4))
     );
-    let run = service.stop().expect(0).says(&["takes heartbeats again"]);
+    let run = service.stop().expect(0).says(&["accepts heartbeats again"]);
     assert_eq!(
         run.stderr.matches("a heartbeat failed").count(),
         1,
@@ -269,7 +269,7 @@ fn tells_the_service_manager_what_goes_on() {
     assert!(heard().contains("READY=1\nSTATUS=agent "), "{id}");
     let status = heard();
     assert!(
-        status.contains("heartbeats go out (the last taken at 2"),
+        status.contains("heartbeats are accepted (the last accepted at 2"),
         "{status}"
     );
     assert!(heard().starts_with("WATCHDOG=1"));

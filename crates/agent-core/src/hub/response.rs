@@ -1,4 +1,4 @@
-//! The class of each response: the table of HTTP statuses (contract, "answer, verdict, agent does").
+//! The class of each response: the table of HTTP statuses (contract, the table of answers).
 
 use super::client::{Reply, SendError};
 use crate::error::{Error, ErrorId};

@@ -1,4 +1,4 @@
-//! Hosts whose hub is only a clock: what a fleet does when the hub goes away and comes back.
+//! Hosts with a simulated hub, which fails and recovers.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -18,11 +18,11 @@ use crate::error::{Error, ErrorId, Result};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// A hub, which is away for a while.
+/// A hub that is not reachable for a while.
 struct Hub {
     start: Instant,
     away: Range<Duration>,
-    /// When a heartbeat was tried, whose, and whether it was taken.
+    /// Time and host of each heartbeat, and whether the hub accepted it.
     tries: RefCell<Vec<(Duration, usize, bool)>>,
 }
 
@@ -35,12 +35,12 @@ struct Simulated {
 impl ServiceHost for Simulated {
     async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         let now = self.hub.start.elapsed();
-        let is_taken = !self.hub.away.contains(&now);
+        let is_accepted = !self.hub.away.contains(&now);
         self.hub
             .tries
             .borrow_mut()
-            .push((now, self.number, is_taken));
-        if is_taken {
+            .push((now, self.number, is_accepted));
+        if is_accepted {
             return Ok(HeartbeatOutcome::Accepted);
         }
         Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
@@ -89,7 +89,7 @@ async fn simulate(
         let hub = Rc::clone(&hub);
         local.spawn_local(async move {
             let environment = Environment::real([]).with_seed(number as u64);
-            // Hosts boot when they boot.
+            // Hosts boot at different times.
             sleep(environment.random_up_to(INTERVAL)).await;
             let mut host = Simulated {
                 number,
@@ -117,12 +117,12 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_hour_one_heartbeat_goes_out_promptly_and_then_the_rhythm_goes_on() {
+async fn after_an_hour_a_heartbeat_is_sent_promptly_and_then_on_the_interval() {
     let away = minutes(10)..minutes(70);
     let tries = simulate(1, away.clone(), minutes(90)).await;
     let after: Vec<Duration> = tries
         .iter()
-        .filter(|(at, _, is_taken)| *is_taken && *at >= away.end)
+        .filter(|(at, _, is_accepted)| *is_accepted && *at >= away.end)
         .map(|(at, ..)| *at)
         .collect();
     assert!(
@@ -135,7 +135,7 @@ async fn after_an_hour_one_heartbeat_goes_out_promptly_and_then_the_rhythm_goes_
         assert!((28.0..=32.0).contains(&pause), "{pause}");
     }
     let during = tries.iter().filter(|(at, ..)| away.contains(at)).count();
-    // About one in an interval: a few quick ones, and then one in half of two intervals.
+    // About one heartbeat in an interval: a few quick ones, and then one in half of two intervals.
     assert!((90..=160).contains(&during), "{during} tries in an hour");
 }
 
@@ -145,8 +145,8 @@ async fn a_thousand_hosts_come_back_spread_over_two_intervals() {
     let away = minutes(10)..minutes(70);
     let tries = simulate(HOSTS, away.clone(), minutes(72)).await;
     let mut first: Vec<Option<Duration>> = vec![None; HOSTS];
-    for (at, host, is_taken) in &tries {
-        if *is_taken && *at >= away.end {
+    for (at, host, is_accepted) in &tries {
+        if *is_accepted && *at >= away.end {
             first[*host].get_or_insert(at.saturating_sub(away.end));
         }
     }
@@ -155,7 +155,7 @@ async fn a_thousand_hosts_come_back_spread_over_two_intervals() {
         .map(|at| at.expect("a host is lost"))
         .collect();
     assert!(first.iter().all(|at| *at <= INTERVAL * 2));
-    // A fleet in good health sends 33 in a second. Nowhere is a burst, and nowhere a hole.
+    // The hosts send 33 heartbeats a second while the hub accepts them. There is no burst, and no gap.
     let in_second = |second: u64| first.iter().filter(|at| at.as_secs() == second).count();
     let fullest = (0..60).map(in_second).max().unwrap();
     assert!(fullest <= 60, "{fullest} hosts in one second");
@@ -163,7 +163,7 @@ async fn a_thousand_hosts_come_back_spread_over_two_intervals() {
     assert!((600..=900).contains(&half), "{half} within an interval");
     assert!((20..30).map(in_second).sum::<usize>() > 50);
 
-    // And while it is away, it is asked about as often as when it is up.
+    // While the hub is not reachable, the hosts send about as often as otherwise.
     let recovered = minutes(20)..minutes(70);
     let during = tries
         .iter()
@@ -177,16 +177,16 @@ async fn a_thousand_hosts_come_back_spread_over_two_intervals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_blip_delays_nobody_for_long() {
+async fn a_short_failure_delays_no_host_for_long() {
     let away = minutes(5)..minutes(5) + Duration::from_secs(3);
     let tries = simulate(1000, away.clone(), minutes(7)).await;
     for host in 0..1000 {
-        let taken: Vec<Duration> = tries
+        let accepted: Vec<Duration> = tries
             .iter()
-            .filter(|(_, number, is_taken)| *number == host && *is_taken)
+            .filter(|(_, number, is_accepted)| *number == host && *is_accepted)
             .map(|(at, ..)| *at)
             .collect();
-        let longest = taken
+        let longest = accepted
             .windows(2)
             .map(|pair| pair[1].saturating_sub(pair[0]))
             .max();
