@@ -32,26 +32,30 @@ use crate::store::unwritable;
 use crate::token::Token;
 use secret_cleanup::SecretCleanup;
 
+/// A function that reads the host. All callers share this type: each copy of the workflow would add 30 KB to the
+/// binary.
+pub type Read<'a> = dyn Fn() -> Result<Box<dyn Dialect + 'a>> + 'a;
+
 /// Enrols the host that `read` reads, and then scrubs the secret from cloud-init's files.
 ///
 /// # Errors
 /// Wrong settings, broken files of the host, a secret that cannot be fetched or is not valid, the hub's
 /// rejection, and files that cannot be written.
 pub async fn enrol_by<'a>(
-    read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
+    read: &Read<'a>,
     force: bool,
     held: Option<&Lock>,
     environment: &Environment,
 ) -> Result<Enrolment> {
     let mut cleanup = SecretCleanup::default();
-    let mut enrolment = run(&read, force, held, &mut cleanup, environment).await?;
+    let mut enrolment = run(read, force, held, &mut cleanup, environment).await?;
     // Also when the host is enrolled already: the run that enrolled it may have been killed.
     enrolment.cleanup = cleanup.scrub(environment);
     Ok(enrolment)
 }
 
 async fn run<'a>(
-    read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
+    read: &Read<'a>,
     force: bool,
     held: Option<&Lock>,
     cleanup: &mut SecretCleanup,
@@ -80,7 +84,7 @@ async fn run<'a>(
         Plan::Exchange(_) => limit = limit.later(splay(before.settings(), environment).await),
     }
 
-    let (mut host, lock) = locked(before, &read, |host| &**host, held, limit, environment).await?;
+    let (mut host, lock) = locked(before, read, |host| &**host, held, limit, environment).await?;
     host.recover(limit).await?;
     // The host may have been unenrolled since the begin of this run.
     if secret.is_none() && host.takes_secret(force)? {
