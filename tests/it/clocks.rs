@@ -146,7 +146,7 @@ fn an_unstable_hub_causes_few_log_lines() {
     let log = service.stop().expect(0).stderr;
     let lines = |part: &str| log.matches(part).count();
     assert!(lines("answered 401") >= 1 && lines("503") >= 1, "{log}");
-    let all = lines("a heartbeat failed") + lines("takes heartbeats again");
+    let all = lines("a heartbeat failed") + lines("accepts heartbeats again");
     assert!((2..=8).contains(&all), "{all} lines of 24 tries: {log}");
 }
 

@@ -96,7 +96,7 @@ fn the_json_report_has_the_keys_of_the_contract_and_logs_stay_on_standard_error(
     );
     assert_eq!(report["changed"], true);
     assert_eq!(report["result"], "enrolled");
-    assert!(run.stderr.contains("asking"));
+    assert!(run.stderr.contains("sending a request"));
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn a_certificate_of_another_ca_is_reported() {
     host.write_file("etc/mimir/agent.json", &unproved.join("\n"));
     let run = later(&host, &["enrol", "--ca-file", ca_file.to_str().unwrap()]);
     run.run().expect(77).expect_stderr(&[
-        "does not take this host's certificate",
+        "does not accept this host's certificate",
         "client-cert errors",
     ]);
 }

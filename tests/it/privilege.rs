@@ -97,7 +97,7 @@ fn the_service_sends_nothing_before_the_step_of_this_boot() {
     let run = || host.agent(&["run"]).by_user(SERVICE_USER).run();
     run()
         .expect(85)
-        .expect_stderr(&["privileged step", "none is on record"]);
+        .expect_stderr(&["privileged step", "no step is recorded"]);
     prepare(&host);
     // As after a reboot, and on another machine with the same disk.
     let path = host.path("var/lib/monsys/state.json");

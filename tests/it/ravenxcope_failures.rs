@@ -268,7 +268,7 @@ fn agent_restarts_with_persisted_sensor_token() {
         sensor(&hub, "sensor-1")["heartbeats"] == 2
     });
     let run = service.stop().expect(0);
-    assert!(!run.stderr.contains("asking"), "{}", run.stderr);
+    assert!(!run.stderr.contains("sending a request"), "{}", run.stderr);
     assert_eq!(file(&host), before);
     assert_eq!(sensor(&hub, "sensor-1")["enrolments"], 1);
 

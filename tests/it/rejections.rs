@@ -40,7 +40,7 @@ fn a_token_used_up_during_the_request_is_reported() {
     host.enrol(&hub, &hub.token())
         .run()
         .expect(77)
-        .expect_stderr(&["secret_exhausted", "used up in this very moment"]);
+        .expect_stderr(&["secret_exhausted", "used up at this moment"]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn the_first_heartbeat_is_sent_at_once_signed_and_complete() {
     let run = service
         .stop()
         .expect(0)
-        .expect_stderr(&["takes this host's heartbeats"]);
+        .expect_stderr(&["accepts this host's heartbeats"]);
     assert!(run.stdout.is_empty(), "{}", run.stdout);
     assert!(health_file(&host)["stopped_at"].is_string());
 }
@@ -191,7 +191,7 @@ fn an_outage_is_logged_once_and_the_service_continues() {
     let run = service
         .stop()
         .expect(0)
-        .expect_stderr(&["takes heartbeats again"]);
+        .expect_stderr(&["accepts heartbeats again"]);
     assert_eq!(
         run.stderr.matches("a heartbeat failed").count(),
         1,
@@ -274,7 +274,7 @@ fn the_service_notifies_the_service_manager() {
     assert!(notification().contains("READY=1\nSTATUS=agent "), "{id}");
     let status = notification();
     assert!(
-        status.contains("heartbeats go out (the last taken at 2"),
+        status.contains("heartbeats are accepted (the last accepted at 2"),
         "{status}"
     );
     assert!(notification().starts_with("WATCHDOG=1"));

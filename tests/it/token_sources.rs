@@ -126,7 +126,7 @@ fn a_failing_token_source_is_reported() {
     host.enrol_with(&hub, "", &["--token-command", "x", "--token-file", "y"])
         .run()
         .expect(64)
-        .expect_stderr(&["both given"]);
+        .expect_stderr(&["both set"]);
     // A pipe without a writer.
     let run = host
         .enrol_with(&hub, "", &["--token-file", "-", "--wait", "1s"])

@@ -1,9 +1,9 @@
-//! The story itself: enrolled already?, lock, prove that the result can be written, exchange the
-//! secret for a credential, put it into its sink.
+//! The enrolment workflow: check whether the host is enrolled, take the lock, prove that the result can be
+//! written, exchange the secret for a credential, and store the credential.
 //!
-//! What makes it safe to be killed anywhere is each dialect's own: what has to be on the disk before
-//! the first request leaves is made by [`Dialect::exchange`], and whatever a killed run leaves is
-//! ended by [`Dialect::recover`] or [`Dialect::repair`] of the next one.
+//! Each dialect makes the workflow safe against SIGKILL at any point: [`Prepare::prepare`] writes the files that
+//! have to exist before the first request, and [`Dialect::recover`] or [`Dialect::repair`] of the next run
+//! completes an interrupted one.
 
 mod attempt;
 pub mod dialect;
@@ -32,44 +32,46 @@ use crate::store::unwritable;
 use crate::token::Token;
 use secret_cleanup::SecretCleanup;
 
-/// Reads the host. One type for all callers: each copy of the workflow would cost 30 KB of the binary.
+/// A function that reads the host. All callers share this type: each copy of the workflow would add 30 KB to the
+/// binary.
 pub type Read<'a> = dyn Fn() -> Result<Box<dyn Dialect + 'a>> + 'a;
 
-/// Enrols the host that `read` reads: for a dialect that has something to add to it.
+/// Enrols the host that `read` reads, and then scrubs the secret from cloud-init's files.
 ///
 /// # Errors
-/// As [`enrol`].
+/// Wrong settings, broken files of the host, a secret that cannot be fetched or is not valid, the hub's
+/// rejection, and files that cannot be written.
 pub async fn enrol_by<'a>(
     read: &Read<'a>,
     force: bool,
     held: Option<&Lock>,
     environment: &Environment,
 ) -> Result<Enrolment> {
-    let mut traces = SecretCleanup::default();
-    let mut enrolment = join(read, force, held, &mut traces, environment).await?;
-    // Also when nothing had to be done: the run that enrolled this host may have been killed.
-    enrolment.cleanup = traces.scrub(environment);
+    let mut cleanup = SecretCleanup::default();
+    let mut enrolment = run(read, force, held, &mut cleanup, environment).await?;
+    // Also when the host is enrolled already: the run that enrolled it may have been killed.
+    enrolment.cleanup = cleanup.scrub(environment);
     Ok(enrolment)
 }
 
-async fn join<'a>(
+async fn run<'a>(
     read: &Read<'a>,
     force: bool,
     held: Option<&Lock>,
-    traces: &mut SecretCleanup,
+    cleanup: &mut SecretCleanup,
     environment: &Environment,
 ) -> Result<Enrolment> {
-    // What is wrong with the command, or needs nothing to be done, is told before anything on the
-    // host is touched.
+    // Errors of the command, and a host that is enrolled already, are reported before any change on the
+    // host.
     let before = read()?;
     let mut limit = Limit::of(before.settings().wait);
     let mut secret = None;
-    *traces = SecretCleanup::of(&*before, environment);
+    *cleanup = SecretCleanup::of(&*before, environment);
     if before.takes_secret(force)? {
         secret = fetch(&*before, environment, limit).await?;
-        traces.note(secret.as_ref());
+        cleanup.remember(secret.as_ref());
     } else {
-        traces.look_for(&*before, environment, limit).await;
+        cleanup.find_secret(&*before, environment, limit).await;
     }
     match before.plan(secret.as_ref().map(Token::kind), force)? {
         Plan::Nothing => {
@@ -84,10 +86,10 @@ async fn join<'a>(
 
     let (mut host, lock) = locked(before, read, |host| &**host, held, limit, environment).await?;
     host.recover(limit).await?;
-    // It may have been enrolled when this run began, and no longer be so.
+    // The host may have been unenrolled since the begin of this run.
     if secret.is_none() && host.takes_secret(force)? {
         secret = fetch(&*host, environment, limit).await?;
-        traces.note(secret.as_ref());
+        cleanup.remember(secret.as_ref());
     }
     let enrolment = match host.plan(secret.as_ref().map(Token::kind), force)? {
         Plan::Nothing | Plan::Repair => Enrolment {
@@ -105,12 +107,13 @@ async fn join<'a>(
     Ok(enrolment)
 }
 
-/// Makes the folders of the host as it was `before`, and takes the lock, unless `held` is that lock.
-/// Whoever held it before may have enrolled this host, so all is read again under it; should it name
-/// another folder now, that one's lock counts.
+/// Creates the folders of the host as read `before`, and takes the lock, unless `held` is that lock. Then reads
+/// the host again, since the previous owner of the lock may have enrolled it. If the host names another folder
+/// now, the lock of that folder counts.
 ///
 /// # Errors
-/// What cannot be read or made, and [`crate::error::ErrorId::LockBusy`] at the deadline.
+/// Files that cannot be read, folders that cannot be created, and [`crate::error::ErrorId::LockBusy`] at the
+/// deadline.
 pub async fn locked<D>(
     before: D,
     read: impl Fn() -> Result<D>,
@@ -126,28 +129,28 @@ pub async fn locked<D>(
     let mut host = before;
     loop {
         let before = make_folders(view(&host))?;
-        let (path, fault) = place(&host)
-            .ok_or_else(|| Error::new(ErrorId::Internal, "there is no place for the lock"))?;
+        let (path, error_id) = place(&host)
+            .ok_or_else(|| Error::new(ErrorId::Internal, "there is no folder for the lock"))?;
         let name = view(&host).lock_name();
         let is_held = held.is_some_and(|held| held.is(&path, name));
         let lock = if is_held {
             None
         } else {
-            Lock::take_or(fault, &path, name, limit.deadline).await?
+            Lock::take_or(error_id, &path, name, limit.deadline).await?
         };
         let has_lock = is_held || lock.is_some();
-        // Whoever held the lock before may have made or removed the service's group too.
+        // The previous owner of the lock may also have added or removed the service's group.
         environment.forget_access();
         let now = read()?;
         if has_lock && place(&now) == place(&host) {
-            share_anew(view(&now), &before);
+            update_access(view(&now), &before);
             return Ok((now, lock));
         }
         host = now;
     }
 }
 
-/// Makes the folders of `host` that are missing. Returns what each is to be.
+/// Creates the missing folders of `host`. Returns each folder with its intended access.
 fn make_folders(host: &dyn Dialect) -> Result<Vec<(PathBuf, Grant)>> {
     let folders = host.folders();
     for folder in &folders {
@@ -158,9 +161,9 @@ fn make_folders(host: &dyn Dialect) -> Result<Vec<(PathBuf, Grant)>> {
     Ok(grants.map(|folder| (folder.path, folder.grant)).collect())
 }
 
-/// Gives the folders that were made for a group of the service that is another one by now, or is gone,
-/// to who reads them now. A folder of any other access is the operator's.
-fn share_anew(host: &dyn Dialect, before: &[(PathBuf, Grant)]) {
+/// Updates the access of folders that were created for an earlier group of the service. A folder with any other
+/// access is the operator's, and stays as it is.
+fn update_access(host: &dyn Dialect, before: &[(PathBuf, Grant)]) {
     for folder in host.folders() {
         let stale = before
             .iter()
@@ -176,10 +179,10 @@ fn share_anew(host: &dyn Dialect, before: &[(PathBuf, Grant)]) {
     }
 }
 
-/// The secret that this run was given, if it was.
+/// Fetches the secret of this run, if the settings name a source.
 ///
 /// # Errors
-/// Why it cannot be had, and what is wrong with it.
+/// A secret that cannot be fetched or is not valid.
 pub async fn fetch(
     host: &dyn Dialect,
     environment: &Environment,
@@ -194,7 +197,7 @@ pub async fn fetch(
     Ok(Some(secret))
 }
 
-/// Waits a random time, if asked to; returns how long.
+/// Waits for a random time up to the setting `splay`. Returns that time.
 async fn splay(settings: &Settings, environment: &Environment) -> Duration {
     let pause = environment.random_up_to(settings.splay.value);
     if pause > Duration::ZERO {

@@ -1,4 +1,4 @@
-//! What the hub is told about this host. Each fact falls back; none fails an enrolment.
+//! The facts about this host that the hub gets. Each fact has a fallback, so none fails an enrolment.
 
 pub mod fingerprint;
 pub mod hostname;
@@ -17,12 +17,12 @@ use interfaces::Network;
 use machine::MachineSize;
 use route::Target;
 
-/// The host, as it is told to the hub.
+/// The facts about the host, for the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Name of the host, not of a container on it.
+    /// Name of the host, and not of a container on it.
     pub hostname: String,
-    /// `PRETTY_NAME` of its os-release.
+    /// `PRETTY_NAME` of the host's os-release.
     pub os_info: String,
     /// `x86_64`, `arm64`, or the kernel's machine name.
     pub architecture: String,
@@ -30,18 +30,18 @@ pub struct HostFacts {
     pub agent_version: &'static str,
     /// Kernel release.
     pub kernel: String,
-    /// Processors.
+    /// Number of processors.
     pub cpus: usize,
     /// Memory, in bytes.
     pub memory_bytes: u64,
-    /// Address that reaches the hub.
+    /// Address of the host on the route to the hub.
     pub primary_ip: Option<IpAddr>,
     /// Network interfaces, by name.
     pub interfaces: Vec<Interface>,
 }
 
 impl HostFacts {
-    /// Gathers all facts. `target` is where the hub is, for the primary address.
+    /// Gathers all facts. `target` is the hub's address, for the primary address.
     #[must_use]
     pub fn gather(settings: &Settings, environment: &Environment, target: &Target) -> Self {
         let uname = nix::sys::utsname::uname().ok();
@@ -89,13 +89,13 @@ fn host_file(environment: &Environment, path: &Path) -> PathBuf {
     }
 }
 
-/// The interfaces alone, for a heartbeat. `target` is where the hub is.
+/// Returns the interfaces only, for a heartbeat. `target` is the hub's address.
 #[must_use]
 pub fn interfaces_now(environment: &Environment, target: &Target) -> Vec<Interface> {
     network(environment, target).1
 }
 
-/// The primary address, and the interfaces.
+/// Returns the primary address and the interfaces.
 fn network(environment: &Environment, target: &Target) -> (Option<IpAddr>, Vec<Interface>) {
     let network = Network::now();
     let primary_ip = route::primary_ip(target);

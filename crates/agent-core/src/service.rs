@@ -1,8 +1,8 @@
-//! `run`: the life after the enrolment. A signed heartbeat on the hub's interval, for ever.
+//! The service (`run`), which sends a signed heartbeat on the hub's interval after the enrolment.
 //!
-//! `rhythm` keeps the beat and `pace` chooses the pauses; `agent` is the host that it is kept
-//! for; `notify` and `signals` are the service manager's side, `teller` the log, and
-//! `health` what `status` reads.
+//! `heartbeat_loop` sends the heartbeats and `backoff` chooses the pauses. [`ServiceHost`] is the interface of
+//! a dialect's host. `notify` and `signals` connect to the service manager, `failure_log` writes the log, and
+//! `health` is the file that `status` reads.
 
 mod backoff;
 mod failure_log;
@@ -29,11 +29,12 @@ use crate::error::Result;
 use signals::Signals;
 use timer::WakeTimer;
 
-/// Keeps the rhythm of the host that `admit` gives, which may take as long as an enrolment does,
-/// until SIGTERM or SIGINT.
+/// Sends the heartbeats of the host that `admit` returns, until SIGTERM or SIGINT. `admit` may take as long as an
+/// enrolment does.
 ///
 /// # Errors
-/// What `admit` ends with, and what ends the host's heartbeats for good.
+/// The error of `admit`, and the error that ends the heartbeats, for instance a host that is not enrolled any
+/// more.
 pub async fn run_heartbeats<H: ServiceHost>(
     environment: &Environment,
     admit: impl AsyncFnOnce() -> Result<H>,
@@ -48,9 +49,9 @@ pub async fn run_heartbeats<H: ServiceHost>(
     let who = host.describe();
     tracing::info!("{who}: a heartbeat every {} s", host.interval().as_secs());
     notify.ready(&who);
-    let alarm = WakeTimer::new();
+    let timer = WakeTimer::new();
     let ended =
-        heartbeat_loop::run(&mut host, &mut signals, &mut notify, &alarm, environment).await;
+        heartbeat_loop::run(&mut host, &mut signals, &mut notify, &timer, environment).await;
     notify.stopping();
     ended
 }
@@ -58,7 +59,7 @@ pub async fn run_heartbeats<H: ServiceHost>(
 /// Sends the heartbeats of `host` without a service manager and without signals, for tests in paused time.
 ///
 /// # Errors
-/// What ends the host's heartbeats for good.
+/// The error that ends the heartbeats.
 #[doc(hidden)]
 pub async fn run_heartbeats_alone(
     host: &mut impl ServiceHost,
@@ -75,7 +76,7 @@ pub async fn run_heartbeats_alone(
     .await
 }
 
-/// The present moment, in the boot that the service and `status` agree on.
+/// Returns the present moment, with the boot id that the service and `status` both use.
 #[must_use]
 pub fn moment(environment: &Environment) -> Moment {
     environment.moment(&step::boot_id(environment))

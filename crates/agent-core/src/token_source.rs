@@ -1,4 +1,4 @@
-//! Where the token is to be had. It is fetched only when an exchange needs it.
+//! The source of the token. The token is fetched only when an exchange needs it.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -28,26 +28,26 @@ use crate::store;
 use crate::store::agent_toml::FileSettings;
 use crate::token::Secret;
 
-/// More than any token has; what is longer is refused as malformed without being read whole.
+/// Limit for reading a token, in bytes. A longer text is refused as malformed, without reading all of it.
 const READ_LIMIT: u64 = 4096;
-/// What is kept of a command's output.
-const KEPT: usize = 4096;
-/// How long a command's pipes may stay open after its end.
+/// Limit for storing the output of a command, in bytes.
+const OUTPUT_LIMIT: usize = 4096;
+/// Time limit for a command's pipes to close after the end of the command.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long a token that is not needed is waited for.
+/// Time limit for reading a token that is not needed.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Name of the systemd credential (`LoadCredential=monsys-token:…`).
 const CREDENTIAL: &str = "monsys-token";
 
-/// Where systemd keeps the credentials of the system itself (systemd.exec(5)), for root alone.
+/// Folder of systemd's credentials for the system itself (systemd.exec(5)), which only root can read.
 const SYSTEM_CREDENTIALS: &str = "/run/credentials/@system";
 
-/// One of the ways to hand over a token.
+/// A source of a token.
 #[derive(Clone, Debug)]
 pub enum TokenSource {
-    /// A variable of the environment, such as `MONSYS_TOKEN`.
+    /// An environment variable, such as `MONSYS_TOKEN`.
     Variable(&'static str),
-    /// A system's own file, which held it when the settings were read.
+    /// A dialect's own file, from which the token was read together with the settings.
     Value(Secret, Source),
     /// A file, from a flag, a variable, or a key of agent.toml.
     File(PathBuf, Source),
@@ -60,15 +60,15 @@ pub enum TokenSource {
 }
 
 impl TokenSource {
-    /// The first that is given: flags, environment, systemd credential, `agent.toml`.
+    /// Returns the first source that is set: flags, environment, systemd credential, `agent.toml`.
     pub fn resolve(
         flags: &Flags,
         environment: &Environment,
         keys: &FileSettings,
         config_path: &Path,
     ) -> Result<Option<Self>> {
-        if let Some(given) = Self::explicit(flags, environment, &[])? {
-            return Ok(Some(given));
+        if let Some(explicit) = Self::explicit(flags, environment, &[])? {
+            return Ok(Some(explicit));
         }
         let key = |name| Source::Key(name, config_path.into());
         if let Some(path) = not_empty(keys.token_file.as_ref()) {
@@ -82,7 +82,7 @@ impl TokenSource {
         Ok(command.map(|command| Self::Command(command, key("token_command"))))
     }
 
-    /// The first that this very run was given: flags, environment (`variables`, and then
+    /// Returns the first source that is set for this run: flags, environment (`variables`, and then
     /// `MONSYS_TOKEN`), systemd credential.
     pub fn explicit(
         flags: &Flags,
@@ -96,7 +96,7 @@ impl TokenSource {
             (Some(_), Some(_)) => {
                 return Err(Error::new(
                     ErrorId::BadArguments,
-                    "--token-file and --token-command were both given",
+                    "--token-file and --token-command are both set",
                 )
                 .hint("use one of them"));
             }
@@ -125,7 +125,7 @@ impl TokenSource {
         if let Some(folder) = &folder {
             refuse_control(folder, &Source::Variable("CREDENTIALS_DIRECTORY"))?;
         }
-        // A step before the service may not see the unit's credentials, but root sees the system's.
+        // The privileged step may not see the unit's credentials, but root sees the system's.
         let folders = folder
             .into_iter()
             .chain([environment.path(SYSTEM_CREDENTIALS)]);
@@ -133,7 +133,7 @@ impl TokenSource {
         Ok(paths.find(|path| path.exists()).map(Self::Credential))
     }
 
-    /// Whether this very run was given it, and not agent.toml.
+    /// Returns whether the source is set for this run, and not in agent.toml.
     #[must_use]
     pub fn is_explicit(&self) -> bool {
         match self {
@@ -143,7 +143,7 @@ impl TokenSource {
         }
     }
 
-    /// Fetches the text of the token; a command gets until `deadline`.
+    /// Fetches the text of the token, until `deadline` at the latest.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`], [`ErrorId::TokenCommandFailed`], [`ErrorId::TokenMissing`] or
@@ -202,8 +202,8 @@ impl TokenSource {
 }
 
 impl TokenSource {
-    /// Lets whoever writes a token that is not needed write it: a writer that finds nobody reading
-    /// takes its own broken pipe for our failure, as Ansible does.
+    /// Reads standard input when the token is not needed. Without a reader, the writer would get a broken pipe,
+    /// and some writers, such as Ansible, would report that as a failure of the agent.
     pub async fn pass_over(&self, environment: &Environment) {
         if !matches!(self, Self::Stdin) {
             return;
@@ -213,11 +213,11 @@ impl TokenSource {
             let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
             read_all(&mut *stdin).is_ok()
         });
-        // One that never writes nor closes is not waited for.
+        // A writer may neither write nor close the pipe, so there is a time limit.
         drop(tokio::time::timeout(PATIENCE, read).await);
     }
 
-    /// Reads in a thread of its own: a pipe may never say anything, and nothing waits in silence.
+    /// Reads in a separate thread until `deadline`, since a pipe may stay open without data.
     async fn read(
         &self,
         deadline: Instant,
@@ -251,7 +251,8 @@ fn not_empty(value: Option<&String>) -> Option<String> {
     value.filter(|value| !value.is_empty()).cloned()
 }
 
-/// Reads a token. What a flag or variable names may be a pipe or a terminal; what a key names may not.
+/// Reads a token file. A file that a flag or variable names may be a pipe or a terminal; a file that a key of
+/// agent.toml names must be a regular file.
 fn read_file(path: &Path, is_key: bool) -> io::Result<Zeroizing<Vec<u8>>> {
     let is_regular = std::fs::metadata(path)?.is_file();
     if is_key && !is_regular {
@@ -260,7 +261,7 @@ fn read_file(path: &Path, is_key: bool) -> io::Result<Zeroizing<Vec<u8>>> {
     if !is_regular {
         tracing::info!("reading the token from {}", path.display());
     }
-    // What a key names may have become a pipe since.
+    // The file may have been replaced by a pipe since the check.
     let flags = if is_key {
         OFlag::O_RDONLY | OFlag::O_NONBLOCK
     } else {
@@ -303,25 +304,25 @@ async fn run(
         .map_err(|error| format!("/bin/sh could not be started: {error}"))?;
     let group = child.id();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (mut output, mut complaint) = (buffer(), buffer());
-    let talk = async {
+    let (mut output, mut errors) = (buffer(), buffer());
+    let ended = async {
         let mut pipes =
-            pin!(async { tokio::join!(drain(stdout, &mut output), drain(stderr, &mut complaint)) });
-        let mut ended = None;
+            pin!(async { tokio::join!(drain(stdout, &mut output), drain(stderr, &mut errors)) });
+        let mut status_first = None;
         tokio::select! {
             _ = &mut pipes => {}
             status = child.wait() => {
-                ended = Some(status);
-                // Something that it left in the background may hold the pipes open.
+                status_first = Some(status);
+                // A background process of the command may keep the pipes open.
                 drop(tokio::time::timeout(LAST_WORDS, &mut pipes).await);
             }
         }
-        match ended {
+        match status_first {
             Some(status) => status,
             None => child.wait().await,
         }
     };
-    let Ok(status) = timeout_at(deadline, talk).await else {
+    let Ok(status) = timeout_at(deadline, ended).await else {
         end_group(group);
         return Err("it did not end before the deadline (--wait)".into());
     };
@@ -329,14 +330,14 @@ async fn run(
     if status.success() {
         return Ok(output);
     }
-    Err(match last_words(&complaint, &output) {
+    Err(match last_words(&errors, &output) {
         Some(said) => format!("{status}; it said: {said:?}"),
         None => format!("{status}; it said nothing on its standard error"),
     })
 }
 
-/// Nobody runs a command that others could have written: root obeys no such agent.toml at all, and
-/// another user may still read one of a third.
+/// Refuses to run a command from a file that other users can write. Root refuses such an agent.toml
+/// completely, but another user may use an agent.toml of a third user.
 fn refuse_foreign(source: &Source, environment: &Environment) -> Result<()> {
     let Source::Key(_, path) = source else {
         return Ok(());
@@ -344,7 +345,7 @@ fn refuse_foreign(source: &Source, environment: &Environment) -> Result<()> {
     let metadata = std::fs::metadata(environment.path(path))
         .map_err(|error| Error::new(ErrorId::Unreadable, error.to_string()).about(source))?;
     let us = nix::unistd::geteuid().as_raw();
-    // Whoever can become root has no need of a file to run something as another user.
+    // A file of root is trusted: root can run any command as this user anyway.
     let is_trusted = [us, 0].contains(&metadata.uid());
     if is_trusted && metadata.mode() & 0o022 == 0 {
         return Ok(());
@@ -352,34 +353,34 @@ fn refuse_foreign(source: &Source, environment: &Environment) -> Result<()> {
     Err(Error::new(
         ErrorId::BadSetting,
         format!(
-            "others than user {us}, who would run it, can write that file (owner {}, mode {:04o})",
+            "the command would run as user {us}, but other users can write that file (owner {}, mode {:04o})",
             metadata.uid(),
             metadata.mode() & 0o7777
         ),
     )
     .about(source)
-    .hint("give the command as a flag: --token-command CMD"))
+    .hint("pass the command as a flag: --token-command CMD"))
 }
 
-/// Ends the shell and all that it started, by the group that it leads.
+/// Ends the shell and its child processes, by their process group.
 fn end_group(leader: Option<u32>) {
     if let Some(leader) = leader.and_then(|pid| i32::try_from(pid).ok()) {
-        // It may have ended by itself in this moment.
+        // The group may have ended by itself.
         let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
     }
 }
 
-/// Room for all that is kept, so that no copy of a secret is left behind by growing.
+/// Returns a buffer of the full size: a buffer that grows would leave a copy of the secret in memory.
 fn buffer() -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(Vec::with_capacity(KEPT))
+    Zeroizing::new(Vec::with_capacity(OUTPUT_LIMIT))
 }
 
-/// Reads all of it, so that the child never blocks, and keeps its beginning.
-async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+/// Reads a pipe to its end, so that the child process never blocks, and stores the beginning.
+async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>, output: &mut Vec<u8>) {
     let Some(mut pipe) = pipe else { return };
     let mut chunk = Zeroizing::new([0_u8; 1024]);
     while let Ok(length @ 1..) = pipe.read(chunk.as_mut_slice()).await {
-        let room = KEPT.saturating_sub(kept.len());
-        kept.extend_from_slice(&chunk[..length.min(room)]);
+        let room = OUTPUT_LIMIT.saturating_sub(output.len());
+        output.extend_from_slice(&chunk[..length.min(room)]);
     }
 }

@@ -1,4 +1,4 @@
-//! One question after the other, each asked until the hub says yes or no.
+//! The requests of an exchange, each sent until the hub accepts or rejects it.
 
 use super::Enrolment;
 use crate::enrolment::dialect::{Exchange, ExchangeStep};
@@ -11,7 +11,7 @@ use crate::hub::retry::{self, Limit};
 use crate::settings::Settings;
 use crate::token::Token;
 
-/// What the hub may still say no to, without having given out a credential for an earlier try.
+/// Rejections after which it is certain that the hub issued no credential for an earlier try.
 const REFUSALS: [ErrorId; 5] = [
     ErrorId::Rejected,
     ErrorId::Forbidden,
@@ -20,11 +20,11 @@ const REFUSALS: [ErrorId; 5] = [
     ErrorId::Untrusted,
 ];
 
-/// Asks until the deadline, and keeps what the hub confirms. `secret` is in no error and no line of
-/// the log, whatever the hub repeats of it.
+/// Sends the requests of `exchange` until the deadline, and stores the results that the hub confirms. `secret`
+/// appears in no error and no line of the log, even when the hub repeats it.
 ///
 /// # Errors
-/// What the hub says, that it cannot be reached, and what cannot be written.
+/// The hub's rejection, an unreachable hub, and files that cannot be written.
 pub async fn run_exchange(
     exchange: &mut dyn Exchange,
     secret: Option<&Token>,
@@ -34,21 +34,21 @@ pub async fn run_exchange(
 ) -> Result<Enrolment> {
     let mut is_accepted = false;
     loop {
-        let asked = request_until_accepted(exchange, secret, settings, environment, limit).await;
-        let facts = match asked {
+        let accepted = request_until_accepted(exchange, secret, settings, environment, limit).await;
+        let facts = match accepted {
             Err(error) if is_accepted => return Err(error.after_acceptance()),
-            asked => asked?,
+            accepted => accepted?,
         };
         is_accepted = true;
-        let kept = exchange.persist(&facts).map_err(Error::after_acceptance)?;
-        if let ExchangeStep::Enrolled(enrolment) = kept {
+        let step = exchange.persist(&facts).map_err(Error::after_acceptance)?;
+        if let ExchangeStep::Enrolled(enrolment) = step {
             return Ok(enrolment);
         }
     }
 }
 
-/// Asks one question until the hub says yes. The facts are gathered anew for each try: at the first
-/// one, the network may not be up yet. Returns those that the hub has accepted.
+/// Sends one request until the hub accepts it. The facts are gathered again for each try, since the network may
+/// not be up at the first one. Returns the facts that the hub has accepted.
 async fn request_until_accepted(
     exchange: &mut dyn Exchange,
     secret: Option<&Token>,
@@ -62,7 +62,7 @@ async fn request_until_accepted(
         None => error,
     };
     let mut is_certain = true;
-    tracing::info!("asking {url}");
+    tracing::info!("sending a request to {url}");
     let answer = retry::until(&url, limit, environment, async || {
         let target = Target::resolve(settings).await;
         let facts = HostFacts::gather(settings, environment, &target);

@@ -1,4 +1,4 @@
-//! The interface of a dialect: what the enrolment workflow requires of one enrolment system.
+//! The interface of a dialect, the part of the enrolment workflow that differs between enrolment systems.
 //!
 //! A dialect's crate exports one [`Descriptor`], which the program lists, and implements [`Dialect`] and
 //! [`Exchange`]. The workflow ([`crate::enrolment`]) knows none of them by name.
@@ -24,7 +24,7 @@ use crate::store::{atomic, safe_read, unwritable};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 
-/// Name of the step's verdict in the folder of a dialect that has no state file of its own.
+/// Name of the step's record in the folder of a dialect that has no state file.
 const STEP_RECORD: &str = ".monsys-step.json";
 
 /// Reads the settings, and the host's state, of one dialect.
@@ -34,24 +34,24 @@ pub type Read = for<'a> fn(&'a Flags, &'a Environment) -> Result<Box<dyn Dialect
 pub struct Descriptor {
     /// The value of `--dialect` and `MONSYS_DIALECT`.
     pub name: &'static str,
-    /// What the dialect enrols a host into, for `--help`.
+    /// The system that the dialect enrols a host into, for `--help`.
     pub about: &'static str,
     /// The settings that only this dialect has.
     pub settings: &'static [&'static Setting],
     /// Flags that only this dialect has.
     pub flags: &'static [OwnFlag],
-    /// Environment variables that hold a secret: no child process inherits them.
+    /// Environment variables that hold a secret. No child process inherits them.
     pub secret_variables: &'static [&'static str],
     /// A flag of the dialect's own documentation that has a secret as its value, and the environment
     /// variable that takes the secret instead.
     pub secret_flag: Option<(&'static str, &'static str)>,
     /// The argument of `run` that selects this dialect, as its own documentation has it.
     pub run_argument: Option<&'static str>,
-    /// Whether the environment holds what only hosts of this dialect have.
+    /// Returns whether the environment has variables that only hosts of this dialect have.
     pub is_meant: fn(&Environment) -> bool,
     /// Reads the host. Use [`Descriptor::open`].
     pub read: Read,
-    /// Reads the host for its facts, without files that may not be read.
+    /// Reads the host for its facts, without the files that this user may not read.
     pub read_for_facts: Read,
     /// Takes over the files of an older release, as root, before the privileged step.
     pub take_over: fn(&Flags, &Environment) -> Result<()>,
@@ -124,60 +124,59 @@ pub fn checked<'a>(
     Ok(host)
 }
 
-/// What takes its time, as a method of an object.
+/// The future that a method of a trait object returns.
 pub type FutureResult<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
 
-/// One system as this run sees it: its settings, and what the host has of it on its disk.
+/// A dialect in one run: its settings, and its files on the host.
 ///
-/// The story calls these in the order in which they stand here.
+/// The workflow calls the methods in this order.
 pub trait Dialect {
-    /// The settings that every system has.
+    /// Returns the settings that all dialects share.
     fn settings(&self) -> &Settings;
 
-    /// Whether a run takes the secret that it was given, so that it has to be fetched.
+    /// Returns whether a run needs its secret, so that the secret has to be fetched.
     ///
     /// # Errors
     /// Broken files of the host.
     fn takes_secret(&self, force: bool) -> Result<bool>;
 
-    /// Reads a secret as `source` gave it.
+    /// Parses the text of a secret from `source`.
     ///
     /// # Errors
-    /// What is wrong with it, without repeating it.
+    /// The reason why the secret is not valid, without repeating the secret.
     fn read_secret(&self, text: &str, source: &TokenSource) -> Result<Token>;
 
-    /// What a run comes to. `secret` is the kind of what it was given, if it was.
+    /// Decides what a run does. `secret` is the kind of the run's secret, if the run has one.
     ///
     /// # Errors
-    /// Why there can be no run. Nothing on the host was touched.
+    /// The reason why a run is not possible. Nothing on the host is changed.
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>>;
 
-    /// Folders that the run writes to, made when they are missing. The first one holds the lock.
+    /// Returns the folders that the run writes to. A missing folder is created. The first folder holds the lock.
     fn folders(&self) -> Vec<Folder>;
 
-    /// Name of the lock in the first of the folders.
+    /// Returns the name of the lock in the first folder.
     fn lock_name(&self) -> &'static str;
 
-    /// Under the lock: ends what an interrupted run left half done, and what nobody wanted.
+    /// Completes or rolls back an interrupted run. The caller has the lock.
     ///
     /// # Errors
-    /// What cannot be written, and what the hub says, if it has to be asked.
+    /// Files that cannot be written, and the hub's response, if a request is necessary.
     fn recover(&mut self, limit: Limit) -> FutureResult<'_, ()>;
 
-    /// Proves, before a use is spent, that what will be written can be.
+    /// Proves that all files can be written, before a use of the secret is spent.
     ///
     /// # Errors
     /// [`ErrorId::ConfigUnwritable`], [`ErrorId::StateUnwritable`].
     fn prove_writable(&self) -> Result<()>;
 
-    /// The host is enrolled already: writes what it lacks of its own files, and tells whether that
-    /// was anything.
+    /// Writes the missing files of a host that is enrolled already. Returns whether a file was written.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// Files that cannot be written.
     fn repair(&self) -> Result<bool>;
 
-    /// Whether the host has a credential that a hub has confirmed.
+    /// Returns whether the host has a credential that a hub has confirmed.
     ///
     /// # Errors
     /// Broken files of the host.
@@ -185,16 +184,17 @@ pub trait Dialect {
         Ok(!self.takes_secret(false)?)
     }
 
-    /// The host as it is enrolled already.
+    /// Returns the result for a host that is enrolled already.
     ///
     /// # Errors
     /// Broken files of the host, and [`ErrorId::NotEnrolled`].
     fn enrolled(&self) -> Result<Enrolment>;
 
-    /// What this system is told of the host, field by field, in the order of its documents.
+    /// Returns the facts that the dialect sends, field by field, in the order of its documentation.
     fn facts(&self, facts: &HostFacts) -> Vec<(&'static str, Value)>;
 
-    /// What a run would send and write: for `--dry-run`. `None` when it would send nothing.
+    /// Returns the request and the files of a run, for `--dry-run`. Returns `None` when a run would send
+    /// nothing.
     ///
     /// # Errors
     /// As [`Dialect::plan`].
@@ -205,69 +205,69 @@ pub trait Dialect {
         facts: &HostFacts,
     ) -> Result<Option<Preview>>;
 
-    /// Where this host stands.
+    /// Returns the state of this host, for `status`.
     ///
     /// # Errors
     /// Broken files of the host.
     fn status(&self) -> Result<StatusReport>;
 
-    /// What `doctor` finds of this system on the host: its settings, and whose the credential is.
+    /// Returns the checks of `doctor` for this dialect: its settings, and the owner of the credential.
     fn checks(&self) -> Vec<Check>;
 
-    /// What `doctor` says of the secret when none was given, or none is taken.
+    /// Returns the check of `doctor` for a run without a secret.
     fn without_secret(&self) -> Check;
 
-    /// Files on this machine that the service reads, and that nobody else may.
+    /// Returns the files on this machine that only the service may read.
     fn service_files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
-    /// Files among [`Dialect::service_files`] that an operator changes: a change is a reason to try the
-    /// step again at once.
+    /// Returns the files among [`Dialect::service_files`] that an operator changes. After a change, the step is
+    /// tried again at once.
     fn configuration_files(&self) -> Vec<PathBuf> {
         self.service_files()
     }
 
-    /// What the service has to be told in its environment, beside which system it is, to find what
-    /// this run knows.
+    /// Returns the environment variables that the service needs, besides the name of the dialect, to read the
+    /// same settings as this run.
     fn service_environment(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
-    /// Whether this program is the system's service too, so that `install` has something to start.
+    /// Returns whether this program is also the dialect's service, which `install` starts.
     fn has_service(&self) -> bool {
         true
     }
 
-    /// The privileged step before the service: enrols a host that is not enrolled yet and is told
-    /// where a secret is to be had, and ends what was interrupted. Returns what has to be tried again
-    /// later and does not keep the service from running. `is_service` when the service itself does
-    /// it, and will do such things again by itself.
+    /// Runs the privileged step before the service: enrols a host that is not enrolled and has a source of a
+    /// secret, and completes an interrupted run. Returns an error that has to be tried again later and does not
+    /// prevent the service from running. `is_service` is true when the service itself runs the step, and later
+    /// tries again.
     ///
     /// # Errors
-    /// Why the service cannot run.
+    /// The reason why the service cannot run.
     fn step(&self, is_service: bool) -> FutureResult<'_, Option<Error>> {
         let _ = is_service;
         Box::pin(async { Ok(None) })
     }
 
-    /// Whether the service of a user who runs everything does the step in a process that ends with
-    /// it, so that nothing of the secret stays in memory.
+    /// Returns whether a service without root runs the step in a separate process, so that the secret does not
+    /// stay in memory.
     fn steps_apart(&self) -> bool {
         true
     }
 
-    /// What the last step came to, as the host's own state has it.
+    /// Returns the record of the last step from the host's own state.
     fn step_record(&self) -> Option<StepRecord> {
         let folder = self.folders().into_iter().next()?;
         let bytes = safe_read::own(&folder.path.join(STEP_RECORD)).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Writes what a step came to into the host's own state. `false` when the host has none yet.
+    /// Writes the record of a step into the host's own state. Returns `false` when the host has no state yet.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// Files that cannot be written.
     fn save_step_record<'a>(&'a self, record: &'a StepRecord) -> FutureResult<'a, bool> {
         Box::pin(async move {
             let Some(folder) = self.folders().into_iter().next() else {
@@ -285,22 +285,22 @@ pub trait Dialect {
         })
     }
 
-    /// Who owns this host's files, and who reads them.
+    /// Returns the owner and the readers of this host's files.
     fn access(&self) -> Access;
 
-    /// The service, until it is told to stop.
+    /// Runs the service until a signal stops it.
     ///
     /// # Errors
-    /// Why there is none, or what it ended with.
+    /// The reason why the service cannot run, or the error that it ended with.
     fn serve(&self) -> FutureResult<'_, ()>;
 }
 
-/// An exchange that a [`Plan`] has decided on, and for which nothing is written yet.
+/// An exchange that a [`Plan`] requires, and for which no file is written yet.
 pub trait Prepare<'a> {
-    /// Puts on the disk what has to be there before the first request leaves.
+    /// Writes the files that have to exist before the first request is sent.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// Files that cannot be written.
     fn prepare(
         self: Box<Self>,
         secret: Option<&'a Token>,
@@ -308,74 +308,74 @@ pub trait Prepare<'a> {
     ) -> FutureResult<'a, Box<dyn Exchange + 'a>>;
 }
 
-/// One question to the hub, asked until it says yes or no.
+/// An exchange with the hub: one or more requests, each sent until the hub accepts or rejects it.
 pub trait Exchange {
-    /// The client that asks it.
+    /// Returns the client that sends the request.
     fn client(&self) -> &Client;
 
-    /// Where it is asked.
+    /// Returns the URL of the request.
     fn url(&self) -> String;
 
-    /// The request of one try. The facts are of this moment.
+    /// Builds the request of one try, with the facts of this moment.
     ///
     /// # Errors
-    /// What cannot be made.
+    /// The reason why the request cannot be built.
     fn request(&self, facts: &HostFacts) -> Result<Request<'_>>;
 
-    /// What one try came to. After a yes, what the answer brought is held for [`Exchange::persist`].
+    /// Classifies the response of one try. The content of an accepted response stays in memory for
+    /// [`Exchange::persist`].
     fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()>;
 
-    /// The hub has said no, or nothing until the deadline; the error in the words of this question.
-    /// `is_certain` when no answer to it can have been lost.
+    /// Adapts the error of a rejected request, or of one without a response until the deadline. `is_certain` is
+    /// true when no response to the request can have been lost.
     fn refused(&mut self, error: Error, is_certain: bool) -> Error;
 
-    /// Puts what the hub has confirmed into its sink.
+    /// Stores the result that the hub has confirmed.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// Files that cannot be written.
     fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep>;
 }
 
-/// What follows when something was kept.
+/// The next step of an exchange after a result was stored.
 pub enum ExchangeStep {
     /// The host is enrolled.
     Enrolled(Enrolment),
-    /// There is one more question.
+    /// The exchange has another request.
     Continue,
 }
 
-/// What a run comes to. It is decided once, and carries what it was decided on.
+/// The decision about a run, with the data that it depends on.
 pub enum Plan<'a> {
-    /// Nothing has to be done: the host is enrolled, and has all of its files.
+    /// The host is enrolled and has all of its files: no change is necessary.
     Nothing,
-    /// The host is enrolled, and lacks some of its files, or has some left over.
+    /// The host is enrolled, and some of its files are missing or obsolete.
     Repair,
-    /// The hub is asked.
+    /// A request to the hub is necessary.
     Exchange(Box<dyn Prepare<'a> + 'a>),
 }
 
 /// A folder that a run writes to.
 pub struct Folder {
-    /// What it is, for people.
+    /// The folder's name for people.
     pub name: &'static str,
-    /// Where it is, `--root` included.
+    /// The folder's path, `--root` included.
     pub path: PathBuf,
-    /// Owner and mode of one that is made.
+    /// Owner and mode of a folder that is created.
     pub grant: Grant,
-    /// The folder belongs to another program, whose user may write there. Nothing in it decides what
-    /// root does.
+    /// The folder belongs to another program, whose user may write there. Root obeys no file in it.
     pub is_foreign: bool,
-    /// What fails when it cannot be written.
+    /// The error when the folder cannot be written.
     pub error_id: ErrorId,
 }
 
-/// What a run would send and write.
+/// The request and the files of a run that is only previewed.
 pub struct Preview {
-    /// Where it would POST.
+    /// URL of the POST request.
     pub url: String,
-    /// Path of that.
+    /// Path of the URL.
     pub path: &'static str,
-    /// What it would send, without secrets.
+    /// Body of the request, without secrets.
     pub body: Value,
     /// Rows for people.
     pub rows: Vec<(&'static str, String)>,
@@ -383,11 +383,11 @@ pub struct Preview {
     pub json: Value,
 }
 
-/// Where a host stands, told.
+/// The state of a host, as `status` prints it.
 pub struct StatusReport {
-    /// For people.
+    /// Text for people.
     pub text: String,
-    /// For programs.
+    /// JSON for programs.
     pub json: Value,
     /// Exit code of `status`.
     pub exit_code: u8,

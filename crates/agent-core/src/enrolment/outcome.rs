@@ -4,51 +4,51 @@ use serde_json::Value;
 
 use super::secret_cleanup::Cleanup;
 
-/// What an enrolment came to.
+/// The result of an enrolment.
 #[derive(Debug)]
 pub struct Enrolment {
-    /// What was done.
+    /// The kind of the result.
     pub done: Done,
-    /// The hub.
+    /// The hub's URL.
     pub hub_url: String,
-    /// Host name that the hub was told, when it was told.
+    /// Host name that was sent to the hub, if it was sent.
     pub hostname: Option<String>,
-    /// Whether anything on the host was written.
+    /// True when a file on the host was written.
     pub changed: bool,
-    /// What the host has of it now.
+    /// The fields of the enrolled host.
     pub fields: Vec<ReportField>,
-    /// What came of the traces of the secret in cloud-init's files.
+    /// The result of scrubbing the secret from cloud-init's files.
     pub cleanup: Cleanup,
 }
 
-/// One thing that an enrolled host has, such as its id.
+/// A field of an enrolled host, such as its id.
 #[derive(Debug)]
 pub struct ReportField {
-    /// Its name for people.
+    /// The field's name for people.
     pub label: &'static str,
-    /// Its key in `--output json`.
+    /// The field's key in `--output json`.
     pub key: &'static str,
-    /// A text, a list of texts, or nothing.
+    /// The value: a text, a list of texts, or null.
     pub value: Value,
 }
 
-/// What was done.
+/// The kind of an enrolment's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// A new agent.
+    /// The hub has a new agent.
     Enrolled,
-    /// The hub knew this host's key: the same agent, with a fresh credential.
+    /// The hub knew this host's key: the same agent got a new credential.
     Recovered,
-    /// A credential of its own that the host was given was confirmed by the hub.
+    /// The hub confirmed the per-agent credential that the host was set up with.
     Registered,
-    /// What the hub knows of the host was changed with the host's own credential.
+    /// The hub's data about the host was changed with the host's own credential.
     Updated,
-    /// Nothing had to be done; nothing was sent.
+    /// The host is enrolled already; nothing was sent.
     AlreadyEnrolled,
 }
 
 impl Done {
-    /// Stable word, as in `--output json`.
+    /// Returns the stable word of `--output json`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What the secret leaves on the host outside of the agent's own files.
+//! The secret cleanup: removes the secret from files outside of the agent's own.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,15 +16,16 @@ use crate::store::access::Grant;
 use crate::token::{Secret, Token};
 use crate::token_source::TokenSource;
 
-/// The service waits for the step before it, and the service manager for both.
+/// Time limit of the cleanup in the privileged step: the service waits for the step, and the service manager
+/// for both.
 const PATIENCE_OF_STEP: Duration = Duration::from_secs(20);
-/// What every enrolment token of a monsys hub begins with.
+/// The prefix of every enrolment token of a monsys hub.
 const TOKEN: &str = "enrl_";
 
-/// What came of the traces.
+/// The result of the secret cleanup.
 #[derive(Clone, Debug, Default)]
 pub struct Cleanup {
-    /// Files that the secret was taken out of.
+    /// Files from which the secret was removed.
     pub scrubbed: Vec<PathBuf>,
     /// Files and folders that may still hold it.
     pub left: Vec<Remaining>,
@@ -33,33 +34,33 @@ pub struct Cleanup {
 }
 
 impl Cleanup {
-    /// What the run ends with, once all else is complete: where the secret may still be.
+    /// Returns the error about files that may still hold the secret. A run ends with it after all other work.
     #[must_use]
     pub fn error(&self) -> Option<Error> {
         left_behind(&self.left)
     }
 }
 
-/// Names what may still hold the secret.
+/// Returns an error that names the files which may still hold the secret.
 fn left_behind(left: &[Remaining]) -> Option<Error> {
-    let told: Vec<String> = left
+    let files: Vec<String> = left
         .iter()
         .map(|left| format!("{} ({})", left.path.display(), left.cause))
         .collect();
-    (!told.is_empty()).then(|| Error::new(ErrorId::TokenLeftBehind, told.join(", ")))
+    (!files.is_empty()).then(|| Error::new(ErrorId::TokenLeftBehind, files.join(", ")))
 }
 
-/// The secret to be looked for once the hub has confirmed the host.
+/// The search for the secret, which runs when the hub has confirmed the host.
 #[derive(Default)]
 pub(super) struct SecretCleanup {
     is_wanted: bool,
     secret: Option<Secret>,
-    /// The folder for the record of what the next start of the service is to look for, and its access.
+    /// The folder for the record of the next start's search, and the access to the record.
     place: Option<(PathBuf, Grant)>,
 }
 
 impl SecretCleanup {
-    /// Finds out whether traces are to be scrubbed: by this run's settings, or as an earlier run was told.
+    /// Decides whether to search: by the settings of this run, or by the record of an earlier run.
     pub(super) fn of(host: &dyn Dialect, environment: &Environment) -> Self {
         let is_wanted = host.settings().scrub_cloud_init.unwrap_or_else(|| {
             cloud_init::runs_us(environment)
@@ -72,8 +73,8 @@ impl SecretCleanup {
         }
     }
 
-    /// Remembers the secret that this run has.
-    pub(super) fn note(&mut self, secret: Option<&Token>) {
+    /// Remembers the secret of this run for the search.
+    pub(super) fn remember(&mut self, secret: Option<&Token>) {
         if let Some(Token::Enrolment(secret)) = secret
             && self.is_wanted
         {
@@ -81,27 +82,26 @@ impl SecretCleanup {
         }
     }
 
-    /// Finds out the secret that this run was given and does not need, if that takes no work and
-    /// its traces are to be scrubbed.
-    pub(super) async fn look_for(
+    /// Fetches a secret that this run does not need, so that it can be scrubbed. Runs no command for it.
+    pub(super) async fn find_secret(
         &mut self,
         host: &dyn Dialect,
         environment: &Environment,
         limit: Limit,
     ) {
         let settings: &Settings = host.settings();
-        // What a command prints was not in the user data.
+        // The output of a command was never in the user data.
         let is_command = matches!(settings.token, Some(TokenSource::Command(..)));
         if is_command || !self.is_wanted {
             return;
         }
         match fetch(host, environment, limit).await {
-            Ok(secret) => self.note(secret.as_ref()),
+            Ok(secret) => self.remember(secret.as_ref()),
             Err(error) => tracing::debug!("no token to scrub: {}", error.cause()),
         }
     }
 
-    /// Scrubs them, and writes down what the next start of the service is to look for.
+    /// Scrubs the secret from cloud-init's files, and writes the record for the next start of the service.
     pub(super) fn scrub(&self, environment: &Environment) -> Cleanup {
         if !self.is_wanted {
             return Cleanup::default();
@@ -120,7 +120,7 @@ impl SecretCleanup {
                 SecretMatcher::secret(text)
             }
             None => {
-                // Nothing else has a form of its own.
+                // Only enrolment tokens can be found by their form.
                 record.tokens |= record.secrets.is_empty();
                 record.matcher()
             }
@@ -129,7 +129,7 @@ impl SecretCleanup {
             let left = self.secret.iter().map(|_| Remaining {
                 path: environment.resolved_path("/var/lib/cloud"),
                 cause: format!(
-                    "the secret has less than {} bytes, and was not looked for: it would be found in what is none",
+                    "the secret has less than {} bytes, and was not searched for: the same bytes occur in other texts",
                     scrub::SHORTEST
                 ),
             });
@@ -144,7 +144,7 @@ impl SecretCleanup {
         let unsearched = cloud_init::unsearched(environment);
         for place in &unsearched {
             tracing::warn!(
-                "the {} is not searched for the token; to look there: {}",
+                "the {} is not searched for the token; to search it: {}",
                 place.place,
                 place.look
             );
@@ -160,8 +160,8 @@ impl SecretCleanup {
     }
 }
 
-/// Scrubs again, before the service starts: cloud-init may have written its copies anew. Returns what may
-/// still hold a secret.
+/// Scrubs again before the service starts, since cloud-init may have written its copies again. Returns the error
+/// about files that may still hold a secret.
 pub fn scrub_again(host: &dyn Dialect, environment: &Environment) -> Option<Error> {
     if host.settings().scrub_cloud_init == Some(false) {
         return None;
@@ -179,14 +179,14 @@ pub fn scrub_again(host: &dyn Dialect, environment: &Environment) -> Option<Erro
     left_behind(&report.left)
 }
 
-/// The folder of the host's own state.
+/// Returns the folder of the host's own state.
 fn folder(host: &dyn Dialect) -> Option<PathBuf> {
     let mut folders = host.folders().into_iter();
     let folder = folders.find(|folder| !folder.is_foreign)?;
     Some(folder.path)
 }
 
-/// Cleaning up stops nothing: what cannot be written down is searched again.
+/// Writes the record. A failure is only logged: the next start then searches all files again.
 fn save(mut record: Record, report: &Report, folder: &Path, grant: Grant) {
     record.clean.clone_from(&report.clean);
     if let Err(error) = record.save(folder, grant) {

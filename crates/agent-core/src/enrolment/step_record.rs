@@ -1,8 +1,7 @@
-//! What the privileged step before the service came to (contract, section 5).
+//! The record of the privileged step before the service (contract, section 5).
 //!
-//! The step runs as root and never fails the unit. Its verdict is on the disk for `run`, which the
-//! service manager watches: `run` ends with the step's exit code, or sends heartbeats when there was
-//! nothing wrong.
+//! The step runs as root and never fails the unit. It stores its result for `run`, which the service manager
+//! watches: `run` ends with the step's exit code, or sends heartbeats when the step succeeded.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,41 +11,41 @@ use crate::clock;
 use crate::error::{Error, ErrorId};
 use crate::facts::fingerprint::Fingerprint;
 
-/// Pause after the first step that came to nothing.
+/// Pause after the first step that failed.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// What one step came to.
+/// The result of a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StepRecord {
     /// Boot that the step ran in (random(4), `boot_id`).
     pub boot_id: String,
-    /// Machine that the step ran on, by all that root can read of it.
+    /// Fingerprint of the machine that the step ran on, as root reads it.
     pub machine: Fingerprint,
-    /// When, RFC 3339.
+    /// Time of the step, RFC 3339.
     pub at: String,
-    /// What failed; none when the service can begin.
+    /// The error of the step; `None` when the service can start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failed>,
-    /// What has to be tried again later, and does not keep the service from running.
+    /// An error that the step tries again later, and that does not prevent the service from running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Failed>,
-    /// Steps in a row that came to nothing.
+    /// Number of failed steps in a row.
     #[serde(skip_serializing_if = "is_zero")]
     pub attempts: u32,
-    /// Before this time, RFC 3339, no step asks the hub for the same thing again.
+    /// Time (RFC 3339) before which no step sends the same request to the hub again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<String>,
 }
 
-/// How a step ended.
+/// The outcome of a step.
 #[derive(Debug)]
 pub enum StepOutcome {
-    /// The service can run, and nothing is left to do.
+    /// The service can run, and the step is complete.
     Ready,
-    /// The service can run; this has to be tried again later.
+    /// The service can run, and a part of the step has to be tried again later.
     Deferred(Error),
     /// The service cannot run.
     Failed(Error),
@@ -59,14 +58,14 @@ pub struct Failed {
     pub id: String,
     /// Path, URL or setting that the error is about.
     pub subject: Option<String>,
-    /// Why.
+    /// Cause of the error.
     pub cause: String,
-    /// How to fix it.
+    /// Fix of the error.
     pub hint: String,
 }
 
 impl StepRecord {
-    /// The verdict of a step that ended now, after the one `before`.
+    /// Returns the record of a step that ended now, after the step `before`.
     #[must_use]
     pub fn of(
         outcome: &StepOutcome,
@@ -100,14 +99,14 @@ impl StepRecord {
         }
     }
 
-    /// Whether the step ran in this boot and on this machine.
+    /// Returns whether the step ran in this boot and on this machine.
     #[must_use]
     pub fn is_for(&self, boot_id: &str, machine: &Fingerprint) -> bool {
         self.boot_id == boot_id && self.machine.is_same_machine(machine)
     }
 
-    /// How long the pause after a failure still lasts. When the clock was put back behind the step,
-    /// there is none: it would last until the clock is there again.
+    /// Returns the rest of the pause after a failure. The rest is zero when the clock was set to a time before
+    /// the step: otherwise the pause could last for years.
     #[must_use]
     pub fn pause_left(&self, now: SystemTime) -> Duration {
         let time = |text: &str| humantime::parse_rfc3339(text).ok();
@@ -121,7 +120,7 @@ impl StepRecord {
             .min(LONGEST_PAUSE)
     }
 
-    /// The error that the service ends with, if the step failed.
+    /// Returns the error that the service ends with, if the step failed.
     #[must_use]
     pub fn error(&self) -> Option<Error> {
         self.failure.as_ref().map(Failed::error)
@@ -150,7 +149,7 @@ impl Failed {
     }
 }
 
-/// Doubling from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`].
+/// Returns the pause after that number of failures: it doubles from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`].
 fn pause(attempts: u32) -> Duration {
     let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
     FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
@@ -170,12 +169,12 @@ mod tests {
     use super::*;
     use crate::clock::tests::any_time;
 
-    fn verdict(outcome: &StepOutcome, before: Option<&StepRecord>, now: SystemTime) -> StepRecord {
+    fn record(outcome: &StepOutcome, before: Option<&StepRecord>, now: SystemTime) -> StepRecord {
         StepRecord::of(outcome, before, "boot".into(), Fingerprint::default(), now)
     }
 
     #[test]
-    fn a_failure_comes_back_as_the_error_that_it_was_and_pauses_grow() {
+    fn a_failure_is_read_back_as_the_same_error_and_pauses_grow() {
         let now = UNIX_EPOCH + Duration::from_hours(1);
         let error = Error::new(ErrorId::Unreachable, "no connection")
             .about("https://hub")
@@ -185,7 +184,7 @@ mod tests {
         let mut last: Option<StepRecord> = None;
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            let next = verdict(&failed, last.as_ref(), now);
+            let next = record(&failed, last.as_ref(), now);
             pauses.push(next.pause_left(now).as_secs());
             let text = serde_json::to_string(&next).unwrap();
             assert_eq!(serde_json::from_str::<StepRecord>(&text).unwrap(), next);
@@ -195,13 +194,13 @@ mod tests {
         let last = last.unwrap();
         assert_eq!(last.error().unwrap().to_string(), text);
         assert_eq!(last.error().unwrap().exit_code(), 69);
-        // The clock was put back behind the step: its pause would last until it is there again.
+        // The clock was set to a time before the step.
         assert_eq!(last.pause_left(UNIX_EPOCH), Duration::ZERO);
-        let good = verdict(&StepOutcome::Ready, Some(&last), now);
+        let good = record(&StepOutcome::Ready, Some(&last), now);
         assert_eq!((good.attempts, good.error().is_none()), (0, true));
-        // What can wait keeps nothing from running.
+        // A deferred error does not prevent the service from running.
         let later = StepOutcome::Deferred(Error::new(ErrorId::Unreachable, "no connection"));
-        let later = verdict(&later, Some(&good), now);
+        let later = record(&later, Some(&good), now);
         assert!(later.error().is_none() && later.deferred.is_some());
         assert_eq!(later.pause_left(now), FIRST_PAUSE);
     }
@@ -213,32 +212,32 @@ mod tests {
             machine_id: Some("b".into()),
             ..Fingerprint::default()
         };
-        let verdict = StepRecord::of(
+        let record = StepRecord::of(
             &StepOutcome::Ready,
             None,
             "boot".into(),
             here.clone(),
             UNIX_EPOCH,
         );
-        assert!(verdict.is_for("boot", &here));
-        assert!(!verdict.is_for("other", &here));
-        // What the service's user can read of the machine is enough to tell another one.
+        assert!(record.is_for("boot", &here));
+        assert!(!record.is_for("other", &here));
+        // The ids that the service's user can read are enough to recognise another machine.
         let seen = |machine_id: &str| Fingerprint {
             machine_id: Some(machine_id.into()),
             ..Fingerprint::default()
         };
-        assert!(verdict.is_for("boot", &seen("b")));
-        assert!(!verdict.is_for("boot", &seen("c")));
+        assert!(record.is_for("boot", &seen("b")));
+        assert!(!record.is_for("boot", &seen("c")));
     }
 
     proptest! {
-        /// Whatever this host's clock says now, and said when the step before was done.
+        /// With any time of the step before, and any present time.
         #[test]
-        fn no_time_is_one_that_a_verdict_cannot_have(then in any_time(), now in any_time(), attempts: u32) {
+        fn a_record_can_have_any_time(then in any_time(), now in any_time(), attempts: u32) {
             let failed = || StepOutcome::Failed(Error::new(ErrorId::Unreachable, "no connection"));
-            let before = StepRecord { attempts, ..verdict(&failed(), None, then) };
+            let before = StepRecord { attempts, ..record(&failed(), None, then) };
             prop_assert!(before.pause_left(now) <= LONGEST_PAUSE);
-            let after = verdict(&failed(), Some(&before), now);
+            let after = record(&failed(), Some(&before), now);
             prop_assert!(after.pause_left(now) <= LONGEST_PAUSE);
         }
     }

@@ -1,9 +1,8 @@
-//! Which machine this is, without telling its machine-id to anyone.
+//! A fingerprint of the machine, which does not reveal the machine-id.
 //!
-//! Three things name a machine, the strongest first: the cloud's instance id, the product UUID of
-//! its firmware, and the machine-id. A copied disk carries the machine-id along, so a difference
-//! in something stronger tells a clone; the same in something stronger tells that only the
-//! machine-id was made anew.
+//! Three ids name a machine, the strongest first: the cloud's instance id, the product UUID of the
+//! firmware, and the machine-id. A copied disk has the machine-id too. So a clone differs in a stronger id.
+//! When a stronger id is the same, only the machine-id was generated again.
 
 use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
 use std::path::Path;
@@ -15,30 +14,30 @@ use crate::error::Result;
 use crate::hex;
 use crate::store::{safe_read, unreadable};
 
-/// Key of the HMAC: the id of this application, as machine-id(5) asks for.
+/// Key of the HMAC: the id of this application, as machine-id(5) requires.
 const APPLICATION: &[u8] = b"monsys-agent machine fingerprint v1";
 
-/// What names a machine, each hashed. `None` where the machine has no such thing.
+/// The hashed ids of a machine. `None` means that the machine does not have the id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Fingerprint {
-    /// Of the instance id that the cloud gave.
+    /// Hash of the cloud's instance id.
     pub instance_id: Option<String>,
-    /// Of the firmware's product UUID.
+    /// Hash of the firmware's product UUID.
     pub product_uuid: Option<String>,
-    /// Of `/etc/machine-id`.
+    /// Hash of `/etc/machine-id`.
     pub machine_id: Option<String>,
 }
 
 impl Fingerprint {
-    /// Reads the fingerprint of the machine that this runs on.
+    /// Reads the fingerprint of this machine.
     ///
     /// # Errors
-    /// [`crate::error::ErrorId::Unreadable`] when the disk fails: a name that is there and cannot
-    /// be read is not taken for none, since a clone would not be known for one.
+    /// [`crate::error::ErrorId::Unreadable`] when the disk fails. Without that error, an id that cannot be
+    /// read would count as absent, and the agent could not detect a clone.
     pub fn of(environment: &Environment) -> Result<Self> {
         let host = |path| name(&environment.resolved_path(path));
-        // Containers see the firmware of the machine they run on, all the same one.
+        // All containers on a machine see the firmware of that machine.
         let has_firmware = !is_container(environment);
         let firmware = |path| {
             if has_firmware {
@@ -47,7 +46,7 @@ impl Fingerprint {
                 Ok(None)
             }
         };
-        // What cloud-init wrote in this boot: its copy under /var/lib travels with the disk.
+        // cloud-init writes this file in each boot. Its copy under /var/lib moves with a copied disk.
         let instance = match host("/run/cloud-init/.instance-id")? {
             Some(id) => Some(id),
             None => firmware("/sys/class/dmi/id/board_asset_tag")?.filter(|tag| is_ec2(tag)),
@@ -69,13 +68,13 @@ impl Fingerprint {
         })
     }
 
-    /// Whether nothing is known of the machine.
+    /// Returns whether the machine has none of the ids.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Short name of the machine, by the strongest thing that it has.
+    /// Returns a short name of the machine, from its strongest id.
     #[must_use]
     pub fn short(&self) -> &str {
         [&self.instance_id, &self.product_uuid, &self.machine_id]
@@ -84,7 +83,7 @@ impl Fingerprint {
             .unwrap_or("unnamed")
     }
 
-    /// This fingerprint, with what only `now` has.
+    /// Returns this fingerprint, with the ids added that only `now` has.
     #[must_use]
     pub fn filled_in(&self, now: &Self) -> Self {
         let either = |then: &Option<String>, now: &Option<String>| then.clone().or(now.clone());
@@ -95,8 +94,8 @@ impl Fingerprint {
         }
     }
 
-    /// Whether `self`, written down earlier, is the machine `now`. The strongest thing that both
-    /// have decides; with nothing in common, nothing speaks against it.
+    /// Returns whether `self`, stored earlier, is the machine `now`. The strongest id that both have decides.
+    /// Without a common id, they count as the same machine.
     #[must_use]
     pub fn is_same_machine(&self, now: &Self) -> bool {
         [
@@ -110,7 +109,7 @@ impl Fingerprint {
     }
 }
 
-/// What a file names, or none where it is not there or not for us to read.
+/// Returns the text of a file, or `None` when the file is missing or this user may not read it.
 fn name(path: &Path) -> Result<Option<String>> {
     match safe_read::text(path) {
         Ok(text) => Ok(Some(text)),
@@ -122,7 +121,7 @@ fn name(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// The marks that systemd-nspawn and others, Docker and Podman leave.
+/// Returns whether this is a container, by the files of systemd-nspawn and others, Docker and Podman.
 fn is_container(environment: &Environment) -> bool {
     [
         "/run/systemd/container",
@@ -130,15 +129,15 @@ fn is_container(environment: &Environment) -> bool {
         "/run/.containerenv",
     ]
     .iter()
-    .any(|mark| environment.resolved_path(mark).exists())
+    .any(|file| environment.resolved_path(file).exists())
 }
 
-/// Instances on AWS Nitro have their id as the asset tag of the board.
+/// Returns whether an asset tag is the id of an instance on AWS Nitro.
 fn is_ec2(tag: &str) -> bool {
     tag.starts_with("i-")
 }
 
-/// What cloud-init and its seeds use where no cloud gave an id names no machine.
+/// Returns an instance id, except the placeholders of cloud-init and its seeds, which many machines share.
 #[must_use]
 pub fn instance_id(text: &str) -> Option<String> {
     let id = text.trim();
@@ -152,7 +151,7 @@ pub fn instance_id(text: &str) -> Option<String> {
     (!placeholders.contains(&id)).then(|| id.to_owned())
 }
 
-/// Boards without an own UUID ship one of these, so they name no machine.
+/// Returns a product UUID, except the placeholders of boards without a UUID, which many machines share.
 #[must_use]
 pub fn product_uuid(text: &str) -> Option<String> {
     let uuid: uuid::Uuid = text.trim().parse().ok()?;
@@ -163,7 +162,7 @@ pub fn product_uuid(text: &str) -> Option<String> {
     (!blank && uuid != placeholder).then_some(uuid)
 }
 
-/// `uninitialized` stands there until the first boot ends (machine-id(5)).
+/// Returns a valid machine-id. The file holds `uninitialized` until the first boot ends (machine-id(5)).
 #[must_use]
 pub fn machine_id(text: &str) -> Option<String> {
     let id = text.trim().to_ascii_lowercase();
@@ -173,12 +172,12 @@ pub fn machine_id(text: &str) -> Option<String> {
     valid.then_some(id)
 }
 
-/// Hashes one name of the machine, so that the name itself leaves no trace (machine-id(5)).
+/// Hashes one id of the machine, so that the id itself is stored nowhere (machine-id(5)).
 #[must_use]
 pub fn hash(kind: &str, id: &str) -> String {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, APPLICATION);
-    // The machine-id stands alone under the HMAC, as the contract says; the others are told apart
-    // from it by their kind.
+    // The HMAC of the machine-id has only the id, as the contract requires. The kind in the message
+    // distinguishes the others from it.
     let message = if kind == "machine-id" {
         id.to_owned()
     } else {
@@ -192,16 +191,16 @@ mod tests {
     use super::*;
 
     fn fingerprint(instance: &str, product: &str, machine: &str) -> Fingerprint {
-        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let id = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Fingerprint {
-            instance_id: given(instance),
-            product_uuid: given(product),
-            machine_id: given(machine),
+            instance_id: id(instance),
+            product_uuid: id(product),
+            machine_id: id(machine),
         }
     }
 
     #[test]
-    fn the_strongest_common_thing_decides() {
+    fn the_strongest_common_id_decides() {
         let then = fingerprint("i-1", "u1", "m1");
         for (now, same) in [
             (fingerprint("i-1", "u1", "m1"), true),
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_machine_is_not_taken() {
+    fn placeholders_are_not_ids() {
         assert_eq!(machine_id("uninitialized\n"), None);
         assert_eq!(machine_id(&"0".repeat(32)), None);
         assert_eq!(machine_id(""), None);

@@ -1,13 +1,13 @@
-//! The host's name: the bind-mounted file of a container, the kernel's, or `unknown`.
+//! The host's name: from the bind-mounted file of a container, from the kernel, or `unknown`.
 
 use std::path::Path;
 
 use crate::escape::is_hidden;
 
-/// Longest name that is taken from a file, in bytes; Linux allows 64, DNS 253.
+/// Longest name that is read from a file, in bytes. Linux allows 64, DNS 253.
 const LONGEST: usize = 253;
 
-/// The first that answers: `file`, gethostname, `"unknown"`.
+/// Returns the name from the first source that has one: `file`, gethostname(2), `"unknown"`.
 pub(super) fn read(file: &Path) -> String {
     let from_file = crate::store::safe_read::text(file)
         .ok()
@@ -20,7 +20,7 @@ pub(super) fn read(file: &Path) -> String {
         .unwrap_or_else(|| "unknown".into())
 }
 
-/// First line that is not empty and no comment, as in `/etc/hostname`.
+/// Returns the first line that is not empty and not a comment, as in `/etc/hostname`.
 pub fn usable(text: &str) -> Option<String> {
     let line = text
         .trim_start_matches('\u{feff}')
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_the_first_line_that_says_something() {
+    fn returns_the_first_line_with_a_name() {
         assert_eq!(usable("web-3\n").as_deref(), Some("web-3"));
         assert_eq!(
             usable("# host\n\n  web-3 \nother\n").as_deref(),

@@ -1,4 +1,4 @@
-//! The host's network interfaces, as the kernel tells them. No packet is sent.
+//! The host's network interfaces, as the kernel reports them. No packet is sent.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,41 +12,38 @@ use crate::store::safe_read;
 
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, each told as it is"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Interface {
     /// Name, such as `enp130s0f0`.
     pub name: String,
-    /// Hardware address, if it has one.
+    /// Hardware address, if the interface has one.
     pub mac: Option<String>,
     /// IP addresses.
     pub addresses: Vec<IpAddr>,
-    /// Carries the primary address.
+    /// The interface has the primary address.
     pub is_management: bool,
-    /// Is a loopback interface.
+    /// The interface is a loopback interface.
     pub is_loopback: bool,
-    /// Has no device behind it in sysfs.
+    /// The interface has no device in sysfs.
     pub is_virtual: bool,
-    /// Is a wireless one.
+    /// The interface is wireless.
     pub is_wireless: bool,
-    /// Is administratively up.
+    /// The interface is administratively up.
     pub is_up: bool,
-    /// Bytes sent since it came up.
+    /// Bytes sent since the interface came up.
     pub bytes_sent: u64,
-    /// Bytes received since it came up.
+    /// Bytes received since the interface came up.
     pub bytes_recv: u64,
 }
 
-/// What the kernel tells of its network in one conversation (netlink).
+/// The network as the kernel reports it in one netlink dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Network {
     links: Vec<Link>,
     addresses: Vec<Address>,
 }
 
-/// An interface, with addresses or without.
+/// An interface, with or without addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Link {
     name: String,
@@ -60,7 +57,7 @@ struct Link {
 enum Hardware {
     None,
     Mac([u8; 6]),
-    /// Longer than netlink's answer is kept here, such as `InfiniBand`'s: sysfs has it whole.
+    /// An address that is longer than `getifaddrs` returns, such as `InfiniBand`'s. sysfs has all of it.
     Other,
 }
 
@@ -72,44 +69,44 @@ struct Address {
 }
 
 impl Network {
-    /// As it is now; empty where the kernel does not tell.
+    /// Reads the present network. Returns an empty one when the kernel does not report it.
     pub(super) fn now() -> Self {
         let mut network = Self::default();
-        for told in getifaddrs().into_iter().flatten() {
-            network.add(told);
+        for reported in getifaddrs().into_iter().flatten() {
+            network.add(reported);
         }
         network
     }
 
-    fn add(&mut self, told: InterfaceAddress) {
-        let ip = told.address.as_ref().and_then(|address| {
+    fn add(&mut self, reported: InterfaceAddress) {
+        let ip = reported.address.as_ref().and_then(|address| {
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
         });
         if let Some(ip) = ip {
             self.addresses.push(Address {
-                interface: told.interface_name,
+                interface: reported.interface_name,
                 ip,
             });
             return;
         }
-        let link = told.address.as_ref().and_then(|a| a.as_link_addr());
+        let link = reported.address.as_ref().and_then(|a| a.as_link_addr());
         self.links.push(Link {
-            name: told.interface_name,
+            name: reported.interface_name,
             hardware: match link.map(|link| (link.halen(), link.addr())) {
                 None | Some((0, _)) => Hardware::None,
                 Some((6, Some(mac))) => Hardware::Mac(mac),
                 Some((6, None)) => Hardware::Mac([0; 6]),
                 Some(_) => Hardware::Other,
             },
-            is_loopback: told.flags.contains(InterfaceFlags::IFF_LOOPBACK),
-            is_up: told.flags.contains(InterfaceFlags::IFF_UP),
+            is_loopback: reported.flags.contains(InterfaceFlags::IFF_LOOPBACK),
+            is_up: reported.flags.contains(InterfaceFlags::IFF_UP),
         });
     }
 }
 
-/// All interfaces, by name. Netlink tells which there are; what is behind them is in sysfs, and what
-/// went through them in `/proc/net/dev`, which has all of them in one file.
+/// Returns all interfaces, by name. Netlink lists them, sysfs has their devices, and `/proc/net/dev` has
+/// their traffic.
 pub(super) fn list(
     environment: &Environment,
     network: Network,
@@ -147,7 +144,7 @@ impl Interface {
     fn of(link: Link, sysfs: Option<&PathBuf>, traffic: &str) -> Self {
         let folder = sysfs.map(|sysfs| sysfs.join(&link.name));
         let has = |file: &str| folder.as_ref().is_some_and(|f| f.join(file).exists());
-        // Nothing is behind a loopback, so nothing is looked for.
+        // A loopback interface never has a device, so sysfs is not read.
         let is_real = !link.is_loopback && has("device");
         let (bytes_recv, bytes_sent) = bytes(traffic, &link.name).unwrap_or_default();
         Self {
@@ -173,7 +170,7 @@ impl Interface {
     }
 }
 
-/// Bytes received and sent (proc(5), `/proc/net/dev`): the first and the ninth column.
+/// Returns the bytes received and sent: the first and the ninth column of `/proc/net/dev` (proc(5)).
 #[must_use]
 pub fn bytes(traffic: &str, name: &str) -> Option<(u64, u64)> {
     let columns = traffic
@@ -200,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn classifies_by_what_is_behind_the_link() {
+    fn classifies_by_the_device_in_sysfs() {
         let kernel = tempfile::tempdir().unwrap();
         lay(
             kernel.path(),
@@ -252,14 +249,14 @@ mod tests {
         let environment = Environment::real([]).with_kernel(kernel.path());
         let found = list(&environment, network, Some(primary));
         let shown = |i: &Interface| {
-            let marks = [
+            let flags = [
                 (i.is_management, "management"),
                 (i.is_loopback, "loopback"),
                 (i.is_virtual, "virtual"),
                 (i.is_wireless, "wireless"),
                 (i.is_up, "up"),
             ];
-            let marks: Vec<&str> = marks
+            let flags: Vec<&str> = flags
                 .iter()
                 .filter(|(is, _)| *is)
                 .map(|(_, m)| *m)
@@ -271,7 +268,7 @@ mod tests {
                 i.addresses.len(),
                 i.bytes_sent,
                 i.bytes_recv,
-                marks.join(" ")
+                flags.join(" ")
             )
         };
         assert_eq!(
@@ -311,7 +308,7 @@ mod tests {
         }
     }
 
-    /// As the kernel lays it out.
+    /// `/proc/net/dev` in the kernel's layout.
     const TRAFFIC: &str = "\
 Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed

@@ -1,9 +1,9 @@
-//! Processors and memory, as `/proc` has them: a container that sees its own share of them there (LXC)
-//! reports its own share.
+//! Processors and memory, as `/proc` has them. A container whose `/proc` has only the container's share (LXC)
+//! reports that share.
 
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
 
-/// The size of the machine. `None` is what the kernel does not report.
+/// The size of the machine. `None` means that the kernel does not report the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MachineSize {
     /// Processors that are online.
@@ -14,7 +14,7 @@ pub(super) struct MachineSize {
 /// Memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// Memory that the kernel does not call available.
+    /// Memory that is not available, by the kernel's count.
     pub(crate) used: u64,
     /// All memory.
     pub(crate) total: u64,
@@ -35,7 +35,7 @@ impl MachineSize {
 }
 
 impl Memory {
-    /// Reads the memory by `system`. Returns `None` where the kernel reports none.
+    /// Reads the memory through `system`. Returns `None` when the kernel does not report it.
     pub(crate) fn read(system: &mut System) -> Option<Self> {
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         let total = system.total_memory();

@@ -1,10 +1,10 @@
-//! os-release as its man page, os-release(5), says: shell-like assignments, no expansion.
+//! The os-release file, as os-release(5) defines it: shell-like assignments without expansion.
 
 use std::path::Path;
 
 use crate::escape::is_hidden;
 
-/// `PRETTY_NAME` of the first file that has one, else `linux`.
+/// Returns `PRETTY_NAME` of the first file that has it, or else `linux`.
 pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> String {
     files
         .into_iter()
@@ -12,7 +12,7 @@ pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) ->
         .unwrap_or_else(|| "linux".into())
 }
 
-/// `PRETTY_NAME` of one file, unless it is blank.
+/// Returns `PRETTY_NAME` of one file, unless the name is blank.
 #[must_use]
 pub fn name_in(bytes: &[u8]) -> Option<String> {
     let name = value(&String::from_utf8_lossy(bytes), "PRETTY_NAME")?;
@@ -21,7 +21,7 @@ pub fn name_in(bytes: &[u8]) -> Option<String> {
     (!printable.trim().is_empty()).then_some(printable)
 }
 
-/// Value of `key`; the last assignment wins, as in a shell.
+/// Returns the value of `key`. The last assignment counts, as in a shell.
 pub fn value(text: &str, key: &str) -> Option<String> {
     text.trim_start_matches('\u{feff}')
         .lines()
@@ -30,16 +30,16 @@ pub fn value(text: &str, key: &str) -> Option<String> {
         .find_map(unquote)
 }
 
-/// One shell word: bare, single- or double-quoted pieces, put together. Quotes that do not close
-/// make the line invalid.
+/// Reads one shell word, which consists of bare, single-quoted and double-quoted pieces. A quote that does
+/// not close makes the line invalid.
 #[must_use]
 pub fn unquote(text: &str) -> Option<String> {
-    // It may be a secret, which is not to be left behind where a longer string would be made.
+    // The word may be a secret. A string that grows would leave a copy of the secret in memory.
     let mut word = String::with_capacity(text.len());
     let mut characters = text.trim_end().chars();
     while let Some(character) = characters.next() {
         match character {
-            // A comment behind the value, as a shell sees it.
+            // A comment after the value, as in a shell.
             ' ' | '\t' if characters.as_str().trim_start().starts_with('#') => break,
             '\'' => loop {
                 match characters.next()? {
@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_quoted_comes_back(name in "[^\\r\\n\\u{feff}\\u{0}]{0,40}") {
+        fn a_quoted_value_is_read_back(name in "[^\\r\\n\\u{feff}\\u{0}]{0,40}") {
             let single = format!("A=1\nPRETTY_NAME='{}'\n", name.replace('\'', "'\\''"));
             prop_assert_eq!(value(&single, "PRETTY_NAME"), Some(name.clone()));
             let double: String = name.chars().flat_map(|c| {

@@ -1,5 +1,5 @@
-//! The address by which this host reaches the hub. A UDP connect asks the kernel's routing table;
-//! no packet is sent.
+//! The host's address on the route to the hub. connect(2) on a UDP socket queries the kernel's routing table
+//! and sends no packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use if_addrs::Interface;
 
 use crate::settings::Settings;
 
-/// Longest that name resolution may hold up the facts.
+/// Time limit of the name resolution for the facts.
 const RESOLVE: Duration = Duration::from_secs(2);
 
-/// Well-known addresses behind the default route (contract, host facts). They are only looked up
-/// in the routing table.
+/// Well-known addresses behind the default route (contract, host facts). Only the routing table is queried
+/// for them.
 const ANYWHERE: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)), 80),
     SocketAddr::new(
@@ -21,15 +21,15 @@ const ANYWHERE: [SocketAddr; 2] = [
     ),
 ];
 
-/// Where the hub, or the proxy before it, is.
+/// The addresses of the hub, or of the proxy in front of it.
 #[derive(Clone, Debug, Default)]
 pub struct Target(Vec<SocketAddr>);
 
 impl Target {
-    /// Nothing is known of it.
+    /// The target of which no address is known.
     pub const UNKNOWN: Self = Self(Vec::new());
 
-    /// Without asking any name server: only a literal address is known.
+    /// Returns the target without name resolution: only a literal address is known.
     #[must_use]
     pub fn literal(settings: &Settings) -> Self {
         let (host, port) = peer(settings);
@@ -39,7 +39,7 @@ impl Target {
         }
     }
 
-    /// With name resolution, which gets two seconds: the facts do without it.
+    /// Resolves the hub's name, for two seconds at most: the facts have a fallback.
     pub async fn resolve(settings: &Settings) -> Self {
         let literal = Self::literal(settings);
         if !literal.0.is_empty() {
@@ -53,7 +53,7 @@ impl Target {
     }
 }
 
-/// Host and port that a connection to the hub goes to first.
+/// Returns the host and port that a connection to the hub goes to first.
 #[must_use]
 pub fn peer(settings: &Settings) -> (&str, u16) {
     match &settings.proxy {
@@ -70,10 +70,10 @@ pub fn peer(settings: &Settings) -> (&str, u16) {
     }
 }
 
-/// Returns the source address of the first route that there is: to the hub, then the default routes;
-/// without a route, the address of an interface.
+/// Returns the source address of the first existing route: to the hub, then the default routes. Without a
+/// route, returns the address of an interface.
 ///
-/// Loopback addresses are left out: they say nothing about the host.
+/// Loopback addresses are left out: every host has them.
 pub(super) fn primary_ip(target: &Target) -> Option<IpAddr> {
     target
         .0
@@ -93,7 +93,7 @@ fn global_ip(interfaces: &[Interface]) -> Option<IpAddr> {
     addresses.min_by_key(IpAddr::is_ipv6)
 }
 
-/// This host's address on the way to `target`, loopback included.
+/// Returns this host's address on the route to `target`, including loopback addresses.
 #[must_use]
 pub fn source(target: &Target) -> Option<IpAddr> {
     target.0.iter().find_map(|target| local_towards(*target))
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loopback_address_says_nothing_of_the_host() {
+    fn loopback_addresses_are_left_out() {
         assert_eq!(source_towards("127.0.0.1:443".parse().unwrap()), None);
         assert_eq!(source_towards("[::1]:443".parse().unwrap()), None);
     }

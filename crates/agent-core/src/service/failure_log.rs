@@ -1,8 +1,8 @@
-//! The log of a service whose hub may fail for weeks, or come and go for days.
+//! The log of heartbeats, for a hub that fails for weeks, or fails and recovers for days.
 //!
-//! The first failure of a kind is logged at once. What goes on, or comes back within an hour, is logged
-//! at widening intervals, and each line sums up what was left out since the line before. A hub that
-//! accepts and fails in turn costs two lines an hour in the long run.
+//! The first failure of a kind is logged at once. Failures that go on, or come back within an hour, are logged at
+//! growing intervals, and each line counts the heartbeats since the line before. A hub that accepts and fails
+//! in turn costs two lines an hour in the long run.
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use tokio::time::Instant;
 use super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome};
 use crate::error::ErrorId;
 
-/// First pause between two lines about the same thing.
+/// First pause between two lines about the same state.
 const SOON: Duration = Duration::from_mins(1);
 /// Longest pause between two lines about failures in a row.
 const SELDOM: Duration = Duration::from_hours(24);
-/// Longest pause between two lines about a hub that fails and accepts in turn. A hub that has accepted
-/// for so long is well again, and nothing of its failures is remembered.
+/// Longest pause between two lines about a hub that fails and accepts in turn. After this time without a failure,
+/// the outage is over, and its failures are forgotten.
 const CALM: Duration = Duration::from_hours(1);
 
-/// Remembers what was logged.
+/// Decides which heartbeats are logged, by the lines that were logged already.
 #[derive(Debug, Default)]
 pub(super) struct FailureLog {
     has_accepted: bool,
-    trouble: Option<Trouble>,
+    outage: Option<Outage>,
 }
 
-/// Failures that have not been over for an hour yet.
+/// Failures, of which the last was within the last hour.
 #[derive(Debug)]
-struct Trouble {
-    /// Kinds of failure that were logged: two that alternate are not a change each time.
+struct Outage {
+    /// Kinds of failure that were logged. So two alternating kinds are not new each time.
     kinds: Vec<ErrorId>,
-    /// The failures in a row that go on; `None` while the hub accepts.
+    /// The present failures in a row; `None` while the hub accepts.
     row: Option<Row>,
-    /// When the hub last accepted after a failure.
-    well_since: Instant,
+    /// Time at which the hub last accepted after a failure.
+    accepted_since: Instant,
     failures: Pause,
     recoveries: Pause,
-    /// The last line said that heartbeats fail, and they do not fail any more.
+    /// True when the last line reported a failure, so that a recovery has to be logged.
     owes_recovery: bool,
     left_out: LeftOut,
 }
@@ -48,21 +48,21 @@ struct Row {
     tries: u64,
 }
 
-/// When there may be a line again: at widening intervals.
+/// The growing pause between two lines.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     last: Option<Instant>,
     pause: Duration,
 }
 
-/// What came since the last line.
+/// Heartbeats since the last line, which were not logged.
 #[derive(Clone, Copy, Debug, Default)]
 struct LeftOut {
     failed: u64,
     accepted: u64,
 }
 
-/// Something to log.
+/// A line of the log.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Good(String),
@@ -82,7 +82,7 @@ impl Pause {
             .is_none_or(|last| now.saturating_duration_since(last) >= self.pause)
     }
 
-    /// There is a line now. The pause after it is `factor` times the one before, up to `longest`.
+    /// Begins the pause after a line. It is `factor` times as long as the pause before, up to `longest`.
     fn widen(&mut self, now: Instant, factor: u32, longest: Duration) {
         if self.last.replace(now).is_some() {
             self.pause = self.pause.saturating_mul(factor).min(longest);
@@ -91,21 +91,21 @@ impl Pause {
 }
 
 impl FailureLog {
-    /// Logs what came of a try, if it is news.
-    pub(super) fn hear(&mut self, beat: &HeartbeatOutcome, next: Duration) {
-        match self.line(beat, next, Instant::now()) {
+    /// Logs the outcome of a heartbeat, if it is a change or a pause is over. `next` is the time to the next try.
+    pub(super) fn log(&mut self, outcome: &HeartbeatOutcome, next: Duration) {
+        match self.line(outcome, next, Instant::now()) {
             Some(Line::Good(text)) => tracing::info!("{text}"),
             Some(Line::Bad(text)) => tracing::warn!("{text}"),
             None => {
-                if let HeartbeatOutcome::Missed(miss) = beat {
+                if let HeartbeatOutcome::Missed(miss) = outcome {
                     tracing::debug!("{}: {}", miss.error.what(), miss.error.cause());
                 }
             }
         }
     }
 
-    fn line(&mut self, beat: &HeartbeatOutcome, next: Duration, now: Instant) -> Option<Line> {
-        match beat {
+    fn line(&mut self, outcome: &HeartbeatOutcome, next: Duration, now: Instant) -> Option<Line> {
+        match outcome {
             HeartbeatOutcome::NotSent => None,
             HeartbeatOutcome::Accepted => self.accepted(now).map(Line::Good),
             HeartbeatOutcome::Missed(miss) => self.missed(miss, next, now).map(Line::Bad),
@@ -114,82 +114,82 @@ impl FailureLog {
 
     fn accepted(&mut self, now: Instant) -> Option<String> {
         let is_first = !std::mem::replace(&mut self.has_accepted, true);
-        let Some(trouble) = &mut self.trouble else {
-            return is_first.then(|| "the hub takes this host's heartbeats".into());
+        let Some(outage) = &mut self.outage else {
+            return is_first.then(|| "the hub accepts this host's heartbeats".into());
         };
-        let row = trouble.row.take();
+        let row = outage.row.take();
         if row.is_some() {
-            trouble.well_since = now;
+            outage.accepted_since = now;
         }
-        let is_calm = now.saturating_duration_since(trouble.well_since) >= CALM;
-        let line = if trouble.owes_recovery && trouble.recoveries.is_over(now) {
-            trouble.recoveries.widen(now, 4, CALM);
-            trouble.owes_recovery = false;
+        let is_calm = now.saturating_duration_since(outage.accepted_since) >= CALM;
+        let line = if outage.owes_recovery && outage.recoveries.is_over(now) {
+            outage.recoveries.widen(now, 4, CALM);
+            outage.owes_recovery = false;
             let after = match row {
                 Some(row) => format!(
-                    ", after {} and {} that failed",
+                    ", after {} and {} failures",
                     seconds(now.saturating_duration_since(row.since)),
                     row.tries
                 ),
                 None => format!(
                     ", for {}",
-                    seconds(now.saturating_duration_since(trouble.well_since))
+                    seconds(now.saturating_duration_since(outage.accepted_since))
                 ),
             };
-            // The failures of this very row are told already.
+            // The line already counts the failures of this row.
             let row = row.map_or(0, |row| row.tries);
-            let left_out = std::mem::take(&mut trouble.left_out).without(row);
-            Some(format!("the hub takes heartbeats again{after}{left_out}"))
+            let left_out = std::mem::take(&mut outage.left_out).without(row);
+            Some(format!("the hub accepts heartbeats again{after}{left_out}"))
         } else {
-            trouble.left_out.accepted = trouble.left_out.accepted.saturating_add(1);
+            outage.left_out.accepted = outage.left_out.accepted.saturating_add(1);
             None
         };
         if is_calm {
-            self.trouble = None;
+            self.outage = None;
         }
         line
     }
 
     fn missed(&mut self, miss: &HeartbeatFailure, next: Duration, now: Instant) -> Option<String> {
         let id = miss.error.id();
-        // An accepted heartbeat may have come long ago: where the host slept, or the interval is long.
-        self.trouble = self.trouble.take().filter(|trouble| {
-            trouble.row.is_some() || now.saturating_duration_since(trouble.well_since) < CALM
+        // The last accepted heartbeat may be old: the host slept, or the interval is long.
+        self.outage = self.outage.take().filter(|outage| {
+            outage.row.is_some() || now.saturating_duration_since(outage.accepted_since) < CALM
         });
-        let trouble = self.trouble.get_or_insert_with(|| Trouble {
+        let outage = self.outage.get_or_insert_with(|| Outage {
             kinds: Vec::new(),
             row: None,
-            well_since: now,
+            accepted_since: now,
             failures: Pause::new(),
             recoveries: Pause::new(),
             owes_recovery: false,
             left_out: LeftOut::default(),
         });
-        let row = match trouble.row {
+        let row = match outage.row {
             Some(row) => Row {
                 tries: row.tries.saturating_add(1),
                 ..row
             },
             None => {
-                // An outage that begins now does not wait for the day that one before was down to.
-                trouble.failures.pause = trouble.failures.pause.min(CALM);
+                // The pause of an earlier row may have grown to a day, which is too long for a new row.
+                outage.failures.pause = outage.failures.pause.min(CALM);
                 Row {
                     since: now,
                     tries: 1,
                 }
             }
         };
-        trouble.row = Some(row);
-        let is_new = !trouble.kinds.contains(&id);
-        if !is_new && !trouble.failures.is_over(now) {
-            trouble.left_out.failed = trouble.left_out.failed.saturating_add(1);
+        outage.row = Some(row);
+        let is_new = !outage.kinds.contains(&id);
+        if !is_new && !outage.failures.is_over(now) {
+            outage.left_out.failed = outage.left_out.failed.saturating_add(1);
             return None;
         }
         if is_new {
-            trouble.kinds.push(id);
+            outage.kinds.push(id);
         }
-        trouble.failures.widen(now, 2, SELDOM);
-        trouble.owes_recovery = true;
+        outage.failures.widen(now, 2, SELDOM);
+        outage.owes_recovery = true;
         let lasts = if row.tries == 1 {
             String::new()
         } else {
@@ -202,7 +202,7 @@ impl FailureLog {
             miss.error.cause(),
             miss.error.next_step(),
             seconds(next),
-            std::mem::take(&mut trouble.left_out)
+            std::mem::take(&mut outage.left_out)
         ))
     }
 }
@@ -224,7 +224,7 @@ impl std::fmt::Display for LeftOut {
         }
         write!(
             f,
-            "; since the line before, {failed} more failed and {accepted} were taken"
+            "; since the line before, {failed} more failed and {accepted} were accepted"
         )
     }
 }

@@ -1,9 +1,9 @@
-//! What `status` can read of the service: its last heartbeat, and what failed last.
+//! The health file, from which `status` reads the last heartbeat and the last failure of the service.
 //!
-//! It is written after each try, into `/run/monsys`, which is in memory and all that the service
-//! writes. Where one user runs everything, that user's state directory has a copy: of the service's
-//! start and end, or of each try when there is no `/run/monsys`. It is not synced: it can be lost.
-//! Whoever reads it as root takes it for data of a stranger.
+//! The service writes it after each try into `/run/monsys`, which is in memory, and writes no other file. When
+//! the service's user also owns the state directory, that directory has a copy: of the service's start and
+//! end, or of each try when there is no `/run/monsys`. The file is not synced, so it can be lost. Root does not
+//! trust its content.
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -18,81 +18,81 @@ use crate::redact::redact;
 use crate::store::atomic::{self, Owner};
 use crate::store::safe_read;
 
-/// Name of the file.
+/// Name of the health file.
 pub const FILE: &str = "heartbeat.json";
-/// Folder of the running system for it.
+/// Folder of the running system for the file.
 const RUN: &str = "/run/monsys";
 
-/// How the service fares.
+/// The state of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// The agent that it speaks for, by the id that its system knows it by.
+    /// Id of the agent whose heartbeats the service sends.
     pub agent_id: String,
     /// Seconds between heartbeats.
     pub interval_secs: u64,
-    /// Last try, RFC 3339.
+    /// Time of the last try, RFC 3339.
     #[serde(default)]
     pub last_try: Option<String>,
-    /// When the next try is to be, RFC 3339.
+    /// Planned time of the next try, RFC 3339.
     #[serde(default)]
     pub next_try: Option<String>,
-    /// Last heartbeat that the hub took, RFC 3339.
+    /// Time of the last heartbeat that the hub accepted, RFC 3339.
     #[serde(default)]
     pub last_heartbeat: Option<String>,
-    /// What failed last.
+    /// The last failures in a row.
     #[serde(default)]
     pub failure: Option<Failure>,
-    /// When the service was stopped, RFC 3339; it does not run since then.
+    /// Time at which the service was stopped, RFC 3339; `None` while it runs.
     #[serde(default)]
     pub stopped_at: Option<String>,
-    /// The same moments by a clock that nobody sets. Files of older releases lack it.
+    /// The same times by a clock that cannot be set. Files of older releases lack them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_boot: Option<SinceBoot>,
 }
 
-/// Moments of one boot, in whole seconds since that boot. Ages that they give stay right when
-/// somebody sets the host's clock.
+/// Times in one boot, in full seconds since that boot. Ages by these times stay right when the host's clock is
+/// set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SinceBoot {
     /// The boot (random(4), `boot_id`).
     pub boot_id: String,
-    /// Last try in this boot.
+    /// Time of the last try in this boot.
     pub last_try: Option<u64>,
-    /// When the next try is to be.
+    /// Planned time of the next try.
     pub next_try: Option<u64>,
-    /// Last heartbeat that the hub accepted in this boot.
+    /// Time of the last heartbeat that the hub accepted in this boot.
     pub last_heartbeat: Option<u64>,
-    /// First of the present failures in a row, if that was in this boot.
+    /// Time of the first of the present failures in a row, if it was in this boot.
     pub failing_since: Option<u64>,
-    /// When the service was stopped.
+    /// Time at which the service was stopped.
     pub stopped_at: Option<u64>,
 }
 
-/// A row of heartbeats that failed.
+/// Failed heartbeats in a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The first of them, RFC 3339.
+    /// Time of the first failure, RFC 3339.
     pub since: String,
-    /// The last of them, RFC 3339.
+    /// Time of the last failure, RFC 3339.
     pub at: String,
-    /// When the hub took one again, RFC 3339; none while it does not.
+    /// Time at which the hub accepted a heartbeat again, RFC 3339; `None` while heartbeats fail.
     #[serde(default)]
     pub ended_at: Option<String>,
-    /// How many.
+    /// Number of failures.
     pub tries: u64,
     /// Id of the last error.
     pub id: String,
-    /// What failed.
+    /// Headline of the last error.
     pub what: String,
-    /// Why.
+    /// Cause of the last error.
     pub cause: String,
-    /// How to fix it.
+    /// Fix of the last error.
     pub hint: String,
 }
 
 impl Health {
-    /// The hub took a heartbeat.
+    /// Notes a heartbeat that the hub accepted.
     pub(super) fn accepted(&mut self, now: &Moment) {
         if let Some((boot, seconds)) = self.in_boot(now) {
             boot.last_try = seconds;
@@ -107,7 +107,7 @@ impl Health {
         self.last_try = Some(now);
     }
 
-    /// A heartbeat failed.
+    /// Notes a heartbeat that failed.
     pub fn missed(&mut self, error: &Error, now: &Moment) {
         let is_first = self.failing().is_none();
         if let Some((boot, seconds)) = self.in_boot(now) {
@@ -136,7 +136,7 @@ impl Health {
         self.last_try = Some(now);
     }
 
-    /// The service begins, and has tried nothing yet.
+    /// Notes the start of the service, before its first try.
     pub(super) fn started(&mut self, now: &Moment) {
         self.stopped_at = None;
         self.next_try = Some(clock::rfc3339(now.wall));
@@ -146,7 +146,7 @@ impl Health {
         }
     }
 
-    /// It waits.
+    /// Notes the pause before the next try.
     pub(super) fn waits(&mut self, now: &Moment, pause: Duration) {
         self.next_try = now.wall.checked_add(pause).map(clock::rfc3339);
         if let Some((boot, seconds)) = self.in_boot(now) {
@@ -154,7 +154,7 @@ impl Health {
         }
     }
 
-    /// The service ends in good order.
+    /// Notes the normal end of the service.
     pub(super) fn stopped(&mut self, now: &Moment) {
         self.stopped_at = Some(clock::rfc3339(now.wall));
         if let Some((boot, seconds)) = self.in_boot(now) {
@@ -162,7 +162,7 @@ impl Health {
         }
     }
 
-    /// Returns the moments of this boot, none of another one's, and the seconds since this boot.
+    /// Returns the times of this boot, and the seconds since this boot. Times of another boot are dropped.
     fn in_boot(&mut self, now: &Moment) -> Option<(&mut SinceBoot, Option<u64>)> {
         if now.since_boot.is_none() || now.boot_id.is_empty() {
             self.since_boot = None;
@@ -178,7 +178,7 @@ impl Health {
         Some((boot, now.since_boot))
     }
 
-    /// Orders two files of one host by the last moment in them, whatever was done to the clock.
+    /// Orders two files of one host by their last time, even when the clock was set in between.
     fn by_time(&self, other: &Self) -> Ordering {
         let in_boot = |boot: &SinceBoot| boot.next_try.max(boot.last_try).max(boot.stopped_at);
         match (&self.since_boot, &other.since_boot) {
@@ -186,7 +186,7 @@ impl Health {
                 in_boot(ours).cmp(&in_boot(theirs))
             }
             _ => {
-                // RFC 3339 in UTC sorts as time does.
+                // Texts of RFC 3339 in UTC sort by time.
                 let latest = |health: &Self| {
                     let times = [&health.stopped_at, &health.next_try, &health.last_try];
                     times.into_iter().flatten().max().cloned()
@@ -196,7 +196,7 @@ impl Health {
         }
     }
 
-    /// The row of failures that goes on, if one does.
+    /// Returns the present failures in a row, if heartbeats fail now.
     #[must_use]
     pub fn failing(&self) -> Option<&Failure> {
         self.failure
@@ -204,100 +204,104 @@ impl Health {
             .filter(|failure| failure.ended_at.is_none())
     }
 
-    /// How long after the last heartbeat the next one is overdue: three intervals and a minute.
+    /// Returns the time after which a missing heartbeat is overdue: three intervals and a minute.
     #[must_use]
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.interval_secs.saturating_mul(3).saturating_add(60))
     }
 }
 
-/// Why it is written.
+/// The reason for writing the health file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaveReason {
     /// After a try.
     Try,
-    /// The service begins or ends: a power cut later on must not look like a stop.
+    /// At the start or the end of the service: after a power cut, the file must not say that the service was
+    /// stopped.
     StartOrStop,
 }
 
-/// Where it is kept.
+/// The places of the health file.
 #[derive(Debug)]
 pub struct HealthFile {
-    /// In memory, if the system has a folder for it.
+    /// The file in memory, if the system has a folder for it.
     running: PathBuf,
-    /// On the disk.
-    kept: PathBuf,
+    /// The copy on the disk.
+    stored: PathBuf,
 }
 
 impl HealthFile {
-    /// The places of a host with this state directory, `--root` included.
+    /// Returns the places for a host with this state directory, `--root` included.
     #[must_use]
     pub fn of(state_dir: &std::path::Path, environment: &Environment) -> Self {
         Self {
             running: environment.resolved_path(RUN).join(FILE),
-            kept: state_dir.join(FILE),
+            stored: state_dir.join(FILE),
         }
     }
 
-    /// The places of a system whose credential is in `folder` among other people's files.
+    /// Returns the places for a dialect whose credential is in `folder`, among files of other programs.
     #[must_use]
     pub fn of_dialect(name: &str, folder: &std::path::Path, environment: &Environment) -> Self {
         Self {
             running: environment
                 .resolved_path(RUN)
                 .join(format!("{name}-{FILE}")),
-            kept: folder.join(format!(".monsys-{FILE}")),
+            stored: folder.join(format!(".monsys-{FILE}")),
         }
     }
 
-    /// What was last written for this agent.
+    /// Reads the newest file of this agent.
     #[must_use]
     pub fn load(&self, agent_id: &str) -> Option<Health> {
         let read = |path| {
             let health: Health = serde_json::from_slice(&safe_read::foreign(path).ok()?).ok()?;
             (health.agent_id == agent_id).then_some(health)
         };
-        [read(&self.running), read(&self.kept)]
+        [read(&self.running), read(&self.stored)]
             .into_iter()
             .flatten()
             .max_by(Health::by_time)
     }
 
-    /// Removes what [`HealthFile::save`] wrote: the host is not this agent any more.
+    /// Removes the files of [`HealthFile::save`], when the host is not this agent any more.
     pub fn remove(&self) {
-        let kept = self.owns_copy().then_some(&self.kept);
-        for path in [Some(&self.running), kept].into_iter().flatten() {
+        let stored = self.owns_copy().then_some(&self.stored);
+        for path in [Some(&self.running), stored].into_iter().flatten() {
             if let Err(error) = atomic::remove(path) {
                 tracing::debug!("{}: {error}", path.display());
             }
         }
     }
 
-    /// Both places.
+    /// Returns both places.
     #[must_use]
     pub fn paths(&self) -> [&PathBuf; 2] {
-        [&self.running, &self.kept]
+        [&self.running, &self.stored]
     }
 
-    /// Writes it. That it cannot be written is no reason to be silent towards the hub.
-    pub fn save(&self, health: &Health, occasion: SaveReason) {
+    /// Writes the health file. A failure is only logged: the heartbeats go on.
+    pub fn save(&self, health: &Health, reason: SaveReason) {
         let mut bytes = serde_json::to_vec(health).unwrap_or_default();
         bytes.push(b'\n');
         let running = atomic::write_lazily(&self.running, &bytes);
         if let Err(error) = &running {
             tracing::debug!("{}: {error}", self.running.display());
         }
-        if (occasion == SaveReason::StartOrStop || running.is_err())
+        if (reason == SaveReason::StartOrStop || running.is_err())
             && self.owns_copy()
-            && let Err(error) = atomic::write_lazily(&self.kept, &bytes)
+            && let Err(error) = atomic::write_lazily(&self.stored, &bytes)
         {
-            tracing::debug!("{}: {error}", self.kept.display());
+            tracing::debug!("{}: {error}", self.stored.display());
         }
     }
 
-    /// Whether the state directory belongs to the user who runs this. The service's user has none.
+    /// Returns whether the state directory belongs to this user. The service's own user has no state directory.
     fn owns_copy(&self) -> bool {
-        let owner = self.kept.parent().and_then(|folder| Owner::of(folder).ok());
+        let owner = self
+            .stored
+            .parent()
+            .and_then(|folder| Owner::of(folder).ok());
         owner.is_some_and(|owner| owner.ids().0 == Owner::ours().ids().0)
     }
 }
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_failures_is_one_until_a_heartbeat_is_taken() {
+    fn failures_are_one_row_until_a_heartbeat_is_accepted() {
         let error = Error::new(ErrorId::Unreachable, "no connection").about("https://hub");
         let mut health = Health::default();
         health.missed(&error, &at(10));
@@ -328,31 +332,31 @@ mod tests {
         assert_eq!(ended.unwrap(), "1970-01-01T00:00:30Z");
         health.missed(&error, &at(90));
         assert_eq!(health.failing().unwrap().tries, 1);
-        // As a file that somebody else wrote may have it.
+        // A file of another user may have any number.
         health.failure.as_mut().unwrap().tries = u64::MAX;
         health.missed(&error, &at(120));
         assert_eq!(health.failing().unwrap().tries, u64::MAX);
     }
 
     #[test]
-    fn is_kept_in_memory_while_it_runs_and_on_the_disk_when_it_stops() {
+    fn is_in_memory_while_the_service_runs_and_on_the_disk_when_it_stops() {
         let root = tempfile::tempdir().unwrap();
         let state_dir = root.path().join("var/lib/monsys");
         std::fs::create_dir_all(&state_dir).unwrap();
         let environment = Environment::real([]).with_root(root.path());
-        let journal = HealthFile::of(&state_dir, &environment);
+        let file = HealthFile::of(&state_dir, &environment);
         let mut health = Health::default();
         health.accepted(&at(10));
-        journal.save(&health, SaveReason::Try);
+        file.save(&health, SaveReason::Try);
         assert!(state_dir.join(FILE).exists(), "there is no /run/monsys");
         std::fs::create_dir_all(root.path().join("run/monsys")).unwrap();
         health.accepted(&at(40));
-        journal.save(&health, SaveReason::Try);
-        assert_eq!(journal.load(&health.agent_id), Some(health.clone()));
+        file.save(&health, SaveReason::Try);
+        assert_eq!(file.load(&health.agent_id), Some(health.clone()));
         health.stopped(&at(50));
-        journal.save(&health, SaveReason::StartOrStop);
+        file.save(&health, SaveReason::StartOrStop);
         std::fs::remove_dir_all(root.path().join("run")).unwrap();
-        assert_eq!(journal.load(&health.agent_id), Some(health));
-        assert_eq!(journal.load("another"), None, "another agent's");
+        assert_eq!(file.load(&health.agent_id), Some(health));
+        assert_eq!(file.load("another"), None, "another agent's");
     }
 }

@@ -1,10 +1,10 @@
-//! One heartbeat after the other, until the service is stopped.
+//! The heartbeat loop, which runs until the service is stopped.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::backoff::Pace;
+use super::backoff::Backoff;
 use super::failure_log::FailureLog;
 use super::health::{Health, SaveReason};
 use super::notify::Notify;
@@ -15,101 +15,101 @@ use crate::clock;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 
-/// What one try came to.
+/// The outcome of a try.
 #[derive(Debug)]
 pub enum HeartbeatOutcome {
-    /// The hub took it.
+    /// The hub accepted the heartbeat.
     Accepted,
-    /// It failed, as the next one may not.
+    /// The heartbeat failed. The next one may succeed.
     Missed(HeartbeatFailure),
-    /// None was sent: key or credential change hands in this moment.
+    /// No heartbeat was sent: the key or the credential is being changed.
     NotSent,
 }
 
 /// A heartbeat that failed.
 #[derive(Debug)]
 pub struct HeartbeatFailure {
-    /// What failed, the cause and the hint.
+    /// The error, with its cause and its hint.
     pub error: Error,
-    /// How long the hub asked to wait.
+    /// Pause that the hub requested.
     pub retry_after: Option<Duration>,
-    /// The same try would fail again: somebody has to do something.
+    /// True when a retry would fail too, until an operator fixes the cause.
     pub is_refusal: bool,
 }
 
-/// What the rhythm is kept for.
+/// The host whose heartbeats the service sends.
 pub trait ServiceHost {
-    /// One try. An error ends the service.
+    /// Sends one heartbeat. An error ends the service.
     fn heartbeat(&mut self) -> impl Future<Output = Result<HeartbeatOutcome>>;
-    /// What there may be to tell after a heartbeat that was taken.
+    /// Sends further data after an accepted heartbeat, if there is any.
     fn follow_up(&mut self) -> impl Future<Output = ()>;
-    /// The hub's interval.
+    /// Returns the hub's interval.
     fn interval(&self) -> Duration;
-    /// How it fared so far.
+    /// Returns the state of the service.
     fn health(&mut self) -> &mut Health;
-    /// Writes that down.
-    fn save(&mut self, occasion: SaveReason);
-    /// Whether the files that it was read from have changed.
+    /// Writes the state into the health file.
+    fn save(&mut self, reason: SaveReason);
+    /// Returns whether the files of the host have changed since they were read.
     fn is_stale(&self) -> bool;
-    /// Has it read all of them again at the next try.
+    /// Makes the next try read all files again.
     fn reload(&mut self);
-    /// What it is, in a line.
+    /// Describes the host in one line.
     fn describe(&self) -> String;
 }
 
-/// Why a wait ended.
+/// The reason for the end of a wait.
 enum Wakeup {
     Due,
     Stop,
     Reload,
 }
 
-/// Keeps the rhythm until a signal stops it.
+/// Sends heartbeats until a signal stops the service.
 ///
 /// # Errors
-/// What ends the service by itself: it is not enrolled any more.
+/// The error that ends the service, for instance a host that is not enrolled any more.
 pub(super) async fn run(
     host: &mut impl ServiceHost,
     signals: &mut Signals,
     notify: &mut Notify,
-    alarm: &WakeTimer,
+    timer: &WakeTimer,
     environment: &Environment,
 ) -> Result<()> {
     let boot_id = step::boot_id(environment);
     let moment = || environment.moment(&boot_id);
     host.health().started(&moment());
     host.save(SaveReason::StartOrStop);
-    let mut pace = Pace::default();
-    let mut teller = FailureLog::default();
+    let mut backoff = Backoff::default();
+    let mut log = FailureLog::default();
     loop {
-        let beat = tokio::select! {
+        let outcome = tokio::select! {
             biased;
             () = signals.stop() => break,
-            beat = alive(host.heartbeat(), notify) => beat?,
+            outcome = alive(host.heartbeat(), notify) => outcome?,
         };
         let interval = host.interval();
-        let pause = pace.after(&beat, interval, environment);
+        let pause = backoff.after(&outcome, interval, environment);
         let now = moment();
-        match &beat {
+        match &outcome {
             HeartbeatOutcome::Accepted => host.health().accepted(&now),
             HeartbeatOutcome::Missed(miss) => host.health().missed(&miss.error, &now),
             HeartbeatOutcome::NotSent => {}
         }
         host.health().waits(&now, pause);
-        teller.hear(&beat, pause);
-        if !matches!(beat, HeartbeatOutcome::NotSent) {
+        log.log(&outcome, pause);
+        if !matches!(outcome, HeartbeatOutcome::NotSent) {
             host.save(SaveReason::Try);
             notify.status(&status(host));
         }
         let end = clock::after(Instant::now(), pause);
-        if matches!(beat, HeartbeatOutcome::Accepted) {
+        if matches!(outcome, HeartbeatOutcome::Accepted) {
             tokio::select! {
                 biased;
                 () = signals.stop() => break,
                 () = alive(host.follow_up(), notify) => {}
             }
         }
-        match wait(end, interval, host, signals, notify, alarm).await {
+        match wait(end, interval, host, signals, notify, timer).await {
             Wakeup::Due => {}
             Wakeup::Stop => break,
             Wakeup::Reload => {
@@ -125,7 +125,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// `work`, with a sign of life to the watchdog as often as it needs one.
+/// Runs `work`, and notifies the watchdog meanwhile as often as necessary.
 async fn alive<T>(work: impl Future<Output = T>, notify: &mut Notify) -> T {
     let mut work = std::pin::pin!(work);
     loop {
@@ -140,56 +140,56 @@ async fn alive<T>(work: impl Future<Output = T>, notify: &mut Notify) -> T {
     }
 }
 
-/// Waits until `end`. A wait that is longer than an interval looks at the files meanwhile, so that
-/// a fix is seen soon.
+/// Waits until `end`. A wait that is longer than an interval checks the files in between, so that a fix of
+/// the configuration takes effect soon.
 async fn wait(
     end: Instant,
     interval: Duration,
     host: &impl ServiceHost,
     signals: &mut Signals,
     notify: &mut Notify,
-    alarm: &WakeTimer,
+    timer: &WakeTimer,
 ) -> Wakeup {
     loop {
-        // A wake-up more at the very end of the wait would be for nothing.
-        let glance = clock::after(Instant::now(), interval);
-        let glance = if clock::after(glance, interval / 2) < end {
-            glance
+        // A check shortly before the end of the wait is not worth a wake-up.
+        let check_at = clock::after(Instant::now(), interval);
+        let check_at = if clock::after(check_at, interval / 2) < end {
+            check_at
         } else {
             end
         };
-        let due = notify.due().map_or(glance, |due| due.min(glance));
+        let due = notify.due().map_or(check_at, |due| due.min(check_at));
         tokio::select! {
             biased;
-            wish = signals.wish() => return match wish {
+            event = signals.event() => return match event {
                 SignalEvent::Stop => Wakeup::Stop,
                 SignalEvent::Reload => Wakeup::Reload,
             },
-            () = alarm.until(due) => {}
+            () = timer.until(due) => {}
         }
         notify.alive_if_due();
         let now = Instant::now();
-        if now >= end || (now >= glance && host.is_stale()) {
+        if now >= end || (now >= check_at && host.is_stale()) {
             return Wakeup::Due;
         }
     }
 }
 
-/// A line for `systemctl status`.
+/// Returns the line for `systemctl status`.
 fn status(host: &mut impl ServiceHost) -> String {
     let who = host.describe();
     let health = host.health();
     let last = health
         .last_heartbeat
         .as_deref()
-        .map_or("none taken yet".into(), |at| {
-            format!("the last taken at {at}")
+        .map_or("none accepted yet".into(), |at| {
+            format!("the last accepted at {at}")
         });
     match health.failing() {
         Some(failure) => format!(
             "{who}; heartbeats fail since {} ({last}): {}: {}",
             failure.since, failure.what, failure.cause
         ),
-        None => format!("{who}; heartbeats go out ({last})"),
+        None => format!("{who}; heartbeats are accepted ({last})"),
     }
 }

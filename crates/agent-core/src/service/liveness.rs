@@ -1,4 +1,4 @@
-//! Whether the hub hears from this host: what `status` makes of the service's notes.
+//! The liveness of a host: whether its heartbeats reach the hub, by the health file of the service.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,32 +6,32 @@ use super::health::{Health, SinceBoot};
 use crate::clock::Moment;
 use crate::error::{ErrorId, Kind};
 
-/// Longest time by which a planned try may be ahead, beside the usual patience: the longest
-/// `Retry-After` that the service believes.
+/// Longest time by which a planned try may be in the future, in addition to [`Health::patience`]: the longest
+/// `Retry-After` that the service honours.
 const PLANNED: Duration = Duration::from_hours(1);
 
-/// Whether the hub hears from this host, by what the service wrote down.
+/// The liveness of a host, by the health file.
 #[derive(Debug)]
 pub struct Liveness {
-    /// How it is.
+    /// The state of the heartbeats.
     pub rate: Rate,
-    /// Time since the last heartbeat that the hub took; `None` also where this host's clock has not
-    /// reached the time of that heartbeat, so that nobody can say.
+    /// Time since the last heartbeat that the hub accepted. Also `None` when this host's clock has not reached
+    /// the time of that heartbeat, so that the age is unknown.
     pub age: Option<Duration>,
 }
 
-/// How far a noted moment is from now.
+/// The distance of a noted time from now.
 #[derive(Clone, Copy, Debug)]
 enum Distance {
-    /// It is past.
+    /// The time is in the past.
     Past(Duration),
-    /// It is still to come.
+    /// The time is in the future.
     Ahead(Duration),
 }
 
 impl Distance {
-    /// Between a moment that was noted by both clocks and now. The clock since the boot counts where
-    /// it can: nobody sets it.
+    /// Returns the distance between now and a time that was noted by both clocks. The clock since the boot
+    /// counts if possible, since it cannot be set.
     fn of(wall: Option<&str>, since_boot: Option<u64>, now: &Moment) -> Option<Self> {
         if let (Some(then), Some(now)) = (since_boot, now.since_boot) {
             let between = Duration::from_secs(now.abs_diff(then));
@@ -56,23 +56,23 @@ impl Distance {
     }
 }
 
-/// How the heartbeats go.
+/// The state of the heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rate {
-    /// The service has never run, or has tried nothing yet.
+    /// The service has never run, or has not sent a heartbeat yet.
     Never,
-    /// It was stopped.
+    /// The service was stopped.
     Stopped,
-    /// The hub hears from this host.
+    /// The hub accepts heartbeats.
     Good,
     /// Each try fails.
     Failing,
-    /// Nobody tries: the service was killed, or hangs.
+    /// The service sends no heartbeats: it was killed, or hangs.
     Overdue,
 }
 
 impl Rate {
-    /// Stable word, as in `--output json`.
+    /// Returns the stable word of `--output json`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ impl Rate {
 }
 
 impl Liveness {
-    /// By the service's notes; none when it has never run.
+    /// Returns the liveness by the health file, which is `None` when the service has never run.
     #[must_use]
     pub fn of(health: Option<&Health>, now: &Moment) -> Self {
         let Some(health) = health else {
@@ -101,8 +101,8 @@ impl Liveness {
             Distance::of(wall, boot.and_then(of), now)
         };
         let patience = health.patience();
-        // A running service notes each try anew. So what is far ahead was noted by a clock that was
-        // set back since, and nobody has tried since.
+        // A running service notes each try. So a time far in the future is from a clock that was set back
+        // since, and the service has not tried since.
         let late = |distance: Option<Distance>| match distance {
             Some(Distance::Past(by) | Distance::Ahead(by)) => by > patience,
             None => true,
@@ -138,7 +138,7 @@ impl Liveness {
         }
     }
 
-    /// The last heartbeat, for people.
+    /// Describes the last heartbeat, for people.
     #[must_use]
     pub fn describe(&self, health: Option<&Health>) -> String {
         let last = health.and_then(|health| health.last_heartbeat.as_deref());
@@ -158,7 +158,7 @@ impl Liveness {
         }
     }
 
-    /// What is to be done, if anything is.
+    /// Returns a hint, if an operator has to act.
     #[must_use]
     pub fn hint(&self) -> String {
         match self.rate {
@@ -172,7 +172,7 @@ impl Liveness {
         }
     }
 
-    /// Whether monitoring is to know.
+    /// Returns whether monitoring has to raise an alarm.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         matches!(self.rate, Rate::Failing | Rate::Overdue)

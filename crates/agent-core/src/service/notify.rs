@@ -1,8 +1,8 @@
-//! Notifications to systemd (`sd_notify(3)`): one datagram each, to the socket that it names.
+//! Notifications to systemd (`sd_notify(3)`): one datagram each, to the socket of `NOTIFY_SOCKET`.
 //!
-//! `sd-notify` has the words of the protocol. This file sends them, because the crate's own `notify` reads
-//! the environment by itself, connects to a file where the name begins with `@` (an abstract socket), and
-//! waits while the service manager does not read.
+//! The crate `sd-notify` formats the messages. This file sends them, because `notify` of that crate reads the
+//! environment itself, treats a name with `@` (an abstract socket) as a file, and blocks while the service
+//! manager does not read.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -15,22 +15,22 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::environment::Environment;
 
-/// The way to the service manager, if there is one.
+/// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Notify {
     to: Option<(UnixDatagram, SocketAddr)>,
-    /// How often it wants to hear, halved as it asks for.
+    /// Half of the watchdog's time-out, as `sd_watchdog_enabled(3)` recommends.
     watchdog: Option<Duration>,
-    last_sign: Option<Instant>,
+    last_sent: Option<Instant>,
 }
 
 impl Notify {
-    /// As the environment says: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub(super) fn of(environment: &Environment) -> Self {
         let to = environment.env("NOTIFY_SOCKET").and_then(|name| {
             let address = address(name.as_bytes())?;
             let socket = UnixDatagram::unbound().ok()?;
-            // A manager that does not read must not hold up the service.
+            // A manager that does not read must not block the service.
             socket.set_nonblocking(true).ok()?;
             Some((socket, address))
         });
@@ -41,62 +41,62 @@ impl Notify {
                 .filter(|time| *time > 0 && is_ours && to.is_some())
                 .map(|time| Duration::from_micros(time) / 2),
             to,
-            last_sign: None,
+            last_sent: None,
         }
     }
 
-    /// Reports the status, and that the service lives.
+    /// Reports the status.
     pub(super) fn status(&mut self, status: &str) {
         self.send(&[NotifyState::Status(&one_line(status))]);
     }
 
-    /// The service is up.
+    /// Reports that the service has started.
     pub(super) fn ready(&mut self, status: &str) {
         self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
 
-    /// The configuration is read again; [`Notify::ready`] ends it.
+    /// Reports that the service reads its configuration again. [`Notify::ready`] reports the end of that.
     pub(super) fn reloading(&mut self) {
         let now = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
         self.send(&[NotifyState::Reloading, now]);
     }
 
-    /// The service ends.
+    /// Reports that the service stops.
     pub(super) fn stopping(&mut self) {
         self.send(&[NotifyState::Stopping]);
     }
 
-    /// A sign of life for the watchdog.
+    /// Notifies the watchdog.
     pub(super) fn alive(&mut self) {
         if self.watchdog.is_some() {
             self.send(&[]);
         }
     }
 
-    /// The same, if it is time for it.
+    /// Notifies the watchdog, if the time for it has come.
     pub(super) fn alive_if_due(&mut self) {
         if self.due().is_some_and(|due| due <= Instant::now()) {
             self.alive();
         }
     }
 
-    /// When the watchdog needs its next sign of life.
+    /// Returns the time of the next notification of the watchdog.
     pub(super) fn due(&self) -> Option<Instant> {
         let watchdog = self.watchdog?;
         Some(
-            self.last_sign
+            self.last_sent
                 .map_or_else(Instant::now, |last| clock::after(last, watchdog)),
         )
     }
 
-    /// Each datagram is a sign of life, so that the watchdog seldom needs one of its own.
+    /// Sends a datagram. Each one also notifies the watchdog, which then seldom needs a separate one.
     fn send(&mut self, states: &[NotifyState]) {
         let Some((socket, address)) = &self.to else {
             return;
         };
         let mut lines = Vec::with_capacity(states.len() + 1);
         if self.watchdog.is_some() {
-            self.last_sign = Some(Instant::now());
+            self.last_sent = Some(Instant::now());
             lines.push(NotifyState::Watchdog.to_string());
         }
         lines.extend(states.iter().map(ToString::to_string));
@@ -106,12 +106,12 @@ impl Notify {
     }
 }
 
-/// A line break would begin an assignment of its own.
+/// Replaces hidden characters by spaces: a line break would begin another assignment of the protocol.
 fn one_line(text: &str) -> String {
     text.replace(crate::escape::is_hidden, " ")
 }
 
-/// A path, or behind an `@` a name without a file (unix(7), abstract).
+/// Parses a socket address: a path, or `@` with the name of an abstract socket (unix(7)).
 fn address(name: &[u8]) -> Option<SocketAddr> {
     match name {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok(),
@@ -132,35 +132,35 @@ mod tests {
         Environment::real([]).with_variables(variables)
     }
 
-    fn heard(socket: &UnixDatagram) -> String {
+    fn received(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 512];
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
     #[tokio::test]
-    async fn speaks_to_a_path_and_to_an_abstract_name() {
+    async fn sends_to_a_path_and_to_an_abstract_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         Notify::of(&environment(path.to_str().unwrap(), &[])).ready("enrolled");
-        assert_eq!(heard(&socket), "READY=1\nSTATUS=enrolled");
+        assert_eq!(received(&socket), "READY=1\nSTATUS=enrolled");
         Notify::of(&environment(path.to_str().unwrap(), &[])).status("a\nMAINPID=1");
-        assert_eq!(heard(&socket), "STATUS=a MAINPID=1");
+        assert_eq!(received(&socket), "STATUS=a MAINPID=1");
 
         let name = format!("monsys-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         let mut notify = Notify::of(&environment(&format!("@{name}"), &[]));
         notify.stopping();
-        assert_eq!(heard(&socket), "STOPPING=1");
+        assert_eq!(received(&socket), "STOPPING=1");
         assert!(notify.due().is_none(), "no watchdog was asked for");
         notify.reloading();
-        assert!(heard(&socket).starts_with("RELOADING=1\nMONOTONIC_USEC="));
+        assert!(received(&socket).starts_with("RELOADING=1\nMONOTONIC_USEC="));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn feeds_the_watchdog_at_half_its_time_and_with_whatever_is_said() {
+    async fn notifies_the_watchdog_at_half_its_time_and_with_each_datagram() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -169,7 +169,7 @@ mod tests {
             &[("WATCHDOG_USEC", "60000000")],
         ));
         notify.status("fine");
-        assert_eq!(heard(&socket), "WATCHDOG=1\nSTATUS=fine");
+        assert_eq!(received(&socket), "WATCHDOG=1\nSTATUS=fine");
         let half = Duration::from_secs(30);
         assert_eq!(notify.due().unwrap() - Instant::now(), half);
         let other = [("WATCHDOG_USEC", "60000000"), ("WATCHDOG_PID", "1")];
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_manager_nothing_is_said() {
+    fn without_a_manager_nothing_is_sent() {
         let mut notify = Notify::of(&Environment::real([]).with_variables([("A", "b")]));
         notify.ready("x");
         for odd in ["vsock:2:1234", "relative", "@"] {

@@ -17,19 +17,19 @@ struct Streams {
     hangup: Signal,
 }
 
-/// What a signal asks for.
+/// The event that a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalEvent {
-    /// To end.
+    /// The service stops.
     Stop,
-    /// To read the configuration again.
+    /// The service reads its configuration again.
     Reload,
 }
 
-/// `work`, unless the service is told to stop first: then nothing.
+/// Runs `work` and returns its result, or `None` when a signal stops the service first.
 ///
 /// # Errors
-/// What `work` ends with.
+/// The error of `work`.
 pub async fn until_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     let mut signals = Signals::listen()?;
     tokio::select! {
@@ -40,7 +40,7 @@ pub async fn until_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<O
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Listens for signals from now on.
     pub(super) fn listen() -> Result<Self> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
@@ -54,8 +54,8 @@ impl Signals {
         })))
     }
 
-    /// Waits for any of them.
-    pub(super) async fn wish(&mut self) -> SignalEvent {
+    /// Waits for the next signal.
+    pub(super) async fn event(&mut self) -> SignalEvent {
         let Some(streams) = &mut self.0 else {
             return pending().await;
         };
@@ -67,7 +67,7 @@ impl Signals {
         }
     }
 
-    /// Waits until the service is to end; what else comes is for later.
+    /// Waits for a signal that stops the service. Other signals stay pending.
     pub(super) async fn stop(&mut self) {
         let Some(streams) = &mut self.0 else {
             return pending().await;

@@ -1,9 +1,9 @@
-//! The privileged step before the service (contract, section 5): all that needs writing before or
-//! between the runs of a service that writes nothing but `/run/monsys`.
+//! The privileged step before the service (contract, section 5). The service writes only to `/run/monsys`, so
+//! the step writes all other files.
 //!
-//! The service manager runs it as root (`monsys-agent prepare`). The step never fails the unit: its
-//! [`StepRecord`] is on the disk, and `run` ends with it. Where one user runs everything, `run` does the
-//! step by itself and executes itself anew, without the secret's variable.
+//! The service manager runs the step as root (`monsys-agent prepare`). The step never fails the unit: it stores
+//! a [`StepRecord`], and `run` ends with the error in it. When the service's user owns all files, `run` does
+//! the step itself, and then executes itself again without the secret's variable.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,19 +18,19 @@ use crate::flags::Flags;
 use crate::store::atomic::{self, Owner};
 use crate::store::{safe_read, unreadable, unwritable};
 
-/// Folder of the running system for what the step hands to the service.
+/// Folder of the running system for the files that the step hands over to the service.
 const HANDOVER: &str = "/run/monsys-step";
-/// Name of the record there.
+/// Name of the step's record in that folder.
 const FILE: &str = "verdict.json";
-/// Name of the boot's id there, as the step sees it. The service's sandbox has a `/proc` of its own, and in
-/// a container of systemd-nspawn that one shows the id of the machine's boot instead of the container's.
+/// Name of the file with the boot's id, as the step sees it. The service's sandbox has its own `/proc`. In a
+/// container of systemd-nspawn, that `/proc` shows the boot id of the machine instead of the container's.
 const BOOT_ID: &str = "boot_id";
 
-/// Selects the dialect that this run is about, by flag, environment or default.
+/// Selects the dialect of this run, by flag, environment or default.
 pub type Selected<'a> = dyn Fn() -> Result<&'static Descriptor> + 'a;
 
-/// Does the step as root and records what came of it. No failure of the step is an error of this
-/// function: the service ends with it.
+/// Runs the step as root and stores its result. A failure of the step is not an error of this function: the
+/// service ends with it.
 pub async fn prepare(
     dialect: &Selected<'_>,
     flags: &Flags,
@@ -43,7 +43,9 @@ pub async fn prepare(
         .filter(|before| waits(before, open(), environment))
     {
         let pause = waiting.pause_left(environment.now()).as_secs();
-        tracing::info!("the step failed lately, and nothing changed since: next try in {pause} s");
+        tracing::info!(
+            "the step failed a short time ago, and no configuration file changed since: next try in {pause} s"
+        );
         return waiting.clone();
     }
     let outcome = match step(dialect, flags, environment).await {
@@ -81,13 +83,13 @@ async fn step(
     let dialect = dialect()?;
     (dialect.take_over)(flags, environment)?;
     let later = dialect.open(flags, environment)?.step(false).await?;
-    // Incomplete cleanup stops nothing.
+    // An incomplete cleanup does not prevent the service from starting.
     let left = enrolment::scrub_again(&*dialect.open(flags, environment)?, environment);
     Ok(later.or(left))
 }
 
-/// Whether the hub was not reached lately, so that a restart of the service does not ask again yet.
-/// A change of the configuration since then is a reason to ask at once.
+/// Returns whether the step has to wait, because it could not reach the hub a short time ago. A change of the
+/// configuration since then ends the wait.
 fn waits(
     record: &StepRecord,
     host: Result<Box<dyn Dialect + '_>>,
@@ -113,11 +115,10 @@ fn newest_change(files: &[PathBuf]) -> Option<SystemTime> {
         .max()
 }
 
-/// Ends with what the step of this boot and machine failed with, or with [`ErrorId::StepNeeded`] when
-/// there was none.
+/// Checks that the step has succeeded in this boot and on this machine.
 ///
 /// # Errors
-/// As above.
+/// The error of the step, or [`ErrorId::StepNeeded`] when no step ran.
 pub fn check(host: &dyn Dialect, environment: &Environment) -> Result<()> {
     let machine = Fingerprint::of(environment)?;
     let handed = handed_over(BOOT_ID, environment)?.unwrap_or_default();
@@ -131,12 +132,14 @@ pub fn check(host: &dyn Dialect, environment: &Environment) -> Result<()> {
             Some(error) => Err(error),
             None => Ok(()),
         },
-        Some(_) => Err(needed("the one on record is of another boot or machine")),
-        None => Err(needed("none is on record")),
+        Some(_) => Err(needed(
+            "the recorded step ran in another boot or on another machine",
+        )),
+        None => Err(needed("no step is recorded")),
     }
 }
 
-/// This boot's id: the one that the step has handed over, where it has. See [`BOOT_ID`].
+/// Returns this boot's id: the id that the step has handed over, or else the kernel's. See [`BOOT_ID`].
 pub fn boot_id(environment: &Environment) -> String {
     match handed_over(BOOT_ID, environment) {
         Ok(Some(handed)) => String::from_utf8_lossy(&handed).trim().to_owned(),
@@ -144,14 +147,13 @@ pub fn boot_id(environment: &Environment) -> String {
     }
 }
 
-/// The step is needed, because of `why`.
+/// Returns the error that the step has to run first, with its cause.
 #[must_use]
 pub fn needed(cause: &str) -> Error {
     Error::new(ErrorId::StepNeeded, cause)
 }
 
-/// Whether the user who runs this owns the host's files, and so does the step without a service
-/// manager.
+/// Returns whether this user owns the host's files. Then the step does not need a service manager.
 #[must_use]
 pub fn is_own(host: &dyn Dialect) -> bool {
     host.folders()
@@ -159,7 +161,7 @@ pub fn is_own(host: &dyn Dialect) -> bool {
         .is_none_or(|folder| owns(&folder.path))
 }
 
-/// Whether `folder` belongs to the user who runs this; root's is whatever root may take.
+/// Returns whether `folder` belongs to this user. Root owns every folder.
 #[must_use]
 pub fn owns(folder: &Path) -> bool {
     let ours = Owner::ours();
@@ -169,14 +171,14 @@ pub fn owns(folder: &Path) -> bool {
     }
 }
 
-/// Whether root has done the step for another user's service and handed the record over: where taking
-/// over an older tree failed, the files still belong to the service's user.
+/// Returns whether root has run the step for this user's service and handed over the record. The files still
+/// belong to the service's user when root could not take over the files of an older release.
 #[must_use]
 pub fn was_done_for_us(environment: &Environment) -> bool {
     !Owner::ours().is_root() && matches!(handed_over(FILE, environment), Ok(Some(_)))
 }
 
-/// The last record: in the host's own state, or handed over.
+/// Returns the last record, from the host's own state or from the handover folder.
 pub fn recorded(host: &dyn Dialect, environment: &Environment) -> Option<StepRecord> {
     let handed = handed_over(FILE, environment)
         .ok()
@@ -184,16 +186,16 @@ pub fn recorded(host: &dyn Dialect, environment: &Environment) -> Option<StepRec
         .and_then(|bytes| serde_json::from_slice::<StepRecord>(&bytes).ok());
     let stored = host.step_record();
     let boot_id = environment.boot_id();
-    // A clock that is wrong at the begin of a boot does not make an earlier boot's the last one. RFC
-    // 3339 in UTC sorts as time does.
+    // The present boot counts first: the clock may be wrong at the begin of a boot. Texts of RFC 3339 in UTC
+    // sort by time.
     [stored, handed]
         .into_iter()
         .flatten()
         .max_by_key(|record| (record.boot_id == boot_id, record.at.clone()))
 }
 
-/// Writes the record into the host's own state; a host that has none, or whose disk takes none, gets
-/// it in memory.
+/// Writes the record into the host's own state. A host without a state, or with a disk that cannot be written,
+/// gets the record in memory.
 async fn store(
     record: &StepRecord,
     host: Result<Box<dyn Dialect + '_>>,
@@ -211,22 +213,24 @@ async fn store(
     hand_over(FILE, &bytes, environment)
 }
 
-/// Hands `bytes` to the service, in memory: root's, and readable to the service's group.
+/// Hands `bytes` over to the service, in memory. Root owns the file, and the service's group can read it.
 ///
 /// # Errors
 /// [`ErrorId::StateUnwritable`].
 pub fn hand_over(name: &str, bytes: &[u8], environment: &Environment) -> Result<()> {
     let folder = environment.resolved_path(HANDOVER);
     let access = environment.access();
-    let fault = |path: &Path, error: &io::Error| unwritable(ErrorId::StateUnwritable, path, error);
+    let state_unwritable =
+        |path: &Path, error: &io::Error| unwritable(ErrorId::StateUnwritable, path, error);
     atomic::make_folder(&folder, access.shared_folder())
-        .map_err(|(path, error)| fault(&path, &error))?;
+        .map_err(|(path, error)| state_unwritable(&path, &error))?;
     let path = folder.join(name);
     let grant = access.shared();
-    atomic::write(&path, bytes, grant.mode, grant.owner).map_err(|error| fault(&path, &error))
+    atomic::write(&path, bytes, grant.mode, grant.owner)
+        .map_err(|error| state_unwritable(&path, &error))
 }
 
-/// What the step has handed over under this name.
+/// Reads the file that the step has handed over under this name.
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`].
@@ -239,7 +243,7 @@ pub fn handed_over(name: &str, environment: &Environment) -> Result<Option<Vec<u
     }
 }
 
-/// Removes what was handed over under this name.
+/// Removes the file that was handed over under this name.
 pub fn remove_handover(name: &str, environment: &Environment) {
     let path = environment.resolved_path(HANDOVER).join(name);
     if let Err(error) = atomic::remove(&path) {

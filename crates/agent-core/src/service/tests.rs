@@ -1,3 +1,3 @@
-//! The service in paused time: outages of a fleet, and a day of one host.
+//! The service in paused time: outages of the hub with one host and with a thousand.
 
 mod fleet;

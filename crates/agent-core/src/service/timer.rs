@@ -1,5 +1,5 @@
-//! Wakes up once, when it is time. tokio's timers come to a moment half a minute away in three or
-//! four steps, and each step wakes the processor.
+//! A timer that wakes the processor once. tokio's timers need three or four steps for a wait of half a minute,
+//! and each step wakes the processor.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,23 +11,23 @@ use nix::unistd::read;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
-/// A timer of the kernel's. Without one, tokio's do, which a test can pause.
+/// A timer of the kernel, or else of tokio, which a test can pause.
 #[derive(Debug, Default)]
 pub(super) struct WakeTimer(Option<Timer>);
 
 #[derive(Debug)]
 struct Timer {
     set: TimerFd,
-    /// The same timer, as what is waited for.
-    ring: AsyncFd<OwnedFd>,
+    /// The same timer, registered for asynchronous reads.
+    readable: AsyncFd<OwnedFd>,
 }
 
 impl WakeTimer {
-    /// A timer of the kernel's, if it gives one.
+    /// Creates a timer of the kernel, if the kernel provides one.
     pub(super) fn new() -> Self {
         let timer = Timer::new();
         if let Err(error) = &timer {
-            tracing::debug!("no timer of the kernel's: {error}");
+            tracing::debug!("the kernel provides no timer: {error}");
         }
         Self(timer.ok())
     }
@@ -46,13 +46,13 @@ impl WakeTimer {
 impl Timer {
     #[expect(
         deprecated,
-        reason = "its successor is unsafe for the sake of types that may swap their descriptor; an `OwnedFd` does not"
+        reason = "its successor is unsafe because of types that may swap their descriptor; an `OwnedFd` does not"
     )]
     fn new() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let set = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        let ring = AsyncFd::new(set.as_fd().try_clone_to_owned()?)?;
-        Ok(Self { set, ring })
+        let readable = AsyncFd::new(set.as_fd().try_clone_to_owned()?)?;
+        Ok(Self { set, readable })
     }
 
     async fn wait(&self, at: Instant) -> io::Result<()> {
@@ -60,18 +60,18 @@ impl Timer {
         if left.is_zero() {
             return Ok(());
         }
-        // Nothing at all would stop the timer.
+        // Zero would disarm the timer (timerfd_create(2)).
         let left = left.max(Duration::from_micros(1));
-        // Whatever it was set to before, and whatever rang since, is forgotten by this.
+        // This resets an earlier setting and an earlier expiration.
         self.set.set(
             Expiration::OneShot(TimeSpec::from_duration(left)),
             TimerSetTimeFlags::empty(),
         )?;
         let mut count = [0; 8];
         loop {
-            let mut guard = self.ring.readable().await?;
-            match guard.try_io(|ring| Ok(read(ring.get_ref(), &mut count)?)) {
-                Ok(rung) => return rung.map(drop),
+            let mut guard = self.readable.readable().await?;
+            match guard.try_io(|readable| Ok(read(readable.get_ref(), &mut count)?)) {
+                Ok(result) => return result.map(drop),
                 Err(_not_yet) => {}
             }
         }
@@ -83,25 +83,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn rings_at_its_time_also_after_a_wait_that_was_given_up() {
-        let alarm = WakeTimer::new();
-        assert!(alarm.0.is_some());
+    async fn expires_at_its_time_even_after_an_abandoned_wait() {
+        let timer = WakeTimer::new();
+        assert!(timer.0.is_some());
         for milliseconds in [0, 20, 5] {
             let at = Instant::now() + Duration::from_millis(milliseconds);
-            alarm.until(at).await;
+            timer.until(at).await;
             assert!(Instant::now() >= at);
         }
         let soon = Instant::now() + Duration::from_millis(5);
         let never = Instant::now() + Duration::from_hours(1);
-        drop(tokio::time::timeout(Duration::ZERO, alarm.until(soon)).await);
-        // The bell of the one before does not end the next wait.
+        drop(tokio::time::timeout(Duration::ZERO, timer.until(soon)).await);
+        // The expiration of the wait before does not end the next one.
         sleep_until(soon).await;
-        let waited = tokio::time::timeout(Duration::from_millis(20), alarm.until(never)).await;
+        let waited = tokio::time::timeout(Duration::from_millis(20), timer.until(never)).await;
         assert!(waited.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_timer_of_the_kernels_the_time_can_be_paused() {
+    async fn without_a_timer_of_the_kernel_the_time_can_be_paused() {
         let start = Instant::now();
         let hour = Duration::from_hours(1);
         WakeTimer::default().until(start + hour).await;

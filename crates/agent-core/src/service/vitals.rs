@@ -20,9 +20,9 @@ pub struct Meter {
 /// Measurements of the host at one moment, as a heartbeat carries them.
 #[derive(Debug)]
 pub struct Vitals {
-    /// When, RFC 3339.
+    /// Time of the measurement, RFC 3339.
     pub captured_at: String,
-    /// Share of all processors that was busy since the sign before, 0 to 100.
+    /// Share of all processors that was busy since the heartbeat before, 0 to 100.
     pub cpu_usage: Option<f64>,
     /// Memory that is not available to programs, in bytes.
     pub memory_used: Option<u64>,

@@ -12,12 +12,12 @@ fn missed(id: ErrorId) -> HeartbeatOutcome {
     })
 }
 
-/// The lines of tries every 30 s, and when each came.
+/// Returns the lines of tries every 30 s, each with its time.
 async fn lines(
     time: Duration,
-    mut beat: impl FnMut(u32) -> Option<ErrorId>,
+    mut failure: impl FnMut(u32) -> Option<ErrorId>,
 ) -> Vec<(Duration, String)> {
-    let mut teller = FailureLog::default();
+    let mut log = FailureLog::default();
     let mut lines = Vec::new();
     let start = Instant::now();
     for number in 0.. {
@@ -25,8 +25,8 @@ async fn lines(
         if at >= time {
             break;
         }
-        let beat = beat(number).map_or(HeartbeatOutcome::Accepted, missed);
-        match teller.line(&beat, INTERVAL, Instant::now()) {
+        let outcome = failure(number).map_or(HeartbeatOutcome::Accepted, missed);
+        match log.line(&outcome, INTERVAL, Instant::now()) {
             Some(Line::Good(text) | Line::Bad(text)) => lines.push((at, text)),
             None => {}
         }
@@ -48,7 +48,7 @@ const KINDS: [ErrorId; 6] = [
 
 #[tokio::test(start_paused = true)]
 async fn a_month_without_the_hub_is_a_few_lines_at_widening_intervals() {
-    // Two causes that alternate are not a change each time.
+    // Two alternating causes are not new each time.
     let lines = lines(30 * 24 * HOUR, |number| {
         Some([ErrorId::Unreachable, ErrorId::Untrusted][number as usize % 2])
     })
@@ -63,7 +63,10 @@ async fn a_month_without_the_hub_is_a_few_lines_at_widening_intervals() {
         .collect();
     assert!(pauses.is_sorted(), "{pauses:?}");
     let last = &lines.last().unwrap().1;
-    assert!(last.contains("2879 more failed and 0 were taken"), "{last}");
+    assert!(
+        last.contains("2879 more failed and 0 were accepted"),
+        "{last}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +124,7 @@ async fn a_week_of_a_hub_that_comes_and_goes_is_ten_lines_an_hour_at_most() {
             .max();
         assert!(worst <= Some(12), "{name}: {worst:?} lines in an hour");
         assert!(at.len() <= 10 * 7 * 24, "{name}: {} in a week", at.len());
-        // It is never quiet for long either, and what was left out is summed up.
+        // The log is never silent for long, and counts the heartbeats that it left out.
         let silence = at
             .windows(2)
             .map(|pair| pair[1].saturating_sub(pair[0]))
@@ -136,9 +139,9 @@ async fn a_week_of_a_hub_that_comes_and_goes_is_ten_lines_an_hour_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_change_is_logged_and_what_was_said_to_fail_is_said_to_be_well() {
-    let mut teller = FailureLog::default();
-    let mut says = |beat: &HeartbeatOutcome| teller.line(beat, INTERVAL, Instant::now());
+async fn only_a_change_is_logged_and_each_logged_failure_has_a_logged_recovery() {
+    let mut log = FailureLog::default();
+    let mut says = |outcome: &HeartbeatOutcome| log.line(outcome, INTERVAL, Instant::now());
     assert!(says(&HeartbeatOutcome::Accepted).is_some());
     assert!(says(&HeartbeatOutcome::Accepted).is_none());
     assert!(says(&missed(ErrorId::Unreachable)).is_some());
@@ -150,11 +153,11 @@ async fn only_a_change_is_logged_and_what_was_said_to_fail_is_said_to_be_well() 
         Some(Line::Good(_))
     ));
     assert!(says(&HeartbeatOutcome::Accepted).is_none());
-    // Known, and a minute is not over.
+    // The kind is known, and a minute is not over.
     assert!(says(&missed(ErrorId::Unreachable)).is_none());
     assert!(
         says(&HeartbeatOutcome::Accepted).is_none(),
-        "nothing said that it failed"
+        "no line reported the failure"
     );
     tokio::time::advance(2 * SOON).await;
     assert!(says(&missed(ErrorId::Unreachable)).is_some());
@@ -167,7 +170,7 @@ async fn only_a_change_is_logged_and_what_was_said_to_fail_is_said_to_be_well() 
     );
 }
 
-/// The last line is never one of a failure for longer than an hour while the hub is well.
+/// The last line reports a failure for an hour at most after the hub has recovered.
 #[tokio::test(start_paused = true)]
 async fn a_recovery_that_came_too_soon_for_a_line_is_logged_later() {
     let mut were_late = 0;
@@ -178,7 +181,7 @@ async fn a_recovery_that_came_too_soon_for_a_line_is_logged_later() {
         .await;
         let (at, last) = lines.last().unwrap();
         assert!(
-            last.starts_with("the hub takes heartbeats again, "),
+            last.starts_with("the hub accepts heartbeats again, "),
             "{end}: {last}"
         );
         assert!(*at <= INTERVAL * end + HOUR, "{end}: {at:?}");
@@ -196,8 +199,8 @@ async fn a_long_outage_after_a_hub_that_came_and_went_is_logged() {
     })
     .await;
     let outage = INTERVAL * begin;
-    let told = lines.iter().filter(|(at, _)| *at > outage).count();
-    assert!((4..12).contains(&told), "{told}");
+    let count = lines.iter().filter(|(at, _)| *at > outage).count();
+    assert!((4..12).contains(&count), "{count}");
     let first = lines
         .iter()
         .find(|(at, text)| *at > outage && text.contains("now)"));

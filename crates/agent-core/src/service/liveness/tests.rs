@@ -30,7 +30,7 @@ fn expect(health: Option<&Health>, seconds: u64, word: &str) {
 }
 
 #[test]
-fn three_intervals_and_a_minute_are_waited_for() {
+fn a_heartbeat_is_overdue_after_three_intervals_and_a_minute() {
     let fine = health(None);
     expect(None, 0, "none");
     expect(Some(&fine), 0, "ok");
@@ -44,7 +44,7 @@ fn three_intervals_and_a_minute_are_waited_for() {
 }
 
 #[test]
-fn a_blip_is_no_alarm_and_a_refusal_is_one_at_once() {
+fn a_short_failure_raises_no_alarm_and_a_refusal_raises_it_at_once() {
     let away = health(Some(ErrorId::Unreachable));
     expect(Some(&away), 60, "ok");
     expect(Some(&away), 151, "overdue");
@@ -74,8 +74,8 @@ fn a_blip_is_no_alarm_and_a_refusal_is_one_at_once() {
 
 const BOOT: &str = "3f2b6c1e-5a0d-4b7e-8c55-2f6a1d9e0c11";
 
-/// The moment so many seconds after noon and after 1000 s of the boot, on a host whose clock is then
-/// set by `step` seconds.
+/// Returns the moment `seconds` after noon, which is 1000 s after the boot, on a host whose clock is then set by
+/// `step` seconds.
 fn moment(seconds: u64, step: i64) -> Moment {
     let distance = Duration::from_secs(step.unsigned_abs());
     let wall = after_noon(seconds);
@@ -104,7 +104,7 @@ const STEPS: [i64; 9] = [
 ];
 
 #[test]
-fn a_clock_that_was_set_changes_no_age_and_no_answer() {
+fn a_clock_that_was_set_changes_neither_age_nor_state() {
     let mut health = Health {
         interval_secs: 30,
         ..Health::default()
@@ -132,9 +132,9 @@ fn a_clock_that_was_set_changes_no_age_and_no_answer() {
     }
 }
 
-/// As it is after a reboot, and with files of older releases.
+/// Tests the time of day alone, as after a reboot, and with files of older releases.
 #[test]
-fn where_only_the_clock_of_the_day_counts_a_heartbeat_of_the_future_is_not_good() {
+fn by_the_time_of_day_alone_a_heartbeat_in_the_future_is_not_good() {
     let mut health = Health {
         interval_secs: 30,
         ..Health::default()
@@ -163,7 +163,7 @@ fn where_only_the_clock_of_the_day_counts_a_heartbeat_of_the_future_is_not_good(
         };
         assert_eq!(Liveness::of(Some(health), &later).rate, Rate::Good);
     }
-    // One that the service notes by the new clock is good again, by whatever clock.
+    // A heartbeat that the service notes by the new clock is good again.
     let mut again = old;
     again.accepted(&moment(50, -3600));
     again.waits(&moment(50, -3600), Duration::from_secs(30));
@@ -173,7 +173,7 @@ fn where_only_the_clock_of_the_day_counts_a_heartbeat_of_the_future_is_not_good(
     );
 }
 
-/// Whoever can write the file is a stranger.
+/// Returns any file: its writer is not trusted.
 fn any_health() -> impl Strategy<Value = serde_json::Value> {
     let wall = prop_oneof![
         Just(json!(null)),
@@ -210,7 +210,7 @@ fn any_health() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn a_file_with_any_times_is_read_and_gone_on_with(
+    fn a_file_with_any_times_is_read_and_updated(
         text in any_health(),
         seconds in 0_u64..5000,
         step in prop::sample::select(STEPS.to_vec()),

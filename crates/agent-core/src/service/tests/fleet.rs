@@ -1,7 +1,7 @@
 //! Hosts whose hub is only a clock: what a fleet does while the hub is unreachable, and afterwards.
 //!
-//! One test runs the heartbeat loop itself and finds that each of its tries is where [`Pace`] alone puts
-//! it. So the tests of a fleet compute the tries of a thousand hosts by `Pace`, without their services.
+//! One test runs the heartbeat loop itself and finds that each of its tries is where [`Backoff`] alone puts
+//! it. So the tests of a fleet compute the tries of a thousand hosts by `Backoff`, without their services.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use super::super::backoff::Pace;
+use super::super::backoff::Backoff;
 use super::super::health::{Health, SaveReason};
 use super::super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, ServiceHost, run};
 use super::super::notify::Notify;
@@ -37,8 +37,8 @@ fn outcome(is_accepted: bool) -> HeartbeatOutcome {
     })
 }
 
-/// Returns the tries of one host until `end`, as [`Pace`] puts them.
-fn paced(seed: u64, unreachable: &Range<Duration>, end: Duration) -> Vec<Try> {
+/// Returns the tries of one host until `end`, as [`Backoff`] puts them.
+fn backed_off(seed: u64, unreachable: &Range<Duration>, end: Duration) -> Vec<Try> {
     // Timers of tokio end at a full millisecond.
     let in_millis = |time: Duration| {
         let rest = time.subsec_nanos() % 1_000_000;
@@ -47,14 +47,14 @@ fn paced(seed: u64, unreachable: &Range<Duration>, end: Duration) -> Vec<Try> {
     };
     let outcomes = [outcome(false), outcome(true)];
     let environment = Environment::real([]).with_seed(seed);
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     let mut tries = Vec::new();
     // Hosts boot when they boot.
     let mut now = in_millis(environment.random_up_to(INTERVAL));
     while now < end {
         let is_accepted = !unreachable.contains(&now);
         tries.push((now, is_accepted));
-        let pause = pace.after(&outcomes[usize::from(is_accepted)], INTERVAL, &environment);
+        let pause = backoff.after(&outcomes[usize::from(is_accepted)], INTERVAL, &environment);
         now = in_millis(now + pause);
     }
     tries
@@ -132,19 +132,19 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_try_of_the_loop_is_where_its_pace_puts_it() {
+async fn each_try_of_the_loop_is_where_its_backoff_puts_it() {
     let unreachable = minutes(10)..minutes(70);
     for seed in 0..4 {
         let tries = looped(seed, &unreachable, minutes(90)).await;
         assert!(tries.len() > 100, "{}", tries.len());
-        assert_eq!(tries, paced(seed, &unreachable, minutes(90)), "{seed}");
+        assert_eq!(tries, backed_off(seed, &unreachable, minutes(90)), "{seed}");
     }
 }
 
 #[test]
 fn after_an_hour_one_heartbeat_is_sent_promptly_and_the_interval_is_kept_again() {
     let unreachable = minutes(10)..minutes(70);
-    let tries = paced(0, &unreachable, minutes(90));
+    let tries = backed_off(0, &unreachable, minutes(90));
     let after: Vec<Duration> = tries
         .iter()
         .filter(|(at, is_accepted)| *is_accepted && *at >= unreachable.end)
@@ -170,7 +170,7 @@ fn a_thousand_hosts_come_back_spread_over_two_intervals() {
     const HOSTS: u64 = 1000;
     let unreachable = minutes(10)..minutes(70);
     let fleet: Vec<Vec<Try>> = (0..HOSTS)
-        .map(|seed| paced(seed, &unreachable, minutes(72)))
+        .map(|seed| backed_off(seed, &unreachable, minutes(72)))
         .collect();
     let first: Vec<Duration> = fleet
         .iter()
@@ -181,7 +181,7 @@ fn a_thousand_hosts_come_back_spread_over_two_intervals() {
         })
         .collect();
     assert!(first.iter().all(|at| *at <= INTERVAL * 2));
-    // A fleet in good health sends 33 in a second. Nowhere is a burst, and nowhere a hole.
+    // The hosts send 33 heartbeats a second while the hub accepts them. There is no burst, and no gap.
     let in_second = |second: u64| first.iter().filter(|at| at.as_secs() == second).count();
     let fullest = (0..60).map(in_second).max().unwrap();
     assert!(fullest <= 60, "{fullest} hosts in one second");
@@ -204,7 +204,7 @@ fn a_thousand_hosts_come_back_spread_over_two_intervals() {
 fn a_short_outage_delays_no_host_for_long() {
     let unreachable = minutes(5)..minutes(5) + Duration::from_secs(3);
     for seed in 0..1000 {
-        let tries = paced(seed, &unreachable, minutes(7));
+        let tries = backed_off(seed, &unreachable, minutes(7));
         let accepted: Vec<Duration> = tries
             .iter()
             .filter(|(_, is_accepted)| *is_accepted)
