@@ -18,13 +18,13 @@ pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result
     dialects::monsys_only("unenrol", &args.flags(), environment)?;
     let leaving = monsys::unenrol(&args.flags(), args.force, environment).await?;
     let hub = &leaving.hub_url;
-    let (result, headline) = match leaving.parting {
-        UnenrolOutcome::Left => ("left", format!("This host has left {hub}.")),
-        UnenrolOutcome::Ended => (
+    let (result, headline) = match leaving.outcome {
+        UnenrolOutcome::Unenrolled => ("left", format!("This host has left {hub}.")),
+        UnenrolOutcome::Completed => (
             "left",
             format!("This host has left {hub}: this ended what had been interrupted."),
         ),
-        UnenrolOutcome::OnlyHere => (
+        UnenrolOutcome::LocalOnly => (
             "removed",
             format!("The credential is removed from this host; {hub} may still list it."),
         ),
@@ -47,7 +47,7 @@ pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result
         json!({
             "result": result,
             "changed": leaving.changed,
-            "hub_told": matches!(leaving.parting, UnenrolOutcome::Left | UnenrolOutcome::Ended),
+            "hub_told": matches!(leaving.outcome, UnenrolOutcome::Unenrolled | UnenrolOutcome::Completed),
             "agent_id": leaving.agent_id,
             "hub_url": leaving.hub_url,
             "would_enrol_again": leaving.would_enrol_again,

@@ -210,5 +210,5 @@ fn a_service_outlives_every_step_of_a_clock() {
         });
     }
     let log = service.stop().expect(0).stderr;
-    assert_eq!(log.matches("is not believed").count(), 1, "{log}");
+    assert_eq!(log.matches("is not plausible").count(), 1, "{log}");
 }

@@ -65,7 +65,7 @@ fn an_answer_never_takes_an_identity_away() {
     host.agent(&["enrol", "--tag", "other"])
         .run()
         .expect(77)
-        .says(&["own credential", "left as it is"]);
+        .says(&["own credential", "agent.toml is unchanged"]);
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn a_key_that_nobody_has_unpinned_stays() {
     let (host, id) = enrolled(&hub);
     let before = key(&host);
     host.agent(&["rotate-key"]).run().expect(77).says(&[
-        "has the present key pinned",
+        "has the current key pinned",
         &format!("agents/{id}/rotate-signing-key"),
     ]);
     assert_eq!(key(&host), before);

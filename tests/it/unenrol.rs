@@ -123,7 +123,7 @@ fn a_hub_that_has_forgotten_the_host_is_explained_and_force_cleans_up() {
     host.agent(&["unenrol"])
         .run()
         .expect(77)
-        .says(&["forgotten this host already", "unenrol --force"]);
+        .says(&["removed this host already", "unenrol --force"]);
     assert_eq!(host.agent_toml(), before);
     let state = fs::read_to_string(host.path(STATE)).unwrap();
     assert!(!state.contains("leaving"), "a clear no leaves no mark");
@@ -172,7 +172,7 @@ fn a_yes_that_was_lost_is_known_for_one() {
     host.agent(&["enrol"])
         .run()
         .expect(77)
-        .says(&["to end it: monsys-agent unenrol"]);
+        .says(&["to complete it: monsys-agent unenrol"]);
     let json = host
         .agent(&["unenrol", "--output", "json"])
         .run()
