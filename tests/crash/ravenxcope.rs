@@ -132,7 +132,7 @@ impl Case for Sensor {
                 &again,
             )?;
             let is_told = again.code == 77
-                && ["got no answer", "have a new install token made for sensor"]
+                && ["got no response", "make a new install token for sensor"]
                     .iter()
                     .all(|part| again.stderr.contains(part));
             must(is_told, "the next run failed, and does not say why", &again)?;

@@ -241,8 +241,8 @@ fn a_lost_answer_is_named_with_its_mend() {
     hub.fault(json!({"route": "ravenxcope-enroll", "reset": "after"}));
     // A retry of the same run meets the token used up.
     let run = agent(&host, &hub, &["enrol"]).run().expect(77).says(&[
-        "an earlier try of this run got no answer",
-        "have a new install token made for sensor sensor-1",
+        "an earlier try of this run got no response",
+        "make a new install token for sensor sensor-1",
     ]);
     assert!(!run.stderr.contains(&token), "{}", run.stderr);
     let status = json_of(&host, &hub, &["status"], 78);
@@ -250,7 +250,7 @@ fn a_lost_answer_is_named_with_its_mend() {
     agent(&host, &hub, &["doctor"]).run();
     agent(&host, &hub, &["enrol"]).run().expect(77).says(&[
         "an earlier run's request, of 20",
-        "have a new install token made for sensor sensor-1",
+        "make a new install token for sensor sensor-1",
     ]);
     assert_eq!(sensor_token(&host), None);
 

@@ -167,7 +167,7 @@ fn token_persistence_fails() {
     run.says(&[
         "WARN",
         "symbolic link",
-        "going on with the sensor token in memory",
+        "continuing with the sensor token in memory",
     ]);
     assert_eq!(std::fs::read(&real).unwrap(), before);
     assert_eq!(look(&hub, "sensor-1")["enrolments"], 1);
@@ -234,7 +234,7 @@ fn token_persistence_fails_where_not_even_a_folder_can_be_made() {
     let service = Service::of(run(&["run"]));
     until("a heartbeat", || look(&hub, "sensor-2")["heartbeats"] == 1);
     let run = service.stop().expect(0);
-    run.says(&["WARN", "going on with the sensor token in memory"]);
+    run.says(&["WARN", "continuing with the sensor token in memory"]);
 }
 
 #[test]

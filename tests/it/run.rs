@@ -232,7 +232,7 @@ fn a_broken_agent_toml_is_told_and_the_heartbeats_go_on() {
     service
         .stop()
         .expect(0)
-        .says(&["agent.toml is broken", "going on as before"]);
+        .says(&["agent.toml is broken", "continuing with the configuration that was read before"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a sensor is told by its environment and its env file: the environment wins.
+//! The settings of a sensor: the environment overrides the env file.
 
 use std::path::{Path, PathBuf};
 
@@ -26,9 +26,9 @@ pub(crate) const BACKEND_URL: &str = "BACKEND_URL";
 const CONFIG_FILE: &str = "CONFIG_FILE";
 const HOSTNAME_FILE: &str = "HOST_HOSTNAME_FILE";
 const OS_RELEASE_FILE: &str = "HOST_OS_RELEASE_FILE";
-/// Where its system keeps the env file.
+/// Path of the env file in the documentation of `RavenXcope`.
 const DEFAULT_FILE: &str = "/etc/ravenxcope/sensor-agent.env";
-/// Port of SSH.
+/// The port of SSH.
 const DEFAULT_PORT: u16 = 22;
 
 static BACKEND: Setting = Setting {
@@ -37,7 +37,7 @@ static BACKEND: Setting = Setting {
     variables: &[BACKEND_URL],
     key: Some(BACKEND_URL),
     default: None,
-    help: "Where the backend is.",
+    help: "URL of the backend.",
 };
 static ID: Setting = Setting {
     name: "sensor's id",
@@ -45,7 +45,7 @@ static ID: Setting = Setting {
     variables: &[SENSOR_ID],
     key: Some(SENSOR_ID),
     default: None,
-    help: "The id that the backend knows the sensor by: 1 to 128 letters, digits and `-._~:@`.",
+    help: "The sensor's id at the backend: 1 to 128 letters, digits and `-._~:@`.",
 };
 static INSTALL: Setting = Setting {
     name: "install token",
@@ -61,7 +61,7 @@ static TOKEN: Setting = Setting {
     variables: &[SENSOR_TOKEN],
     key: Some(SENSOR_TOKEN),
     default: None,
-    help: "The credential, which an enrolment writes. With it there is no enrolment.",
+    help: "The credential, which an enrolment writes. A sensor that has it is enrolled.",
 };
 static PORT: Setting = Setting {
     name: "sensor's port",
@@ -69,7 +69,7 @@ static PORT: Setting = Setting {
     variables: &[SENSOR_PORT],
     key: Some(SENSOR_PORT),
     default: Some("22"),
-    help: "Port of SSH that the backend is told.",
+    help: "The port of SSH that is sent to the backend.",
 };
 static FILE: Setting = Setting {
     name: "env file",
@@ -77,13 +77,13 @@ static FILE: Setting = Setting {
     variables: &[CONFIG_FILE],
     key: None,
     default: Some(DEFAULT_FILE),
-    help: "Where the keys of this table are read from, and the sensor token is put.",
+    help: "File with the keys of this table. An enrolment writes the sensor token into it.",
 };
 
-/// The settings that only this system has.
+/// The settings that only this dialect has.
 pub(crate) static SETTINGS: &[&Setting] = &[&BACKEND, &ID, &INSTALL, &TOKEN, &PORT, &FILE];
 
-/// Whether only this system's own variables are there.
+/// Returns whether the environment has the variables of a sensor.
 pub(crate) fn is_meant(environment: &Environment) -> bool {
     let secrets = [INSTALL_TOKEN, SENSOR_TOKEN];
     environment.env(SENSOR_ID).is_some()
@@ -94,7 +94,10 @@ pub(crate) fn is_meant(environment: &Environment) -> bool {
 }
 
 impl<'a> Ravenxcope<'a> {
-    /// Resolves all settings. `backend` stands in where none is given.
+    /// Resolves all settings. `backend` is the URL where none is set.
+    ///
+    /// # Errors
+    /// Wrong settings, and a broken env file.
     pub(crate) fn of(
         flags: &'a Flags,
         environment: &'a Environment,
@@ -136,7 +139,7 @@ impl<'a> Ravenxcope<'a> {
             file: path.to_owned(),
             folder,
             secrets: &[INSTALL_TOKEN],
-            // A host that is enrolled has no need of it, whatever it looks like.
+            // An enrolled host does not need an install token, so a malformed one is not an error.
             secret_in_file: match (install, &token) {
                 (Some(Err(_)), Some(_)) | (None, _) => None,
                 (Some(secret), _) => Some(secret?),
@@ -154,7 +157,7 @@ impl<'a> Ravenxcope<'a> {
                 *place = value.into();
             }
         }
-        let given = |key: &'static str| -> Result<Option<Sourced<String>>> {
+        let sourced = |key: &'static str| -> Result<Option<Sourced<String>>> {
             if let Some(value) = environment.env(key) {
                 let source = Source::Variable(key);
                 let value = value.to_string_lossy().trim().to_owned();
@@ -163,25 +166,25 @@ impl<'a> Ravenxcope<'a> {
             let source = Source::Key(key, path.to_owned());
             Ok(in_file(key)?.map(|value| Sourced { value, source }))
         };
-        let sensor_id = given(SENSOR_ID)?.map(check_id).transpose()?;
-        let mark = sensor_id
+        let sensor_id = sourced(SENSOR_ID)?.map(check_id).transpose()?;
+        let pending = sensor_id
             .as_ref()
             .and_then(|id| PendingRequest::load(file.folder(), &id.value));
         Ok(Self {
             flags,
             environment,
             settings,
-            port: given(SENSOR_PORT)?.map_or(Ok(DEFAULT_PORT), |given| check_port(&given))?,
+            port: sourced(SENSOR_PORT)?.map_or(Ok(DEFAULT_PORT), |port| check_port(&port))?,
             sensor_id,
             token,
-            mark,
+            pending,
             file,
-            memory: None,
+            unsaved: None,
         })
     }
 }
 
-/// Path of the env file on the host, without `--root`.
+/// Returns the path of the env file on the host, without `--root`.
 pub(crate) fn config_path(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
     let flag = flags.config.as_deref().filter(|path| !path.is_empty());
     let (path, source) = match (flag, environment.env(CONFIG_FILE)) {
@@ -192,29 +195,30 @@ pub(crate) fn config_path(flags: &Flags, environment: &Environment) -> Result<Pa
     absolute_path(path, &source)
 }
 
+/// Checks a token of which only the backend knows the form.
 fn opaque(text: &str, source: &Source) -> Result<Secret> {
     Secret::opaque(text).map_err(|fault| {
         Error::new(ErrorId::TokenMalformed, fault)
             .about(source)
-            .hint("correct it in the place named above")
+            .hint("correct the value in the place named above")
     })
 }
 
-/// It is a part of each call's path.
-fn check_id(given: Sourced<String>) -> Result<Sourced<String>> {
-    let id = &given.value;
+/// Checks a sensor's id, which is a part of each URL.
+fn check_id(sourced: Sourced<String>) -> Result<Sourced<String>> {
+    let id = &sourced.value;
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
     if (1..=128).contains(&id.len()) && id.bytes().all(is_allowed) && !id.bytes().all(|b| b == b'.')
     {
-        return Ok(given);
+        return Ok(sourced);
     }
     let cause = "it is not 1 to 128 letters, digits and `-._~:@`";
-    Err(Error::new(ErrorId::BadSetting, cause).about(given.source))
+    Err(Error::new(ErrorId::BadSetting, cause).about(sourced.source))
 }
 
-fn check_port(given: &Sourced<String>) -> Result<u16> {
-    let port = given.value.parse().ok().filter(|port| *port > 0);
+fn check_port(sourced: &Sourced<String>) -> Result<u16> {
+    let port = sourced.value.parse().ok().filter(|port| *port > 0);
     port.ok_or_else(|| {
-        Error::new(ErrorId::BadSetting, "it is no port, 1 to 65535").about(&given.source)
+        Error::new(ErrorId::BadSetting, "it is not a port, 1 to 65535").about(&sourced.source)
     })
 }
