@@ -76,7 +76,7 @@ impl Case for Worker {
         let mut again = self.command(hub).run();
         if again.code != 0 {
             let is_told = again.code == 65
-                && ["already exists", "answer to this very host was lost"]
+                && ["already exists", "a response to this host was lost"]
                     .iter()
                     .all(|part| again.stderr.contains(part));
             must(is_told, "the next run failed, and does not say why", &again)?;

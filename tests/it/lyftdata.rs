@@ -129,7 +129,7 @@ mod rows {
             .expect(77)
             .says(&[
                 "401",
-                "wrong secret",
+                "the secret of this worker is wrong",
                 "refresh LYFTDATA_AUTO_ENROLLMENT_KEY",
             ]);
         // A no for certain leaves nothing to remember.
@@ -225,7 +225,7 @@ fn a_lost_answer_makes_no_second_worker_and_the_next_run_says_what_to_do() {
     hub.fault(json!({"route": "lyftdata-enroll", "reset": "after", "times": 1}));
     let lost = [
         "already exists",
-        "answer to this very host was lost",
+        "a response to this host was lost",
         "an admin removes that worker",
     ];
     worker(&host, &hub, "w-1", &RUN)

@@ -25,7 +25,6 @@ mod repair;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-
 use crate::connection_settings;
 use crate::host_state::Snapshot;
 use crate::identity::{Identity, KEY_FILE};

@@ -1,6 +1,6 @@
 //! The unenrolment of a host: the hub removes the agent, then the host removes its credential.
 //!
-//! The order of writes: state (`leaving`), *request to the hub*, agent.toml without the credential,
+//! The order of writes: state (unenrolment begun), *request to the hub*, agent.toml without the credential,
 //! agent-id, keys, health file and cleanup record, and the state last. So a crash leaves either an
 //! enrolled host whose state shows the interrupted unenrolment, or a host without a credential whose
 //! remaining files the next run removes.
