@@ -213,17 +213,17 @@ fn says(reply: &Reply, text: &str) -> bool {
 /// The part of the response that is not of this protocol.
 pub(crate) fn accepted(reply: &Reply, name: &str) -> std::result::Result<Worker, String> {
     if reply.media_type.as_deref() != Some("application/json") {
-        return Err("the answer is not application/json (a proxy's page, or a web site?)".into());
+        return Err("the response is not application/json (a proxy's page, or a web site?)".into());
     }
     let worker: Worker = serde_json::from_slice(&reply.body)
-        .map_err(|_| "the answer lacks `worker`, `name` or `api_key`")?;
+        .map_err(|_| "the response lacks `worker`, `name` or `api_key`")?;
     if let Some(fault) = text_fault(&worker.id) {
-        return Err(format!("the `worker` of the answer: {fault}"));
+        return Err(format!("the `worker` of the response: {fault}"));
     }
     Secret::opaque(&worker.api_key)
-        .map_err(|fault| format!("the `api_key` of the answer: {fault}"))?;
+        .map_err(|fault| format!("the `api_key` of the response: {fault}"))?;
     if worker.name != name {
-        return Err("the `name` of the answer is not the requested one".into());
+        return Err("the `name` of the response is not the requested one".into());
     }
     Ok(worker)
 }

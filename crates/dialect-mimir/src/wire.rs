@@ -118,11 +118,11 @@ fn body<T: DeserializeOwned>(reply: &Reply) -> Result<T, String> {
                     "is not JSON"
                 };
                 let (line, column) = (error.line(), error.column());
-                format!("the answer {problem} (line {line}, column {column})")
+                format!("the response {problem} (line {line}, column {column})")
             })
         }
         other => Err(format!(
-            "the answer is {:?}, not application/json: a portal or a proxy may answer in the server's place",
+            "the response is {:?}, not application/json: a portal or a proxy may answer in the server's place",
             other.unwrap_or("of no media type")
         )),
     }

@@ -253,7 +253,7 @@ impl PlannedRequest {
                 "the hub answered 401 to this host's own credential: the token was rotated, the agent was deleted, or the hub lost its data; agent.toml is unchanged",
             )
             .about(url)
-            .hint("an operator looks up the agent at the hub; with a new token of this very agent: monsys-agent rotate-token --token-file -; if the agent is gone: monsys-agent unenrol --force, then enrol again");
+            .hint("an operator looks up the agent at the hub; with a new token of this agent: monsys-agent rotate-token --token-file -; if the agent is gone: monsys-agent unenrol --force, then enrol again");
         }
         Error::new(
             ErrorId::Rejected,
@@ -311,6 +311,6 @@ pub(crate) fn no_token() -> Error {
 fn clone_without_token() -> Error {
     Error::new(
         ErrorId::TokenMissing,
-        "the identity on this disk belongs to another machine that this one was cloned from, so this one has to enrol as itself",
+        "the identity on this disk belongs to another machine that this one was cloned from, so this host has to enrol with a new identity",
     )
 }

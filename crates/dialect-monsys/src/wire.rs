@@ -158,7 +158,7 @@ pub fn facts_json(facts: &HostFacts, machine_id: Option<&str>) -> serde_json::Va
 pub fn enrolled(reply: &Reply) -> Result<Admission, String> {
     let admission = admitted(reply)?;
     if admission.agent_token.is_none() {
-        return Err("the answer holds no `agent_token`".into());
+        return Err("the response holds no `agent_token`".into());
     }
     Ok(admission)
 }
@@ -178,7 +178,7 @@ pub fn registered(reply: &Reply) -> Result<Admission, String> {
 fn admitted(reply: &Reply) -> Result<Admission, String> {
     if reply.media_type.as_deref() != Some("application/json") {
         return Err(format!(
-            "the answer is {}, not application/json{}",
+            "the response is {}, not application/json{}",
             reply
                 .media_type
                 .as_deref()
@@ -186,7 +186,7 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
             portal_hint(reply.media_type.as_deref())
         ));
     }
-    let text = std::str::from_utf8(&reply.body).map_err(|_| "the answer is not UTF-8")?;
+    let text = std::str::from_utf8(&reply.body).map_err(|_| "the response is not UTF-8")?;
     let body: AdmissionBody = serde_json::from_str(text).map_err(|error| {
         // The parser's message could repeat a value. The place is enough.
         let problem = if error.is_data() {
@@ -195,30 +195,30 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
             "is not JSON"
         };
         format!(
-            "the answer {problem} (line {}, column {})",
+            "the response {problem} (line {}, column {})",
             error.line(),
             error.column()
         )
     })?;
     let agent_id = agent_id(&body.agent_id).ok_or(
-        "the `agent_id` of the answer has the wrong type: it is not a UUID in the form 8-4-4-4-12, or the nil UUID",
+        "the `agent_id` of the response has the wrong type: it is not a UUID in the form 8-4-4-4-12, or the nil UUID",
     )?;
     let agent_token = match body.agent_token {
         Some(token) => {
             use secrecy::ExposeSecret;
             let token = token.expose_secret();
             if !token.starts_with("agt_") {
-                return Err("the `agent_token` of the answer does not begin with `agt_`".into());
+                return Err("the `agent_token` of the response does not begin with `agt_`".into());
             }
             let token = Secret::per_agent(token)
-                .map_err(|fault| format!("the `agent_token` of the answer: {fault}"))?;
+                .map_err(|fault| format!("the `agent_token` of the response: {fault}"))?;
             Some(token)
         }
         None => None,
     };
     if body.default_tags.len() > tags::MAX_TAGS {
         return Err(format!(
-            "the answer has {} default tags, and {} are allowed",
+            "the response has {} default tags, and {} are allowed",
             body.default_tags.len(),
             tags::MAX_TAGS
         ));
@@ -228,12 +228,12 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
         .iter()
         .find_map(|tag| tags::tag_fault(tag))
     {
-        return Err(format!("a default tag of the answer is not valid: {fault}"));
+        return Err(format!("a default tag of the response is not valid: {fault}"));
     }
     let default_role = body.default_role.filter(|role| !role.is_empty());
     if let Some(fault) = default_role.as_deref().and_then(tags::role_fault) {
         return Err(format!(
-            "the default role of the answer is not valid: {fault}"
+            "the default role of the response is not valid: {fault}"
         ));
     }
     Ok(Admission {

@@ -209,15 +209,15 @@ pub(crate) fn classify<T>(
 /// # Errors
 /// The part of the response that is not of this protocol, without any token.
 pub(crate) fn admitted(reply: &Reply) -> Result<Credential, String> {
-    let data = body(reply)?.data.ok_or("the answer holds no `data`")?;
+    let data = body(reply)?.data.ok_or("the response holds no `data`")?;
     // The parser's message could repeat a value.
     let admission = Admission::deserialize(data)
-        .map_err(|_| "a field of the answer's `data` has the wrong type".to_owned())?;
+        .map_err(|_| "a field of the response's `data` has the wrong type".to_owned())?;
     let token = admission
         .sensor_token
-        .ok_or("the answer holds no `sensorToken`")?;
+        .ok_or("the response holds no `sensorToken`")?;
     let token = Secret::opaque(token.expose_secret().trim())
-        .map_err(|fault| format!("the `sensorToken` of the answer: {fault}"))?;
+        .map_err(|fault| format!("the `sensorToken` of the response: {fault}"))?;
     let interval = admission
         .heartbeat_interval_seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
@@ -241,6 +241,6 @@ fn body(reply: &Reply) -> Result<ResponseBody, String> {
             Some("text/html") => " (a captive portal, a proxy's page, or a web site?)",
             _ => "",
         };
-        format!("the answer {problem}{from}")
+        format!("the response {problem}{from}")
     })
 }

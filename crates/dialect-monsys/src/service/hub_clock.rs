@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    /// As behind a cache: each answer has the same `Date`, whatever time it is.
+    /// As behind a cache: each response has the same `Date`, whatever time it is.
     #[tokio::test(start_paused = true)]
     async fn a_week_of_a_date_that_stands_still_or_jumps_is_a_warning_a_kind_and_hour() {
         let begin = in_2030();
