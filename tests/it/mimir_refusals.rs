@@ -126,7 +126,7 @@ fn a_certificate_of_another_ca_is_told_as_what_it_is() {
     host.lay("etc/mimir/agent.json", &unproved.join("\n"));
     let run = later(&host, &["enrol", "--ca-file", ca_file.to_str().unwrap()]);
     run.run().expect(77).says(&[
-        "does not take this host's certificate",
+        "does not accept this host's certificate",
         "client-cert errors",
     ]);
 }

@@ -40,7 +40,7 @@ fn used_up_in_this_very_moment_is_told() {
     host.enrol(&hub, &hub.token())
         .run()
         .expect(77)
-        .says(&["secret_exhausted", "used up in this very moment"]);
+        .says(&["secret_exhausted", "used up at this moment"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! A copy of the hub's CA, for a CA file that root must not obey: one in an operator's home, for instance.
+//! A copy of the hub's CA, for a CA file that root must not obey, for instance in an operator's home.
 //!
-//! What an operator types counts for that run. What the configuration then names is read by every later
-//! command of root's, so it has to be a file that nobody else can write (contract, section 5).
+//! A file that an operator names on the command line counts for that run. Every later command of root reads
+//! the file that the configuration names, so only root may write that file (contract, section 5).
 
 use std::path::{Path, PathBuf};
 
@@ -10,34 +10,34 @@ use crate::error::{ErrorId, Result};
 use crate::settings::Settings;
 use crate::store::{atomic, unwritable};
 
-/// Name of the copy, beside the configuration.
+/// File name of the copy, beside the configuration.
 pub const CA_COPY: &str = "hub-ca.pem";
 
-/// Where the copy is in `folder`, if this run's CA file needs one.
+/// Returns the path of the copy in `folder`, if this run's CA file needs a copy.
 pub fn place(settings: &Settings, folder: &Path, environment: &Environment) -> Option<PathBuf> {
-    let given = settings.ca_file.as_ref()?;
-    let is_needed = given.source.is_explicit()
-        && !given.is_pipe()
-        && environment.refuse_foreign_file(&given.value).is_err();
+    let ca_file = settings.ca_file.as_ref()?;
+    let is_needed = ca_file.source.is_explicit()
+        && !ca_file.is_pipe()
+        && environment.refuse_foreign_file(&ca_file.value).is_err();
     is_needed.then(|| folder.join(CA_COPY))
 }
 
-/// Makes the copy, if this run's CA file needs one.
+/// Writes the copy, if this run's CA file needs a copy.
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`], [`ErrorId::ConfigUnwritable`].
 pub fn make(settings: &Settings, folder: &Path, environment: &Environment) -> Result<()> {
-    let (Some(place), Some(given)) = (place(settings, folder, environment), &settings.ca_file)
+    let (Some(place), Some(ca_file)) = (place(settings, folder, environment), &settings.ca_file)
     else {
         return Ok(());
     };
-    let bytes = given.read(settings.wait)?;
+    let bytes = ca_file.read(settings.wait)?;
     let grant = environment.access().public();
     atomic::write(&place, &bytes, grant.mode, grant.owner)
         .map_err(|error| unwritable(ErrorId::ConfigUnwritable, &place, &error))?;
     tracing::info!(
-        "others can write {}, so the configuration names a copy: {}",
-        given.value.display(),
+        "other users can write {}, so the configuration names a copy: {}",
+        ca_file.value.display(),
         place.display()
     );
     Ok(())

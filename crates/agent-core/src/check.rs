@@ -2,21 +2,21 @@
 
 use crate::error::Error;
 
-/// What a check found.
+/// The finding of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// As it should be.
+    /// Nothing is wrong.
     Good,
-    /// An enrolment can go on, but somebody should know.
+    /// An enrolment would succeed, but an operator should read this.
     Warning,
     /// An enrolment would fail.
     Bad,
-    /// Not looked at, because of another finding.
+    /// Not checked, because of another finding.
     Skipped,
 }
 
 impl Finding {
-    /// Stable word, as in `--output json`.
+    /// Returns the stable word of `--output json`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -31,13 +31,13 @@ impl Finding {
 /// One check.
 #[derive(Debug)]
 pub struct Check {
-    /// What was looked at.
+    /// The subject of the check.
     pub name: &'static str,
-    /// What was found.
+    /// The finding.
     pub finding: Finding,
     /// The finding in words.
     pub says: String,
-    /// How to fix it.
+    /// The fix of a problem.
     pub hint: Option<String>,
     /// Exit code that an enrolment would end with.
     pub exit_code: u8,
@@ -66,7 +66,7 @@ impl Check {
         Self::new(name, Finding::Skipped, because)
     }
 
-    /// Returns a check that found what an enrolment can go on with.
+    /// Returns a check that found a problem which does not prevent an enrolment.
     #[must_use]
     pub fn warning(name: &'static str, says: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Check {
         }
     }
 
-    /// Returns a check that found what an enrolment would fail with.
+    /// Returns a check that found the error which an enrolment would fail with.
     #[must_use]
     pub fn bad(name: &'static str, error: &Error) -> Self {
         Self {

@@ -1,5 +1,5 @@
-//! The host's clocks: the time of day, which anybody may set to anything, and the time since the boot,
-//! which nobody sets (`CLOCK_BOOTTIME`, `clock_gettime(2)`: it counts on while the host sleeps).
+//! The host's clocks: the time of day, which can be set to any time, and the time since the boot, which cannot
+//! be set (`CLOCK_BOOTTIME`, `clock_gettime(2)`: it also counts while the host sleeps).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,17 +8,17 @@ use tokio::time::Instant;
 
 /// Last second that RFC 3339 and HTTP dates can express: the end of the year 9999, since 1970.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
-/// Longest wait that the agent plans. A sum of times never overflows with it.
+/// Longest wait that the agent plans, so that a sum of times never overflows.
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 
-/// One moment by both clocks.
+/// A moment by both clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// Time of day.
     pub wall: SystemTime,
-    /// Whole seconds since the boot; `None` where the kernel does not say.
+    /// Full seconds since the boot; `None` when the kernel does not report them.
     pub since_boot: Option<u64>,
-    /// The boot that they count from.
+    /// The id of the boot that `since_boot` counts from.
     pub boot_id: String,
 }
 
@@ -40,25 +40,25 @@ pub fn expressible(time: SystemTime) -> SystemTime {
     time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST_SECOND)
 }
 
-/// Returns the time of day so long after the begin of 1970, or the last one that is [`expressible`].
+/// Returns the time of day that is `since` after the begin of 1970, or the last [`expressible`] time.
 #[must_use]
 pub fn of_1970(since: Duration) -> SystemTime {
     UNIX_EPOCH + since.min(LAST_SECOND)
 }
 
-/// Formats a time by RFC 3339, in UTC, in whole seconds. Any time has a form: see [`expressible`].
+/// Formats a time by RFC 3339, in UTC, in full seconds, after limiting it as [`expressible`] does.
 #[must_use]
 pub fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(expressible(time)).to_string()
 }
 
-/// As [`rfc3339`], in milliseconds.
+/// Formats a time as [`rfc3339`] does, in milliseconds.
 #[must_use]
 pub fn rfc3339_millis(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(expressible(time)).to_string()
 }
 
-/// As [`rfc3339`], in nanoseconds.
+/// Formats a time as [`rfc3339`] does, in nanoseconds.
 #[must_use]
 pub fn rfc3339_nanos(time: SystemTime) -> String {
     humantime::format_rfc3339_nanos(expressible(time)).to_string()

@@ -1,4 +1,5 @@
-//! Where cloud-init and its kin keep what a host was given, and whether cloud-init runs us.
+//! The files in which cloud-init and similar programs store a host's user data, and the check whether
+//! cloud-init runs this process.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,9 +9,8 @@ use crate::environment::Environment;
 use crate::scrub::Places;
 use crate::store::safe_read;
 
-/// Folders, and what the names of those of their entries begin with that count: user data, scripts made of
-/// it and pickles of both; logs, beside those of others; what Azure's agent has of the custom data
-/// (`ovf-env.xml`).
+/// Folders, with a prefix of the entries that are searched: user data, scripts and pickles made of it;
+/// cloud-init's logs; the custom data that Azure's agent stores (`ovf-env.xml`).
 const FOLDERS: [(&str, &str); 4] = [
     ("/var/lib/cloud", ""),
     ("/run/cloud-init", ""),
@@ -18,7 +18,7 @@ const FOLDERS: [(&str, &str); 4] = [
     ("/var/lib/waagent", ""),
 ];
 
-/// All of these on this host.
+/// Returns the places on this host that are searched for a secret.
 #[must_use]
 pub fn places(environment: &Environment, patience: Duration) -> Places<'static> {
     let folders = FOLDERS.map(|(folder, prefix)| (environment.resolved_path(folder), prefix));
@@ -30,16 +30,16 @@ pub fn places(environment: &Environment, patience: Duration) -> Places<'static> 
     }
 }
 
-/// A place that may hold a secret and is not ours to edit.
+/// A place that may hold a secret, and that the agent does not edit.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsearched {
-    /// What it is.
+    /// The name of the place.
     pub place: &'static str,
-    /// The command that looks there, for an enrolment token.
+    /// A command that searches the place for an enrolment token.
     pub look: &'static str,
 }
 
-/// Those that this host has.
+/// Returns the places of this host that are not searched.
 #[must_use]
 pub fn unsearched(environment: &Environment) -> Vec<Unsearched> {
     let is_there = |paths: &[&str]| {
@@ -61,12 +61,12 @@ pub fn unsearched(environment: &Environment) -> Vec<Unsearched> {
     }
     found.push(Unsearched {
         place: "console",
-        look: "the cloud's own, such as aws ec2 get-console-output --latest --instance-id ID",
+        look: "the command of your cloud, such as aws ec2 get-console-output --latest --instance-id ID",
     });
     found
 }
 
-/// Whether one of cloud-init's own units runs this process, as systemd names them.
+/// Returns whether a systemd unit of cloud-init runs this process.
 #[must_use]
 pub fn runs_us(environment: &Environment) -> bool {
     let groups = safe_read::text(&environment.kernel_path("/proc/self/cgroup")).unwrap_or_default();

@@ -14,7 +14,7 @@ pub mod step_record;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use attempt::ask;
+pub use attempt::run_exchange;
 pub use dialect::{
     Descriptor, Dialect, Exchange, ExchangeStep, FlagScope, Folder, FutureResult, OwnFlag, Plan,
     Prepare, Preview, StatusReport, checked,
@@ -95,7 +95,7 @@ async fn join<'a>(
             host.prove_writable()?;
             let secret = secret.as_ref();
             let mut exchange = decided.prepare(secret, limit).await?;
-            ask(&mut *exchange, secret, host.settings(), environment, limit).await?
+            run_exchange(&mut *exchange, secret, host.settings(), environment, limit).await?
         }
     };
     drop(lock);
@@ -118,7 +118,7 @@ pub async fn locked<D>(
 ) -> Result<(D, Option<Lock>)> {
     let place = |host: &D| {
         let folder = view(host).folders().into_iter().next();
-        folder.map(|folder| (folder.path, folder.fault))
+        folder.map(|folder| (folder.path, folder.error_id))
     };
     let mut host = before;
     loop {
@@ -149,7 +149,7 @@ fn make_folders(host: &dyn Dialect) -> Result<Vec<(PathBuf, Grant)>> {
     let folders = host.folders();
     for folder in &folders {
         atomic::make_folder(&folder.path, folder.grant)
-            .map_err(|(path, error)| unwritable(folder.fault, &path, &error))?;
+            .map_err(|(path, error)| unwritable(folder.error_id, &path, &error))?;
     }
     let grants = folders.into_iter();
     Ok(grants.map(|folder| (folder.path, folder.grant)).collect())

@@ -1,7 +1,6 @@
-//! All of the outside: root folder, environment, standard input, clock and chance.
+//! The environment of one run: root folder, environment variables, standard input, clocks, random numbers.
 //!
-//! Nothing else in the crate asks the system for these, so every test runs in a folder, an
-//! environment and a clock of its own, beside all others.
+//! No other module reads these from the system, so each test has its own folder, variables and clock.
 
 mod root_folder;
 
@@ -25,16 +24,16 @@ use crate::store::safe_read;
 use crate::store::trust::Trusted;
 use root_folder::RootFolder;
 
-/// The environment variable that holds the secret itself. No child process inherits it.
+/// The environment variable that holds the secret. No child process inherits it.
 pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
 
-/// Standard input, which a thread of its own may have to wait for.
+/// Standard input, shared with the thread that reads it.
 pub type SharedInput = Arc<Mutex<Box<dyn Read + Send>>>;
 
-/// Shows one line in the place of the one before it; an empty one takes it away.
+/// Shows a line in place of the line before; an empty line clears it.
 pub type Progress = Box<dyn Fn(&str) + Send + Sync>;
 
-/// The outside, as one run of the agent sees it.
+/// The environment of one run of the agent.
 pub struct Environment {
     root: RootFolder,
     kernel: PathBuf,
@@ -48,17 +47,15 @@ pub struct Environment {
     stdin: SharedInput,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
     boot_clock: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
-    chance: Mutex<fastrand::Rng>,
+    random: Mutex<fastrand::Rng>,
     progress: Option<Progress>,
 }
 
 impl Environment {
-    /// The environment of this process. No child process inherits `MONSYS_TOKEN` and `secret_variables`.
+    /// Returns the environment of this process. No child process inherits `MONSYS_TOKEN` and
+    /// `secret_variables`.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads them"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "no other function reads them")]
     pub fn real(secret_variables: impl IntoIterator<Item = &'static str>) -> Self {
         let others = secret_variables.into_iter();
         Self {
@@ -74,13 +71,13 @@ impl Environment {
             stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
             clock: Box::new(SystemTime::now),
             boot_clock: Box::new(clock::since_boot),
-            chance: Mutex::new(fastrand::Rng::new()),
+            random: Mutex::new(fastrand::Rng::new()),
             progress: None,
         }
         .with_variables(std::env::vars_os())
     }
 
-    /// The same world with another environment.
+    /// Replaces the environment variables.
     #[must_use]
     pub fn with_variables<K: Into<OsString>, V: Into<OsString>>(
         mut self,
@@ -104,50 +101,50 @@ impl Environment {
         self
     }
 
-    /// The same world with every path of the host under `root`, as in `dpkg --root`.
+    /// Places every path of the host under `root`, as `dpkg --root` does.
     #[must_use]
     pub fn with_root(mut self, root: impl Into<PathBuf>) -> Self {
         self.root = RootFolder::new(root.into());
         self
     }
 
-    /// The same world with `/proc` and `/sys` under another folder. They belong to the running
-    /// kernel, not to the host's file tree, so `--root` does not move them.
+    /// Places `/proc` and `/sys` under another folder. They belong to the running kernel and not to the
+    /// host's file tree, so `--root` does not move them.
     #[must_use]
     pub fn with_kernel(mut self, folder: impl Into<PathBuf>) -> Self {
         self.kernel = folder.into();
         self
     }
 
-    /// The same world with another program as the one that runs.
+    /// Replaces the path of the running program.
     #[must_use]
     pub fn with_executable(mut self, path: impl Into<PathBuf>) -> Self {
         self.executable = path.into();
         self
     }
 
-    /// The same world with the arguments that this program was started with, its name included.
+    /// Sets the arguments that this program was started with, its name included.
     #[must_use]
     pub fn with_arguments(mut self, arguments: Vec<OsString>) -> Self {
         self.arguments = arguments;
         self
     }
 
-    /// The same world with something else on standard input.
+    /// Replaces standard input.
     #[must_use]
     pub fn with_stdin(mut self, input: impl Read + Send + 'static) -> Self {
         self.stdin = Arc::new(Mutex::new(Box::new(input)));
         self
     }
 
-    /// The same world with another clock.
+    /// Replaces the clock of the time of day.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Box::new(clock);
         self
     }
 
-    /// The same world with another clock of the time since the boot.
+    /// Replaces the clock of the time since the boot.
     #[must_use]
     pub fn with_boot_clock(
         mut self,
@@ -157,48 +154,49 @@ impl Environment {
         self
     }
 
-    /// The same world with a generator that repeats itself.
+    /// Makes the random numbers repeatable.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
-        self.chance = Mutex::new(fastrand::Rng::with_seed(seed));
+        self.random = Mutex::new(fastrand::Rng::with_seed(seed));
         self
     }
 
-    /// The same world with somebody who watches: a terminal.
+    /// Sets the function that shows the progress on a terminal.
     #[must_use]
     pub fn with_progress(mut self, progress: Progress) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// How to show what is waited for, if somebody watches.
+    /// Returns the function that shows the progress, if there is a terminal.
     #[must_use]
     pub fn progress(&self) -> Option<&Progress> {
         self.progress.as_ref()
     }
 
-    /// Returns the path on this machine of the host's file `path` (absolute), whose last name may be a
-    /// link: for what is opened with `O_NOFOLLOW`, replaced, or removed. Below `--root`, every other
-    /// link is resolved there and never leads out.
+    /// Returns the path on this machine of the host's file `path` (absolute). The last name may be a link,
+    /// so use it for files that are opened with `O_NOFOLLOW`, replaced, or removed. Below `--root`, every
+    /// other link is resolved in the tree and never leads out of it.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.resolve_parent(path.as_ref())
     }
 
-    /// As [`Environment::path`], with the last name resolved too: for folders, and for files that are read or
-    /// looked at through a link. What does not exist has the path that it would be made at.
+    /// Resolves the last name too, unlike [`Environment::path`]: for folders, and for files that are read
+    /// through a link. A missing file has the path at which it would be created.
     #[must_use]
     pub fn resolved_path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.resolve(path.as_ref())
     }
 
-    /// As [`Environment::resolved_path`], for `path` of another host, whose `/` is mounted at `mount`.
+    /// Resolves `path` of another host, whose `/` is mounted at `mount`, as [`Environment::resolved_path`]
+    /// does.
     #[must_use]
     pub fn resolved_path_in(&self, mount: impl AsRef<Path>, path: impl AsRef<Path>) -> PathBuf {
         RootFolder::new(self.resolved_path(mount)).resolve(path.as_ref())
     }
 
-    /// Returns the host's own name for `path` on this machine, without `--root`; `None` for what is
+    /// Returns the host's own name for `path` on this machine, without `--root`. Returns `None` for a path
     /// outside of the root folder.
     #[must_use]
     pub fn path_on_host(&self, path: &Path) -> Option<PathBuf> {
@@ -206,19 +204,19 @@ impl Environment {
         Some(Path::new("/").join(relative))
     }
 
-    /// Where the kernel's file `path`, below `/proc` or `/sys`, is.
+    /// Returns the path on this machine of the kernel's file `path`, below `/proc` or `/sys`.
     #[must_use]
     pub fn kernel_path(&self, path: impl AsRef<Path>) -> PathBuf {
         below(&self.kernel, path.as_ref())
     }
 
-    /// The folder that stands for `/`.
+    /// Returns the folder that stands for `/`.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.root.path()
     }
 
-    /// Who owns the host's files, and who reads them, as it was at the first call.
+    /// Returns the owner and the readers of the host's files, as they were at the first call.
     #[must_use]
     pub fn access(&self) -> Access {
         let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,7 +224,7 @@ impl Environment {
         access.get_or_insert_with(of_group_file).0
     }
 
-    /// Has the next call of [`Environment::access`] look again, if the service's group may have been made or
+    /// Makes the next call of [`Environment::access`] read again, if the service's group may have been added or
     /// removed since.
     pub fn forget_access(&self) {
         let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
@@ -251,26 +249,26 @@ impl Environment {
         trusted.file(file, self.root())
     }
 
-    /// Which boot of the kernel this is (random(4)); empty where the kernel does not say.
+    /// Returns the id of this boot (random(4)), or an empty text when the kernel does not report it.
     #[must_use]
     pub fn boot_id(&self) -> String {
         let text = safe_read::kernel(&self.kernel_path("/proc/sys/kernel/random/boot_id"));
         text.unwrap_or_default().trim().to_owned()
     }
 
-    /// Whether the host is the system that this runs on, and not a folder of its files.
+    /// Returns whether the host is the running system, and not a folder of files (`--root`).
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.root.is_live()
     }
 
-    /// The program that runs, for reading: also when its file has been replaced since.
+    /// Returns a path to read the running program from, which works after its file was replaced too.
     #[must_use]
     pub fn executable(&self) -> &Path {
         &self.executable
     }
 
-    /// Value of an environment variable; an empty one counts as not given.
+    /// Returns the value of an environment variable. An empty value counts as unset.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&OsStr> {
         self.variables
@@ -279,8 +277,7 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// The secret in this variable of the environment, if there is one. An empty one counts as not
-    /// given.
+    /// Returns the secret in this environment variable. An empty value counts as unset.
     #[must_use]
     pub fn secret(&self, variable: &str) -> Option<&SecretString> {
         use secrecy::ExposeSecret;
@@ -289,14 +286,14 @@ impl Environment {
             .filter(|secret| !secret.expose_secret().trim().is_empty())
     }
 
-    /// What a child process may inherit: everything but the secrets.
+    /// Returns the variables that a child process inherits: all except the secrets.
     pub fn child_environment(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.variables.iter()
     }
 
-    /// Replaces this process by the same program with the same arguments and `flag`, without the
-    /// secrets of the environment, and as `user` if one is named (passwd(5)). Returns why it could
-    /// not be done, or nothing where the arguments are not known: in a test.
+    /// Executes the same program again in this process, with the same arguments and `flag`, without the
+    /// secrets of the environment, and as `user` if a user is named (passwd(5)). Returns the error when that
+    /// failed, or `None` when the arguments are not known, as in a test.
     ///
     /// # Errors
     /// [`ErrorId::BadArguments`] for a user that the host does not have.
@@ -324,19 +321,19 @@ impl Environment {
         Ok(Some(again.exec()))
     }
 
-    /// Standard input.
+    /// Returns standard input.
     #[must_use]
     pub fn stdin(&self) -> SharedInput {
         Arc::clone(&self.stdin)
     }
 
-    /// The time of day, from 1970 to the year 9999: a clock beyond these reads as the nearer of the two.
+    /// Returns the time of day, limited to the years 1970 to 9999.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         clock::expressible((self.clock)())
     }
 
-    /// The time since the boot; `None` where the kernel does not say.
+    /// Returns the time since the boot, or `None` when the kernel does not report it.
     #[must_use]
     pub fn since_boot(&self) -> Option<Duration> {
         (self.boot_clock)()
@@ -352,11 +349,11 @@ impl Environment {
         }
     }
 
-    /// A random duration from zero up to `limit`.
+    /// Returns a random duration from zero up to `limit`.
     #[must_use]
     pub fn random_up_to(&self, limit: Duration) -> Duration {
-        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = chance.f64();
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = random.f64();
         Duration::try_from_secs_f64(limit.as_secs_f64() * share)
             .map_or(limit, |time| time.min(limit))
     }
@@ -387,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_not_among_what_children_inherit() {
+    fn child_processes_do_not_inherit_the_secret() {
         let environment =
             Environment::real([]).with_variables([("MONSYS_TOKEN", "enrl_x"), ("A", "b")]);
         assert!(environment.secret(SECRET_VARIABLE).is_some());
@@ -396,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_counts_as_not_given() {
+    fn an_empty_variable_counts_as_unset() {
         let environment =
             Environment::real([]).with_variables([("MONSYS_TOKEN", " "), ("MONSYS_ROLE", "")]);
         assert!(environment.secret(SECRET_VARIABLE).is_none());

@@ -1,14 +1,13 @@
 //! Escapes characters that control a terminal or hide in a text.
 //!
-//! A hub, a file or a child process may put such characters into what the agent prints: they could
-//! move the cursor, forge a line, or show a text in another order than it has. Everything that is
-//! printed goes through [`lines`] or [`json`] at the end (`main`, `log`). Values that have no line
-//! breaks of our own go through [`one_line`] where they are put into a text.
+//! A hub, a file or a child process may put such characters into the agent's output: they could move the
+//! cursor, forge a line, or change the visible order of a text. All output passes [`lines`] or [`json`] at
+//! the end (`main`, `log`). A value that must be one line passes [`one_line`] where it is put into a text.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Spaces before each further line of a message, so that no text from outside begins a line.
+/// Spaces before each further line of a message, so that a text from outside never begins a line.
 const INDENT: &str = "        ";
 
 /// Returns whether `character` is a control character (C0, DEL, C1) or an invisible one.
@@ -17,7 +16,8 @@ pub fn is_hidden(character: char) -> bool {
     character.is_control() || is_invisible(character)
 }
 
-/// Bidirectional controls, zero-width characters, and what Unicode has for line breaks and tags.
+/// Returns whether `character` is a bidirectional control, a zero-width character, or one of Unicode's line
+/// breaks and tags.
 fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{61c}' | '\u{180e}'
@@ -30,19 +30,19 @@ fn is_invisible(character: char) -> bool {
     )
 }
 
-/// Escapes all hidden characters but line breaks and tabs: for a text with lines of our own.
+/// Escapes all hidden characters except line breaks and tabs: for a text with the agent's own lines.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_hidden(c) && c != '\n' && c != '\t')
 }
 
-/// Escapes all hidden characters, line breaks and tabs too: for a value from outside.
+/// Escapes all hidden characters, including line breaks and tabs: for a value from outside.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden)
 }
 
-/// As [`lines`], with each further line indented: for a message that may quote several lines.
+/// Escapes as [`lines`] does, and indents each further line: for a message that may quote several lines.
 #[must_use]
 pub fn indented(text: &str) -> Cow<'_, str> {
     let text = lines(text);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_line_cannot_pass_for_one_of_ours() {
+    fn a_quoted_line_does_not_look_like_a_line_of_the_agent() {
         assert_eq!(
             indented("failed\n  hint:  run this\n        kept"),
             "failed\n          hint:  run this\n        kept"

@@ -1,8 +1,8 @@
-//! The settings among the arguments of the command line, unchecked.
+//! The settings of the command line, before any check.
 
 use std::collections::BTreeMap;
 
-/// What the command line gave, before anything is checked. `None` is not given.
+/// Settings of the command line, before any check. `None` means that the flag is absent.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--config`

@@ -1,5 +1,5 @@
-//! The hub, seen from the host. HTTP leaves through [`client`] alone; what is said in it is the
-//! business of one file a dialect.
+//! The host's side of the hub. Only [`client`] sends HTTP requests. Each dialect has one file with the
+//! content of its requests and responses.
 
 pub mod client;
 pub mod response;

@@ -1,4 +1,4 @@
-//! Everything that brings a host into a fleet and that all dialects share.
+//! The parts of the agent that all dialects share.
 pub mod ca_copy;
 pub mod check;
 pub mod clock;
@@ -23,5 +23,5 @@ pub mod text;
 pub mod token;
 pub mod token_source;
 
-/// Version of this program.
+/// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

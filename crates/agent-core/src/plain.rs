@@ -1,4 +1,4 @@
-//! The check that every path and URL setting passes.
+//! The check of every setting that is a path or a URL.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorId, Result};
 use crate::sourced::Source;
 
-/// Refuses a control character (C0, DEL, C1) in a path or URL that came from `origin`: it could become
-/// a line of its own in a unit or a log, and no path or URL of an operator holds one.
+/// Refuses a control character (C0, DEL, C1) in a path or URL that came from `source`: such a character could
+/// forge a line in a unit or a log, and no path or URL of an operator needs one.
 ///
 /// # Errors
-/// [`ErrorId::BadSetting`] names `origin` and the character, and does not repeat the value: a proxy's
+/// [`ErrorId::BadSetting`] names `source` and the character, and does not repeat the value: a proxy's
 /// URL may hold a password.
 pub fn refuse_control(value: impl AsRef<OsStr>, source: &Source) -> Result<()> {
     let text = value.as_ref().to_string_lossy();
@@ -25,11 +25,11 @@ pub fn refuse_control(value: impl AsRef<OsStr>, source: &Source) -> Result<()> {
             ),
         )
         .about(source)
-        .hint("take the control character out of the value in the place named above")),
+        .hint("remove the control character from the value of the setting named above")),
     }
 }
 
-/// Makes a path that came from `origin` absolute.
+/// Makes a path that came from `source` absolute.
 ///
 /// # Errors
 /// As [`refuse_control`].

@@ -1,9 +1,9 @@
-//! A value together with its source, for messages that name where a wrong value was given.
+//! A value together with its source, so that a message about a wrong value can name the source.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from, for messages that name it.
+/// The source of a value, as messages name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A flag, with its dashes.
@@ -17,7 +17,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether this very run asked for it, by flag or environment.
+    /// Returns whether the source belongs to this run: a flag or an environment variable.
     #[must_use]
     pub fn is_explicit(&self) -> bool {
         matches!(self, Self::Flag(_) | Self::Variable(_))
@@ -34,11 +34,11 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value and where it came from.
+/// A value and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
     /// The value.
     pub value: T,
-    /// Where it came from.
+    /// The source of the value.
     pub source: Source,
 }

@@ -1,17 +1,17 @@
-//! Tags and role: what a valid one is, and how the token's defaults and the host's own merge.
+//! Tags and role: their checks, and the merge of the token's defaults with the host's own.
 //!
-//! The rule is the mass-provisioning document's: default tags first, own tags appended,
-//! duplicates dropped; the default role wins unless the host was given an explicit one.
+//! The merge follows the mass-provisioning document: default tags first, own tags appended, duplicates
+//! dropped; the default role counts unless the host has an explicit role.
 
 use crate::error::{Error, ErrorId, Result};
 use crate::sourced::Source;
 
 /// Longest tag or role, in characters.
 pub const MAX_CHARACTERS: usize = 128;
-/// Most tags that a host may bring along.
+/// Largest number of own tags of a host.
 pub const MAX_TAGS: usize = 64;
 
-/// Merges the token's default tags with the host's own: defaults first, order kept, no duplicate.
+/// Merges the token's default tags with the host's own: defaults first, in the same order, no duplicate.
 #[must_use]
 pub fn merge(defaults: &[String], own: &[String]) -> Vec<String> {
     let mut merged: Vec<String> = Vec::with_capacity(defaults.len() + own.len());
@@ -23,22 +23,22 @@ pub fn merge(defaults: &[String], own: &[String]) -> Vec<String> {
     merged
 }
 
-/// The host's explicit role if it has one, else the token's default. Empty is not given.
+/// Returns the host's explicit role, or else the token's default. An empty role counts as unset.
 #[must_use]
 pub fn merge_role(default: Option<&str>, own: Option<&str>) -> Option<String> {
-    let given = |role: &&str| !role.is_empty();
-    own.filter(given)
-        .or(default.filter(given))
+    let is_set = |role: &&str| !role.is_empty();
+    own.filter(is_set)
+        .or(default.filter(is_set))
         .map(str::to_owned)
 }
 
-/// What is wrong with `tag`, if anything.
+/// Returns the reason why `tag` is not valid, if it is not.
 #[must_use]
 pub fn tag_fault(tag: &str) -> Option<String> {
-    text_fault(tag).or_else(|| tag.contains(',').then(|| "it has a comma inside".into()))
+    text_fault(tag).or_else(|| tag.contains(',').then(|| "it contains a comma".into()))
 }
 
-/// What is wrong with `role`, if anything.
+/// Returns the reason why `role` is not valid, if it is not.
 #[must_use]
 pub fn role_fault(role: &str) -> Option<String> {
     text_fault(role)
@@ -50,19 +50,19 @@ fn text_fault(text: &str) -> Option<String> {
         Some("it is empty".into())
     } else if length > MAX_CHARACTERS {
         Some(format!(
-            "it has {length} characters, and {MAX_CHARACTERS} are allowed"
+            "it has {length} characters, and at most {MAX_CHARACTERS} are allowed"
         ))
     } else {
-        // Joiners of zero width belong to several scripts, so these are escaped when they are printed.
+        // Several scripts need joiners of zero width, so these are allowed, and escaped in the output.
         let has_control = text.chars().any(char::is_control);
-        has_control.then(|| "it has a line break or another control character inside".into())
+        has_control.then(|| "it contains a line break or another control character".into())
     }
 }
 
-/// Checks own tags that came from `origin`; empty ones and duplicates are dropped.
+/// Checks own tags that came from `source`, and drops empty tags and duplicates.
 ///
 /// # Errors
-/// [`ErrorId::BadTag`], naming `origin`.
+/// [`ErrorId::BadTag`], naming `source`.
 pub fn own_tags(raw: &[String], source: &Source) -> Result<Vec<String>> {
     let mut tags = Vec::new();
     for tag in raw.iter().map(|tag| tag.trim_matches(' ')) {
@@ -88,12 +88,12 @@ pub fn own_tags(raw: &[String], source: &Source) -> Result<Vec<String>> {
 /// Checks the number of a host's own tags.
 ///
 /// # Errors
-/// [`ErrorId::BadTag`], naming `origin`.
+/// [`ErrorId::BadTag`], naming `source`.
 pub fn check_count(own: &[String], source: &Source) -> Result<()> {
     if own.len() <= MAX_TAGS {
         return Ok(());
     }
-    let cause = format!("{} tags, and {MAX_TAGS} are allowed", own.len());
+    let cause = format!("{} tags, and at most {MAX_TAGS} are allowed", own.len());
     Err(Error::new(ErrorId::BadTag, cause).about(source))
 }
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_role_wins_and_an_empty_one_is_not_given() {
+    fn an_explicit_role_wins_and_an_empty_one_counts_as_unset() {
         assert_eq!(merge_role(Some("web"), Some("db")).as_deref(), Some("db"));
         assert_eq!(merge_role(Some("web"), Some("")).as_deref(), Some("web"));
         assert_eq!(merge_role(Some("web"), None).as_deref(), Some("web"));

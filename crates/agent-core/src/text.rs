@@ -1,10 +1,10 @@
-//! Tables and lists, as people read them.
+//! Tables and lists for people.
 
 use serde_json::Value;
 
 use crate::escape::one_line;
 
-/// Rows of label and value, the values in one column. A value is one line, whatever is in it.
+/// Formats rows of label and value, with the values in one column. Each value is one line.
 #[must_use]
 pub fn rows(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
@@ -13,7 +13,7 @@ pub fn rows(rows: &[(&str, String)]) -> String {
     })
 }
 
-/// A list for people.
+/// Formats a list for people.
 #[must_use]
 pub fn list(items: &[String]) -> String {
     if items.is_empty() {
@@ -23,12 +23,12 @@ pub fn list(items: &[String]) -> String {
     }
 }
 
-/// A text, a number, a list of texts, or nothing.
-pub fn told(value: &Value) -> String {
+/// Formats a JSON value for people: a text, a number, a list of texts, or `none`.
+pub fn format_value(value: &Value) -> String {
     match value {
         Value::Null => "none".into(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => list(&items.iter().map(told).collect::<Vec<_>>()),
+        Value::Array(items) => list(&items.iter().map(format_value).collect::<Vec<_>>()),
         other => other.to_string(),
     }
 }

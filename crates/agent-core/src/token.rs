@@ -1,4 +1,4 @@
-//! Tokens: parsed once, never guessed, never shown.
+//! Tokens, which are parsed once and never printed.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use crate::error::{Error, ErrorId, Result};
 /// Longest token that is accepted, in bytes.
 pub const MAX_BYTES: usize = 512;
 
-/// A secret that the user gave, of known kind.
+/// A secret of the user, with its kind.
 #[derive(Debug)]
 pub enum Token {
-    /// Multi-use enrolment token, `enrl_…`: exchanged for a per-agent token, never stored.
+    /// Enrolment token, `enrl_…`, for several hosts: exchanged for a per-agent token, never stored.
     Enrolment(Secret),
     /// Per-agent token, `agt_…` or `ms_…`: stored as it is.
     Agent(Secret),
@@ -23,9 +23,9 @@ pub enum Token {
 pub struct Secret(SecretString);
 
 impl Token {
-    /// Takes `raw` from `origin` (a flag or variable, for the message) as a token.
+    /// Parses `raw`, which came from `source` (a flag or variable, for the message), as a token.
     ///
-    /// Surrounding white space is trimmed: clipboards and `echo` add it.
+    /// Surrounding white space is removed: clipboards and `echo` add it.
     ///
     /// # Errors
     /// [`ErrorId::TokenMalformed`], which never repeats the token.
@@ -42,8 +42,8 @@ impl Token {
         }
     }
 
-    /// Takes `raw` from `origin` as the secret of a system whose secrets have no prefix: it is
-    /// exchanged for a credential, and never stored, as an enrolment token is.
+    /// Parses `raw`, which came from `source`, as the secret of a dialect whose secrets have no prefix. Like an
+    /// enrolment token, it is exchanged for a credential and never stored.
     ///
     /// # Errors
     /// [`ErrorId::TokenMalformed`], which never repeats the secret.
@@ -52,16 +52,16 @@ impl Token {
         let fault = if text.len() > MAX_BYTES {
             format!("it has more than {MAX_BYTES} bytes")
         } else if text.chars().any(char::is_control) {
-            "it has a line break or a control character inside".into()
+            "it contains a line break or another control character".into()
         } else {
             return Ok(Self::Enrolment(Secret(SecretString::from(text))));
         };
         Err(Error::new(ErrorId::TokenMalformed, fault)
             .about(source)
-            .hint("copy it again from where it was made, and run the same command"))
+            .hint("copy the secret again from its place of issue, and run the same command"))
     }
 
-    /// What kind it is.
+    /// Returns the kind of the token.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -70,7 +70,7 @@ impl Token {
         }
     }
 
-    /// The secret, of whatever kind.
+    /// Returns the secret of either kind.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         match self {
@@ -79,7 +79,7 @@ impl Token {
     }
 }
 
-/// Kind of a token.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `enrl_…`
@@ -97,7 +97,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What is wrong with `text` as a token, if anything.
+/// Returns the reason why `text` is not a token, if it is not.
 fn fault(text: &str) -> Option<String> {
     if text.len() > MAX_BYTES {
         return Some(format!(
@@ -106,14 +106,14 @@ fn fault(text: &str) -> Option<String> {
         ));
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Some("it has a space, a line break or a control character inside".into());
+        return Some("it contains a space, a line break or another control character".into());
     }
     if !text.is_ascii() {
-        return Some("it has a character that is not ASCII".into());
+        return Some("it contains a character that is not ASCII".into());
     }
     let prefixes = ["enrl_", "agt_", "ms_"];
     match prefixes.iter().find_map(|p| text.strip_prefix(p)) {
-        Some("") => Some("it is a prefix with nothing behind it".into()),
+        Some("") => Some("it is only a prefix".into()),
         Some(_) => None,
         None if prefixes
             .iter()
@@ -129,10 +129,10 @@ fn fault(text: &str) -> Option<String> {
 }
 
 impl Secret {
-    /// A per-agent token out of the hub's answer.
+    /// Parses a per-agent token of the hub's response.
     ///
     /// # Errors
-    /// What is wrong with it, in words that do not repeat it.
+    /// The reason why the token is not valid, without repeating the token.
     pub fn per_agent(text: &str) -> std::result::Result<Self, String> {
         match fault(text) {
             Some(fault) => Err(fault),
@@ -141,23 +141,24 @@ impl Secret {
         }
     }
 
-    /// A credential out of the answer, or the files, of a system whose credentials have no prefix.
+    /// Parses a credential from the response, or the files, of a dialect whose credentials have no prefix.
     ///
     /// # Errors
-    /// What is wrong with it, in words that do not repeat it.
+    /// The reason why the credential is not valid, without repeating it.
     pub fn opaque(text: &str) -> std::result::Result<Self, String> {
         if text.is_empty() {
             return Err("it is empty".into());
         }
         if text.len() > 8 * MAX_BYTES || !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err(
-                "it is longer than 4 KiB, or has a character that is not printable ASCII".into(),
+                "it is longer than 4 KiB, or contains a character that is not printable ASCII"
+                    .into(),
             );
         }
         Ok(Self(SecretString::from(text)))
     }
 
-    /// The secret itself. Grep for this name to see every place that handles it.
+    /// Returns the secret text. Search for this name to find every use of a secret.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.0.expose_secret()
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest_and_names_where_it_came_from() {
+    fn refuses_the_rest_and_names_the_source() {
         let long = format!("enrl_{}", "a".repeat(MAX_BYTES));
         for raw in [
             "",

@@ -82,7 +82,7 @@ impl Dialect for Lyftdata<'_> {
             path: self.jobs_dir.clone(),
             grant: Access::private().shared_folder(),
             is_foreign: true,
-            fault: ErrorId::StateUnwritable,
+            error_id: ErrorId::StateUnwritable,
         }]
     }
 

@@ -203,7 +203,7 @@ impl Exchange for EnrolRequest<'_> {
         }
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
+    fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         match &mut self.step {
             Step::Certificate(_, certified) => {
                 let certified = certified.take().ok_or_else(nothing)?;
@@ -211,7 +211,7 @@ impl Exchange for EnrolRequest<'_> {
                 self.client = certified_client(self.settings, &self.host)?;
                 self.step = Step::Proof(None);
                 self.is_uncertain = false;
-                Ok(ExchangeStep::Ask)
+                Ok(ExchangeStep::Continue)
             }
             Step::Proof(known_as) => {
                 let known_as = known_as.take().ok_or_else(nothing)?;

@@ -35,7 +35,7 @@ const LOCK_WAIT: Duration = Duration::from_millis(300);
 /// # Errors
 /// [`ErrorId::NotEnrolled`], and files that cannot be read.
 pub(crate) async fn serve(flags: &Flags, environment: &Environment) -> Result<()> {
-    service::keep(environment, async || Renewal::load(flags, environment)).await
+    service::run_heartbeats(environment, async || Renewal::load(flags, environment)).await
 }
 
 /// Runs the privileged step: enrols a host that is not enrolled yet and has a token source, and renews a
@@ -248,8 +248,8 @@ impl<'a> Renewal<'a> {
     }
 }
 
-impl service::Host for Renewal<'_> {
-    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
+impl service::ServiceHost for Renewal<'_> {
+    async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.on_disk = OnDisk::read(self.flags, self.environment)?;
             self.must_reload = false;
@@ -268,7 +268,7 @@ impl service::Host for Renewal<'_> {
         match self.renew().await {
             Ok(Ok(())) => Ok(HeartbeatOutcome::Accepted),
             Ok(Err(miss)) => Ok(HeartbeatOutcome::Missed(miss)),
-            Err(error) if error.id() == ErrorId::LockBusy => Ok(HeartbeatOutcome::ReportField),
+            Err(error) if error.id() == ErrorId::LockBusy => Ok(HeartbeatOutcome::NotSent),
             // The service continues its calls also when the disk is full.
             Err(error) => Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
                 error,

@@ -67,7 +67,7 @@ pub(crate) fn report(host: &HostState, environment: &Environment) -> Result<Stat
         ("since", notes.enrolled_at.clone().unwrap_or_default()),
         ("certificate until", until.clone().unwrap_or_default()),
         ("renewed from", renewal.clone().unwrap_or_default()),
-        ("heartbeat", liveness.told(health.as_ref())),
+        ("heartbeat", liveness.describe(health.as_ref())),
         ("folder", folder.clone()),
     ];
     let failure = health.as_ref().and_then(|health| health.failing());

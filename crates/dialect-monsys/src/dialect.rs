@@ -180,11 +180,11 @@ impl Dialect for Monsys<'_> {
         Box::pin(step::step(self.flags, self.environment, is_service))
     }
 
-    fn verdict(&self) -> Option<StepRecord> {
+    fn step_record(&self) -> Option<StepRecord> {
         step::last_record(&self.paths)
     }
 
-    fn save_verdict<'b>(&'b self, record: &'b StepRecord) -> FutureResult<'b, bool> {
+    fn save_step_record<'b>(&'b self, record: &'b StepRecord) -> FutureResult<'b, bool> {
         Box::pin(step::save_record(self.flags, self.environment, record))
     }
 

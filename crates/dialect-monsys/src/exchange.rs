@@ -50,7 +50,7 @@ pub(crate) async fn exchange(
     limit: Limit,
 ) -> Result<Enrolment> {
     let mut request = EnrolRequest::prepare(host, planned, token, limit).await?;
-    enrolment::ask(&mut request, token, &host.settings, host.environment, limit).await
+    enrolment::run_exchange(&mut request, token, &host.settings, host.environment, limit).await
 }
 
 impl<'a> EnrolRequest<'a> {
@@ -156,7 +156,7 @@ impl Exchange for EnrolRequest<'_> {
         self.planned.explain_rejection(error)
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
+    fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let Some(mut admission) = self.admission.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };

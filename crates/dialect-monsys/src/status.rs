@@ -75,7 +75,7 @@ fn enrolled_report(
             "since",
             state.enrolled_at.clone().unwrap_or("not known".into()),
         ),
-        ("heartbeat", liveness.told(health)),
+        ("heartbeat", liveness.describe(health)),
         ("key", key.into()),
         (
             "machine",

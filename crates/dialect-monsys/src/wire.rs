@@ -228,7 +228,9 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
         .iter()
         .find_map(|tag| tags::tag_fault(tag))
     {
-        return Err(format!("a default tag of the response is not valid: {fault}"));
+        return Err(format!(
+            "a default tag of the response is not valid: {fault}"
+        ));
     }
     let default_role = body.default_role.filter(|role| !role.is_empty());
     if let Some(fault) = default_role.as_deref().and_then(tags::role_fault) {

@@ -77,7 +77,7 @@ impl Dialect for Ravenxcope<'_> {
             path: self.file.folder().to_owned(),
             grant: self.environment.access().public_folder(),
             is_foreign: false,
-            fault: ErrorId::EnvFileUnwritable,
+            error_id: ErrorId::EnvFileUnwritable,
         }]
     }
 
@@ -171,7 +171,7 @@ impl Dialect for Ravenxcope<'_> {
     fn serve(&self) -> FutureResult<'_, ()> {
         Box::pin(async move {
             let unsaved = UnsavedCredential::default();
-            service::keep(self.environment, async || {
+            service::run_heartbeats(self.environment, async || {
                 Ravenxcope::admit(self.flags, self.environment, &unsaved).await
             })
             .await

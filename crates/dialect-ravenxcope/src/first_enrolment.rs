@@ -47,7 +47,7 @@ impl Ravenxcope<'_> {
         let secret = secret.as_ref();
         Dialect::plan(self, secret.map(Token::kind), false)?;
         let mut request = EnrolRequest::prepare(self, secret)?;
-        enrolment::ask(
+        enrolment::run_exchange(
             &mut request,
             secret,
             &self.settings,

@@ -15,7 +15,7 @@ use agent_core::facts::route::Target;
 use agent_core::hub::client::{Client, EXCHANGE};
 use agent_core::hub::response::Outcome;
 use agent_core::service::{
-    Health, HealthFile, HeartbeatFailure, HeartbeatOutcome, Host, Meter, SaveReason,
+    Health, HealthFile, HeartbeatFailure, HeartbeatOutcome, Meter, SaveReason, ServiceHost,
 };
 
 /// Longest interval at which the connection stays open between heartbeats. A proxy or a firewall on the way
@@ -166,8 +166,8 @@ impl<'a> Sensor<'a> {
     }
 }
 
-impl Host for Sensor<'_> {
-    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
+impl ServiceHost for Sensor<'_> {
+    async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.read_again();
         }

@@ -71,7 +71,7 @@ pub(crate) fn report(host: &Ravenxcope<'_>) -> StatusReport {
         ("sensor", id.unwrap_or("not set").to_owned()),
         ("token", from),
         ("since", enrolled_at.clone().unwrap_or("not known".into())),
-        ("heartbeat", liveness.told(health.as_ref())),
+        ("heartbeat", liveness.describe(health.as_ref())),
         ("config", config.clone()),
     ];
     if let Some(failure) = health.as_ref().and_then(|health| health.failing()) {

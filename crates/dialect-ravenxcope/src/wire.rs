@@ -12,7 +12,7 @@ use crate::ravenxcope::{Credential, DEFAULT_INTERVAL};
 use agent_core::error::{Error, ErrorId};
 use agent_core::facts::{HostFacts, Interface};
 use agent_core::hub::client::{Reply, Request, SendError};
-use agent_core::hub::response::{self, Outcome, Verdict};
+use agent_core::hub::response::{self, Outcome, ResponseClass};
 use agent_core::service::vitals::Vitals;
 use agent_core::settings::HubUrl;
 use agent_core::token::Secret;
@@ -195,10 +195,10 @@ pub(crate) fn classify<T>(
         ));
     }
     let class = |status| match status {
-        201..=299 => Verdict::Refused,
-        _ => Verdict::of(status),
+        201..=299 => ResponseClass::Refused,
+        _ => ResponseClass::of(status),
     };
-    response::judged(url, sent, class, |reply| {
+    response::classify_by(url, sent, class, |reply| {
         body(reply)?;
         accepted(reply)
     })

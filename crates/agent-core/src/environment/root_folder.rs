@@ -1,13 +1,13 @@
-//! The folder that stands for the host's `/`: turns a path of the host into a path on this machine.
+//! The folder that stands for the host's `/`: maps a path of the host to a path on this machine.
 //!
-//! Below `--root`, a symbolic link means what it means to the host: an absolute target starts at the
+//! Below `--root`, a symbolic link has the same meaning as on the host: an absolute target starts at the
 //! root folder, and `..` at the root folder stays there. So a link never leads out of the tree.
 //! `RESOLVE_IN_ROOT` of `openat2(2)` has the same rules, and the tests compare with it. The agent does not
 //! call it: its readers and writers take a path and not a descriptor, and a path that is read back from
 //! `/proc/self/fd` is no safer, costs more system calls, and is missing on Linux before 5.6.
 //!
-//! A path is resolved before it is opened. Whoever can change the tree between the two can lead the
-//! agent out of it, so a tree belongs to somebody whom the agent's user trusts, or nobody changes it
+//! A path is resolved before it is opened. A user who can change the tree between these two steps can lead
+//! the agent out of it. So the tree must belong to a user whom the agent's user trusts, or must not change
 //! while the agent works on it.
 
 use std::collections::HashMap;
@@ -30,10 +30,10 @@ const MOST_LINKS: usize = 40;
 /// path, so that nothing is read or written through the link.
 const UNRESOLVABLE: &str = " (a symbolic link that cannot be resolved)\0";
 
-/// How long a name that is not a link is taken to stay so, whether or not it exists: what the agent
-/// makes there meanwhile is not a link either. Most commands are done by then. The service lives on
-/// while an administrator may move a folder and put a link in its place.
-const STEADY: Duration = Duration::from_secs(1);
+/// Time for which the agent remembers that a name is not a link, or is missing: what the agent itself makes
+/// at that name is not a link either. Most commands end within that time. During the life of the service, an
+/// administrator may replace a folder by a link.
+const REMEMBER: Duration = Duration::from_secs(1);
 
 /// The folder that stands for `/`.
 #[derive(Debug)]
@@ -42,21 +42,21 @@ pub(super) struct RootFolder {
     plain: Mutex<Plain>,
 }
 
-/// Paths that are not links, and when the first of them was looked at.
+/// Paths that are not links, and the time at which the first of them was inspected.
 #[derive(Debug, Default)]
 struct Plain {
     since: Option<Instant>,
     paths: HashMap<PathBuf, Name>,
 }
 
-/// What there is at a path.
+/// The kind of file at a path.
 #[derive(Clone, Debug)]
 enum Name {
     /// A link with this target.
     Link(PathBuf),
-    /// Something that is not a link.
+    /// A file or folder that is not a link.
     Plain,
-    /// Nothing, or nothing that this user can reach.
+    /// No file, or none that this user can reach.
     Missing,
 }
 
@@ -116,7 +116,7 @@ impl RootFolder {
             if missing_below.is_some() {
                 continue;
             }
-            match self.look(&resolved) {
+            match self.inspect(&resolved) {
                 Ok(Name::Link(target)) if links < MOST_LINKS => {
                     links += 1;
                     resolved.pop();
@@ -131,10 +131,10 @@ impl RootFolder {
         resolved
     }
 
-    /// Returns what there is at `path`, whose parent is resolved.
-    fn look(&self, path: &Path) -> io::Result<Name> {
+    /// Returns the kind of file at `path`, whose parent is resolved.
+    fn inspect(&self, path: &Path) -> io::Result<Name> {
         let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
-        if plain.since.is_none_or(|since| since.elapsed() >= STEADY) {
+        if plain.since.is_none_or(|since| since.elapsed() >= REMEMBER) {
             plain.since = Some(Instant::now());
             plain.paths.clear();
         }
@@ -145,7 +145,7 @@ impl RootFolder {
             Ok(target) => return Ok(Name::Link(target)),
             Err(error) => match error.kind() {
                 InvalidInput => Name::Plain,
-                // Whoever opens the path is refused for the same reason.
+                // Opening the path fails for the same reason.
                 NotFound | NotADirectory | PermissionDenied | InvalidFilename => Name::Missing,
                 _ => return Err(error),
             },

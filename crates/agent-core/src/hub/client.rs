@@ -1,4 +1,4 @@
-//! The one place that speaks HTTP: TLS, proxy, limits and time-outs.
+//! The HTTP client, the only one in the agent: TLS, proxy, limits and time-outs.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,56 +20,57 @@ use crate::token::Secret;
 pub use super::tls::Proof;
 pub use super::transport_error::SendError;
 
-/// How long the connection of a service may go without an acknowledgement before it is dead.
+/// Longest time without an acknowledgement on a connection of the service, before the connection counts as
+/// dead.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-/// Largest body of an answer.
+/// Largest body of a response, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
-/// Longest that a connection may take to stand, TLS included.
+/// Time limit for opening a connection, TLS included.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
-/// Longest that one exchange may take.
+/// Time limit for one request with its response.
 pub const EXCHANGE: Duration = Duration::from_secs(30);
 const SIGNATURE: HeaderName = HeaderName::from_static("x-monsys-signature");
 
-/// A request that is ready to go.
+/// A request that is ready to be sent.
 pub struct Request<'a> {
-    /// Method.
+    /// HTTP method.
     pub method: Method,
-    /// Where to.
+    /// Address of the request.
     pub url: Url,
-    /// Bearer token, where one is wanted.
+    /// Bearer token, for requests that need a token.
     pub bearer: Option<&'a Secret>,
-    /// Value of `X-Monsys-Signature`, where one is wanted.
+    /// Value of `X-Monsys-Signature`, for requests that are signed.
     pub signature: Option<String>,
-    /// JSON; it may hold a secret.
+    /// JSON body, which may hold a secret.
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// An answer, read whole.
+/// A response, read completely.
 #[derive(Default)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// How long the hub asks to wait.
+    /// Pause that the hub requests (`Retry-After`).
     pub retry_after: Option<Duration>,
-    /// Where a redirect points.
+    /// Target of a redirect (`Location`).
     pub location: Option<String>,
-    /// The answering side's time of day.
+    /// Time of day at the responding server (`Date`).
     pub date: Option<SystemTime>,
-    /// Media type, without parameters, lower case.
+    /// Media type, without parameters, in lower case.
     pub media_type: Option<String>,
-    /// The body; it may hold a token.
+    /// The body, which may hold a token.
     pub body: Zeroizing<Vec<u8>>,
 }
 
 /// Client of one hub.
 pub struct Client {
     http: reqwest::Client,
-    /// Whom a connection goes to, when that is not the hub itself.
+    /// The proxy that connections go through, if the settings name one.
     via: Option<Connection>,
 }
 
 impl Client {
-    /// A client as the settings say.
+    /// Builds a client by the settings.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
@@ -77,7 +78,7 @@ impl Client {
         Self::of(settings, brief(), None, false)
     }
 
-    /// A client that shows a certificate of its own.
+    /// Builds a client that presents a certificate of the host.
     ///
     /// # Errors
     /// As [`Client::new`].
@@ -85,15 +86,15 @@ impl Client {
         Self::of(settings, brief(), Some(proof), false)
     }
 
-    /// A client that keeps its one connection from one request to the next, or not.
+    /// Builds a client for the service. With `keeps_connection`, the next request uses the same connection.
     ///
     /// # Errors
     /// As [`Client::new`].
     pub fn lasting(settings: &Settings, keeps_connection: bool) -> Result<Self> {
         let builder = reqwest::Client::builder()
             .pool_max_idle_per_host(usize::from(keeps_connection))
-            // Nothing wakes up to look at it: the hub closes it when it likes, and a dead one is
-            // noticed by the next request.
+            // No timer watches an idle connection: the hub may close it at any time, and the next
+            // request notices a dead connection.
             .pool_idle_timeout(None)
             .tcp_keepalive(None)
             .tcp_keepalive_interval(None)
@@ -113,13 +114,13 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout(CONNECT)
-            // The environment is read by `Environment`, so that a test has one of its own.
+            // `Environment` reads the proxy variables, so that each test has its own.
             .no_proxy()
             .tls_backend_preconfigured(tls::configuration(settings, proof, lasts)?);
         if let Some(proxy) = &settings.proxy {
             let bypass = proxy.value.bypass.as_deref().and_then(NoProxy::from_string);
             let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {
-                Error::new(ErrorId::BadSetting, "it is no proxy URL").about(&proxy.source)
+                Error::new(ErrorId::BadSetting, "it is not a valid proxy URL").about(&proxy.source)
             })?;
             builder = builder.proxy(via.no_proxy(bypass));
         }
@@ -141,18 +142,18 @@ impl Client {
         Ok(Self { http, via })
     }
 
-    /// Sends one request and reads the answer whole, by `deadline` at the latest.
+    /// Sends one request and reads the complete response, by `deadline` at the latest.
     ///
     /// # Errors
-    /// [`SendError`], in words that hold no secret.
+    /// [`SendError`], whose text holds no secret.
     pub async fn send(
         &self,
         request: Request<'_>,
         environment: &Environment,
         deadline: Instant,
     ) -> std::result::Result<Reply, SendError> {
-        let headers =
-            headers(&request).ok_or_else(|| not_our_protocol("the token cannot be a header"))?;
+        let headers = headers(&request)
+            .ok_or_else(|| not_our_protocol("the token cannot be sent in an HTTP header"))?;
         let request = self
             .http
             .request(request.method, request.url)
@@ -161,11 +162,11 @@ impl Client {
         self.by(deadline, request, environment).await
     }
 
-    /// Asks something that needs no token.
+    /// Sends a request that needs no token.
     ///
     /// # Errors
     /// [`SendError`].
-    pub async fn ask(
+    pub async fn request(
         &self,
         method: Method,
         url: Url,
@@ -238,7 +239,8 @@ impl Client {
     }
 }
 
-/// What a client of one exchange needs: it is over before a probe would tell that the hub is gone.
+/// Returns a builder for a client of few requests: these end before a TCP probe would notice that the hub is
+/// gone.
 fn brief() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tcp_keepalive(None)
@@ -263,14 +265,14 @@ fn headers(request: &Request<'_>) -> Option<HeaderMap> {
 }
 
 impl Reply {
-    /// The hub's message in an error body.
+    /// Returns the hub's message from an error body.
     #[must_use]
     pub fn message(&self) -> Option<String> {
         let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
         body.message.or(body.error).filter(|text| !text.is_empty())
     }
 
-    /// The hub's short code in an error body.
+    /// Returns the hub's short code from an error body.
     #[must_use]
     pub fn error_code(&self) -> Option<String> {
         let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
@@ -284,10 +286,10 @@ struct ErrorBody {
     message: Option<String>,
 }
 
-/// Seconds or a date (RFC 9110, section 10.2.3). A date in the past is no wait.
+/// Reads a `Retry-After`: seconds or a date (RFC 9110, section 10.2.3). A date in the past is zero.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
-    // Digits alone: Rust's own parser also takes a plus.
+    // Only digits: Rust's own parser also accepts a plus.
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return value.parse().ok().map(Duration::from_secs);
     }

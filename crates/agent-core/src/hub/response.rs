@@ -1,28 +1,28 @@
-//! What an answer means: the one table of statuses (contract, "answer, verdict, agent does").
+//! The class of each response: the table of HTTP statuses (contract, "answer, verdict, agent does").
 
 use super::client::{Reply, SendError};
 use crate::error::{Error, ErrorId};
 use crate::redact::redact;
 
-/// What a status means for the agent.
+/// The meaning of an HTTP status for the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Goes on.
+pub enum ResponseClass {
+    /// Accepted: the workflow goes on.
     Accepted,
-    /// Stops: the request is at fault, or the status is unknown.
+    /// Stops: the request is wrong, or the status is unknown.
     Refused,
     /// Stops: one of the five causes of a 401.
     Rejected,
-    /// Stops: used up in this moment, or another key is pinned.
+    /// Stops: the token was used up at this moment, or another key is pinned.
     Forbidden,
-    /// Stops: something else than the hub answers.
-    Alien,
-    /// Tries again.
+    /// Stops: the response is not from a hub.
+    NotThisProtocol,
+    /// Temporary failure: the agent tries again.
     Wait,
 }
 
-impl Verdict {
-    /// The table.
+impl ResponseClass {
+    /// Classifies a status.
     #[must_use]
     pub const fn of(status: u16) -> Self {
         match status {
@@ -30,54 +30,55 @@ impl Verdict {
             401 => Self::Rejected,
             403 => Self::Forbidden,
             408 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Wait,
-            // A redirect is not followed; 511 is a captive portal that says so (RFC 6585).
-            300..=399 | 511 => Self::Alien,
+            // A redirect is not followed. A captive portal answers 511 (RFC 6585, section 6).
+            300..=399 | 511 => Self::NotThisProtocol,
             _ => Self::Refused,
         }
     }
 }
 
-/// What one try came to.
+/// The result of one try.
 #[derive(Debug)]
 pub enum Outcome<T> {
-    /// The hub said yes.
+    /// The hub accepted the request.
     Done(T),
-    /// No retry will change it.
+    /// The request failed, and a retry would fail too.
     Stop(Error),
-    /// Worth another try.
+    /// The request failed, and a retry may succeed.
     Wait {
-        /// What was seen, for the log; and what the run ends with at the deadline.
+        /// The failure, for the log. The run ends with it at the deadline.
         error: Error,
-        /// How long the hub asked to wait.
+        /// Pause that the hub requested.
         retry_after: Option<std::time::Duration>,
     },
 }
 
-/// Judges one try; `accepted` reads the body of a yes.
+/// Classifies one try. `accepted` reads the body of an accepted request.
 pub fn classify<T>(
     url: &str,
     sent: Result<Reply, SendError>,
     accepted: impl FnOnce(&Reply) -> Result<T, String>,
 ) -> Outcome<T> {
-    judged(url, sent, Verdict::of, accepted)
+    classify_by(url, sent, ResponseClass::of, accepted)
 }
 
-/// Judges one try of a call whose yes is `204 No Content`. A page that comes with 200 is none.
+/// Classifies one try of a request that the hub accepts with `204 No Content`. A page that comes with 200
+/// is not from a hub.
 #[must_use]
 pub fn classify_empty(url: &str, sent: Result<Reply, SendError>) -> Outcome<()> {
-    let verdict = |status| match status {
-        204 => Verdict::Accepted,
-        200 | 201 => Verdict::Alien,
-        _ => Verdict::of(status),
+    let class = |status| match status {
+        204 => ResponseClass::Accepted,
+        200 | 201 => ResponseClass::NotThisProtocol,
+        _ => ResponseClass::of(status),
     };
-    judged(url, sent, verdict, |_| Ok(()))
+    classify_by(url, sent, class, |_| Ok(()))
 }
 
-/// Judges one try by another table of statuses.
-pub fn judged<T>(
+/// Classifies one try by the table of statuses `class`.
+pub fn classify_by<T>(
     url: &str,
     sent: Result<Reply, SendError>,
-    verdict: impl FnOnce(u16) -> Verdict,
+    class: impl FnOnce(u16) -> ResponseClass,
     accepted: impl FnOnce(&Reply) -> Result<T, String>,
 ) -> Outcome<T> {
     let reply = match sent {
@@ -91,28 +92,29 @@ pub fn judged<T>(
         Err(SendError::Final(error)) => return Outcome::Stop(error.about(url)),
     };
     let status = reply.status;
-    match verdict(status) {
-        Verdict::Accepted => match accepted(&reply) {
+    match class(status) {
+        ResponseClass::Accepted => match accepted(&reply) {
             Ok(value) => Outcome::Done(value),
             Err(cause) => Outcome::Stop(Error::new(ErrorId::NotThisProtocol, cause).about(url)),
         },
-        Verdict::Wait => Outcome::Wait {
+        ResponseClass::Wait => Outcome::Wait {
             error: waiting(url, &reply),
             retry_after: reply.retry_after,
         },
-        Verdict::Refused => Outcome::Stop(refused(url, &reply)),
-        Verdict::Alien => Outcome::Stop(not_our_protocol(url, &reply)),
-        Verdict::Rejected => Outcome::Stop(rejected(url)),
-        Verdict::Forbidden => Outcome::Stop(forbidden(url, &reply)),
+        ResponseClass::Refused => Outcome::Stop(refused(url, &reply)),
+        ResponseClass::NotThisProtocol => Outcome::Stop(not_our_protocol(url, &reply)),
+        ResponseClass::Rejected => Outcome::Stop(rejected(url)),
+        ResponseClass::Forbidden => Outcome::Stop(forbidden(url, &reply)),
     }
 }
 
-/// What the run ends with when no other answer comes before the deadline.
+/// Returns the error of a temporary failure. The run ends with it when no other response comes before the
+/// deadline.
 fn waiting(url: &str, reply: &Reply) -> Error {
     let seen = format!("HTTP {}{}", status_line(reply.status), hub_says(reply));
     let error = Error::new(ErrorId::Unreachable, seen).about(url);
     if is_page(reply) {
-        error.hint("check that the hub runs, and what answers in its place, then run the same command again: no use is spent twice")
+        error.hint("check that the hub runs, and which server answers in its place, then run the same command again: no use is spent twice")
     } else {
         error
     }
@@ -126,9 +128,9 @@ fn refused(url: &str, reply: &Reply) -> Error {
     );
     let error = Error::new(ErrorId::Refused, cause).about(url);
     if reply.status == 404 {
-        error.hint("check the hub's URL: nothing there takes enrolments (a path missing, or another service?)")
+        error.hint("check the hub's URL: that address does not accept enrolments (is a part of the path missing, or is it another service?)")
     } else if is_page(reply) {
-        error.hint("see in the log of the proxy or load balancer what it refuses; a limit on the size of a request must leave room for 64 KiB")
+        error.hint("read in the log of the proxy or load balancer why it refuses the request; its limit on the size of a request must be at least 64 KiB")
     } else {
         error
     }
@@ -142,7 +144,7 @@ fn not_our_protocol(url: &str, reply: &Reply) -> Error {
             quoted(location)
         ),
         None if reply.status < 300 => format!(
-            "HTTP {}, where the hub's yes is 204{}",
+            "HTTP {}, but a hub accepts this request with 204{}",
             status_line(reply.status),
             hub_says(reply)
         ),
@@ -154,7 +156,7 @@ fn not_our_protocol(url: &str, reply: &Reply) -> Error {
 fn rejected(url: &str) -> Error {
     Error::new(
         ErrorId::Rejected,
-        "the hub answered 401, and never tells which of the five it is: the token is unknown, expired, revoked, or used up, or this host's source address is not among its allowed CIDRs",
+        "the hub answered 401, and never says which of these it is: the token is unknown, expired, revoked, or used up, or this host's source address is not among its allowed CIDRs",
     )
     .about(url)
 }
@@ -163,7 +165,7 @@ fn forbidden(url: &str, reply: &Reply) -> Error {
     match reply.error_code().as_deref() {
         Some("secret_exhausted") => Error::new(
             ErrorId::Forbidden,
-            "the hub answered 403 `secret_exhausted`: the token was used up in this very moment",
+            "the hub answered 403 `secret_exhausted`: the token was used up at this moment",
         )
         .about(url)
         .hint("mint a new token, or one with more uses, and run the same command with it"),
@@ -190,20 +192,20 @@ fn status_line(status: u16) -> String {
     }
 }
 
-/// The hub's own words, as what they are: text from outside, shortened, quoted, without tokens.
+/// Returns the hub's message for an error: shortened, quoted and without tokens, as a text from outside.
 #[must_use]
 pub fn hub_says(reply: &Reply) -> String {
     match reply.message() {
         Some(message) => format!("; it says: {}", quoted(&message)),
         None if is_page(reply) => {
-            "; it came with an HTML page, so something before the hub answers (a proxy or load balancer)"
+            "; it came with an HTML page, so a proxy or load balancer answers in place of the hub"
                 .into()
         }
         None => String::new(),
     }
 }
 
-/// No hub answers with HTML.
+/// Returns whether the response is an HTML page: a hub never sends one.
 fn is_page(reply: &Reply) -> bool {
     reply.media_type.as_deref() == Some("text/html")
 }
@@ -219,17 +221,23 @@ mod tests {
 
     #[test]
     fn the_table_is_the_contracts() {
-        for (statuses, verdict) in [
-            (&[200_u16, 201][..], Verdict::Accepted),
-            (&[400, 404, 409, 413, 415, 422], Verdict::Refused),
-            (&[401], Verdict::Rejected),
-            (&[403], Verdict::Forbidden),
-            (&[408, 425, 429, 500, 502, 503, 504], Verdict::Wait),
-            (&[301, 302, 303, 307, 308, 511], Verdict::Alien),
-            (&[204, 402, 405, 410, 418, 501, 505, 599], Verdict::Refused),
+        for (statuses, class) in [
+            (&[200_u16, 201][..], ResponseClass::Accepted),
+            (&[400, 404, 409, 413, 415, 422], ResponseClass::Refused),
+            (&[401], ResponseClass::Rejected),
+            (&[403], ResponseClass::Forbidden),
+            (&[408, 425, 429, 500, 502, 503, 504], ResponseClass::Wait),
+            (
+                &[301, 302, 303, 307, 308, 511],
+                ResponseClass::NotThisProtocol,
+            ),
+            (
+                &[204, 402, 405, 410, 418, 501, 505, 599],
+                ResponseClass::Refused,
+            ),
         ] {
             for status in statuses {
-                assert_eq!(Verdict::of(*status), verdict, "{status}");
+                assert_eq!(ResponseClass::of(*status), class, "{status}");
             }
         }
     }

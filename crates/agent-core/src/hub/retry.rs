@@ -1,5 +1,5 @@
-//! Tries until the hub says yes, no, or the deadline comes: full jitter, doubling from 1 s to
-//! 60 s, and `Retry-After` honoured.
+//! Retries until the hub accepts or rejects a request, or until the deadline. Pauses have full jitter below a
+//! ceiling that doubles from 1 s to 60 s, and `Retry-After` is the least pause.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::error::{Error, ErrorId, Result};
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// How long a run may go on.
+/// The time limit of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// When it has to have ended.
+    /// The latest end of the run.
     pub deadline: Instant,
-    /// There is one try and no other, as with `--wait 0`.
+    /// The run has only one try, as with `--wait 0`.
     is_single: bool,
 }
 
 impl Limit {
-    /// The same, with a deadline that is later by `pause`.
+    /// Returns the same limit with a deadline that is later by `pause`.
     #[must_use]
     pub fn later(self, pause: Duration) -> Self {
         Self {
@@ -33,7 +33,8 @@ impl Limit {
         }
     }
 
-    /// `wait` from now on; zero is one try, which gets the time that a try may take.
+    /// Returns the limit of a run that may last for `wait` from now on. Zero means one try, which may last for
+    /// [`EXCHANGE`].
     #[must_use]
     pub fn of(wait: Duration) -> Self {
         let is_single = wait.is_zero();
@@ -47,7 +48,7 @@ impl Limit {
 /// Calls `attempt` until it is done, stopped, or the limit leaves no room for another try.
 ///
 /// # Errors
-/// What `attempt` stopped with; at the deadline, what it was last told to wait for.
+/// The error that `attempt` stopped with; at the deadline, the error of its last try.
 pub async fn until<T>(
     url: &str,
     limit: Limit,
@@ -62,8 +63,8 @@ pub async fn until<T>(
             Outcome::Stop(error) => return Err(error),
             Outcome::Wait { error, retry_after } => (error, retry_after),
         };
-        // Full jitter also on top of what the hub asks for: else all hosts that it sent away
-        // would be back in the same second.
+        // The jitter also comes on top of the pause that the hub requests: otherwise all hosts with
+        // the same `Retry-After` would come back in the same second.
         let pause = asked
             .unwrap_or_default()
             .saturating_add(environment.random_up_to(ceiling));
@@ -95,7 +96,7 @@ pub async fn until<T>(
     Err(Error::new(ErrorId::Internal, "more tries than can be counted").about(url))
 }
 
-/// Waits; where somebody watches, a line in place counts the seconds.
+/// Waits for `pause`. On a terminal, a line counts the seconds down.
 async fn wait(pause: Duration, limit: Limit, environment: &Environment) {
     let end = clock::after(Instant::now(), pause);
     if let Some(show) = environment.progress() {
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_beyond_the_deadline_is_told_at_once() {
+    async fn a_wait_beyond_the_deadline_is_reported_at_once() {
         let (times, error) = times(3, 300, Some(3600)).await;
         assert_eq!(times, [0.0]);
         assert!(error.cause().contains("asks to wait 1h"), "{error}");
@@ -191,14 +192,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_wait_is_too_long_to_be_told() {
+    async fn a_wait_of_any_length_is_reported() {
         let (times, error) = times(3, 300, Some(u64::MAX)).await;
         assert_eq!(times, [0.0]);
         assert!(error.cause().contains("asks to wait"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_watches_sees_the_seconds_count_and_then_nothing() {
+    async fn a_terminal_shows_the_seconds_count_down_and_then_nothing() {
         let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let seen = std::sync::Arc::clone(&lines);
         let environment = Environment::real([])

@@ -1,4 +1,4 @@
-//! Whom the agent trusts: a given CA alone, or a pinned one, or the built-in Mozilla roots and
+//! The trusted certificates: only the CA of the settings, or a pinned CA, or the built-in Mozilla roots and
 //! then the system's store.
 
 use std::sync::{Arc, OnceLock};
@@ -17,16 +17,16 @@ use rustls::{
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::{CaPin, Settings};
 
-/// A certificate of the host's own, and its key.
+/// A certificate of the host, and its private key.
 pub struct Proof {
-    /// The certificate first, then what is between it and its CA.
+    /// The certificate, followed by its intermediate certificates.
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key.
     pub key: PrivateKeyDer<'static>,
 }
 
-/// The configuration of TLS 1.2 and 1.3 for one hub, which shows `proof` if the hub asks for one. One that
-/// lasts is of the service, which makes it anew each time that it reads its settings again.
+/// Builds the configuration of TLS 1.2 and 1.3 for one hub, with `proof` as the client certificate. With
+/// `lasts`, the configuration is for the service, which builds a new one each time that it reads its settings.
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
@@ -39,7 +39,7 @@ pub(super) fn configuration(
         key_provider: &EcdsaKeys,
         ..rustls::crypto::ring::default_provider()
     });
-    let given =
+    let ca_anchors =
         match &settings.ca_file {
             Some(ca_file) => {
                 let bytes = if lasts {
@@ -54,7 +54,7 @@ pub(super) fn configuration(
             None => None,
         };
     let verifier = Verifier {
-        given,
+        ca_anchors,
         pin: settings.ca_pin.as_ref().map(|pin| pin.value),
         provider: Arc::clone(&provider),
         builtin: OnceLock::new(),
@@ -72,7 +72,7 @@ pub(super) fn configuration(
     }
 }
 
-/// The agent's own certificates are for ECDSA keys, so nothing that signs with RSA is linked.
+/// Loads ECDSA keys only: the certificates of hosts are for such keys, and the RSA code is not linked.
 #[derive(Debug)]
 struct EcdsaKeys;
 
@@ -88,9 +88,9 @@ impl KeyProvider for EcdsaKeys {
 /// Returns the trust anchors in a PEM file.
 ///
 /// # Errors
-/// The fault of the file.
+/// The reason why the file is not usable.
 pub fn anchors_in(pem: &[u8]) -> std::result::Result<Vec<TrustAnchor<'static>>, &'static str> {
-    const BROKEN: &str = "it holds a broken certificate";
+    const BROKEN: &str = "it holds an invalid certificate";
     let mut anchors = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|_| BROKEN)?;
@@ -107,10 +107,11 @@ fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {
     Some(anchor.to_owned())
 }
 
-/// Verifies a chain; everything but the choice of trust anchors is rustls' own verifier.
+/// Verifies a chain. It chooses the trust anchors, and rustls' own verifier does the rest.
 #[derive(Debug)]
 struct Verifier {
-    given: Option<Vec<TrustAnchor<'static>>>,
+    /// The CA file of the settings.
+    ca_anchors: Option<Vec<TrustAnchor<'static>>>,
     pin: Option<CaPin>,
     provider: Arc<CryptoProvider>,
     builtin: OnceLock<Arc<WebPkiServerVerifier>>,
@@ -136,8 +137,8 @@ impl Verifier {
         Ok(self.builtin.get_or_init(|| verifier))
     }
 
-    /// The system's store. It costs milliseconds and a thousand system calls, so it is read only
-    /// when the built-in roots do not know the chain.
+    /// Returns the verifier with the system's store. Reading the store costs milliseconds and a thousand
+    /// system calls, so it is read only when the built-in roots do not know the chain.
     fn system(&self) -> Option<&Arc<WebPkiServerVerifier>> {
         self.system
             .get_or_init(|| {
@@ -151,14 +152,15 @@ impl Verifier {
             .as_ref()
     }
 
-    /// The anchors with the pinned key: of the given file, or else of what the hub sent along.
+    /// Returns the verifier with the anchors that have the pinned key: from the CA file of the settings, or
+    /// else from the certificates that the hub sent and the built-in roots.
     fn pinned(
         &self,
         pin: CaPin,
         intermediates: &[CertificateDer<'_>],
     ) -> std::result::Result<Arc<WebPkiServerVerifier>, TlsError> {
-        let known = match &self.given {
-            Some(given) => given.clone(),
+        let known = match &self.ca_anchors {
+            Some(anchors) => anchors.clone(),
             None => intermediates
                 .iter()
                 .filter_map(anchor)
@@ -178,7 +180,7 @@ impl Verifier {
     }
 }
 
-/// SHA-256 of the whole `SubjectPublicKeyInfo`; an anchor keeps it without its outer header.
+/// Returns the SHA-256 of the complete `SubjectPublicKeyInfo`. An anchor has it without its outer header.
 #[must_use]
 pub fn spki_pin(anchor: &TrustAnchor<'_>) -> CaPin {
     let content = anchor.subject_public_key_info.as_ref();
@@ -198,7 +200,7 @@ pub fn spki_pin(anchor: &TrustAnchor<'_>) -> CaPin {
     CaPin(pin)
 }
 
-/// No certificate has the pinned key.
+/// The error that no certificate has the pinned key.
 #[derive(Debug)]
 pub(super) struct PinMismatch;
 
@@ -225,8 +227,8 @@ impl ServerCertVerifier for Verifier {
         if let Some(pin) = self.pin {
             return verify(&*self.pinned(pin, intermediates)?);
         }
-        if let Some(given) = &self.given {
-            return verify(&*self.with(given.clone())?);
+        if let Some(anchors) = &self.ca_anchors {
+            return verify(&*self.with(anchors.clone())?);
         }
         match verify(self.builtin()?) {
             Err(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {}

@@ -1,4 +1,4 @@
-//! Why there is no answer, in words that say what to fix and hold no secret.
+//! Errors of requests without a usable response. Their texts hold no secret.
 
 use std::time::Duration;
 
@@ -10,36 +10,41 @@ use super::tls::PinMismatch;
 use crate::clock;
 use crate::error::{Error, ErrorId};
 
-/// Why there is no answer; the error is not yet about any URL.
+/// The reason why a request has no usable response. The error does not name a URL yet.
 #[derive(Debug)]
 pub enum SendError {
-    /// No connection, time-out, broken body, a certificate out of its time: worth another try.
+    /// A retry may succeed: no connection, time-out, broken body, a certificate out of its time.
     Transient(Error),
-    /// No retry will change it: an untrusted certificate, too large a body.
+    /// A retry would fail too: an untrusted certificate, a body that is too large.
     Final(Error),
 }
 
-/// A proxy, in words that hold no secret.
+/// A proxy, described without its secrets.
 pub(super) struct Connection {
-    /// Which setting names it, and what.
+    /// The setting that names the proxy, with the proxy's host and port.
     pub(super) named: String,
+    /// True when the proxy's URL has a user name.
     pub(super) has_user: bool,
 }
 
-/// What it means that `error` came instead of an answer, on a way through `via` if there is one.
+/// Returns the error of a request that got `error` instead of a response, through the proxy `via` if there is
+/// one.
 pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Connection>) -> SendError {
-    if let Some(fault) = tls_fault(error) {
-        return fault;
+    if let Some(tls) = tls_error(error) {
+        return tls;
     }
     let cause = chain(error);
     if cause.contains("tunnel error: proxy authorization required") {
         return no_password(via);
     }
     let seen = if cause.contains("tunnel error: unsuccessful") {
-        "the proxy opened no tunnel: it does not reach the hub, or lets nobody go there".into()
+        "the proxy opened no tunnel: it cannot reach the hub, or does not allow connections to it"
+            .into()
     } else if error.is_connect() && error.is_timeout() {
         let limit = CONNECT.as_secs();
-        format!("no connection within {limit} s: nothing answers there, or no TLS is answered")
+        format!(
+            "no connection within {limit} s: no server answers there, or it does not answer with TLS"
+        )
     } else if error.is_timeout() {
         format!("no answer in time: {cause}")
     } else if error.is_connect() {
@@ -47,52 +52,56 @@ pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Connection>) -> Sen
     } else {
         format!("the connection broke before an answer: {cause}")
     };
+    let is_name = cause.contains("error resolving DNS");
     let hint = if cause.contains("invalid HTTP version") {
-        " (is TLS spoken at that port? then the URL begins with https://)"
+        " (does the server expect TLS? then the URL begins with https://)"
     } else {
         ""
     };
-    let fault = match via {
+    let cause = match via {
         Some(via) if error.is_connect() => format!("{seen}{hint} ({})", via.named),
         _ => format!("{seen}{hint}"),
     };
-    let fault = Error::new(ErrorId::Unreachable, fault);
-    SendError::Transient(if cause.contains("error resolving DNS") {
-        fault.hint(
+    let unreachable = Error::new(ErrorId::Unreachable, cause);
+    SendError::Transient(if is_name {
+        unreachable.hint(
             "check the name, and the name server in /etc/resolv.conf: getent ahosts NAME; then run the same command again",
         )
     } else {
-        fault
+        unreachable
     })
 }
 
-/// The proxy answered 407, as it will the next time.
+/// Returns the error of a proxy's 407, which a retry would get too.
 fn no_password(via: Option<&Connection>) -> SendError {
     let (named, does) = match via {
         Some(via) if via.has_user => (&*via.named, "does not accept the user and password of"),
-        Some(via) => (&*via.named, "wants a user and a password, and none is in"),
-        None => ("", "wants a user and a password for"),
+        Some(via) => (
+            &*via.named,
+            "requires a user and a password, and none is in",
+        ),
+        None => ("", "requires a user and a password in"),
     };
     SendError::Final(
         Error::new(
             ErrorId::Unreachable,
             format!("the proxy answered HTTP 407: it {does} its URL ({named})"),
         )
-        .hint("write the proxy as http://USER:PASSWORD@HOST:PORT, special characters as %XX"),
+        .hint("set the proxy to http://USER:PASSWORD@HOST:PORT, with special characters as %XX"),
     )
 }
 
-/// Worth another try.
+/// Returns an error that a retry may resolve.
 pub(super) fn transient(seen: impl Into<String>) -> SendError {
     SendError::Transient(Error::new(ErrorId::Unreachable, seen))
 }
 
-/// Not the protocol.
+/// Returns the error of a server that does not follow the protocol.
 pub(super) fn not_our_protocol(cause: &str) -> SendError {
     SendError::Final(Error::new(ErrorId::NotThisProtocol, cause))
 }
 
-/// The innermost causes, without the URL, which the message names already.
+/// Returns the two innermost causes. The outer ones repeat the URL, which the message already names.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = error.source();
@@ -109,14 +118,14 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// The TLS fault behind `error`, if there is one.
-fn tls_fault(error: &reqwest::Error) -> Option<SendError> {
+/// Returns the TLS error behind `error`, if there is one.
+fn tls_error(error: &reqwest::Error) -> Option<SendError> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(cause) = next {
         if let Some(error) = cause.downcast_ref::<TlsError>() {
             return Some(explain(error));
         }
-        // An io::Error hides what it wraps from `source`, and they come in layers.
+        // `source` of an `io::Error` skips the error that it wraps, and these errors come in layers.
         next = match cause.downcast_ref::<std::io::Error>() {
             Some(layer) => layer
                 .get_ref()
@@ -133,7 +142,7 @@ fn explain(error: &TlsError) -> SendError {
     let certificate = match error {
         TlsError::InvalidCertificate(certificate) => certificate,
         TlsError::InvalidMessage(_) => {
-            return unreachable("no TLS is spoken at that port (plain http?)".into());
+            return unreachable("that port does not speak TLS (is it plain http?)".into());
         }
         TlsError::AlertReceived(AlertDescription::ProtocolVersion)
         | TlsError::PeerIncompatible(
@@ -141,30 +150,31 @@ fn explain(error: &TlsError) -> SendError {
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         ) => return too_old(),
         TlsError::AlertReceived(alert) if is_about_our_certificate(*alert) => {
-            let cause = format!("the server does not take this host's certificate (TLS: {error})");
+            let cause =
+                format!("the server does not accept this host's certificate (TLS: {error})");
             return SendError::Final(Error::new(ErrorId::Rejected, cause));
         }
         _ => return unreachable(format!("TLS failed: {error}")),
     };
-    if let Some(fault) = out_of_time(certificate) {
+    if let Some(error) = out_of_time(certificate) {
         // A clock may be set, and a certificate renewed, within the deadline.
-        return SendError::Transient(fault);
+        return SendError::Transient(error);
     }
     SendError::Final(match certificate {
         CertificateError::UnknownIssuer => untrusted(
-            "its chain ends in a CA that is not trusted here (a private CA, an intermediate certificate that the server does not send along, or something that intercepts TLS)"
+            "its chain ends in a CA that is not trusted here (a private CA, an intermediate certificate that the server does not send, or a device that intercepts TLS)"
                 .into(),
         ),
         CertificateError::NotValidForNameContext { expected, presented } => {
             untrusted(format!(
-                "it is not for {}, but for {}",
+                "the certificate is not for {}, but for {}",
                 expected.to_str(),
                 names(presented)
             ))
             .hint(WRONG_NAME)
         }
         CertificateError::NotValidForName => {
-            untrusted("it is not for this name".into()).hint(WRONG_NAME)
+            untrusted("the certificate is not for this name".into()).hint(WRONG_NAME)
         }
         CertificateError::Other(OtherError(inner)) if inner.is::<PinMismatch>() => {
             untrusted("no CA of its chain has the pinned key (--ca-pin)".into())
@@ -173,7 +183,7 @@ fn explain(error: &TlsError) -> SendError {
     })
 }
 
-/// What a server says of a client's certificate, or of there being none (RFC 8446, section 6.2).
+/// Returns whether an alert is about the client's certificate, or about a missing one (RFC 8446, section 6.2).
 const fn is_about_our_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -188,16 +198,16 @@ const fn is_about_our_certificate(alert: AlertDescription) -> bool {
     )
 }
 
-const WRONG_NAME: &str = "give --hub-url with a name that the certificate is for, or have the hub's certificate made for this one too";
+const WRONG_NAME: &str = "set --hub-url to a name that the certificate is for, or issue a certificate for the hub that has this name too";
 
-/// Each comes as `DnsName("hub.example.com")` or `IpAddress(192.0.2.1)`.
+/// Lists the names of a certificate. Each comes as `DnsName("hub.example.com")` or `IpAddress(192.0.2.1)`.
 fn names(presented: &[String]) -> String {
     let bare = |name: &String| {
         let inner = name.split_once('(').map_or(&**name, |(_, inner)| inner);
         inner.trim_end_matches(')').trim_matches('"').to_owned()
     };
     match presented {
-        [] => "no name at all".into(),
+        [] => "no name".into(),
         names => names
             .iter()
             .take(8)
@@ -211,19 +221,19 @@ fn too_old() -> SendError {
     SendError::Final(
         Error::new(
             ErrorId::NotThisProtocol,
-            "the server speaks neither TLS 1.2 nor TLS 1.3, and nothing older is safe",
+            "the server supports neither TLS 1.2 nor TLS 1.3, and older versions are not safe",
         )
-        .hint("have TLS 1.2 or 1.3 switched on at the hub, or at the proxy or load balancer before it"),
+        .hint("enable TLS 1.2 or 1.3 on the hub, or on the proxy or load balancer in front of it"),
     )
 }
 
-/// A certificate that would be good at another time. The host's clock may be what is wrong, so
-/// both times are told.
+/// Returns the error of a certificate that is valid at another time. The host's clock may be wrong, so the
+/// error names both times.
 fn out_of_time(certificate: &CertificateError) -> Option<Error> {
     let (cause, hint) = match certificate {
         CertificateError::ExpiredContext { time, not_after } => (
             format!(
-                "it expired at {}, and this host's clock says {}: it was not renewed, or the clock is ahead",
+                "the certificate expired at {}, and this host's clock says {}: nobody renewed it, or the clock is ahead",
                 shown(*not_after),
                 shown(*time)
             ),
@@ -231,18 +241,18 @@ fn out_of_time(certificate: &CertificateError) -> Option<Error> {
         ),
         CertificateError::NotValidYetContext { time, not_before } => (
             format!(
-                "it begins at {}, and this host's clock says {}: the clock is behind",
+                "the certificate is valid from {}, and this host's clock says {}: the clock is behind",
                 shown(*not_before),
                 shown(*time)
             ),
             CLOCK_IS_BEHIND,
         ),
         CertificateError::Expired => (
-            "it has expired, or this host's clock is ahead".into(),
+            "the certificate has expired, or this host's clock is ahead".into(),
             EXPIRED,
         ),
         CertificateError::NotValidYet => (
-            "it is not valid yet: this host's clock is behind".into(),
+            "the certificate is not valid yet: this host's clock is behind".into(),
             CLOCK_IS_BEHIND,
         ),
         _ => return None,
@@ -250,7 +260,7 @@ fn out_of_time(certificate: &CertificateError) -> Option<Error> {
     Some(Error::new(ErrorId::Untrusted, cause).hint(hint))
 }
 
-const EXPIRED: &str = "have the hub's certificate renewed; or, if it is the clock: timedatectl set-ntp true, and run the same command again";
+const EXPIRED: &str = "renew the hub's certificate; or, if the clock is wrong: timedatectl set-ntp true, and run the same command again";
 const CLOCK_IS_BEHIND: &str = "set this host's clock, and run the same command again: timedatectl set-ntp true, or: date -u -s 'YYYY-MM-DD HH:MM'";
 
 fn shown(time: UnixTime) -> impl std::fmt::Display {

@@ -21,7 +21,7 @@ use agent_core::hub::response::{self, Outcome};
 use agent_core::service::step;
 use agent_core::service::vitals::Meter;
 use agent_core::service::{Health, HealthFile, SaveReason};
-use agent_core::service::{HeartbeatFailure, HeartbeatOutcome, Host};
+use agent_core::service::{HeartbeatFailure, HeartbeatOutcome, ServiceHost};
 
 /// Longest time that agent.toml may lack its credential: an editor replaces a file in two steps.
 const MISSING_CREDENTIAL_GRACE: Duration = Duration::from_secs(10);
@@ -138,13 +138,13 @@ impl<'a, T: Transport> Agent<'a, T> {
     /// process rotates the key.
     fn request_step(&mut self) -> Result<HeartbeatOutcome> {
         let Some(heartbeat_lock) = HeartbeatLock::share(&self.on_disk.state_dir)? else {
-            return Ok(HeartbeatOutcome::ReportField);
+            return Ok(HeartbeatOutcome::NotSent);
         };
         drop(heartbeat_lock);
         // The rotation may have been completed since the files were read.
         self.read_again()?;
         if self.gone_since.is_some() || !self.on_disk.has_next_key {
-            return Ok(HeartbeatOutcome::ReportField);
+            return Ok(HeartbeatOutcome::NotSent);
         }
         Err(step::needed("a rotation of the key was interrupted"))
     }
@@ -260,13 +260,13 @@ impl<'a, T: Transport> Agent<'a, T> {
     }
 }
 
-impl<T: Transport> Host for Agent<'_, T> {
-    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
+impl<T: Transport> ServiceHost for Agent<'_, T> {
+    async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.read_again()?;
         }
         if self.gone_since.is_some() {
-            return Ok(HeartbeatOutcome::ReportField);
+            return Ok(HeartbeatOutcome::NotSent);
         }
         if self.on_disk.has_next_key && !step::owns(&self.on_disk.state_dir) {
             return self.request_step();
@@ -275,7 +275,7 @@ impl<T: Transport> Host for Agent<'_, T> {
             match Box::pin(recover_now(self.flags, self.environment)).await {
                 Ok(()) => self.read_again()?,
                 Err(error) if error.id() == ErrorId::LockBusy => {
-                    return Ok(HeartbeatOutcome::ReportField);
+                    return Ok(HeartbeatOutcome::NotSent);
                 }
                 Err(error) => {
                     return Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
@@ -294,7 +294,7 @@ impl<T: Transport> Host for Agent<'_, T> {
             tracing::debug!("{}: {}", error.what(), error.cause());
         }
         let Some(heartbeat_lock) = self.share()? else {
-            return Ok(HeartbeatOutcome::ReportField);
+            return Ok(HeartbeatOutcome::NotSent);
         };
         let mut outcome = self.send().await;
         if matches!(&outcome, HeartbeatOutcome::Missed(miss) if miss.is_refusal) && self.is_stale()
@@ -302,7 +302,7 @@ impl<T: Transport> Host for Agent<'_, T> {
             // The credential was replaced during the request.
             self.read_again()?;
             if self.gone_since.is_some() {
-                return Ok(HeartbeatOutcome::ReportField);
+                return Ok(HeartbeatOutcome::NotSent);
             }
             outcome = self.send().await;
         }

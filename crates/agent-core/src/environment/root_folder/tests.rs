@@ -16,7 +16,7 @@ fn opened(root: &Path, path: &Path, how: ResolveFlags) -> rustix::io::Result<(u6
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// What the kernel finds at `path` when `root` is `/`.
+/// Returns the file that the kernel finds at `path` when `root` is `/`.
 fn in_root(root: &Path, path: &Path) -> rustix::io::Result<(u64, u64)> {
     opened(
         root,
@@ -25,7 +25,7 @@ fn in_root(root: &Path, path: &Path) -> rustix::io::Result<(u64, u64)> {
     )
 }
 
-/// Resolves `path`, and checks that what comes of it is in the tree, leads nowhere else, and is what
+/// Resolves `path`, and checks that the result is in the tree, leads to no other place, and is the file that
 /// the kernel finds.
 fn check(root: &Path, path: &Path) -> PathBuf {
     let folder = RootFolder::new(root.to_owned());
@@ -37,7 +37,7 @@ fn check(root: &Path, path: &Path) -> PathBuf {
             .all(|part| matches!(part, Component::Normal(_))),
         "{resolved:?}"
     );
-    // Whatever it is, the system follows no link on the way there.
+    // The system follows no link on the way there.
     for name in resolved.ancestors().take_while(|it| *it != root) {
         assert!(!name.is_symlink(), "{resolved:?}: {name:?}");
     }
@@ -50,7 +50,7 @@ fn check(root: &Path, path: &Path) -> PathBuf {
         let ours = opened(root, inside, ResolveFlags::NO_SYMLINKS);
         assert_eq!(ours, Ok(theirs), "{path:?} is {resolved:?}");
     }
-    // A second look, at what is known by now, comes to the same.
+    // The second call uses the remembered names, and has the same result.
     assert_eq!(folder.resolve(path), resolved);
     if let Some(Component::Normal(name)) = path.components().next_back() {
         let parent = folder.resolve(path.parent().unwrap());
@@ -128,19 +128,19 @@ fn a_link_is_resolved_inside_the_tree() {
 fn the_last_name_may_stay_a_link() {
     let (_scene, root) = tree();
     let folder = RootFolder::new(root.clone());
-    for (path, kept) in [
+    for (path, resolved) in [
         ("/etc/os-release", "etc/os-release"),
         ("/etc/slash/etc/loop", "etc/loop"),
         ("/etc/static/agent.toml", "nix/store/x/agent.toml"),
         ("/etc/static/..", "nix/store"),
         ("/", ""),
     ] {
-        assert_eq!(folder.resolve_parent(Path::new(path)), root.join(kept));
+        assert_eq!(folder.resolve_parent(Path::new(path)), root.join(resolved));
     }
 }
 
 #[test]
-fn what_leads_nowhere_can_be_neither_read_nor_made() {
+fn an_unresolvable_path_can_be_neither_read_nor_created() {
     let (_scene, root) = tree();
     for path in ["/etc/loop", "/etc/pool/x", "/etc/self", "/etc/loop/../file"] {
         let path = Path::new(path);
@@ -170,7 +170,7 @@ fn as_many_links_as_the_kernel_follows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_folder_that_becomes_a_link_is_seen_to_be_one() {
+async fn a_folder_that_becomes_a_link_is_resolved_as_a_link() {
     let (_scene, root) = tree();
     let folder = RootFolder::new(root.clone());
     let path = Path::new("/etc/real/agent.toml");
@@ -178,7 +178,7 @@ async fn a_folder_that_becomes_a_link_is_seen_to_be_one() {
     fs::remove_dir(root.join("etc/real")).unwrap();
     fs::create_dir(root.join("moved")).unwrap();
     symlink("/moved", root.join("etc/real")).unwrap();
-    tokio::time::advance(STEADY).await;
+    tokio::time::advance(REMEMBER).await;
     assert_eq!(folder.resolve(path), root.join("moved/agent.toml"));
     check(&root, path);
 }
@@ -202,10 +202,10 @@ proptest! {
     fn is_what_the_kernel_finds_in_any_tree(
         folders in prop::collection::vec("[a-c](/[a-c]){0,2}", 0..6),
         links in prop::collection::vec(("([a-c]/){0,2}[a-c]", paths()), 0..10),
-        asked in prop::collection::vec(paths(), 1..20),
+        requested in prop::collection::vec(paths(), 1..20),
     ) {
         let scene = tempfile::tempdir().unwrap();
-        // What `..` beyond the root would find.
+        // Folders that `..` beyond the root would find.
         for folder in ["a", "b/c", "root"] {
             fs::create_dir_all(scene.path().join(folder)).unwrap();
         }
@@ -214,11 +214,11 @@ proptest! {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         for (link, target) in links {
-            // Through the links that are there already, and only inside of the root.
+            // Through the links that exist already, and only inside of the root.
             let link = RootFolder::new(root.clone()).resolve_parent(Path::new(&link));
             drop(symlink(target, link));
         }
-        for path in asked {
+        for path in requested {
             check(&root, Path::new(&path));
         }
     }
