@@ -7,14 +7,14 @@ use agent_core::clock;
 use agent_core::error::{Error, ErrorId};
 
 /// Returns the checks of the settings and of the certificate.
-pub(crate) fn checks(mimir: &Mimir<'_>) -> Vec<Check> {
-    let folder = mimir.host.files.folder().display();
-    let server = if mimir.has_server {
+pub(crate) fn checks(host: &Mimir<'_>) -> Vec<Check> {
+    let folder = host.state.files.folder().display();
+    let server = if host.has_server {
         Check::good(
             "settings",
             format!(
                 "{folder} is read; the server is {}",
-                mimir.settings.hub_url.value
+                host.settings.hub_url.value
             ),
         )
     } else {
@@ -26,7 +26,7 @@ pub(crate) fn checks(mimir: &Mimir<'_>) -> Vec<Check> {
         Check::bad("settings", &error)
     };
     let name = "certificate";
-    let certificate = match (mimir.enrolment_state(), mimir.host.certificate()) {
+    let certificate = match (host.enrolment_state(), host.state.certificate()) {
         (Err(error), _) | (_, Err(error)) => Check::bad(name, &error),
         (Ok(EnrolmentState::New), _) => Check::good(name, "this host is not enrolled yet"),
         (Ok(EnrolmentState::Clone), _) => Check::warning(
@@ -46,7 +46,7 @@ pub(crate) fn checks(mimir: &Mimir<'_>) -> Vec<Check> {
         ),
         (Ok(EnrolmentState::Enrolled), Ok(certificate)) => {
             let until = certificate.map(|certificate| clock::rfc3339(certificate.expires_at()));
-            let agent = mimir.host.notes.agent_id.clone().unwrap_or_default();
+            let agent = host.state.record.agent_id.clone().unwrap_or_default();
             Check::good(
                 name,
                 format!(
@@ -60,8 +60,8 @@ pub(crate) fn checks(mimir: &Mimir<'_>) -> Vec<Check> {
 }
 
 /// Returns the check of the secret when this run has none, or takes none.
-pub(crate) fn without_secret(mimir: &Mimir<'_>) -> Check {
-    match mimir.enrolment_state() {
+pub(crate) fn without_secret(host: &Mimir<'_>) -> Check {
+    match host.enrolment_state() {
         Ok(EnrolmentState::Enrolled | EnrolmentState::Unproved) => {
             Check::good("token", "a host with a certificate needs none")
         }

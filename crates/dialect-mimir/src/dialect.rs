@@ -55,7 +55,7 @@ impl Dialect for Mimir<'_> {
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         let enrolment_state = self.enrolment_state()?;
         let planned = Plan::Exchange(Box::new(PlannedExchange {
-            mimir: self,
+            host: self,
             enrolment_state,
             force,
         }));
@@ -67,7 +67,7 @@ impl Dialect for Mimir<'_> {
                 _ => {}
             }
             match enrolment_state {
-                EnrolmentState::Enrolled if self.host.files.has_leftovers() => {
+                EnrolmentState::Enrolled if self.state.files.has_leftovers() => {
                     return Ok(Plan::Repair);
                 }
                 EnrolmentState::Enrolled => return Ok(Plan::Nothing),
@@ -91,7 +91,7 @@ impl Dialect for Mimir<'_> {
     fn folders(&self) -> Vec<Folder> {
         vec![Folder {
             name: "Mimir's folder",
-            path: self.host.files.folder().to_owned(),
+            path: self.state.files.folder().to_owned(),
             grant: self.environment.access().public_folder(),
             is_foreign: false,
             error_id: ErrorId::StateUnwritable,
@@ -103,11 +103,11 @@ impl Dialect for Mimir<'_> {
     }
 
     fn recover(&mut self, _limit: Limit) -> FutureResult<'_, ()> {
-        Box::pin(async { self.host.files.sweep() })
+        Box::pin(async { self.state.files.sweep() })
     }
 
     fn prove_writable(&self) -> Result<()> {
-        self.host.files.prove_writable()
+        self.state.files.prove_writable()
     }
 
     fn repair(&self) -> Result<bool> {
@@ -118,10 +118,10 @@ impl Dialect for Mimir<'_> {
     fn enrolled(&self) -> Result<Enrolment> {
         Ok(Enrolment {
             done: Done::AlreadyEnrolled,
-            hub_url: self.host.notes.server_url.clone().unwrap_or_default(),
+            hub_url: self.state.record.server_url.clone().unwrap_or_default(),
             hostname: None,
             changed: false,
-            fields: exchange::report_fields(&self.host)?,
+            fields: exchange::report_fields(&self.state)?,
             cleanup: Cleanup::default(),
         })
     }
@@ -140,7 +140,7 @@ impl Dialect for Mimir<'_> {
     }
 
     fn status(&self) -> Result<StatusReport> {
-        status::report(&self.host, self.environment)
+        status::report(&self.state, self.environment)
     }
 
     fn checks(&self) -> Vec<Check> {
@@ -160,7 +160,7 @@ impl Dialect for Mimir<'_> {
     }
 
     fn service_files(&self) -> Vec<PathBuf> {
-        vec![self.host.files.folder().join(KEY)]
+        vec![self.state.files.folder().join(KEY)]
     }
 
     fn access(&self) -> Access {
@@ -178,7 +178,7 @@ impl Dialect for Mimir<'_> {
 
 /// An exchange that is decided on, and for which nothing is written yet.
 struct PlannedExchange<'a> {
-    mimir: &'a Mimir<'a>,
+    host: &'a Mimir<'a>,
     enrolment_state: EnrolmentState,
     force: bool,
 }
@@ -191,12 +191,12 @@ impl<'a> Prepare<'a> for PlannedExchange<'a> {
     ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
             let Self {
-                mimir,
+                host,
                 enrolment_state,
                 force,
             } = *self;
-            let host = mimir.host.clone();
-            let request = EnrolRequest::prepare(mimir, host, enrolment_state, secret, force)?;
+            let state = host.state.clone();
+            let request = EnrolRequest::prepare(host, state, enrolment_state, secret, force)?;
             Ok(Box::new(request) as Box<dyn Exchange + 'a>)
         })
     }

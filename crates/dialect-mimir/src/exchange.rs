@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::certificate::Certificate;
-use crate::host_state::{EnrolmentState, HostState, KeyToCertify, Notes};
+use crate::host_state::{EnrolmentState, HostState, KeyToCertify, Record};
 use crate::mimir::Mimir;
 use crate::wire::{self, Certified};
 use agent_core::ca_copy;
@@ -26,7 +26,7 @@ use agent_core::token::{Secret, Token};
 pub(crate) struct EnrolRequest<'a> {
     settings: &'a Settings,
     environment: &'a Environment,
-    host: HostState,
+    state: HostState,
     key: KeyToCertify,
     client: Client,
     step: Step,
@@ -48,14 +48,14 @@ impl<'a> EnrolRequest<'a> {
     /// # Errors
     /// A broken key, and files that cannot be written.
     pub(crate) fn prepare(
-        mimir: &'a Mimir<'_>,
-        host: HostState,
+        host: &'a Mimir<'_>,
+        state: HostState,
         enrolment_state: EnrolmentState,
         secret: Option<&Token>,
         force: bool,
     ) -> Result<Self> {
-        let (settings, environment) = (&mimir.settings, mimir.environment);
-        let key = host.key_to_certify(enrolment_state)?;
+        let (settings, environment) = (&host.settings, host.environment);
+        let key = state.key_to_certify(enrolment_state)?;
         let step = match secret {
             Some(secret) if force || enrolment_state != EnrolmentState::Unproved => {
                 Step::Certificate(secret.secret().clone(), None)
@@ -64,12 +64,12 @@ impl<'a> EnrolRequest<'a> {
         };
         let client = match &step {
             Step::Certificate(..) => Client::new(settings)?,
-            Step::Proof(_) => certified_client(settings, &host)?,
+            Step::Proof(_) => certified_client(settings, &state)?,
         };
         Ok(Self {
             settings,
             environment,
-            host,
+            state,
             key,
             client,
             step,
@@ -94,10 +94,10 @@ impl<'a> EnrolRequest<'a> {
             )
             .map_err(not_our_protocol)?;
         let settings = self.settings;
-        let folder = self.host.files.folder();
+        let folder = self.state.files.folder();
         ca_copy::make(settings, folder, self.environment)?;
         let copy = ca_copy::place(settings, folder, self.environment);
-        let notes = Notes {
+        let record = Record {
             server_url: Some(settings.hub_url.value.to_string()),
             agent_id: Some(certified.agent_id.clone()),
             hostname: Some(facts.hostname.clone()),
@@ -108,17 +108,17 @@ impl<'a> EnrolRequest<'a> {
                 .filter(|file| file.can_be_named())
                 .and_then(|file| match file.source {
                     // A link is not resolved.
-                    Source::Key(..) => self.host.notes.ca_file.clone(),
+                    Source::Key(..) => self.state.record.ca_file.clone(),
                     _ => {
                         let path = copy.unwrap_or_else(|| file.value.clone());
                         Some(self.environment.path_on_host(&path).unwrap_or(path))
                     }
                 }),
             ca_pin: settings.ca_pin.as_ref().map(|pin| pin.value.to_string()),
-            ..Notes::default()
+            ..Record::default()
         };
-        self.host.save(
-            notes,
+        self.state.save(
+            record,
             &self.key.file,
             &certified.certificate_pem,
             &certified.ca_pem,
@@ -127,13 +127,13 @@ impl<'a> EnrolRequest<'a> {
 }
 
 /// Returns a client that presents the host's certificate.
-pub(crate) fn certified_client(settings: &Settings, host: &HostState) -> Result<Client> {
-    Client::proving(settings, proof(host)?)
+pub(crate) fn certified_client(settings: &Settings, state: &HostState) -> Result<Client> {
+    Client::proving(settings, proof(state)?)
 }
 
 /// Returns the client certificate of this host, with its key.
-pub(crate) fn proof(host: &HostState) -> Result<Proof> {
-    match (host.key()?, host.certificate()?) {
+pub(crate) fn proof(state: &HostState) -> Result<Proof> {
+    match (state.key()?, state.certificate()?) {
         (Some(key), Some(certificate)) => Ok(Proof {
             chain: certificate.for_tls(),
             key: key.for_tls(),
@@ -194,7 +194,7 @@ impl Exchange for EnrolRequest<'_> {
     fn refused(&mut self, error: Error, is_certain: bool) -> Error {
         // A new key without any response of the server is of no use.
         let drops_next_key = is_certain && self.key.is_new && self.key.file != KEY;
-        if drops_next_key && let Err(fault) = self.host.files.remove(&self.key.file) {
+        if drops_next_key && let Err(fault) = self.state.files.remove(&self.key.file) {
             tracing::warn!("{}: {}", fault.what(), fault.cause());
         }
         match self.step {
@@ -208,14 +208,14 @@ impl Exchange for EnrolRequest<'_> {
             Step::Certificate(_, certified) => {
                 let certified = certified.take().ok_or_else(nothing)?;
                 self.save_certificate(&certified, facts)?;
-                self.client = certified_client(self.settings, &self.host)?;
+                self.client = certified_client(self.settings, &self.state)?;
                 self.step = Step::Proof(None);
                 self.is_uncertain = false;
                 Ok(ExchangeStep::Continue)
             }
             Step::Proof(known_as) => {
                 let known_as = known_as.take().ok_or_else(nothing)?;
-                if Some(&known_as) != self.host.notes.agent_id.as_ref() {
+                if Some(&known_as) != self.state.record.agent_id.as_ref() {
                     return Err(Error::new(
                         ErrorId::NotThisProtocol,
                         format!(
@@ -224,13 +224,13 @@ impl Exchange for EnrolRequest<'_> {
                     )
                     .about(self.url()));
                 }
-                self.host.proved(self.environment.now())?;
+                self.state.proved(self.environment.now())?;
                 Ok(ExchangeStep::Enrolled(Enrolment {
                     done: Done::Enrolled,
                     hub_url: self.settings.hub_url.value.to_string(),
                     hostname: Some(facts.hostname.clone()),
                     changed: true,
-                    fields: report_fields(&self.host)?,
+                    fields: report_fields(&self.state)?,
                     cleanup: Cleanup::default(),
                 }))
             }
@@ -244,13 +244,13 @@ fn nothing() -> Error {
 }
 
 /// Returns the fields of an enrolled host for the report of a run.
-pub(crate) fn report_fields(host: &HostState) -> Result<Vec<ReportField>> {
-    let until = host
+pub(crate) fn report_fields(state: &HostState) -> Result<Vec<ReportField>> {
+    let until = state
         .certificate()?
         .map(|certificate| clock::rfc3339(certificate.expires_at()));
-    let files: &KeyFiles = &host.files;
+    let files: &KeyFiles = &state.files;
     let rows: [(_, _, Value); 3] = [
-        ("agent", "agent_id", json!(host.notes.agent_id)),
+        ("agent", "agent_id", json!(state.record.agent_id)),
         ("certificate until", "certificate_expires_at", json!(until)),
         ("folder", "folder", json!(files.folder())),
     ];

@@ -13,13 +13,13 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::store::key_files::{CA, CERTIFICATE, KEY, KeyFiles, NEXT_KEY};
 
-/// Name of the notes, beside the key and the certificate.
-pub(crate) const NOTES: &str = "agent.json";
+/// Name of the record, beside the key and the certificate.
+pub(crate) const RECORD_FILE: &str = "agent.json";
 
 /// The record of an enrolment, beside key and certificate.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Notes {
+pub(crate) struct Record {
     /// The server that issued the certificate.
     pub(crate) server_url: Option<String>,
     /// The server's id of this host.
@@ -64,7 +64,7 @@ pub(crate) struct KeyToCertify {
 #[derive(Clone)]
 pub(crate) struct HostState {
     pub(crate) files: KeyFiles,
-    pub(crate) notes: Notes,
+    pub(crate) record: Record,
     machine: Fingerprint,
 }
 
@@ -75,18 +75,18 @@ impl HostState {
     /// A broken record, and files that cannot be read.
     pub(crate) fn read(folder: PathBuf, environment: &Environment) -> Result<Self> {
         let files = KeyFiles::of(folder, environment.access());
-        let notes = match files.load(NOTES)? {
+        let record = match files.load(RECORD_FILE)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|cause| {
-                let path = files.folder().join(NOTES);
+                let path = files.folder().join(RECORD_FILE);
                 Error::new(ErrorId::ConfigBroken, cause.to_string())
                     .about(path.display())
                     .hint("remove the file and enrol again with an enrollment secret: the key stays, so it is the same agent")
             })?,
-            None => Notes::default(),
+            None => Record::default(),
         };
         Ok(Self {
             files,
-            notes,
+            record,
             machine: Fingerprint::of(environment)?,
         })
     }
@@ -102,9 +102,9 @@ impl HostState {
         let Some(certificate) = self.certificate()? else {
             return Ok(EnrolmentState::New);
         };
-        Ok(match &self.notes {
+        Ok(match &self.record {
             _ if certificate.expires_at() <= now => EnrolmentState::Expired,
-            Notes {
+            Record {
                 agent_id: Some(_),
                 server_url: Some(_),
                 enrolled_at,
@@ -120,7 +120,7 @@ impl HostState {
     /// Returns whether the files were made on this machine, and no next key waits.
     fn is_ours(&self) -> Result<bool> {
         let is_made_here =
-            self.notes.machine.is_empty() || self.notes.machine.is_same_machine(&self.machine);
+            self.record.machine.is_empty() || self.record.machine.is_same_machine(&self.machine);
         // A next key that cannot be read is an error: it may be the key of this machine.
         Ok(is_made_here && self.files.load(&self.next_key_name())?.is_none())
     }
@@ -172,9 +172,9 @@ impl HostState {
             .ok_or_else(|| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
         if enrolment_state != EnrolmentState::Clone {
             // A copy of the disk that is made from now on is recognised as a clone.
-            self.write_notes(&Notes {
+            self.write_record(&Record {
                 machine: self.machine.clone(),
-                ..self.notes.clone()
+                ..self.record.clone()
             })?;
         }
         self.files.keep_key(&name, &key.to_pem())?;
@@ -189,16 +189,16 @@ impl HostState {
     /// Files that cannot be written.
     pub(crate) fn save(
         &mut self,
-        notes: Notes,
+        record: Record,
         key_name: &str,
         certificate: &str,
         ca: &str,
     ) -> Result<()> {
-        self.notes = Notes {
+        self.record = Record {
             machine: self.machine.clone(),
-            ..notes
+            ..record
         };
-        self.write_notes(&self.notes)?;
+        self.write_record(&self.record)?;
         if key_name != KEY {
             self.files.promote_key(key_name)?;
         }
@@ -211,14 +211,14 @@ impl HostState {
     /// # Errors
     /// A record that cannot be written.
     pub(crate) fn proved(&mut self, now: SystemTime) -> Result<()> {
-        self.notes.enrolled_at = Some(clock::rfc3339(now));
-        self.write_notes(&self.notes)
+        self.record.enrolled_at = Some(clock::rfc3339(now));
+        self.write_record(&self.record)
     }
 
-    fn write_notes(&self, notes: &Notes) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(notes).unwrap_or_default();
+    fn write_record(&self, record: &Record) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(record).unwrap_or_default();
         text.push(b'\n');
-        self.files.keep(NOTES, &text)
+        self.files.keep(RECORD_FILE, &text)
     }
 
     fn next_key_name(&self) -> String {

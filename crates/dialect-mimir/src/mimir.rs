@@ -20,7 +20,7 @@ pub(crate) struct Mimir<'a> {
     pub(crate) settings: Settings,
     /// A server is set, so that `settings` does not hold a placeholder.
     pub(crate) has_server: bool,
-    pub(crate) host: HostState,
+    pub(crate) state: HostState,
 }
 
 impl<'a> Mimir<'a> {
@@ -30,14 +30,14 @@ impl<'a> Mimir<'a> {
     /// A wrong setting, and a record that is broken or cannot be read.
     pub(crate) fn read(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
         let folder = settings::folder(flags, environment)?;
-        let host = HostState::read(environment.resolved_path(&folder), environment)?;
-        let (settings, has_server) = settings::resolve(flags, environment, &host, &folder)?;
+        let state = HostState::read(environment.resolved_path(&folder), environment)?;
+        let (settings, has_server) = settings::resolve(flags, environment, &state, &folder)?;
         Ok(Self {
             flags,
             environment,
             settings,
             has_server,
-            host,
+            state,
         })
     }
 
@@ -46,7 +46,7 @@ impl<'a> Mimir<'a> {
     /// # Errors
     /// As [`HostState::enrolment_state`].
     pub(crate) fn enrolment_state(&self) -> Result<EnrolmentState> {
-        self.host.enrolment_state(self.environment.now())
+        self.state.enrolment_state(self.environment.now())
     }
 
     /// Refuses a run that names another server than the one that issued the certificate.
@@ -55,7 +55,7 @@ impl<'a> Mimir<'a> {
     /// [`ErrorId::OtherHub`].
     pub(crate) fn refuse_other_server(&self) -> Result<()> {
         let requested = &self.settings.hub_url;
-        match &self.host.notes.server_url {
+        match &self.state.record.server_url {
             Some(own) if requested.source.is_explicit() && *own != requested.value.to_string() => {
                 Err(Error::new(
                     ErrorId::OtherHub,

@@ -15,23 +15,23 @@ use crate::wire;
 /// # Errors
 /// As [`Dialect::plan`].
 pub(crate) fn preview(
-    mimir: &Mimir<'_>,
+    host: &Mimir<'_>,
     secret: Option<Kind>,
     force: bool,
     facts: &HostFacts,
 ) -> Result<Option<Preview>> {
-    let plan = Dialect::plan(mimir, secret.or(Some(Kind::Enrolment)), force)?;
+    let plan = Dialect::plan(host, secret.or(Some(Kind::Enrolment)), force)?;
     if !matches!(plan, Plan::Exchange(_)) {
         return Ok(None);
     }
-    let key = match mimir.host.key()? {
-        Some(_) if mimir.enrolment_state()? != EnrolmentState::Clone => "this host's own",
+    let key = match host.state.key()? {
+        Some(_) if host.enrolment_state()? != EnrolmentState::Clone => "this host's own",
         Some(_) => "a new one: the files on this disk are another machine's",
         None => "a new one",
     };
-    let folder = mimir.host.files.folder();
+    let folder = host.state.files.folder();
     Ok(Some(Preview {
-        url: mimir.settings.hub_url.value.join(wire::ENROLL).to_string(),
+        url: host.settings.hub_url.value.join(wire::ENROLL).to_string(),
         path: wire::ENROLL,
         body: json!({"hostname": facts.hostname}),
         rows: vec![

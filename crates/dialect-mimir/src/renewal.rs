@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::certificate::Certificate;
-use crate::host_state::{EnrolmentState, HostState, NOTES, Notes};
+use crate::host_state::{EnrolmentState, HostState, RECORD_FILE, Record};
 use crate::mimir::{LOCK, Mimir, enrol};
 use crate::{exchange, status, wire};
 use agent_core::clock;
@@ -57,7 +57,7 @@ pub(crate) async fn step(
         EnrolmentState::Enrolled => return renew_if_due(flags, environment).await,
         EnrolmentState::Unproved => {}
         _ if host.settings.token.is_some() => {}
-        _ => return Err(not_enrolled(enrolment_state, &host.host)),
+        _ => return Err(not_enrolled(enrolment_state, &host.state)),
     }
     tracing::info!("this host is not enrolled yet: enrolling it first");
     drop(host);
@@ -80,7 +80,7 @@ async fn renew_if_due(flags: &Flags, environment: &Environment) -> Result<Option
 }
 
 /// Returns the error of a host without a valid certificate.
-fn not_enrolled(enrolment_state: EnrolmentState, host: &HostState) -> Error {
+fn not_enrolled(enrolment_state: EnrolmentState, state: &HostState) -> Error {
     let cause = match enrolment_state {
         EnrolmentState::Expired => {
             "the client certificate has expired, and only an enrollment secret brings a new one"
@@ -91,7 +91,7 @@ fn not_enrolled(enrolment_state: EnrolmentState, host: &HostState) -> Error {
         _ => "the host has no client certificate, and no token source is set",
     };
     Error::new(ErrorId::NotEnrolled, cause)
-        .about(host.files.folder().display())
+        .about(state.files.folder().display())
         .hint(status::TO_ENROL)
 }
 
@@ -108,7 +108,7 @@ struct Renewal<'a> {
 /// The files and settings of an enrolled host.
 struct OnDisk {
     settings: Settings,
-    host: HostState,
+    state: HostState,
     certificate: Certificate,
     client: Client,
     stamp: Stamp,
@@ -119,23 +119,25 @@ type Stamp = [Option<(u64, i64, i64)>; 2];
 
 impl OnDisk {
     fn read(flags: &Flags, environment: &Environment) -> Result<Self> {
-        let Mimir { settings, host, .. } = Mimir::read(flags, environment)?;
-        let stamp = stamp(&host);
-        let enrolment_state = host.enrolment_state(environment.now())?;
+        let Mimir {
+            settings, state, ..
+        } = Mimir::read(flags, environment)?;
+        let stamp = stamp(&state);
+        let enrolment_state = state.enrolment_state(environment.now())?;
         // The server decides about an expired certificate: this host's clock may be wrong.
         if !matches!(
             enrolment_state,
             EnrolmentState::Enrolled | EnrolmentState::Expired
         ) {
-            return Err(not_enrolled(enrolment_state, &host));
+            return Err(not_enrolled(enrolment_state, &state));
         }
-        let certificate = host
+        let certificate = state
             .certificate()?
-            .ok_or_else(|| not_enrolled(EnrolmentState::New, &host))?;
+            .ok_or_else(|| not_enrolled(EnrolmentState::New, &state))?;
         Ok(Self {
-            client: exchange::certified_client(&settings, &host)?,
+            client: exchange::certified_client(&settings, &state)?,
             settings,
-            host,
+            state,
             certificate,
             stamp,
         })
@@ -143,9 +145,9 @@ impl OnDisk {
 }
 
 /// Returns the versions of the files whose change is a reason to read them again.
-fn stamp(host: &HostState) -> Stamp {
-    [CERTIFICATE, NOTES].map(|name| {
-        let metadata = std::fs::symlink_metadata(host.files.folder().join(name)).ok()?;
+fn stamp(state: &HostState) -> Stamp {
+    [CERTIFICATE, RECORD_FILE].map(|name| {
+        let metadata = std::fs::symlink_metadata(state.files.folder().join(name)).ok()?;
         Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
     })
 }
@@ -153,8 +155,8 @@ fn stamp(host: &HostState) -> Stamp {
 impl<'a> Renewal<'a> {
     fn load(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
         let on_disk = OnDisk::read(flags, environment)?;
-        let health_file = HealthFile::of(on_disk.host.files.folder(), environment);
-        let agent_id = on_disk.host.notes.agent_id.clone().unwrap_or_default();
+        let health_file = HealthFile::of(on_disk.state.files.folder(), environment);
+        let agent_id = on_disk.state.record.agent_id.clone().unwrap_or_default();
         let mut health = health_file.load(&agent_id).unwrap_or_default();
         health.agent_id = agent_id;
         health.interval_secs = INTERVAL.as_secs();
@@ -215,14 +217,14 @@ impl<'a> Renewal<'a> {
 
     /// Requests a new certificate for the same key, and writes it in the place of the present one.
     async fn renew(&mut self) -> Result<std::result::Result<(), HeartbeatFailure>> {
-        let folder = self.on_disk.host.files.folder().to_owned();
+        let folder = self.on_disk.state.files.folder().to_owned();
         let _lock = Lock::take(&folder, LOCK, Instant::now() + LOCK_WAIT).await?;
         let settings = &self.on_disk.settings;
         let facts = HostFacts::gather(settings, self.environment, &Target::literal(settings));
-        let key = self.on_disk.host.key()?;
+        let key = self.on_disk.state.key()?;
         let request = key.and_then(|key| Some((key.request(&facts.hostname)?, key.public())));
         let Some((csr, public)) = request else {
-            return Err(not_enrolled(EnrolmentState::New, &self.on_disk.host));
+            return Err(not_enrolled(EnrolmentState::New, &self.on_disk.state));
         };
         let request = wire::renew(&settings.hub_url.value, &csr);
         let now = self.environment.now();
@@ -236,9 +238,9 @@ impl<'a> Renewal<'a> {
             Ok(renewed) => renewed,
             Err(miss) => return Ok(Err(miss)),
         };
-        let notes: Notes = self.on_disk.host.notes.clone();
+        let record: Record = self.on_disk.state.record.clone();
         let (certificate, ca) = (&certified.certificate_pem, &certified.ca_pem);
-        self.on_disk.host.save(notes, KEY, certificate, ca)?;
+        self.on_disk.state.save(record, KEY, certificate, ca)?;
         tracing::info!(
             "renewed the client certificate: valid until {}",
             clock::rfc3339(until)
@@ -253,7 +255,7 @@ impl service::ServiceHost for Renewal<'_> {
         if self.must_reload || self.is_stale() {
             self.on_disk = OnDisk::read(self.flags, self.environment)?;
             self.must_reload = false;
-            tracing::info!("read {} again", self.on_disk.host.files.folder().display());
+            tracing::info!("read {} again", self.on_disk.state.files.folder().display());
         }
         let myself = wire::myself(&self.on_disk.settings.hub_url.value);
         if let Err(miss) = self.call(myself, wire::known_as).await {
@@ -262,7 +264,7 @@ impl service::ServiceHost for Renewal<'_> {
         if !self.is_due() {
             return Ok(HeartbeatOutcome::Accepted);
         }
-        if !step::owns(self.on_disk.host.files.folder()) {
+        if !step::owns(self.on_disk.state.files.folder()) {
             return self.request_step();
         }
         match self.renew().await {
@@ -293,7 +295,7 @@ impl service::ServiceHost for Renewal<'_> {
     }
 
     fn is_stale(&self) -> bool {
-        self.on_disk.stamp != stamp(&self.on_disk.host)
+        self.on_disk.stamp != stamp(&self.on_disk.state)
     }
 
     fn reload(&mut self) {
@@ -303,8 +305,8 @@ impl service::ServiceHost for Renewal<'_> {
     fn describe(&self) -> String {
         let agent = self
             .on_disk
-            .host
-            .notes
+            .state
+            .record
             .agent_id
             .as_deref()
             .unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::host_state::{HostState, NOTES};
+use crate::host_state::{HostState, RECORD_FILE};
 use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::flags::Flags;
@@ -66,23 +66,23 @@ pub(crate) fn is_meant(environment: &Environment) -> bool {
 pub(crate) fn resolve(
     flags: &Flags,
     environment: &Environment,
-    host: &HostState,
+    state: &HostState,
     folder: &Path,
 ) -> Result<(Settings, bool)> {
     let mut flags_with_pin = flags.clone();
     // The pin of the enrolment is valid until another one is set.
     if environment.env("MONSYS_CA_PIN").is_none() && flags_with_pin.ca_pin.is_none() {
-        flags_with_pin.ca_pin.clone_from(&host.notes.ca_pin);
+        flags_with_pin.ca_pin.clone_from(&state.record.ca_pin);
     }
     let own = |server: Option<String>| DialectSettings {
         hub_url: &SERVER_URL,
         hub_url_in_file: server,
-        file: folder.join(NOTES),
+        file: folder.join(RECORD_FILE),
         folder: folder.to_owned(),
         secrets: &[SECRET],
         secret_in_file: None,
     };
-    let known = host.notes.server_url.clone();
+    let known = state.record.server_url.clone();
     let has_server = known.is_some()
         || flags.hub_url.as_ref().is_some_and(|url| !url.is_empty())
         || SERVER_URL
@@ -92,9 +92,9 @@ pub(crate) fn resolve(
     let server = known.or_else(|| Some(NO_SERVER.to_owned()));
     let mut settings = Settings::of_dialect(&flags_with_pin, environment, own(server))?;
     if settings.ca_file.is_none()
-        && let Some(stored) = &host.notes.ca_file
+        && let Some(stored) = &state.record.ca_file
     {
-        let source = Source::Key("ca_file", folder.join(NOTES));
+        let source = Source::Key("ca_file", folder.join(RECORD_FILE));
         refuse_control(stored, &source)?;
         // A CA file outside of --root is still at its own path.
         let below = Some(environment.resolved_path(stored)).filter(|path| path.exists());

@@ -19,9 +19,9 @@ pub(crate) const TO_ENROL: &str =
 ///
 /// # Errors
 /// A broken key or certificate, and files that cannot be read.
-pub(crate) fn report(host: &HostState, environment: &Environment) -> Result<StatusReport> {
-    let enrolment_state = host.enrolment_state(environment.now())?;
-    let certificate = host.certificate()?;
+pub(crate) fn report(state: &HostState, environment: &Environment) -> Result<StatusReport> {
+    let enrolment_state = state.enrolment_state(environment.now())?;
+    let certificate = state.certificate()?;
     let (name, headline) = match enrolment_state {
         EnrolmentState::Enrolled => ("enrolled", ""),
         EnrolmentState::New => ("new", "This host is not enrolled."),
@@ -38,7 +38,7 @@ pub(crate) fn report(host: &HostState, environment: &Environment) -> Result<Stat
             "This host is not enrolled: the files on its disk belong to another machine, which it was cloned from.",
         ),
     };
-    let folder = host.files.folder().display().to_string();
+    let folder = state.files.folder().display().to_string();
     let date = clock::rfc3339;
     let until = certificate.as_ref().map(|it| date(it.expires_at()));
     let renewal = certificate.as_ref().map(|it| date(it.renew_at()));
@@ -57,14 +57,14 @@ pub(crate) fn report(host: &HostState, environment: &Environment) -> Result<Stat
             exit_code: ErrorId::NotEnrolled.kind().exit_code(),
         });
     }
-    let notes = &host.notes;
-    let agent = notes.agent_id.clone().unwrap_or_default();
-    let server = notes.server_url.clone().unwrap_or_default();
-    let health = HealthFile::of(host.files.folder(), environment).load(&agent);
+    let record = &state.record;
+    let agent = record.agent_id.clone().unwrap_or_default();
+    let server = record.server_url.clone().unwrap_or_default();
+    let health = HealthFile::of(state.files.folder(), environment).load(&agent);
     let liveness = Liveness::of(health.as_ref(), &service::moment(environment));
     let mut table = vec![
         ("agent", agent.clone()),
-        ("since", notes.enrolled_at.clone().unwrap_or_default()),
+        ("since", record.enrolled_at.clone().unwrap_or_default()),
         ("certificate until", until.clone().unwrap_or_default()),
         ("renewed from", renewal.clone().unwrap_or_default()),
         ("heartbeat", liveness.describe(health.as_ref())),
@@ -93,7 +93,7 @@ pub(crate) fn report(host: &HostState, environment: &Environment) -> Result<Stat
             "standing": name,
             "agent_id": agent,
             "hub_url": server,
-            "enrolled_at": notes.enrolled_at,
+            "enrolled_at": record.enrolled_at,
             "certificate_expires_at": until,
             "certificate_renewed_from": renewal,
             "heartbeats": liveness.rate.word(),
