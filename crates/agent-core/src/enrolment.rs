@@ -32,25 +32,28 @@ use crate::store::unwritable;
 use crate::token::Token;
 use secret_cleanup::SecretCleanup;
 
+/// Reads the host. One type for all callers: each copy of the workflow would cost 30 KB of the binary.
+pub type Read<'a> = dyn Fn() -> Result<Box<dyn Dialect + 'a>> + 'a;
+
 /// Enrols the host that `read` reads: for a dialect that has something to add to it.
 ///
 /// # Errors
 /// As [`enrol`].
 pub async fn enrol_by<'a>(
-    read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
+    read: &Read<'a>,
     force: bool,
     held: Option<&Lock>,
     environment: &Environment,
 ) -> Result<Enrolment> {
     let mut traces = SecretCleanup::default();
-    let mut enrolment = join(&read, force, held, &mut traces, environment).await?;
+    let mut enrolment = join(read, force, held, &mut traces, environment).await?;
     // Also when nothing had to be done: the run that enrolled this host may have been killed.
     enrolment.cleanup = traces.scrub(environment);
     Ok(enrolment)
 }
 
 async fn join<'a>(
-    read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
+    read: &Read<'a>,
     force: bool,
     held: Option<&Lock>,
     traces: &mut SecretCleanup,
@@ -79,7 +82,7 @@ async fn join<'a>(
         Plan::Exchange(_) => limit = limit.later(splay(before.settings(), environment).await),
     }
 
-    let (mut host, lock) = locked(before, &read, |host| &**host, held, limit, environment).await?;
+    let (mut host, lock) = locked(before, read, |host| &**host, held, limit, environment).await?;
     host.recover(limit).await?;
     // It may have been enrolled when this run began, and no longer be so.
     if secret.is_none() && host.takes_secret(force)? {

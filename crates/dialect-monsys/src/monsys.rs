@@ -129,7 +129,7 @@ pub(crate) async fn enrol(
     let open = || -> Result<Box<dyn Dialect + '_>> {
         enrolment::checked(Box::new(Monsys::read(flags, environment)?), environment)
     };
-    enrolment::enrol_by(open, false, None, environment).await
+    enrolment::enrol_by(&open, false, None, environment).await
 }
 
 /// Returns the fields of an enrolled host for the report of a run.

@@ -30,7 +30,7 @@ impl Ravenxcope<'_> {
             })
         };
         let open = || -> Result<Box<dyn Dialect + '_>> { Ok(Box::new(read()?)) };
-        match enrolment::enrol_by(open, false, None, environment).await {
+        match enrolment::enrol_by(&open, false, None, environment).await {
             // No request was sent yet: after the lock, `unsaved` gets what cannot be written.
             Err(error) if !is_strict(flags) && error.id().kind() == ErrorKind::Unwritable => {
                 warn_unsaved(&error);
