@@ -213,6 +213,12 @@ pub(crate) fn takes_over(
 }
 
 impl Enrolled {
+    /// Returns whether the host has all of its files, and no remains of a killed run.
+    #[must_use]
+    pub(crate) fn is_complete(&self, paths: &Paths) -> bool {
+        paths.are_complete(self.agent_id, self.state.as_ref())
+    }
+
     /// Returns whether a forced enrolment or an unenrolment has begun and not ended.
     #[must_use]
     pub(crate) fn is_renewing(&self) -> bool {

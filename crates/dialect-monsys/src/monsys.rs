@@ -86,7 +86,7 @@ impl<'a> Monsys<'a> {
     /// Returns whether the host is enrolled and has all of its files, and no remains of a killed run.
     pub(crate) fn is_complete(&self) -> Result<bool> {
         Ok(match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) => self.paths.are_complete(enrolled),
+            EnrolmentState::Enrolled(enrolled) => enrolled.is_complete(&self.paths),
             _ => false,
         })
     }

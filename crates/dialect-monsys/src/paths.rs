@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::host_state::Enrolled;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
 use crate::state::{FILE as STATE_FILE, State};
 use agent_core::enrolment::Folder;
@@ -112,13 +111,10 @@ impl Paths {
     }
 
     /// Returns whether an enrolled host has all of its files, and no remains of a killed run.
-    pub(crate) fn are_complete(&self, enrolled: &Enrolled) -> bool {
-        let is_recovered = enrolled
-            .state
-            .as_ref()
-            .is_some_and(|state| state.next.is_none());
+    pub(crate) fn are_complete(&self, agent_id: Uuid, state: Option<&State>) -> bool {
+        let is_recovered = state.is_some_and(|state| state.next.is_none());
         is_recovered
-            && self.read_id() == Some(enrolled.agent_id)
+            && self.read_id() == Some(agent_id)
             && [self.state_dir.as_path(), self.config_dir()]
                 .iter()
                 .all(|folder| !has_remains(folder))

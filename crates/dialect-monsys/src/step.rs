@@ -46,7 +46,7 @@ pub(crate) async fn step(
                     Err(error) if !is_service => return Err(error),
                     recovered => recovered.err(),
                 }
-            } else if paths.are_complete(enrolled) {
+            } else if enrolled.is_complete(paths) {
                 None
             } else {
                 // Missing files and remains do not stop the service.

@@ -8,15 +8,20 @@ use agent_core::enrolment::ReportField;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
-use agent_core::settings::Settings;
-use agent_core::sourced::Sourced;
+use agent_core::plain::refuse_control;
+use agent_core::settings::{DialectSettings, Settings};
+use agent_core::sourced::{Source, Sourced};
 use agent_core::store::env_file::EnvFile;
 use agent_core::store::lock;
 use agent_core::token::Secret;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::pending_request::PendingRequest;
-use crate::settings::{SENSOR_ID, config_path};
+use crate::settings::{
+    self, BACKEND, BACKEND_URL, DEFAULT_PORT, HOSTNAME_FILE, INSTALL_TOKEN, OS_RELEASE_FILE,
+    SENSOR_ID, SENSOR_PORT, SENSOR_TOKEN, config_path,
+};
 
 /// Name of the lock, in the folder of the env file.
 pub(crate) const LOCK: &str = lock::DIALECT_FILE;
@@ -83,6 +88,96 @@ impl<'a> Ravenxcope<'a> {
         // No request is sent to this URL. A loopback address has no route to another host, so the default
         // route decides, as the documentation of RavenXcope has it.
         Self::of(flags, environment, &path, file, Some("https://localhost"))
+    }
+
+    /// Resolves all settings. `backend` is the URL where none is set.
+    ///
+    /// # Errors
+    /// Wrong settings, and a broken env file.
+    pub(crate) fn of(
+        flags: &'a Flags,
+        environment: &'a Environment,
+        path: &Path,
+        file: EnvFile,
+        backend: Option<&str>,
+    ) -> Result<Self> {
+        let token = match environment.secret(SENSOR_TOKEN) {
+            Some(secret) => {
+                use secrecy::ExposeSecret;
+                Some((
+                    secret.expose_secret().trim().to_owned(),
+                    Source::Variable(SENSOR_TOKEN),
+                ))
+            }
+            None => file.get(SENSOR_TOKEN)?.map(|text| {
+                (
+                    text.trim().to_owned(),
+                    Source::Key(SENSOR_TOKEN, path.to_owned()),
+                )
+            }),
+        };
+        let token = token.map(|(text, source)| {
+            let text = Zeroizing::new(text);
+            settings::opaque(&text, &source).map(|value| Sourced { value, source })
+        });
+        let token = token.transpose()?;
+        let install = file.get(INSTALL_TOKEN)?.map(|text| {
+            let source = Source::Key(INSTALL_TOKEN, path.to_owned());
+            settings::opaque(text.trim(), &source).map(|secret| (INSTALL_TOKEN, secret))
+        });
+        let in_file = |key| -> Result<Option<String>> {
+            Ok(file.get(key)?.map(|text| text.as_str().to_owned()))
+        };
+        let folder = path.parent().unwrap_or(path).to_owned();
+        let own = DialectSettings {
+            hub_url: &BACKEND,
+            hub_url_in_file: in_file(BACKEND_URL)?.or(backend.map(str::to_owned)),
+            file: path.to_owned(),
+            folder,
+            secrets: &[INSTALL_TOKEN],
+            // An enrolled host does not need an install token, so a malformed one is not an error.
+            secret_in_file: match (install, &token) {
+                (Some(Err(_)), Some(_)) | (None, _) => None,
+                (Some(secret), _) => Some(secret?),
+            },
+        };
+        let mut settings = Settings::of_dialect(flags, environment, own)?;
+        for (key, place) in [
+            (HOSTNAME_FILE, &mut settings.hostname_file),
+            (OS_RELEASE_FILE, &mut settings.os_release_file),
+        ] {
+            if environment.env(key).is_none()
+                && let Some(value) = in_file(key)?
+            {
+                refuse_control(&value, &Source::Key(key, path.to_owned()))?;
+                *place = value.into();
+            }
+        }
+        let sourced = |key: &'static str| -> Result<Option<Sourced<String>>> {
+            if let Some(value) = environment.env(key) {
+                let source = Source::Variable(key);
+                let value = value.to_string_lossy().trim().to_owned();
+                return Ok(Some(Sourced { value, source }));
+            }
+            let source = Source::Key(key, path.to_owned());
+            Ok(in_file(key)?.map(|value| Sourced { value, source }))
+        };
+        let sensor_id = sourced(SENSOR_ID)?.map(settings::check_id).transpose()?;
+        let pending = sensor_id
+            .as_ref()
+            .and_then(|id| PendingRequest::load(file.folder(), &id.value));
+        Ok(Self {
+            flags,
+            environment,
+            settings,
+            port: sourced(SENSOR_PORT)?
+                .map_or(Ok(DEFAULT_PORT), |port| settings::check_port(&port))?,
+            sensor_id,
+            token,
+            pending,
+            file,
+            unsaved: None,
+        })
     }
 
     /// Returns the path of the env file with all links resolved.

@@ -2,17 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
-
-use crate::pending_request::PendingRequest;
-use crate::ravenxcope::Ravenxcope;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
-use agent_core::plain::{absolute_path, refuse_control};
-use agent_core::settings::{DialectSettings, Setting, Settings};
+use agent_core::plain::absolute_path;
+use agent_core::settings::Setting;
 use agent_core::sourced::{Source, Sourced};
-use agent_core::store::env_file::EnvFile;
 use agent_core::token::Secret;
 
 pub(crate) const INSTALL_TOKEN: &str = "INSTALL_TOKEN";
@@ -24,14 +19,14 @@ pub(crate) const SENSOR_ID: &str = "SENSOR_ID";
 pub(crate) const SENSOR_PORT: &str = "SENSOR_PORT";
 pub(crate) const BACKEND_URL: &str = "BACKEND_URL";
 const CONFIG_FILE: &str = "CONFIG_FILE";
-const HOSTNAME_FILE: &str = "HOST_HOSTNAME_FILE";
-const OS_RELEASE_FILE: &str = "HOST_OS_RELEASE_FILE";
+pub(crate) const HOSTNAME_FILE: &str = "HOST_HOSTNAME_FILE";
+pub(crate) const OS_RELEASE_FILE: &str = "HOST_OS_RELEASE_FILE";
 /// Path of the env file in the documentation of `RavenXcope`.
 const DEFAULT_FILE: &str = "/etc/ravenxcope/sensor-agent.env";
 /// The port of SSH.
-const DEFAULT_PORT: u16 = 22;
+pub(crate) const DEFAULT_PORT: u16 = 22;
 
-static BACKEND: Setting = Setting {
+pub(crate) static BACKEND: Setting = Setting {
     name: "backend",
     flag: Some("--hub-url"),
     variables: &[BACKEND_URL],
@@ -93,97 +88,6 @@ pub(crate) fn is_meant(environment: &Environment) -> bool {
                 .any(|name| environment.secret(name).is_some()))
 }
 
-impl<'a> Ravenxcope<'a> {
-    /// Resolves all settings. `backend` is the URL where none is set.
-    ///
-    /// # Errors
-    /// Wrong settings, and a broken env file.
-    pub(crate) fn of(
-        flags: &'a Flags,
-        environment: &'a Environment,
-        path: &Path,
-        file: EnvFile,
-        backend: Option<&str>,
-    ) -> Result<Self> {
-        let token = match environment.secret(SENSOR_TOKEN) {
-            Some(secret) => {
-                use secrecy::ExposeSecret;
-                Some((
-                    secret.expose_secret().trim().to_owned(),
-                    Source::Variable(SENSOR_TOKEN),
-                ))
-            }
-            None => file.get(SENSOR_TOKEN)?.map(|text| {
-                (
-                    text.trim().to_owned(),
-                    Source::Key(SENSOR_TOKEN, path.to_owned()),
-                )
-            }),
-        };
-        let token = token.map(|(text, source)| {
-            let text = Zeroizing::new(text);
-            opaque(&text, &source).map(|value| Sourced { value, source })
-        });
-        let token = token.transpose()?;
-        let install = file.get(INSTALL_TOKEN)?.map(|text| {
-            let source = Source::Key(INSTALL_TOKEN, path.to_owned());
-            opaque(text.trim(), &source).map(|secret| (INSTALL_TOKEN, secret))
-        });
-        let in_file = |key| -> Result<Option<String>> {
-            Ok(file.get(key)?.map(|text| text.as_str().to_owned()))
-        };
-        let folder = path.parent().unwrap_or(path).to_owned();
-        let own = DialectSettings {
-            hub_url: &BACKEND,
-            hub_url_in_file: in_file(BACKEND_URL)?.or(backend.map(str::to_owned)),
-            file: path.to_owned(),
-            folder,
-            secrets: &[INSTALL_TOKEN],
-            // An enrolled host does not need an install token, so a malformed one is not an error.
-            secret_in_file: match (install, &token) {
-                (Some(Err(_)), Some(_)) | (None, _) => None,
-                (Some(secret), _) => Some(secret?),
-            },
-        };
-        let mut settings = Settings::of_dialect(flags, environment, own)?;
-        for (key, place) in [
-            (HOSTNAME_FILE, &mut settings.hostname_file),
-            (OS_RELEASE_FILE, &mut settings.os_release_file),
-        ] {
-            if environment.env(key).is_none()
-                && let Some(value) = in_file(key)?
-            {
-                refuse_control(&value, &Source::Key(key, path.to_owned()))?;
-                *place = value.into();
-            }
-        }
-        let sourced = |key: &'static str| -> Result<Option<Sourced<String>>> {
-            if let Some(value) = environment.env(key) {
-                let source = Source::Variable(key);
-                let value = value.to_string_lossy().trim().to_owned();
-                return Ok(Some(Sourced { value, source }));
-            }
-            let source = Source::Key(key, path.to_owned());
-            Ok(in_file(key)?.map(|value| Sourced { value, source }))
-        };
-        let sensor_id = sourced(SENSOR_ID)?.map(check_id).transpose()?;
-        let pending = sensor_id
-            .as_ref()
-            .and_then(|id| PendingRequest::load(file.folder(), &id.value));
-        Ok(Self {
-            flags,
-            environment,
-            settings,
-            port: sourced(SENSOR_PORT)?.map_or(Ok(DEFAULT_PORT), |port| check_port(&port))?,
-            sensor_id,
-            token,
-            pending,
-            file,
-            unsaved: None,
-        })
-    }
-}
-
 /// Returns the path of the env file on the host, without `--root`.
 pub(crate) fn config_path(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
     let flag = flags.config.as_deref().filter(|path| !path.is_empty());
@@ -196,7 +100,7 @@ pub(crate) fn config_path(flags: &Flags, environment: &Environment) -> Result<Pa
 }
 
 /// Checks a token of which only the backend knows the form.
-fn opaque(text: &str, source: &Source) -> Result<Secret> {
+pub(crate) fn opaque(text: &str, source: &Source) -> Result<Secret> {
     Secret::opaque(text).map_err(|fault| {
         Error::new(ErrorId::TokenMalformed, fault)
             .about(source)
@@ -205,7 +109,7 @@ fn opaque(text: &str, source: &Source) -> Result<Secret> {
 }
 
 /// Checks a sensor's id, which is a part of each URL.
-fn check_id(sourced: Sourced<String>) -> Result<Sourced<String>> {
+pub(crate) fn check_id(sourced: Sourced<String>) -> Result<Sourced<String>> {
     let id = &sourced.value;
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
     if (1..=128).contains(&id.len()) && id.bytes().all(is_allowed) && !id.bytes().all(|b| b == b'.')
@@ -216,7 +120,8 @@ fn check_id(sourced: Sourced<String>) -> Result<Sourced<String>> {
     Err(Error::new(ErrorId::BadSetting, cause).about(sourced.source))
 }
 
-fn check_port(sourced: &Sourced<String>) -> Result<u16> {
+/// Checks the port of SSH.
+pub(crate) fn check_port(sourced: &Sourced<String>) -> Result<u16> {
     let port = sourced.value.parse().ok().filter(|port| *port > 0);
     port.ok_or_else(|| {
         Error::new(ErrorId::BadSetting, "it is not a port, 1 to 65535").about(&sourced.source)

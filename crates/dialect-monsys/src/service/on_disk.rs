@@ -74,7 +74,7 @@ impl<T: Transport> OnDisk<T> {
         Ok(Some(Self {
             registration: Registration::of(&settings, state, snapshot.machine.machine_id),
             has_next_key: state.is_some_and(|state| state.next.is_some()),
-            is_incomplete: !paths.are_complete(&enrolled),
+            is_incomplete: !enrolled.is_complete(&paths),
             transport: T::new(&settings, interval <= MAX_IDLE)?,
             agent_id: enrolled.agent_id,
             token: enrolled.agent_token,
