@@ -18,15 +18,15 @@ pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result
     dialects::monsys_only("unenrol", &args.flags(), environment)?;
     let unenrolment = monsys::unenrol(&args.flags(), args.force, environment).await?;
     let hub = &unenrolment.hub_url;
-    let (result, headline) = match unenrolment.parting {
-        UnenrolOutcome::Left => ("left", format!("This host is unenrolled from {hub}.")),
-        UnenrolOutcome::Ended => (
+    let (result, headline) = match unenrolment.outcome {
+        UnenrolOutcome::Unenrolled => ("left", format!("This host is unenrolled from {hub}.")),
+        UnenrolOutcome::Completed => (
             "left",
             format!(
                 "This host is unenrolled from {hub}: this run completed an interrupted unenrolment."
             ),
         ),
-        UnenrolOutcome::OnlyHere => (
+        UnenrolOutcome::LocalOnly => (
             "removed",
             format!("The credential is removed from this host; {hub} may still list it."),
         ),
@@ -49,7 +49,7 @@ pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result
         json!({
             "result": result,
             "changed": unenrolment.changed,
-            "hub_told": matches!(unenrolment.parting, UnenrolOutcome::Left | UnenrolOutcome::Ended),
+            "hub_told": matches!(unenrolment.outcome, UnenrolOutcome::Unenrolled | UnenrolOutcome::Completed),
             "agent_id": unenrolment.agent_id,
             "hub_url": unenrolment.hub_url,
             "would_enrol_again": unenrolment.would_enrol_again,

@@ -76,7 +76,7 @@ impl Case for Worker {
         let mut again = self.command(hub).run();
         if again.code != 0 {
             let is_reported = again.code == 65
-                && ["already exists", "answer to this very host was lost"]
+                && ["already exists", "a response to this host was lost"]
                     .iter()
                     .all(|part| again.stderr.contains(part));
             ensure(is_reported, "the next run failed without its cause", &again)?;

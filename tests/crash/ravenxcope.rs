@@ -132,7 +132,7 @@ impl Case for Sensor {
                 &again,
             )?;
             let is_reported = again.code == 77
-                && ["got no answer", "have a new install token made for sensor"]
+                && ["got no response", "make a new install token for sensor"]
                     .iter()
                     .all(|part| again.stderr.contains(part));
             ensure(is_reported, "the next run failed without its cause", &again)?;

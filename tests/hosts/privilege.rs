@@ -146,7 +146,7 @@ fn files_of_an_older_release_are_migrated_when_the_service_restarts() {
     host.run("systemctl start monsys-agent");
     let code = "systemctl show --value --property=ExecMainStatus monsys-agent";
     assert_eq!(host.run_ok(code).trim(), "78");
-    assert!(host.journal().contains("which hub issued it"));
+    assert!(host.journal().contains("the hub that issued it"));
     let own = ["etc/monsys", "var/lib/monsys"];
     let mut touched = differences(&before, &disk.entries());
     touched.retain(|path| !own.iter().any(|own| path.starts_with(own)));

@@ -210,5 +210,5 @@ fn the_service_survives_every_clock_change() {
         });
     }
     let log = service.stop().expect(0).stderr;
-    assert_eq!(log.matches("is not believed").count(), 1, "{log}");
+    assert_eq!(log.matches("is not plausible").count(), 1, "{log}");
 }

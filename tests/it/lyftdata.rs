@@ -133,7 +133,7 @@ mod rows {
             .expect(77)
             .expect_stderr(&[
                 "401",
-                "wrong secret",
+                "the secret of this worker is wrong",
                 "refresh LYFTDATA_AUTO_ENROLLMENT_KEY",
             ]);
         // A definite rejection leaves no pending request.
@@ -232,7 +232,7 @@ fn a_lost_response_makes_no_second_worker_and_the_next_run_prints_a_hint() {
     hub.fault(json!({"route": "lyftdata-enroll", "reset": "after", "times": 1}));
     let lost = [
         "already exists",
-        "answer to this very host was lost",
+        "a response to this host was lost",
         "an admin removes that worker",
     ];
     worker(&host, &hub, "w-1", &RUN)

@@ -191,7 +191,7 @@ fn a_lost_response_uses_no_second_slot() {
     let (secret, _) = mint(&hub, Some(1));
     hub.fault(json!({"route": "mimir-enroll", "reset": "after"}));
     let run = enrol(&host, &hub, &secret).run().expect(0);
-    run.expect_stderr(&["the answer to the try before may have been lost"]);
+    run.expect_stderr(&["the response to the try before may have been lost"]);
     assert_eq!((agents(&hub).len(), uses(&hub).as_str()), (1, "1 / 1"));
 
     // The same in separate runs.
@@ -265,7 +265,7 @@ fn a_certificate_is_checked_before_it_is_stored() {
         (theirs, "for another key than this host's"),
         (
             json!({"agent_id": "x", "certificate_pem": "", "ca_pem": ""}),
-            "no certificate in it",
+            "no certificate in the file",
         ),
         (
             json!({"agent_id": "", "certificate_pem": "", "ca_pem": ""}),

@@ -244,8 +244,8 @@ fn a_lost_response_is_reported_with_its_hint() {
         .run()
         .expect(77)
         .expect_stderr(&[
-            "an earlier try of this run got no answer",
-            "have a new install token made for sensor sensor-1",
+            "an earlier try of this run got no response",
+            "make a new install token for sensor sensor-1",
         ]);
     assert!(!run.stderr.contains(&token), "{}", run.stderr);
     let status = json_of(&host, &hub, &["status"], 78);
@@ -256,7 +256,7 @@ fn a_lost_response_is_reported_with_its_hint() {
         .expect(77)
         .expect_stderr(&[
             "an earlier run's request, of 20",
-            "have a new install token made for sensor sensor-1",
+            "make a new install token for sensor sensor-1",
         ]);
     assert_eq!(sensor_token(&host), None);
 

@@ -174,7 +174,7 @@ fn token_persistence_fails() {
     run.expect_stderr(&[
         "WARN",
         "symbolic link",
-        "going on with the sensor token in memory",
+        "continuing with the sensor token in memory",
     ]);
     assert_eq!(std::fs::read(&real).unwrap(), before);
     assert_eq!(sensor(&hub, "sensor-1")["enrolments"], 1);
@@ -248,7 +248,7 @@ fn token_persistence_fails_where_no_folder_can_be_made() {
         sensor(&hub, "sensor-2")["heartbeats"] == 1
     });
     let run = service.stop().expect(0);
-    run.expect_stderr(&["WARN", "going on with the sensor token in memory"]);
+    run.expect_stderr(&["WARN", "continuing with the sensor token in memory"]);
 }
 
 #[test]

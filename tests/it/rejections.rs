@@ -65,7 +65,7 @@ fn a_response_never_removes_an_identity() {
     host.agent(&["enrol", "--tag", "other"])
         .run()
         .expect(77)
-        .expect_stderr(&["own credential", "left as it is"]);
+        .expect_stderr(&["own credential", "agent.toml is unchanged"]);
 }
 
 #[test]

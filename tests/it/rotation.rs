@@ -182,7 +182,7 @@ fn a_pinned_key_is_not_replaced() {
         .run()
         .expect(77)
         .expect_stderr(&[
-            "has the present key pinned",
+            "has the current key pinned",
             &format!("agents/{id}/rotate-signing-key"),
         ]);
     assert_eq!(key(&host), before);

@@ -234,10 +234,10 @@ fn a_broken_agent_toml_is_logged_and_heartbeats_continue() {
     host.write_file("etc/monsys/agent.toml", "broken = \n");
     service.signal(Signal::SIGHUP);
     until_heartbeat(&hub, Some(&first));
-    service
-        .stop()
-        .expect(0)
-        .expect_stderr(&["agent.toml is broken", "going on as before"]);
+    service.stop().expect(0).expect_stderr(&[
+        "agent.toml is broken",
+        "continuing with the configuration that was read before",
+    ]);
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn a_hub_without_the_agent_is_explained_and_force_cleans_up() {
     host.agent(&["unenrol"])
         .run()
         .expect(77)
-        .expect_stderr(&["forgotten this host already", "unenrol --force"]);
+        .expect_stderr(&["removed this host already", "unenrol --force"]);
     assert_eq!(host.agent_toml(), before);
     let state = fs::read_to_string(host.path(STATE)).unwrap();
     assert!(
@@ -175,7 +175,7 @@ fn a_lost_acceptance_is_recognised() {
     host.agent(&["enrol"])
         .run()
         .expect(77)
-        .expect_stderr(&["to end it: monsys-agent unenrol"]);
+        .expect_stderr(&["to complete it: monsys-agent unenrol"]);
     let json = host
         .agent(&["unenrol", "--output", "json"])
         .run()

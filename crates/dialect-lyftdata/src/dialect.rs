@@ -1,4 +1,4 @@
-//! The interface of the dialect, as the workflow calls it.
+//! The implementation of the dialect interface, which the enrolment workflow calls.
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
@@ -16,11 +16,11 @@ use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
 use crate::exchange::EnrolRequest;
-use crate::files::{EnrolmentState, JOURNAL, LOCK};
-use crate::lyftdata::{Lyftdata, missing};
-use crate::{report, settings};
+use crate::files::{EnrolmentState, LOCK, PENDING_REQUEST};
+use crate::lyftdata::{Lyftdata, no_secret};
+use crate::{checks, preview, settings, status};
 
-/// `LyftData`, as the program lists it.
+/// The entry of `LyftData` in the program's list of dialects.
 pub static DESCRIPTOR: Descriptor = Descriptor {
     settings: settings::SETTINGS,
     flags: &[
@@ -33,7 +33,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
         OwnFlag {
             flag: "--worker-jobs-dir",
             value_name: Some("DIR"),
-            help: "LyftData: where the worker's id and API key are put [default: /var/lib/lyftdata-worker]",
+            help: "LyftData: folder of the worker's id and API key [default: /var/lib/lyftdata-worker]",
             scope: FlagScope::Everywhere,
         },
     ],
@@ -63,7 +63,7 @@ impl Dialect for Lyftdata<'_> {
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         match self.enrolment_state()? {
             EnrolmentState::Unfinished => return Ok(Plan::Repair),
-            EnrolmentState::Enrolled(_) if !force && self.has_leftovers() => {
+            EnrolmentState::Enrolled(_) if !force && self.has_remains() => {
                 return Ok(Plan::Repair);
             }
             EnrolmentState::Enrolled(_) if !force => return Ok(Plan::Nothing),
@@ -71,9 +71,9 @@ impl Dialect for Lyftdata<'_> {
         }
         self.name()?;
         if secret.is_none() {
-            return Err(missing());
+            return Err(no_secret());
         }
-        Ok(Plan::Exchange(Box::new(Decided(self))))
+        Ok(Plan::Exchange(Box::new(PlannedExchange(self))))
     }
 
     fn folders(&self) -> Vec<Folder> {
@@ -92,10 +92,13 @@ impl Dialect for Lyftdata<'_> {
 
     fn recover(&mut self, _: Limit) -> FutureResult<'_, ()> {
         Box::pin(async {
-            atomic::sweep(&self.jobs_dir).map_err(|error| self.fault(&error))?;
-            match self.journal()?.and_then(|journal| journal.confirmed) {
+            atomic::sweep(&self.jobs_dir).map_err(|error| self.write_error(&error))?;
+            match self
+                .pending_request()?
+                .and_then(|pending| pending.confirmed)
+            {
                 Some(worker) => {
-                    tracing::info!("ending what an interrupted run began");
+                    tracing::info!("completing what an interrupted run began");
                     self.finish(&worker)
                 }
                 None => Ok(()),
@@ -104,26 +107,27 @@ impl Dialect for Lyftdata<'_> {
     }
 
     fn prove_writable(&self) -> Result<()> {
-        atomic::prove(&self.jobs_dir, 8 * 1024, self.owner()?).map_err(|error| self.fault(&error))
+        atomic::prove(&self.jobs_dir, 8 * 1024, self.owner()?)
+            .map_err(|error| self.write_error(&error))
     }
 
     fn repair(&self) -> Result<bool> {
-        // What was confirmed is in its files by now; a note of a request is of no more use.
-        let is_left = self.path(JOURNAL).exists();
-        self.forget()?;
-        Ok(is_left)
+        // `recover` has written the files of a confirmed worker, so the record is of no more use.
+        let has_record = self.path(PENDING_REQUEST).exists();
+        self.remove_pending_request()?;
+        Ok(has_record)
     }
 
     fn enrolled(&self) -> Result<Enrolment> {
         let EnrolmentState::Enrolled(worker) = self.enrolment_state()? else {
-            return Err(missing());
+            return Err(no_secret());
         };
         Ok(Enrolment {
             done: Done::AlreadyEnrolled,
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: None,
             changed: false,
-            fields: self.held(&worker, self.name.as_deref()),
+            fields: self.report_fields(&worker, self.name.as_deref()),
             cleanup: Cleanup::default(),
         })
     }
@@ -142,30 +146,30 @@ impl Dialect for Lyftdata<'_> {
         force: bool,
         facts: &HostFacts,
     ) -> Result<Option<Preview>> {
-        report::preview(self, secret, force, facts)
+        preview::preview(self, secret, force, facts)
     }
 
     fn status(&self) -> Result<StatusReport> {
-        report::account(self)
+        status::report(self)
     }
 
     fn checks(&self) -> Vec<Check> {
-        report::checks(self)
+        checks::checks(self)
     }
 
     fn without_secret(&self) -> Check {
-        report::without_secret(self)
+        checks::without_secret(self)
     }
 
     fn has_service(&self) -> bool {
         false
     }
 
-    /// The worker itself is `LyftData`'s own program; what this one does in its place is to enrol.
     fn access(&self) -> Access {
         Access::private()
     }
 
+    /// Enrols the worker. The worker itself is a program of `LyftData`.
     fn serve(&self) -> FutureResult<'_, ()> {
         Box::pin(async {
             let open = || -> Result<Box<dyn Dialect + '_>> {
@@ -183,18 +187,18 @@ impl Dialect for Lyftdata<'_> {
     }
 }
 
-/// An exchange that was decided on.
-struct Decided<'a>(&'a Lyftdata<'a>);
+/// An exchange that is decided on, and for which nothing is written yet.
+struct PlannedExchange<'a>(&'a Lyftdata<'a>);
 
-impl<'a> Prepare<'a> for Decided<'a> {
+impl<'a> Prepare<'a> for PlannedExchange<'a> {
     fn prepare(
         self: Box<Self>,
         secret: Option<&'a Token>,
         _: Limit,
     ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
-            let asking = EnrolRequest::prepare(self.0, secret.ok_or_else(missing)?.secret())?;
-            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
+            let request = EnrolRequest::prepare(self.0, secret.ok_or_else(no_secret)?.secret())?;
+            Ok(Box::new(request) as Box<dyn Exchange + 'a>)
         })
     }
 }

@@ -1,11 +1,11 @@
-//! The one question to a `LyftData` server, and what its answers say.
+//! The enrolment request to a `LyftData` server, and its responses.
 
 use reqwest::Method;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 
-use crate::files::{PendingEnrolment, Worker};
+use crate::files::{PendingRequest, Worker};
 use crate::lyftdata::Lyftdata;
 use crate::settings::text_fault;
 use agent_core::clock;
@@ -21,14 +21,14 @@ use agent_core::token::Secret;
 /// Path of the enrolment.
 pub(crate) const ENROLL: &str = "/api/workers/enroll";
 
-/// The question, ready to be asked.
+/// An enrolment request, ready to be sent.
 pub(crate) struct EnrolRequest<'a> {
     host: &'a Lyftdata<'a>,
     client: Client,
     name: &'a str,
     secret: &'a Secret,
-    /// When an earlier run asked for the very name, and did not come to note an answer.
-    lost: Option<String>,
+    /// Time of an earlier request for the same name whose response was lost, RFC 3339.
+    lost_at: Option<String>,
     confirmed: Option<Worker>,
 }
 
@@ -73,7 +73,11 @@ impl Exchange for EnrolRequest<'_> {
     }
 
     fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
-        if let Some(error) = sent.as_ref().ok().and_then(|reply| self.told(reply)) {
+        if let Some(error) = sent
+            .as_ref()
+            .ok()
+            .and_then(|reply| self.documented_error(reply))
+        {
             return Outcome::Stop(error.about(url));
         }
         let outcome = response::classify(url, sent, |reply| {
@@ -82,16 +86,16 @@ impl Exchange for EnrolRequest<'_> {
         });
         if matches!(outcome, Outcome::Wait { .. }) {
             let now = clock::rfc3339(self.host.environment.now());
-            self.lost.get_or_insert(now);
+            self.lost_at.get_or_insert(now);
         }
         outcome
     }
 
     fn refused(&mut self, error: Error, is_certain: bool) -> Error {
-        // A no for certain, and none lost before: there is nothing to remember.
+        // The rejection is certain and no response was lost, so the record is of no more use.
         if is_certain
-            && self.lost.is_none()
-            && let Err(fault) = self.host.forget()
+            && self.lost_at.is_none()
+            && let Err(fault) = self.host.remove_pending_request()
         {
             tracing::warn!("{}: {}", fault.what(), fault.cause());
         }
@@ -102,9 +106,9 @@ impl Exchange for EnrolRequest<'_> {
         let Some(worker) = self.confirmed.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };
-        self.host.note(&PendingEnrolment {
+        self.host.save_pending_request(&PendingRequest {
             name: self.name.into(),
-            asked_at: clock::rfc3339(self.host.environment.now()),
+            sent_at: clock::rfc3339(self.host.environment.now()),
             confirmed: Some(worker.clone()),
         })?;
         self.host.finish(&worker)?;
@@ -113,23 +117,28 @@ impl Exchange for EnrolRequest<'_> {
             hub_url: self.host.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
             changed: true,
-            fields: self.host.held(&worker.id, Some(&worker.name)),
+            fields: self.host.report_fields(&worker.id, Some(&worker.name)),
             cleanup: Cleanup::default(),
         }))
     }
 }
 
 impl<'a> EnrolRequest<'a> {
-    /// Notes on the disk what is asked for, before the first request leaves.
+    /// Writes the record of the request, before the first request is sent.
+    ///
+    /// # Errors
+    /// A missing name, and files that cannot be read or written.
     pub(crate) fn prepare(host: &'a Lyftdata<'a>, secret: &'a Secret) -> Result<Self> {
         tracing::info!("worker is using auto enrollment");
         let name = host.name()?;
         let client = Client::new(&host.settings)?;
-        let lost = host.journal()?.filter(|journal| journal.name == name);
+        let lost = host
+            .pending_request()?
+            .filter(|pending| pending.name == name);
         if lost.is_none() {
-            host.note(&PendingEnrolment {
+            host.save_pending_request(&PendingRequest {
                 name: name.into(),
-                asked_at: clock::rfc3339(host.environment.now()),
+                sent_at: clock::rfc3339(host.environment.now()),
                 confirmed: None,
             })?;
         }
@@ -138,25 +147,25 @@ impl<'a> EnrolRequest<'a> {
             client,
             name,
             secret,
-            lost: lost.map(|journal| journal.asked_at),
+            lost_at: lost.map(|pending| pending.sent_at),
             confirmed: None,
         })
     }
 
-    /// The rows of `LyftData`'s troubleshooting table that come as an answer.
-    fn told(&self, reply: &Reply) -> Option<Error> {
+    /// Returns the error of a response that is in `LyftData`'s troubleshooting table.
+    fn documented_error(&self, reply: &Reply) -> Option<Error> {
         match reply.status {
             400 if says(reply, "Community Edition") => Some(
                 Error::new(
                     ErrorId::Refused,
                     "Community Edition only supports the built-in worker: the server is not licensed for external ones",
                 )
-                .hint("enrol at a licensed deployment; to a Community Edition, a worker is added with a manual API key"),
+                .hint("enrol at a licensed deployment; a worker of a Community Edition needs a manual API key"),
             ),
             401 => Some(
                 Error::new(
                     ErrorId::Rejected,
-                    "the server answered 401: this worker holds the wrong secret, or auto enrollment is not enabled (the server's log says `attempted auto enrollment, but secret was incorrect`)",
+                    "the server answered 401: the secret of this worker is wrong, or auto enrollment is not enabled (the server's log says `attempted auto enrollment, but secret was incorrect`)",
                 )
                 .hint("refresh LYFTDATA_AUTO_ENROLLMENT_KEY, and run the same command again; an admin sees what is enabled: GET /api/workers/auto-enrollment"),
             ),
@@ -166,11 +175,12 @@ impl<'a> EnrolRequest<'a> {
         }
     }
 
+    /// Returns the error of a name or an id that the server knows already.
     fn exists(&self) -> Error {
         let name = self.name;
-        let cause = match (&self.lost, &self.host.worker) {
-            (Some(asked), _) => format!(
-                "the requested worker already exists at the server: an answer to this very host was lost (asked for {name:?} at {asked}), and the server gives it only once"
+        let cause = match (&self.lost_at, &self.host.worker) {
+            (Some(sent_at), _) => format!(
+                "the requested worker already exists at the server: a response to this host was lost (the request for {name:?} of {sent_at}), and the server sends it only once"
             ),
             (None, Some(id)) => format!(
                 "the requested worker ID {id}, or the name {name:?}, already exists at the server"
@@ -183,38 +193,42 @@ impl<'a> EnrolRequest<'a> {
             Some(_) => "clear LYFTDATA_WORKER_ID, or choose a different --worker-name",
             None => "choose a different --worker-name",
         };
-        Error::new(ErrorId::Refused, cause).hint(match self.lost {
-            Some(_) => format!("an admin removes that worker, which has never worked (GET /api/workers shows it), and then: the same command again; or {clear}"),
+        Error::new(ErrorId::Refused, cause).hint(match self.lost_at {
+            Some(_) => format!("an admin removes that worker, which has never run (GET /api/workers lists it), then run the same command again; or {clear}"),
             None => clear.into(),
         })
     }
 }
 
+/// Returns whether the server's message contains `text`.
 fn says(reply: &Reply, text: &str) -> bool {
     reply
         .message()
         .is_some_and(|message| message.contains(text))
 }
 
-/// Reads a yes.
+/// Reads the response to an accepted request.
+///
+/// # Errors
+/// The part of the response that is not of this protocol.
 pub(crate) fn accepted(reply: &Reply, name: &str) -> std::result::Result<Worker, String> {
     if reply.media_type.as_deref() != Some("application/json") {
-        return Err("the answer is not application/json (a proxy's page, or a web site?)".into());
+        return Err("the response is not application/json (a proxy's page, or a web site?)".into());
     }
     let worker: Worker = serde_json::from_slice(&reply.body)
-        .map_err(|_| "the answer lacks `worker`, `name` or `api_key`")?;
+        .map_err(|_| "the response lacks `worker`, `name` or `api_key`")?;
     if let Some(fault) = text_fault(&worker.id) {
-        return Err(format!("the `worker` of the answer: {fault}"));
+        return Err(format!("the `worker` of the response: {fault}"));
     }
     Secret::opaque(&worker.api_key)
-        .map_err(|fault| format!("the `api_key` of the answer: {fault}"))?;
+        .map_err(|fault| format!("the `api_key` of the response: {fault}"))?;
     if worker.name != name {
-        return Err("the `name` of the answer is not the one that was asked for".into());
+        return Err("the `name` of the response is not the requested one".into());
     }
     Ok(worker)
 }
 
-/// hex(HMAC-SHA-256(secret, nonce + "\n" + name)), the contract's section 7.
+/// Returns hex(HMAC-SHA-256(secret, nonce + "\n" + name)) (contract, section 7).
 fn proof(secret: &Secret, nonce: &str, name: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
     hex::encode(hmac::sign(&key, format!("{nonce}\n{name}").as_bytes()).as_ref())
@@ -230,7 +244,7 @@ mod tests {
         // printf '%s\n%s' 000102030405060708090a0b0c0d0e0f ingest-us-east-01 |
         //   openssl dgst -sha256 -hmac s3cret
         let Token::Enrolment(secret) = Token::shared(" s3cret\n", &"test").unwrap() else {
-            panic!("another kind");
+            panic!("not a shared secret");
         };
         assert_eq!(
             proof(

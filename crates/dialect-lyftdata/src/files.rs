@@ -1,4 +1,4 @@
-//! What a worker has on its disk: two files, and a journal while they are not both there.
+//! The files of a worker: its id, its API key, and the record of an open request.
 
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::PathBuf;
@@ -15,23 +15,25 @@ use agent_core::store::{lock, safe_read, unreadable, unwritable};
 pub(crate) const ID_FILE: &str = "LYFTDATA_WORKER_ID";
 /// File of its API key.
 const KEY_FILE: &str = ".LYFTDATA_WORKER_API_KEY";
-/// What is asked for, or confirmed and not yet in its files.
-pub(crate) const JOURNAL: &str = ".monsys-enrol.json";
+/// File of the open request, or of a worker that is confirmed and not in its files yet.
+pub(crate) const PENDING_REQUEST: &str = ".monsys-enrol.json";
+/// Name of the lock, in the jobs directory.
 pub(crate) const LOCK: &str = lock::DIALECT_FILE;
 
-/// What the journal holds.
+/// The record of an open request, or of a worker that is confirmed and not in its files yet.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct PendingEnrolment {
-    /// The name that was asked for.
+pub(crate) struct PendingRequest {
+    /// The worker's name in the request.
     pub(crate) name: String,
-    /// When, RFC 3339.
-    pub(crate) asked_at: String,
-    /// What the server has confirmed for it.
+    /// Time at which the request was sent, RFC 3339.
+    #[serde(rename = "asked_at")]
+    pub(crate) sent_at: String,
+    /// The worker in the server's response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) confirmed: Option<Worker>,
 }
 
-/// A worker: what the server answers, and what the two files hold.
+/// A worker, as the server's response has it. The two files hold its id and its API key.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Worker {
     #[serde(rename = "worker")]
@@ -40,21 +42,27 @@ pub(crate) struct Worker {
     pub(crate) api_key: Zeroizing<String>,
 }
 
-/// Where this host stands.
+/// The enrolment state of this host.
 pub(crate) enum EnrolmentState {
-    /// Neither file is there.
+    /// There is no id and no API key.
     New,
-    /// The server has confirmed it, and not all of its files are there.
+    /// The server has confirmed the worker, and an interrupted run has not written all of its files.
     Unfinished,
-    /// Both are, with this id.
+    /// Both files exist, with this id.
     Enrolled(String),
 }
 
 impl Lyftdata<'_> {
+    /// Returns the path of a file in the jobs directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.jobs_dir.join(name)
     }
 
+    /// Reads a file of the jobs directory without the white space around it. Returns `None` for a missing or
+    /// empty file.
+    ///
+    /// # Errors
+    /// [`ErrorId::Unreadable`].
     pub(crate) fn file(&self, name: &str) -> Result<Option<String>> {
         let path = self.path(name);
         match safe_read::foreign_text(&path) {
@@ -64,33 +72,41 @@ impl Lyftdata<'_> {
         }
     }
 
-    /// A broken journal is none: it is only a note until something is confirmed, and then whole.
-    pub(crate) fn journal(&self) -> Result<Option<PendingEnrolment>> {
-        let text = self.file(JOURNAL)?;
+    /// Reads the record of the open request. Returns `None` for a broken record, which costs only the
+    /// explanation of a lost response: a record with a confirmed worker is written atomically.
+    ///
+    /// # Errors
+    /// [`ErrorId::Unreadable`].
+    pub(crate) fn pending_request(&self) -> Result<Option<PendingRequest>> {
+        let text = self.file(PENDING_REQUEST)?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
+    /// Returns the enrolment state.
+    ///
+    /// # Errors
+    /// [`ErrorId::CredentialIncomplete`] when only one of the two files exists, and [`ErrorId::Unreadable`].
     pub(crate) fn enrolment_state(&self) -> Result<EnrolmentState> {
-        let is_confirmed = |journal: &PendingEnrolment| journal.confirmed.is_some();
+        let is_confirmed = |pending: &PendingRequest| pending.confirmed.is_some();
         match (self.file(ID_FILE)?, self.file(KEY_FILE)?) {
-            _ if self.journal()?.as_ref().is_some_and(is_confirmed) => {
+            _ if self.pending_request()?.as_ref().is_some_and(is_confirmed) => {
                 Ok(EnrolmentState::Unfinished)
             }
             (Some(worker), Some(_)) => Ok(EnrolmentState::Enrolled(worker)),
             (None, None) => Ok(EnrolmentState::New),
             (id, _) => {
-                let (there, missing) = match id {
+                let (existing, missing) = match id {
                     Some(_) => (ID_FILE, KEY_FILE),
                     None => (KEY_FILE, ID_FILE),
                 };
                 let (id, key) = (self.path(ID_FILE), self.path(KEY_FILE));
                 Err(Error::new(
                     ErrorId::CredentialIncomplete,
-                    format!("{there} is there, and {missing}, which belongs to it, is not"),
+                    format!("{existing} exists, and {missing}, which belongs to it, is missing"),
                 )
                 .about(self.jobs_dir.display())
                 .hint(format!(
-                    "put it back; or enrol anew, under a name that the server does not know: rm -f {} {}",
+                    "restore the missing file; or enrol again under a name that the server does not know, after: rm -f {} {}",
                     id.display(),
                     key.display()
                 )))
@@ -98,41 +114,50 @@ impl Lyftdata<'_> {
         }
     }
 
+    /// Returns the owner of the jobs directory, who owns its files too.
+    ///
+    /// # Errors
+    /// A jobs directory that cannot be read.
     pub(crate) fn owner(&self) -> Result<Owner> {
-        Owner::of(&self.jobs_dir).map_err(|error| self.fault(&error))
+        Owner::of(&self.jobs_dir).map_err(|error| self.write_error(&error))
     }
 
-    pub(crate) fn fault(&self, error: &std::io::Error) -> Error {
+    /// Returns the error of a write to the jobs directory.
+    pub(crate) fn write_error(&self, error: &std::io::Error) -> Error {
         unwritable(ErrorId::StateUnwritable, &self.jobs_dir, error)
     }
 
-    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    /// Writes a file of the jobs directory.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         atomic::write(&self.path(name), bytes, 0o600, self.owner()?)
-            .map_err(|error| self.fault(&error))
+            .map_err(|error| self.write_error(&error))
     }
 
-    pub(crate) fn note(&self, journal: &PendingEnrolment) -> Result<()> {
-        let bytes = Zeroizing::new(serde_json::to_vec(journal).unwrap_or_default());
-        self.put(JOURNAL, &bytes)
+    /// Writes the record of the open request.
+    pub(crate) fn save_pending_request(&self, pending: &PendingRequest) -> Result<()> {
+        let bytes = Zeroizing::new(serde_json::to_vec(pending).unwrap_or_default());
+        self.write(PENDING_REQUEST, &bytes)
     }
 
-    pub(crate) fn forget(&self) -> Result<()> {
-        atomic::remove(&self.path(JOURNAL)).map_err(|error| self.fault(&error))
+    /// Removes the record of the open request.
+    pub(crate) fn remove_pending_request(&self) -> Result<()> {
+        atomic::remove(&self.path(PENDING_REQUEST)).map_err(|error| self.write_error(&error))
     }
 
-    /// Puts what the server has confirmed into its files.
+    /// Writes the files of a confirmed worker, and removes the record.
     pub(crate) fn finish(&self, worker: &Worker) -> Result<()> {
-        self.put(KEY_FILE, worker.api_key.as_bytes())?;
-        self.put(ID_FILE, worker.id.as_bytes())?;
-        self.forget()
+        self.write(KEY_FILE, worker.api_key.as_bytes())?;
+        self.write(ID_FILE, worker.id.as_bytes())?;
+        self.remove_pending_request()
     }
 
-    pub(crate) fn has_leftovers(&self) -> bool {
+    /// Returns whether a killed run left a record or a temporary file.
+    pub(crate) fn has_remains(&self) -> bool {
         let names = std::fs::read_dir(&self.jobs_dir).into_iter().flatten();
         let mut names = names.flatten().map(|entry| entry.file_name());
         names.any(|name| {
             let name = name.to_string_lossy();
-            name == JOURNAL || atomic::is_temporary(&name)
+            name == PENDING_REQUEST || atomic::is_temporary(&name)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The host of this dialect: its settings, and its files.
+//! The host of this dialect: its settings and its files.
 
 use std::path::PathBuf;
 
@@ -9,30 +9,35 @@ use agent_core::flags::Flags;
 use agent_core::settings::Settings;
 use serde_json::json;
 
-/// This host, as a worker of a `LyftData` server.
+/// This host as a worker of a `LyftData` server.
 pub(crate) struct Lyftdata<'a> {
     pub(crate) flags: &'a Flags,
     pub(crate) environment: &'a Environment,
     pub(crate) settings: Settings,
     pub(crate) jobs_dir: PathBuf,
     pub(crate) name: Option<String>,
-    /// An id to ask for.
+    /// The worker's id to request. Without one, the server makes an id.
     pub(crate) worker: Option<String>,
 }
 
 impl Lyftdata<'_> {
+    /// Returns the worker's name.
+    ///
+    /// # Errors
+    /// [`ErrorId::BadSetting`] when no name is set.
     pub(crate) fn name(&self) -> Result<&str> {
         self.name.as_deref().ok_or_else(|| {
             Error::new(
                 ErrorId::BadSetting,
-                "a worker needs a unique name, and none is given",
+                "a worker needs a unique name, and no name is set",
             )
             .about("the worker's name")
             .hint("set LYFTDATA_WORKER_NAME, or give --worker-name NAME")
         })
     }
 
-    pub(crate) fn held(&self, worker: &str, name: Option<&str>) -> Vec<ReportField> {
+    /// Returns the fields of an enrolled worker for the report of a run.
+    pub(crate) fn report_fields(&self, worker: &str, name: Option<&str>) -> Vec<ReportField> {
         [
             ("worker", "worker", json!(worker)),
             ("name", "name", json!(name)),
@@ -43,8 +48,8 @@ impl Lyftdata<'_> {
     }
 }
 
-/// The exits of a worker that has nothing to begin with, as its troubleshooting table has them.
-pub(crate) fn missing() -> Error {
+/// Returns the error of a worker without a credential and without a secret.
+pub(crate) fn no_secret() -> Error {
     Error::new(
         ErrorId::TokenMissing,
         "this worker is not enrolled, and the shared secret is what admits it",

@@ -1,4 +1,4 @@
-//! The settings of a worker: its own names for them, and where they come from.
+//! The settings of a worker, with the names of `LyftData`'s documentation.
 
 use crate::lyftdata::Lyftdata;
 use agent_core::environment::Environment;
@@ -9,12 +9,12 @@ use agent_core::settings::{DialectSettings, Setting, Settings};
 
 use crate::files::ID_FILE;
 
-/// Where the secret is to be had.
+/// The variable of the secret.
 const SECRET: &str = "LYFTDATA_AUTO_ENROLLMENT_KEY";
 
 /// Variables that hold a secret: no child process inherits them.
 pub(crate) const SECRETS: &[&str] = &[SECRET];
-/// An id to ask for.
+/// The variable of the worker's id.
 const WORKER_ID: &str = "LYFTDATA_WORKER_ID";
 
 static URL: Setting = Setting {
@@ -23,7 +23,7 @@ static URL: Setting = Setting {
     variables: &["LYFTDATA_URL", "MONSYS_HUB_URL"],
     key: None,
     default: None,
-    help: "Where the control plane is.",
+    help: "URL of the control plane.",
 };
 static NAME: Setting = Setting {
     name: "worker's name",
@@ -39,7 +39,7 @@ static JOBS_DIR: Setting = Setting {
     variables: &["LYFTDATA_WORKER_JOBS_DIR"],
     key: None,
     default: Some("/var/lib/lyftdata-worker"),
-    help: "Where the worker's id and API key are put.",
+    help: "Folder of the worker's id and API key.",
 };
 static KEY: Setting = Setting {
     name: "auto-enrollment secret",
@@ -55,13 +55,13 @@ static ID: Setting = Setting {
     variables: &[WORKER_ID],
     key: None,
     default: None,
-    help: "An id to ask for; without one, the server makes one.",
+    help: "The id to request. Without one, the server makes an id.",
 };
 
-/// The settings that only this system has.
+/// The settings that only this dialect has.
 pub(crate) static SETTINGS: &[&Setting] = &[&URL, &NAME, &JOBS_DIR, &KEY, &ID];
 
-/// Whether only this system's own variables are there.
+/// Returns whether the environment names a `LyftData` server or its secret.
 pub(crate) fn is_meant(environment: &Environment) -> bool {
     environment.env("LYFTDATA_URL").is_some() || environment.secret(SECRET).is_some()
 }
@@ -105,8 +105,8 @@ impl<'a> Lyftdata<'a> {
     }
 }
 
-/// What is wrong with a name or an id, if anything. The id's file is read without the white space around
-/// the id.
+/// Returns the reason why a name or an id is not valid, if it is not. White space around it is not valid,
+/// since the file of the id is read without that.
 pub(crate) fn text_fault(text: &str) -> Option<String> {
     if !(1..=128).contains(&text.chars().count()) || text.contains(is_hidden) {
         return Some(
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_short_and_visible_and_the_same_without_white_space_around_it() {
+    fn a_name_is_short_and_visible_and_has_no_white_space_around_it() {
         for good in ["w", "ingest us 1", &"ä".repeat(128)] {
             assert_eq!(text_fault(good), None, "{good:?}");
         }

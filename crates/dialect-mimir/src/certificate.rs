@@ -1,4 +1,4 @@
-//! A client certificate: what it must be before it is kept, and until when it is good.
+//! A client certificate: its checks before it is stored, and its dates.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,11 +9,13 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use agent_core::clock;
 
-/// The certificate, and those between it and its CA.
+/// A client certificate with the intermediate certificates of its CA.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     chain: Vec<CertificateDer<'static>>,
+    /// Begin of the validity, since 1970.
     from: Duration,
+    /// End of the validity, since 1970.
     until: Duration,
 }
 
@@ -21,20 +23,20 @@ impl Certificate {
     /// Reads a PEM file: the certificate first, then the chain if there is one.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the file is not a certificate.
     pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let chain = read(pem)?;
         let (from, until) = dates(leaf(&chain)?)?;
         Ok(Self { chain, from, until })
     }
 
-    /// As TLS shows it.
+    /// Returns the chain as TLS presents it.
     #[must_use]
     pub(crate) fn for_tls(&self) -> Vec<CertificateDer<'static>> {
         self.chain.clone()
     }
 
-    /// Whether it is a certificate of this public key (`SubjectPublicKeyInfo`, DER).
+    /// Returns whether the certificate is for this public key (`SubjectPublicKeyInfo`, DER).
     #[must_use]
     pub(crate) fn is_for(&self, public: &[u8]) -> bool {
         leaf(&self.chain)
@@ -42,11 +44,11 @@ impl Certificate {
             .is_ok_and(|leaf| leaf.subject_public_key_info().as_ref() == public)
     }
 
-    /// Checks all that a certificate must be before it is kept: of this key, from a CA of `ca_pem`,
-    /// good for clients, and good at `now`.
+    /// Checks a certificate before it is stored: it is for this key, from a CA of `ca_pem`, for clients, and
+    /// valid at `now`.
     ///
     /// # Errors
-    /// What it is not.
+    /// The check that failed.
     pub(crate) fn check(
         &self,
         public: &[u8],
@@ -61,17 +63,17 @@ impl Certificate {
             .iter()
             .map(|ca| anchor_from_trusted_cert(ca))
             .collect::<Result<_, _>>()
-            .map_err(|cause| format!("ca_pem holds a broken certificate: {cause}"))?;
+            .map_err(|cause| format!("a certificate of ca_pem is broken: {cause}"))?;
         verify(&self.chain, &anchors, since_1970(now)).map_err(|cause| match cause {
             webpki::Error::CertExpired { .. } => format!(
                 "the certificate expired at {}, and this host's clock says {}",
-                told(self.until),
-                told(since_1970(now))
+                format_date(self.until),
+                format_date(since_1970(now))
             ),
             webpki::Error::CertNotValidYet { .. } => format!(
                 "the certificate is valid from {}, and this host's clock says {}",
-                told(self.from),
-                told(since_1970(now))
+                format_date(self.from),
+                format_date(since_1970(now))
             ),
             webpki::Error::UnknownIssuer => {
                 "the certificate does not come from the CA that came with it".into()
@@ -79,20 +81,20 @@ impl Certificate {
             webpki::Error::RequiredEkuNotFoundContext(_) => {
                 "the certificate is not meant for clients".into()
             }
-            cause => format!("the certificate is not good: {cause}"),
+            cause => format!("the certificate is not valid: {cause}"),
         })
     }
 
-    /// Until when it is good.
+    /// Returns the end of the validity.
     #[must_use]
     pub(crate) fn expires_at(&self) -> SystemTime {
         clock::of_1970(self.until)
     }
 
-    /// When it is to be renewed: two thirds of its life are over.
+    /// Returns the time of the renewal: two thirds of the lifetime are over.
     #[must_use]
     pub(crate) fn renew_at(&self) -> SystemTime {
-        // Before it is multiplied, it is divided: no date that a certificate can hold overflows.
+        // The division comes first, so that no date of a certificate overflows.
         let life = self.until.saturating_sub(self.from);
         clock::of_1970(self.from.saturating_add(life / 3 * 2))
     }
@@ -101,9 +103,9 @@ impl Certificate {
 fn read(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|_| "it is no PEM")?;
+        .map_err(|_| "the file is not PEM")?;
     if certificates.is_empty() {
-        return Err("there is no certificate in it (-----BEGIN CERTIFICATE-----)".into());
+        return Err("there is no certificate in the file (-----BEGIN CERTIFICATE-----)".into());
     }
     Ok(certificates)
 }
@@ -116,7 +118,7 @@ fn leaf<'a>(chain: &'a [CertificateDer<'static>]) -> Result<&'a CertificateDer<'
 
 fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, String> {
     EndEntityCert::try_from(certificate)
-        .map_err(|cause| format!("it holds a broken certificate: {cause}"))
+        .map_err(|cause| format!("the certificate is broken: {cause}"))
 }
 
 fn verify(
@@ -138,8 +140,8 @@ fn verify(
         .map(|_| ())
 }
 
-/// From when until when, since 1970. The verifier looks at the time first, and says by which of the
-/// two dates a time is a wrong one.
+/// Returns begin and end of the validity, since 1970. The verifier checks the time first, and its error has
+/// the date that a wrong time violates.
 fn dates(certificate: &CertificateDer<'static>) -> Result<(Duration, Duration), String> {
     parsed(certificate)?;
     let chain = std::slice::from_ref(certificate);
@@ -152,7 +154,7 @@ fn dates(certificate: &CertificateDer<'static>) -> Result<(Duration, Duration), 
             Duration::from_secs(not_before.as_secs()),
             Duration::from_secs(not_after.as_secs()),
         )),
-        _ => Err("it holds a certificate whose dates cannot be told".into()),
+        _ => Err("the dates of the certificate cannot be read".into()),
     }
 }
 
@@ -160,7 +162,7 @@ fn since_1970(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn told(since_1970: Duration) -> String {
+fn format_date(since_1970: Duration) -> String {
     clock::rfc3339(clock::of_1970(since_1970))
 }
 
@@ -219,7 +221,7 @@ mod tests {
     const CLIENT: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ClientAuth;
 
     #[test]
-    fn tells_its_dates_and_when_two_thirds_are_over() {
+    fn has_its_dates_and_is_renewed_after_two_thirds() {
         let pem = Authority::new("CA").certify(&HostKey::make().unwrap(), CLIENT);
         let certificate = Certificate::from_pem(pem.as_bytes()).unwrap();
         assert_eq!(certificate.expires_at(), at("2030-01-31T00:00:00Z"));
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn is_checked_for_all_that_it_must_be() {
+    fn each_property_of_a_certificate_is_checked() {
         let (host, other) = (HostKey::make().unwrap(), HostKey::make().unwrap());
         let (ca, stranger) = (Authority::new("CA"), Authority::new("CA"));
         let good = ca.certify(&host, CLIENT);
@@ -241,7 +243,7 @@ mod tests {
         let for_other = ca.certify(&other, CLIENT);
         for (pem, ca_pem, now, cause) in [
             (&for_other, ca.pem(), now, "another key"),
-            (&good, stranger.pem(), now, "not good"),
+            (&good, stranger.pem(), now, "not valid"),
             (
                 &good,
                 Authority::new("Other").pem(),

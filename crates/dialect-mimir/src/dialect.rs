@@ -1,4 +1,4 @@
-//! The interface of the dialect, as the workflow calls it.
+//! The implementation of the dialect interface, which the enrolment workflow calls.
 
 use std::path::{Path, PathBuf};
 
@@ -18,12 +18,12 @@ use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
 use crate::exchange::EnrolRequest;
-use crate::host::EnrolmentState;
+use crate::host_state::EnrolmentState;
 use crate::mimir::{LOCK, Mimir, no_secret};
 use crate::settings::{self, DEFAULT_FOLDER, FOLDER};
-use crate::{exchange, renewal, status, wire};
+use crate::{checks, exchange, preview, renewal, status};
 
-/// Mimir, as the program lists it.
+/// The entry of Mimir in the program's list of dialects.
 pub static DESCRIPTOR: Descriptor = Descriptor {
     settings: settings::SETTINGS,
     secret_variables: settings::SECRETS,
@@ -54,8 +54,8 @@ impl Dialect for Mimir<'_> {
 
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         let enrolment_state = self.enrolment_state()?;
-        let decided = Plan::Exchange(Box::new(Decided {
-            mimir: self,
+        let planned = Plan::Exchange(Box::new(PlannedExchange {
+            host: self,
             enrolment_state,
             force,
         }));
@@ -67,30 +67,31 @@ impl Dialect for Mimir<'_> {
                 _ => {}
             }
             match enrolment_state {
-                EnrolmentState::Enrolled if self.host.files.has_temporary_files() => {
+                EnrolmentState::Enrolled if self.state.files.has_temporary_files() => {
                     return Ok(Plan::Repair);
                 }
                 EnrolmentState::Enrolled => return Ok(Plan::Nothing),
-                EnrolmentState::Unproved => return Ok(decided),
+                EnrolmentState::Unproved => return Ok(planned),
                 _ => {}
             }
         }
         if !self.has_server {
-            return Err(
-                Error::new(ErrorId::BadHubUrl, "none is given, and there is no default")
-                    .hint("give it with --hub-url URL, or as MIMIR_SERVER_URL"),
-            );
+            return Err(Error::new(
+                ErrorId::BadHubUrl,
+                "no server is set, and there is no default",
+            )
+            .hint("set it with --hub-url URL or MIMIR_SERVER_URL"));
         }
         if secret.is_none() {
             return Err(no_secret());
         }
-        Ok(decided)
+        Ok(planned)
     }
 
     fn folders(&self) -> Vec<Folder> {
         vec![Folder {
             name: "Mimir's folder",
-            path: self.host.files.folder().to_owned(),
+            path: self.state.files.folder().to_owned(),
             grant: self.environment.access().public_folder(),
             is_foreign: false,
             error_id: ErrorId::StateUnwritable,
@@ -102,25 +103,25 @@ impl Dialect for Mimir<'_> {
     }
 
     fn recover(&mut self, _limit: Limit) -> FutureResult<'_, ()> {
-        Box::pin(async { self.host.files.sweep() })
+        Box::pin(async { self.state.files.sweep() })
     }
 
     fn prove_writable(&self) -> Result<()> {
-        self.host.files.prove_writable()
+        self.state.files.prove_writable()
     }
 
     fn repair(&self) -> Result<bool> {
-        // `recover` has removed what was left over, and there is nothing else.
+        // `recover` has removed the remains of killed runs, and no other repair exists.
         Ok(false)
     }
 
     fn enrolled(&self) -> Result<Enrolment> {
         Ok(Enrolment {
             done: Done::AlreadyEnrolled,
-            hub_url: self.host.notes.server_url.clone().unwrap_or_default(),
+            hub_url: self.state.record.server_url.clone().unwrap_or_default(),
             hostname: None,
             changed: false,
-            fields: exchange::held(&self.host)?,
+            fields: exchange::report_fields(&self.state)?,
             cleanup: Cleanup::default(),
         })
     }
@@ -135,44 +136,19 @@ impl Dialect for Mimir<'_> {
         force: bool,
         facts: &HostFacts,
     ) -> Result<Option<Preview>> {
-        let plan = self.plan(secret.or(Some(Kind::Enrolment)), force)?;
-        if !matches!(plan, Plan::Exchange(_)) {
-            return Ok(None);
-        }
-        let key = match self.host.key()? {
-            Some(_) if self.enrolment_state()? != EnrolmentState::Clone => "this host's own",
-            Some(_) => "a new one: what is on this disk is another machine's",
-            None => "a new one",
-        };
-        let folder = self.host.files.folder();
-        Ok(Some(Preview {
-            url: self.settings.hub_url.value.join(wire::ENROLL).to_string(),
-            path: wire::ENROLL,
-            body: json!({"hostname": facts.hostname}),
-            rows: vec![
-                ("key", key.into()),
-                ("folder", folder.display().to_string()),
-            ],
-            json: json!({"folder": folder}),
-        }))
+        preview::preview(self, secret, force, facts)
     }
 
     fn status(&self) -> Result<StatusReport> {
-        status::account(&self.host, self.environment)
+        status::report(&self.state, self.environment)
     }
 
     fn checks(&self) -> Vec<Check> {
-        status::checks(self)
+        checks::checks(self)
     }
 
     fn without_secret(&self) -> Check {
-        match self.enrolment_state() {
-            Ok(EnrolmentState::Enrolled | EnrolmentState::Unproved) => {
-                Check::good("token", "a host with a certificate needs none")
-            }
-            Ok(_) => Check::bad("token", &no_secret()),
-            Err(_) => Check::skipped("token", "it is not known whether this host is enrolled"),
-        }
+        checks::without_secret(self)
     }
 
     fn service_environment(&self) -> Vec<(&'static str, String)> {
@@ -184,7 +160,7 @@ impl Dialect for Mimir<'_> {
     }
 
     fn service_files(&self) -> Vec<PathBuf> {
-        vec![self.host.files.folder().join(KEY)]
+        vec![self.state.files.folder().join(KEY)]
     }
 
     fn access(&self) -> Access {
@@ -200,14 +176,14 @@ impl Dialect for Mimir<'_> {
     }
 }
 
-/// An exchange that was decided on.
-struct Decided<'a> {
-    mimir: &'a Mimir<'a>,
+/// An exchange that is decided on, and for which nothing is written yet.
+struct PlannedExchange<'a> {
+    host: &'a Mimir<'a>,
     enrolment_state: EnrolmentState,
     force: bool,
 }
 
-impl<'a> Prepare<'a> for Decided<'a> {
+impl<'a> Prepare<'a> for PlannedExchange<'a> {
     fn prepare(
         self: Box<Self>,
         secret: Option<&'a Token>,
@@ -215,13 +191,13 @@ impl<'a> Prepare<'a> for Decided<'a> {
     ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
             let Self {
-                mimir,
+                host,
                 enrolment_state,
                 force,
             } = *self;
-            let host = mimir.host.clone();
-            let asking = EnrolRequest::prepare(mimir, host, enrolment_state, secret, force)?;
-            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
+            let state = host.state.clone();
+            let request = EnrolRequest::prepare(host, state, enrolment_state, secret, force)?;
+            Ok(Box::new(request) as Box<dyn Exchange + 'a>)
         })
     }
 }

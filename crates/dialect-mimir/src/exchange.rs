@@ -1,10 +1,11 @@
-//! The two questions of an enrolment: the secret for a certificate, and then, under the certificate,
-//! as whom the server knows it. Success is said after the second.
+//! The two requests of an enrolment: the secret for a certificate, and a proof under that certificate.
+//!
+//! The proof asks the server for the agent id of the certificate. The enrolment succeeds after it.
 
 use serde_json::{Value, json};
 
 use crate::certificate::Certificate;
-use crate::host::{EnrolmentState, Host, KeyToEnrol, Notes};
+use crate::host_state::{EnrolmentState, HostState, KeyToCertify, Record};
 use crate::mimir::Mimir;
 use crate::wire::{self, Certified};
 use agent_core::ca_copy;
@@ -21,62 +22,67 @@ use agent_core::sourced::Source;
 use agent_core::store::key_files::{KEY, KeyFiles};
 use agent_core::token::{Secret, Token};
 
-/// One enrolment that is under way.
+/// An enrolment request, ready to be sent.
 pub(crate) struct EnrolRequest<'a> {
     settings: &'a Settings,
     environment: &'a Environment,
-    host: Host,
-    key: KeyToEnrol,
+    state: HostState,
+    key: KeyToCertify,
     client: Client,
-    question: Question,
-    /// An answer may have been lost on its way.
+    step: Step,
+    /// The response to the try before may have been lost.
     is_uncertain: bool,
 }
 
-enum Question {
-    /// The secret, and what came for it.
+/// The two requests of an enrolment.
+enum Step {
+    /// The request for a certificate: the secret, and the server's response.
     Certificate(Secret, Option<Certified>),
-    /// As whom the server knows the certificate, and the answer.
+    /// The proof of the certificate: the agent id in the server's response.
     Proof(Option<String>),
 }
 
 impl<'a> EnrolRequest<'a> {
-    /// Puts the key on the disk, if it is not.
+    /// Writes the key to the disk, if it is not there yet.
+    ///
+    /// # Errors
+    /// A broken key, and files that cannot be written.
     pub(crate) fn prepare(
-        mimir: &'a Mimir<'_>,
-        host: Host,
+        host: &'a Mimir<'_>,
+        state: HostState,
         enrolment_state: EnrolmentState,
         secret: Option<&Token>,
         force: bool,
     ) -> Result<Self> {
-        let (settings, environment) = (&mimir.settings, mimir.environment);
-        let key = host.key_to_enrol(enrolment_state)?;
-        let question = match secret {
+        let (settings, environment) = (&host.settings, host.environment);
+        let key = state.key_to_certify(enrolment_state)?;
+        let step = match secret {
             Some(secret) if force || enrolment_state != EnrolmentState::Unproved => {
-                Question::Certificate(secret.secret().clone(), None)
+                Step::Certificate(secret.secret().clone(), None)
             }
-            _ => Question::Proof(None),
+            _ => Step::Proof(None),
         };
-        let client = match &question {
-            Question::Certificate(..) => Client::new(settings)?,
-            Question::Proof(_) => proving(settings, &host)?,
+        let client = match &step {
+            Step::Certificate(..) => Client::new(settings)?,
+            Step::Proof(_) => certified_client(settings, &state)?,
         };
         Ok(Self {
             settings,
             environment,
-            host,
+            state,
             key,
             client,
-            question,
+            step,
             is_uncertain: false,
         })
     }
 
-    fn keep_certificate(&mut self, certified: &Certified, facts: &HostFacts) -> Result<()> {
+    /// Checks the certificate in the server's response, and writes the files of the enrolment.
+    fn save_certificate(&mut self, certified: &Certified, facts: &HostFacts) -> Result<()> {
         let not_our_protocol = |cause: String| {
             Error::new(ErrorId::NotThisProtocol, cause)
                 .about(self.url())
-                .hint("set this host's clock if it is wrong (timedatectl set-ntp true), else see the server's log; then run the same command again: the key stays, so it is the same agent")
+                .hint("set this host's clock if it is wrong (timedatectl set-ntp true), else see the server's log; then run the same command again: the key stays, so the host stays the same agent")
         };
         let certificate = Certificate::from_pem(certified.certificate_pem.as_bytes())
             .map_err(not_our_protocol)?;
@@ -88,10 +94,10 @@ impl<'a> EnrolRequest<'a> {
             )
             .map_err(not_our_protocol)?;
         let settings = self.settings;
-        let folder = self.host.files.folder();
+        let folder = self.state.files.folder();
         ca_copy::make(settings, folder, self.environment)?;
         let copy = ca_copy::place(settings, folder, self.environment);
-        let notes = Notes {
+        let record = Record {
             server_url: Some(settings.hub_url.value.to_string()),
             agent_id: Some(certified.agent_id.clone()),
             hostname: Some(facts.hostname.clone()),
@@ -101,18 +107,18 @@ impl<'a> EnrolRequest<'a> {
                 .as_ref()
                 .filter(|file| file.can_be_named())
                 .and_then(|file| match file.source {
-                    // A link stays the link that was given.
-                    Source::Key(..) => self.host.notes.ca_file.clone(),
+                    // A link is not resolved.
+                    Source::Key(..) => self.state.record.ca_file.clone(),
                     _ => {
                         let path = copy.unwrap_or_else(|| file.value.clone());
                         Some(self.environment.path_on_host(&path).unwrap_or(path))
                     }
                 }),
             ca_pin: settings.ca_pin.as_ref().map(|pin| pin.value.to_string()),
-            ..Notes::default()
+            ..Record::default()
         };
-        self.host.keep(
-            notes,
+        self.state.save(
+            record,
             &self.key.file,
             &certified.certificate_pem,
             &certified.ca_pem,
@@ -120,14 +126,14 @@ impl<'a> EnrolRequest<'a> {
     }
 }
 
-/// A client that shows the host's certificate.
-pub(crate) fn proving(settings: &Settings, host: &Host) -> Result<Client> {
-    Client::proving(settings, proof(host)?)
+/// Returns a client that presents the host's certificate.
+pub(crate) fn certified_client(settings: &Settings, state: &HostState) -> Result<Client> {
+    Client::proving(settings, proof(state)?)
 }
 
-/// What shows who this host is.
-pub(crate) fn proof(host: &Host) -> Result<Proof> {
-    match (host.key()?, host.certificate()?) {
+/// Returns the client certificate of this host, with its key.
+pub(crate) fn proof(state: &HostState) -> Result<Proof> {
+    match (state.key()?, state.certificate()?) {
         (Some(key), Some(certificate)) => Ok(Proof {
             chain: certificate.for_tls(),
             key: key.for_tls(),
@@ -145,20 +151,20 @@ impl Exchange for EnrolRequest<'_> {
     }
 
     fn url(&self) -> String {
-        let path = match self.question {
-            Question::Certificate(..) => wire::ENROLL,
-            Question::Proof(_) => wire::MYSELF,
+        let path = match self.step {
+            Step::Certificate(..) => wire::ENROLL,
+            Step::Proof(_) => wire::MYSELF,
         };
         self.settings.hub_url.value.join(path).to_string()
     }
 
     fn request(&self, facts: &HostFacts) -> Result<Request<'_>> {
         let hub = &self.settings.hub_url.value;
-        match &self.question {
-            Question::Certificate(secret, _) => {
+        match &self.step {
+            Step::Certificate(secret, _) => {
                 if self.is_uncertain {
                     tracing::warn!(
-                        "the answer to the try before may have been lost: asking for the same key again; a server that does not know a key again spends a second use"
+                        "the response to the try before may have been lost: requesting a certificate for the same key again; a server that does not recognise the key spends a second use"
                     );
                 }
                 let csr = self.key.key.request(&facts.hostname).ok_or_else(|| {
@@ -166,17 +172,17 @@ impl Exchange for EnrolRequest<'_> {
                 })?;
                 Ok(wire::enroll(hub, secret, &facts.hostname, &csr))
             }
-            Question::Proof(_) => Ok(wire::myself(hub)),
+            Step::Proof(_) => Ok(wire::myself(hub)),
         }
     }
 
     fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
-        let outcome = match &mut self.question {
-            Question::Certificate(_, certified) => response::classify(url, sent, |reply| {
+        let outcome = match &mut self.step {
+            Step::Certificate(_, certified) => response::classify(url, sent, |reply| {
                 *certified = Some(wire::certified(reply)?);
                 Ok(())
             }),
-            Question::Proof(known_as) => response::classify(url, sent, |reply| {
+            Step::Proof(known_as) => response::classify(url, sent, |reply| {
                 *known_as = Some(wire::known_as(reply)?);
                 Ok(())
             }),
@@ -186,43 +192,45 @@ impl Exchange for EnrolRequest<'_> {
     }
 
     fn refused(&mut self, error: Error, is_certain: bool) -> Error {
-        // A new key that the server has never given anything for is of no use.
-        let drops_key = is_certain && self.key.is_new && self.key.file != KEY;
-        if drops_key && let Err(fault) = self.host.files.remove(&self.key.file) {
+        // A new key without any response of the server is of no use.
+        let drops_next_key = is_certain && self.key.is_new && self.key.file != KEY;
+        if drops_next_key && let Err(fault) = self.state.files.remove(&self.key.file) {
             tracing::warn!("{}: {}", fault.what(), fault.cause());
         }
-        match self.question {
-            Question::Certificate(..) => wire::refused(error),
-            Question::Proof(_) => wire::not_known(error),
+        match self.step {
+            Step::Certificate(..) => wire::explain_rejection(error),
+            Step::Proof(_) => wire::explain_unknown_certificate(error),
         }
     }
 
     fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
-        match &mut self.question {
-            Question::Certificate(_, certified) => {
+        match &mut self.step {
+            Step::Certificate(_, certified) => {
                 let certified = certified.take().ok_or_else(nothing)?;
-                self.keep_certificate(&certified, facts)?;
-                self.client = proving(self.settings, &self.host)?;
-                self.question = Question::Proof(None);
+                self.save_certificate(&certified, facts)?;
+                self.client = certified_client(self.settings, &self.state)?;
+                self.step = Step::Proof(None);
                 self.is_uncertain = false;
                 Ok(ExchangeStep::Continue)
             }
-            Question::Proof(known_as) => {
+            Step::Proof(known_as) => {
                 let known_as = known_as.take().ok_or_else(nothing)?;
-                if Some(&known_as) != self.host.notes.agent_id.as_ref() {
+                if Some(&known_as) != self.state.record.agent_id.as_ref() {
                     return Err(Error::new(
                         ErrorId::NotThisProtocol,
-                        format!("the server knows the certificate as that of another agent, {known_as:?}"),
+                        format!(
+                            "the server names another agent for this certificate, {known_as:?}"
+                        ),
                     )
                     .about(self.url()));
                 }
-                self.host.proved(self.environment.now())?;
+                self.state.proved(self.environment.now())?;
                 Ok(ExchangeStep::Enrolled(Enrolment {
                     done: Done::Enrolled,
                     hub_url: self.settings.hub_url.value.to_string(),
                     hostname: Some(facts.hostname.clone()),
                     changed: true,
-                    fields: held(&self.host)?,
+                    fields: report_fields(&self.state)?,
                     cleanup: Cleanup::default(),
                 }))
             }
@@ -230,18 +238,19 @@ impl Exchange for EnrolRequest<'_> {
     }
 }
 
+/// Returns the error of a response that was not read.
 fn nothing() -> Error {
     Error::new(ErrorId::Internal, "nothing was confirmed")
 }
 
-/// What an enrolled host has.
-pub(crate) fn held(host: &Host) -> Result<Vec<ReportField>> {
-    let until = host
+/// Returns the fields of an enrolled host for the report of a run.
+pub(crate) fn report_fields(state: &HostState) -> Result<Vec<ReportField>> {
+    let until = state
         .certificate()?
         .map(|certificate| clock::rfc3339(certificate.expires_at()));
-    let files: &KeyFiles = &host.files;
+    let files: &KeyFiles = &state.files;
     let rows: [(_, _, Value); 3] = [
-        ("agent", "agent_id", json!(host.notes.agent_id)),
+        ("agent", "agent_id", json!(state.record.agent_id)),
         ("certificate until", "certificate_expires_at", json!(until)),
         ("folder", "folder", json!(files.folder())),
     ];

@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets (`fuzz/`) to what is private. For nobody else.
+//! Entry points of the fuzz targets (`fuzz/`) into private code.
 
 use std::time::SystemTime;
 
@@ -30,10 +30,10 @@ pub fn proof(url: &str, reply: Reply) -> Outcome<Vec<(&'static str, String)>> {
     })
 }
 
-/// When a client certificate is to be renewed, and when it expires.
+/// Returns the time of a client certificate's renewal, and the time at which it expires.
 ///
 /// # Errors
-/// What is wrong with the PEM file.
+/// The reason why the PEM file is not a certificate.
 pub fn certificate_times(pem: &[u8]) -> std::result::Result<[SystemTime; 2], String> {
     let certificate = Certificate::from_pem(pem)?;
     Ok([certificate.renew_at(), certificate.expires_at()])
@@ -42,7 +42,7 @@ pub fn certificate_times(pem: &[u8]) -> std::result::Result<[SystemTime; 2], Str
 /// Checks a client certificate for a public key, with the CA that came with it.
 ///
 /// # Errors
-/// What is wrong with one of them.
+/// The check that failed.
 pub fn check_certificate(
     pem: &[u8],
     public_key: &[u8],
@@ -52,8 +52,8 @@ pub fn check_certificate(
     Certificate::from_pem(pem)?.check(public_key, ca_pem, now)
 }
 
-/// The public key of a client key's PEM file (`SubjectPublicKeyInfo`, DER), and the file as the agent
-/// writes it.
+/// Returns the public key of a client key's PEM file (`SubjectPublicKeyInfo`, DER), and the file as the
+/// agent writes it.
 #[must_use]
 pub fn client_key(pem: &[u8]) -> Option<(Vec<u8>, String)> {
     let key = HostKey::from_pem(pem)?;

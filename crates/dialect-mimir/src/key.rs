@@ -1,4 +1,4 @@
-//! The host's key for a client certificate, and the request for one. The key never leaves the host.
+//! The host's key for a client certificate, and the certificate request. The key is never sent.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -35,7 +35,7 @@ pub(crate) struct HostKey {
 }
 
 impl HostKey {
-    /// A fresh one. `None` when the system gives no random bytes.
+    /// Makes a new key. Returns `None` when the system gives no random bytes.
     #[must_use]
     pub(crate) fn make() -> Option<Self> {
         let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
@@ -43,7 +43,7 @@ impl HostKey {
         Self::from_pkcs8(made.as_ref())
     }
 
-    /// The one in a PEM file (PKCS#8). `None` for anything else.
+    /// Reads a key from a PEM file (PKCS#8). Returns `None` for any other content.
     #[must_use]
     pub(crate) fn from_pem(pem: &[u8]) -> Option<Self> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).ok()?;
@@ -61,19 +61,19 @@ impl HostKey {
         })
     }
 
-    /// As its file holds it.
+    /// Returns the content of the key's file.
     #[must_use]
     pub(crate) fn to_pem(&self) -> Zeroizing<String> {
         pem("PRIVATE KEY", &self.pkcs8)
     }
 
-    /// As TLS takes it.
+    /// Returns the key as TLS needs it.
     #[must_use]
     pub(crate) fn for_tls(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.pkcs8.to_vec()).into()
     }
 
-    /// The public key (`SubjectPublicKeyInfo`, DER), as a certificate has it.
+    /// Returns the public key (`SubjectPublicKeyInfo`, DER), as a certificate has it.
     #[must_use]
     pub(crate) fn public(&self) -> Vec<u8> {
         let point = [&[0], self.pair.public_key().as_ref()].concat();
@@ -83,7 +83,7 @@ impl HostKey {
         )
     }
 
-    /// A request for a certificate (PKCS#10, RFC 2986), in PEM, with the host's name as its subject.
+    /// Returns a certificate request (PKCS#10, RFC 2986) in PEM, with the host's name as its subject.
     /// `None` when the system gives no random bytes.
     #[must_use]
     pub(crate) fn request(&self, hostname: &str) -> Option<String> {
@@ -103,7 +103,7 @@ impl HostKey {
     }
 }
 
-/// Tag, length, content.
+/// Encodes a value in DER: tag, length, content (X.690, section 8.1).
 fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
     let length = content.len().to_be_bytes();
@@ -119,9 +119,10 @@ fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     encoded
 }
 
+/// Encodes bytes in PEM.
 fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
     let base64 = Zeroizing::new(STANDARD.encode(der));
-    // Never grown, so that no copy of a key is left behind.
+    // The text never grows, so that it leaves no copy of a key behind.
     let mut text = Zeroizing::new(String::with_capacity(base64.len() * 2 + 128));
     text.push_str("-----BEGIN ");
     text.push_str(label);
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_comes_back_from_its_file() {
+    fn a_key_is_read_as_it_was_written() {
         let key = HostKey::make().unwrap();
         let again = HostKey::from_pem(key.to_pem().as_bytes()).unwrap();
         assert_eq!(key.public(), again.public());
@@ -184,7 +185,7 @@ mod tests {
         }
     }
 
-    /// What openssl says to `input`, on both streams; it must be content with it.
+    /// Returns the output of openssl for `input`, of both streams. Fails when openssl fails.
     fn openssl(arguments: &[&str], input: &str) -> String {
         let mut child = Command::new("openssl")
             .args(arguments)

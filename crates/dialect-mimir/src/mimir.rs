@@ -1,4 +1,4 @@
-//! The host of this dialect: its settings, and its files.
+//! The host of this dialect: its settings and its files.
 
 use agent_core::enrolment::{self, Dialect, Enrolment};
 use agent_core::environment::Environment;
@@ -7,60 +7,69 @@ use agent_core::flags::Flags;
 use agent_core::settings::Settings;
 use agent_core::store::lock;
 
-use crate::host::{EnrolmentState, Host};
+use crate::host_state::{EnrolmentState, HostState};
 use crate::settings;
 
-/// The lock, in the folder.
+/// Name of the lock, in Mimir's folder.
 pub(crate) const LOCK: &str = lock::DIALECT_FILE;
 
-/// This host, as it stands to a Mimir server.
+/// This host as an agent of a Mimir server.
 pub(crate) struct Mimir<'a> {
     pub(crate) flags: &'a Flags,
     pub(crate) environment: &'a Environment,
     pub(crate) settings: Settings,
+    /// A server is set, so that `settings` does not hold a placeholder.
     pub(crate) has_server: bool,
-    pub(crate) host: Host,
+    pub(crate) state: HostState,
 }
 
 impl<'a> Mimir<'a> {
-    /// Reads the settings, and what the host has.
+    /// Reads the settings and the files of the host.
     ///
     /// # Errors
-    /// A bad setting, and notes that cannot be read.
+    /// A wrong setting, and a record that is broken or cannot be read.
     pub(crate) fn read(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
         let folder = settings::folder(flags, environment)?;
-        let host = Host::read(environment.resolved_path(&folder), environment)?;
-        let (settings, has_server) = settings::resolve(flags, environment, &host, &folder)?;
+        let state = HostState::read(environment.resolved_path(&folder), environment)?;
+        let (settings, has_server) = settings::resolve(flags, environment, &state, &folder)?;
         Ok(Self {
             flags,
             environment,
             settings,
             has_server,
-            host,
+            state,
         })
     }
 
+    /// Returns the enrolment state at the present time.
+    ///
+    /// # Errors
+    /// As [`HostState::enrolment_state`].
     pub(crate) fn enrolment_state(&self) -> Result<EnrolmentState> {
-        self.host.enrolment_state(self.environment.now())
+        self.state.enrolment_state(self.environment.now())
     }
 
-    /// A host that is asked to be enrolled at another server than its own says so.
+    /// Refuses a run that names another server than the one that issued the certificate.
+    ///
+    /// # Errors
+    /// [`ErrorId::OtherHub`].
     pub(crate) fn refuse_other_server(&self) -> Result<()> {
-        let asked = &self.settings.hub_url;
-        match &self.host.notes.server_url {
-            Some(own) if asked.source.is_explicit() && *own != asked.value.to_string() => {
+        let requested = &self.settings.hub_url;
+        match &self.state.record.server_url {
+            Some(own) if requested.source.is_explicit() && *own != requested.value.to_string() => {
                 Err(Error::new(
                     ErrorId::OtherHub,
-                    format!("its certificate is from {own}"),
+                    format!("the host's certificate is from {own}"),
                 )
-                .about(&asked.value)
-                .hint("to move the host: monsys-agent enrol --force, with the new server's secret; to keep it: leave the server's URL out"))
+                .about(&requested.value)
+                .hint("to move the host to the new server: monsys-agent enrol --force, with the secret of that server; to keep the host where it is: run without the URL of the server"))
             }
             _ => Ok(()),
         }
     }
 }
 
+/// Returns the error of a host without a certificate and without a secret.
 pub(crate) fn no_secret() -> Error {
     Error::new(ErrorId::TokenMissing, "this host has no client certificate").hint(
         "set MIMIR_ENROLLMENT_SECRET, or use --token-file PATH, --token-file - or --token-command CMD",

@@ -1,5 +1,5 @@
-//! The life after the enrolment: the server sees this host, and its certificate is renewed when two
-//! thirds of its life are over.
+//! The service after the enrolment: regular calls to the server, and the renewal of the certificate when
+//! two thirds of its lifetime are over.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::certificate::Certificate;
-use crate::host::{EnrolmentState, Host, NOTES, Notes};
+use crate::host_state::{EnrolmentState, HostState, RECORD_FILE, Record};
 use crate::mimir::{LOCK, Mimir, enrol};
 use crate::{exchange, status, wire};
 use agent_core::clock;
@@ -25,19 +25,26 @@ use agent_core::settings::Settings;
 use agent_core::store::key_files::{CERTIFICATE, KEY};
 use agent_core::store::lock::Lock;
 
-/// How often the server sees a host. The documentation says to give it a minute.
+/// Interval between calls to the server: one minute, as the documentation of Mimir has it.
 const INTERVAL: Duration = Duration::from_mins(1);
-/// How long a renewal waits for a run that has the lock.
-const MOMENT: Duration = Duration::from_millis(300);
+/// Longest time that a renewal waits for a run that holds the lock.
+const LOCK_WAIT: Duration = Duration::from_millis(300);
 
-/// The service. A host that is not enrolled yet, and is told where a secret is to be had, enrols
-/// first.
+/// Runs the service of an enrolled host until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`ErrorId::NotEnrolled`], and files that cannot be read.
 pub(crate) async fn serve(flags: &Flags, environment: &Environment) -> Result<()> {
-    service::run_heartbeats(environment, async || Renewing::load(flags, environment)).await
+    service::run_heartbeats(environment, async || Renewal::load(flags, environment)).await
 }
 
-/// The privileged step: enrols a host that is not enrolled yet and is told where a secret is to be
-/// had, and renews a certificate whose time has come.
+/// Runs the privileged step: enrols a host that is not enrolled yet and has a token source, and renews a
+/// certificate that is due.
+///
+/// Returns the error of a renewal that the next step repeats, and that does not stop the service.
+///
+/// # Errors
+/// The reason why the service cannot run.
 pub(crate) async fn step(
     flags: &Flags,
     environment: &Environment,
@@ -50,7 +57,7 @@ pub(crate) async fn step(
         EnrolmentState::Enrolled => return renew_if_due(flags, environment).await,
         EnrolmentState::Unproved => {}
         _ if host.settings.token.is_some() => {}
-        _ => return Err(not_enrolled(enrolment_state, &host.host)),
+        _ => return Err(not_enrolled(enrolment_state, &host.state)),
     }
     tracing::info!("this host is not enrolled yet: enrolling it first");
     drop(host);
@@ -58,108 +65,112 @@ pub(crate) async fn step(
     Ok(None)
 }
 
-/// Renews a certificate whose time has come. One that cannot be renewed yet is still good.
+/// Renews a certificate that is due. A certificate that cannot be renewed yet is still valid.
 async fn renew_if_due(flags: &Flags, environment: &Environment) -> Result<Option<Error>> {
-    let mut renewing = Renewing::load(flags, environment)?;
-    if !renewing.is_due() {
+    let mut renewal = Renewal::load(flags, environment)?;
+    if !renewal.is_due() {
         return Ok(None);
     }
-    Ok(match renewing.renew().await {
+    Ok(match renewal.renew().await {
         Ok(Ok(())) => None,
         Ok(Err(miss)) => Some(miss.error),
-        // A full disk, or a run that has the lock, takes no certificate away.
+        // The certificate is still valid when the disk is full, or another run holds the lock.
         Err(error) => Some(error),
     })
 }
 
-fn not_enrolled(enrolment_state: EnrolmentState, host: &Host) -> Error {
+/// Returns the error of a host without a valid certificate.
+fn not_enrolled(enrolment_state: EnrolmentState, state: &HostState) -> Error {
     let cause = match enrolment_state {
         EnrolmentState::Expired => {
-            "its client certificate has expired, so only an enrollment secret brings a new one"
+            "the client certificate has expired, and only an enrollment secret brings a new one"
         }
         EnrolmentState::Clone => {
-            "what is on this disk belongs to another machine that this one was cloned from, and nothing says where a secret is to be had"
+            "the files on this disk belong to another machine that this one was cloned from, and no token source is set"
         }
-        _ => "it has no client certificate, and nothing says where a secret is to be had",
+        _ => "the host has no client certificate, and no token source is set",
     };
     Error::new(ErrorId::NotEnrolled, cause)
-        .about(host.files.folder().display())
+        .about(state.files.folder().display())
         .hint(status::TO_ENROL)
 }
 
-/// An enrolled host.
-struct Renewing<'a> {
+/// The heartbeat loop's view of an enrolled host.
+struct Renewal<'a> {
     flags: &'a Flags,
     environment: &'a Environment,
-    now: OnDisk,
+    on_disk: OnDisk,
     health: Health,
-    journal: HealthFile,
+    health_file: HealthFile,
     must_reload: bool,
 }
 
-/// What it was read from.
+/// The files and settings of an enrolled host.
 struct OnDisk {
     settings: Settings,
-    host: Host,
+    state: HostState,
     certificate: Certificate,
     client: Client,
     stamp: Stamp,
 }
 
+/// The versions of certificate and record: inode, and time of change in seconds and nanoseconds.
 type Stamp = [Option<(u64, i64, i64)>; 2];
 
 impl OnDisk {
     fn read(flags: &Flags, environment: &Environment) -> Result<Self> {
-        let Mimir { settings, host, .. } = Mimir::read(flags, environment)?;
-        let stamp = stamp(&host);
-        let enrolment_state = host.enrolment_state(environment.now())?;
-        // An expired one is told by the server: it may be this host's clock that is wrong.
+        let Mimir {
+            settings, state, ..
+        } = Mimir::read(flags, environment)?;
+        let stamp = stamp(&state);
+        let enrolment_state = state.enrolment_state(environment.now())?;
+        // The server decides about an expired certificate: this host's clock may be wrong.
         if !matches!(
             enrolment_state,
             EnrolmentState::Enrolled | EnrolmentState::Expired
         ) {
-            return Err(not_enrolled(enrolment_state, &host));
+            return Err(not_enrolled(enrolment_state, &state));
         }
-        let certificate = host
+        let certificate = state
             .certificate()?
-            .ok_or_else(|| not_enrolled(EnrolmentState::New, &host))?;
+            .ok_or_else(|| not_enrolled(EnrolmentState::New, &state))?;
         Ok(Self {
-            client: exchange::proving(&settings, &host)?,
+            client: exchange::certified_client(&settings, &state)?,
             settings,
-            host,
+            state,
             certificate,
             stamp,
         })
     }
 }
 
-/// When the files that count were last replaced.
-fn stamp(host: &Host) -> Stamp {
-    [CERTIFICATE, NOTES].map(|name| {
-        let metadata = std::fs::symlink_metadata(host.files.folder().join(name)).ok()?;
+/// Returns the versions of the files whose change is a reason to read them again.
+fn stamp(state: &HostState) -> Stamp {
+    [CERTIFICATE, RECORD_FILE].map(|name| {
+        let metadata = std::fs::symlink_metadata(state.files.folder().join(name)).ok()?;
         Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
     })
 }
 
-impl<'a> Renewing<'a> {
+impl<'a> Renewal<'a> {
     fn load(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
-        let now = OnDisk::read(flags, environment)?;
-        let journal = HealthFile::of(now.host.files.folder(), environment);
-        let agent_id = now.host.notes.agent_id.clone().unwrap_or_default();
-        let mut health = journal.load(&agent_id).unwrap_or_default();
+        let on_disk = OnDisk::read(flags, environment)?;
+        let health_file = HealthFile::of(on_disk.state.files.folder(), environment);
+        let agent_id = on_disk.state.record.agent_id.clone().unwrap_or_default();
+        let mut health = health_file.load(&agent_id).unwrap_or_default();
         health.agent_id = agent_id;
         health.interval_secs = INTERVAL.as_secs();
         Ok(Self {
             flags,
             environment,
-            now,
+            on_disk,
             health,
-            journal,
+            health_file,
             must_reload: false,
         })
     }
 
-    /// One call under the certificate.
+    /// Sends one request under the certificate.
     async fn call<T>(
         &self,
         request: Request<'_>,
@@ -168,14 +179,14 @@ impl<'a> Renewing<'a> {
         let url = request.url.to_string();
         let deadline = Instant::now() + EXCHANGE;
         let sent = self
-            .now
+            .on_disk
             .client
             .send(request, self.environment, deadline)
             .await;
         match response::classify(&url, sent, accepted) {
             Outcome::Done(value) => Ok(value),
             Outcome::Stop(error) => Err(HeartbeatFailure {
-                error: wire::not_known(error),
+                error: wire::explain_unknown_certificate(error),
                 retry_after: None,
                 is_refusal: true,
             }),
@@ -187,13 +198,15 @@ impl<'a> Renewing<'a> {
         }
     }
 
+    /// Returns whether the certificate is to be renewed.
     fn is_due(&self) -> bool {
-        self.environment.now() >= self.now.certificate.renew_at()
+        self.environment.now() >= self.on_disk.certificate.renew_at()
     }
 
-    /// Has the privileged step renew the certificate, which the service may not write. After a step
-    /// that could not, the certificate is still good, and is used until that step's pause is over.
-    fn ask_for_step(&self) -> Result<HeartbeatOutcome> {
+    /// Requests the privileged step, which renews the certificate: the service may not write the files.
+    /// After a step that failed, the service continues with the valid certificate until the pause of that
+    /// step is over.
+    fn request_step(&self) -> Result<HeartbeatOutcome> {
         let host = Mimir::read(self.flags, self.environment)?;
         let last = step::recorded(&host, self.environment);
         match last.filter(|last| !last.pause_left(self.environment.now()).is_zero()) {
@@ -202,63 +215,63 @@ impl<'a> Renewing<'a> {
         }
     }
 
-    /// Asks for the next certificate, for the same key, and puts it into the place of this one.
+    /// Requests a new certificate for the same key, and writes it in the place of the present one.
     async fn renew(&mut self) -> Result<std::result::Result<(), HeartbeatFailure>> {
-        let folder = self.now.host.files.folder().to_owned();
-        let _lock = Lock::take(&folder, LOCK, Instant::now() + MOMENT).await?;
-        let settings = &self.now.settings;
+        let folder = self.on_disk.state.files.folder().to_owned();
+        let _lock = Lock::take(&folder, LOCK, Instant::now() + LOCK_WAIT).await?;
+        let settings = &self.on_disk.settings;
         let facts = HostFacts::gather(settings, self.environment, &Target::literal(settings));
-        let key = self.now.host.key()?;
+        let key = self.on_disk.state.key()?;
         let request = key.and_then(|key| Some((key.request(&facts.hostname)?, key.public())));
         let Some((csr, public)) = request else {
-            return Err(not_enrolled(EnrolmentState::New, &self.now.host));
+            return Err(not_enrolled(EnrolmentState::New, &self.on_disk.state));
         };
         let request = wire::renew(&settings.hub_url.value, &csr);
         let now = self.environment.now();
-        let answer = self.call(request, |reply| {
+        let response = self.call(request, |reply| {
             let certified = wire::certified(reply)?;
             let certificate = Certificate::from_pem(certified.certificate_pem.as_bytes())?;
             certificate.check(&public, certified.ca_pem.as_bytes(), now)?;
             Ok((certified, certificate.expires_at()))
         });
-        let (certified, until) = match answer.await {
+        let (certified, until) = match response.await {
             Ok(renewed) => renewed,
             Err(miss) => return Ok(Err(miss)),
         };
-        let notes: Notes = self.now.host.notes.clone();
+        let record: Record = self.on_disk.state.record.clone();
         let (certificate, ca) = (&certified.certificate_pem, &certified.ca_pem);
-        self.now.host.keep(notes, KEY, certificate, ca)?;
+        self.on_disk.state.save(record, KEY, certificate, ca)?;
         tracing::info!(
-            "renewed the client certificate: good until {}",
+            "renewed the client certificate: valid until {}",
             clock::rfc3339(until)
         );
-        self.now = OnDisk::read(self.flags, self.environment)?;
+        self.on_disk = OnDisk::read(self.flags, self.environment)?;
         Ok(Ok(()))
     }
 }
 
-impl service::ServiceHost for Renewing<'_> {
+impl service::ServiceHost for Renewal<'_> {
     async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
-            self.now = OnDisk::read(self.flags, self.environment)?;
+            self.on_disk = OnDisk::read(self.flags, self.environment)?;
             self.must_reload = false;
-            tracing::info!("read {} again", self.now.host.files.folder().display());
+            tracing::info!("read {} again", self.on_disk.state.files.folder().display());
         }
-        let myself = wire::myself(&self.now.settings.hub_url.value);
+        let myself = wire::myself(&self.on_disk.settings.hub_url.value);
         if let Err(miss) = self.call(myself, wire::known_as).await {
             return Ok(HeartbeatOutcome::Missed(miss));
         }
         if !self.is_due() {
             return Ok(HeartbeatOutcome::Accepted);
         }
-        if !step::owns(self.now.host.files.folder()) {
-            return self.ask_for_step();
+        if !step::owns(self.on_disk.state.files.folder()) {
+            return self.request_step();
         }
         match self.renew().await {
             Ok(Ok(())) => Ok(HeartbeatOutcome::Accepted),
             Ok(Err(miss)) => Ok(HeartbeatOutcome::Missed(miss)),
             Err(error) if error.id() == ErrorId::LockBusy => Ok(HeartbeatOutcome::NotSent),
-            // A full disk is no reason to be silent towards the server.
+            // The service continues its calls also when the disk is full.
             Err(error) => Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
                 error,
                 retry_after: None,
@@ -277,12 +290,12 @@ impl service::ServiceHost for Renewing<'_> {
         &mut self.health
     }
 
-    fn save(&mut self, occasion: SaveReason) {
-        self.journal.save(&self.health, occasion);
+    fn save(&mut self, reason: SaveReason) {
+        self.health_file.save(&self.health, reason);
     }
 
     fn is_stale(&self) -> bool {
-        self.now.stamp != stamp(&self.now.host)
+        self.on_disk.stamp != stamp(&self.on_disk.state)
     }
 
     fn reload(&mut self) {
@@ -290,7 +303,13 @@ impl service::ServiceHost for Renewing<'_> {
     }
 
     fn describe(&self) -> String {
-        let agent = self.now.host.notes.agent_id.as_deref().unwrap_or_default();
-        format!("agent {agent} of {}", self.now.settings.hub_url.value)
+        let agent = self
+            .on_disk
+            .state
+            .record
+            .agent_id
+            .as_deref()
+            .unwrap_or_default();
+        format!("agent {agent} of {}", self.on_disk.settings.hub_url.value)
     }
 }

@@ -1,24 +1,27 @@
-//! Where a host stands to a Mimir server, told.
+//! The status of a Mimir host, for people and for programs.
 
 use serde_json::{Value, json};
 
-use crate::host::{EnrolmentState, Host};
-use crate::mimir::Mimir;
-use agent_core::check::Check;
+use crate::host_state::{EnrolmentState, HostState};
 use agent_core::clock;
 use agent_core::enrolment::StatusReport;
 use agent_core::environment::Environment;
-use agent_core::error::{Error, ErrorId, Kind, Result};
+use agent_core::error::{ErrorId, Kind, Result};
 use agent_core::service::{self, HealthFile, Liveness};
 use agent_core::text::rows;
 
-/// What enrols a host that is not.
+/// The command that enrols a host.
 pub(crate) const TO_ENROL: &str =
     "MIMIR_ENROLLMENT_SECRET=… monsys-agent enrol --dialect mimir --hub-url https://HOST";
 
-pub(crate) fn account(host: &Host, environment: &Environment) -> Result<StatusReport> {
-    let enrolment_state = host.enrolment_state(environment.now())?;
-    let certificate = host.certificate()?;
+/// Returns the status: whether this host is enrolled, until when its certificate is valid, and when the
+/// server last accepted a call. Sends nothing.
+///
+/// # Errors
+/// A broken key or certificate, and files that cannot be read.
+pub(crate) fn report(state: &HostState, environment: &Environment) -> Result<StatusReport> {
+    let enrolment_state = state.enrolment_state(environment.now())?;
+    let certificate = state.certificate()?;
     let (name, headline) = match enrolment_state {
         EnrolmentState::Enrolled => ("enrolled", ""),
         EnrolmentState::New => ("new", "This host is not enrolled."),
@@ -32,10 +35,10 @@ pub(crate) fn account(host: &Host, environment: &Environment) -> Result<StatusRe
         ),
         EnrolmentState::Clone => (
             "clone",
-            "This host is not enrolled: what is on its disk belongs to another machine, which it was cloned from.",
+            "This host is not enrolled: the files on its disk belong to another machine, which it was cloned from.",
         ),
     };
-    let folder = host.files.folder().display().to_string();
+    let folder = state.files.folder().display().to_string();
     let date = clock::rfc3339;
     let until = certificate.as_ref().map(|it| date(it.expires_at()));
     let renewal = certificate.as_ref().map(|it| date(it.renew_at()));
@@ -54,17 +57,17 @@ pub(crate) fn account(host: &Host, environment: &Environment) -> Result<StatusRe
             exit_code: ErrorId::NotEnrolled.kind().exit_code(),
         });
     }
-    let notes = &host.notes;
-    let agent = notes.agent_id.clone().unwrap_or_default();
-    let server = notes.server_url.clone().unwrap_or_default();
-    let health = HealthFile::of(host.files.folder(), environment).load(&agent);
-    let pulse = Liveness::of(health.as_ref(), &service::moment(environment));
+    let record = &state.record;
+    let agent = record.agent_id.clone().unwrap_or_default();
+    let server = record.server_url.clone().unwrap_or_default();
+    let health = HealthFile::of(state.files.folder(), environment).load(&agent);
+    let liveness = Liveness::of(health.as_ref(), &service::moment(environment));
     let mut table = vec![
         ("agent", agent.clone()),
-        ("since", notes.enrolled_at.clone().unwrap_or_default()),
+        ("since", record.enrolled_at.clone().unwrap_or_default()),
         ("certificate until", until.clone().unwrap_or_default()),
         ("renewed from", renewal.clone().unwrap_or_default()),
-        ("heartbeat", pulse.describe(health.as_ref())),
+        ("heartbeat", liveness.describe(health.as_ref())),
         ("folder", folder.clone()),
     ];
     let failure = health.as_ref().and_then(|health| health.failing());
@@ -83,74 +86,25 @@ pub(crate) fn account(host: &Host, environment: &Environment) -> Result<StatusRe
         text: format!(
             "This host is enrolled at {server}.\n{}{}",
             rows(&table),
-            pulse.hint()
+            liveness.hint()
         ),
         json: json!({
             "enrolled": true,
             "standing": name,
             "agent_id": agent,
             "hub_url": server,
-            "enrolled_at": notes.enrolled_at,
+            "enrolled_at": record.enrolled_at,
             "certificate_expires_at": until,
             "certificate_renewed_from": renewal,
-            "heartbeats": pulse.rate.word(),
+            "heartbeats": liveness.rate.word(),
             "last_heartbeat": last,
             "last_failure": failure,
             "folder": folder,
         }),
-        exit_code: if pulse.is_silent() {
+        exit_code: if liveness.is_silent() {
             Kind::Silent.exit_code()
         } else {
             0
         },
     })
-}
-
-pub(crate) fn checks(mimir: &Mimir<'_>) -> Vec<Check> {
-    let folder = mimir.host.files.folder().display();
-    let server = if mimir.has_server {
-        Check::good(
-            "settings",
-            format!(
-                "{folder} is read; the server is {}",
-                mimir.settings.hub_url.value
-            ),
-        )
-    } else {
-        let error = Error::new(ErrorId::BadHubUrl, "none is given, and there is no default")
-            .hint("give it with --hub-url URL, or as MIMIR_SERVER_URL");
-        Check::bad("settings", &error)
-    };
-    let name = "certificate";
-    let certificate = match (mimir.enrolment_state(), mimir.host.certificate()) {
-        (Err(error), _) | (_, Err(error)) => Check::bad(name, &error),
-        (Ok(EnrolmentState::New), _) => Check::good(name, "this host is not enrolled yet"),
-        (Ok(EnrolmentState::Clone), _) => Check::warning(
-            name,
-            "what is on this disk belongs to another machine, which this one was cloned from",
-            "monsys-agent enrol, with a secret: this host then enrols as itself",
-        ),
-        (Ok(EnrolmentState::Unproved), _) => Check::warning(
-            name,
-            "there is one that no call has proved yet",
-            "monsys-agent enrol --dialect mimir, which needs no secret",
-        ),
-        (Ok(EnrolmentState::Expired), _) => Check::warning(
-            name,
-            "it has expired, so it cannot be renewed",
-            "monsys-agent enrol, with a secret: the key stays, so it is the same agent",
-        ),
-        (Ok(EnrolmentState::Enrolled), Ok(certificate)) => {
-            let until = certificate.map(|certificate| clock::rfc3339(certificate.expires_at()));
-            let agent = mimir.host.notes.agent_id.clone().unwrap_or_default();
-            Check::good(
-                name,
-                format!(
-                    "that of agent {agent}, good until {}",
-                    until.unwrap_or_default()
-                ),
-            )
-        }
-    };
-    vec![server, certificate]
 }

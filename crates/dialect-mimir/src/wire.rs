@@ -1,7 +1,7 @@
-//! Mimir's wire, and its refusals in its own documentation's words.
+//! The wire format of a Mimir server, and its rejections in the words of Mimir's documentation.
 //!
-//! The documentation names neither addresses nor fields: those of the enrolment are the contract's,
-//! the other two calls are ours.
+//! The documentation names neither paths nor fields. Those of the enrolment are the contract's, and those
+//! of the other two calls are the agent's own.
 
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -15,14 +15,14 @@ use agent_core::hub::client::{Reply, Request};
 use agent_core::settings::HubUrl;
 use agent_core::token::Secret;
 
-/// Where a secret is exchanged for a certificate.
+/// Path of the exchange of a secret for a certificate.
 pub(crate) const ENROLL: &str = "/api/v1/enroll";
-/// Where a certificate is proved.
+/// Path of the proof of a certificate.
 pub(crate) const MYSELF: &str = "/api/v1/agent/self";
-/// Where a certificate is renewed.
+/// Path of the renewal of a certificate.
 pub(crate) const RENEW: &str = "/api/v1/agent/renew";
 
-/// What a host asks with.
+/// The body of an enrolment.
 #[derive(Serialize)]
 struct Enroll<'a> {
     enrollment_secret: &'a str,
@@ -30,7 +30,7 @@ struct Enroll<'a> {
     csr: &'a str,
 }
 
-/// A certificate, as it comes.
+/// The response with a certificate.
 #[derive(Deserialize)]
 pub(crate) struct Certified {
     pub(crate) agent_id: String,
@@ -38,26 +38,26 @@ pub(crate) struct Certified {
     pub(crate) ca_pem: String,
 }
 
-/// The request for the first certificate.
+/// Returns the request for the first certificate.
 pub(crate) fn enroll(hub: &HubUrl, secret: &Secret, hostname: &str, csr: &str) -> Request<'static> {
     let enroll = Enroll {
         enrollment_secret: secret.expose_secret(),
         hostname,
         csr,
     };
-    // With room for all of it, so that growing leaves no copy of the secret behind.
+    // The buffer has room for the entire body, so that it leaves no copy of the secret behind by growing.
     let mut body = Zeroizing::new(Vec::with_capacity(32 * 1024));
-    // Strings always have a JSON form, and memory takes it.
+    // Strings always have a JSON form, and a write to memory cannot fail.
     let _ = serde_json::to_writer(&mut *body, &enroll);
     request(Method::POST, hub, ENROLL, body)
 }
 
-/// The request under a certificate that proves it.
+/// Returns the request that proves a certificate, which is sent under that certificate.
 pub(crate) fn myself(hub: &HubUrl) -> Request<'static> {
     request(Method::GET, hub, MYSELF, Zeroizing::default())
 }
 
-/// The request under a certificate for the next one.
+/// Returns the request for a new certificate, which is sent under the present one.
 pub(crate) fn renew(hub: &HubUrl, csr: &str) -> Request<'static> {
     let body = json!({"csr": csr}).to_string().into_bytes();
     request(Method::POST, hub, RENEW, body.into())
@@ -73,14 +73,20 @@ fn request(method: Method, hub: &HubUrl, path: &str, body: Zeroizing<Vec<u8>>) -
     }
 }
 
-/// Reads a certificate that was issued.
+/// Reads the response with a certificate.
+///
+/// # Errors
+/// The part of the response that is not of this protocol.
 pub(crate) fn certified(reply: &Reply) -> Result<Certified, String> {
     let certified: Certified = body(reply)?;
     check_id(&certified.agent_id)?;
     Ok(certified)
 }
 
-/// Reads as whom the server knows the certificate.
+/// Reads the agent id in the response to a proof.
+///
+/// # Errors
+/// The part of the response that is not of this protocol.
 pub(crate) fn known_as(reply: &Reply) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Myself {
@@ -91,7 +97,7 @@ pub(crate) fn known_as(reply: &Reply) -> Result<String, String> {
     Ok(agent_id)
 }
 
-/// No document says what an id looks like; one that people can read and copy is a condition.
+/// Checks an agent id. No document defines its form; the agent requires an id that people can read and copy.
 fn check_id(id: &str) -> Result<(), String> {
     if id.is_empty() || id.len() > 128 || id.contains(is_hidden) || id.trim() != id {
         return Err(
@@ -105,36 +111,36 @@ fn body<T: DeserializeOwned>(reply: &Reply) -> Result<T, String> {
     match reply.media_type.as_deref() {
         Some("application/json") => {
             serde_json::from_slice(&reply.body).map_err(|error| {
-                // The error's own words could repeat a value, such as the secret, and at any length.
-                let what = if error.is_data() {
+                // The parser's message could repeat a value, such as the secret, at any length.
+                let problem = if error.is_data() {
                     "lacks a field, or has one of the wrong type"
                 } else {
                     "is not JSON"
                 };
                 let (line, column) = (error.line(), error.column());
-                format!("the answer {what} (line {line}, column {column})")
+                format!("the response {problem} (line {line}, column {column})")
             })
         }
         other => Err(format!(
-            "the answer is {:?}, not application/json: a portal or a proxy may answer in the server's place",
+            "the response is {:?}, not application/json: a portal or a proxy may answer in the server's place",
             other.unwrap_or("of no media type")
         )),
     }
 }
 
-/// A refused enrolment.
-pub(crate) fn refused(error: Error) -> Error {
+/// Rewords the rejection of an enrolment.
+pub(crate) fn explain_rejection(error: Error) -> Error {
     let subject = error.subject().unwrap_or_default().to_owned();
     match error.id() {
         ErrorId::Rejected => Error::new(
             ErrorId::Rejected,
-            "the server answered 401 `unauthorized`, and never tells which of three it is. In order of frequency: the secret was revoked; its cap is exhausted; it was copied incorrectly",
+            "the server answered 401 `unauthorized`, which has three causes. In order of frequency: the secret was revoked; its cap is exhausted; it was copied incorrectly",
         )
         .about(subject)
-        .hint("an operator looks at Settings, Enrollment: is it among the Revoked secrets, or do its Uses say N / N? Then mint a new secret, and else copy it again; and run the same command with it"),
+        .hint("an operator looks at Settings, Enrollment: when the secret is among the Revoked secrets, or its Uses are N / N, mint a new secret, otherwise copy it again; then run the same command with it"),
         ErrorId::Forbidden if error.cause().contains("secret_exhausted") => Error::new(
             ErrorId::Forbidden,
-            "the server answered 403 `secret_exhausted`: another agent took the last use of the secret in this very moment",
+            "the server answered 403 `secret_exhausted`: another agent took the last use of the secret at the same moment",
         )
         .about(subject)
         .hint("an operator mints a new secret, or one with a higher Max uses (Settings, Enrollment); run the same command with it"),
@@ -142,8 +148,8 @@ pub(crate) fn refused(error: Error) -> Error {
     }
 }
 
-/// A certificate that the server does not take.
-pub(crate) fn not_known(error: Error) -> Error {
+/// Rewords the rejection of a client certificate.
+pub(crate) fn explain_unknown_certificate(error: Error) -> Error {
     if error.id() != ErrorId::Rejected {
         return error;
     }

@@ -1,4 +1,4 @@
-//! What `doctor` finds of a monsys hub's agent on the host.
+//! The checks of `doctor` on a monsys host: its settings, its identity and its token.
 
 use crate::host_state::{Enrolled, EnrolmentState};
 use agent_core::check::Check;
@@ -6,21 +6,21 @@ use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::settings::Settings;
 
-/// agent.toml could be read, or there would be no settings.
+/// Checks the settings. agent.toml was read, or there would be no settings.
 pub(crate) fn settings(settings: &Settings, environment: &Environment) -> Check {
     let path = environment.path(&settings.config_path);
-    let says = if path.exists() {
+    let file = if path.exists() {
         format!("{} is read", path.display())
     } else {
         format!("{} is not there yet", path.display())
     };
     Check::good(
         "settings",
-        format!("{says}; the hub is {}", settings.hub_url.value),
+        format!("{file}; the hub is {}", settings.hub_url.value),
     )
 }
 
-/// Whose the identity on the disk is.
+/// Checks the identity on the disk.
 pub(crate) fn identity(enrolment_state: Result<&EnrolmentState>) -> Check {
     let name = "identity";
     match enrolment_state {
@@ -32,8 +32,8 @@ pub(crate) fn identity(enrolment_state: Result<&EnrolmentState>) -> Check {
         ),
         Ok(EnrolmentState::Clone(_)) => Check::warning(
             name,
-            "what is on this disk belongs to another machine, which this one was cloned from",
-            "monsys-agent enrol, with a token: this host then enrols as itself",
+            "the identity on this disk belongs to another machine, which this one was cloned from",
+            "monsys-agent enrol, with a token: this host then enrols with a new identity",
         ),
         Ok(EnrolmentState::Enrolled(enrolled)) if interrupted(enrolled).is_some() => {
             let (cause, hint) = interrupted(enrolled).unwrap_or_default();
@@ -50,8 +50,8 @@ fn interrupted(enrolled: &Enrolled) -> Option<(&'static str, &'static str)> {
     enrolled.state.as_ref()?.interrupted()
 }
 
-/// Whether a host goes without a token.
-pub(crate) fn without_token(enrolment_state: &Result<&EnrolmentState>) -> Check {
+/// Checks whether the host can do without a token: this run has none, or takes none.
+pub(crate) fn without_secret(enrolment_state: &Result<&EnrolmentState>) -> Check {
     let name = "token";
     match enrolment_state {
         Ok(EnrolmentState::Enrolled(enrolled)) if interrupted(enrolled).is_some() => {
@@ -59,7 +59,9 @@ pub(crate) fn without_token(enrolment_state: &Result<&EnrolmentState>) -> Check 
             Check::bad(name, &Error::new(ErrorId::TokenMissing, cause).hint(hint))
         }
         Ok(EnrolmentState::Enrolled(_)) => Check::good(name, "an enrolled host needs none"),
-        Ok(EnrolmentState::Unconfirmed(..)) => Check::good(name, "the one in agent.toml"),
+        Ok(EnrolmentState::Unconfirmed(..)) => {
+            Check::good(name, "the per-agent token in agent.toml")
+        }
         Ok(EnrolmentState::New(_) | EnrolmentState::Clone(_)) => Check::bad(
             name,
             &Error::new(ErrorId::TokenMissing, "this host is not enrolled"),

@@ -1,12 +1,12 @@
-//! `enrol --defer`, for golden images: prepares all but spends nothing, so that the first boot of
-//! each host made from the image has only to enrol.
+//! `enrol --defer`, for golden images: stores the settings, so that the first boot of each host from the
+//! image has only to enrol.
 //!
-//! An image carries no identity and no secret: no key is made, and a token is not kept. What is
-//! kept is where the hub is, and where the first boot gets a token from.
+//! An image has no identity and no secret: no key is made, no token is stored, and no use is spent. The
+//! image has the hub's URL, and the place where the first boot finds a token.
 
 use std::path::PathBuf;
 
-use crate::credential_store::connection;
+use crate::connection_settings;
 use crate::monsys::{Monsys, locked_under};
 use crate::paths::Paths;
 use agent_core::ca_copy;
@@ -20,7 +20,7 @@ use agent_core::store::agent_toml::Entry;
 use agent_core::store::lock::Lock;
 use agent_core::token_source::TokenSource;
 
-/// What was prepared.
+/// A prepared image.
 #[derive(Debug)]
 pub struct Deferred {
     /// The hub.
@@ -29,23 +29,23 @@ pub struct Deferred {
     pub tags: Vec<String>,
     /// Explicit role.
     pub role: Option<String>,
-    /// Where the first boot gets its token from, if that is settled.
+    /// The place where the first boot finds its token, if one is set.
     pub token_from: Option<String>,
-    /// Where agent.toml is.
+    /// Path of agent.toml.
     pub config: PathBuf,
-    /// Whether agent.toml was changed.
+    /// agent.toml was changed.
     pub changed: bool,
 }
 
 /// Prepares an image.
 ///
 /// # Errors
-/// [`ErrorId::ImageHasIdentity`], and what [`agent_core::enrolment::enrol`] would end with before it asks the hub.
+/// [`ErrorId::ImageHasIdentity`], wrong settings, and files that cannot be written.
 pub async fn defer(flags: &Flags, environment: &Environment) -> Result<Deferred> {
     defer_under(None, flags, environment).await
 }
 
-/// As [`defer`], for a caller that may hold the lock already.
+/// Prepares an image, for a caller that may hold the lock already.
 ///
 /// # Errors
 /// As [`defer`].
@@ -61,7 +61,7 @@ pub async fn defer_under(
     let Monsys {
         settings, paths, ..
     } = host;
-    // Whoever held the lock before may have enrolled this host.
+    // The previous holder of the lock may have enrolled this host.
     refuse_identity(&settings, &paths)?;
     paths.sweep()?;
     paths.prove_writable(&settings, environment.access())?;
@@ -81,7 +81,7 @@ pub async fn defer_under(
         entries.push(("splay", Entry::Text(splay)));
     }
     let token_from = match &settings.token {
-        // agent.toml names it already, and a link stays the link that was given.
+        // agent.toml names the file already. A link is not resolved.
         Some(TokenSource::File(path, Source::Key(..))) => {
             let path = environment
                 .path_on_host(path)
@@ -101,21 +101,21 @@ pub async fn defer_under(
         }
         Some(source) => {
             tracing::warn!(
-                "the token from {source} is not kept: an image that holds one gives it to everybody who can read the image"
+                "the token from {source} is not stored: everybody who can read the image could read it"
             );
             None
         }
         None => None,
     };
     ca_copy::make(&settings, paths.config_dir(), environment)?;
-    entries.extend(connection(&settings, environment));
+    entries.extend(connection_settings::entries(&settings, environment));
     let text = settings.file.with(&entries)?;
     let changed = !settings.file.is(&text);
     if changed {
         settings
             .file
             .replace(&text, environment.access())
-            .map_err(|error| paths.config_fault(&error))?;
+            .map_err(|error| paths.config_error(&error))?;
     }
     drop(lock);
     Ok(Deferred {
@@ -128,6 +128,7 @@ pub async fn defer_under(
     })
 }
 
+/// Refuses an image that has an identity already.
 fn refuse_identity(settings: &Settings, paths: &Paths) -> Result<()> {
     let mut found = paths.identity_files()?;
     if settings.file.agent_token()?.is_some() || settings.file.agent_id()?.is_some() {
@@ -142,10 +143,10 @@ fn refuse_identity(settings: &Settings, paths: &Paths) -> Result<()> {
         .collect();
     Err(Error::new(
         ErrorId::ImageHasIdentity,
-        format!("it is in {}", list.join(", ")),
+        format!("the identity is in {}", list.join(", ")),
     )
     .hint(format!(
-        "remove it, and run the same command again: rm {}",
+        "remove the files, and run the same command again: rm {}",
         list.join(" ")
     )))
 }

@@ -1,11 +1,11 @@
-//! The interface of the dialect, as the workflow calls it.
+//! The implementation of the dialect interface, which the enrolment workflow calls.
 
 use std::path::PathBuf;
 
 use agent_core::check::Check;
 use agent_core::enrolment::step_record::StepRecord;
 use agent_core::enrolment::{
-    self, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Prepare,
+    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Plan, Prepare,
     Preview, StatusReport,
 };
 use agent_core::environment::{Environment, SECRET_VARIABLE};
@@ -20,14 +20,14 @@ use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
-use crate::exchange::Run;
+use crate::exchange::EnrolRequest;
 use crate::host_state::EnrolmentState;
-use crate::monsys::{Monsys, held};
-use crate::plan::{Ask, Plan};
+use crate::monsys::{Monsys, report_fields};
+use crate::plan::PlannedRequest;
 use crate::recovery::{self, Recovery};
 use crate::{checks, preview, service, status, step, takeover, wire};
 
-/// The monsys hub, as the program lists it.
+/// The entry of the monsys hub in the program's list of dialects.
 pub static DESCRIPTOR: Descriptor = Descriptor {
     is_meant,
     read_for_facts: |flags, environment| Ok(Box::new(Monsys::read_for_facts(flags, environment)?)),
@@ -37,7 +37,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     })
 };
 
-/// Whether the environment names a monsys hub or its token.
+/// Returns whether the environment names a monsys hub or its token.
 fn is_meant(environment: &Environment) -> bool {
     let variables = ["MONSYS_HUB_URL", "MONSYS_TOKEN_FILE"];
     variables.iter().any(|name| environment.env(name).is_some())
@@ -57,14 +57,14 @@ impl Dialect for Monsys<'_> {
         Token::parse(text, source)
     }
 
-    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<enrolment::Plan<'_>> {
-        Ok(match self.plan_of_hub(secret, force)? {
-            Plan::Already if self.is_complete()? => enrolment::Plan::Nothing,
-            Plan::Already => enrolment::Plan::Repair,
-            Plan::Ask(ask) => enrolment::Plan::Exchange(Box::new(Decided {
+    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
+        Ok(match self.planned_request(secret, force)? {
+            Some(request) => Plan::Exchange(Box::new(PlannedExchange {
                 host: self,
-                ask: *ask,
+                request,
             })),
+            None if self.is_complete()? => Plan::Nothing,
+            None => Plan::Repair,
         })
     }
 
@@ -80,7 +80,7 @@ impl Dialect for Monsys<'_> {
         Box::pin(async move {
             match recovery::recover(self, limit).await? {
                 Recovery::Nothing => {}
-                Recovery::Ended | Recovery::Dropped(_) => *self = self.read_again()?,
+                Recovery::Completed | Recovery::Dropped(_) => *self = self.read_again()?,
             }
             Ok(())
         })
@@ -96,7 +96,9 @@ impl Dialect for Monsys<'_> {
 
     fn repair(&self) -> Result<bool> {
         match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) => self.keeper()?.repair(enrolled.agent_id),
+            EnrolmentState::Enrolled(enrolled) => {
+                self.credential_store()?.repair(enrolled.agent_id)
+            }
             _ => Ok(false),
         }
     }
@@ -112,7 +114,7 @@ impl Dialect for Monsys<'_> {
         let EnrolmentState::Enrolled(enrolled) = self.enrolment_state()? else {
             return Err(Error::new(
                 ErrorId::NotEnrolled,
-                "agent.toml has lost its credential in this moment",
+                "the credential in agent.toml was removed during this run",
             ));
         };
         Ok(Enrolment {
@@ -120,7 +122,7 @@ impl Dialect for Monsys<'_> {
             hub_url: enrolled.hub_url.clone(),
             hostname: None,
             changed: false,
-            fields: held(
+            fields: report_fields(
                 enrolled.agent_id,
                 json!(enrolled.tags),
                 json!(enrolled.role),
@@ -145,7 +147,7 @@ impl Dialect for Monsys<'_> {
     }
 
     fn status(&self) -> Result<StatusReport> {
-        status::account(self)
+        status::report(self)
     }
 
     fn checks(&self) -> Vec<Check> {
@@ -156,11 +158,11 @@ impl Dialect for Monsys<'_> {
     }
 
     fn without_secret(&self) -> Check {
-        checks::without_token(&self.enrolment_state())
+        checks::without_secret(&self.enrolment_state())
     }
 
     fn configuration_files(&self) -> Vec<PathBuf> {
-        // state.json holds the verdict of the step itself.
+        // state.json is no reason for a step: it holds the result of the last one.
         let mut files = self.paths.service_files();
         files.retain(|path| !path.ends_with(crate::state::FILE));
         files
@@ -179,11 +181,11 @@ impl Dialect for Monsys<'_> {
     }
 
     fn step_record(&self) -> Option<StepRecord> {
-        step::verdict(&self.paths)
+        step::last_record(&self.paths)
     }
 
     fn save_step_record<'b>(&'b self, record: &'b StepRecord) -> FutureResult<'b, bool> {
-        Box::pin(step::save_verdict(self.flags, self.environment, record))
+        Box::pin(step::save_record(self.flags, self.environment, record))
     }
 
     fn serve(&self) -> FutureResult<'_, ()> {
@@ -191,22 +193,21 @@ impl Dialect for Monsys<'_> {
     }
 }
 
-/// An exchange that was decided on.
-struct Decided<'a> {
+/// An exchange that is decided on, and for which nothing is written yet.
+struct PlannedExchange<'a> {
     host: &'a Monsys<'a>,
-    ask: Ask,
+    request: PlannedRequest,
 }
 
-impl<'a> Prepare<'a> for Decided<'a> {
+impl<'a> Prepare<'a> for PlannedExchange<'a> {
     fn prepare(
         self: Box<Self>,
         secret: Option<&'a Token>,
         limit: Limit,
     ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
-            let run = Run::new(self.host, limit)?;
-            let asking = run.prepare(self.ask, secret).await?;
-            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
+            let request = EnrolRequest::prepare(self.host, self.request, secret, limit).await?;
+            Ok(Box::new(request) as Box<dyn Exchange + 'a>)
         })
     }
 }

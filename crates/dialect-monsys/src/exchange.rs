@@ -1,5 +1,4 @@
-//! One question to a monsys hub: with which key and token it is asked, and what is kept of the
-//! answer.
+//! The enrolment request to a monsys hub: its key, its token, and what is stored of the response.
 
 use std::rc::Rc;
 
@@ -9,13 +8,12 @@ use uuid::Uuid;
 use crate::credential_store::{Confirmed, CredentialStore};
 use crate::heartbeat_lock::HeartbeatLock;
 use crate::identity::Identity;
-use crate::monsys::{Monsys, held};
-use crate::plan::{self, AfterRejection, Ask, Bearer, Call, KeyPlace};
-use crate::state::Asked;
+use crate::monsys::{Monsys, report_fields};
+use crate::plan::{self, Bearer, Call, KeyPlace, NextKeyOnRejection, PlannedRequest};
+use crate::state::TagsAndRole;
 use crate::wire::{self, Admission, HostDescription};
 use agent_core::enrolment::{self, Cleanup, Done, Enrolment};
 use agent_core::enrolment::{Exchange, ExchangeStep};
-use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hub::client::{Client, Reply, Request, SendError};
@@ -24,79 +22,79 @@ use agent_core::hub::retry::Limit;
 use agent_core::settings::Settings;
 use agent_core::token::{Secret, Token};
 
-/// One run under the lock.
-pub(crate) struct Run<'a> {
-    settings: &'a Settings,
-    keeper: CredentialStore<'a>,
-    environment: &'a Environment,
-    limit: Limit,
-}
-
-/// One question, ready to be asked.
+/// An enrolment or registration request, ready to be sent. The host's lock is held.
 pub(crate) struct EnrolRequest<'a> {
     settings: &'a Settings,
-    keeper: CredentialStore<'a>,
-    ask: Ask,
+    store: CredentialStore<'a>,
+    planned: PlannedRequest,
     client: Client,
     bearer: Secret,
     identity: Rc<Identity>,
-    /// This run has marked the credential on the disk, so it may take the mark away again.
-    is_marked_here: bool,
-    /// Keeps the service's heartbeats back while there are two keys.
-    #[expect(dead_code, reason = "held while it lives")]
-    quiet: Option<HeartbeatLock>,
-    /// What the hub has said.
+    /// This run has set `renewing` in state.json, so it may clear it again.
+    has_set_renewing: bool,
+    /// Holds the service's heartbeats back while there are two keys.
+    #[expect(dead_code, reason = "holds the lock while it lives")]
+    heartbeat_lock: Option<HeartbeatLock>,
+    /// The hub's response, once it has accepted the request.
     admission: Option<Admission>,
 }
 
-impl<'a> Run<'a> {
-    pub(crate) fn new(host: &'a Monsys<'_>, limit: Limit) -> Result<Self> {
-        Ok(Self {
-            settings: &host.settings,
-            keeper: host.keeper()?,
-            environment: host.environment,
-            limit,
-        })
-    }
+/// Sends the planned request until the hub accepts or rejects it, and stores the credential.
+///
+/// # Errors
+/// The hub's rejection, no response until the deadline, and files that cannot be written.
+pub(crate) async fn exchange(
+    host: &Monsys<'_>,
+    planned: PlannedRequest,
+    token: Option<&Token>,
+    limit: Limit,
+) -> Result<Enrolment> {
+    let mut request = EnrolRequest::prepare(host, planned, token, limit).await?;
+    enrolment::run_exchange(&mut request, token, &host.settings, host.environment, limit).await
+}
 
-    /// Asks the hub, and persists what it says.
-    pub(crate) async fn ask(self, ask: Ask, token: Option<&Token>) -> Result<Enrolment> {
-        let (settings, environment, limit) = (self.settings, self.environment, self.limit);
-        let mut asking = self.prepare(ask, token).await?;
-        enrolment::run_exchange(&mut asking, token, settings, environment, limit).await
-    }
-
-    /// Puts on the disk what has to be there before the first request leaves.
-    pub(crate) async fn prepare(self, ask: Ask, token: Option<&Token>) -> Result<EnrolRequest<'a>> {
-        if ask.is_clone {
+impl<'a> EnrolRequest<'a> {
+    /// Writes the files that have to be on the disk before the first request is sent.
+    ///
+    /// # Errors
+    /// A missing token, a heartbeat that does not end until the deadline, and files that cannot be
+    /// written.
+    pub(crate) async fn prepare(
+        host: &'a Monsys<'_>,
+        planned: PlannedRequest,
+        token: Option<&Token>,
+        limit: Limit,
+    ) -> Result<Self> {
+        let (settings, store) = (&host.settings, host.credential_store()?);
+        if planned.is_clone {
             tracing::info!(
-                "the identity on this disk belongs to another machine: this one enrols as itself"
+                "the identity on this disk belongs to another machine: this host enrols with a new identity"
             );
         }
-        let bearer = match (&ask.bearer, token) {
+        let bearer = match (&planned.bearer, token) {
             (Bearer::Own(secret), _) => secret.clone(),
             (Bearer::Sourced, Some(token)) => token.secret().clone(),
             (Bearer::Sourced, None) => return Err(plan::no_token()),
         };
-        let client = Client::new(self.settings)?;
-        let quiet = match ask.key {
+        let client = Client::new(settings)?;
+        let heartbeat_lock = match planned.key {
             KeyPlace::Next => {
-                let state_dir = &self.keeper.paths.state_dir;
-                Some(HeartbeatLock::alone(state_dir, self.limit.deadline).await?)
+                let state_dir = &store.paths.state_dir;
+                Some(HeartbeatLock::exclusive(state_dir, limit.deadline).await?)
             }
             KeyPlace::Current => None,
         };
-        let identity = self.keeper.identity(&ask)?;
-        let is_marked_here = ask.replaces_credential && self.keeper.mark_renewing(true)?;
-        Ok(EnrolRequest {
-            settings: self.settings,
-            keeper: self.keeper,
-            ask,
+        let identity = store.identity(&planned)?;
+        let has_set_renewing = planned.replaces_credential && store.set_renewing(true)?;
+        Ok(Self {
+            settings,
+            store,
+            planned,
             client,
             bearer,
             identity,
-            is_marked_here,
-            quiet,
+            has_set_renewing,
+            heartbeat_lock,
             admission: None,
         })
     }
@@ -109,27 +107,27 @@ impl Exchange for EnrolRequest<'_> {
 
     fn url(&self) -> String {
         let hub = &self.settings.hub_url.value;
-        hub.join(self.ask.call.path()).to_string()
+        hub.join(self.planned.call.path()).to_string()
     }
 
     fn request(&self, facts: &HostFacts) -> Result<Request<'_>> {
-        let introduction = HostDescription {
+        let description = HostDescription {
             facts,
-            machine_id: self.keeper.machine_id(),
-            tags: &self.ask.own.tags,
-            role: self.ask.own.role.as_deref(),
+            machine_id: self.store.machine_id(),
+            tags: &self.planned.own.tags,
+            role: self.planned.own.role.as_deref(),
         };
         Ok(wire::request(
             &self.settings.hub_url.value,
-            self.ask.call.path(),
+            self.planned.call.path(),
             &self.bearer,
-            &introduction,
+            &description,
             &self.identity,
         ))
     }
 
     fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
-        let accepted: fn(&Reply) -> Result<Admission, String> = match self.ask.call {
+        let accepted: fn(&Reply) -> Result<Admission, String> = match self.planned.call {
             Call::Enrol => wire::enrolled,
             Call::Register => wire::registered,
         };
@@ -141,82 +139,82 @@ impl Exchange for EnrolRequest<'_> {
 
     fn refused(&mut self, error: Error, is_certain: bool) -> Error {
         let is_other = error.id() == ErrorId::OtherKey;
-        let drops_key = match self.ask.after_a_no {
-            AfterRejection::Keep => false,
-            AfterRejection::DropIfCertain => is_certain || is_other,
-            AfterRejection::DropIfOther => is_other,
+        let drops_next_key = match self.planned.next_key_on_rejection {
+            NextKeyOnRejection::Keep => false,
+            NextKeyOnRejection::DropIfCertain => is_certain || is_other,
+            NextKeyOnRejection::DropIfOtherPinned => is_other,
         };
-        if drops_key && let Err(fault) = self.keeper.drop_next() {
+        if drops_next_key && let Err(fault) = self.store.drop_next_key() {
             tracing::warn!("{}: {}", fault.what(), fault.cause());
         }
-        if self.is_marked_here && is_certain {
-            // The hub has given out no new credential, so the one on the disk lives.
-            if let Err(fault) = self.keeper.mark_renewing(false) {
+        if self.has_set_renewing && is_certain {
+            // The hub has issued no new credential, so the one on the disk stays valid.
+            if let Err(fault) = self.store.set_renewing(false) {
                 tracing::warn!("{}: {}", fault.what(), fault.cause());
             }
         }
-        self.ask.told(error)
+        self.planned.explain_rejection(error)
     }
 
     fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let Some(mut admission) = self.admission.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };
-        let ask = &self.ask;
-        if let Some(expected) = ask.must_be
+        let planned = &self.planned;
+        if let Some(expected) = planned.must_be
             && admission.agent_id != expected
         {
             return Err(other_agent(admission.agent_id, expected));
         }
         let fresh = admission.agent_token.take();
-        let done = match (ask.call, &ask.bearer, admission.is_new) {
+        let done = match (planned.call, &planned.bearer, admission.is_new) {
             (Call::Enrol, _, true) => Done::Enrolled,
             (Call::Enrol, _, false) => Done::Recovered,
-            (Call::Register, Bearer::Own(_), _) if ask.is_update => Done::Updated,
+            (Call::Register, Bearer::Own(_), _) if planned.is_update => Done::Updated,
             (Call::Register, ..) => Done::Registered,
         };
         let agent_id = admission.agent_id;
-        let saved = self.keeper.save(
+        let saved = self.store.save(
             self.settings,
             Confirmed {
                 admission,
                 secret: fresh.as_ref().unwrap_or(&self.bearer),
-                own: ask.own.clone(),
-                key: ask.key,
+                own: planned.own.clone(),
+                key: planned.key,
                 hostname: &facts.hostname,
                 public_key: self.identity.public_key(),
             },
         );
-        let Asked { tags, role } = saved.map_err(|error| not_written(error, ask))?;
+        let TagsAndRole { tags, role } = saved.map_err(|error| not_written(error, planned))?;
         Ok(ExchangeStep::Enrolled(Enrolment {
             done,
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
             changed: true,
-            fields: held(agent_id, json!(tags), json!(role), self.keeper.paths),
+            fields: report_fields(agent_id, json!(tags), json!(role), self.store.paths),
             cleanup: Cleanup::default(),
         }))
     }
 }
 
-/// The hub has accepted the host, and the credential could not be written.
-fn not_written(error: Error, ask: &Ask) -> Error {
-    let Bearer::Sourced = ask.bearer else {
+/// Extends the hint of an error that stopped the store from writing an accepted credential.
+fn not_written(error: Error, planned: &PlannedRequest) -> Error {
+    let Bearer::Sourced = planned.bearer else {
         return error;
     };
     let fix = error.next_step().to_owned();
     error.hint(format!(
-        "{fix}; the hub has accepted this host, so give the same token then: with this host's key it is the same agent, and spends no further use"
+        "{fix}; the hub has accepted this host, so use the same token again: this host's key is the same agent, and no further use is spent"
     ))
 }
 
-/// The hub answered with an agent that this host is not.
+/// Returns the error of a token that belongs to another agent than this host.
 fn other_agent(answered: Uuid, this: Uuid) -> Error {
     Error::new(
         ErrorId::Refused,
         format!("the token is that of agent {answered}, and this host is agent {this}; nothing was changed"),
     )
     .hint(format!(
-        "take the token of this host's own agent: POST /api/v1/agents/{this}/rotate-token"
+        "use a token of this host's own agent: POST /api/v1/agents/{this}/rotate-token"
     ))
 }

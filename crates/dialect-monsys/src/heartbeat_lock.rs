@@ -1,13 +1,12 @@
-//! No signed request of the service while the host's key changes hands: a lock on the state directory
-//! itself.
+//! The heartbeat lock: no signed request of the service while the host's key is replaced.
 //!
-//! While a new key is taken to the hub and into its place, a heartbeat with the other one would be
-//! a signature that the hub calls an attack, and a registration with the other one would pin it. So
-//! each signed request shares this lock, and who changes the key holds it alone. It is no file of its
-//! own, and the kernel frees it when the process dies.
+//! While a new key is registered and put in its place, a heartbeat with the other key would look like an
+//! attack to the hub, and a registration with the other key would pin that key. So each signed request
+//! shares this lock, and a run that changes the key holds the lock exclusively. The lock is an flock(2)
+//! on the state directory itself, which the kernel releases when the process dies.
 //!
-//! flock(2) knows no queue: who waits for a lock alone would be passed by everybody who shares it. So
-//! whoever wants it alone first takes the key file's lock, which says so, and nobody shares from there on.
+//! flock(2) has no queue: requests that share the lock could keep an exclusive lock out forever. So a run
+//! that changes the key first locks the key file, and from then on no request gets a shared lock.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -21,21 +20,22 @@ use tokio::time::Instant;
 use crate::state::KEY_FILE;
 use agent_core::error::{Error, ErrorId, Result};
 
-/// How often a busy lock is tried again.
+/// Pause between two attempts to take a busy lock.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Held until dropped.
+/// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct HeartbeatLock {
     #[expect(dead_code, reason = "holds the lock while it lives")]
     folder: File,
-    /// The announcement of who holds it alone.
+    /// The lock of the key file, which announces an exclusive holder.
     #[expect(dead_code, reason = "holds the lock while it lives")]
     key: Option<File>,
 }
 
 impl HeartbeatLock {
-    /// For signed requests; `None` while the key changes hands, or somebody waits to change it.
+    /// Takes a shared lock, for a signed request. Returns `None` while a run changes the key, or waits to
+    /// change it.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`].
@@ -50,16 +50,16 @@ impl HeartbeatLock {
                 Err(TryLockError::Error(error)) => return Err(unreadable(error)),
             }
         }
-        // The key's lock goes: whoever wants to change the key can say so meanwhile.
+        // The key file's lock is released, so that a run can announce a change of the key meanwhile.
         Ok(Some(Self { folder, key: None }))
     }
 
-    /// For who changes the key: waits for the request that is under way, until `deadline`, and lets no
-    /// other one begin.
+    /// Takes the exclusive lock, for a change of the key. Waits until `deadline` for the request that is
+    /// under way, and lets no other request begin.
     ///
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::Unreadable`].
-    pub(crate) async fn alone(state_dir: &Path, deadline: Instant) -> Result<Self> {
+    pub(crate) async fn exclusive(state_dir: &Path, deadline: Instant) -> Result<Self> {
         let key = open_key(state_dir)?;
         if let Some(key) = &key {
             lock(key, state_dir, deadline).await?;
@@ -90,7 +90,7 @@ async fn lock(file: &File, state_dir: &Path, deadline: Instant) -> Result<()> {
     }
 }
 
-/// The key file, if there is one: a host whose key is lost has nothing that a request is signed with.
+/// Opens the key file. Returns `None` where the key is lost: no request can be signed then.
 fn open_key(state_dir: &Path) -> Result<Option<File>> {
     let path = state_dir.join(KEY_FILE);
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
@@ -107,24 +107,26 @@ mod tests {
     use agent_core::store::atomic::{self, Owner};
 
     #[tokio::test(start_paused = true)]
-    async fn heartbeats_share_it_and_a_new_key_has_it_alone() {
+    async fn heartbeats_share_the_lock_and_a_new_key_excludes_them() {
         let folder = tempfile::tempdir().unwrap();
         let soon = Instant::now() + Duration::from_secs(1);
         let one = HeartbeatLock::share(folder.path()).unwrap().unwrap();
         let two = HeartbeatLock::share(folder.path()).unwrap().unwrap();
-        let error = HeartbeatLock::alone(folder.path(), soon).await.unwrap_err();
+        let error = HeartbeatLock::exclusive(folder.path(), soon)
+            .await
+            .unwrap_err();
         assert_eq!(error.id(), ErrorId::LockBusy);
         drop((one, two));
-        let alone = HeartbeatLock::alone(folder.path(), Instant::now())
+        let exclusive = HeartbeatLock::exclusive(folder.path(), Instant::now())
             .await
             .unwrap();
         assert!(HeartbeatLock::share(folder.path()).unwrap().is_none());
-        drop(alone);
+        drop(exclusive);
         assert!(HeartbeatLock::share(folder.path()).unwrap().is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn from_when_somebody_waits_for_it_nobody_shares_it_any_more() {
+    async fn a_waiting_exclusive_lock_stops_further_shared_locks() {
         let folder = tempfile::tempdir().unwrap();
         let owner = Owner::of(folder.path()).unwrap();
         let write_key =
@@ -132,23 +134,23 @@ mod tests {
         write_key();
         let under_way = HeartbeatLock::share(folder.path()).unwrap().unwrap();
         let later = Instant::now() + Duration::from_mins(1);
-        let mut waiting = Box::pin(HeartbeatLock::alone(folder.path(), later));
+        let mut waiting = Box::pin(HeartbeatLock::exclusive(folder.path(), later));
         let waited = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
         assert!(waited.is_err(), "a request is under way");
         assert!(
             HeartbeatLock::share(folder.path()).unwrap().is_none(),
-            "passed"
+            "shared while a run waits"
         );
         drop(under_way);
         assert!(
             HeartbeatLock::share(folder.path()).unwrap().is_none(),
-            "passed"
+            "shared while a run waits"
         );
-        let alone = waiting.await.unwrap();
-        // The key is replaced while it is held.
+        let exclusive = waiting.await.unwrap();
+        // The key is replaced while the lock is held.
         write_key();
         assert!(HeartbeatLock::share(folder.path()).unwrap().is_none());
-        drop(alone);
+        drop(exclusive);
         assert!(HeartbeatLock::share(folder.path()).unwrap().is_some());
     }
 }

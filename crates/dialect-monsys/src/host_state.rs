@@ -1,4 +1,4 @@
-//! The state of this host, read once: new, enrolled, half-way, or a copy of another host.
+//! The state of this host, read once: new, unconfirmed, enrolled, or a clone of another host.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::identity::{Identity, KEY_FILE};
 use crate::paths::Paths;
-use crate::state::{Asked, Next, State};
+use crate::state::{Next, State, TagsAndRole};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
@@ -16,7 +16,7 @@ use agent_core::tags;
 use agent_core::token::Secret;
 use agent_core::token_source::TokenSource;
 
-/// Where this host stands. What the agent remembers comes along, if it does.
+/// The enrolment state of this host, with the content of state.json if there is one.
 #[derive(Debug)]
 pub(crate) enum EnrolmentState {
     /// Not enrolled.
@@ -25,7 +25,7 @@ pub(crate) enum EnrolmentState {
     Unconfirmed(Secret, Option<Box<State>>),
     /// Enrolled.
     Enrolled(Box<Enrolled>),
-    /// What is on this disk belongs to another machine.
+    /// The identity on this disk belongs to another machine.
     Clone(Option<Box<State>>),
 }
 
@@ -34,32 +34,32 @@ pub(crate) enum EnrolmentState {
 pub(crate) struct Enrolled {
     /// The agent's id.
     pub agent_id: Uuid,
-    /// Its credential.
+    /// The agent's credential.
     pub agent_token: Secret,
-    /// Its hub.
+    /// The URL of the agent's hub.
     pub hub_url: String,
-    /// Its tags, merged.
+    /// The merged tags of the host and of the token's defaults.
     pub tags: Vec<String>,
-    /// Its role, merged.
+    /// The merged role.
     pub role: Option<String>,
-    /// What the agent remembers, if it does.
+    /// The content of state.json, if there is one.
     pub state: Option<State>,
-    /// The signing key is not there any more.
+    /// The signing key is missing.
     pub key_is_lost: bool,
-    /// agent.toml says which hub issued the credential.
+    /// agent.toml names the hub that issued the credential.
     pub names_hub: bool,
-    /// A new key waits, and an interrupted rotation left open whether the hub has it.
-    pub is_in_doubt: bool,
+    /// There is a next key, and it is open whether the hub has it pinned: a rotation was interrupted.
+    pub is_next_key_unconfirmed: bool,
 }
 
-/// What is on the host's disk beside agent.toml, and which machine the host is, as they were read.
+/// The files of the host beside agent.toml, and the machine, as they were read.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
-    /// What the agent remembers.
+    /// The content of state.json.
     pub(crate) state: Option<State>,
-    /// The signing key in its place.
+    /// The current signing key.
     pub(crate) key: Option<Rc<Identity>>,
-    /// This machine.
+    /// The fingerprint of this machine.
     pub(crate) machine: Fingerprint,
 }
 
@@ -67,7 +67,7 @@ impl Snapshot {
     /// Reads the key, the state and the fingerprint of the machine.
     ///
     /// # Errors
-    /// A broken key or state.
+    /// A broken key, and files that cannot be read.
     pub(crate) fn read(paths: &Paths, environment: &Environment) -> Result<Self> {
         Ok(Self {
             key: Identity::load(&paths.state_dir, KEY_FILE)?.map(Rc::new),
@@ -77,20 +77,20 @@ impl Snapshot {
     }
 }
 
-/// The state of this host, and what it was decided on.
+/// The state of this host, and the files that it was derived from.
 #[derive(Debug)]
 pub(crate) struct HostState {
-    /// New, enrolled, half-way, or a copy.
+    /// New, unconfirmed, enrolled, or a clone.
     pub(crate) enrolment_state: EnrolmentState,
-    /// What was read.
+    /// The files.
     pub(crate) snapshot: Snapshot,
 }
 
 impl HostState {
-    /// Reads the host's files, and decides on its state. agent.toml was read with the settings.
+    /// Reads the host's files and derives its state. agent.toml was read with the settings.
     ///
     /// # Errors
-    /// A broken agent.toml, key or state.
+    /// A broken agent.toml or key, and files that cannot be read.
     pub(crate) fn inspect(
         settings: &Settings,
         paths: &Paths,
@@ -123,7 +123,7 @@ impl EnrolmentState {
         };
         let is_foreign = match &state {
             _ if is_taken_over => false,
-            // Before a new key was made here, nothing was remembered.
+            // state.json was written for the next key: there was none before.
             Some(state) if state.fingerprint.is_empty() => next.is_some(),
             Some(state) => !state.fingerprint.is_same_machine(&machine),
             None => paths.next_key(&machine).exists(),
@@ -139,8 +139,8 @@ impl EnrolmentState {
             }
             _ => key.is_none(),
         };
-        // One that another machine made waits for nothing here.
-        let is_in_doubt = !is_taken_over
+        // A next key of another machine is of no use here.
+        let is_next_key_unconfirmed = !is_taken_over
             && next.is_some_and(|next| {
                 next.confirmed.is_none()
                     && next.machine.is_same_machine(&machine)
@@ -156,19 +156,19 @@ impl EnrolmentState {
                 role: file.settings().role.clone().filter(|role| !role.is_empty()),
                 state,
                 key_is_lost,
-                is_in_doubt,
+                is_next_key_unconfirmed,
             })),
             (Some(agent_token), None) => Self::Unconfirmed(agent_token, state.map(Box::new)),
             (None, _) => Self::New(state.map(Box::new)),
         })
     }
 
-    /// Whether a run takes the token that it was given, so that it has to be fetched.
+    /// Returns whether a run needs a token from its token source.
     #[must_use]
     pub(crate) fn takes_token(&self, settings: &Settings, force: bool) -> bool {
         match self {
-            // The credential is what the host has left of its identity: only a token that was given
-            // for this very run may replace it.
+            // The credential is all that is left of the identity: only a token that a flag or the
+            // environment of this run names may replace it.
             Self::Enrolled(enrolled) if enrolled.key_is_lost => {
                 force
                     && settings
@@ -182,8 +182,8 @@ impl EnrolmentState {
     }
 }
 
-/// The hub that issued the credential in agent.toml: a credential goes to no other one, and least of
-/// all to a default that nobody named.
+/// Returns the hub that issued the credential in agent.toml. The credential goes to no other hub, and not
+/// to the built-in default, which no operator named.
 fn issuer(settings: &Settings) -> Result<String> {
     let written = settings.file.settings().hub_url.as_deref().map(str::trim);
     match written.filter(|url| !url.is_empty()) {
@@ -191,15 +191,15 @@ fn issuer(settings: &Settings) -> Result<String> {
         None if settings.hub_url.source.is_explicit() => Ok(settings.hub_url.value.to_string()),
         None => Err(Error::new(
             ErrorId::ConfigBroken,
-            "it holds a credential, and does not say which hub issued it",
+            "the file holds a credential, and does not name the hub that issued it",
         )
         .about(settings.file.path().display())
-        .hint("monsys-agent enrol --hub-url URL, which confirms the credential there and writes the URL down")),
+        .hint("monsys-agent enrol --hub-url URL, which confirms the credential at that hub and stores the URL")),
     }
 }
 
-/// Whether agent.toml names the agent that the hub has confirmed for the key that waits. Then only
-/// the rest of the files is missing.
+/// Returns whether agent.toml names the agent that the hub has confirmed for the next key. Then only the
+/// remaining files have to be written.
 pub(crate) fn takes_over(
     state: &State,
     next: &Next,
@@ -213,33 +213,42 @@ pub(crate) fn takes_over(
 }
 
 impl Enrolled {
-    /// A forced enrolment, or leaving, has begun and not ended.
+    /// Returns whether the host has all of its files, and no remains of a killed run.
+    #[must_use]
+    pub(crate) fn is_complete(&self, paths: &Paths) -> bool {
+        paths.are_complete(self.agent_id, self.state.as_ref())
+    }
+
+    /// Returns whether a forced enrolment or an unenrolment has begun and not ended.
     #[must_use]
     pub(crate) fn is_renewing(&self) -> bool {
         self.state.as_ref().is_some_and(State::may_be_dead)
     }
 
-    /// Whether the host has what `asked` says, so that nothing needs to be sent.
-    pub(crate) fn has(&self, asked: &Asked) -> bool {
-        self.names_hub && self.has_asked(asked)
+    /// Returns whether the host has the tags and the role of `own` already, so that no request is needed.
+    pub(crate) fn has(&self, own: &TagsAndRole) -> bool {
+        self.names_hub && self.has_tags_and_role(own)
     }
 
-    fn has_asked(&self, asked: &Asked) -> bool {
+    fn has_tags_and_role(&self, own: &TagsAndRole) -> bool {
         match &self.state {
             Some(state) if state.enrolled_at.is_some() => {
-                let expected = tags::merge(&state.defaults.tags, &asked.tags);
-                let role = tags::merge_role(state.defaults.role.as_deref(), asked.role.as_deref());
-                let same_tags = asked.tags.len() == state.asked.tags.len()
-                    && asked.tags.iter().all(|tag| state.asked.tags.contains(tag));
+                let expected = tags::merge(&state.defaults.tags, &own.tags);
+                let role = tags::merge_role(state.defaults.role.as_deref(), own.role.as_deref());
+                let same_tags = own.tags.len() == state.requested.tags.len()
+                    && own
+                        .tags
+                        .iter()
+                        .all(|tag| state.requested.tags.contains(tag));
                 same_tags
-                    && asked.role == state.asked.role
+                    && own.role == state.requested.role
                     && expected == self.tags
                     && role == self.role
             }
-            // Without the state, who asked for which tag is not known any more.
+            // Without the state, the origin of a tag is unknown.
             _ => {
-                asked.tags.iter().all(|tag| self.tags.contains(tag))
-                    && asked
+                own.tags.iter().all(|tag| self.tags.contains(tag))
+                    && own
                         .role
                         .as_ref()
                         .is_none_or(|role| Some(role) == self.role.as_ref())
@@ -248,26 +257,26 @@ impl Enrolled {
     }
 }
 
-/// The host's own part of its tags and role: what this run or the user's edit of agent.toml says,
-/// without what only the token's defaults brought there.
-pub(crate) fn own(settings: &Settings, state: Option<&State>) -> Asked {
-    let (defaults, asked) = match state {
-        Some(state) => (&state.defaults, &state.asked),
-        None => (&Asked::default(), &Asked::default()),
+/// Returns the host's own tags and role: those of this run's settings or of an edit of agent.toml, without
+/// the tags and the role that only the token's defaults have added.
+pub(crate) fn own(settings: &Settings, state: Option<&State>) -> TagsAndRole {
+    let (defaults, requested) = match state {
+        Some(state) => (&state.defaults, &state.requested),
+        None => (&TagsAndRole::default(), &TagsAndRole::default()),
     };
     let from_file = |source: &Source| matches!(source, Source::Key(..));
-    let given = &settings.tags;
-    let tags = if from_file(&given.source) {
-        let is_own = |tag: &&String| !defaults.tags.contains(tag) || asked.tags.contains(tag);
-        given.value.iter().filter(is_own).cloned().collect()
+    let all = &settings.tags;
+    let tags = if from_file(&all.source) {
+        let is_own = |tag: &&String| !defaults.tags.contains(tag) || requested.tags.contains(tag);
+        all.value.iter().filter(is_own).cloned().collect()
     } else {
-        given.value.clone()
+        all.value.clone()
     };
     let role = settings.role.as_ref().and_then(|role| {
         let only_default = from_file(&role.source)
             && defaults.role.as_ref() == Some(&role.value)
-            && asked.role.as_ref() != Some(&role.value);
+            && requested.role.as_ref() != Some(&role.value);
         (!only_default).then(|| role.value.clone())
     });
-    Asked { tags, role }
+    TagsAndRole { tags, role }
 }

@@ -1,4 +1,4 @@
-//! The host's Ed25519 key: it is the host's identity at the hub, and never leaves the host.
+//! The host's Ed25519 key, which is the host's identity at the hub. The key is never sent.
 
 use std::fmt;
 use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -17,7 +17,7 @@ use agent_core::store::access::Access;
 use agent_core::store::atomic::{self, Draft};
 use agent_core::store::{safe_read, unreadable, unwritable};
 
-/// Bytes of a key file.
+/// Size of a key file, in bytes.
 pub const KEY_BYTES: usize = 32;
 
 /// The host's key pair.
@@ -42,24 +42,24 @@ impl Identity {
         let path = state_dir.join(file);
         let seed = match safe_read::own(&path) {
             Ok(seed) => Zeroizing::new(seed),
-            // A state directory that is a file is told when it is to be written.
+            // A state directory that is a file is an error as soon as the agent writes to it.
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
             Err(error) => return Err(unreadable(&path, &error)),
         };
         Self::from_seed(&seed).map(Some).ok_or_else(|| {
             Error::new(
                 ErrorId::IdentityBroken,
-                format!("it has {} bytes, and the key has 32", seed.len()),
+                format!("the file has {} bytes, and a key has 32", seed.len()),
             )
             .about(path.display())
         })
     }
 
-    /// Makes a key and brings it to the disk before it is used, behind `state`, if there is one to write.
+    /// Makes a key and writes it to the disk before it is used. Writes `state` first, if there is one.
     ///
     /// # Errors
-    /// [`ErrorId::StateUnwritable`] when it cannot be stored.
-    pub fn create_behind(
+    /// [`ErrorId::StateUnwritable`].
+    pub fn create_after(
         state: Option<&State>,
         state_dir: &Path,
         file: &str,
@@ -94,13 +94,13 @@ impl Identity {
         Some(Self { pair })
     }
 
-    /// The public key, base64.
+    /// Returns the public key, in base64.
     #[must_use]
     pub fn public_key(&self) -> String {
         STANDARD.encode(self.pair.public_key().as_ref())
     }
 
-    /// Value of `X-Monsys-Signature`: base64 of Ed25519 over SHA-256 of the body
+    /// Returns the value of `X-Monsys-Signature`: base64 of Ed25519 over SHA-256 of the body
     /// (monsys security architecture, "Agent → Hub").
     #[must_use]
     pub fn sign(&self, body: &[u8]) -> String {
@@ -108,7 +108,7 @@ impl Identity {
         STANDARD.encode(self.ed25519(digest.as_ref()))
     }
 
-    /// Plain Ed25519 (RFC 8032, section 5.1.6).
+    /// Returns a plain Ed25519 signature (RFC 8032, section 5.1.6).
     fn ed25519(&self, message: &[u8]) -> impl AsRef<[u8]> + use<> {
         self.pair.sign(message)
     }
@@ -123,11 +123,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_made_once_and_stays() {
+    fn a_key_is_made_once_and_stays() {
         let folder = tempfile::tempdir().unwrap();
         let access = Access::private();
         assert!(Identity::load(folder.path(), KEY_FILE).unwrap().is_none());
-        let first = Identity::create_behind(None, folder.path(), KEY_FILE, access).unwrap();
+        let first = Identity::create_after(None, folder.path(), KEY_FILE, access).unwrap();
         let again = Identity::load(folder.path(), KEY_FILE).unwrap().unwrap();
         assert_eq!(first.public_key(), again.public_key());
         let metadata = std::fs::metadata(folder.path().join(KEY_FILE)).unwrap();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_size_is_told_and_left_alone() {
+    fn a_key_of_another_size_is_an_error_and_stays() {
         let folder = tempfile::tempdir().unwrap();
         let access = Access::private();
         let path = folder.path().join(KEY_FILE);

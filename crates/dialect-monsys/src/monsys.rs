@@ -1,4 +1,4 @@
-//! The host of this dialect: its settings, and its files.
+//! The host of this dialect: its settings and its files.
 
 use std::cell::OnceCell;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use uuid::Uuid;
 use crate::credential_store::CredentialStore;
 use crate::host_state::{EnrolmentState, HostState};
 use crate::paths::Paths;
-use crate::plan::{self, Plan};
+use crate::plan::{self, PlannedRequest};
 
-/// How long the service waits for a run that has the lock.
-pub(crate) const MOMENT: Duration = Duration::from_millis(300);
+/// Longest time that the service waits for a run that holds the lock.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_millis(300);
 
-/// This host, as it stands to a monsys hub.
+/// This host as an agent of a monsys hub.
 pub(crate) struct Monsys<'a> {
     pub(crate) flags: &'a Flags,
     pub(crate) environment: &'a Environment,
     pub(crate) settings: Settings,
     pub(crate) paths: Paths,
-    /// The host's state, read once, when it is first asked for.
+    /// The host's state, which is read once, at the first use.
     state: OnceCell<HostState>,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Monsys<'a> {
         })
     }
 
-    /// As [`Monsys::read`], without agent.toml where that may not be read.
+    /// Reads the settings, without agent.toml where this user may not read that.
     ///
     /// # Errors
     /// As [`Settings::resolve_without`].
@@ -75,20 +75,24 @@ impl<'a> Monsys<'a> {
         Ok(self.state.get_or_init(|| state))
     }
 
+    /// Returns whether the host is new, enrolled, or a copy of another host.
+    ///
+    /// # Errors
+    /// As [`Monsys::state`].
     pub(crate) fn enrolment_state(&self) -> Result<&EnrolmentState> {
         Ok(&self.state()?.enrolment_state)
     }
 
-    /// Whether an enrolled host lacks none of its files, and has none left over.
+    /// Returns whether the host is enrolled and has all of its files, and no remains of a killed run.
     pub(crate) fn is_complete(&self) -> Result<bool> {
         Ok(match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) => self.paths.are_complete(enrolled),
+            EnrolmentState::Enrolled(enrolled) => enrolled.is_complete(&self.paths),
             _ => false,
         })
     }
 
-    /// Returns the writer of this host's files, which goes on from the host's state.
-    pub(crate) fn keeper(&self) -> Result<CredentialStore<'_>> {
+    /// Returns the writer of this host's files, with the state that was read.
+    pub(crate) fn credential_store(&self) -> Result<CredentialStore<'_>> {
         Ok(CredentialStore::new(
             &self.paths,
             self.environment,
@@ -96,12 +100,17 @@ impl<'a> Monsys<'a> {
         ))
     }
 
-    /// Reads settings and state again, after they were changed.
+    /// Reads the settings and the state again, after a change of the files.
     pub(crate) fn read_again(&self) -> Result<Self> {
         Self::read(self.flags, self.environment)
     }
 
-    pub(crate) fn plan_of_hub(&self, token: Option<Kind>, force: bool) -> Result<Plan> {
+    /// Returns the request that a run has to send, if any. See [`plan::plan`].
+    pub(crate) fn planned_request(
+        &self,
+        token: Option<Kind>,
+        force: bool,
+    ) -> Result<Option<PlannedRequest>> {
         plan::plan(
             self.enrolment_state()?,
             &self.settings,
@@ -123,8 +132,13 @@ pub(crate) async fn enrol(
     enrolment::enrol_by(&open, false, None, environment).await
 }
 
-/// What an enrolled host has.
-pub(crate) fn held(agent_id: Uuid, tags: Value, role: Value, paths: &Paths) -> Vec<ReportField> {
+/// Returns the fields of an enrolled host for the report of a run.
+pub(crate) fn report_fields(
+    agent_id: Uuid,
+    tags: Value,
+    role: Value,
+    paths: &Paths,
+) -> Vec<ReportField> {
     [
         ("agent", "agent_id", json!(agent_id)),
         ("tags", "tags", tags),
@@ -135,12 +149,12 @@ pub(crate) fn held(agent_id: Uuid, tags: Value, role: Value, paths: &Paths) -> V
     .into()
 }
 
-/// Takes the lock, for what only a monsys hub has. See [`enrolment::locked`].
+/// Takes the host's lock, for the commands that only a monsys hub has. See [`enrolment::locked`].
 pub(crate) async fn locked(before: Monsys<'_>, limit: Limit) -> Result<(Monsys<'_>, Option<Lock>)> {
     locked_under(None, before, limit).await
 }
 
-/// As [`locked`], for a caller that may hold the lock already.
+/// Takes the host's lock, unless `held` is that lock. See [`enrolment::locked`].
 pub(crate) async fn locked_under<'a>(
     held: Option<&Lock>,
     before: Monsys<'a>,

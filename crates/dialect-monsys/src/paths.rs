@@ -1,4 +1,4 @@
-//! Where this host's files are, and the proof that they can be written.
+//! The paths of this host's files, and the proof that the files can be written.
 
 use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::host_state::Enrolled;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
 use crate::state::{FILE as STATE_FILE, State};
 use agent_core::enrolment::Folder;
@@ -24,7 +23,7 @@ use agent_core::store::{names, safe_read, unreadable, unwritable};
 /// Name of the file that holds the agent's id.
 pub(crate) const ID_FILE: &str = "agent-id";
 
-/// Where this host's files are, `--root` included.
+/// The paths of this host's files, `--root` included.
 pub struct Paths {
     /// `agent.toml`.
     pub config: PathBuf,
@@ -33,7 +32,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The paths of the settings.
+    /// Returns the paths that the settings name.
     #[must_use]
     pub fn of(settings: &Settings, environment: &Environment) -> Self {
         Self {
@@ -50,18 +49,18 @@ impl Paths {
         self.state_dir.join(KEY_FILE)
     }
 
-    /// Where a new key waits for the hub's yes, if it is made on this machine now.
+    /// Returns the path of a next key that this machine makes.
     pub(crate) fn next_key(&self, machine: &Fingerprint) -> PathBuf {
         self.state_dir.join(self.next_key_file(machine))
     }
 
-    /// Name of that file.
+    /// Returns the file name of a next key that this machine makes.
     #[expect(clippy::unused_self, reason = "its siblings are methods")]
     pub(crate) fn next_key_file(&self, machine: &Fingerprint) -> String {
         format!("{NEXT_KEY_FILE}{}", machine.short())
     }
 
-    /// Both directories.
+    /// Returns the state directory and the directory of agent.toml.
     pub(crate) fn folders(&self, access: Access) -> Vec<Folder> {
         vec![
             Folder {
@@ -81,19 +80,19 @@ impl Paths {
         ]
     }
 
-    /// Removes what killed runs left behind.
+    /// Removes the temporary files of killed runs.
     pub(crate) fn sweep(&self) -> Result<()> {
-        atomic::sweep(&self.state_dir).map_err(|error| self.state_fault(&error))?;
-        atomic::sweep(self.config_dir()).map_err(|error| self.config_fault(&error))
+        atomic::sweep(&self.state_dir).map_err(|error| self.state_error(&error))?;
+        atomic::sweep(self.config_dir()).map_err(|error| self.config_error(&error))
     }
 
-    /// Proves, before a use is spent, that both directories take what will be written.
+    /// Proves, before a use of the token is spent, that both directories can be written.
     pub(crate) fn prove_writable(&self, settings: &Settings, access: Access) -> Result<()> {
         self.prove_with(atomic::prove, settings, access)
     }
 
-    /// The same for a host whose key is yet to be made: it is written before anything is sent, by each
-    /// step of a durable write, so only the room for the rest is left to prove.
+    /// Proves that there is room for the files beside a key that is yet to be made. The key itself is
+    /// written durably before a request is sent, which proves the rest.
     pub(crate) fn prove_room_beside_key(&self, settings: &Settings, access: Access) -> Result<()> {
         self.prove_with(atomic::prove_room, settings, access)
     }
@@ -106,32 +105,29 @@ impl Paths {
     ) -> Result<()> {
         let owner = access.shared().owner;
         prove_state_dir(&self.state_dir, 8 * 1024, owner)
-            .map_err(|error| self.state_fault(&error))?;
+            .map_err(|error| self.state_error(&error))?;
         atomic::prove(self.config_dir(), settings.file.room(), owner)
-            .map_err(|error| self.config_fault(&error))
+            .map_err(|error| self.config_error(&error))
     }
 
-    /// Whether an enrolled host lacks none of its files and has none left over.
-    pub(crate) fn are_complete(&self, enrolled: &Enrolled) -> bool {
-        let is_settled = enrolled
-            .state
-            .as_ref()
-            .is_some_and(|state| state.next.is_none());
-        is_settled
-            && self.read_id() == Some(enrolled.agent_id)
+    /// Returns whether an enrolled host has all of its files, and no remains of a killed run.
+    pub(crate) fn are_complete(&self, agent_id: Uuid, state: Option<&State>) -> bool {
+        let is_recovered = state.is_some_and(|state| state.next.is_none());
+        is_recovered
+            && self.read_id() == Some(agent_id)
             && [self.state_dir.as_path(), self.config_dir()]
                 .iter()
-                .all(|folder| !has_leftovers(folder))
+                .all(|folder| !has_remains(folder))
     }
 
     pub(crate) fn write_id(&self, id: Uuid, access: Access) -> Result<()> {
         let path = self.state_dir.join(ID_FILE);
         let Grant { owner, mode } = access.public();
         atomic::write(&path, format!("{id}\n").as_bytes(), mode, owner)
-            .map_err(|error| self.state_fault(&error))
+            .map_err(|error| self.state_error(&error))
     }
 
-    /// Writes the state, and behind it the id.
+    /// Writes the state, and after it the agent's id.
     pub(crate) fn write_state_and_id(&self, state: &State, id: Uuid, access: Access) -> Result<()> {
         let text = format!("{id}\n");
         let id = Draft {
@@ -141,7 +137,7 @@ impl Paths {
         };
         state
             .save_with(Some(id), &self.state_dir, access)
-            .map_err(|error| self.state_fault(&error))
+            .map_err(|error| self.state_error(&error))
     }
 
     pub(crate) fn read_id(&self) -> Option<Uuid> {
@@ -149,8 +145,10 @@ impl Paths {
         String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 
-    /// What makes this host itself: key, id, state, and keys that wait for a yes. A directory that is
-    /// not there holds none; one that cannot be read may hold them.
+    /// Returns the files of this host's identity: key, agent-id, state, and next keys.
+    ///
+    /// # Errors
+    /// [`ErrorId::Unreadable`]. A missing directory has no such files.
     pub(crate) fn identity_files(&self) -> Result<Vec<PathBuf>> {
         let is_identity = |name: &str| {
             [KEY_FILE, ID_FILE, crate::state::FILE].contains(&name)
@@ -173,7 +171,7 @@ impl Paths {
         Ok(found)
     }
 
-    /// Files that the service reads, and that nobody else may: agent.toml, state, and the keys.
+    /// Returns the files that the service reads and no other user may read: agent.toml, state, and keys.
     pub(crate) fn service_files(&self) -> Vec<PathBuf> {
         let identity = self.identity_files().unwrap_or_default();
         let is_secret = |path: &PathBuf| !path.ends_with(ID_FILE);
@@ -184,7 +182,7 @@ impl Paths {
             .collect()
     }
 
-    /// Removes every key that still waits for a yes: there is nothing left for it to wait for.
+    /// Removes all next keys. No request with one of them is open any more.
     pub(crate) fn remove_next_keys(&self) -> Result<()> {
         let remove = || -> io::Result<()> {
             for name in names(&self.state_dir)? {
@@ -194,23 +192,26 @@ impl Paths {
             }
             Ok(())
         };
-        remove().map_err(|error| self.state_fault(&error))
+        remove().map_err(|error| self.state_error(&error))
     }
 
-    pub(crate) fn state_fault(&self, error: &io::Error) -> Error {
+    /// Returns the error of a write to the state directory.
+    pub(crate) fn state_error(&self, error: &io::Error) -> Error {
         unwritable(ErrorId::StateUnwritable, &self.state_dir, error)
     }
 
-    pub(crate) fn config_fault(&self, error: &io::Error) -> Error {
+    /// Returns the error of a write of agent.toml.
+    pub(crate) fn config_error(&self, error: &io::Error) -> Error {
         unwritable(ErrorId::ConfigUnwritable, &self.config, error)
     }
 }
 
-/// What an enrolment and its service have left on the host.
+/// The files that an enrolment and its service have left on the host.
 pub struct HostFiles {
-    /// agent.toml, what makes the host itself, how its heartbeats fared, and what was scrubbed.
+    /// The agent's own files: agent.toml, the identity, the health file, and the record of the secret
+    /// cleanup.
     pub ours: Vec<PathBuf>,
-    /// Files of the same names that hold something else.
+    /// Files of the same names with a content that is not the agent's.
     pub others: Vec<PathBuf>,
 }
 
@@ -225,15 +226,15 @@ pub fn files(config: &Path, state_dir: &Path) -> Result<HostFiles> {
     };
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
     let config = Some(paths.config.clone()).filter(is_there);
-    let notes = [HEALTH_FILE, record::FILE].map(|name| state_dir.join(name));
-    let notes = notes.into_iter().filter(is_there);
-    let mut files = HostFiles::of(paths.identity_files()?.into_iter().chain(notes))?;
+    let records = [HEALTH_FILE, record::FILE].map(|name| state_dir.join(name));
+    let records = records.into_iter().filter(is_there);
+    let mut files = HostFiles::of(paths.identity_files()?.into_iter().chain(records))?;
     files.ours.splice(0..0, config);
     Ok(files)
 }
 
 impl HostFiles {
-    /// Tells the agent's own files in the state directory from others that have the same names.
+    /// Sorts files of the state directory into the agent's own files and files of other programs.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`].
@@ -251,16 +252,16 @@ impl HostFiles {
     }
 }
 
-/// Whether a file in the state directory is what the agent writes under that name: another program may
-/// have a file of the same name, and nobody else's file is removed.
+/// Returns whether a file in the state directory has the content that the agent writes under that name.
+/// Another program may have a file of the same name, and the agent does not remove that.
 ///
 /// # Errors
-/// [`ErrorId::Unreadable`]: a file of ours that the disk does not give is still ours.
+/// [`ErrorId::Unreadable`]: a file with a read error may be the agent's own.
 pub(crate) fn is_ours(path: &Path) -> Result<bool> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let bytes = match safe_read::foreign(path) {
         Ok(bytes) => Zeroizing::new(bytes),
-        // A link, a pipe, or more than any file of ours holds.
+        // A link, a pipe, or a file that is larger than any file of the agent.
         Err(error) if matches!(error.raw_os_error(), None | Some(nix::libc::ELOOP)) => {
             return Ok(false);
         }
@@ -282,8 +283,9 @@ pub(crate) fn is_ours(path: &Path) -> Result<bool> {
     })
 }
 
-/// Whether a killed run left something in `folder`. What cannot be read has nothing to sweep.
-fn has_leftovers(folder: &Path) -> bool {
+/// Returns whether a killed run left a temporary file or a next key in `folder`. A folder that cannot be
+/// read counts as clean.
+fn has_remains(folder: &Path) -> bool {
     std::fs::read_dir(folder)
         .into_iter()
         .flatten()

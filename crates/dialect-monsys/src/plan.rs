@@ -1,11 +1,13 @@
-//! What a run of `enrol` comes to, decided from where the host stands and what was asked for.
-//! `--dry-run` shows the same plan.
+//! The decision of a run of `enrol`: which request it sends to the hub, if any.
+//!
+//! The decision follows from the state of the host and the settings of the run. `--dry-run` shows the
+//! same decision.
 
 use uuid::Uuid;
 
-use crate::credential_store::lacks_connection;
+use crate::connection_settings;
 use crate::host_state::{self, Enrolled, EnrolmentState};
-use crate::state::{Asked, State};
+use crate::state::{State, TagsAndRole};
 use crate::wire;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -14,49 +16,41 @@ use agent_core::sourced::Source;
 use agent_core::tags;
 use agent_core::token::{Kind, Secret};
 
-/// What a run comes to.
+/// A request to the hub that a run has decided on, and for which nothing is written yet.
 #[derive(Debug)]
-pub(crate) enum Plan {
-    /// Nothing has to be done.
-    Already,
-    /// The hub is asked.
-    Ask(Box<Ask>),
-}
-
-/// One question to the hub.
-#[derive(Debug)]
-pub(crate) struct Ask {
-    /// Which call.
+pub(crate) struct PlannedRequest {
+    /// The call.
     pub(crate) call: Call,
-    /// Which token goes with it.
+    /// The token of the call.
     pub(crate) bearer: Bearer,
     /// The host's own tags and role.
-    pub(crate) own: Asked,
-    /// Which key signs it.
+    pub(crate) own: TagsAndRole,
+    /// The key that signs the request.
     pub(crate) key: KeyPlace,
     /// This machine is a copy of another one.
     pub(crate) is_clone: bool,
     /// An enrolled host changes tags, role or key with its own credential.
     pub(crate) is_update: bool,
-    /// What was interrupted, and may have killed the credential on the disk: cause and hint.
+    /// The interrupted run that may have invalidated the credential on the disk: cause and hint.
     pub(crate) interrupted: Option<(&'static str, &'static str)>,
-    /// A yes of the hub kills the credential on the disk.
+    /// The hub invalidates the credential on the disk when it accepts the request.
     pub(crate) replaces_credential: bool,
-    /// The one agent that the hub may answer with.
+    /// The only agent that the hub's response may name.
     pub(crate) must_be: Option<Uuid>,
-    /// What becomes of the new key beside the old one after a no.
-    pub(crate) after_a_no: AfterRejection,
+    /// The treatment of a next key after a rejection.
+    pub(crate) next_key_on_rejection: NextKeyOnRejection,
 }
 
-/// What becomes of a new key beside the old one when the hub says no.
+/// The treatment of the next key, which waits beside the current one, after the hub has rejected the
+/// request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AfterRejection {
-    /// It stays for the next run.
+pub(crate) enum NextKeyOnRejection {
+    /// The next key stays for the next run.
     Keep,
-    /// It goes, unless an answer before was lost.
+    /// The next key is removed, unless an earlier response was lost.
     DropIfCertain,
-    /// It goes when the hub has another one pinned; else the doubt stays.
-    DropIfOther,
+    /// The next key is removed only when the hub has another key pinned.
+    DropIfOtherPinned,
 }
 
 /// The calls that admit a host.
@@ -71,18 +65,18 @@ pub(crate) enum Call {
 /// The token that goes with a call.
 #[derive(Debug)]
 pub(crate) enum Bearer {
-    /// The one that this run was given.
+    /// The token from this run's token source.
     Sourced,
-    /// The one in agent.toml.
+    /// The per-agent token in agent.toml.
     Own(Secret),
 }
 
-/// Where the key is that signs a call.
+/// The place of the key that signs a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyPlace {
-    /// In its place.
+    /// `agent-signing.key`.
     Current,
-    /// Beside the old one, until the hub has confirmed it.
+    /// The next key, beside the current one, until the hub has confirmed it.
     Next,
 }
 
@@ -94,7 +88,7 @@ impl Call {
         }
     }
 
-    /// Path of the call.
+    /// Returns the path of the call.
     pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::Enrol => wire::ENROL,
@@ -103,15 +97,20 @@ impl Call {
     }
 }
 
-/// Decides. `token` is the kind of the token that this run was given, if it was.
+/// Returns the request that a run has to send, or `None` when the host is enrolled as the settings say.
+///
+/// `token` is the kind of the token from this run's token source, if the run has one.
+///
+/// # Errors
+/// A missing token, another hub than the host's own, a lost key, and too many tags.
 pub(crate) fn plan(
     enrolment_state: &EnrolmentState,
     settings: &Settings,
     token: Option<Kind>,
     force: bool,
     environment: &Environment,
-) -> Result<Plan> {
-    let ask = match enrolment_state {
+) -> Result<Option<PlannedRequest>> {
+    let planned = match enrolment_state {
         EnrolmentState::New(Some(state))
         | EnrolmentState::Clone(Some(state))
         | EnrolmentState::Unconfirmed(_, Some(state))
@@ -121,21 +120,21 @@ pub(crate) fn plan(
         }
         EnrolmentState::New(state) => {
             let own = host_state::own(settings, state.as_deref());
-            Ask::with_given(token.ok_or_else(no_token)?, own)
+            PlannedRequest::with_sourced_token(token.ok_or_else(no_token)?, own)
         }
         EnrolmentState::Unconfirmed(secret, state) => {
             let own = host_state::own(settings, state.as_deref());
             match token {
-                Some(kind) => Ask::with_given(kind, own),
-                None => Ask::with_own(secret.clone(), own),
+                Some(kind) => PlannedRequest::with_sourced_token(kind, own),
+                None => PlannedRequest::with_own_token(secret.clone(), own),
             }
         }
         EnrolmentState::Clone(state) => {
             let own = host_state::own(settings, state.as_deref());
-            Ask {
+            PlannedRequest {
                 key: KeyPlace::Next,
                 is_clone: true,
-                ..Ask::with_given(token.ok_or_else(clone_without_token)?, own)
+                ..PlannedRequest::with_sourced_token(token.ok_or_else(clone_without_token)?, own)
             }
         }
         EnrolmentState::Enrolled(enrolled) => {
@@ -143,10 +142,10 @@ pub(crate) fn plan(
                 return Err(lost_key());
             }
             if !force || token.is_none() {
-                // Without a token, another hub would get to see this one's credential.
+                // Without a token, the request would show this hub's credential to another hub.
                 refuse_other_hub(settings, &enrolled.hub_url)?;
             }
-            let asked = host_state::own(settings, enrolled.state.as_ref());
+            let own = host_state::own(settings, enrolled.state.as_ref());
             let key = if enrolled.key_is_lost {
                 KeyPlace::Next
             } else {
@@ -154,31 +153,34 @@ pub(crate) fn plan(
             };
             let again = force || enrolled.is_renewing();
             match token {
-                Some(kind) if again => Ask {
+                Some(kind) if again => PlannedRequest {
                     key,
-                    // Another hub, or another key, leaves this credential alone.
+                    // An enrolment at another hub, or with another key, does not touch this credential.
                     replaces_credential: key == KeyPlace::Current
                         && is_same_hub(settings, &enrolled.hub_url),
-                    ..Ask::with_given(kind, asked)
+                    ..PlannedRequest::with_sourced_token(kind, own)
                 },
-                _ if !again && enrolled.has(&asked) && !lacks_connection(settings, environment) => {
-                    return Ok(Plan::Already);
+                _ if !again
+                    && enrolled.has(&own)
+                    && !connection_settings::are_missing(settings, environment) =>
+                {
+                    return Ok(None);
                 }
-                _ => Ask {
+                _ => PlannedRequest {
                     key,
                     is_update: true,
                     interrupted: enrolled.state.as_ref().and_then(State::interrupted),
-                    ..Ask::with_own(enrolled.agent_token.clone(), asked)
+                    ..PlannedRequest::with_own_token(enrolled.agent_token.clone(), own)
                 },
             }
         }
     };
-    tags::check_count(&ask.own.tags, &settings.tags.source)?;
-    Ok(Plan::Ask(Box::new(ask)))
+    tags::check_count(&planned.own.tags, &settings.tags.source)?;
+    Ok(Some(planned))
 }
 
-impl Ask {
-    fn with_given(kind: Kind, own: Asked) -> Self {
+impl PlannedRequest {
+    fn with_sourced_token(kind: Kind, own: TagsAndRole) -> Self {
         Self {
             call: Call::of(kind),
             bearer: Bearer::Sourced,
@@ -189,54 +191,54 @@ impl Ask {
             interrupted: None,
             replaces_credential: false,
             must_be: None,
-            after_a_no: AfterRejection::Keep,
+            next_key_on_rejection: NextKeyOnRejection::Keep,
         }
     }
 
-    /// A new key for this host; or the one that waits already, when that is in doubt.
+    /// Returns the registration of a new key. An unconfirmed next key is registered again instead.
     pub(crate) fn new_key(enrolled: &Enrolled, settings: &Settings) -> Self {
         Self {
             key: KeyPlace::Next,
             is_update: true,
             must_be: Some(enrolled.agent_id),
-            after_a_no: if enrolled.is_in_doubt {
-                AfterRejection::DropIfOther
+            next_key_on_rejection: if enrolled.is_next_key_unconfirmed {
+                NextKeyOnRejection::DropIfOtherPinned
             } else {
-                AfterRejection::DropIfCertain
+                NextKeyOnRejection::DropIfCertain
             },
-            ..Self::with_own(
+            ..Self::with_own_token(
                 enrolled.agent_token.clone(),
                 host_state::own(settings, enrolled.state.as_ref()),
             )
         }
     }
 
-    /// A new per-agent token for this host, proved with the key in its place; or, in doubt, with
-    /// the one that waits.
+    /// Returns the registration with a new per-agent token, signed by the current key, or by an
+    /// unconfirmed next key.
     pub(crate) fn new_token(enrolled: &Enrolled, settings: &Settings) -> Self {
         let own = host_state::own(settings, enrolled.state.as_ref());
-        let (key, after_a_no) = if enrolled.is_in_doubt {
-            (KeyPlace::Next, AfterRejection::DropIfOther)
+        let (key, next_key_on_rejection) = if enrolled.is_next_key_unconfirmed {
+            (KeyPlace::Next, NextKeyOnRejection::DropIfOtherPinned)
         } else {
-            (KeyPlace::Current, AfterRejection::Keep)
+            (KeyPlace::Current, NextKeyOnRejection::Keep)
         };
         Self {
             key,
             must_be: Some(enrolled.agent_id),
-            after_a_no,
-            ..Self::with_given(Kind::Agent, own)
+            next_key_on_rejection,
+            ..Self::with_sourced_token(Kind::Agent, own)
         }
     }
 
-    fn with_own(secret: Secret, own: Asked) -> Self {
+    fn with_own_token(secret: Secret, own: TagsAndRole) -> Self {
         Self {
             bearer: Bearer::Own(secret),
-            ..Self::with_given(Kind::Agent, own)
+            ..Self::with_sourced_token(Kind::Agent, own)
         }
     }
 
-    /// A 401 to a per-agent token has other causes than one to an enrolment token.
-    pub(crate) fn told(&self, error: Error) -> Error {
+    /// Rewords a rejection: a 401 to a per-agent token has other causes than a 401 to an enrolment token.
+    pub(crate) fn explain_rejection(&self, error: Error) -> Error {
         if error.id() != ErrorId::Rejected || self.call == Call::Enrol {
             return error;
         }
@@ -248,10 +250,10 @@ impl Ask {
         if self.is_update {
             return Error::new(
                 ErrorId::Rejected,
-                "the hub answered 401 to this host's own credential: it was rotated or the agent was deleted, or the hub lost its data; agent.toml is left as it is",
+                "the hub answered 401 to this host's own credential: the token was rotated, the agent was deleted, or the hub lost its data; agent.toml is unchanged",
             )
             .about(url)
-            .hint("an operator looks up the agent at the hub; with a new token of this very agent: monsys-agent rotate-token --token-file -; if the agent is gone: monsys-agent unenrol --force, and enrol anew");
+            .hint("an operator looks up the agent at the hub; with a new token of this agent: monsys-agent rotate-token --token-file -; if the agent is gone: monsys-agent unenrol --force, then enrol again");
         }
         Error::new(
             ErrorId::Rejected,
@@ -263,24 +265,24 @@ impl Ask {
 }
 
 fn is_same_hub(settings: &Settings, enrolled_at: &str) -> bool {
-    // What is in agent.toml may be written in another way.
+    // agent.toml may spell the same URL in another way.
     HubUrl::parse(enrolled_at, true, &Source::Default)
         .is_ok_and(|enrolled_at| enrolled_at == settings.hub_url.value)
 }
 
 fn refuse_other_hub(settings: &Settings, enrolled_at: &str) -> Result<()> {
-    let asked = &settings.hub_url;
-    if asked.source.is_explicit() && !is_same_hub(settings, enrolled_at) {
+    let requested = &settings.hub_url;
+    if requested.source.is_explicit() && !is_same_hub(settings, enrolled_at) {
         return Err(Error::new(
             ErrorId::OtherHub,
-            format!("{} asks for {}", asked.source, asked.value),
+            format!("{} names {}", requested.source, requested.value),
         )
         .about(enrolled_at));
     }
     Ok(())
 }
 
-/// No token goes to a hub that nobody named.
+/// Returns the error of a host whose hub was dropped by a takeover: no token goes to the default hub then.
 fn dropped_hub(settings: &Settings) -> Error {
     Error::new(
         ErrorId::ConfigBroken,
@@ -290,12 +292,12 @@ fn dropped_hub(settings: &Settings) -> Error {
     .hint("monsys-agent enrol --hub-url URL, with the options that this host needs")
 }
 
-/// The credential is there, and its key is not.
+/// Returns the error of a host that has a credential, and not the key of it.
 #[must_use]
 pub(crate) fn lost_key() -> Error {
     Error::new(
         ErrorId::IdentityLost,
-        "agent.toml holds a credential, and the key that belongs to it is not there",
+        "agent.toml holds a credential, and the signing key that belongs to it is missing",
     )
 }
 
@@ -309,6 +311,6 @@ pub(crate) fn no_token() -> Error {
 fn clone_without_token() -> Error {
     Error::new(
         ErrorId::TokenMissing,
-        "the identity on this disk belongs to another machine that this one was cloned from, so this one has to enrol as itself",
+        "the identity on this disk belongs to another machine that this one was cloned from, so this host has to enrol with a new identity",
     )
 }

@@ -1,35 +1,38 @@
-//! What a run of `enrol` would send to a monsys hub, and write.
+//! The preview of a run of `enrol`: the request to the hub and the files that it writes.
 
 use serde_json::json;
 
 use crate::host_state::EnrolmentState;
 use crate::monsys::Monsys;
-use crate::plan::Plan;
 use crate::wire;
 use agent_core::enrolment::Preview;
 use agent_core::error::Result;
 use agent_core::facts::HostFacts;
 use agent_core::token::Kind;
 
+/// Returns the preview for `--dry-run`, or `None` when the run would send nothing.
+///
+/// # Errors
+/// As [`crate::plan::plan`].
 pub(crate) fn preview(
     host: &Monsys<'_>,
     secret: Option<Kind>,
     force: bool,
     facts: &HostFacts,
 ) -> Result<Option<Preview>> {
-    // The token that a new host needs is an enrolment token more often than not.
+    // A new host most likely gets an enrolment token.
     let secret = match host.enrolment_state()? {
         EnrolmentState::New(_) | EnrolmentState::Clone(_) => secret.or(Some(Kind::Enrolment)),
         _ => secret,
     };
-    let Plan::Ask(ask) = host.plan_of_hub(secret, force)? else {
+    let Some(request) = host.planned_request(secret, force)? else {
         return Ok(None);
     };
-    let own = &ask.own;
+    let own = &request.own;
     let mut body = wire::facts_json(facts, host.state()?.snapshot.machine.machine_id.as_deref());
     body["tags"] = json!(own.tags);
     body["role"] = json!(own.role);
-    let key = if ask.is_clone {
+    let key = if request.is_clone {
         "a new one: the identity on this disk is another machine's"
     } else {
         "this host's own"
@@ -40,7 +43,7 @@ pub(crate) fn preview(
         own.tags.join(", ")
     };
     let role = own.role.clone();
-    let path = ask.call.path();
+    let path = request.call.path();
     Ok(Some(Preview {
         url: host.settings.hub_url.value.join(path).to_string(),
         path,

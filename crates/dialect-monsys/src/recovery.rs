@@ -1,75 +1,78 @@
-//! Ending what an interrupted run left open, before anything else is done.
+//! The recovery from an interrupted run, before a run does anything else.
 //!
-//! What the hub has confirmed is only written on. But a rotation of the key that was interrupted
-//! before its yes was written down leaves a doubt: the hub has the old key, the new one, or none
-//! pinned. So it is asked, with the new one: the operator has unpinned the old one, so the new one
-//! is pinned now or was before. When the hub says that it has another one, that is the old one,
-//! and the new one goes.
+//! A change that the hub has confirmed is rolled forward from state.json. After an interrupted rotation
+//! of the key, the hub has the old key pinned, the new key, or none. Recovery registers the new key
+//! again: the operator has unpinned the old key, so the hub pins the new key or has pinned it already.
+//! When the hub responds that another key is pinned, that is the old key, and the new key is removed.
 
-use crate::exchange::Run;
+use crate::exchange::exchange;
 use crate::host_state::EnrolmentState;
-use crate::monsys::{MOMENT, Monsys, locked};
-use crate::plan::Ask;
+use crate::monsys::{LOCK_WAIT, Monsys, locked};
+use crate::plan::PlannedRequest;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::retry::Limit;
 
-/// What had to be ended.
+/// The result of a recovery.
 #[derive(Debug)]
 pub(crate) enum Recovery {
-    /// Nothing.
+    /// No run was interrupted.
     Nothing,
-    /// A new key is in its place.
-    Ended,
-    /// The hub has the old key: the new one is gone.
+    /// The next key is the current key now.
+    Completed,
+    /// The hub has the old key pinned, so the next key was removed.
     Dropped(Error),
 }
 
-/// Ends what is open, under the lock. Anything but [`Recovery::Nothing`] has changed the host's files.
+/// Recovers from an interrupted run, under the lock. Any result but [`Recovery::Nothing`] has changed the
+/// host's files.
+///
+/// # Errors
+/// Files that cannot be read or written, and the hub's rejection of an unconfirmed next key.
 pub(crate) async fn recover(host: &Monsys<'_>, limit: Limit) -> Result<Recovery> {
-    if end_confirmed(host)? {
-        return Ok(Recovery::Ended);
+    if roll_forward(host)? {
+        return Ok(Recovery::Completed);
     }
     let enrolled = match host.enrolment_state()? {
-        EnrolmentState::Enrolled(enrolled) if enrolled.is_in_doubt => enrolled,
+        EnrolmentState::Enrolled(enrolled) if enrolled.is_next_key_unconfirmed => enrolled,
         _ => return Ok(Recovery::Nothing),
     };
-    tracing::info!("a rotation of the key was interrupted: asking the hub which key it has");
-    let ask = Ask::new_key(enrolled, &host.settings);
-    match Run::new(host, limit)?.ask(ask, None).await {
-        Ok(_) => Ok(Recovery::Ended),
+    tracing::info!("a rotation of the key was interrupted: registering the new key again");
+    let planned = PlannedRequest::new_key(enrolled, &host.settings);
+    match exchange(host, planned, None, limit).await {
+        Ok(_) => Ok(Recovery::Completed),
         Err(error) if error.id() == ErrorId::OtherKey => Ok(Recovery::Dropped(error)),
         Err(error) => Err(error),
     }
 }
 
-/// Writes on what the hub has confirmed; tells whether there was something.
-pub(crate) fn end_confirmed(host: &Monsys<'_>) -> Result<bool> {
+/// Completes a change that the hub has confirmed. Returns whether there was one.
+pub(crate) fn roll_forward(host: &Monsys<'_>) -> Result<bool> {
     host.paths.sweep()?;
-    host.keeper()?.roll_forward(&host.settings)
+    host.credential_store()?.roll_forward(&host.settings)
 }
 
-/// As [`recover`], and returns the host as it is then.
+/// Recovers as [`recover`] does, and returns the host as it is after that.
 pub(crate) async fn recovered(host: Monsys<'_>, limit: Limit) -> Result<(Monsys<'_>, Recovery)> {
     let recovered = recover(&host, limit).await?;
     let host = match recovered {
         Recovery::Nothing => host,
-        Recovery::Ended | Recovery::Dropped(_) => host.read_again()?,
+        Recovery::Completed | Recovery::Dropped(_) => host.read_again()?,
     };
     Ok((host, recovered))
 }
 
-/// Ends what an interrupted run left open on an enrolled host, with one try: for the service.
+/// Recovers an enrolled host from an interrupted run, with one try: for the service.
 ///
 /// # Errors
-/// [`ErrorId::LockBusy`] when a run is at work right now, what cannot be written, and what the hub
-/// says to a doubt.
+/// [`ErrorId::LockBusy`] while another run holds the lock, files that cannot be written, and the hub's
+/// rejection of an unconfirmed next key.
 pub(crate) async fn recover_now(flags: &Flags, environment: &Environment) -> Result<()> {
-    let (host, lock) = locked(Monsys::read(flags, environment)?, Limit::of(MOMENT)).await?;
+    let (host, lock) = locked(Monsys::read(flags, environment)?, Limit::of(LOCK_WAIT)).await?;
     let (host, _) = recovered(host, Limit::of(std::time::Duration::ZERO)).await?;
     if let EnrolmentState::Enrolled(enrolled) = host.enrolment_state()? {
-        host.keeper()?.repair(enrolled.agent_id)?;
+        host.credential_store()?.repair(enrolled.agent_id)?;
     }
     drop(lock);
     Ok(())

@@ -1,9 +1,9 @@
-//! The service's own registration: the facts anew, with the host's own tags and role.
+//! The service's own registration: it sends the current facts with the host's own tags and role.
 
 use crate::host_state;
 use crate::identity::Identity;
 use crate::plan::Call;
-use crate::state::{Asked, State};
+use crate::state::{State, TagsAndRole};
 use crate::wire::{self, HostDescription};
 use agent_core::environment::Environment;
 use agent_core::facts::HostFacts;
@@ -12,15 +12,15 @@ use agent_core::hub::client::Request;
 use agent_core::settings::Settings;
 use agent_core::token::Secret;
 
-/// What the host says of itself beside its facts.
+/// The part of a registration that is not a fact: own tags, role, and the hash of the machine-id.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    own: Asked,
+    own: TagsAndRole,
     machine_id: Option<String>,
 }
 
 impl Registration {
-    /// The host's own tags and role, as `enrol` would tell them.
+    /// Returns the own tags and role that `enrol` would send.
     #[must_use]
     pub(crate) fn of(
         settings: &Settings,
@@ -33,7 +33,7 @@ impl Registration {
         }
     }
 
-    /// The request that registers this host with its own credential.
+    /// Returns the request that registers this host with its own credential.
     #[must_use]
     pub(crate) fn request<'a>(
         &self,
@@ -44,13 +44,13 @@ impl Registration {
         identity: &Identity,
     ) -> Request<'a> {
         let facts = HostFacts::gather(settings, environment, target);
-        let introduction = HostDescription {
+        let description = HostDescription {
             facts: &facts,
             machine_id: self.machine_id.as_deref(),
             tags: &self.own.tags,
             role: self.own.role.as_deref(),
         };
         let hub = &settings.hub_url.value;
-        wire::request(hub, Call::Register.path(), bearer, &introduction, identity)
+        wire::request(hub, Call::Register.path(), bearer, &description, identity)
     }
 }

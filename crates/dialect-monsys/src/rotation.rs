@@ -1,15 +1,16 @@
-//! A new credential for an enrolled host: a per-agent token, or a signing key. The old one is given
-//! up only after the hub has taken the new one.
+//! The rotation of an enrolled host's credential: a new per-agent token, or a new signing key.
+//!
+//! The old credential is replaced only after the hub has accepted the new one.
 
 use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::exchange::Run;
+use crate::exchange::exchange;
 use crate::host_state::{Enrolled, EnrolmentState};
 use crate::monsys::{Monsys, locked};
-use crate::plan::{Ask, lost_key};
-use crate::recovery::{Recovery, end_confirmed, recovered};
+use crate::plan::{PlannedRequest, lost_key};
+use crate::recovery::{Recovery, recovered, roll_forward};
 use agent_core::enrolment::Enrolment;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -19,42 +20,42 @@ use agent_core::settings::Settings;
 use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 
-/// What a rotation came to.
+/// The result of a rotation.
 #[derive(Debug)]
 pub struct Rotation {
     /// The agent's id.
     pub agent_id: Uuid,
     /// The hub.
     pub hub_url: String,
-    /// Whether the host has another credential now.
+    /// The host has another credential now.
     pub changed: bool,
-    /// An earlier run had begun it.
+    /// This run has only completed a rotation that an earlier run began.
     pub was_begun: bool,
-    /// Where agent.toml is.
+    /// Path of agent.toml.
     pub config: PathBuf,
 }
 
-/// Makes a new signing key and has the hub pin it. An operator has unpinned the old one.
+/// Makes a new signing key and has the hub pin it. An operator has unpinned the old key before.
 ///
 /// # Errors
-/// [`ErrorId::OtherKey`] when nobody has unpinned it; the old key then stays.
+/// [`ErrorId::OtherKey`] when the old key is still pinned; the host then continues with it.
 pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rotation> {
     let before = Monsys::read(flags, environment)?;
     enrolled(&before)?;
     let limit = Limit::of(before.settings.wait);
     let (host, lock) = locked(before, limit).await?;
     let (host, recovered) = recovered(host, limit).await?;
-    let present = enrolled(&host)?;
-    let id = present.agent_id;
+    let current = enrolled(&host)?;
+    let id = current.agent_id;
     let was_begun = match recovered {
-        Recovery::Ended => true,
+        Recovery::Completed => true,
         Recovery::Dropped(error) => return Err(still_pinned(&error, id)),
         Recovery::Nothing => {
             host.paths
                 .prove_writable(&host.settings, environment.access())?;
-            let ask = Ask::new_key(present, &host.settings);
-            let run = Run::new(&host, limit)?;
-            run.ask(ask, None).await.map_err(|error| match error.id() {
+            let planned = PlannedRequest::new_key(current, &host.settings);
+            let registered = exchange(&host, planned, None, limit).await;
+            registered.map_err(|error| match error.id() {
                 ErrorId::OtherKey => still_pinned(&error, id),
                 _ => error,
             })?;
@@ -71,30 +72,30 @@ pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rota
     })
 }
 
-/// Takes a new per-agent token: proves it against the hub, and puts it in the old one's place.
+/// Registers with a new per-agent token, and stores it in the place of the old one.
 ///
 /// # Errors
-/// The token's own, and what the hub says to it; the old one then stays.
+/// A missing or malformed token, and the hub's rejection; the host then keeps the old token.
 pub async fn rotate_token(flags: &Flags, environment: &Environment) -> Result<Rotation> {
     let before = Monsys::read(flags, environment)?;
     with_key(&before)?;
     let limit = Limit::of(before.settings.wait);
-    let token = given_token(&before.settings, environment, limit).await?;
+    let token = explicit_token(&before.settings, environment, limit).await?;
     let (host, lock) = locked(before, limit).await?;
-    let host = if end_confirmed(&host)? {
+    let host = if roll_forward(&host)? {
         host.read_again()?
     } else {
         host
     };
-    let present = with_key(&host)?;
+    let current = with_key(&host)?;
     host.paths
         .prove_writable(&host.settings, environment.access())?;
-    let old = &present.agent_token;
+    let old = &current.agent_token;
     let changed = token.secret().expose_secret() != old.expose_secret();
-    prove(&host, limit, token, present).await?;
+    register(&host, limit, token, current).await?;
     drop(lock);
     Ok(Rotation {
-        agent_id: present.agent_id,
+        agent_id: current.agent_id,
         hub_url: host.settings.hub_url.value.to_string(),
         changed,
         was_begun: false,
@@ -102,23 +103,23 @@ pub async fn rotate_token(flags: &Flags, environment: &Environment) -> Result<Ro
     })
 }
 
-/// Registers with the new token. Where a rotation of the key was interrupted, the key that waits is
-/// tried first: the old token may be dead, so this is the only way left to end that too.
-async fn prove(
+/// Registers with the new token. After an interrupted rotation of the key, the next key is tried first:
+/// the old token may be invalid, and then no other request can complete that rotation.
+async fn register(
     host: &Monsys<'_>,
     limit: Limit,
     token: Token,
-    present: &Enrolled,
+    current: &Enrolled,
 ) -> Result<Enrolment> {
-    let ask = Ask::new_token(present, &host.settings);
-    match Run::new(host, limit)?.ask(ask, Some(&token)).await {
-        Err(error) if present.is_in_doubt && error.id() == ErrorId::OtherKey => {}
-        proved => return proved,
+    let planned = PlannedRequest::new_token(current, &host.settings);
+    match exchange(host, planned, Some(&token), limit).await {
+        Err(error) if current.is_next_key_unconfirmed && error.id() == ErrorId::OtherKey => {}
+        result => return result,
     }
-    // The key that waited is gone now, and no doubt is left.
+    // The rejection has removed the next key, so the current key signs this request.
     let host = host.read_again()?;
-    let ask = Ask::new_token(enrolled(&host)?, &host.settings);
-    Run::new(&host, limit)?.ask(ask, Some(&token)).await
+    let planned = PlannedRequest::new_token(enrolled(&host)?, &host.settings);
+    exchange(&host, planned, Some(&token), limit).await
 }
 
 fn with_key<'h>(host: &'h Monsys<'_>) -> Result<&'h Enrolled> {
@@ -143,8 +144,9 @@ fn enrolled<'h>(host: &'h Monsys<'_>) -> Result<&'h Enrolled> {
     Err(Error::new(ErrorId::NotEnrolled, cause).about(host.paths.config.display()))
 }
 
-/// The token of this very run: what agent.toml names is how the host was admitted.
-async fn given_token(
+/// Fetches the token that a flag or the environment of this run names. A token source in agent.toml
+/// does not count: it was for the enrolment.
+async fn explicit_token(
     settings: &Settings,
     environment: &Environment,
     limit: Limit,
@@ -156,7 +158,7 @@ async fn given_token(
     let Some(source) = source else {
         return Err(Error::new(
             ErrorId::TokenMissing,
-            "the new per-agent token has to come from somewhere",
+            "a rotation needs the new per-agent token, and no token source is set",
         )
         .hint("printf %s \"$TOKEN\" | monsys-agent rotate-token --token-file -; or --token-file PATH, --token-command CMD, MONSYS_TOKEN"));
     };
@@ -171,23 +173,23 @@ fn refuse_enrolment_token(token: &Token, source: &TokenSource) -> Result<()> {
     }
     Err(Error::new(
         ErrorId::TokenMalformed,
-        "it is an enrolment token (`enrl_`), and a rotation takes the new per-agent token of this very agent (`agt_`, `ms_`)",
+        "it is an enrolment token (`enrl_`), and a rotation needs a new per-agent token of this agent (`agt_`, `ms_`)",
     )
     .about(source)
-    .hint("an operator gets one: POST /api/v1/agents/ID/rotate-token; to enrol anew instead: monsys-agent enrol --force"))
+    .hint("an operator makes one: POST /api/v1/agents/ID/rotate-token; to enrol again instead: monsys-agent enrol --force"))
 }
 
-/// Nobody has unpinned the key.
+/// Returns the error of a rotation whose old key is still pinned at the hub.
 fn still_pinned(error: &Error, agent: Uuid) -> Error {
-    let told = Error::new(
+    let pinned = Error::new(
         ErrorId::OtherKey,
-        "the hub has the present key pinned, so no other one is taken; the present key stays, and the host goes on with it",
+        "the hub has the current key pinned, so it accepts no other key; the host continues with the current key",
     )
     .hint(format!(
         "an operator unpins it (POST /api/v1/agents/{agent}/rotate-signing-key), then run again: monsys-agent rotate-key"
     ));
     match error.subject() {
-        Some(subject) => told.about(subject),
-        None => told,
+        Some(subject) => pinned.about(subject),
+        None => pinned,
     }
 }

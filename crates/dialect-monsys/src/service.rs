@@ -17,8 +17,8 @@ use agent_core::service::run_heartbeats;
 /// Sends heartbeats of an enrolled host until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`ErrorId::NotEnrolled`] when there is no credential, or it is taken away meanwhile;
-/// [`ErrorId::StepNeeded`]. No heartbeat that fails is one.
+/// [`ErrorId::NotEnrolled`] when there is no credential, or the credential is removed meanwhile, and
+/// [`ErrorId::StepNeeded`]. A heartbeat that fails is not an error.
 pub async fn run(flags: &Flags, environment: &Environment) -> Result<()> {
     run_heartbeats(environment, async || {
         Agent::<Client>::load(flags, environment)

@@ -1,4 +1,4 @@
-//! `state.json`: what the agent remembers and can lose without harm.
+//! `state.json`: the record of an enrolment. The agent's identity survives its loss.
 
 use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -17,47 +17,48 @@ use agent_core::store::atomic::{self, Draft};
 pub const FILE: &str = "state.json";
 /// Name of the key file in the state directory: 32 bytes, the seed, no header.
 pub const KEY_FILE: &str = "agent-signing.key";
-/// Begin of the name of a new key until the hub has confirmed it; the machine that made it
-/// follows, so that a copy of the disk does not take it for its own. The old key is given up only
-/// when the new one is confirmed.
+/// Prefix of the name of a next key, until the hub has confirmed it. The machine that made the key
+/// follows, so that a copy of the disk does not use the key. The current key stays until the next key is
+/// confirmed.
 pub const NEXT_KEY_FILE: &str = "agent-signing.key.next-";
 
-/// What the agent remembers.
+/// The content of `state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {
     /// The machine that the identity on this disk was made on.
     pub fingerprint: Fingerprint,
-    /// Name of that machine, as the hub was told.
+    /// Host name that the hub got.
     pub hostname: Option<String>,
-    /// When the hub confirmed the enrolment, RFC 3339.
+    /// Time at which the hub confirmed the enrolment, RFC 3339.
     pub enrolled_at: Option<String>,
-    /// What the host asked for by itself, so that a later run can tell a change.
-    pub asked: Asked,
-    /// The defaults that the hub last gave.
-    pub defaults: Asked,
-    /// Seconds between heartbeats, as the hub said.
+    /// Tags and role that the host requested, so that a later run can recognise a change.
+    #[serde(rename = "asked")]
+    pub requested: TagsAndRole,
+    /// Default tags and role in the hub's last response.
+    pub defaults: TagsAndRole,
+    /// Seconds between heartbeats in the hub's last response.
     pub heartbeat_interval_secs: Option<u64>,
-    /// A forced enrolment has begun and not ended: the hub may have given out a new credential,
-    /// and then the one in agent.toml is dead.
+    /// A forced enrolment has begun and not ended: the hub may have issued a new credential, and the one
+    /// in agent.toml is invalid then.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub renewing: bool,
-    /// This host has begun to leave and not ended: the hub may have forgotten it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub leaving: bool,
-    /// The hub's URL was dropped when the files were taken over: the built-in default must not take its
-    /// place, since no operator chose that.
+    /// An unenrolment has begun and not ended: the hub may have removed this host.
+    #[serde(rename = "leaving", skip_serializing_if = "std::ops::Not::not")]
+    pub unenrolling: bool,
+    /// A takeover of the files has dropped the hub's URL. The built-in default must not take its place,
+    /// since no operator chose that hub.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hub_dropped: bool,
-    /// A new key that waits beside the old one.
+    /// The next key, which waits beside the current one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Box<Next>>,
-    /// What the privileged step before the service came to.
+    /// The result of the last privileged step before the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<Box<StepRecord>>,
 }
 
-/// A key that waits for the hub's yes, or for its place.
+/// A next key: the hub has not confirmed it, or it is not in its place yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
     /// Name of its file, in the state directory.
@@ -65,23 +66,23 @@ pub struct Next {
     pub key_file: String,
     /// The machine that made it.
     pub machine: Fingerprint,
-    /// What the hub has confirmed for it.
+    /// The hub's confirmation of this key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<ConfirmedNext>,
 }
 
-/// A name that the agent gives to such a file. Another one, or a path, would have root make, read or
-/// move a file that is none of the agent's.
+/// Reads the name of a next key's file. With another name, or a path, root would make, read or move a file
+/// that is not the agent's.
 fn key_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let name = String::deserialize(from)?;
     let machine = name.strip_prefix(NEXT_KEY_FILE).unwrap_or_default();
     if machine.is_empty() || machine.contains('/') {
-        return Err(D::Error::custom("`key_file` is no name of a waiting key"));
+        return Err(D::Error::custom("`key_file` is not the name of a next key"));
     }
     Ok(name)
 }
 
-/// The state to come, once agent.toml names this agent.
+/// The state that replaces the present one as soon as agent.toml names this agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfirmedNext {
     /// The agent.
@@ -95,7 +96,7 @@ pub struct ConfirmedNext {
 /// Tags and a role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Asked {
+pub struct TagsAndRole {
     /// Tags, in order.
     pub tags: Vec<String>,
     /// Role, if any.
@@ -103,30 +104,31 @@ pub struct Asked {
 }
 
 impl State {
-    /// Whether the credential on the disk may be dead, because of something that was interrupted.
+    /// Returns whether an interrupted run may have invalidated the credential on the disk.
     #[must_use]
     pub fn may_be_dead(&self) -> bool {
-        self.renewing || self.leaving
+        self.renewing || self.unenrolling
     }
 
-    /// Explains why the hub may not know the credential any more, and how to end what was interrupted:
-    /// cause and hint.
+    /// Returns the interrupted run after which the hub may not know the credential, as cause and hint.
     #[must_use]
     pub fn interrupted(&self) -> Option<(&'static str, &'static str)> {
-        if self.leaving {
+        if self.unenrolling {
             return Some((
-                "unenrolling this host was interrupted, so the hub may have forgotten it",
-                "to end it: monsys-agent unenrol; or to stay, with an enrolment token: MONSYS_TOKEN=enrl_… monsys-agent enrol",
+                "the unenrolment of this host was interrupted, so the hub may have removed it",
+                "to complete it: monsys-agent unenrol; to stay enrolled instead, with an enrolment token: MONSYS_TOKEN=enrl_… monsys-agent enrol",
             ));
         }
         self.renewing.then_some((
             "a forced enrolment was interrupted, so the hub may have replaced the credential",
-            "run the enrolment again with the same token, which spends no further use: MONSYS_TOKEN=… monsys-agent enrol",
+            "run the enrolment again with the same token (no further use is spent): MONSYS_TOKEN=… monsys-agent enrol",
         ))
     }
 
-    /// Reads the state. A missing or broken file is no state; one that is there and cannot be read
-    /// is not taken for a missing one, since a clone would not be known for one.
+    /// Reads the state. A missing or broken file gives `None`.
+    ///
+    /// A file that exists and cannot be read is an error: without the state, a clone would not be
+    /// recognised.
     ///
     /// # Errors
     /// [`agent_core::error::ErrorId::Unreadable`].
@@ -139,9 +141,9 @@ impl State {
         };
         Ok(serde_json::from_slice::<Self>(&bytes)
             .inspect_err(|error| {
-                // A run reads it more than once, and says it once.
-                static TOLD: Once = Once::new();
-                TOLD.call_once(|| tracing::warn!("{} is passed over: {error}", path.display()));
+                // A run reads the file twice, and warns once.
+                static WARNED: Once = Once::new();
+                WARNED.call_once(|| tracing::warn!("{} is ignored: {error}", path.display()));
             })
             .ok())
     }
@@ -149,15 +151,15 @@ impl State {
     /// Writes the state.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn save(&self, state_dir: &Path, access: Access) -> io::Result<()> {
         self.save_with(None, state_dir, access)
     }
 
-    /// Writes the state, and behind it another file of the state directory.
+    /// Writes the state, and after it another file of the state directory.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn save_with(
         &self,
         next: Option<Draft<'_>>,
@@ -181,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comes_back_as_it_was_and_a_broken_one_is_none() {
+    fn is_read_as_it_was_written_and_a_broken_file_gives_none() {
         let folder = tempfile::tempdir().unwrap();
         let access = Access::private();
         let owner = access.secret().owner;
@@ -196,7 +198,7 @@ mod tests {
         assert_eq!(State::load(folder.path()).unwrap(), None);
         atomic::write(&folder.path().join(FILE), b"{\"new\":1}", 0o600, owner).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(State::default()));
-        // A waiting key has a name, and never a path.
+        // A next key has a name, and never a path.
         for (name, is_good) in [
             ("agent-signing.key.next-0123", true),
             ("agent-signing.key.next-", false),

@@ -1,4 +1,4 @@
-//! Where a host stands to a monsys hub, told.
+//! The status of a monsys host, for people and for programs.
 
 use serde_json::{Value, json};
 
@@ -11,12 +11,12 @@ use agent_core::escape::one_line;
 use agent_core::service::{self, Health, HealthFile, Liveness};
 use agent_core::text::{list, rows};
 
-/// Says whether this host is enrolled, where, and as what, and whether the hub hears from it.
-/// Sends nothing.
+/// Returns the status: whether this host is enrolled, at which hub, as which agent, and when the hub last
+/// accepted a heartbeat. Sends nothing.
 ///
 /// # Errors
 /// A broken agent.toml or key.
-pub(crate) fn account(host: &Monsys<'_>) -> Result<StatusReport> {
+pub(crate) fn report(host: &Monsys<'_>) -> Result<StatusReport> {
     let (paths, environment) = (&host.paths, host.environment);
     let config = paths.config.display().to_string();
     let enrolled = match host.enrolment_state()? {
@@ -44,21 +44,26 @@ pub(crate) fn account(host: &Monsys<'_>) -> Result<StatusReport> {
         }
     };
     let health = HealthFile::of(&paths.state_dir, environment).load(&enrolled.agent_id.to_string());
-    let pulse = Liveness::of(health.as_ref(), &service::moment(environment));
-    Ok(report(enrolled, health.as_ref(), &pulse, &config))
+    let liveness = Liveness::of(health.as_ref(), &service::moment(environment));
+    Ok(enrolled_report(
+        enrolled,
+        health.as_ref(),
+        &liveness,
+        &config,
+    ))
 }
 
-fn report(
+fn enrolled_report(
     enrolled: &Enrolled,
     health: Option<&Health>,
-    pulse: &Liveness,
+    liveness: &Liveness,
     config: &str,
 ) -> StatusReport {
     let state = enrolled.state.clone().unwrap_or_default();
     let key = if enrolled.key_is_lost {
         "lost: have an operator unpin it, then run `monsys-agent enrol --force`"
-    } else if enrolled.is_in_doubt {
-        "present; a rotation was interrupted, and the service or `monsys-agent rotate-key` ends it"
+    } else if enrolled.is_next_key_unconfirmed {
+        "present; a rotation was interrupted, and the service or `monsys-agent rotate-key` completes it"
     } else {
         "present"
     };
@@ -70,7 +75,7 @@ fn report(
             "since",
             state.enrolled_at.clone().unwrap_or("not known".into()),
         ),
-        ("heartbeat", pulse.describe(health)),
+        ("heartbeat", liveness.describe(health)),
         ("key", key.into()),
         (
             "machine",
@@ -98,12 +103,12 @@ fn report(
         enrolled.hub_url,
         rows(&table),
         unfinished(&state),
-        pulse.hint(),
+        liveness.hint(),
     );
-    let json = as_json(enrolled, health, pulse, config);
+    let json = as_json(enrolled, health, liveness, config);
     let exit_code = if enrolled.key_is_lost {
         ErrorId::IdentityBroken.kind().exit_code()
-    } else if pulse.is_silent() || state.may_be_dead() {
+    } else if liveness.is_silent() || state.may_be_dead() {
         Kind::Silent.exit_code()
     } else {
         0
@@ -115,7 +120,12 @@ fn report(
     }
 }
 
-fn as_json(enrolled: &Enrolled, health: Option<&Health>, pulse: &Liveness, config: &str) -> Value {
+fn as_json(
+    enrolled: &Enrolled,
+    health: Option<&Health>,
+    liveness: &Liveness,
+    config: &str,
+) -> Value {
     let state = enrolled.state.clone().unwrap_or_default();
     json!({
         "enrolled": true,
@@ -125,24 +135,24 @@ fn as_json(enrolled: &Enrolled, health: Option<&Health>, pulse: &Liveness, confi
         "tags": enrolled.tags,
         "role": enrolled.role,
         "enrolled_at": state.enrolled_at,
-        "heartbeats": pulse.rate.word(),
+        "heartbeats": liveness.rate.word(),
         "last_heartbeat": health.and_then(|health| health.last_heartbeat.clone()),
-        "last_heartbeat_age_secs": pulse.age.map(|age| age.as_secs()),
+        "last_heartbeat_age_secs": liveness.age.map(|age| age.as_secs()),
         "heartbeat_interval_secs": health.map(|health| health.interval_secs),
         "last_failure": health.and_then(|health| health.failure.clone()),
         "key_present": !enrolled.key_is_lost,
         "renewing": state.renewing,
-        "leaving": state.leaving,
-        "rotating_key": enrolled.is_in_doubt,
+        "leaving": state.unenrolling,
+        "rotating_key": enrolled.is_next_key_unconfirmed,
         "config": config,
     })
 }
 
-/// What was begun and not ended.
+/// Returns the line about an interrupted run, or an empty text.
 fn unfinished(state: &State) -> String {
     let interrupted = state.interrupted();
     interrupted.map_or_else(String::new, |(cause, hint)| {
-        format!("Not ended: {cause}.\n  hint:  {hint}\n")
+        format!("Not completed: {cause}.\n  hint:  {hint}\n")
     })
 }
 

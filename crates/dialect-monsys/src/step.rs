@@ -2,7 +2,7 @@
 
 use crate::credential_store::CredentialStore;
 use crate::host_state::{EnrolmentState, Snapshot};
-use crate::monsys::{MOMENT, Monsys, enrol, locked};
+use crate::monsys::{LOCK_WAIT, Monsys, enrol, locked};
 use crate::paths::Paths;
 use crate::plan::lost_key;
 use crate::recovery::recover_now;
@@ -15,11 +15,13 @@ use agent_core::hub::retry::Limit;
 use agent_core::settings::table;
 use agent_core::store::atomic;
 
-/// Enrols a host that is not enrolled yet, ends what was interrupted, and fills in what root can tell
-/// of the machine and the enrolment could not.
+/// Enrols a host that is not enrolled yet, recovers from an interrupted run, and adds the facts of the
+/// machine that only root can read.
+///
+/// Returns the error of a task that the next step repeats, and that does not stop the service.
 ///
 /// # Errors
-/// Why the service cannot run.
+/// The reason why the service cannot run.
 pub(crate) async fn step(
     flags: &Flags,
     environment: &Environment,
@@ -33,7 +35,7 @@ pub(crate) async fn step(
         EnrolmentState::Enrolled(enrolled) => {
             share(paths, environment);
             let later = if enrolled.is_renewing() && has_token {
-                // The credential may be dead, or may not: then the heartbeats show it.
+                // The credential may still be valid: the heartbeats show that.
                 enrol(flags, environment).await.err()
             } else if enrolled
                 .state
@@ -44,20 +46,20 @@ pub(crate) async fn step(
                     Err(error) if !is_service => return Err(error),
                     recovered => recovered.err(),
                 }
-            } else if paths.are_complete(enrolled) {
+            } else if enrolled.is_complete(paths) {
                 None
             } else {
-                // Incomplete cleanup stops nothing.
+                // Missing files and remains do not stop the service.
                 recover_now(flags, environment).await.err()
             };
-            // A disk that takes nothing, or a run that has the lock, is no reason to be silent.
+            // The service sends heartbeats also when the disk is full, or another run holds the lock.
             return Ok(later.or(fill_in(flags, environment).await.err()));
         }
         EnrolmentState::New(_) if !has_token => {
-            "agent.toml holds no credential, and nothing says where a token is to be had"
+            "agent.toml holds no credential, and no token source is set"
         }
         EnrolmentState::Clone(_) if !has_token => {
-            "the identity on this disk belongs to another machine that this one was cloned from, and nothing says where a token is to be had"
+            "the identity on this disk belongs to another machine that this one was cloned from, and no token source is set"
         }
         _ => {
             tracing::info!("this host is not enrolled yet: enrolling it first");
@@ -69,7 +71,7 @@ pub(crate) async fn step(
     Err(Error::new(ErrorId::NotEnrolled, cause).about(paths.config.display()))
 }
 
-/// Lets the service's group read what an enrolment wrote before the host had that group.
+/// Lets the service's group read files that were written before the host had that group.
 fn share(paths: &Paths, environment: &Environment) {
     let access = environment.access();
     if !access.has_service_user() {
@@ -77,7 +79,7 @@ fn share(paths: &Paths, environment: &Environment) {
     }
     let files = paths.service_files().into_iter();
     let grants = files.map(|path| (path, access.shared()));
-    // Another folder than the agent's own is the operator's.
+    // A state directory with another path belongs to the operator.
     let own = environment.resolved_path(table::STATE_DIR.default.unwrap_or_default());
     let folder = (paths.state_dir == own).then_some((own, access.shared_folder()));
     for (path, grant) in grants.chain(folder) {
@@ -90,43 +92,47 @@ fn share(paths: &Paths, environment: &Environment) {
     }
 }
 
-/// Adds to the fingerprint what is known of this machine now and was not when it was written down.
+/// Adds to the fingerprint the facts of this machine that were not known when it was written.
 async fn fill_in(flags: &Flags, environment: &Environment) -> Result<()> {
     let before = Monsys::read(flags, environment)?;
-    if before.keeper()?.filled_in().is_none() {
+    if before.credential_store()?.filled_in().is_none() {
         return Ok(());
     }
-    let (host, lock) = locked(before, Limit::of(MOMENT)).await?;
-    let keeper = host.keeper()?;
-    if let Some(state) = keeper.filled_in() {
-        keeper.save_state(&state)?;
+    let (host, lock) = locked(before, Limit::of(LOCK_WAIT)).await?;
+    let store = host.credential_store()?;
+    if let Some(state) = store.filled_in() {
+        store.save_state(&state)?;
     }
     drop(lock);
     Ok(())
 }
 
-/// The verdict in state.json.
-pub(crate) fn verdict(paths: &Paths) -> Option<StepRecord> {
+/// Returns the result of the last step, from state.json.
+pub(crate) fn last_record(paths: &Paths) -> Option<StepRecord> {
     let state = State::load(&paths.state_dir).ok().flatten()?;
-    state.step.map(|verdict| *verdict)
+    state.step.map(|record| *record)
 }
 
-/// Puts the verdict into state.json, if the host has one: a host that is not enrolled has no state.
-pub(crate) async fn save_verdict(
+/// Writes the result of a step into state.json. Returns `false` when the host has no state.json, which is
+/// so before it is enrolled.
+///
+/// # Errors
+/// Files that cannot be written.
+pub(crate) async fn save_record(
     flags: &Flags,
     environment: &Environment,
-    verdict: &StepRecord,
+    record: &StepRecord,
 ) -> Result<bool> {
     let before = Monsys::read(flags, environment)?;
     if State::load(&before.paths.state_dir)?.is_none() {
         return Ok(false);
     }
-    let (host, lock) = locked(before, Limit::of(MOMENT)).await?;
+    let (host, lock) = locked(before, Limit::of(LOCK_WAIT)).await?;
     let snapshot = Snapshot::read(&host.paths, environment)?;
     let Some(state) = snapshot.state.clone() else {
         return Ok(false);
     };
-    let step = Some(Box::new(verdict.clone()));
+    let step = Some(Box::new(record.clone()));
     CredentialStore::new(&host.paths, environment, &snapshot)
         .save_state(&State { step, ..state })?;
     drop(lock);

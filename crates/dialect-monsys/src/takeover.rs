@@ -1,8 +1,9 @@
-//! Taking over a tree that an older release gave to the service's user (contract, section 5).
+//! The takeover of a tree that an older release gave to the service's user (contract, section 5).
 //!
-//! Whoever was that user may have planted anything there. So both folders become root's first; then
-//! each file of ours is read as a stranger's data, without following a link, and written anew. Of
-//! agent.toml the identity stays. What would lead root somewhere is dropped and listed.
+//! A process of that user may have planted any file there. So both folders become root's first. Then each
+//! of the agent's files is read as untrusted data, without following a link, and written again. Of
+//! agent.toml only the identity stays. Settings that would lead root to another path or host are dropped
+//! and listed.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -27,15 +28,14 @@ use agent_core::store::agent_toml::KNOWN_KEYS;
 use agent_core::store::atomic::{self, Owner};
 use agent_core::store::{lock, names, passwd, safe_read, unreadable, unwritable};
 
-/// Keys of agent.toml that say who the host is, and lead nowhere.
+/// Keys of agent.toml that hold the host's identity, and name no path and no URL.
 const IDENTITY: [&str; 4] = ["agent_id", "agent_token", "tags", "role"];
 
-/// Takes the tree over, if the service's user owns it. Only root can; for anybody else nothing
-/// happens.
+/// Takes the tree over, if the service's user owns it and this process is root. Otherwise changes nothing.
 ///
 /// # Errors
-/// [`ErrorId::ForeignOwner`] when a process of the service's user still runs, or something else than
-/// a file stands in a file's place; and what cannot be read or written.
+/// [`ErrorId::ForeignOwner`] when a process of the service's user still runs, or a path of the agent is
+/// not a regular file; and files that cannot be read or written.
 pub fn take_over(flags: &Flags, environment: &Environment) -> Result<()> {
     let Some(old) = Tree::of(flags, environment)? else {
         return Ok(());
@@ -47,9 +47,9 @@ pub fn take_over(flags: &Flags, environment: &Environment) -> Result<()> {
     tracing::info!("taking over the files of user {GROUP}: they become root's");
     old.own_folders()?;
     old.rewrite_state()?;
-    let hub = given(&table::HUB_URL, flags.hub_url.as_deref(), environment);
+    let hub = explicit(&table::HUB_URL, flags.hub_url.as_deref(), environment);
     if hub.is_none() {
-        old.mark_hub_dropped()?;
+        old.set_hub_dropped()?;
     }
     let dropped = old.rewrite_config(hub)?;
     if !dropped.is_empty() {
@@ -62,7 +62,7 @@ pub fn take_over(flags: &Flags, environment: &Environment) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is such a tree, and this is root.
+/// Returns whether the service's user owns the tree, and this process is root.
 ///
 /// # Errors
 /// Paths that are not valid.
@@ -74,12 +74,12 @@ pub fn is_foreign(flags: &Flags, environment: &Environment) -> Result<bool> {
 struct Tree {
     paths: Paths,
     access: Access,
-    /// Number of the user who owned them.
+    /// User id of the service's user.
     service: u32,
 }
 
 impl Tree {
-    /// The tree, if the service's user owns any of it, and this is root.
+    /// Returns the tree if the service's user owns any part of it, and this process is root.
     fn of(flags: &Flags, environment: &Environment) -> Result<Option<Self>> {
         let Some(service) = service_user(environment).filter(|_| Owner::ours().is_root()) else {
             return Ok(None);
@@ -98,7 +98,7 @@ impl Tree {
     fn is_foreign(&self) -> bool {
         let folders = [self.paths.state_dir.as_path(), self.paths.config_dir()];
         let files = names(&self.paths.state_dir).unwrap_or_default();
-        // Another file of that user's stays, and is no reason to begin again at each run.
+        // Other files of that user stay, and do not start a takeover at each run.
         let files = files
             .iter()
             .filter(|name| is_known(&name.to_string_lossy()))
@@ -110,7 +110,7 @@ impl Tree {
             .any(|path| fs::symlink_metadata(path).is_ok_and(|there| there.uid() == self.service))
     }
 
-    /// Makes both folders root's, so that nothing in them changes any more.
+    /// Makes both folders root's, so that no other user changes their content from then on.
     fn own_folders(&self) -> Result<()> {
         let access = self.access;
         for (folder, grant) in [
@@ -127,7 +127,7 @@ impl Tree {
                 Ok(_) => {
                     return Err(planted(
                         folder,
-                        "it is not a folder of root's or of that user",
+                        "it is not a folder of root or of that user",
                     ));
                 }
                 Err(error) => return Err(unreadable(folder, &error)),
@@ -136,7 +136,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes anew what makes the host itself, and removes what can be lost.
+    /// Writes the files of the identity again, and removes files that the agent can make again.
     fn rewrite_state(&self) -> Result<()> {
         let folder = &self.paths.state_dir;
         let present = match names(folder) {
@@ -151,13 +151,13 @@ impl Tree {
             let is_key = is_key(&name);
             match name.as_str() {
                 _ if !is_foreign => {}
-                // Nobody needs these once the service is stopped.
+                // The lock and the health file are of no use while the service is stopped.
                 lock::FILE | HEALTH_FILE if path.is_dir() => {
                     return Err(planted(&path, "it is a folder"));
                 }
                 lock::FILE | HEALTH_FILE => remove(&path)?,
                 temporary if atomic::is_temporary(temporary) && !path.is_dir() => remove(&path)?,
-                state::FILE => self.rewrite_memory(&path)?,
+                state::FILE => self.rewrite_state_file(&path)?,
                 ID_FILE => self.rewrite(&path, |_| true)?,
                 _ if is_key => self.rewrite(&path, |bytes| bytes.len() == KEY_BYTES)?,
                 _ => tracing::warn!(
@@ -169,10 +169,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes state.json anew without the step's verdict, which only a step of root's can give. A
-    /// broken one is passed over anyway.
-    fn rewrite_memory(&self, path: &Path) -> Result<()> {
-        let Some(bytes) = only_name(path)? else {
+    /// Writes state.json again without the record of the step, which only a step of root may write.
+    /// Removes a broken file.
+    fn rewrite_state_file(&self, path: &Path) -> Result<()> {
+        let Some(bytes) = single_link(path)? else {
             return Ok(());
         };
         let Ok(state) = serde_json::from_slice::<State>(&bytes) else {
@@ -188,8 +188,8 @@ impl Tree {
             .map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
     }
 
-    /// Writes down, before the URL goes, that no default may take its place.
-    fn mark_hub_dropped(&self) -> Result<()> {
+    /// Stores, before the URL is dropped, that the built-in default may not take its place.
+    fn set_hub_dropped(&self) -> Result<()> {
         let folder = &self.paths.state_dir;
         if !folder.is_dir() {
             return Ok(());
@@ -203,14 +203,14 @@ impl Tree {
             .map_err(|error| unwritable(ErrorId::StateUnwritable, folder, &error))
     }
 
-    /// Drops from agent.toml what leads somewhere, but for the hub that this run names. What is dropped
-    /// stays as comments, for the operator. Returns the names of the keys.
+    /// Drops from agent.toml the keys that name a path or a host, except a hub that this run names. The
+    /// dropped values stay as comments, for the operator. Returns the names of the keys.
     fn rewrite_config(&self, hub: Option<String>) -> Result<Vec<String>> {
         let path = &self.paths.config;
         if fs::symlink_metadata(path).is_ok_and(|there| there.uid() != self.service) {
             return Ok(Vec::new());
         }
-        let Some(bytes) = only_name(path)? else {
+        let Some(bytes) = single_link(path)? else {
             return Ok(Vec::new());
         };
         let broken = |cause: String| Error::new(ErrorId::ConfigBroken, cause).about(path.display());
@@ -236,13 +236,13 @@ impl Tree {
         Ok(dropped)
     }
 
-    /// Writes a file anew if it `fits`; another one is refused.
+    /// Writes a file again if its content `fits`, and refuses any other content.
     fn rewrite(&self, path: &Path, fits: impl Fn(&[u8]) -> bool) -> Result<()> {
-        match only_name(path)? {
+        match single_link(path)? {
             Some(bytes) if fits(&bytes) => self.write(path, &bytes),
             Some(_) => Err(planted(
                 path,
-                "it does not hold what the agent writes there",
+                "the content is not that of the agent's own file",
             )),
             None => Ok(()),
         }
@@ -259,7 +259,7 @@ impl Tree {
     }
 }
 
-/// Whether a file of this name in the state directory is one of the agent's.
+/// Returns whether the agent writes files of this name in the state directory.
 fn is_known(name: &str) -> bool {
     [lock::FILE, HEALTH_FILE, state::FILE, ID_FILE, record::FILE].contains(&name)
         || is_key(name)
@@ -274,15 +274,15 @@ fn remove(path: &Path) -> Result<()> {
     atomic::remove(path).map_err(|error| unwritable(ErrorId::StateUnwritable, path, &error))
 }
 
-/// Bytes of a regular file that has no other name; none when there is no file.
-fn only_name(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
+/// Reads a regular file that has no other hard link. Returns `None` when there is no file.
+fn single_link(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let is_plain = |there: &Metadata| there.is_file() && there.nlink() == 1;
     match fs::symlink_metadata(path) {
         Ok(there) if is_plain(&there) => {}
         Ok(_) => {
             return Err(planted(
                 path,
-                "it is a link, or not a regular file of one name",
+                "it is a symbolic link, has several hard links, or is not a regular file",
             ));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -292,6 +292,7 @@ fn only_name(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
     Ok(Some(Zeroizing::new(bytes)))
 }
 
+/// Returns the error of a path that the service's user may have planted.
 fn planted(path: &Path, cause: &str) -> Error {
     Error::new(
         ErrorId::ForeignOwner,
@@ -299,12 +300,13 @@ fn planted(path: &Path, cause: &str) -> Error {
     )
     .about(path.display())
     .hint(format!(
-        "look at what it is, remove it, and run the same command again: rm -r '{}'",
+        "inspect it, remove it, and run the same command again: rm -r '{}'",
         path.display()
     ))
 }
 
-/// The service's user could still hold a file open, or put one into a folder that is just opened.
+/// Refuses a takeover while the service's user has processes: they could hold a file open, or write into a
+/// folder that this process has just opened.
 fn refuse_processes(service: u32, environment: &Environment) -> Result<()> {
     if !environment.is_live() {
         return Ok(());
@@ -329,19 +331,19 @@ fn refuse_processes(service: u32, environment: &Environment) -> Result<()> {
     )
     .about("/var/lib/monsys")
     .hint(format!(
-        "stop the service, which runs what takes the files over at its next start: systemctl restart monsys-agent; what is left then: kill {pids}"
+        "restart the service, which takes the files over when it starts: systemctl restart monsys-agent; if these processes still run after that: kill {pids}"
     )))
 }
 
-/// Number of the service's user, if the host has that user.
+/// Returns the user id of the service's user, if the host has that user.
 fn service_user(environment: &Environment) -> Option<u32> {
     passwd::find(&environment.resolved_path("/etc/passwd"), GROUP).map(|(uid, _)| uid)
 }
 
-/// The state directory that this run names, or the usual one: what agent.toml says does not count.
+/// Returns the state directory that this run names, or the default. A value in agent.toml does not count.
 fn state_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
-    let given = given(&table::STATE_DIR, flags.state_dir.as_deref(), environment);
-    let path = given.unwrap_or_else(|| table::STATE_DIR.default.unwrap_or_default().to_owned());
+    let explicit = explicit(&table::STATE_DIR, flags.state_dir.as_deref(), environment);
+    let path = explicit.unwrap_or_else(|| table::STATE_DIR.default.unwrap_or_default().to_owned());
     std::path::absolute(&path).map_err(|error| {
         Error::new(
             ErrorId::BadSetting,
@@ -351,7 +353,8 @@ fn state_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
     })
 }
 
-fn given(
+/// Returns the value of a setting from its flag or its environment variables.
+fn explicit(
     setting: &'static Setting,
     flag: Option<&str>,
     environment: &Environment,

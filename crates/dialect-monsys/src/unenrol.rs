@@ -1,8 +1,9 @@
-//! A host that leaves: the hub is told, then the credential is removed.
+//! The unenrolment of a host: the hub removes the agent, then the host removes its credential.
 //!
-//! The order: state (leaving), *the hub is told*, agent.toml without the credential, agent-id, keys,
-//! the service's notes, and the state last. So a crash leaves either an enrolled host that knows
-//! that it has begun to leave, or one without a credential that the next run cleans up after.
+//! The order of writes: state (unenrolment begun), *request to the hub*, agent.toml without the credential,
+//! agent-id, keys, health file and cleanup record, and the state last. So a crash leaves either an
+//! enrolled host whose state shows the interrupted unenrolment, or a host without a credential whose
+//! remaining files the next run removes.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::credential_store::CredentialStore;
 use crate::heartbeat_lock::HeartbeatLock;
 use crate::host_state::{Enrolled, EnrolmentState, Snapshot};
-use crate::monsys::{MOMENT, Monsys, locked};
+use crate::monsys::{LOCK_WAIT, Monsys, locked};
 use crate::paths::{HostFiles, is_ours};
 use crate::plan::lost_key;
 use crate::recovery::{Recovery, recover};
@@ -29,41 +30,41 @@ use agent_core::service::HealthFile;
 use agent_core::store::agent_toml::Entry;
 use agent_core::store::atomic;
 
-/// What leaving came to.
+/// The result of an unenrolment.
 #[derive(Debug)]
 pub struct Unenrolment {
-    /// What was done.
-    pub parting: UnenrolOutcome,
-    /// The agent that this host was, if it was one.
+    /// The outcome.
+    pub outcome: UnenrolOutcome,
+    /// The id of the agent that this host was, if agent.toml named one.
     pub agent_id: Option<Uuid>,
-    /// Its hub.
+    /// The URL of the hub.
     pub hub_url: String,
-    /// Whether anything on the host was removed.
+    /// Files or settings on the host were removed.
     pub changed: bool,
-    /// agent.toml, the environment or a credential still says where a token is to be had.
+    /// A token source is still set in agent.toml, in the environment or as a systemd credential.
     pub would_enrol_again: bool,
-    /// Where agent.toml is.
+    /// Path of agent.toml.
     pub config: PathBuf,
 }
 
-/// What was done.
+/// The outcome of an unenrolment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnenrolOutcome {
-    /// The hub let this host go.
-    Left,
-    /// An earlier run had told the hub.
-    Ended,
-    /// The hub was not told, or did not agree: only this host was cleaned up.
-    OnlyHere,
+    /// The hub has removed the agent.
+    Unenrolled,
+    /// The hub had removed the agent on the request of an earlier run, which this run has completed.
+    Completed,
+    /// Only the credential on this host was removed: the hub got no request, or rejected it.
+    LocalOnly,
     /// There was no credential.
     NotEnrolled,
 }
 
-/// Tells the hub that this host leaves, and removes its credential. With `force`, it is removed
-/// whatever the hub says.
+/// Has the hub remove this host's agent, and then removes the credential. With `force`, removes the
+/// credential whatever the hub responds.
 ///
 /// # Errors
-/// What the hub says, or that it cannot be reached; the host then stays as it is.
+/// The hub's rejection, and a hub that cannot be reached: the host then stays enrolled.
 pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> Result<Unenrolment> {
     let before = Monsys::read(flags, environment)?;
     if matches!(
@@ -75,7 +76,7 @@ pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> R
     {
         return Ok(done(UnenrolOutcome::NotEnrolled, None, false, &before));
     }
-    // By force, the hub is told once, and not waited for.
+    // With `force`, the hub gets one request, without a retry.
     let limit = Limit::of(if force {
         std::time::Duration::ZERO
     } else {
@@ -84,7 +85,7 @@ pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> R
     let (host, lock) = locked(before, limit).await?;
     let host = match recover(&host, limit).await {
         Ok(Recovery::Nothing) => host,
-        Ok(Recovery::Ended | Recovery::Dropped(_)) => host.read_again()?,
+        Ok(Recovery::Completed | Recovery::Dropped(_)) => host.read_again()?,
         Err(error) if force => {
             tracing::warn!("{}: {}", error.what(), error.cause());
             host.read_again()?
@@ -92,67 +93,65 @@ pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> R
         Err(error) => return Err(error),
     };
     let paths = &host.paths;
-    // By force, most of the time is for telling the hub.
-    let patience = if force {
-        Instant::now() + MOMENT
+    // With `force`, most of the time is for the request to the hub.
+    let lock_deadline = if force {
+        Instant::now() + LOCK_WAIT
     } else {
         limit.deadline
     };
-    let quiet = match HeartbeatLock::alone(&paths.state_dir, patience).await {
-        // Whoever reads the folder can hold that lock, and does not keep root from leaving.
+    let heartbeat_lock = match HeartbeatLock::exclusive(&paths.state_dir, lock_deadline).await {
+        // Each user who can read the folder can hold that lock, and must not stop root's unenrolment.
         Err(error) if force && error.id() == ErrorId::LockBusy => {
             tracing::debug!("{}: {}", error.what(), error.cause());
             None
         }
-        quiet => Some(quiet?),
+        heartbeat_lock => Some(heartbeat_lock?),
     };
-    // Also where agent.toml is broken.
+    // The snapshot is read also where agent.toml is broken.
     let snapshot = Snapshot::read(paths, environment)?;
-    let keeper = CredentialStore::new(paths, environment, &snapshot);
+    let store = CredentialStore::new(paths, environment, &snapshot);
     let state = snapshot.state;
-    let has_begun = state.as_ref().is_some_and(|state| state.leaving);
+    let has_begun = state.as_ref().is_some_and(|state| state.unenrolling);
     let id = host.settings.file.agent_id()?;
-    let parting = match enrolment_state(&host, force)? {
-        Some(EnrolmentState::New(_)) if has_begun => UnenrolOutcome::Ended,
-        Some(EnrolmentState::New(_)) if force => UnenrolOutcome::OnlyHere,
-        // The key of an enrolment that was interrupted: the hub may know it, and the next run ends it.
+    let outcome = match enrolment_state(&host, force)? {
+        Some(EnrolmentState::New(_)) if has_begun => UnenrolOutcome::Completed,
+        Some(EnrolmentState::New(_)) if force => UnenrolOutcome::LocalOnly,
+        // The key of an interrupted enrolment stays: the hub may know it, and the next run completes it.
         Some(EnrolmentState::New(_)) => {
             return Ok(done(UnenrolOutcome::NotEnrolled, None, false, &host));
         }
-        None => UnenrolOutcome::OnlyHere,
-        _ if force && id.is_none() => UnenrolOutcome::OnlyHere,
-        Some(EnrolmentState::Clone(_)) if force => UnenrolOutcome::OnlyHere,
+        None => UnenrolOutcome::LocalOnly,
+        _ if force && id.is_none() => UnenrolOutcome::LocalOnly,
+        Some(EnrolmentState::Clone(_)) if force => UnenrolOutcome::LocalOnly,
         Some(EnrolmentState::Clone(_)) => return Err(clone()),
         Some(EnrolmentState::Unconfirmed(..)) => return Err(unconfirmed()),
         Some(EnrolmentState::Enrolled(enrolled)) if enrolled.key_is_lost && force => {
-            UnenrolOutcome::OnlyHere
+            UnenrolOutcome::LocalOnly
         }
         Some(EnrolmentState::Enrolled(enrolled)) if enrolled.key_is_lost => return Err(keyless()),
         Some(EnrolmentState::Enrolled(enrolled)) => {
             paths.prove_writable(&host.settings, environment.access())?;
-            let told = part(&host, &keeper, enrolled, limit).await;
-            match told {
-                Ok(parting) => parting,
+            match request_removal(&host, &store, enrolled, limit).await {
+                Ok(outcome) => outcome,
                 Err(error) if force => {
                     tracing::warn!(
                         "{}: {}; the hub may still list this host",
                         error.what(),
                         error.cause()
                     );
-                    UnenrolOutcome::OnlyHere
+                    UnenrolOutcome::LocalOnly
                 }
                 Err(error) => return Err(error),
             }
         }
     };
-    keeper.mark_leaving(true)?;
-    clear(&host, state.as_ref())?;
-    drop((quiet, lock));
-    Ok(done(parting, id, true, &host))
+    store.set_unenrolling(true)?;
+    remove_credential(&host, state.as_ref())?;
+    drop((heartbeat_lock, lock));
+    Ok(done(outcome, id, true, &host))
 }
 
-/// Where this host stands; none when agent.toml is broken, or does not say whom to tell, and it leaves
-/// by force.
+/// Returns the state of this host. `None` with `force` when agent.toml is broken, or does not name the hub.
 fn enrolment_state<'h>(host: &'h Monsys<'_>, force: bool) -> Result<Option<&'h EnrolmentState>> {
     match host.enrolment_state() {
         Err(error) if force && error.id() == ErrorId::ConfigBroken => {
@@ -167,41 +166,41 @@ fn enrolment_state<'h>(host: &'h Monsys<'_>, force: bool) -> Result<Option<&'h E
     }
 }
 
-/// Tells the hub, until it says yes or no.
-async fn part(
+/// Requests the removal of the agent until the hub accepts or rejects it.
+async fn request_removal(
     host: &Monsys<'_>,
-    keeper: &CredentialStore<'_>,
+    store: &CredentialStore<'_>,
     enrolled: &Enrolled,
     limit: Limit,
 ) -> Result<UnenrolOutcome> {
     let (settings, environment) = (&host.settings, host.environment);
     let client = Client::new(settings)?;
     let identity = host.state()?.snapshot.key.clone().ok_or_else(lost_key)?;
-    let is_marked_here = keeper.mark_leaving(true)?;
+    let has_set_unenrolling = store.set_unenrolling(true)?;
     let hub = &settings.hub_url.value;
-    let request = || wire::leave(hub, enrolled.agent_id, &enrolled.agent_token, &identity);
+    let request = || wire::unenrol(hub, enrolled.agent_id, &enrolled.agent_token, &identity);
     let url = request().url.to_string();
-    let mut was_lost = false;
-    tracing::info!("telling {url} that this host leaves");
-    let told = retry::until(&url, limit, environment, async || {
+    let mut response_was_lost = false;
+    tracing::info!("requesting at {url} that the hub removes this host");
+    let removed = retry::until(&url, limit, environment, async || {
         let sent = client.send(request(), environment, limit.deadline).await;
         let outcome = response::classify_empty(&url, sent);
-        was_lost |= matches!(outcome, Outcome::Wait { .. });
+        response_was_lost |= matches!(outcome, Outcome::Wait { .. });
         Ok(outcome)
     })
     .await;
-    let error = match told {
-        Ok(()) => return Ok(UnenrolOutcome::Left),
+    let error = match removed {
+        Ok(()) => return Ok(UnenrolOutcome::Unenrolled),
         Err(error) => error,
     };
     let is_gone = error.id() == ErrorId::Rejected || error.cause().contains("HTTP 404");
-    if error.id() == ErrorId::Rejected && (was_lost || !is_marked_here) {
-        // An earlier try was cut off before its answer came: it was a yes.
-        tracing::info!("the hub does not know this host any more: an earlier try had told it");
-        return Ok(UnenrolOutcome::Ended);
+    if error.id() == ErrorId::Rejected && (response_was_lost || !has_set_unenrolling) {
+        // An earlier request was accepted, and its response was lost.
+        tracing::info!("the hub has removed this host already, on an earlier request");
+        return Ok(UnenrolOutcome::Completed);
     }
-    if is_marked_here && !was_lost && error.id() != ErrorId::Unreachable {
-        keeper.mark_leaving(false)?;
+    if has_set_unenrolling && !response_was_lost && error.id() != ErrorId::Unreachable {
+        store.set_unenrolling(false)?;
     }
     Err(if is_gone {
         forgotten(&error, &url)
@@ -210,51 +209,51 @@ async fn part(
     })
 }
 
-/// Removes the credential, and then what belongs to it.
-fn clear(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
+/// Removes the credential, and then the files that belong to it.
+fn remove_credential(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
     let Monsys {
         settings,
         paths,
         environment,
         ..
     } = host;
-    let state_fault = |error: &std::io::Error| paths.state_fault(error);
-    // Somebody may have edited it while the hub was told.
+    let state_error = |error: &std::io::Error| paths.state_error(error);
+    // An operator may have edited the file during the request.
     let file = settings.file.current()?;
     let mut entries = vec![("agent_id", Entry::Gone), ("agent_token", Entry::Gone)];
     if let Some(state) = state.filter(|state| state.enrolled_at.is_some()) {
-        // What the token's defaults brought leaves with it; what is the host's own stays.
-        let asked = &state.asked;
-        let role = asked.role.clone();
+        // Tags and role of the token's defaults are removed, and the host's own stay.
+        let requested = &state.requested;
+        let role = requested.role.clone();
         entries.push(("role", role.map_or(Entry::Gone, Entry::Text)));
         entries.push((
             "tags",
-            if asked.tags.is_empty() {
+            if requested.tags.is_empty() {
                 Entry::Gone
             } else {
-                Entry::List(&asked.tags)
+                Entry::List(&requested.tags)
             },
         ));
     }
     let text = file.with(&entries)?;
     if !file.is(&text) {
         file.replace(&text, environment.access())
-            .map_err(|error| paths.config_fault(&error))?;
+            .map_err(|error| paths.config_error(&error))?;
     }
     let files = HostFiles::of(paths.identity_files()?)?;
     for path in &files.others {
         tracing::warn!(
-            "{} is not what the agent writes there, and stays",
+            "{} does not hold what the agent writes there, and stays",
             path.display()
         );
     }
     let is_state = |path: &PathBuf| path.ends_with(crate::state::FILE);
     let (states, others): (Vec<_>, Vec<_>) = files.ours.into_iter().partition(is_state);
     for path in &others {
-        atomic::remove(path).map_err(|error| state_fault(&error))?;
+        atomic::remove(path).map_err(|error| state_error(&error))?;
     }
     for path in HealthFile::of(&paths.state_dir, environment).paths() {
-        // In /run/monsys, whatever stands there is the service's. It is only a note.
+        // In /run/monsys, each such file is the service's. A health file that stays does no harm.
         let is_others = path.starts_with(&paths.state_dir) && !is_ours(path).unwrap_or(false);
         if is_others {
             continue;
@@ -265,10 +264,10 @@ fn clear(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
     }
     let scrubbed = paths.state_dir.join(record::FILE);
     if is_ours(&scrubbed)? {
-        atomic::remove(&scrubbed).map_err(|error| state_fault(&error))?;
+        atomic::remove(&scrubbed).map_err(|error| state_error(&error))?;
     }
     for path in &states {
-        atomic::remove(path).map_err(|error| state_fault(&error))?;
+        atomic::remove(path).map_err(|error| state_error(&error))?;
     }
     tracing::debug!(
         "removed the credential from {}",
@@ -277,8 +276,9 @@ fn clear(host: &Monsys<'_>, state: Option<&State>) -> Result<()> {
     Ok(())
 }
 
+/// Returns the report of the run.
 fn done(
-    parting: UnenrolOutcome,
+    outcome: UnenrolOutcome,
     agent_id: Option<Uuid>,
     changed: bool,
     host: &Monsys<'_>,
@@ -287,7 +287,7 @@ fn done(
         settings, paths, ..
     } = host;
     Unenrolment {
-        parting,
+        outcome,
         agent_id,
         hub_url: settings.hub_url.value.to_string(),
         changed,
@@ -296,37 +296,41 @@ fn done(
     }
 }
 
-const FORCE: &str = "to remove it from this host all the same: monsys-agent unenrol --force";
+const FORCE: &str = "to remove the credential from this host only: monsys-agent unenrol --force";
 
+/// Returns the error of a clone.
 fn clone() -> Error {
     Error::new(
         ErrorId::NotEnrolled,
-        "the identity on this disk belongs to another machine that this one was cloned from, and that one has not left",
+        "the identity on this disk belongs to another machine that this one was cloned from, and that machine is still enrolled",
     )
     .hint(FORCE)
 }
 
+/// Returns the error of a host whose token no hub has confirmed.
 fn unconfirmed() -> Error {
     Error::new(
         ErrorId::NotEnrolled,
-        "agent.toml holds a per-agent token that no hub has confirmed, so there is no agent that could leave",
+        "agent.toml holds a per-agent token that no hub has confirmed, so there is no agent to unenrol",
     )
     .hint(FORCE)
 }
 
+/// Returns the error of a host whose key is lost.
 fn keyless() -> Error {
     Error::new(
         ErrorId::IdentityLost,
-        "the hub lets a host go only by its signature, and the key is not there any more",
+        "the hub removes an agent only on a signed request, and the signing key of this host is missing",
     )
     .hint(format!("an operator deletes the agent at the hub; {FORCE}"))
 }
 
+/// Rewords a rejection of an agent that the hub may have removed already.
 fn forgotten(error: &Error, url: &str) -> Error {
     Error::new(
         error.id(),
         format!(
-            "{}; it may have forgotten this host already, or the token was rotated",
+            "{}; the hub may have removed this host already, or the token was rotated",
             error.cause()
         ),
     )

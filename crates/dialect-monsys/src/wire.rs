@@ -1,4 +1,4 @@
-//! The monsys hub's wire: its bodies, and what its answers say (docs/protocol.md).
+//! The wire format of the monsys hub: request bodies and responses (docs/protocol.md).
 
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub const ENROL: &str = "/api/v1/agents/enrol";
 /// Path of the registration.
 pub const REGISTER: &str = "/api/v1/agents/register";
 
-/// What the host says of itself: its facts, its own tags and role.
+/// The host's description of itself: its facts, its own tags and role.
 pub struct HostDescription<'a> {
     /// Facts.
     pub facts: &'a HostFacts,
@@ -30,7 +30,7 @@ pub struct HostDescription<'a> {
     pub role: Option<&'a str>,
 }
 
-/// What the hub answers to an introduction that it accepts.
+/// The hub's response to an enrolment or a registration that it accepts.
 #[derive(Debug)]
 pub struct Admission {
     /// The agent's id.
@@ -43,20 +43,20 @@ pub struct Admission {
     pub default_role: Option<String>,
     /// Seconds between heartbeats.
     pub heartbeat_interval_secs: u64,
-    /// Whether the hub made a new agent (201), or knew this one (200).
+    /// The hub made a new agent (201), and did not know this one before (200).
     pub is_new: bool,
 }
 
-/// The request that turns a token into an admission, signed by the host's own key.
+/// Returns the request for an enrolment or a registration, signed by the host's key.
 #[must_use]
 pub fn request<'a>(
     hub: &HubUrl,
     path: &str,
     bearer: &'a Secret,
-    introduction: &HostDescription<'_>,
+    description: &HostDescription<'_>,
     identity: &Identity,
 ) -> Request<'a> {
-    let body = body(introduction, &identity.public_key());
+    let body = body(description, &identity.public_key());
     Request {
         method: Method::POST,
         url: hub.join(path),
@@ -66,7 +66,7 @@ pub fn request<'a>(
     }
 }
 
-/// The request that tells the hub that this host lives, signed by its own key.
+/// Returns the request of a heartbeat, signed by the host's key.
 #[must_use]
 pub fn heartbeat<'a>(
     hub: &HubUrl,
@@ -94,9 +94,9 @@ pub fn heartbeat<'a>(
     }
 }
 
-/// The request that tells the hub that this host leaves. Its body, which is signed, is empty.
+/// Returns the request to remove this agent. The signature is that of its empty body.
 #[must_use]
-pub fn leave<'a>(
+pub fn unenrol<'a>(
     hub: &HubUrl,
     agent: Uuid,
     bearer: &'a Secret,
@@ -111,20 +111,20 @@ pub fn leave<'a>(
     }
 }
 
-/// Body of both calls.
+/// Returns the body of an enrolment and of a registration.
 #[must_use]
-pub fn body(introduction: &HostDescription<'_>, public_key: &str) -> Vec<u8> {
+pub fn body(description: &HostDescription<'_>, public_key: &str) -> Vec<u8> {
     let body = HostDescriptionBody {
-        host: HostBody::of(introduction.facts, introduction.machine_id),
-        tags: introduction.tags,
-        role: introduction.role,
+        host: HostBody::of(description.facts, description.machine_id),
+        tags: description.tags,
+        role: description.role,
         signing_pubkey: public_key,
     };
     // Strings, numbers and lists always have a JSON form.
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
-/// The facts as they are sent, one by one.
+/// Returns the facts as they are sent, field by field.
 #[must_use]
 pub fn facts(
     facts: &HostFacts,
@@ -145,7 +145,7 @@ pub fn facts(
     ]
 }
 
-/// The facts as they are sent.
+/// Returns the facts as they are sent, as one JSON object.
 #[must_use]
 pub fn facts_json(facts: &HostFacts, machine_id: Option<&str>) -> serde_json::Value {
     serde_json::to_value(HostBody::of(facts, machine_id)).unwrap_or_default()
@@ -154,11 +154,11 @@ pub fn facts_json(facts: &HostFacts, machine_id: Option<&str>) -> serde_json::Va
 /// Reads an accepted enrolment.
 ///
 /// # Errors
-/// What is not of this protocol, without repeating a token.
+/// The part of the response that is not of this protocol, without any token.
 pub fn enrolled(reply: &Reply) -> Result<Admission, String> {
     let admission = admitted(reply)?;
     if admission.agent_token.is_none() {
-        return Err("the answer holds no `agent_token`".into());
+        return Err("the response holds no `agent_token`".into());
     }
     Ok(admission)
 }
@@ -166,7 +166,7 @@ pub fn enrolled(reply: &Reply) -> Result<Admission, String> {
 /// Reads an accepted registration.
 ///
 /// # Errors
-/// What is not of this protocol.
+/// The part of the response that is not of this protocol.
 pub fn registered(reply: &Reply) -> Result<Admission, String> {
     let admission = admitted(reply)?;
     Ok(Admission {
@@ -178,7 +178,7 @@ pub fn registered(reply: &Reply) -> Result<Admission, String> {
 fn admitted(reply: &Reply) -> Result<Admission, String> {
     if reply.media_type.as_deref() != Some("application/json") {
         return Err(format!(
-            "the answer is {}, not application/json{}",
+            "the response is {}, not application/json{}",
             reply
                 .media_type
                 .as_deref()
@@ -186,39 +186,39 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
             portal_hint(reply.media_type.as_deref())
         ));
     }
-    let text = std::str::from_utf8(&reply.body).map_err(|_| "the answer is not UTF-8")?;
+    let text = std::str::from_utf8(&reply.body).map_err(|_| "the response is not UTF-8")?;
     let body: AdmissionBody = serde_json::from_str(text).map_err(|error| {
-        // The message of a data error could repeat a value; its place tells enough.
-        let what = if error.is_data() {
+        // The parser's message could repeat a value. The place is enough.
+        let problem = if error.is_data() {
             "lacks a field, or has one of the wrong type"
         } else {
             "is not JSON"
         };
         format!(
-            "the answer {what} (line {}, column {})",
+            "the response {problem} (line {}, column {})",
             error.line(),
             error.column()
         )
     })?;
     let agent_id = agent_id(&body.agent_id).ok_or(
-        "the `agent_id` of the answer has the wrong type: it is not a UUID in the form 8-4-4-4-12, or the nil UUID",
+        "the `agent_id` of the response has the wrong type: it is not a UUID in the form 8-4-4-4-12, or the nil UUID",
     )?;
     let agent_token = match body.agent_token {
         Some(token) => {
             use secrecy::ExposeSecret;
             let token = token.expose_secret();
             if !token.starts_with("agt_") {
-                return Err("the `agent_token` of the answer does not begin with `agt_`".into());
+                return Err("the `agent_token` of the response does not begin with `agt_`".into());
             }
             let token = Secret::per_agent(token)
-                .map_err(|fault| format!("the `agent_token` of the answer: {fault}"))?;
+                .map_err(|fault| format!("the `agent_token` of the response: {fault}"))?;
             Some(token)
         }
         None => None,
     };
     if body.default_tags.len() > tags::MAX_TAGS {
         return Err(format!(
-            "the answer has {} default tags, and {} are allowed",
+            "the response has {} default tags, and {} are allowed",
             body.default_tags.len(),
             tags::MAX_TAGS
         ));
@@ -228,12 +228,14 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
         .iter()
         .find_map(|tag| tags::tag_fault(tag))
     {
-        return Err(format!("a default tag of the answer is not valid: {fault}"));
+        return Err(format!(
+            "a default tag of the response is not valid: {fault}"
+        ));
     }
     let default_role = body.default_role.filter(|role| !role.is_empty());
     if let Some(fault) = default_role.as_deref().and_then(tags::role_fault) {
         return Err(format!(
-            "the default role of the answer is not valid: {fault}"
+            "the default role of the response is not valid: {fault}"
         ));
     }
     Ok(Admission {
@@ -246,8 +248,8 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
     })
 }
 
-/// An agent's id in its one form. The parser takes others too (braces, `urn:uuid:`, no hyphens), and the
-/// nil UUID names nobody (RFC 9562, sections 4 and 5.9).
+/// Parses an agent's id, which has hyphens and is not the nil UUID (RFC 9562, sections 4 and 5.9). The
+/// parser accepts other forms too: braces, `urn:uuid:`, no hyphens.
 fn agent_id(text: &str) -> Option<Uuid> {
     let id = Uuid::try_parse(text).ok()?;
     (text.len() == uuid::fmt::Hyphenated::LENGTH && !id.is_nil()).then_some(id)

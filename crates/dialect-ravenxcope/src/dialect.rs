@@ -1,4 +1,4 @@
-//! The interface of the dialect, as the workflow calls it.
+//! The implementation of the dialect interface, which the enrolment workflow calls.
 
 use std::path::PathBuf;
 
@@ -19,10 +19,10 @@ use agent_core::token_source::TokenSource;
 use serde_json::Value;
 
 use crate::exchange::EnrolRequest;
-use crate::ravenxcope::{LOCK, Memory, Ravenxcope, warn_of};
-use crate::{pending_request, report, settings, step, wire};
+use crate::ravenxcope::{LOCK, Ravenxcope, UnsavedCredential, warn_unsaved};
+use crate::{checks, pending_request, preview, settings, status, step, wire};
 
-/// `RavenXcope`, as the program lists it.
+/// The entry of `RavenXcope` in the program's list of dialects.
 pub static DESCRIPTOR: Descriptor = Descriptor {
     settings: settings::SETTINGS,
     flags: &[OwnFlag {
@@ -58,7 +58,7 @@ impl Dialect for Ravenxcope<'_> {
 
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         if self.token.is_some() && !force {
-            return Ok(if self.is_unsettled() {
+            return Ok(if self.needs_repair() {
                 Plan::Repair
             } else {
                 Plan::Nothing
@@ -66,7 +66,7 @@ impl Dialect for Ravenxcope<'_> {
         }
         self.id()?;
         match secret {
-            Some(_) => Ok(Plan::Exchange(Box::new(Decided(self)))),
+            Some(_) => Ok(Plan::Exchange(Box::new(PlannedExchange(self)))),
             None => Err(self.no_install_token()),
         }
     }
@@ -96,8 +96,8 @@ impl Dialect for Ravenxcope<'_> {
 
     fn prove_writable(&self) -> Result<()> {
         match self.file.prove(16 * 1024) {
-            Err(error) if self.memory.is_some() => {
-                warn_of(&error);
+            Err(error) if self.unsaved.is_some() => {
+                warn_unsaved(&error);
                 Ok(())
             }
             proved => proved,
@@ -105,10 +105,11 @@ impl Dialect for Ravenxcope<'_> {
     }
 
     fn repair(&self) -> Result<bool> {
-        let Some(mark) = self.mark.as_ref().filter(|_| self.is_unsettled()) else {
+        let Some(pending) = self.pending.as_ref().filter(|_| self.needs_repair()) else {
             return Ok(false);
         };
-        mark.recovered(self.environment)
+        pending
+            .recovered(self.environment)
             .save(self.file.folder(), self.environment.access())?;
         Ok(true)
     }
@@ -119,7 +120,7 @@ impl Dialect for Ravenxcope<'_> {
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: None,
             changed: false,
-            fields: self.held(self.interval()),
+            fields: self.report_fields(self.interval()),
             cleanup: Cleanup::default(),
         })
     }
@@ -134,24 +135,24 @@ impl Dialect for Ravenxcope<'_> {
         force: bool,
         facts: &HostFacts,
     ) -> Result<Option<Preview>> {
-        report::preview(self, secret, force, facts)
+        preview::preview(self, secret, force, facts)
     }
 
     fn status(&self) -> Result<StatusReport> {
-        Ok(report::account(self))
+        Ok(status::report(self))
     }
 
     fn checks(&self) -> Vec<Check> {
-        report::checks(self)
+        checks::checks(self)
     }
 
     fn without_secret(&self) -> Check {
-        report::without_secret(self)
+        checks::without_secret(self)
     }
 
     fn service_files(&self) -> Vec<PathBuf> {
-        let mark = pending_request::path(self.file.folder());
-        vec![self.file.path().to_owned(), mark]
+        let pending = pending_request::path(self.file.folder());
+        vec![self.file.path().to_owned(), pending]
     }
 
     fn access(&self) -> Access {
@@ -162,34 +163,34 @@ impl Dialect for Ravenxcope<'_> {
         Box::pin(step::step(self.flags, self.environment))
     }
 
-    /// A credential that the disk does not take is in the memory of the process that enrolled.
+    /// Returns `false`: a credential that cannot be written stays in the memory of the process that enrolled.
     fn steps_apart(&self) -> bool {
         false
     }
 
     fn serve(&self) -> FutureResult<'_, ()> {
         Box::pin(async move {
-            let memory = Memory::default();
+            let unsaved = UnsavedCredential::default();
             service::run_heartbeats(self.environment, async || {
-                Ravenxcope::admit(self.flags, self.environment, &memory).await
+                Ravenxcope::admit(self.flags, self.environment, &unsaved).await
             })
             .await
         })
     }
 }
 
-/// An exchange that was decided on.
-struct Decided<'a>(&'a Ravenxcope<'a>);
+/// An exchange that is decided on, and for which nothing is written yet.
+struct PlannedExchange<'a>(&'a Ravenxcope<'a>);
 
-impl<'a> Prepare<'a> for Decided<'a> {
+impl<'a> Prepare<'a> for PlannedExchange<'a> {
     fn prepare(
         self: Box<Self>,
         secret: Option<&'a Token>,
         _: Limit,
     ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
         Box::pin(async move {
-            let asking = EnrolRequest::new(self.0, secret)?;
-            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
+            let request = EnrolRequest::prepare(self.0, secret)?;
+            Ok(Box::new(request) as Box<dyn Exchange + 'a>)
         })
     }
 }

@@ -1,7 +1,7 @@
-//! The one question, and what is kept of its answer.
+//! The enrolment request, and what is stored of its response.
 
 use crate::pending_request::PendingRequest;
-use crate::ravenxcope::{Credential, Ravenxcope, warn_of};
+use crate::ravenxcope::{Credential, Ravenxcope, warn_unsaved};
 use crate::settings::{BACKEND_URL, INSTALL_TOKEN, SENSOR_ID, SENSOR_PORT, SENSOR_TOKEN};
 use crate::wire;
 use agent_core::enrolment::{Cleanup, Done, Enrolment};
@@ -13,35 +13,38 @@ use agent_core::hub::response::Outcome;
 use agent_core::store::env_file::{self, EnvFile};
 use agent_core::token::{Secret, Token};
 
-/// What the line of the install token becomes.
+/// The comment that replaces the line of the install token.
 const CONSUMED: &str = "# INSTALL_TOKEN consumed during enrollment";
-/// Keys whose values are not taken for the install token, even if they are the same.
-const KEPT: [&str; 4] = [SENSOR_ID, BACKEND_URL, SENSOR_PORT, SENSOR_TOKEN];
+/// Keys whose lines stay, even if their value equals the install token.
+const KEPT_KEYS: [&str; 4] = [SENSOR_ID, BACKEND_URL, SENSOR_PORT, SENSOR_TOKEN];
 
-/// One question, ready to be asked.
+/// An enrolment request, ready to be sent.
 pub(crate) struct EnrolRequest<'a> {
     host: &'a Ravenxcope<'a>,
     client: Client,
     install_token: Secret,
-    /// What the backend has said.
+    /// The backend's response, once it has accepted the request.
     admission: Option<Credential>,
 }
 
 impl<'a> EnrolRequest<'a> {
-    /// Writes down that a request is about to leave.
-    pub(crate) fn new(host: &'a Ravenxcope<'a>, secret: Option<&Token>) -> Result<Self> {
+    /// Writes the record of the request, before the request is sent.
+    ///
+    /// # Errors
+    /// A missing install token, and files that cannot be written.
+    pub(crate) fn prepare(host: &'a Ravenxcope<'a>, secret: Option<&Token>) -> Result<Self> {
         let Some(secret) = secret else {
             return Err(host.no_install_token());
         };
         let client = Client::new(&host.settings)?;
-        let mark = PendingRequest::asked(
-            host.mark.as_ref(),
+        let pending = PendingRequest::sent(
+            host.pending.as_ref(),
             host.id()?,
             host.own_token(),
             host.environment,
         );
-        match mark.save(host.file.folder(), host.environment.access()) {
-            Err(error) if host.memory.is_some() => {
+        match pending.save(host.file.folder(), host.environment.access()) {
+            Err(error) if host.unsaved.is_some() => {
                 tracing::debug!("{}: {}", error.what(), error.cause());
             }
             saved => saved?,
@@ -54,39 +57,42 @@ impl<'a> EnrolRequest<'a> {
         })
     }
 
-    /// This request came to nothing for certain: what was known before it is all that is.
-    fn take_back(&self) {
+    /// Restores the record as it was before this request, which the backend has certainly rejected.
+    fn roll_back(&self) {
         let folder = self.host.file.folder();
-        let taken_back = match &self.host.mark {
+        let rolled_back = match &self.host.pending {
             Some(before) => before.save(folder, self.host.environment.access()),
             None => PendingRequest::remove(folder),
         };
-        if let Err(error) = taken_back {
+        if let Err(error) = rolled_back {
             tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }
 
-    /// Which answer would have brought the sensor token: of this run, or of an earlier one.
-    fn lost(&self, is_certain: bool) -> Option<String> {
+    /// Returns the try whose lost response may have brought the sensor token, in this run or an earlier one.
+    fn lost_try(&self, is_certain: bool) -> Option<String> {
         if !is_certain {
-            return Some("an earlier try of this run got no answer".into());
+            return Some("an earlier try of this run got no response".into());
         }
-        let mark = self.host.lost_answer()?;
+        let pending = self.host.lost_response()?;
         Some(format!(
-            "an earlier run's request, of {}, got no answer",
-            mark.asked_at()
+            "an earlier run's request, of {}, got no response",
+            pending.sent_at()
         ))
     }
 }
 
-/// Puts the sensor token into the env file, and takes the install token out of it, in one write. The
-/// install token is the one in the file where none is given.
-pub(crate) fn put(
+/// Writes the sensor token into the env file, and removes the install token from it, in one write. Without
+/// `install_token`, removes the install token that is in the file.
+///
+/// # Errors
+/// An env file that cannot be read or written.
+pub(crate) fn save_token(
     host: &Ravenxcope<'_>,
     install_token: Option<&Secret>,
     token: &Secret,
 ) -> Result<()> {
-    // Somebody may have edited it while the backend was waited for.
+    // An operator may have edited the file during the exchange.
     let file = EnvFile::load(host.file.path(), &host.target(), host.environment.access())?;
     let text = env_file::with_value(file.text(), SENSOR_TOKEN, token.expose_secret());
     let in_file = file.get(INSTALL_TOKEN)?;
@@ -101,7 +107,7 @@ pub(crate) fn put(
         INSTALL_TOKEN,
         CONSUMED,
         install_token,
-        &KEPT,
+        &KEPT_KEYS,
     ))
 }
 
@@ -111,7 +117,7 @@ impl Exchange for EnrolRequest<'_> {
     }
 
     fn url(&self) -> String {
-        // There is an id, or there would be no question.
+        // `prepare` has failed where there is no id.
         let id = self.host.id().unwrap_or_default();
         wire::url(&self.host.settings.hub_url.value, id, "enroll").to_string()
     }
@@ -135,30 +141,30 @@ impl Exchange for EnrolRequest<'_> {
 
     fn refused(&mut self, error: Error, is_certain: bool) -> Error {
         if is_certain {
-            self.take_back();
+            self.roll_back();
         }
         let again = format!(
-            "have a new install token made for sensor {}, put it in the place of the old one ({INSTALL_TOKEN}), and run the same command again",
+            "have an operator of the backend make a new install token for sensor {}, replace the old one with it ({INSTALL_TOKEN}), and run the same command again",
             self.host.id().unwrap_or_default()
         );
         let subject = error.subject().unwrap_or_default().to_owned();
         match error.id() {
             ErrorId::Rejected => {
-                let cause = match self.lost(is_certain) {
+                let cause = match self.lost_try(is_certain) {
                     Some(lost) => format!(
-                        "the backend answered 401, and {lost}: if it arrived, it used up the install token, which is good for one enrolment, and the sensor token was lost with its answer"
+                        "the backend answered 401, and {lost}: if that request arrived, it used up the install token, which is valid for one enrolment, and the sensor token was lost with the response"
                     ),
-                    None => "the backend answered 401: the install token is unknown, used up, replaced by a newer one, expired, or another sensor's".into(),
+                    None => "the backend answered 401: the install token is unknown, used up, replaced by a newer one, expired, or belongs to another sensor".into(),
                 };
                 Error::new(ErrorId::Rejected, cause).about(subject).hint(again)
             }
             ErrorId::Unreachable => error.hint(format!(
-                "check network, name resolution, proxy (HTTPS_PROXY, NO_PROXY) and the backend, then run the same command again; should that be refused with 401, an answer was lost: {again}"
+                "check network, name resolution, proxy (HTTPS_PROXY, NO_PROXY) and the backend, then run the same command again; if the backend rejects that with 401, a response was lost: {again}"
             )),
             ErrorId::NotThisProtocol => {
                 let hint = error.next_step().to_owned();
                 error.hint(format!(
-                    "{hint}; if it was the backend, it has used up the install token: {again}"
+                    "{hint}; if the response came from the backend, the install token is used up: {again}"
                 ))
             }
             _ => error,
@@ -171,28 +177,28 @@ impl Exchange for EnrolRequest<'_> {
         };
         let host = self.host;
         let (id, interval) = (host.id()?, admission.interval);
-        let is_kept = match (
-            put(host, Some(&self.install_token), &admission.token),
-            host.memory,
+        let is_saved = match (
+            save_token(host, Some(&self.install_token), &admission.token),
+            host.unsaved,
         ) {
             (Ok(()), _) => true,
-            (Err(error), Some(memory)) => {
-                warn_of(&error);
-                memory.0.replace(Some(admission));
+            (Err(error), Some(unsaved)) => {
+                warn_unsaved(&error);
+                unsaved.0.replace(Some(admission));
                 false
             }
             (Err(error), None) => {
                 let hint = format!(
-                    "{}; the backend has given out the sensor token, and it is lost, so then have a new install token made for sensor {id} and run the same command again with it",
+                    "{}; the sensor token that the backend has issued is lost, so have an operator of the backend make a new install token for sensor {id}, and run the same command again with it",
                     error.next_step()
                 );
                 return Err(error.hint(hint));
             }
         };
-        if is_kept {
-            let mark = PendingRequest::enrolled(id, &facts.hostname, interval, host.environment);
-            if let Err(error) = mark.save(host.file.folder(), host.environment.access()) {
-                // The credential is safe, and that is what counts.
+        if is_saved {
+            let pending = PendingRequest::enrolled(id, &facts.hostname, interval, host.environment);
+            if let Err(error) = pending.save(host.file.folder(), host.environment.access()) {
+                // The credential is written, so the enrolment has succeeded.
                 tracing::warn!("{}: {}", error.what(), error.cause());
             }
         }
@@ -200,8 +206,8 @@ impl Exchange for EnrolRequest<'_> {
             done: Done::Enrolled,
             hub_url: host.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
-            changed: is_kept,
-            fields: host.held(interval),
+            changed: is_saved,
+            fields: host.report_fields(interval),
             cleanup: Cleanup::default(),
         }))
     }

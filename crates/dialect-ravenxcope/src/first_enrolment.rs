@@ -1,4 +1,4 @@
-//! The enrolment that the service or the privileged step does first, where the sensor is not enrolled yet.
+//! The enrolment by the service or by the privileged step, where the sensor is not enrolled yet.
 
 use agent_core::enrolment::{self, Dialect};
 use agent_core::environment::Environment;
@@ -8,49 +8,58 @@ use agent_core::hub::retry::Limit;
 use agent_core::token::Token;
 
 use crate::exchange::EnrolRequest;
-use crate::ravenxcope::{Memory, Ravenxcope, warn_of};
+use crate::ravenxcope::{Ravenxcope, UnsavedCredential, warn_unsaved};
 
 impl Ravenxcope<'_> {
-    /// Enrols a sensor that is not enrolled. Without `--strict`, a sink that takes nothing is a
-    /// warning, and `memory` holds the credential then.
+    /// Enrols a sensor that is not enrolled. Without `--strict`, an env file that cannot be written is a
+    /// warning, and `unsaved` gets the credential.
+    ///
+    /// # Errors
+    /// A failed enrolment.
     pub(crate) async fn enrol_first(
         flags: &Flags,
         environment: &Environment,
-        memory: &Memory,
+        unsaved: &UnsavedCredential,
     ) -> Result<()> {
-        let kept = (!is_strict(flags)).then_some(memory);
+        let fallback = (!is_strict(flags)).then_some(unsaved);
         let read = || -> Result<Ravenxcope<'_>> {
             let host = Ravenxcope::read(flags, environment)?;
             Ok(Ravenxcope {
-                memory: kept,
+                unsaved: fallback,
                 ..host
             })
         };
         let open = || -> Result<Box<dyn Dialect + '_>> { Ok(Box::new(read()?)) };
         match enrolment::enrol_by(&open, false, None, environment).await {
-            // Nothing was sent yet: afterwards the memory takes what the disk does not.
+            // No request was sent yet: after the lock, `unsaved` gets what cannot be written.
             Err(error) if !is_strict(flags) && error.id().kind() == ErrorKind::Unwritable => {
-                warn_of(&error);
+                warn_unsaved(&error);
                 read()?.enrol_unlocked().await
             }
             other => other.map(drop),
         }
     }
 
-    /// Asks without the lock, which there is no place for.
+    /// Enrols without the lock, where the folder of the lock cannot be written.
     async fn enrol_unlocked(&self) -> Result<()> {
         let limit = Limit::of(self.settings.wait);
         let secret = enrolment::fetch(self, self.environment, limit).await?;
         let secret = secret.as_ref();
         Dialect::plan(self, secret.map(Token::kind), false)?;
-        let mut asking = EnrolRequest::new(self, secret)?;
-        enrolment::run_exchange(&mut asking, secret, &self.settings, self.environment, limit)
-            .await?;
+        let mut request = EnrolRequest::prepare(self, secret)?;
+        enrolment::run_exchange(
+            &mut request,
+            secret,
+            &self.settings,
+            self.environment,
+            limit,
+        )
+        .await?;
         Ok(())
     }
 }
 
-/// Whether `--strict` was given: a credential that cannot be written is an error.
+/// Returns whether `--strict` is set: a credential that cannot be written is an error then.
 fn is_strict(flags: &Flags) -> bool {
     flags.own("--strict").is_some()
 }

@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets (`fuzz/`) to what is private. For nobody else.
+//! Entry points of the fuzz targets (`fuzz/`) into private code.
 
 use agent_core::hub::client::Reply;
 use agent_core::hub::response::Outcome;

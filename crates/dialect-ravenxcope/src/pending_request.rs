@@ -1,5 +1,7 @@
-//! What is written beside the env file: that a request left, before it does, and what came of it.
-//! Nothing in it is a secret, and it can be lost.
+//! The record of the open request, beside the env file.
+//!
+//! The record is written before a request is sent, and says when, and later the result. It holds no
+//! secret. Its loss costs only the explanation of a lost response.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,32 +18,33 @@ use agent_core::token::Secret;
 /// Name of the file, in the env file's folder.
 const FILE: &str = ".monsys-enrol.json";
 
-/// How the enrolment of one sensor stands.
+/// The record of the last request of one sensor.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct PendingRequest {
     sensor_id: String,
-    /// When the last request left whose answer did not come, RFC 3339.
-    asked_at: Option<String>,
-    /// Which sensor token stood in the env file then, by a number out of its hash.
+    /// Time at which the open request was sent, RFC 3339.
+    #[serde(rename = "asked_at")]
+    sent_at: Option<String>,
+    /// The sensor token in the env file at that time, as a part of its hash.
     replacing: Option<String>,
-    /// When the backend said yes, RFC 3339.
+    /// Time at which the backend accepted the enrolment, RFC 3339.
     pub(crate) enrolled_at: Option<String>,
-    /// Host name that the backend was told.
+    /// Host name that the backend got.
     pub(crate) hostname: Option<String>,
     heartbeat_interval_seconds: Option<u64>,
 }
 
 impl PendingRequest {
-    /// The mark of this sensor. One that cannot be read is none.
+    /// Reads the record of this sensor. Returns `None` for a file that cannot be read.
     pub(crate) fn load(folder: &Path, sensor_id: &str) -> Option<Self> {
         let bytes = safe_read::own(&path(folder)).ok()?;
-        let mark: Self = serde_json::from_slice(&bytes).ok()?;
-        (mark.sensor_id == sensor_id).then_some(mark)
+        let pending: Self = serde_json::from_slice(&bytes).ok()?;
+        (pending.sensor_id == sensor_id).then_some(pending)
     }
 
-    /// That a request is about to leave, which is to replace `token`.
-    pub(crate) fn asked(
+    /// Returns the record of a request that is about to be sent, and that replaces `token`.
+    pub(crate) fn sent(
         before: Option<&Self>,
         id: &str,
         token: Option<&Secret>,
@@ -49,13 +52,13 @@ impl PendingRequest {
     ) -> Self {
         Self {
             sensor_id: id.to_owned(),
-            asked_at: Some(now(environment)),
+            sent_at: Some(now(environment)),
             replacing: token.map(short_hash),
             ..before.cloned().unwrap_or_default()
         }
     }
 
-    /// That the backend said yes, and the credential is in its sink.
+    /// Returns the record of an accepted request whose credential is in the env file.
     pub(crate) fn enrolled(
         id: &str,
         hostname: &str,
@@ -71,39 +74,37 @@ impl PendingRequest {
         }
     }
 
-    /// The same, found out by a later run.
+    /// Returns the record of an accepted request that an interrupted run did not complete.
     pub(crate) fn recovered(&self, environment: &Environment) -> Self {
         Self {
             sensor_id: self.sensor_id.clone(),
-            enrolled_at: self.asked_at.clone().or_else(|| Some(now(environment))),
+            enrolled_at: self.sent_at.clone().or_else(|| Some(now(environment))),
             ..Self::default()
         }
     }
 
-    /// A request left, and this is all that is known of it.
-    pub(crate) fn is_explicit(&self) -> bool {
-        self.asked_at.is_some()
+    /// Returns whether a request was sent, and its result is not recorded.
+    pub(crate) fn is_open(&self) -> bool {
+        self.sent_at.is_some()
     }
 
-    /// The same, and `token`, which stands in the env file now, is not what it brought.
-    pub(crate) fn is_open(&self, token: Option<&Secret>) -> bool {
-        self.is_explicit() && self.replacing == token.map(short_hash)
+    /// Returns whether the request is open, and did not bring `token`, the present token of the env file.
+    pub(crate) fn has_no_response(&self, token: Option<&Secret>) -> bool {
+        self.is_open() && self.replacing == token.map(short_hash)
     }
 
-    /// When that request left.
-    pub(crate) fn asked_at(&self) -> &str {
-        self.asked_at
-            .as_deref()
-            .unwrap_or("a time that is not known")
+    /// Returns the time at which the request was sent.
+    pub(crate) fn sent_at(&self) -> &str {
+        self.sent_at.as_deref().unwrap_or("an unknown time")
     }
 
-    /// The interval that the backend has said.
+    /// Returns the heartbeat interval in the backend's response.
     pub(crate) fn interval(&self) -> Option<Duration> {
         let seconds = self.heartbeat_interval_seconds?;
         Some(Duration::from_secs(seconds.clamp(1, 86_400)))
     }
 
-    /// Writes it.
+    /// Writes the record.
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`].
@@ -116,7 +117,7 @@ impl PendingRequest {
             .map_err(|error| unwritable(ErrorId::EnvFileUnwritable, &path, &error))
     }
 
-    /// Removes it.
+    /// Removes the record.
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`].
@@ -126,7 +127,7 @@ impl PendingRequest {
     }
 }
 
-/// Where the mark of an env file in `folder` is.
+/// Returns the path of the record for an env file in `folder`.
 pub(crate) fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
@@ -135,7 +136,7 @@ fn now(environment: &Environment) -> String {
     clock::rfc3339(environment.now())
 }
 
-/// Enough to tell two tokens apart.
+/// Returns a part of the token's hash that is enough to distinguish two tokens.
 fn short_hash(token: &Secret) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, token.expose_secret().as_bytes());
     let begin = hash.as_ref().iter().take(8);

@@ -1,4 +1,4 @@
-//! The sensor that the service keeps the rhythm for: one heartbeat of it, and what it reads again.
+//! The sensor of the heartbeat loop: one heartbeat, and the files that it reads again.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use reqwest::Url;
 use tokio::time::Instant;
 
 use crate::ravenxcope::{Credential, Ravenxcope};
-use crate::{report, wire};
+use crate::{status, wire};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::route::Target;
 use agent_core::hub::client::{Client, EXCHANGE};
@@ -18,8 +18,9 @@ use agent_core::service::{
     Health, HealthFile, HeartbeatFailure, HeartbeatOutcome, Meter, SaveReason, ServiceHost,
 };
 
-/// Above this interval a connection is not kept: something on the way would have dropped it.
-const KEPT: Duration = Duration::from_mins(1);
+/// Longest interval at which the connection stays open between heartbeats. A proxy or a firewall on the way
+/// drops a connection that is idle for longer.
+const MAX_IDLE: Duration = Duration::from_mins(1);
 
 /// An enrolled sensor.
 pub(crate) struct Sensor<'a> {
@@ -29,68 +30,71 @@ pub(crate) struct Sensor<'a> {
     url: Url,
     meter: Meter,
     health: Health,
-    journal: HealthFile,
-    /// Where the backend is, for the address that reaches it; looked up once.
+    health_file: HealthFile,
+    /// The backend's address, for the facts of the route to it; looked up once.
     target: Option<Target>,
     stamp: Stamp,
     must_reload: bool,
-    told: Option<ErrorId>,
+    /// The last error of the files that was logged.
+    logged: Option<ErrorId>,
 }
 
-/// What tells that the env file was replaced or edited: inode, size, and time of change.
+/// The version of the env file: inode, size, and time of change in seconds and nanoseconds.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl<'a> Sensor<'a> {
-    /// The sensor whose token is on the disk, or in the environment.
+    /// Returns the sensor whose token is on the disk, or in the environment.
     ///
     /// # Errors
-    /// [`ErrorId::NotEnrolled`], and what is wrong with its settings.
-    pub(crate) fn of_disk(host: Ravenxcope<'a>) -> Result<Self> {
+    /// [`ErrorId::NotEnrolled`], and wrong settings.
+    pub(crate) fn from_disk(host: Ravenxcope<'a>) -> Result<Self> {
         let credential = host.credential().ok_or_else(|| {
-            Error::new(ErrorId::NotEnrolled, "there is no SENSOR_TOKEN any more")
+            Error::new(ErrorId::NotEnrolled, "SENSOR_TOKEN is no longer set")
                 .about(host.file.path().display())
         })?;
         Self::new(host, credential)
     }
 
-    /// The sensor with this credential, which may be in memory alone.
+    /// Returns the sensor with this credential, which may be only in memory.
     ///
     /// # Errors
-    /// What is wrong with its settings.
+    /// Wrong settings.
     pub(crate) fn new(host: Ravenxcope<'a>, credential: Credential) -> Result<Self> {
         let id = host.id()?;
-        let journal = report::journal(&host);
-        let health = journal.load(id).unwrap_or_default();
-        let is_kept = credential.interval <= KEPT;
+        let health_file = status::health_file(&host);
+        let health = health_file.load(id).unwrap_or_default();
+        let keeps_connection = credential.interval <= MAX_IDLE;
         let mut sensor = Self {
-            client: Client::lasting(&host.settings, is_kept)?,
+            client: Client::lasting(&host.settings, keeps_connection)?,
             url: wire::url(&host.settings.hub_url.value, id, "heartbeat"),
             stamp: stamp(&host.target()),
             meter: Meter::default(),
             target: None,
             must_reload: false,
-            told: None,
+            logged: None,
             host,
             credential,
             health,
-            journal,
+            health_file,
         };
-        sensor.take_over();
+        sensor.reset();
         Ok(sensor)
     }
 
-    fn take_over(&mut self) {
+    /// Sets the fields that depend on the files, after they were read.
+    fn reset(&mut self) {
         let id = self.host.id().unwrap_or_default().to_owned();
         self.health.agent_id = id;
         self.health.interval_secs = self.credential.interval.as_secs();
     }
 
-    /// Reads the files again. What cannot be used is told once, and the service goes on with what it
-    /// has.
+    /// Reads the files again. A file that cannot be used is logged once, and the service continues with the
+    /// old content.
     fn read_again(&mut self) {
         self.must_reload = false;
         self.stamp = stamp(&self.host.target());
-        let read = Ravenxcope::read(self.host.flags, self.host.environment).and_then(Self::of_disk);
+        let read =
+            Ravenxcope::read(self.host.flags, self.host.environment).and_then(Self::from_disk);
         match read {
             Ok(other) => {
                 tracing::info!("read the configuration again");
@@ -103,12 +107,12 @@ impl<'a> Sensor<'a> {
                 if is_same {
                     self.health = health;
                 }
-                self.take_over();
+                self.reset();
             }
             Err(error) => {
-                if self.told.replace(error.id()) != Some(error.id()) {
+                if self.logged.replace(error.id()) != Some(error.id()) {
                     tracing::warn!(
-                        "{}: {}; going on as before; hint: {}",
+                        "{}: {}; continuing with the configuration that was read before; hint: {}",
                         error.what(),
                         error.cause(),
                         error.next_step()
@@ -118,7 +122,7 @@ impl<'a> Sensor<'a> {
         }
     }
 
-    /// One heartbeat with what was read.
+    /// Sends one heartbeat with the files that were read.
     async fn send(&mut self) -> HeartbeatOutcome {
         let environment = self.host.environment;
         if self.target.is_none() {
@@ -135,7 +139,7 @@ impl<'a> Sensor<'a> {
         match wire::classify(self.url.as_str(), sent, |_| Ok(())) {
             Outcome::Done(()) => HeartbeatOutcome::Accepted,
             Outcome::Stop(error) => HeartbeatOutcome::Missed(HeartbeatFailure {
-                error: self.explained(error.hiding(token.expose_secret())),
+                error: self.explain(error.hiding(token.expose_secret())),
                 retry_after: None,
                 is_refusal: true,
             }),
@@ -147,8 +151,8 @@ impl<'a> Sensor<'a> {
         }
     }
 
-    /// A refusal in the words that fit a sensor's own token.
-    fn explained(&self, error: Error) -> Error {
+    /// Rewords a rejection of the sensor's own token.
+    fn explain(&self, error: Error) -> Error {
         if error.id() != ErrorId::Rejected {
             return error;
         }
@@ -156,7 +160,7 @@ impl<'a> Sensor<'a> {
         Error::new(ErrorId::Rejected, cause)
             .about(&self.url)
             .hint(format!(
-                "have a new install token made for sensor {}, put it in as INSTALL_TOKEN, and run: monsys-agent enrol --dialect ravenxcope --force",
+                "have an operator of the backend make a new install token for sensor {}, set it as INSTALL_TOKEN, and run: monsys-agent enrol --dialect ravenxcope --force",
                 self.health.agent_id
             ))
     }
@@ -167,13 +171,14 @@ impl ServiceHost for Sensor<'_> {
         if self.must_reload || self.is_stale() {
             self.read_again();
         }
-        let mut beat = self.send().await;
-        if matches!(&beat, HeartbeatOutcome::Missed(miss) if miss.is_refusal) && self.is_stale() {
-            // The token was replaced while the old one was on its way.
+        let mut outcome = self.send().await;
+        if matches!(&outcome, HeartbeatOutcome::Missed(miss) if miss.is_refusal) && self.is_stale()
+        {
+            // The token was replaced during the request.
             self.read_again();
-            beat = self.send().await;
+            outcome = self.send().await;
         }
-        Ok(beat)
+        Ok(outcome)
     }
 
     async fn follow_up(&mut self) {}
@@ -186,8 +191,8 @@ impl ServiceHost for Sensor<'_> {
         &mut self.health
     }
 
-    fn save(&mut self, occasion: SaveReason) {
-        self.journal.save(&self.health, occasion);
+    fn save(&mut self, reason: SaveReason) {
+        self.health_file.save(&self.health, reason);
     }
 
     fn is_stale(&self) -> bool {

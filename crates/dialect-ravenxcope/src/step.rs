@@ -1,25 +1,25 @@
-//! The privileged step before the service: enrols the sensor, and hands the service a token that the
-//! env file does not take.
+//! The privileged step before the service: enrols the sensor, and hands over a token that could not be
+//! written.
 //!
-//! `RavenXcope`'s documentation has the sensor go on when its env file cannot be written (seed 001).
-//! The service's user could read the token nowhere then, so it is handed over in memory, and the next
-//! step puts it into the file as soon as that takes it.
+//! The documentation of `RavenXcope` has the sensor continue when its env file cannot be written (seed
+//! 001). The service's user could read the token nowhere then. So the step hands the token over in memory,
+//! and the next step writes it into the env file as soon as that can be written.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::exchange::put;
+use crate::exchange::save_token;
 use crate::pending_request::PendingRequest;
-use crate::ravenxcope::{Credential, Memory, Ravenxcope};
+use crate::ravenxcope::{Credential, Ravenxcope, UnsavedCredential};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, Result};
 use agent_core::flags::Flags;
 use agent_core::service::step;
 use agent_core::token::Secret;
 
-/// Name of what is handed over.
+/// Name of the file in memory that hands the credential over.
 const FILE: &str = "ravenxcope.json";
 
 /// A credential that is handed over.
@@ -33,7 +33,7 @@ struct HandedOver {
 /// Enrols a sensor that is not enrolled yet.
 ///
 /// # Errors
-/// What an enrolment ends with.
+/// A failed enrolment.
 pub(crate) async fn step(flags: &Flags, environment: &Environment) -> Result<Option<Error>> {
     let host = Ravenxcope::read(flags, environment)?;
     if host.token.is_some() {
@@ -43,9 +43,9 @@ pub(crate) async fn step(flags: &Flags, environment: &Environment) -> Result<Opt
     if let Some(credential) = handed_over(&host)? {
         return Ok(store(&host, &credential).err());
     }
-    let memory = Memory::default();
-    Ravenxcope::enrol_first(flags, environment, &memory).await?;
-    match memory.0.take() {
+    let unsaved = UnsavedCredential::default();
+    Ravenxcope::enrol_first(flags, environment, &unsaved).await?;
+    match unsaved.0.take() {
         Some(credential) => {
             hand_over(&Ravenxcope::read(flags, environment)?, &credential).map(|()| None)
         }
@@ -53,7 +53,7 @@ pub(crate) async fn step(flags: &Flags, environment: &Environment) -> Result<Opt
     }
 }
 
-/// The credential that the step has handed over, if it did.
+/// Returns the credential that the step has handed over, if there is one.
 ///
 /// # Errors
 /// [`agent_core::error::ErrorId::Unreadable`].
@@ -75,6 +75,7 @@ pub(crate) fn handed_over(host: &Ravenxcope<'_>) -> Result<Option<Credential>> {
         }))
 }
 
+/// Hands a credential over to the service.
 fn hand_over(host: &Ravenxcope<'_>, credential: &Credential) -> Result<()> {
     let handed = HandedOver {
         sensor_id: host.id()?.to_owned(),
@@ -85,14 +86,17 @@ fn hand_over(host: &Ravenxcope<'_>, credential: &Credential) -> Result<()> {
     step::hand_over(FILE, &bytes, host.environment)
 }
 
-/// Puts a credential that was handed over into the env file.
+/// Writes a credential that was handed over into the env file.
 fn store(host: &Ravenxcope<'_>, credential: &Credential) -> Result<()> {
-    put(host, None, &credential.token)?;
-    let hostname = host.mark.as_ref().and_then(|mark| mark.hostname.clone());
+    save_token(host, None, &credential.token)?;
+    let hostname = host
+        .pending
+        .as_ref()
+        .and_then(|pending| pending.hostname.clone());
     let hostname = hostname.unwrap_or_default();
-    let mark =
+    let pending =
         PendingRequest::enrolled(host.id()?, &hostname, credential.interval, host.environment);
-    mark.save(host.file.folder(), host.environment.access())?;
+    pending.save(host.file.folder(), host.environment.access())?;
     step::remove_handover(FILE, host.environment);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The bodies of a `RavenXcope` backend, and what its answers say.
+//! The wire format of a `RavenXcope` backend: request bodies and responses.
 
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-use crate::ravenxcope::{Credential, INTERVAL};
+use crate::ravenxcope::{Credential, DEFAULT_INTERVAL};
 use agent_core::error::{Error, ErrorId};
 use agent_core::facts::{HostFacts, Interface};
 use agent_core::hub::client::{Reply, Request, SendError};
@@ -17,14 +17,14 @@ use agent_core::service::vitals::Vitals;
 use agent_core::settings::HubUrl;
 use agent_core::token::Secret;
 
-/// Path of the enrolment, for people.
+/// Path of the enrolment, as people read it.
 pub(crate) const ENROLL: &str = "/api/sensors/{SENSOR_ID}/agent/enroll";
-/// Whom its system takes privileges as.
+/// The user that the protocol reports for privileged commands.
 const SUDO_USER: &str = "sensoradmin";
-/// Longest and shortest pause between heartbeats that is believed, in seconds.
+/// Shortest and longest plausible interval between heartbeats, in seconds.
 const INTERVALS: std::ops::RangeInclusive<u64> = 1..=86_400;
 
-/// Where sensor `id` makes its call `name`. The id is one that needs no escapes.
+/// Returns the URL of call `name` for sensor `id`. The id needs no escapes in a URL.
 pub(crate) fn url(backend: &HubUrl, id: &str, name: &str) -> Url {
     backend.join(&format!("/api/sensors/{id}/agent/{name}"))
 }
@@ -94,7 +94,7 @@ fn enroll_body<'a>(
         os_info: &facts.os_info,
         architecture: &facts.architecture,
         agent_version: facts.agent_version,
-        // A host without any way out has no address to tell, and the field is an address.
+        // The field has to be an address, also on a host without a route to another host.
         sensor_ip: facts.primary_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         sensor_port: port,
         sudo_user: SUDO_USER,
@@ -102,7 +102,7 @@ fn enroll_body<'a>(
     }
 }
 
-/// The facts as they are sent, one by one.
+/// Returns the facts as they are sent, field by field.
 pub(crate) fn facts(facts: &HostFacts, port: u16) -> Vec<(&'static str, Value)> {
     let body = enroll_body(facts, port, None);
     vec![
@@ -117,12 +117,12 @@ pub(crate) fn facts(facts: &HostFacts, port: u16) -> Vec<(&'static str, Value)> 
     ]
 }
 
-/// The facts as they are sent.
+/// Returns the facts as they are sent, as one JSON object.
 pub(crate) fn facts_json(facts: &HostFacts, port: u16) -> Value {
     json!(enroll_body(facts, port, None))
 }
 
-/// The request that turns an install token into a sensor token.
+/// Returns the request that exchanges an install token for a sensor token.
 pub(crate) fn enroll(
     url: Url,
     facts: &HostFacts,
@@ -130,7 +130,7 @@ pub(crate) fn enroll(
     install_token: &Secret,
 ) -> Request<'static> {
     let body = enroll_body(facts, port, Some(install_token.expose_secret()));
-    // Room for all of it, so that no copy of the token is left behind by growing.
+    // The buffer has room for the entire body, so that it leaves no copy of the token behind by growing.
     let room = 8 * 1024 + 512 * facts.interfaces.len();
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     // Strings, numbers and lists always have a JSON form.
@@ -144,7 +144,7 @@ pub(crate) fn enroll(
     }
 }
 
-/// A sign of life. What the kernel does not tell is 0.
+/// Returns the request of a heartbeat. A value that the kernel does not report is 0.
 pub(crate) fn heartbeat<'a>(url: Url, token: &'a Secret, vitals: &Vitals) -> Request<'a> {
     let body = HeartbeatBody {
         cpu_usage: vitals.cpu_usage.unwrap_or_default(),
@@ -163,7 +163,7 @@ pub(crate) fn heartbeat<'a>(url: Url, token: &'a Secret, vitals: &Vitals) -> Req
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ResponseBody {
     success: bool,
     data: Option<Value>,
 }
@@ -175,7 +175,8 @@ struct Admission {
     heartbeat_interval_seconds: Option<f64>,
 }
 
-/// Judges one try of a call: its yes is 200 with `"success": true`, and any other status is a no.
+/// Classifies the response to one try. Status 200 with `"success": true` is a success, and any other
+/// status is a rejection or a reason to retry.
 pub(crate) fn classify<T>(
     url: &str,
     sent: Result<Reply, SendError>,
@@ -183,14 +184,14 @@ pub(crate) fn classify<T>(
 ) -> Outcome<T> {
     if let Ok(reply) = &sent
         && reply.status == 200
-        && answer(reply).is_ok_and(|answer| !answer.success)
+        && body(reply).is_ok_and(|body| !body.success)
     {
         let cause = format!(
             "the backend answered 200 with `success: false`{}",
             response::hub_says(reply)
         );
         return Outcome::Stop(Error::new(ErrorId::Refused, cause).about(url).hint(
-            "ask an operator of the backend why, and fix that; then run the same command again",
+            "have an operator of the backend fix the cause that it names, then run the same command again",
         ));
     }
     let class = |status| match status {
@@ -198,7 +199,7 @@ pub(crate) fn classify<T>(
         _ => ResponseClass::of(status),
     };
     response::classify_by(url, sent, class, |reply| {
-        answer(reply)?;
+        body(reply)?;
         accepted(reply)
     })
 }
@@ -206,21 +207,21 @@ pub(crate) fn classify<T>(
 /// Reads an accepted enrolment.
 ///
 /// # Errors
-/// What is not of this protocol, without repeating a token.
+/// The part of the response that is not of this protocol, without any token.
 pub(crate) fn admitted(reply: &Reply) -> Result<Credential, String> {
-    let data = answer(reply)?.data.ok_or("the answer holds no `data`")?;
-    // The error's own words could repeat a value.
+    let data = body(reply)?.data.ok_or("the response holds no `data`")?;
+    // The parser's message could repeat a value.
     let admission = Admission::deserialize(data)
-        .map_err(|_| "a field of the answer's `data` has the wrong type".to_owned())?;
+        .map_err(|_| "a field of the response's `data` has the wrong type".to_owned())?;
     let token = admission
         .sensor_token
-        .ok_or("the answer holds no `sensorToken`")?;
+        .ok_or("the response holds no `sensorToken`")?;
     let token = Secret::opaque(token.expose_secret().trim())
-        .map_err(|fault| format!("the `sensorToken` of the answer: {fault}"))?;
+        .map_err(|fault| format!("the `sensorToken` of the response: {fault}"))?;
     let interval = admission
         .heartbeat_interval_seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .map_or(INTERVAL, |interval| {
+        .map_or(DEFAULT_INTERVAL, |interval| {
             let seconds = interval
                 .as_secs()
                 .clamp(*INTERVALS.start(), *INTERVALS.end());
@@ -229,9 +230,9 @@ pub(crate) fn admitted(reply: &Reply) -> Result<Credential, String> {
     Ok(Credential { token, interval })
 }
 
-fn answer(reply: &Reply) -> Result<Answer, String> {
+fn body(reply: &Reply) -> Result<ResponseBody, String> {
     serde_json::from_slice(&reply.body).map_err(|error| {
-        let what = if error.is_data() {
+        let problem = if error.is_data() {
             "lacks `success`"
         } else {
             "is not JSON"
@@ -240,6 +241,6 @@ fn answer(reply: &Reply) -> Result<Answer, String> {
             Some("text/html") => " (a captive portal, a proxy's page, or a web site?)",
             _ => "",
         };
-        format!("the answer {what}{from}")
+        format!("the response {problem}{from}")
     })
 }

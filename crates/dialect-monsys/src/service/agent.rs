@@ -1,4 +1,4 @@
-//! The host that the rhythm is kept for: what it has on its disk, and one heartbeat of it.
+//! The agent of the heartbeat loop: the files of an enrolled host, and one heartbeat.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use super::hub_clock::{HubClock, Offset};
 use super::on_disk::{OnDisk, Stamp, not_enrolled};
-use super::transport::Wire;
+use super::transport::Transport;
 use crate::heartbeat_lock::HeartbeatLock;
 use crate::recovery::recover_now;
 use crate::state::State;
-use crate::wire as hub;
+use crate::wire;
 use agent_core::clock;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -23,40 +23,42 @@ use agent_core::service::vitals::Meter;
 use agent_core::service::{Health, HealthFile, SaveReason};
 use agent_core::service::{HeartbeatFailure, HeartbeatOutcome, ServiceHost};
 
-/// How long agent.toml may lack its credential: an editor replaces a file in two steps.
-const GRACE: Duration = Duration::from_secs(10);
-/// How often the facts are told anew, and a key that was unpinned is pinned again.
-const REGISTER: Duration = Duration::from_hours(24);
+/// Longest time that agent.toml may lack its credential: an editor replaces a file in two steps.
+const MISSING_CREDENTIAL_GRACE: Duration = Duration::from_secs(10);
+/// Interval at which the host registers again: the hub gets the current facts, and pins the key if an
+/// operator has unpinned it.
+const REGISTER_INTERVAL: Duration = Duration::from_hours(24);
 
-/// An enrolled host.
-pub(crate) struct Agent<'a, W> {
+/// The agent of an enrolled host.
+pub(crate) struct Agent<'a, T> {
     flags: &'a Flags,
     environment: &'a Environment,
-    on_disk: OnDisk<W>,
+    on_disk: OnDisk<T>,
     meter: Meter,
     clock: HubClock,
     health: Health,
-    journal: HealthFile,
-    /// The interval that the hub has said to this very run.
+    health_file: HealthFile,
+    /// The interval in the last response of the hub to this process.
     interval: Option<Duration>,
-    /// The hub has accepted a heartbeat of this run before the present one.
-    has_beaten: bool,
+    /// The hub has accepted an earlier heartbeat of this process.
+    has_sent_heartbeat: bool,
     must_reload: bool,
     gone_since: Option<Instant>,
     register_at: Instant,
-    told: Option<ErrorId>,
+    /// The last error of the files that was logged.
+    logged: Option<ErrorId>,
 }
 
-impl<'a, W: Wire> Agent<'a, W> {
+impl<'a, T: Transport> Agent<'a, T> {
     /// Reads an enrolled host.
     ///
     /// # Errors
     /// [`ErrorId::NotEnrolled`], and what is wrong with its files.
     pub(crate) fn load(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
-        let on_disk = OnDisk::<W>::read(flags, environment)?
+        let on_disk = OnDisk::<T>::read(flags, environment)?
             .ok_or_else(|| not_enrolled("agent.toml holds no confirmed credential"))?;
-        let journal = HealthFile::of(&on_disk.state_dir, environment);
-        let health = journal
+        let health_file = HealthFile::of(&on_disk.state_dir, environment);
+        let health = health_file
             .load(&on_disk.agent_id.to_string())
             .unwrap_or_default();
         let mut agent = Self {
@@ -66,20 +68,20 @@ impl<'a, W: Wire> Agent<'a, W> {
             meter: Meter::default(),
             clock: HubClock::default(),
             health,
-            journal,
+            health_file,
             interval: None,
-            has_beaten: false,
+            has_sent_heartbeat: false,
             must_reload: false,
             gone_since: None,
             register_at: Instant::now(),
-            told: None,
+            logged: None,
         };
-        agent.take_over();
+        agent.reset();
         Ok(agent)
     }
 
-    /// What follows from the files that were just read.
-    fn take_over(&mut self) {
+    /// Sets the fields that depend on the files, after they were read.
+    fn reset(&mut self) {
         self.must_reload = false;
         self.gone_since = None;
         let agent_id = self.on_disk.agent_id.to_string();
@@ -92,37 +94,37 @@ impl<'a, W: Wire> Agent<'a, W> {
         self.health.interval_secs = self.interval().as_secs();
     }
 
-    /// Reads the files again. A broken one is told once, and the service goes on with what it has.
+    /// Reads the files again. A broken file is logged once, and the service continues with the old content.
     fn read_again(&mut self) -> Result<()> {
         match OnDisk::read(self.flags, self.environment) {
             Ok(Some(on_disk)) => {
-                let is_mended = self.told.take().is_some();
-                if is_mended || on_disk.stamp != self.on_disk.stamp {
+                let is_recovered = self.logged.take().is_some();
+                if is_recovered || on_disk.stamp != self.on_disk.stamp {
                     tracing::info!("read the configuration again");
                 }
                 self.on_disk = on_disk;
                 // The operator may have unpinned the key, and a new hub has none.
                 self.register_at = Instant::now();
-                self.take_over();
+                self.reset();
             }
             Ok(None) => {
                 let since = *self.gone_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= GRACE {
+                if since.elapsed() >= MISSING_CREDENTIAL_GRACE {
                     return Err(not_enrolled(
                         "agent.toml held a credential when the service started, and holds none now",
                     ));
                 }
             }
             Err(error) => {
-                if self.told.replace(error.id()) != Some(error.id()) {
+                if self.logged.replace(error.id()) != Some(error.id()) {
                     tracing::warn!(
-                        "{}: {}; going on as before; hint: {}",
+                        "{}: {}; continuing with the configuration that was read before; hint: {}",
                         error.what(),
                         error.cause(),
                         error.next_step()
                     );
                 }
-                // Not again before it is changed.
+                // The files are not read again before they change.
                 self.on_disk.stamp =
                     Stamp::of(self.flags, self.environment, &self.on_disk.state_dir);
                 self.must_reload = false;
@@ -132,54 +134,53 @@ impl<'a, W: Wire> Agent<'a, W> {
         Ok(())
     }
 
-    /// Has the privileged step end a rotation that was interrupted. While somebody is at it, nothing
-    /// is sent.
-    fn ask_for_step(&mut self) -> Result<HeartbeatOutcome> {
-        let Some(quiet) = HeartbeatLock::share(&self.on_disk.state_dir)? else {
+    /// Requests the privileged step, which completes an interrupted rotation. Sends nothing while another
+    /// process rotates the key.
+    fn request_step(&mut self) -> Result<HeartbeatOutcome> {
+        let Some(heartbeat_lock) = HeartbeatLock::share(&self.on_disk.state_dir)? else {
             return Ok(HeartbeatOutcome::NotSent);
         };
-        drop(quiet);
-        // It may have ended in the moment before.
+        drop(heartbeat_lock);
+        // The rotation may have been completed since the files were read.
         self.read_again()?;
-        if self.gone_since.is_some() || !self.on_disk.is_unsettled {
+        if self.gone_since.is_some() || !self.on_disk.has_next_key {
             return Ok(HeartbeatOutcome::NotSent);
         }
         Err(step::needed("a rotation of the key was interrupted"))
     }
 
-    /// Shares the heartbeat lock, for requests signed with the key and credential that are on the disk
-    /// while it is held. `None` while they change hands, or when what was on the disk just now takes
-    /// more than reading it.
+    /// Shares the heartbeat lock, for requests signed with the key on the disk. Returns `None` while a run
+    /// changes key or credential, and when the files on the disk cannot be used as they are.
     fn share(&mut self) -> Result<Option<HeartbeatLock>> {
         let state_dir = self.on_disk.state_dir.clone();
-        let Some(quiet) = HeartbeatLock::share(&state_dir)? else {
+        let Some(heartbeat_lock) = HeartbeatLock::share(&state_dir)? else {
             return Ok(None);
         };
-        // A rotation may have ended between the look at the files and the lock.
+        // A rotation may have ended between the reading of the files and the lock.
         if self.is_stale() {
             self.read_again()?;
         }
         let is_usable = self.gone_since.is_none()
-            && !self.on_disk.is_unsettled
+            && !self.on_disk.has_next_key
             && self.on_disk.state_dir == state_dir;
-        Ok(is_usable.then_some(quiet))
+        Ok(is_usable.then_some(heartbeat_lock))
     }
 
-    /// Whether this host is not this agent any more, by what is on the disk.
+    /// Returns whether the credential of this agent is no longer on the disk.
     fn is_gone(&self) -> bool {
         self.gone_since.is_some()
             || (self.is_stale()
-                && matches!(OnDisk::<W>::read(self.flags, self.environment), Ok(None)))
+                && matches!(OnDisk::<T>::read(self.flags, self.environment), Ok(None)))
     }
 
-    /// One heartbeat with what was read.
+    /// Sends one heartbeat with the files that were read.
     async fn send(&mut self) -> HeartbeatOutcome {
         let OnDisk {
             settings,
             agent_id,
             token,
             identity,
-            wire,
+            transport,
             target,
             ..
         } = &mut self.on_disk;
@@ -191,10 +192,10 @@ impl<'a, W: Wire> Agent<'a, W> {
         let mut attempt = async |offset: Offset| {
             let captured_at = offset.at(self.environment.now());
             let vitals = self.meter.measure(captured_at, self.environment, target);
-            let request = hub::heartbeat(base, *agent_id, token, &vitals, identity);
+            let request = wire::heartbeat(base, *agent_id, token, &vitals, identity);
             (
                 request.url.to_string(),
-                wire.send(request, self.environment).await,
+                transport.send(request, self.environment).await,
             )
         };
         let (url, mut sent) = attempt(self.clock.offset()).await;
@@ -206,7 +207,7 @@ impl<'a, W: Wire> Agent<'a, W> {
         match response::classify_empty(&url, sent) {
             Outcome::Done(()) => HeartbeatOutcome::Accepted,
             Outcome::Stop(error) => HeartbeatOutcome::Missed(HeartbeatFailure {
-                error: explained(error, &url, &self.on_disk.state_dir),
+                error: explain(error, &url, &self.on_disk.state_dir),
                 retry_after: None,
                 is_refusal: true,
             }),
@@ -218,48 +219,48 @@ impl<'a, W: Wire> Agent<'a, W> {
         }
     }
 
-    /// Tells the hub the facts anew, with which it pins the key if none is pinned.
+    /// Registers again: sends the current facts, and the hub pins the key if no key is pinned.
     async fn register(&mut self) {
         let OnDisk {
             settings,
             token,
             identity,
-            introducer,
-            wire,
+            registration,
+            transport,
             target,
             ..
         } = &self.on_disk;
         let target = target.as_ref().unwrap_or(const { &Target::UNKNOWN });
-        let request = introducer.request(settings, self.environment, target, token, identity);
+        let request = registration.request(settings, self.environment, target, token, identity);
         let url = request.url.to_string();
-        let sent = wire.send(request, self.environment).await;
-        match response::classify(&url, sent, hub::registered) {
+        let sent = transport.send(request, self.environment).await;
+        match response::classify(&url, sent, wire::registered) {
             Outcome::Done(admission) => {
                 let seconds = admission.heartbeat_interval_secs;
                 self.interval = Some(Duration::from_secs(seconds));
                 self.health.interval_secs = seconds;
-                self.register_at = clock::after(Instant::now(), REGISTER);
+                self.register_at = clock::after(Instant::now(), REGISTER_INTERVAL);
             }
             Outcome::Wait { error, .. } => {
                 tracing::debug!(
-                    "registering waits for the next heartbeat: {}",
+                    "the registration waits for the next heartbeat: {}",
                     error.cause()
                 );
             }
             Outcome::Stop(error) => {
                 tracing::warn!(
-                    "the hub takes heartbeats, but not this host's facts and key: {}; cause: {}; hint: {}",
+                    "the hub accepts heartbeats, and rejects the registration of this host's facts and key: {}; cause: {}; hint: {}",
                     error.what(),
                     error.cause(),
                     error.next_step()
                 );
-                self.register_at = clock::after(Instant::now(), REGISTER);
+                self.register_at = clock::after(Instant::now(), REGISTER_INTERVAL);
             }
         }
     }
 }
 
-impl<W: Wire> ServiceHost for Agent<'_, W> {
+impl<T: Transport> ServiceHost for Agent<'_, T> {
     async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.read_again()?;
@@ -267,10 +268,10 @@ impl<W: Wire> ServiceHost for Agent<'_, W> {
         if self.gone_since.is_some() {
             return Ok(HeartbeatOutcome::NotSent);
         }
-        if self.on_disk.is_unsettled && !step::owns(&self.on_disk.state_dir) {
-            return self.ask_for_step();
+        if self.on_disk.has_next_key && !step::owns(&self.on_disk.state_dir) {
+            return self.request_step();
         }
-        if self.on_disk.is_unsettled {
+        if self.on_disk.has_next_key {
             match Box::pin(recover_now(self.flags, self.environment)).await {
                 Ok(()) => self.read_again()?,
                 Err(error) if error.id() == ErrorId::LockBusy => {
@@ -285,42 +286,45 @@ impl<W: Wire> ServiceHost for Agent<'_, W> {
                 }
             }
         }
-        if std::mem::take(&mut self.on_disk.is_untidy)
+        if std::mem::take(&mut self.on_disk.is_incomplete)
             && step::owns(&self.on_disk.state_dir)
             && let Err(error) = Box::pin(recover_now(self.flags, self.environment)).await
         {
-            // No reason to be silent towards the hub.
+            // The heartbeat is sent nevertheless.
             tracing::debug!("{}: {}", error.what(), error.cause());
         }
-        let Some(quiet) = self.share()? else {
+        let Some(heartbeat_lock) = self.share()? else {
             return Ok(HeartbeatOutcome::NotSent);
         };
-        let mut beat = self.send().await;
-        if matches!(&beat, HeartbeatOutcome::Missed(miss) if miss.is_refusal) && self.is_stale() {
-            // The credential was replaced while the old one was on its way.
+        let mut outcome = self.send().await;
+        if matches!(&outcome, HeartbeatOutcome::Missed(miss) if miss.is_refusal) && self.is_stale()
+        {
+            // The credential was replaced during the request.
             self.read_again()?;
             if self.gone_since.is_some() {
                 return Ok(HeartbeatOutcome::NotSent);
             }
-            beat = self.send().await;
+            outcome = self.send().await;
         }
-        drop(quiet);
-        Ok(beat)
+        drop(heartbeat_lock);
+        Ok(outcome)
     }
 
     async fn follow_up(&mut self) {
-        // Not with the first heartbeat of a run: an operator who has unpinned the key has a whole
-        // interval for `rotate-key`, before a service that was just started pins the old key again.
-        if !std::mem::replace(&mut self.has_beaten, true) || Instant::now() < self.register_at {
+        // There is no registration after the first heartbeat of a process. So an operator who has unpinned
+        // the key has one interval for `rotate-key`, before a service that was just started pins the old key.
+        if !std::mem::replace(&mut self.has_sent_heartbeat, true)
+            || Instant::now() < self.register_at
+        {
             return;
         }
-        // What was changed meanwhile is read by the next heartbeat, which proves it first.
+        // The next heartbeat reads changed files, and proves the credential first.
         if self.is_stale() {
             return;
         }
-        if let Ok(Some(quiet)) = self.share() {
+        if let Ok(Some(heartbeat_lock)) = self.share() {
             self.register().await;
-            drop(quiet);
+            drop(heartbeat_lock);
         }
     }
 
@@ -332,14 +336,14 @@ impl<W: Wire> ServiceHost for Agent<'_, W> {
         &mut self.health
     }
 
-    fn save(&mut self, occasion: SaveReason) {
+    fn save(&mut self, reason: SaveReason) {
         if self.gone_since.is_none() {
-            self.journal.save(&self.health, occasion);
+            self.health_file.save(&self.health, reason);
         }
-        // `unenrol` removes the credential first and this file after it. So whichever comes last, the
-        // file of a host that has left does not stay.
+        // `unenrol` removes the credential first, and this file after it. So the file of an unenrolled host
+        // does not stay, whichever process writes last.
         if self.is_gone() {
-            self.journal.remove();
+            self.health_file.remove();
         }
     }
 
@@ -361,8 +365,8 @@ impl<W: Wire> ServiceHost for Agent<'_, W> {
     }
 }
 
-/// A refusal in the words that fit this host's own credential.
-fn explained(error: Error, url: &str, state_dir: &Path) -> Error {
+/// Rewords a rejection of this host's own credential.
+fn explain(error: Error, url: &str, state_dir: &Path) -> Error {
     let interrupted = || State::load(state_dir).ok()??.interrupted();
     match error.id() {
         ErrorId::Rejected if let Some((cause, hint)) = interrupted() => {
@@ -376,7 +380,7 @@ fn explained(error: Error, url: &str, state_dir: &Path) -> Error {
         .about(url)
         .hint("an operator looks up the agent at the hub; with its new token: monsys-agent rotate-token --token-file -"),
         ErrorId::OtherKey => error.hint(
-            "if that was you: an operator unpins the key (POST /api/v1/agents/ID/rotate-signing-key), then: monsys-agent rotate-key; if not, somebody else holds this host's token: rotate it too",
+            "if you replaced the key: an operator unpins the old key (POST /api/v1/agents/ID/rotate-signing-key), then: monsys-agent rotate-key; if not, somebody else has this host's token: rotate the token too",
         ),
         _ => error,
     }

@@ -1,8 +1,8 @@
 //! The hub's clock, for a host whose own is wrong.
 //!
-//! A hub takes no heartbeat from another time than its own: it could be a replay. It says so once,
-//! and its operator sees the drift; the host then stamps by the hub's clock, which every answer of
-//! it tells (`Date`, RFC 9110, section 6.6.1), until the hub objects again.
+//! A hub rejects a heartbeat whose time differs from its own: the heartbeat could be a replay. The
+//! rejection shows the drift to the hub's operator. From then on, the host stamps its heartbeats by the
+//! hub's clock, which is in each response (`Date`, RFC 9110, section 6.6.1), until the next rejection.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,26 +11,27 @@ use tokio::time::Instant;
 use agent_core::clock;
 use agent_core::hub::client::Reply;
 
-/// The status by which a hub refuses a heartbeat for its time.
-const OBJECTION: u16 = 409;
-/// Less than this is no reason to doubt the host's clock.
+/// The HTTP status with which a hub rejects a heartbeat for its time.
+const CLOCK_REJECTED: u16 = 409;
+/// Largest difference at which the host's clock counts as right.
 const TOLERANCE: Duration = Duration::from_mins(1);
-/// Begin of the years in which a hub's clock is believed: 2025. No hub of this protocol is older.
-const FIRST_BELIEVED: Duration = Duration::from_hours(24 * 20_089);
-/// End of them: 2100. A `Date` outside comes from a clock that is broken, or from a stranger.
-const LAST_BELIEVED: Duration = Duration::from_hours(24 * 47_482);
-/// How often a warning of one kind is logged at most.
-const WARNED_EVERY: Duration = Duration::from_hours(1);
+/// First time that a hub's clock may show: 2025. No hub of this protocol is older.
+const FIRST_PLAUSIBLE: Duration = Duration::from_hours(24 * 20_089);
+/// Last time that a hub's clock may show: 2100. A later `Date` comes from a broken clock, or from another
+/// server.
+const LAST_PLAUSIBLE: Duration = Duration::from_hours(24 * 47_482);
+/// Shortest interval between two logged warnings of one kind.
+const WARN_INTERVAL: Duration = Duration::from_hours(1);
 
-/// How far the hub's clock is from this host's.
+/// The difference between the hub's clock and this host's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Offset {
-    /// Near enough.
+    /// The difference is within the tolerance.
     #[default]
     Same,
-    /// The hub's is later by this much.
+    /// The hub's clock is ahead by this much.
     Ahead(Duration),
-    /// The hub's is earlier by this much.
+    /// The hub's clock is behind by this much.
     Behind(Duration),
 }
 
@@ -43,8 +44,8 @@ impl Offset {
         }
     }
 
-    /// The hub's time of day when it is `now` on this host. The host's clock may have been set since:
-    /// where the hub's time would be none to believe, it is `now` itself.
+    /// Returns the hub's time at `now` of this host. The host's clock may have been set since the rejection,
+    /// so an implausible result is replaced by `now`.
     pub(crate) fn at(self, now: SystemTime) -> SystemTime {
         let now = clock::expressible(now);
         let theirs = match self {
@@ -52,16 +53,16 @@ impl Offset {
             Self::Ahead(by) => now.checked_add(by),
             Self::Behind(by) => now.checked_sub(by),
         };
-        theirs.filter(|time| is_believed(*time)).unwrap_or(now)
+        theirs.filter(|time| is_plausible(*time)).unwrap_or(now)
     }
 }
 
-/// Whether a hub's clock may say `time`: see [`FIRST_BELIEVED`] and [`LAST_BELIEVED`].
-fn is_believed(time: SystemTime) -> bool {
-    (clock::of_1970(FIRST_BELIEVED)..clock::of_1970(LAST_BELIEVED)).contains(&time)
+/// Returns whether a hub's clock may show `time`: see [`FIRST_PLAUSIBLE`] and [`LAST_PLAUSIBLE`].
+fn is_plausible(time: SystemTime) -> bool {
+    (clock::of_1970(FIRST_PLAUSIBLE)..clock::of_1970(LAST_PLAUSIBLE)).contains(&time)
 }
 
-/// What is known of the hub's clock, and what was logged about it.
+/// The hub's clock as this host knows it, and the warnings that were logged about it.
 #[derive(Debug, Default)]
 pub(crate) struct HubClock {
     offset: Offset,
@@ -72,29 +73,29 @@ pub(crate) struct HubClock {
 #[derive(Clone, Copy, Debug, Default)]
 struct Warned {
     last: Option<Instant>,
-    /// Warnings since then that were not logged.
+    /// Number of warnings since then that were not logged.
     suppressed: u64,
 }
 
-/// Something to log.
+/// A warning to log.
 #[derive(Clone, Copy, Debug)]
 enum Warning {
     Offset(Offset),
-    Unbelievable(SystemTime),
+    Implausible(SystemTime),
 }
 
 impl HubClock {
-    /// How far the hub's clock is from this host's, as far as is known.
+    /// Returns the difference between the hub's clock and this host's clock, as far as it is known.
     pub(crate) fn offset(&self) -> Offset {
         self.offset
     }
 
-    /// The hub's time of day when it is `now` on this host.
+    /// Returns the hub's time at `now` of this host.
     pub(crate) fn at(&self, now: SystemTime) -> SystemTime {
         self.offset.at(now)
     }
 
-    /// Learns from an answer that refuses a heartbeat. Whether there is something new to try.
+    /// Learns from a rejected heartbeat. Returns whether the heartbeat is worth a second try.
     pub(crate) fn learn(&mut self, reply: &Reply, now: SystemTime) -> bool {
         let (is_new, warning) = self.compare(reply, now);
         if let Some(text) = warning.and_then(|warning| self.line(warning, now)) {
@@ -104,14 +105,14 @@ impl HubClock {
     }
 
     fn compare(&mut self, reply: &Reply, now: SystemTime) -> (bool, Option<Warning>) {
-        let (OBJECTION, Some(theirs)) = (reply.status, reply.date) else {
+        let (CLOCK_REJECTED, Some(theirs)) = (reply.status, reply.date) else {
             return (false, None);
         };
-        if !is_believed(theirs) {
-            return (false, Some(Warning::Unbelievable(theirs)));
+        if !is_plausible(theirs) {
+            return (false, Some(Warning::Implausible(theirs)));
         }
         let offset = Offset::between(theirs, now);
-        // A `Date` has whole seconds, so two of the same offset are seldom equal.
+        // A `Date` has full seconds, so two dates of the same offset are seldom equal.
         let is_new = Offset::between(offset.at(now), self.at(now)) != Offset::Same;
         if !is_new {
             return (false, None);
@@ -120,18 +121,18 @@ impl HubClock {
         (true, Some(Warning::Offset(offset)))
     }
 
-    /// The text of a warning; `None` when one of its kind was logged less than an hour ago.
+    /// Returns the text of a warning, or `None` when the same kind was logged less than an hour ago.
     fn line(&mut self, warning: Warning, now: SystemTime) -> Option<String> {
         let kind = match warning {
             Warning::Offset(Offset::Same) => 0,
             Warning::Offset(Offset::Ahead(_)) => 1,
             Warning::Offset(Offset::Behind(_)) => 2,
-            Warning::Unbelievable(_) => 3,
+            Warning::Implausible(_) => 3,
         };
         let warned = &mut self.warned[kind];
         if warned
             .last
-            .is_some_and(|last| last.elapsed() < WARNED_EVERY)
+            .is_some_and(|last| last.elapsed() < WARN_INTERVAL)
         {
             warned.suppressed = warned.suppressed.saturating_add(1);
             return None;
@@ -142,11 +143,13 @@ impl HubClock {
             count => format!(" ({count} more warnings of this kind since the last one)"),
         };
         let text = match warning {
-            Warning::Offset(Offset::Same) => "this host's clock is the hub's again".into(),
+            Warning::Offset(Offset::Same) => {
+                "this host's clock agrees with the hub's clock again".into()
+            }
             Warning::Offset(Offset::Ahead(by)) => wrong(by, "behind"),
             Warning::Offset(Offset::Behind(by)) => wrong(by, "ahead of"),
-            Warning::Unbelievable(theirs) => format!(
-                "the hub refuses heartbeats for their time, and says that it is {}, which is not believed (it is {} here); hint: have the hub's clock set",
+            Warning::Implausible(theirs) => format!(
+                "the hub rejects heartbeats for their time, and its clock shows {}, which is not plausible (this host's clock shows {}); hint: have an operator set the hub's clock",
                 clock::rfc3339(theirs),
                 clock::rfc3339(now)
             ),
@@ -155,10 +158,11 @@ impl HubClock {
     }
 }
 
+/// Returns the text about a clock of this host that is wrong.
 fn wrong(by: Duration, side: &str) -> String {
     let by = humantime::format_duration(Duration::from_secs(by.as_secs()));
     format!(
-        "this host's clock is {by} {side} the hub's; heartbeats are stamped by the hub's; hint: timedatectl set-ntp true, or chronyc makestep"
+        "this host's clock is {by} {side} the hub's clock; heartbeats are stamped by the hub's clock; hint: timedatectl set-ntp true, or chronyc makestep"
     )
 }
 
@@ -174,7 +178,7 @@ mod tests {
 
     fn refusal(date: SystemTime) -> Reply {
         Reply {
-            status: OBJECTION,
+            status: CLOCK_REJECTED,
             date: Some(date),
             ..Reply::default()
         }
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_battery_learns_and_a_hub_out_of_its_mind_is_not_believed() {
+    fn a_host_without_a_clock_battery_learns_and_an_implausible_hub_clock_is_ignored() {
         // A Raspberry Pi at its boot, a hub 40 years ahead.
         for now in [
             UNIX_EPOCH,
@@ -225,7 +229,7 @@ mod tests {
         }
     }
 
-    /// As behind a cache: each answer has the same `Date`, whatever time it is.
+    /// As behind a cache: each response has the same `Date`, whatever time it is.
     #[tokio::test(start_paused = true)]
     async fn a_week_of_a_date_that_stands_still_or_jumps_is_a_warning_a_kind_and_hour() {
         let begin = in_2030();
@@ -256,7 +260,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a hub says, and whatever is done to the host's clock meanwhile.
+        /// The dates of the hub and the changes of the host's clock are arbitrary.
         #[test]
         fn every_heartbeat_has_a_time_that_can_be_written(
             dates in proptest::collection::vec((0_u64..300_000_000_000, any::<i64>()), 1..6),

@@ -1,4 +1,4 @@
-//! What the service reads of an enrolled host, and how it sees that something has changed.
+//! The files of an enrolled host as the service reads them, and the detection of their changes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::transport::Wire;
+use super::transport::Transport;
 use crate::host_state::{EnrolmentState, HostState};
 use crate::identity::{Identity, KEY_FILE};
 use crate::paths::Paths;
@@ -22,32 +22,33 @@ use agent_core::flags::Flags;
 use agent_core::settings::Settings;
 use agent_core::token::Secret;
 
-/// Between heartbeats when the hub has never said.
-const INTERVAL: u64 = 30;
-/// Above this interval a connection is not kept: something on the way would have dropped it.
-const KEPT: Duration = Duration::from_mins(1);
+/// Seconds between heartbeats when the hub has never named an interval.
+const DEFAULT_INTERVAL_SECS: u64 = 30;
+/// Longest interval at which the connection stays open between heartbeats. A proxy or a firewall on the way
+/// drops a connection that is idle for longer.
+const MAX_IDLE: Duration = Duration::from_mins(1);
 
-/// What was read from the disk.
-pub(crate) struct OnDisk<W> {
+/// The files and settings of an enrolled host.
+pub(crate) struct OnDisk<T> {
     pub(crate) settings: Settings,
     pub(crate) agent_id: Uuid,
     pub(crate) token: Secret,
     pub(crate) identity: Rc<Identity>,
-    pub(crate) introducer: Registration,
+    pub(crate) registration: Registration,
     pub(crate) interval: Duration,
     pub(crate) stamp: Stamp,
-    pub(crate) wire: W,
-    /// Where the hub is, for the address that reaches it; looked up once.
+    pub(crate) transport: T,
+    /// The hub's address, for the facts of the route to it; looked up once.
     pub(crate) target: Option<Target>,
     pub(crate) state_dir: PathBuf,
-    /// A new key waits, and whether the hub has it pinned is not known.
-    pub(crate) is_unsettled: bool,
-    /// A killed run has left something behind.
-    pub(crate) is_untidy: bool,
+    /// There is a next key: a rotation or an enrolment was interrupted.
+    pub(crate) has_next_key: bool,
+    /// Files are missing, or remains of a killed run exist.
+    pub(crate) is_incomplete: bool,
 }
 
-impl<W: Wire> OnDisk<W> {
-    /// `None` when there is no credential.
+impl<T: Transport> OnDisk<T> {
+    /// Reads an enrolled host. Returns `None` when there is no confirmed credential.
     pub(crate) fn read(flags: &Flags, environment: &Environment) -> Result<Option<Self>> {
         let settings = Settings::resolve(flags, environment)?;
         let paths = Paths::of(&settings, environment);
@@ -67,13 +68,14 @@ impl<W: Wire> OnDisk<W> {
         };
         let state = enrolled.state.as_ref();
         let seconds = state.and_then(|state| state.heartbeat_interval_secs);
-        let interval = Duration::from_secs(seconds.unwrap_or(INTERVAL).clamp(1, 86_400));
+        let interval =
+            Duration::from_secs(seconds.unwrap_or(DEFAULT_INTERVAL_SECS).clamp(1, 86_400));
         let identity = snapshot.key.ok_or_else(lost_key)?;
         Ok(Some(Self {
-            introducer: Registration::of(&settings, state, snapshot.machine.machine_id),
-            is_unsettled: state.is_some_and(|state| state.next.is_some()),
-            is_untidy: !paths.are_complete(&enrolled),
-            wire: W::new(&settings, interval <= KEPT)?,
+            registration: Registration::of(&settings, state, snapshot.machine.machine_id),
+            has_next_key: state.is_some_and(|state| state.next.is_some()),
+            is_incomplete: !enrolled.is_complete(&paths),
+            transport: T::new(&settings, interval <= MAX_IDLE)?,
             agent_id: enrolled.agent_id,
             token: enrolled.agent_token,
             state_dir: paths.state_dir,
@@ -86,7 +88,7 @@ impl<W: Wire> OnDisk<W> {
     }
 }
 
-/// What tells that a file was replaced or edited: inode, size, and time of change.
+/// The versions of agent.toml, key and state.json: inode, size, and time of change in seconds and nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp([Option<(u64, u64, i64, i64)>; 3]);
 
@@ -110,7 +112,7 @@ impl Stamp {
     }
 }
 
-/// There is no credential that a heartbeat could go out with.
+/// Returns the error of a host without a credential for heartbeats.
 pub(crate) fn not_enrolled(cause: &str) -> Error {
     Error::new(ErrorId::NotEnrolled, cause)
 }

@@ -1,4 +1,4 @@
-//! One host with its real files for days of paused time. Only the way to the hub is cut.
+//! One host with its real files for days of paused time. Only the transport to the hub is replaced.
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::agent::Agent;
-use super::transport::Wire;
+use super::transport::Transport;
 use crate::identity::{Identity, KEY_FILE};
 use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
@@ -22,18 +22,18 @@ use agent_core::store::atomic::{self, Owner};
 const AGENT: &str = "6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10";
 
 thread_local! {
-    /// What the hub answers to a heartbeat.
+    /// The status of the hub's response to a heartbeat.
     static STATUS: Cell<u16> = const { Cell::new(204) };
-    /// The tokens that came with heartbeats since it was last looked at.
+    /// The tokens of the heartbeats since the last inspection.
     static TOKENS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-    /// What somebody does to the host while a heartbeat is under way.
+    /// A change of the host while a heartbeat is under way.
     static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
 }
 
-/// A hub that is asked without a network.
+/// A transport that responds without a network.
 struct Cut;
 
-impl Wire for Cut {
+impl Transport for Cut {
     fn new(_: &Settings, _: bool) -> Result<Self> {
         Ok(Self)
     }
@@ -73,7 +73,7 @@ fn host() -> (tempfile::TempDir, Environment) {
     for folder in [&state_dir, &root.path().join("etc/monsys")] {
         std::fs::create_dir_all(folder).unwrap();
     }
-    Identity::create_behind(None, &state_dir, KEY_FILE, Access::private()).unwrap();
+    Identity::create_after(None, &state_dir, KEY_FILE, Access::private()).unwrap();
     write_token(root.path(), "agt_first");
     let lay = |path: &str, text: &str| {
         atomic::write(&root.path().join(path), text.as_bytes(), 0o600, owner).unwrap();
@@ -114,19 +114,19 @@ fn a_day_of_heartbeats_outages_and_refusals_retains_nothing() {
         .unwrap();
     let mut agent = runtime.block_on(async { Agent::<Cut>::load(&flags, &environment).unwrap() });
     let mut life = Box::pin(run_heartbeats_alone(&mut agent, &environment));
-    let mut beats = 0;
-    let mut day = |part: Duration, beats: &mut usize| {
+    let mut heartbeats = 0;
+    let mut day = |part: Duration, heartbeats: &mut usize| {
         for status in [204, 503, 204, 401, 403, 204, 409, 204] {
             STATUS.set(status);
             runtime.block_on(async {
                 let ended = tokio::time::timeout(part, &mut life).await;
                 assert!(ended.is_err(), "{ended:?}");
             });
-            *beats += TOKENS.take().len();
+            *heartbeats += TOKENS.take().len();
         }
     };
-    // Each state once, so that what is made once is there.
-    day(Duration::from_mins(20), &mut beats);
+    // Each state occurs once before the measurement, so that lasting allocations exist already.
+    day(Duration::from_mins(20), &mut heartbeats);
     let mut again = 0;
     let used = allocation_counter::measure(|| day(Duration::from_hours(3), &mut again));
     assert!(again > 1200, "{again} heartbeats in a day");
@@ -164,7 +164,7 @@ async fn a_file_that_is_replaced_is_read_before_the_next_heartbeat_without_a_sig
 
 /// The operator rotates while a heartbeat with the old token is on its way.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_what_was_just_replaced_is_no_failure() {
+async fn a_rejection_of_a_credential_that_was_just_replaced_is_not_a_failure() {
     let (root, environment) = host();
     let flags = Flags::default();
     let mut agent = Agent::<Cut>::load(&flags, &environment).unwrap();
@@ -174,25 +174,25 @@ async fn a_refusal_of_what_was_just_replaced_is_no_failure() {
         write_token(&path, "agt_second");
         STATUS.set(204);
     })));
-    let beat = agent.heartbeat().await;
+    let outcome = agent.heartbeat().await;
     assert!(
         matches!(
-            beat,
+            outcome,
             Ok(HeartbeatOutcome::Missed(_) | HeartbeatOutcome::Accepted)
         ),
-        "{beat:?}"
+        "{outcome:?}"
     );
     assert_eq!(TOKENS.take(), ["agt_first", "agt_second"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_key_changes_hands_no_heartbeat_is_sent() {
+async fn no_heartbeat_is_sent_while_the_key_is_replaced() {
     use crate::heartbeat_lock::HeartbeatLock;
     let (root, environment) = host();
     let flags = Flags::default();
     let mut agent = Agent::<Cut>::load(&flags, &environment).unwrap();
     let state_dir = root.path().join("var/lib/monsys");
-    let alone = HeartbeatLock::alone(&state_dir, Instant::now())
+    let exclusive = HeartbeatLock::exclusive(&state_dir, Instant::now())
         .await
         .unwrap();
     assert!(matches!(
@@ -200,16 +200,16 @@ async fn while_the_key_changes_hands_no_heartbeat_is_sent() {
         Ok(HeartbeatOutcome::NotSent)
     ));
     assert_eq!(last_token(), "");
-    drop(alone);
+    drop(exclusive);
     assert!(matches!(
         agent.heartbeat().await,
         Ok(HeartbeatOutcome::Accepted)
     ));
 }
 
-/// An editor moves the file away and writes a new one. Only a credential that stays away ends it.
+/// An editor moves the file away and writes a new one. Only a credential that stays away ends the service.
 #[tokio::test(start_paused = true)]
-async fn a_file_that_is_gone_for_a_moment_is_no_end() {
+async fn a_file_that_is_missing_for_a_moment_does_not_end_the_service() {
     let (root, environment) = host();
     let flags = Flags::default();
     let mut agent = Agent::<Cut>::load(&flags, &environment).unwrap();

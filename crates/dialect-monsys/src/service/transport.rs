@@ -1,4 +1,4 @@
-//! The way to the hub, which a test can cut.
+//! The transport of requests to the hub, which a test replaces.
 
 use tokio::time::Instant;
 
@@ -7,12 +7,12 @@ use agent_core::error::Result;
 use agent_core::hub::client::{Client, EXCHANGE, Reply, Request, SendError};
 use agent_core::settings::Settings;
 
-/// Sends one request and waits for its answer.
-pub(crate) trait Wire: Sized {
-    /// As the settings say.
+/// A transport that sends one request and returns the response.
+pub(crate) trait Transport: Sized {
+    /// Returns a transport for the hub of the settings.
     fn new(settings: &Settings, keeps_connection: bool) -> Result<Self>;
 
-    /// One exchange.
+    /// Sends a request and waits for the response.
     async fn send(
         &self,
         request: Request<'_>,
@@ -20,10 +20,12 @@ pub(crate) trait Wire: Sized {
     ) -> std::result::Result<Reply, SendError>;
 }
 
-impl Wire for Client {
-    /// A kept connection is one round trip and one wake-up a heartbeat, where a new one is three of
-    /// each and a handshake that the hub of 10,000 hosts would make 300 times a second. A hub that
-    /// would rather not hold that many open closes them when it likes.
+impl Transport for Client {
+    /// Returns a client that keeps its connection open, if `keeps_connection` says so.
+    ///
+    /// A heartbeat on an open connection is one round trip and one wake-up. A new connection is three of
+    /// each, and a handshake that the hub of 10,000 hosts would make 300 times a second. A hub that does
+    /// not want that many open connections closes them.
     fn new(settings: &Settings, keeps_connection: bool) -> Result<Self> {
         Self::lasting(settings, keeps_connection)
     }

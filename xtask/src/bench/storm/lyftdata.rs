@@ -53,7 +53,7 @@ impl System for Lyftdata {
     async fn fix(&self, operator: &Operator, host: &Host, ran: &Ran) -> Result<bool> {
         let told = [
             "already exists",
-            "answer to this very host was lost",
+            "a response to this host was lost",
             "an admin removes that worker",
         ];
         if !ran.refused(65, &told) {

@@ -54,7 +54,7 @@ impl System for Ravenxcope {
     async fn fix(&self, operator: &Operator, host: &Host, ran: &Ran) -> Result<bool> {
         if !ran.refused(
             77,
-            &["got no answer", "have a new install token made for sensor"],
+            &["got no response", "make a new install token for sensor"],
         ) {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! What a host has of Mimir on its disk, and what that makes of it.
+//! The state of this host, from the files in Mimir's folder: new, unproved, enrolled, expired, or a clone.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -13,79 +13,88 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::store::key_files::{CA, CERTIFICATE, KEY, KeyFiles, NEXT_KEY};
 
-/// Name of the notes, beside the key and the certificate.
-pub(crate) const NOTES: &str = "agent.json";
+/// Name of the record, beside the key and the certificate.
+pub(crate) const RECORD_FILE: &str = "agent.json";
 
-/// What is known beside key and certificate.
+/// The record of an enrolment, beside key and certificate.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Notes {
-    /// The server that the certificate is from.
+pub(crate) struct Record {
+    /// The server that issued the certificate.
     pub(crate) server_url: Option<String>,
-    /// How the server calls this host.
+    /// The server's id of this host.
     pub(crate) agent_id: Option<String>,
-    /// The host's name, as the server was told.
+    /// Host name that the server got.
     pub(crate) hostname: Option<String>,
-    /// When the certificate was first proved. Without it, the certificate still has to be.
+    /// Time at which the certificate was first proved, RFC 3339. `None` before that.
     pub(crate) enrolled_at: Option<String>,
-    /// What the service needs to reach the same server.
+    /// The CA file that the service needs to reach the same server.
     pub(crate) ca_file: Option<PathBuf>,
+    /// The pin of the CA that the service needs to reach the same server.
     pub(crate) ca_pin: Option<String>,
     /// The machine that the key was made on.
     pub(crate) machine: Fingerprint,
 }
 
-/// Where a host stands.
+/// The enrolment state of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EnrolmentState {
-    /// There is no certificate for its key, if there is one at all.
+    /// There is no certificate for the host's key, or no key.
     New,
-    /// What is on its disk belongs to another machine.
+    /// The files on the disk belong to another machine.
     Clone,
     /// There is a certificate that no call has proved yet.
     Unproved,
-    /// There was a certificate.
+    /// The certificate has expired.
     Expired,
-    /// There is a certificate, and the server knows it.
+    /// There is a certificate that the server knows.
     Enrolled,
 }
 
-/// The key that a certificate is asked for.
-pub(crate) struct KeyToEnrol {
+/// The key of a certificate request.
+pub(crate) struct KeyToCertify {
     pub(crate) key: HostKey,
-    /// Name of its file.
+    /// Name of the key's file.
     pub(crate) file: String,
     /// This run has made it.
     pub(crate) is_new: bool,
 }
 
-/// This host.
+/// The files of this host as they were read.
 #[derive(Clone)]
-pub(crate) struct Host {
+pub(crate) struct HostState {
     pub(crate) files: KeyFiles,
-    pub(crate) notes: Notes,
+    pub(crate) record: Record,
     machine: Fingerprint,
 }
 
-impl Host {
+impl HostState {
+    /// Reads the record of the enrolment and the fingerprint of the machine.
+    ///
+    /// # Errors
+    /// A broken record, and files that cannot be read.
     pub(crate) fn read(folder: PathBuf, environment: &Environment) -> Result<Self> {
         let files = KeyFiles::of(folder, environment.access());
-        let notes = match files.load(NOTES)? {
+        let record = match files.load(RECORD_FILE)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|cause| {
-                let path = files.folder().join(NOTES);
+                let path = files.folder().join(RECORD_FILE);
                 Error::new(ErrorId::ConfigBroken, cause.to_string())
                     .about(path.display())
                     .hint("remove the file and enrol again with an enrollment secret: the key stays, so it is the same agent")
             })?,
-            None => Notes::default(),
+            None => Record::default(),
         };
         Ok(Self {
             files,
-            notes,
+            record,
             machine: Fingerprint::of(environment)?,
         })
     }
 
+    /// Returns the enrolment state at `now`.
+    ///
+    /// # Errors
+    /// A broken key or certificate, and files that cannot be read.
     pub(crate) fn enrolment_state(&self, now: SystemTime) -> Result<EnrolmentState> {
         if !self.is_ours()? {
             return Ok(EnrolmentState::Clone);
@@ -93,9 +102,9 @@ impl Host {
         let Some(certificate) = self.certificate()? else {
             return Ok(EnrolmentState::New);
         };
-        Ok(match &self.notes {
+        Ok(match &self.record {
             _ if certificate.expires_at() <= now => EnrolmentState::Expired,
-            Notes {
+            Record {
                 agent_id: Some(_),
                 server_url: Some(_),
                 enrolled_at,
@@ -108,15 +117,18 @@ impl Host {
         })
     }
 
-    /// Whether what is here was made on this machine, and nothing newer waits.
+    /// Returns whether the files were made on this machine, and no next key waits.
     fn is_ours(&self) -> Result<bool> {
         let is_made_here =
-            self.notes.machine.is_empty() || self.notes.machine.is_same_machine(&self.machine);
-        // One that cannot be read is not taken for none, nor for one.
+            self.record.machine.is_empty() || self.record.machine.is_same_machine(&self.machine);
+        // A next key that cannot be read is an error: it may be the key of this machine.
         Ok(is_made_here && self.files.load(&self.next_key_name())?.is_none())
     }
 
-    /// The certificate of the key, if both are there.
+    /// Returns the certificate of the host's key, if both files exist.
+    ///
+    /// # Errors
+    /// A broken key or certificate, and files that cannot be read.
     pub(crate) fn certificate(&self) -> Result<Option<Certificate>> {
         let (Some(key), Some(pem)) = (self.key()?, self.files.load(CERTIFICATE)?) else {
             return Ok(None);
@@ -129,55 +141,64 @@ impl Host {
         Ok(Some(certificate).filter(|certificate| certificate.is_for(&key.public())))
     }
 
-    /// The key, if there is one.
+    /// Returns the host's key, if there is one.
+    ///
+    /// # Errors
+    /// A broken key, and a file that cannot be read.
     pub(crate) fn key(&self) -> Result<Option<HostKey>> {
         self.load_key(KEY)
     }
 
-    /// The key that a certificate is to be asked for, on the disk: the one that is there; or, where
-    /// that is another machine's, one that waits beside it.
-    pub(crate) fn key_to_enrol(&self, enrolment_state: EnrolmentState) -> Result<KeyToEnrol> {
+    /// Returns the key for a certificate request, which is on the disk then: the host's key, or on a clone
+    /// a next key beside the key of the other machine.
+    ///
+    /// # Errors
+    /// A broken key, and files that cannot be written.
+    pub(crate) fn key_to_certify(&self, enrolment_state: EnrolmentState) -> Result<KeyToCertify> {
         let name = match enrolment_state {
             EnrolmentState::Clone => self.next_key_name(),
             _ => KEY.into(),
         };
-        let of_file = |key, is_new| KeyToEnrol {
+        let of_file = |key, is_new| KeyToCertify {
             key,
             file: name.clone(),
             is_new,
         };
         if let Some(key) = self.load_key(&name)? {
-            tracing::debug!("{name} is there already: to the server this is the same host");
+            tracing::debug!("{name} exists already: to the server this is the same host");
             return Ok(of_file(key, false));
         }
         let key = HostKey::make()
             .ok_or_else(|| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
         if enrolment_state != EnrolmentState::Clone {
-            // A copy of the disk that is made from now on is known for one.
-            self.write_notes(&Notes {
+            // A copy of the disk that is made from now on is recognised as a clone.
+            self.write_record(&Record {
                 machine: self.machine.clone(),
-                ..self.notes.clone()
+                ..self.record.clone()
             })?;
         }
         self.files.keep_key(&name, &key.to_pem())?;
         Ok(of_file(key, true))
     }
 
-    /// Keeps what the server has given for the key in the file `key_name`: notes, key, CA, and then
-    /// the certificate. Whatever of it is missing after a crash makes no enrolled host, and the same
-    /// key is asked for again.
-    pub(crate) fn keep(
+    /// Writes the files of a new certificate for the key in the file `key_name`: record, key, CA, and the
+    /// certificate last. After a crash before that, the host is not enrolled, and the next run requests a
+    /// certificate for the same key.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub(crate) fn save(
         &mut self,
-        notes: Notes,
+        record: Record,
         key_name: &str,
         certificate: &str,
         ca: &str,
     ) -> Result<()> {
-        self.notes = Notes {
+        self.record = Record {
             machine: self.machine.clone(),
-            ..notes
+            ..record
         };
-        self.write_notes(&self.notes)?;
+        self.write_record(&self.record)?;
         if key_name != KEY {
             self.files.promote_key(key_name)?;
         }
@@ -185,16 +206,19 @@ impl Host {
         self.files.keep(CERTIFICATE, certificate.as_bytes())
     }
 
-    /// Notes that the certificate was proved.
+    /// Records that the certificate was proved.
+    ///
+    /// # Errors
+    /// A record that cannot be written.
     pub(crate) fn proved(&mut self, now: SystemTime) -> Result<()> {
-        self.notes.enrolled_at = Some(clock::rfc3339(now));
-        self.write_notes(&self.notes)
+        self.record.enrolled_at = Some(clock::rfc3339(now));
+        self.write_record(&self.record)
     }
 
-    fn write_notes(&self, notes: &Notes) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(notes).unwrap_or_default();
+    fn write_record(&self, record: &Record) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(record).unwrap_or_default();
         text.push(b'\n');
-        self.files.keep(NOTES, &text)
+        self.files.keep(RECORD_FILE, &text)
     }
 
     fn next_key_name(&self) -> String {
@@ -208,7 +232,7 @@ impl Host {
         HostKey::from_pem(&pem).map(Some).ok_or_else(|| {
             Error::new(
                 ErrorId::IdentityBroken,
-                "it is no ECDSA key on P-256 in PEM (PKCS#8)",
+                "the file is not an ECDSA key on P-256 in PEM (PKCS#8)",
             )
             .about(self.files.folder().join(name).display())
             .hint("restore it; or remove it and enrol again with an enrollment secret, as a new agent")

@@ -1,0 +1,36 @@
+//! The checks of `doctor` on a worker: its settings, its identity and its secret.
+
+use crate::files::EnrolmentState;
+use crate::lyftdata::{Lyftdata, no_secret};
+use agent_core::check::Check;
+
+/// Returns the checks of the settings and of the worker's identity.
+pub(crate) fn checks(host: &Lyftdata<'_>) -> Vec<Check> {
+    let hub = &host.settings.hub_url.value;
+    let name = match host.name() {
+        Ok(name) => Check::good("settings", format!("worker {name} of {hub}")),
+        Err(error) => Check::bad("settings", &error),
+    };
+    let identity = match host.enrolment_state() {
+        Ok(EnrolmentState::Enrolled(worker)) => {
+            Check::good("identity", format!("enrolled as worker {worker}"))
+        }
+        Ok(EnrolmentState::Unfinished) => Check::warning(
+            "identity",
+            "an interrupted run has not written all files of the worker",
+            "monsys-agent enrol --dialect lyftdata",
+        ),
+        Ok(EnrolmentState::New) => Check::good("identity", "this host is not enrolled yet"),
+        Err(error) => Check::bad("identity", &error),
+    };
+    vec![name, identity]
+}
+
+/// Returns the check of the secret when this run has none, or takes none.
+pub(crate) fn without_secret(host: &Lyftdata<'_>) -> Check {
+    match host.enrolment_state() {
+        Ok(EnrolmentState::New) => Check::bad("token", &no_secret()),
+        Ok(_) => Check::good("token", "an enrolled worker needs none"),
+        Err(_) => Check::skipped("token", "it is not known whether this host is enrolled"),
+    }
+}
