@@ -19,8 +19,8 @@ pub use dialect::{
     Descriptor, Dialect, Exchange, ExchangeStep, FlagScope, Folder, FutureResult, OwnFlag, Plan,
     Prepare, Preview, StatusReport, checked,
 };
-pub use outcome::{Done, Enrolment, ReportField};
-pub use secret_cleanup::{Cleanup, scrub_again};
+pub use outcome::{Cleanup, Done, Enrolment, ReportField};
+pub use secret_cleanup::scrub_again;
 
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};

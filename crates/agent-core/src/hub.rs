@@ -4,5 +4,6 @@
 pub mod client;
 pub mod response;
 pub mod retry;
+mod timeouts;
 pub mod tls;
 mod transport_error;

@@ -6,18 +6,13 @@
 //! - Every file is reported: as clean, as scrubbed, or with the reason why it may still contain the secret.
 //! - Memory and time are limited, for all possible files.
 
-mod archive;
-mod base64;
 mod decoder;
 mod encodings;
-mod escapes;
 mod file;
 mod in_place;
 mod matcher;
 pub mod record;
-mod replace;
 mod walk;
-mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -117,7 +112,7 @@ fn run(matcher: &SecretMatcher, places: &Places<'_>, is_search_only: bool) -> Re
                     existing.insert(path);
                 }
                 walk::Found::Draft(path, place) if !is_search_only => {
-                    let cause = match replace::sweep(place.folder, place.name) {
+                    let cause = match file::sweep(place.folder, place.name) {
                         Ok(true) => return,
                         Ok(false) => "another run of the agent may be writing it".into(),
                         Err(error) => error.to_string(),

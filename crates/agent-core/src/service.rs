@@ -7,6 +7,7 @@
 mod backoff;
 mod failure_log;
 mod health;
+mod heartbeat;
 mod heartbeat_loop;
 mod liveness;
 mod notify;
@@ -17,7 +18,7 @@ pub mod vitals;
 
 pub use health::SaveReason;
 pub use health::{FILE as HEALTH_FILE, Failure, Health, HealthFile, SinceBoot};
-pub use heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, ServiceHost};
+pub use heartbeat::{HeartbeatFailure, HeartbeatOutcome, ServiceHost};
 pub use liveness::{Liveness, Rate};
 use notify::Notify;
 pub use signals::until_stopped;

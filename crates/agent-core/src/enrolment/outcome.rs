@@ -1,8 +1,12 @@
 //! The outcome of an enrolment, as the commands report it.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
-use super::secret_cleanup::Cleanup;
+use crate::cloud_init::Unsearched;
+use crate::error::{Error, ErrorId};
+use crate::scrub::Remaining;
 
 /// The result of an enrolment.
 #[derive(Debug)]
@@ -59,4 +63,32 @@ impl Done {
             Self::AlreadyEnrolled => "already_enrolled",
         }
     }
+}
+
+/// The result of the secret cleanup.
+#[derive(Clone, Debug, Default)]
+pub struct Cleanup {
+    /// Files from which the secret was removed.
+    pub scrubbed: Vec<PathBuf>,
+    /// Files and folders that may still hold it.
+    pub left: Vec<Remaining>,
+    /// Places that were not searched, since they are not ours to edit.
+    pub unsearched: Vec<Unsearched>,
+}
+
+impl Cleanup {
+    /// Returns the error about files that may still hold the secret. A run ends with it after all other work.
+    #[must_use]
+    pub fn error(&self) -> Option<Error> {
+        left_behind(&self.left)
+    }
+}
+
+/// Returns an error that names the files which may still hold the secret.
+pub(super) fn left_behind(left: &[Remaining]) -> Option<Error> {
+    let files: Vec<String> = left
+        .iter()
+        .map(|left| format!("{} ({})", left.path.display(), left.cause))
+        .collect();
+    (!files.is_empty()).then(|| Error::new(ErrorId::TokenLeftBehind, files.join(", ")))
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fetch;
-use crate::cloud_init::{self, Unsearched};
+use super::outcome::{Cleanup, left_behind};
+use crate::cloud_init;
 use crate::enrolment::dialect::Dialect;
 use crate::environment::Environment;
-use crate::error::{Error, ErrorId};
+use crate::error::Error;
 use crate::hub::retry::Limit;
 use crate::scrub::record::Record;
 use crate::scrub::{self, Hashed, Remaining, Report, SecretMatcher};
@@ -21,34 +22,6 @@ use crate::token_source::TokenSource;
 const PATIENCE_OF_STEP: Duration = Duration::from_secs(20);
 /// The prefix of every enrolment token of a monsys hub.
 const TOKEN: &str = "enrl_";
-
-/// The result of the secret cleanup.
-#[derive(Clone, Debug, Default)]
-pub struct Cleanup {
-    /// Files from which the secret was removed.
-    pub scrubbed: Vec<PathBuf>,
-    /// Files and folders that may still hold it.
-    pub left: Vec<Remaining>,
-    /// Places that were not searched, since they are not ours to edit.
-    pub unsearched: Vec<Unsearched>,
-}
-
-impl Cleanup {
-    /// Returns the error about files that may still hold the secret. A run ends with it after all other work.
-    #[must_use]
-    pub fn error(&self) -> Option<Error> {
-        left_behind(&self.left)
-    }
-}
-
-/// Returns an error that names the files which may still hold the secret.
-fn left_behind(left: &[Remaining]) -> Option<Error> {
-    let files: Vec<String> = left
-        .iter()
-        .map(|left| format!("{} ({})", left.path.display(), left.cause))
-        .collect();
-    (!files.is_empty()).then(|| Error::new(ErrorId::TokenLeftBehind, files.join(", ")))
-}
 
 /// The search for the secret, which runs when the hub has confirmed the host.
 #[derive(Default)]

@@ -17,6 +17,8 @@ use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use crate::token::Secret;
 
+use super::timeouts::CONNECT;
+pub use super::timeouts::EXCHANGE;
 pub use super::tls::Proof;
 pub use super::transport_error::SendError;
 
@@ -25,10 +27,6 @@ pub use super::transport_error::SendError;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// Largest body of a response, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
-/// Time limit for opening a connection, TLS included.
-pub(super) const CONNECT: Duration = Duration::from_secs(10);
-/// Time limit for one request with its response.
-pub const EXCHANGE: Duration = Duration::from_secs(30);
 const SIGNATURE: HeaderName = HeaderName::from_static("x-monsys-signature");
 
 /// A request that is ready to be sent.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::client::EXCHANGE;
 use super::response::Outcome;
+use super::timeouts::EXCHANGE;
 use crate::clock;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};

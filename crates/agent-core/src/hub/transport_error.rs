@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, OtherError, PeerIncompatible};
 
-use super::client::CONNECT;
+use super::timeouts::CONNECT;
 use super::tls::PinMismatch;
 use crate::clock;
 use crate::error::{Error, ErrorId};

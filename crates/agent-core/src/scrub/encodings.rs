@@ -4,16 +4,20 @@
 //! A layer decodes a copy, searches the copy, and writes changed bytes back. The written bytes have the
 //! length of the old bytes, and unchanged parts are not written.
 
+pub(super) mod archive;
+mod base64;
+mod escapes;
+pub(super) mod window;
+
 use std::fmt;
 use std::ops::Range;
 
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::archive::{self, Kind};
-use super::base64;
-use super::escapes::{IndentedQuotedPrintable, Json, QuotedPrintable, Utf16Be, Utf16Le, unescape};
 use super::matcher::SecretMatcher;
+use archive::Kind;
+use escapes::{IndentedQuotedPrintable, Json, QuotedPrintable, Utf16Be, Utf16Le, unescape};
 
 /// The deepest nesting of layers. The deepest real case is a compressed part in an encoded message in
 /// compressed, encoded user data in JSON. A text with two kinds of escapes is decoded in both, one inside

@@ -1,5 +1,7 @@
 //! The scrub of one file: searches and changes it at one descriptor.
 
+mod replace;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};
@@ -12,12 +14,13 @@ use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
 use super::decoder::{Buffered, Kind, Members};
+use super::encodings::window;
 use super::encodings::{DEEPEST, Obstacle, Search};
 use super::in_place::{overwrite, stretch};
 use super::matcher::SecretMatcher;
-use super::replace::{self, Edit};
-use super::window;
 use crate::store::open_in;
+use replace::Edit;
+pub(super) use replace::{is_draft, sweep};
 
 /// The number of attempts for a file that other processes change meanwhile.
 const ATTEMPTS: usize = 4;

@@ -300,7 +300,7 @@ fn a_broken_archive_is_named_and_not_changed() {
     assert_eq!(after[3..], *GONE.as_bytes());
 }
 
-const WINDOW: usize = window::OUTER;
+const WINDOW: usize = encodings::window::OUTER;
 /// Bytes that a window and the next one have in common.
 const OVERLAP: usize = 64 << 10;
 

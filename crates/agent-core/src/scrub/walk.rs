@@ -10,8 +10,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use rustix::fs::{AtFlags, FileType, statat};
 
+use super::file::is_draft;
 use super::file::{Place, Stamp};
-use super::replace::is_draft;
 use crate::store::names_in;
 
 /// The deepest folder that is searched. Each level needs a descriptor, of 1024 by default. A deeper folder

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::heartbeat_loop::HeartbeatOutcome;
+use super::heartbeat::HeartbeatOutcome;
 use crate::environment::Environment;
 
 /// First ceiling of the pause while the hub is not reachable.
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
     use crate::error::{Error, ErrorId};
-    use crate::service::heartbeat_loop::HeartbeatFailure;
+    use crate::service::heartbeat::HeartbeatFailure;
 
     const INTERVAL: Duration = Duration::from_secs(30);
 

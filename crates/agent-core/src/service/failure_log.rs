@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome};
+use super::heartbeat::{HeartbeatFailure, HeartbeatOutcome};
 use crate::error::ErrorId;
 
 /// First pause between two lines about the same state.

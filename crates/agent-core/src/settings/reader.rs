@@ -56,6 +56,34 @@ pub(super) fn absolute(sourced: &Sourced<String>) -> Result<PathBuf> {
     absolute_path(sourced.value.as_ref(), &sourced.source)
 }
 
+impl Setting {
+    /// Returns the value of a dialect's own setting, from its flag, variable or default. An empty value
+    /// counts as not set.
+    ///
+    /// # Errors
+    /// [`ErrorId::BadSetting`](crate::error::ErrorId::BadSetting) for a variable that is not UTF-8.
+    pub fn resolve_one(
+        &'static self,
+        flag: Option<&str>,
+        environment: &Environment,
+    ) -> Result<Option<String>> {
+        let sourced = resolve_one(self, flag, None, environment)?;
+        Ok(Some(sourced.value).filter(|value| !value.is_empty()))
+    }
+
+    /// Returns the absolute path in a dialect's own setting, from its flag, variable or default.
+    ///
+    /// # Errors
+    /// [`ErrorId::BadSetting`](crate::error::ErrorId::BadSetting) for an invalid path, with its source.
+    pub fn resolve_path(
+        &'static self,
+        flag: Option<&str>,
+        environment: &Environment,
+    ) -> Result<PathBuf> {
+        absolute(&resolve_one(self, flag, None, environment)?)
+    }
+}
+
 /// Reads settings from the environment and from the keys of the file at `path`.
 pub(super) struct Reader<'a> {
     pub(super) environment: &'a Environment,

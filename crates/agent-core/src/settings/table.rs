@@ -1,11 +1,5 @@
 //! The table of all settings. `docs/configuration.md` is generated from it.
 
-use std::path::PathBuf;
-
-use super::reader;
-use crate::environment::Environment;
-use crate::error::Result;
-
 /// One setting: its flag, variables, key and default.
 pub struct Setting {
     /// The name of the setting in the documentation.
@@ -20,34 +14,6 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// The meaning of the setting, in a few sentences.
     pub help: &'static str,
-}
-
-impl Setting {
-    /// Returns the value of a dialect's own setting, from its flag, variable or default. An empty value
-    /// counts as not set.
-    ///
-    /// # Errors
-    /// [`ErrorId::BadSetting`](crate::error::ErrorId::BadSetting) for a variable that is not UTF-8.
-    pub fn resolve_one(
-        &'static self,
-        flag: Option<&str>,
-        environment: &Environment,
-    ) -> Result<Option<String>> {
-        let sourced = reader::resolve_one(self, flag, None, environment)?;
-        Ok(Some(sourced.value).filter(|value| !value.is_empty()))
-    }
-
-    /// Returns the absolute path in a dialect's own setting, from its flag, variable or default.
-    ///
-    /// # Errors
-    /// [`ErrorId::BadSetting`](crate::error::ErrorId::BadSetting) for an invalid path, with its source.
-    pub fn resolve_path(
-        &'static self,
-        flag: Option<&str>,
-        environment: &Environment,
-    ) -> Result<PathBuf> {
-        reader::absolute(&reader::resolve_one(self, flag, None, environment)?)
-    }
 }
 
 macro_rules! table {

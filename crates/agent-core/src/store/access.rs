@@ -8,21 +8,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use super::ownership::Grant;
 use super::ownership::Owner;
 use super::safe_read;
 
 /// Name of the service's user and of its group. The group's members can read the credential, the key and
 /// the state.
 pub const GROUP: &str = "monsys";
-
-/// The owner and permission bits of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// Owner of the file.
-    pub owner: Owner,
-    /// Permission bits.
-    pub mode: u32,
-}
 
 /// The version of the group file (group(5)) that was read.
 #[derive(Debug)]

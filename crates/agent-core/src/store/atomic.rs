@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
-pub use super::access::Grant;
+pub use super::ownership::Grant;
 pub use super::ownership::Owner;
 use super::{names, open};
 

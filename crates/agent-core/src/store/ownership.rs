@@ -13,6 +13,15 @@ pub struct Owner {
     gid: u32,
 }
 
+/// The owner and permission bits of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Owner of the file.
+    pub owner: Owner,
+    /// Permission bits.
+    pub mode: u32,
+}
+
 impl Owner {
     /// Returns the owner of `path`.
     ///

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::super::backoff::Backoff;
 use super::super::health::{Health, SaveReason};
-use super::super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, ServiceHost, run};
+use super::super::heartbeat::{HeartbeatFailure, HeartbeatOutcome, ServiceHost};
+use super::super::heartbeat_loop::run;
 use super::super::notify::Notify;
 use super::super::signals::Signals;
 use super::super::timer::WakeTimer;

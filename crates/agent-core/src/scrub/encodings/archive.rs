@@ -7,10 +7,10 @@ use flate2::{Compression, Crc, GzBuilder, GzHeader};
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-pub(super) use super::decoder::Kind;
-use super::decoder::{Decoder, Members};
-use super::encodings::{Buffer, Obstacle, Search};
 use super::window;
+use super::{Buffer, Obstacle, Search};
+pub(in crate::scrub) use crate::scrub::decoder::Kind;
+use crate::scrub::decoder::{Decoder, Members};
 
 /// The longest content that is compressed again, in bytes. Longer content is only searched, as a stream. User
 /// data has 16 KiB to 1 MiB, by cloud.
@@ -21,13 +21,13 @@ const LONGEST_BEGIN: usize = 1 << 10;
 
 /// The archives in one layer.
 #[derive(Default)]
-pub(super) struct Archives {
+pub(in crate::scrub) struct Archives {
     /// The ranges of the archives.
-    pub(super) places: Vec<Range<usize>>,
+    pub(in crate::scrub) places: Vec<Range<usize>>,
     /// An archive was compressed again.
-    pub(super) changed: bool,
+    pub(in crate::scrub) changed: bool,
     /// The offset of an archive that is cut off by the end of the bytes.
-    pub(super) cut: Option<usize>,
+    pub(in crate::scrub) cut: Option<usize>,
 }
 
 /// The result for a place where an archive may begin.
@@ -38,7 +38,7 @@ enum Inspection {
 }
 
 /// Searches each archive in `bytes`, at any offset.
-pub(super) fn visit(
+pub(in crate::scrub) fn visit(
     search: &mut Search<'_>,
     bytes: &mut [u8],
     depth: usize,
@@ -68,7 +68,7 @@ pub(super) fn visit(
 }
 
 /// Returns true when an archive, broken or not, begins anywhere in `bytes`.
-pub(super) fn is_in(bytes: &[u8]) -> bool {
+pub(in crate::scrub) fn is_in(bytes: &[u8]) -> bool {
     let mut candidates = Candidates::default();
     let mut at = 0;
     while let Some((begin, kind)) = candidates.next(bytes, at) {
@@ -394,7 +394,7 @@ fn gzip(
 }
 
 /// Begins a member with the header of another member, with its comment.
-pub(super) fn with_header(header: &GzHeader) -> GzBuilder {
+pub(in crate::scrub) fn with_header(header: &GzHeader) -> GzBuilder {
     let mut builder = GzBuilder::new()
         .mtime(header.mtime())
         .operating_system(header.operating_system());

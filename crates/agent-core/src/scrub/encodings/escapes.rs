@@ -6,14 +6,14 @@ use memchr::{memchr_iter, memmem, memrchr};
 use zeroize::Zeroizing;
 
 use super::archive;
-use super::encodings::{Obstacle, Search, Visit};
-use super::matcher::FILLER;
+use super::{Obstacle, Search, Visit};
+use crate::scrub::matcher::FILLER;
 
 /// The bytes around an escape that are decoded with it if they are not text. Text is decoded completely.
 const NEIGHBOURHOOD: usize = 2 << 10;
 
 /// A kind of escapes for bytes.
-pub(super) trait Escapes {
+pub(in crate::scrub) trait Escapes {
     /// The byte that each escape contains.
     const SIGN: u8;
     /// The number of bytes before the sign in an escape.
@@ -48,7 +48,7 @@ fn is_plain(byte: u8) -> bool {
 
 /// Escapes of JSON (RFC 8259, section 7), YAML and Python: `\n`, `\"`, `\u0041`, `\x41`, and an escaped line
 /// break, which stands for no character.
-pub(super) struct Json;
+pub(in crate::scrub) struct Json;
 
 impl Escapes for Json {
     const SIGN: u8 = b'\\';
@@ -103,7 +103,7 @@ impl Escapes for Json {
 }
 
 /// Escapes of quoted-printable (RFC 2045, section 6.7).
-pub(super) struct QuotedPrintable;
+pub(in crate::scrub) struct QuotedPrintable;
 
 impl Escapes for QuotedPrintable {
     const SIGN: u8 = b'=';
@@ -146,7 +146,7 @@ impl Escapes for QuotedPrintable {
 
 /// Quoted-printable in an indented block of another document, such as YAML. The indentation is not a part
 /// of the text.
-pub(super) struct IndentedQuotedPrintable;
+pub(in crate::scrub) struct IndentedQuotedPrintable;
 
 impl Escapes for IndentedQuotedPrintable {
     const SIGN: u8 = QuotedPrintable::SIGN;
@@ -187,7 +187,7 @@ fn blanks(bytes: &[u8]) -> usize {
 }
 
 /// UTF-16, little-endian.
-pub(super) struct Utf16Le;
+pub(in crate::scrub) struct Utf16Le;
 
 impl Escapes for Utf16Le {
     const SIGN: u8 = 0;
@@ -212,7 +212,7 @@ impl Escapes for Utf16Le {
 }
 
 /// UTF-16, big-endian.
-pub(super) struct Utf16Be;
+pub(in crate::scrub) struct Utf16Be;
 
 impl Escapes for Utf16Be {
     const SIGN: u8 = 0;
@@ -254,7 +254,7 @@ fn hex_digits(byte: u8, high: u8, low: u8) -> (u8, u8) {
 
 /// Decodes and searches each stretch with escapes. A stretch with bytes that have to stay is added to
 /// `frozen`, and stretches in `frozen` are not searched.
-pub(super) fn unescape<E: Escapes>(
+pub(in crate::scrub) fn unescape<E: Escapes>(
     search: &mut Search<'_>,
     bytes: &mut [u8],
     depth: usize,

@@ -18,9 +18,9 @@ use rustix::fs::{AtFlags, RenameFlags, renameat_with, statat, unlinkat};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::archive::with_header;
-use super::decoder::{Buffered, Kind, Members};
-use super::file::{Options, Place, Stamp};
+use super::{Options, Place, Stamp};
+use crate::scrub::decoder::{Buffered, Kind, Members};
+use crate::scrub::encodings::archive::with_header;
 
 /// The prefix of the names of new files.
 const PREFIX: &str = ".monsys-scrub-";
@@ -28,9 +28,9 @@ const PREFIX: &str = ".monsys-scrub-";
 const CHUNK: usize = 64 << 10;
 
 /// Bytes to write into the content, with their offset.
-pub(super) struct Edit {
-    pub(super) at: u64,
-    pub(super) bytes: Vec<u8>,
+pub(in crate::scrub) struct Edit {
+    pub(in crate::scrub) at: u64,
+    pub(in crate::scrub) bytes: Vec<u8>,
 }
 
 /// Replaces `file` with a gzip file with `edits` in its content.
@@ -38,7 +38,7 @@ pub(super) struct Edit {
 /// # Errors
 /// The reason why the replacement is not safe or not possible; nothing is then changed.
 /// [`io::ErrorKind::Interrupted`] when another process has changed the file meanwhile.
-pub(super) fn gzip(
+pub(in crate::scrub) fn gzip(
     place: &Place<'_>,
     file: &File,
     edits: &[Edit],
@@ -326,7 +326,7 @@ fn is_child(process: &Path) -> bool {
 }
 
 /// Returns true for the name of a draft.
-pub(super) fn is_draft(name: &OsStr) -> bool {
+pub(in crate::scrub) fn is_draft(name: &OsStr) -> bool {
     name.as_bytes().starts_with(PREFIX.as_bytes())
 }
 
@@ -335,7 +335,7 @@ pub(super) fn is_draft(name: &OsStr) -> bool {
 ///
 /// # Errors
 /// The system's error.
-pub(super) fn sweep(folder: &File, name: &OsStr) -> io::Result<bool> {
+pub(in crate::scrub) fn sweep(folder: &File, name: &OsStr) -> io::Result<bool> {
     let draft = Place { folder, name };
     let file = draft.open(OFlag::O_RDONLY, Mode::empty())?;
     if !file.metadata()?.is_file() || file.try_lock().is_err() || is_sticky(folder)? {

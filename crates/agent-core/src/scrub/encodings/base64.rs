@@ -3,7 +3,7 @@
 
 use memchr::memchr2;
 
-use super::encodings::{Obstacle, Search, Visit};
+use super::{Obstacle, Search, Visit};
 
 /// The longest break between two digits, in bytes.
 const LONGEST_BREAK: usize = 4 << 10;
@@ -50,7 +50,7 @@ struct Run {
 
 /// Searches each run. A run may begin in the middle of a word or an escape, so each of the four alignments
 /// is tried.
-pub(super) fn visit(
+pub(in crate::scrub) fn visit(
     search: &mut Search<'_>,
     bytes: &mut [u8],
     depth: usize,

@@ -3,23 +3,23 @@
 
 use std::io::{self, Read};
 
-use super::encodings::{Obstacle, Search};
+use super::{Obstacle, Search};
 
 /// The largest window, in bytes. User data has 16 KiB to 1 MiB, by cloud: the window contains the longest in
 /// base64.
-pub(super) const OUTER: usize = 2 << 20;
+pub(in crate::scrub) const OUTER: usize = 2 << 20;
 /// The window for the content of an archive inside a document, in bytes.
-pub(super) const INNER: usize = 512 << 10;
+pub(in crate::scrub) const INNER: usize = 512 << 10;
 /// The overlap of two windows, in bytes. No encoded secret is longer.
 const OVERLAP: usize = 64 << 10;
 /// A part that begins before this offset and is cut off by the end of the window is too long for any window.
 const LEAST_PROGRESS: usize = 4 << 10;
 
 /// A function that is called for each changed window, with its offset, its old bytes and its new bytes.
-pub(super) type Change<'c> = dyn FnMut(u64, &[u8], &[u8]) -> io::Result<()> + 'c;
+pub(in crate::scrub) type Change<'c> = dyn FnMut(u64, &[u8], &[u8]) -> io::Result<()> + 'c;
 
 /// Returns the window for a file of `size` bytes: a short file fits into a small window.
-pub(super) fn for_size(size: u64) -> usize {
+pub(in crate::scrub) fn for_size(size: u64) -> usize {
     let size = usize::try_from(size).unwrap_or(OUTER);
     size.saturating_add(1).clamp(2 * OVERLAP, OUTER)
 }
@@ -28,7 +28,7 @@ pub(super) fn for_size(size: u64) -> usize {
 ///
 /// # Errors
 /// Those of `input` and of `change`.
-pub(super) fn stream(
+pub(in crate::scrub) fn stream(
     search: &mut Search<'_>,
     input: &mut dyn Read,
     depth: usize,
@@ -62,7 +62,7 @@ fn windows(
         before.clear();
         before.extend_from_slice(bytes);
         let mut visit = if is_uniform(bytes) {
-            super::encodings::Visit::default()
+            super::Visit::default()
         } else {
             search.visit(bytes, depth, !is_last)
         };
