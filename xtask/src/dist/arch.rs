@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::error::{Result, Stop};
+use xtask::error::{Result, Stop};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Arch {

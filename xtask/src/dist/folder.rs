@@ -6,10 +6,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use ring::digest::{SHA256, digest};
+use sha2::{Digest as _, Sha256};
 
-use crate::error::{Context, Result};
-use crate::tools;
+use xtask::error::{Context, Result};
+use xtask::tools;
 
 /// What was put into it is there; what was not is removed when it is closed.
 pub(crate) struct Folder {
@@ -87,9 +87,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// SHA-256 in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes)
-        .as_ref()
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
         .iter()
         .fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");

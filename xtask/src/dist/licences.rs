@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::linked::Linked;
 use super::stage::files;
-use crate::error::{Result, Stop};
+use xtask::error::{Result, Stop};
 
 /// How the names of such files begin.
 const NAMES: [&str; 5] = ["copying", "copyright", "licence", "license", "notice"];

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::arch::Arch;
-use crate::error::{Context, Result, Stop};
-use crate::{process, tools};
+use xtask::error::{Context, Result, Stop};
+use xtask::{process, tools};
 
 /// A crate, as `cargo metadata` describes it, and those that it needs itself.
 pub(super) struct Linked {

@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 use super::Release;
 use super::folder::{read, sha256};
 use super::linked::Linked;
-use crate::error::{Context, Result, Stop};
-use crate::tools;
+use xtask::error::{Context, Result, Stop};
+use xtask::tools;
 
 /// Every crate that is linked for either architecture, with its licence and its checksum.
 pub(super) fn make(release: &Release, linked: &[Linked]) -> Result<Vec<u8>> {

@@ -11,8 +11,8 @@ use tokio::process::Command;
 
 use super::apt::Apt;
 use super::arch::Arch;
-use crate::error::{Context, Result, Stop};
-use crate::{process, tools};
+use xtask::error::{Context, Result, Stop};
+use xtask::{process, tools};
 
 /// Change it when what is unpacked below changes.
 const RECIPE: &str = "1";
