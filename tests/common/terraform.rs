@@ -88,7 +88,7 @@ impl Terraform {
     pub(crate) fn render(&self, cases: &Map<String, Value>) -> Map<String, Value> {
         let inputs: String = inputs()
             .iter()
-            .map(|input| format!("  {input} = try(each.value.{input}, null)\n"))
+            .flat_map(|input| ["  ", input, " = try(each.value.", input, ", null)\n"])
             .collect();
         let main = format!(
             "variable \"cases\" {{\n  type = any\n}}\n\

@@ -43,10 +43,10 @@ fn tables() -> String {
     let mut blocks = blocks(&code());
     blocks.sort_by(|a, b| a.name.cmp(&b.name));
     let of = |kind: &'static str| blocks.iter().filter(move |block| block.kind == kind);
-    let requires = of("terraform").next().unwrap().text("required_version");
+    let version = of("terraform").next().unwrap().text("required_version");
     let mut page = format!(
         "## Requirements\n\n| Name | Version |\n|------|---------|\n\
-         | <a name=\"requirement_terraform\"></a> [terraform](#requirement\\_terraform) | {requires} |\n\n\
+         | <a name=\"requirement_terraform\"></a> [terraform](#requirement\\_terraform) | {version} |\n\n\
          ## Providers\n\nNo providers.\n\n## Modules\n\nNo modules.\n\n\
          ## Resources\n\nNo resources.\n\n## Inputs\n\n\
          | Name | Description | Type | Default | Required |\n\

@@ -1,6 +1,11 @@
 //! The parts of `cargo xtask` that the project's other programs use too: errors, child processes, and
 //! the tools that a step needs.
 
+#![allow(
+    clippy::must_use_candidate,
+    reason = "a command that is not used shows at once"
+)]
+
 pub mod error;
 pub mod process;
 pub mod tools;

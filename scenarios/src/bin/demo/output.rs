@@ -6,7 +6,7 @@ use xtask::error::{Result, Stop};
 /// Numbers the steps and counts the checked facts.
 #[derive(Default)]
 pub(crate) struct Steps {
-    steps: u32,
+    number: u32,
     passed: u32,
     failed: u32,
 }
@@ -14,8 +14,8 @@ pub(crate) struct Steps {
 impl Steps {
     /// Begins the next step.
     pub(crate) fn step(&mut self, title: &str) {
-        self.steps += 1;
-        println!("\n{}. {title}", self.steps);
+        self.number += 1;
+        println!("\n{}. {title}", self.number);
     }
 
     /// Checks that a value is `should`.

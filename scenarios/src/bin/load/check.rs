@@ -75,7 +75,7 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, count) in &self.counts {
             let mark = if *count == self.wanted { "ok " } else { "BAD" };
-            writeln!(f, "  {mark}{:>9}  {what}", count)?;
+            writeln!(f, "  {mark}{count:>9}  {what}")?;
         }
         for cause in self.failed.iter().take(SHOWN) {
             writeln!(f, "  {cause}")?;

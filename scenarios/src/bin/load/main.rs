@@ -177,7 +177,7 @@ async fn load<D: Dialect>(options: &Options, agent: &Path, hub: &Path) -> Result
     let check = Check::of(&site, &ended, options.hosts()).await?;
     hub.stop().await?;
     let log = HubLog::read(&hub_dir.path().join("hub.log"), D::is_enrolment)?;
-    Ok((Report::new(options, ended, log), check))
+    Ok((Report::new(options, &ended, log), check))
 }
 
 /// Memory if there is room for all hosts, else the folder for temporary files.

@@ -23,7 +23,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(options: &Options, ended: Ended, log: HubLog) -> Self {
+    pub(crate) fn new(options: &Options, ended: &Ended, log: HubLog) -> Self {
         let enrolled = &ended.enrolled;
         Self {
             title: format!(
