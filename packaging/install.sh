@@ -1,16 +1,16 @@
 #!/bin/sh
-# Installs monsys-agent as a service and enrols this host. It asks nothing, and never ends in
-# success unless the hub has said yes:
+# Installs monsys-agent as a service and enrols this host. The script is not interactive, and it ends
+# with 0 only when the hub has accepted the host:
 #
 #   curl --proto '=https' --tlsv1.2 -fsSL https://get.monsys.ai/install.sh | MONSYS_TOKEN=enrl_... sh
 #
-# MONSYS_DOWNLOAD_URL  a folder with the release's files: https://, http:// or file://
-# MONSYS_VERSION       another version; takes MONSYS_SHA256=HEX, or minisign and a signed release
-# MONSYS_VERIFY=strict demands the release's minisign signature
+# MONSYS_DOWNLOAD_URL  a folder with the files of a release: https://, http:// or file://
+# MONSYS_VERSION       another version; needs MONSYS_SHA256=HEX, or minisign and a signed release
+# MONSYS_VERIFY=strict requires the minisign signature of the release
 # The agent's own variables (MONSYS_TOKEN, MONSYS_HUB_URL, MONSYS_TAGS...) and arguments
-# (sh -s -- --no-start) reach `monsys-agent install`. See docs/install.md.
+# (sh -s -- --no-start) are passed to `monsys-agent install`. See docs/install.md.
 
-# A release, and a hub that is a mirror, fill these in.
+# A release sets these values, and so does a hub that is a mirror.
 DEFAULT_VERSION='0.0.0'
 DEFAULT_DOWNLOAD_URL='https://get.monsys.ai/releases/v0.0.0'
 DEFAULT_HUB_URL=''
@@ -18,27 +18,27 @@ CHECKSUMS=''
 MINISIGN_KEY=''
 
 main() {
-  set +x # the token is in the environment, and a trace would show it
+  set +x # the token is in the environment, and `set -x` would print it
   [ -z "${ZSH_VERSION-}" ] || emulate sh
   set -eu
   script=$1
   shift
   token=${MONSYS_TOKEN-}
-  unset MONSYS_TOKEN # for the agent alone, not for what downloads it
+  unset MONSYS_TOKEN # only the agent gets the token, not curl or wget
 
   has() { command -v "$1" >/dev/null 2>&1; }
-  fail() { # CODE WHAT WHY MEND
+  fail() { # CODE ERROR CAUSE HINT
     printf 'error: %s\n  cause: %s\n  hint:  %s\n' "$2" "$3" "$4" >&2
     exit "$1"
   }
-  is_file() { # Behind a pipe, $script is the shell's name: a file of that name is somebody else's.
+  is_file() { # Behind a pipe, $script is the shell's name; a file with that name is not this script.
     case ${script##*/} in
     *.sh) ;;
     *sh | *ksh* | *busybox) return 1 ;;
     esac
     [ -f "$script" ] && grep -q '^MINISIGN_KEY=' "$script"
   }
-  line() { # NAMES ARGUMENTS...: how to run this with sudo; sudo-rs ignores -E
+  line() { # NAMES ARGUMENTS...: prints the command line with sudo; sudo-rs ignores -E
     sudo="sudo --preserve-env=$1 sh"
     shift
     site=${DEFAULT_DOWNLOAD_URL%/releases/*}
@@ -66,14 +66,14 @@ main() {
       [ "${name#\*}" != "$1" ] || echo "$sum"
     done
   }
-  only_root() { # FOLDER, without links: only root can rename or replace what is in it
+  only_root() { # FOLDER, without links: true if only root can rename or replace files in it
     next=$1
     while
       # shellcheck disable=SC2012 # stat and find are not on every host
       LC_ALL=C ls -ldn "$next" 2>/dev/null | {
         read -r mode _ owner group _ && [ "$owner" = 0 ] && case $mode in
-        d????????[tT]*) ;;                  # sticky: others cannot rename what is root's
-        d???????w* | d????w????+*) false ;; # others, and who else is in an access control list
+        d????????[tT]*) ;;                  # sticky: others cannot rename files of root
+        d???????w* | d????w????+*) false ;; # others, and users in an access control list
         d????w*) [ "$group" = 0 ] ;;
         d*) ;;
         *) false ;;
@@ -86,7 +86,7 @@ main() {
     done
     return 1
   }
-  get() { # NAME CA, which may be empty. Only a URL that is http:// itself may lead to http://
+  get() { # NAME CA, which may be empty. Only an http:// URL may be redirected to http://
     case $url in
     http://*) protocols='=http,https' redirects=20 ;;
     *) protocols='=https' redirects=0 ;; # wget's --https-only does not apply to redirects
@@ -97,7 +97,7 @@ main() {
     elif wget --help 2>&1 | grep -q -e --ca-certificate; then
       wget -nv -t 3 -T 60 --max-redirect="$redirects" ${2:+--ca-certificate="$2"} \
         -O "$dir/$1" "$url/$1" 2>"$dir/why"
-    else # BusyBox's knows no CA and no limit of redirects, the checksum decides; Debian 12's dies of -T
+    else # BusyBox wget has no option for a CA or for redirects, only the checksum protects; Debian 12's fails with -T
       wget -q -O "$dir/$1" "$url/$1" 2>"$dir/why"
     fi
   }
@@ -105,22 +105,22 @@ main() {
     case $url in
     file://*)
       from=${url#file://}/$1
-      # Reading a pipe may block for ever, and a device may have no end.
+      # A read of a pipe may block forever, and a device may have no end.
       [ ! -e "$from" ] || [ -f "$from" ] || fail 69 "$1 could not be copied from $shown" \
-        "$from is not a regular file" 'name the folder of a release: MONSYS_DOWNLOAD_URL=file:///FOLDER'
+        "$from is not a regular file" 'set the folder of a release: MONSYS_DOWNLOAD_URL=file:///FOLDER'
       cp "$from" "$dir/$1" 2>"$dir/why"
       ;;
-    *) # The hub's CA may not be that of the place to download from: 60 and 5 are "not trusted".
+    *) # The download server may have another CA than the hub: exit codes 60 and 5 are "not trusted".
       get "$1" "${MONSYS_CA_FILE-}" || case $? in 5 | 60) get "$1" '' ;; *) false ;; esac
       ;;
     esac && return
     why=$(tail -n 1 "$dir/why")
     case $why in
     *redirect* | *'Protocol "http"'*) fail 69 "$1 could not be downloaded from $shown" "$why" \
-      'from https, curl follows a redirect to https only, and wget none: name the last address, MONSYS_DOWNLOAD_URL=URL' ;;
+      'curl follows redirects from https only to https, and wget follows none: set the final address, MONSYS_DOWNLOAD_URL=URL' ;;
     esac
     fail 69 "$1 could not be downloaded from $shown" "$why" \
-      'check the address, the network, the proxy (HTTPS_PROXY) and the room; or name a mirror: MONSYS_DOWNLOAD_URL=URL'
+      'check the address, the network, the proxy (HTTPS_PROXY) and the disk space; or use a mirror: MONSYS_DOWNLOAD_URL=URL'
   }
 
   names=MONSYS_TOKEN
@@ -128,12 +128,12 @@ main() {
     MONSYS_CA_PIN MONSYS_DOWNLOAD_URL MONSYS_VERSION MONSYS_SHA256 MONSYS_VERIFY HTTPS_PROXY; do
     eval "[ -z \"\${$name-}\" ]" || names=$names,$name
   done
-  [ "$(id -u)" = 0 ] || fail 73 'a service is installed by root' \
+  [ "$(id -u)" = 0 ] || fail 73 'only root can install a service' \
     "this is user $(id -un 2>/dev/null || id -u)" "$(line "$names" "$@")"
   case ${MONSYS_VERIFY-} in
   '' | strict) ;;
   *) fail 64 "MONSYS_VERIFY=$MONSYS_VERIFY is not a valid value" 'the values are strict and empty' \
-    'MONSYS_VERIFY=strict demands the signature; unset MONSYS_VERIFY, and the checksum decides' ;;
+    'set MONSYS_VERIFY=strict to require the signature, or unset MONSYS_VERIFY to check only the checksum' ;;
   esac
   given=$token${MONSYS_TOKEN_FILE-}${CREDENTIALS_DIRECTORY-}
   for word in "$@"; do
@@ -150,7 +150,7 @@ main() {
   Linux-x86_64 | Linux-amd64) platform=linux-x86_64 ;;
   Linux-aarch64 | Linux-arm64) platform=linux-aarch64 ;;
   *) fail 69 "there is no release for $(uname -s) on $(uname -m)" \
-    'there are linux-x86_64 and linux-aarch64' 'build it from source: cargo build --release' ;;
+    'releases exist for linux-x86_64 and linux-aarch64' 'build the agent from source: cargo build --release' ;;
   esac
   version=${MONSYS_VERSION:-$DEFAULT_VERSION}
   version=${version#v}
@@ -162,11 +162,11 @@ main() {
   shown=$(printf '%s\n' "$url" | sed 's#//[^/]*@#//#')
   case $url in
   file://*) ;;
-  *) has curl || has wget || fail 69 'nothing here can download' 'there is neither curl nor wget' \
-    'install one of them; or bring the files, and set MONSYS_DOWNLOAD_URL=file:///FOLDER' ;;
+  *) has curl || has wget || fail 69 'the release cannot be downloaded' 'neither curl nor wget is installed' \
+    'install curl or wget; or copy the release to this host and set MONSYS_DOWNLOAD_URL=file:///FOLDER' ;;
   esac
-  has sha256sum || has shasum || has openssl || has busybox || fail 69 'nothing here can verify a download' \
-    'there is no sha256sum, shasum, openssl or busybox' 'install one of them (coreutils, perl, openssl)'
+  has sha256sum || has shasum || has openssl || has busybox || fail 69 'the download cannot be verified' \
+    'no sha256sum, shasum, openssl or busybox is installed' 'install one of them (coreutils, perl, openssl)'
 
   dir=''
   trap '[ -z "$dir" ] || rm -rf "$dir"' EXIT
@@ -180,9 +180,9 @@ main() {
     printf '#!/bin/sh\n' 2>/dev/null >"$dir/probe" && chmod 700 "$dir/probe" && "$dir/probe" 2>/dev/null && break
     rm -rf "$dir" && dir=''
   done
-  [ -n "$dir" ] || fail 73 'no folder takes the program' \
-    "${TMPDIR:-/tmp}, /var/tmp, /run and /opt are read-only, full, mounted noexec, or others than root can replace what is in them" \
-    'name another one, which is root'"'"'s as all folders above it are: TMPDIR=FOLDER'
+  [ -n "$dir" ] || fail 73 'no folder allows the program to run' \
+    "${TMPDIR:-/tmp}, /var/tmp, /run and /opt are read-only, full, mounted noexec, or others than root can replace files in them" \
+    'set a folder that belongs to root, with all folders above it: TMPDIR=FOLDER'
 
   echo "Downloading monsys-agent $version for $platform from $shown" >&2
   signed=''
@@ -192,28 +192,28 @@ main() {
     minisign -Vqm "$dir/SHA256SUMS" -P "$MINISIGN_KEY" >"$dir/why" 2>&1 || fail 76 \
       "the signature of $shown/SHA256SUMS is wrong" "$(tail -n 1 "$dir/why")" 'do not trust this mirror; use another one'
     signed=$(sum_of "$file" <"$dir/SHA256SUMS")
-    [ -n "$signed" ] || fail 76 "the release at $shown has no $file" 'SHA256SUMS does not list it' \
+    [ -n "$signed" ] || fail 76 "the release at $shown has no $file" 'SHA256SUMS does not list this file' \
       'check MONSYS_VERSION and MONSYS_DOWNLOAD_URL'
   elif [ "${MONSYS_VERIFY-}" = strict ]; then
     fail 69 'the signature cannot be verified' \
-      "MONSYS_VERIFY=strict takes minisign and a signed release; the key here: ${MINISIGN_KEY:-none}" \
-      'install minisign; or leave MONSYS_VERIFY out, and the checksum alone decides'
+      "MONSYS_VERIFY=strict needs minisign and a signed release; the key in this script: ${MINISIGN_KEY:-none}" \
+      'install minisign; or unset MONSYS_VERIFY to check only the checksum'
   fi
   wanted=$(printf '%s' "${MONSYS_SHA256-}" | tr A-F a-f)
   wanted=${wanted:-$(printf '%s\n' "$CHECKSUMS" | sum_of "$file")}
   wanted=${wanted:-$signed}
   [ -n "$wanted" ] || fail 69 "there is no checksum for $file" \
-    "this install.sh is of version $DEFAULT_VERSION" 'use the install.sh of that release; or set MONSYS_SHA256=HEX'
+    "this install.sh has the checksums of version $DEFAULT_VERSION" 'use the install.sh of that release; or set MONSYS_SHA256=HEX'
   fetch "$file"
   found=$(sum "$dir/$file")
   found=${found%% *}
   for sum in "$wanted" "${signed:-$wanted}"; do
     [ "$found" = "$sum" ] || fail 76 "$shown/$file is not the file of the release" \
-      "its SHA-256 is $found, and it must be $sum" 'download again; should it stay so, do not trust this mirror'
+      "its SHA-256 is $found, and the release has $sum" 'download it again; if the SHA-256 stays wrong, do not trust this mirror'
   done
   chmod 700 "$dir/$file"
-  "$dir/$file" --version >"$dir/why" 2>&1 || fail 74 'the program does not run here' \
-    "$(tail -n 1 "$dir/why")" 'see what keeps it from that: noexec, SELinux, fapolicyd or AppArmor'
+  "$dir/$file" --version >"$dir/why" 2>&1 || fail 74 'the program does not run on this host' \
+    "$(tail -n 1 "$dir/why")" 'check noexec, SELinux, fapolicyd and AppArmor'
 
   [ -z "${MONSYS_HUB_URL:-$DEFAULT_HUB_URL}" ] || export MONSYS_HUB_URL="${MONSYS_HUB_URL:-$DEFAULT_HUB_URL}"
   [ -z "$token" ] || export MONSYS_TOKEN="$token"

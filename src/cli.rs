@@ -8,8 +8,8 @@
 mod dialect;
 mod enrol;
 mod install;
-mod life;
-mod pages;
+mod lifecycle;
+mod man_completions;
 mod run;
 pub mod secret_argument;
 
@@ -18,14 +18,14 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Error, ErrorId};
-use crate::redact::redact;
-use crate::settings::Flags;
+use agent_core::error::{Error, ErrorId};
+use agent_core::flags::Flags;
+use agent_core::redact::redact;
 pub use dialect::DialectArgs;
 pub use enrol::EnrolArgs;
 pub use install::{InstallArgs, UninstallArgs};
-pub use life::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
-pub use pages::{CompletionsArgs, ManArgs, Shell};
+pub use lifecycle::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
+pub use man_completions::{CompletionsArgs, ManArgs, Shell};
 pub use run::{PREPARED, PrepareArgs, RunArgs};
 
 /// Brings this host into a monsys fleet.

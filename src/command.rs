@@ -1,4 +1,4 @@
-//! A file a subcommand: `run(args, &World) -> Result<Report>`. Nothing here prints.
+//! A file a subcommand: `run(args, &Environment) -> Result<Report>`. Nothing here prints.
 
 mod completions;
 mod doctor;
@@ -16,11 +16,11 @@ mod uninstall;
 use serde_json::Value;
 
 use crate::cli::{Cli, Command, OutputFormat};
-use crate::error::{Error, ErrorId, Result};
-use crate::escape;
 use crate::limits;
-use crate::redact::redact;
-use crate::world::World;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::escape;
+use agent_core::redact::redact;
 
 /// What a command has to say.
 #[derive(Debug)]
@@ -76,13 +76,13 @@ impl Report {
 ///
 /// # Errors
 /// What the command ends with.
-pub fn run_blocking(cli: &Cli, world: &World) -> Result<Report> {
+pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
     limits::raise()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("the runtime"))?;
-    let result = runtime.block_on(run(cli, world));
+    let result = runtime.block_on(run(cli, environment));
     // A name server or a pipe that never answers does not hold up the end.
     runtime.shutdown_background();
     result
@@ -92,21 +92,21 @@ pub fn run_blocking(cli: &Cli, world: &World) -> Result<Report> {
 ///
 /// # Errors
 /// What the command ends with.
-pub async fn run(cli: &Cli, world: &World) -> Result<Report> {
+pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
     match &cli.command {
-        Command::Enrol(args) => enrol::run(args, world).await,
-        Command::Doctor(args) => doctor::run(args, world).await,
-        Command::RotateToken(args) => rotate::token(args, world).await,
-        Command::RotateKey(args) => rotate::key(args, world).await,
-        Command::Unenrol(args) => unenrol::run(args, world).await,
-        Command::Run(args) => run::run(args, world).await,
-        Command::Prepare(args) => prepare::run(args, world).await,
-        Command::Status(args) => status::run(args, world),
-        Command::Facts(args) => facts::run(args, world).await,
+        Command::Enrol(args) => enrol::run(args, environment).await,
+        Command::Doctor(args) => doctor::run(args, environment).await,
+        Command::RotateToken(args) => rotate::token(args, environment).await,
+        Command::RotateKey(args) => rotate::key(args, environment).await,
+        Command::Unenrol(args) => unenrol::run(args, environment).await,
+        Command::Run(args) => run::run(args, environment).await,
+        Command::Prepare(args) => prepare::run(args, environment).await,
+        Command::Status(args) => status::run(args, environment),
+        Command::Facts(args) => facts::run(args, environment).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Man(args) => man::run(args),
-        Command::Install(args) => install::run(args, world).await,
-        Command::Uninstall(args) => uninstall::run(args, world).await,
+        Command::Install(args) => install::run(args, environment).await,
+        Command::Uninstall(args) => uninstall::run(args, environment).await,
     }
 }
 

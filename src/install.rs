@@ -6,14 +6,14 @@
 mod apply;
 mod change;
 mod checks;
+mod inspect;
 mod locks;
-mod look;
 mod plan;
 pub(crate) mod receipt;
+mod rollback;
 mod run;
 mod service;
 mod system;
-mod take_back;
 mod uninstall;
 mod user;
 
@@ -27,15 +27,17 @@ pub use receipt::PATH as RECEIPT;
 pub use uninstall::{Uninstalled, uninstall};
 pub use user::USER;
 
-use crate::dialect::monsys::{self, Deferred, Paths};
-use crate::dialect::{self, Dialect, System};
-use crate::enrolment::Enrolment;
-use crate::error::{Error, ErrorId, Result};
-use crate::settings::{Flags, Settings};
-use crate::store::atomic;
-use crate::world::World;
+use crate::dialects;
+use agent_core::enrolment::Dialect;
+use agent_core::enrolment::Enrolment;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::flags::Flags;
+use agent_core::settings::Settings;
+use agent_core::store::atomic;
 use apply::Work;
 use checks::{check_enrolment, refuse_package, require_root};
+use dialect_monsys::{self as monsys, Deferred, Paths};
 use locks::Locks;
 use plan::Plan;
 use receipt::Receipt;
@@ -138,14 +140,14 @@ pub struct NotDone {
 ///
 /// # Errors
 /// What [`install`] would end with before its first change.
-pub fn preview(options: &Options, world: &World) -> Result<Installed> {
-    let host = dialect::open(&options.flags, world)?;
-    let receipt = Receipt::load(world)?;
-    refuse_package(&receipt, world)?;
-    check_enrolment(options, world)?;
-    let plan = Plan::of(options, &*host, &receipt, &[], world)?;
+pub fn preview(options: &Options, environment: &Environment) -> Result<Installed> {
+    let host = dialects::open(&options.flags, environment)?;
+    let receipt = Receipt::load(environment)?;
+    refuse_package(&receipt, environment)?;
+    check_enrolment(options, environment)?;
+    let plan = Plan::of(options, &*host, &receipt, &[], environment)?;
     let service = match plan.manager {
-        Some(manager) if manager.runs(world) && options.starts() => Service::Started,
+        Some(manager) if manager.runs(environment) && options.starts() => Service::Started,
         Some(_) => Service::NotStarted,
         None => Service::None,
     };
@@ -163,18 +165,18 @@ pub fn preview(options: &Options, world: &World) -> Result<Installed> {
 ///
 /// # Errors
 /// [`ErrorId::NeedsRoot`], [`ErrorId::PackageOwned`], [`ErrorId::NotInstallable`],
-/// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and all that [`crate::enrolment::enrol`] can
+/// [`ErrorId::SystemCommand`], [`ErrorId::ServiceFailed`], and all that [`agent_core::enrolment::enrol`] can
 /// end with. On a host that no hub has accepted, what this run had done is then taken back; a key that a
 /// hub may have seen stays. On one that is enrolled, all that could be done stays.
-pub async fn install(options: &Options, world: &World) -> Result<Installed> {
-    require_root("install", world)?;
-    let receipt = Receipt::load(world)?;
-    refuse_package(&receipt, world)?;
-    let stopped = take_over(options, world).await?;
-    let installed = under_lock(options, stopped.is_some(), world).await;
+pub async fn install(options: &Options, environment: &Environment) -> Result<Installed> {
+    require_root("install", environment)?;
+    let receipt = Receipt::load(environment)?;
+    refuse_package(&receipt, environment)?;
+    let stopped = take_over(options, environment).await?;
+    let installed = under_lock(options, stopped.is_some(), environment).await;
     match (installed, stopped) {
         (Err(Stop::Before(error)), Some(manager)) => {
-            manager.start_again(&system::System::of(world)).await;
+            manager.start_again(&system::System::of(environment)).await;
             Err(error)
         }
         (Err(Stop::Before(error) | Stop::Run(error)), _) => Err(error),
@@ -193,12 +195,14 @@ enum Stop {
 async fn under_lock(
     options: &Options,
     was_up: bool,
-    world: &World,
+    environment: &Environment,
 ) -> std::result::Result<Installed, Stop> {
-    let host = dialect::open(&options.flags, world).map_err(Stop::Before)?;
+    let host = dialects::open(&options.flags, environment).map_err(Stop::Before)?;
     let deadline = Instant::now() + host.settings().wait;
-    let mut locks = Locks::take(world, deadline).await.map_err(Stop::Before)?;
-    let (plan, receipt) = match planned(options, &*host, &mut locks, deadline, world).await {
+    let mut locks = Locks::take(environment, deadline)
+        .await
+        .map_err(Stop::Before)?;
+    let (plan, receipt) = match planned(options, &*host, &mut locks, deadline, environment).await {
         Ok(planned) => planned,
         Err(error) => {
             locks.give_up();
@@ -212,13 +216,13 @@ async fn under_lock(
     let run = Run {
         options,
         host,
-        world,
+        environment,
         locks,
         was_up,
         is_service_touched: was_up,
-        manager: plan.manager.filter(|manager| manager.runs(world)),
+        manager: plan.manager.filter(|manager| manager.runs(environment)),
         admission,
-        work: Work::new(world, receipt),
+        work: Work::new(environment, receipt),
         made: Vec::new(),
         failure: None,
     };
@@ -231,11 +235,11 @@ async fn planned(
     host: &dyn Dialect,
     locks: &mut Locks,
     deadline: Instant,
-    world: &World,
+    environment: &Environment,
 ) -> Result<(Plan, Receipt)> {
-    let receipt = Receipt::load(world)?;
-    check_enrolment(options, world)?;
-    let plan = Plan::of(options, host, &receipt, locks.made(), world)?;
+    let receipt = Receipt::load(environment)?;
+    check_enrolment(options, environment)?;
+    let plan = Plan::of(options, host, &receipt, locks.made(), environment)?;
     // A run that changes nothing writes nothing, and an enrolment takes the lock by itself.
     if !(plan.before.is_empty() && plan.after.is_empty()) {
         locks.take_files(deadline).await?;
@@ -243,7 +247,7 @@ async fn planned(
     let placed = plan.files().chain(receipt.files());
     let folders = placed
         .filter_map(Path::parent)
-        .map(|path| world.resolved_path(path));
+        .map(|path| environment.resolved_path(path));
     let of_enrolment = host.folders();
     // Another run may write to those of the enrolment in this moment; it sweeps there by itself.
     let is_ours = |folder: &PathBuf| of_enrolment.iter().all(|other| other.path != *folder);
@@ -253,22 +257,22 @@ async fn planned(
 
 /// Takes over the files of an older release, for which the service has to be down. Returns the manager
 /// if it had to stop the service.
-async fn take_over(options: &Options, world: &World) -> Result<Option<Manager>> {
-    if System::of(&options.flags, world)? != System::Monsys {
+async fn take_over(options: &Options, environment: &Environment) -> Result<Option<Manager>> {
+    if dialects::select(&options.flags, environment)?.name != monsys::DESCRIPTOR.name {
         return Ok(None);
     }
-    if !monsys::is_foreign(&options.flags, world)? {
+    if !monsys::is_foreign(&options.flags, environment)? {
         return Ok(None);
     }
-    let commands = system::System::of(world);
+    let commands = system::System::of(environment);
     let mut stopped = None;
-    if let Some(manager) = Manager::of(world).filter(|manager| manager.runs(world))
+    if let Some(manager) = Manager::of(environment).filter(|manager| manager.runs(environment))
         && manager.is_up(&commands).await?
     {
         manager.stop(&commands).await?;
         stopped = Some(manager);
     }
-    if let Err(error) = monsys::take_over(&options.flags, world) {
+    if let Err(error) = monsys::take_over(&options.flags, environment) {
         if let Some(manager) = stopped {
             manager.start_again(&commands).await;
         }
@@ -286,24 +290,27 @@ fn sweep(folders: impl Iterator<Item = PathBuf>) -> Result<()> {
 }
 
 /// Where the enrolment's files are, also when agent.toml cannot be read.
-fn enrolment_paths(flags: &Flags, world: &World) -> (PathBuf, PathBuf) {
-    match Settings::resolve(flags, world) {
+fn enrolment_paths(flags: &Flags, environment: &Environment) -> (PathBuf, PathBuf) {
+    match Settings::resolve(flags, environment) {
         Ok(settings) => {
-            let paths = Paths::of(&settings, world);
+            let paths = Paths::of(&settings, environment);
             (paths.config, paths.state_dir)
         }
         Err(error) => {
             tracing::warn!("{}: {}", error.what(), error.cause());
             let config = flags.config.as_deref().unwrap_or("/etc/monsys/agent.toml");
             let state_dir = flags.state_dir.as_deref().unwrap_or(receipt::FOLDER);
-            (world.path(config), world.resolved_path(state_dir))
+            (
+                environment.path(config),
+                environment.resolved_path(state_dir),
+            )
         }
     }
 }
 
 /// The error for a path of the installation.
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    let told = crate::store::unwritable(ErrorId::NotInstallable, path, error);
+    let told = agent_core::store::unwritable(ErrorId::NotInstallable, path, error);
     if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
         return told.hint("remount it read-write, and run the same command again");
     }

@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::error::{Error, ErrorId, Result};
+use agent_core::error::{Error, ErrorId, Result};
 
 /// Open files that every command gets along with: the runtime's own, a connection, and the files that
 /// are written together.

@@ -9,9 +9,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{Global, LogFormat};
-use crate::escape;
-use crate::redact::redact;
-use crate::world::Progress;
+use agent_core::environment::Progress;
+use agent_core::escape;
+use agent_core::redact::redact;
 
 /// Starts the log as the command line asks.
 pub fn start(global: &Global) {
@@ -30,9 +30,11 @@ pub fn start(global: &Global) {
     } else {
         LevelFilter::OFF
     };
+    // A target is compared by its beginning, so any dialect's crate is among them.
+    let ours = ["monsys_agent", "agent_core", "dialect_"];
     let targets = Targets::new()
         .with_default(others)
-        .with_target("monsys_agent", level);
+        .with_targets(ours.map(|target| (target, level)));
     let registry = tracing_subscriber::registry().with(targets);
     let layer = tracing_subscriber::fmt::layer().with_writer(Cleaning(global.log_format));
     let started = match global.log_format {

@@ -5,16 +5,17 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::escape;
+use agent_core::redact::redact;
 use dlmalloc::GlobalDlmalloc;
 use monsys_agent::cli::secret_argument::{self, TakenOut};
 use monsys_agent::cli::{Cli, OutputFormat, Stop};
 use monsys_agent::command;
 use monsys_agent::core_dump;
-use monsys_agent::error::{Error, ErrorId, Result};
-use monsys_agent::escape;
+use monsys_agent::dialects;
 use monsys_agent::log;
-use monsys_agent::redact::redact;
-use monsys_agent::world::World;
 
 /// musl's allocator maps and unmaps pages at every turn: a quarter of all system calls of an
 /// enrolment (docs/performance.md).
@@ -39,13 +40,13 @@ fn main() -> ExitCode {
         }) => return fail(&error, &text, output),
     };
     log::start(&cli.global);
-    let mut world = World::real()
+    let mut environment = Environment::real(dialects::secret_variables())
         .with_root(&cli.global.root)
         .with_arguments(arguments);
     if let Some(progress) = log::progress(&cli.global) {
-        world = world.with_progress(progress);
+        environment = environment.with_progress(progress);
     }
-    let result = command::run_blocking(&cli, &world);
+    let result = command::run_blocking(&cli, &environment);
     let output = cli.global.output;
     exit(
         result.and_then(|report| {
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
 
 /// Replaces this process by itself, without the secret among its arguments.
 fn run_again(taken_out: &TakenOut) -> ExitCode {
-    complain(secret_argument::WARNING);
+    complain(&taken_out.warning());
     let mut arguments = taken_out.arguments.iter();
     let mut again = Command::new("/proc/self/exe");
     if let Some(name) = arguments.next() {
@@ -71,7 +72,7 @@ fn run_again(taken_out: &TakenOut) -> ExitCode {
         .args(arguments)
         .envs(taken_out.variables.iter().cloned());
     let cause = format!("it could not be taken out of them: {}", again.exec());
-    let error = Error::new(ErrorId::TokenOnCommandLine, cause).about("--enrollment-secret");
+    let error = Error::new(ErrorId::TokenOnCommandLine, cause).about(taken_out.flag);
     fail(&error, &format!("error: {error}\n"), OutputFormat::Text)
 }
 

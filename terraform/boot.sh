@@ -1,14 +1,14 @@
 #!/bin/sh
-# The first boot of a host with monsys-agent. It fetches install.sh, proves that it arrived whole,
-# runs it with the settings that lie beside this script, and removes all of it, the token first.
-# After a failure all of it stays, and the same command tries again:
+# Installs monsys-agent at the first boot. This script fetches install.sh, checks that the file is
+# complete, and runs it with the settings in the same folder. Then it removes the token and all files.
+# After a failure the files stay, and the same command retries:
 #     sh /var/lib/monsys-boot/boot.sh
-# Settings are data: one NAME=VALUE a line, taken as it is, never run. Nothing is quoted.
+# Settings are data, one NAME=VALUE a line. A value is used literally and never executed.
 set -u
 umask 077
 
 DIR=${MONSYS_BOOT_DIR:-/var/lib/monsys-boot}
-# What cloud-init runs. It is gone after a success, so that no copy of this disk runs it.
+# cloud-init runs this file. A success removes it, so that no copy of this disk runs it.
 HOOK=${MONSYS_BOOT_HOOK:-/var/lib/cloud/scripts/per-instance/monsys-agent}
 SETTINGS=$DIR/settings
 INSTALLER=$DIR/install.sh
@@ -17,8 +17,8 @@ main() {
   tags='' install_url=https://get.monsys.ai/install.sh install_sha256='' tries=12
   sha256_x86_64='' sha256_aarch64=''
   [ -f "$SETTINGS" ] ||
-    fail 78 "there is no $SETTINGS" 'write it anew: cloud-init clean --logs && reboot'
-  chmod 700 "$DIR" || fail 73 "$DIR could not be closed to others" 'run this as root'
+    fail 78 "there is no $SETTINGS" 'write the file again: cloud-init clean --logs && reboot'
+  chmod 700 "$DIR" || fail 73 "the mode of $DIR could not be set" 'run this as root'
   set --
   while IFS= read -r line || [ -n "$line" ]; do
     value=${line#*=}
@@ -38,19 +38,19 @@ main() {
   sh "$INSTALLER" "$@" || code=$?
   case $code in
   0) ;;
-  75) say 'this host was enrolled before, and the hub has not confirmed it now; the service goes on trying' ;;
+  75) say 'this host was enrolled before, and the hub does not confirm it now; the service retries' ;;
   *)
     if [ "$code" != 74 ] || ! is_enrolled; then
-      fail "$code" "install.sh ended with $code; it said why above" 'fix what it names'
+      fail "$code" "install.sh ended with $code; its error is above" 'fix the cause'
     fi
-    say "this host is enrolled, but install.sh ended with 74; it said above what is left to do"
+    say "this host is enrolled, but install.sh ended with 74; its error above names the open step"
     ;;
   esac
   clean_up
   [ "$code" != 74 ] || exit 74
 }
 
-# 74 is also what a run ends with that never came as far as the hub.
+# A run that never reached the hub can also end with 74.
 is_enrolled() {
   for program in monsys-agent /opt/monsys/bin/monsys-agent /var/opt/monsys/bin/monsys-agent; do
     command -v "$program" >/dev/null || continue
@@ -60,10 +60,10 @@ is_enrolled() {
   return 1
 }
 
-# take NAME VALUE: one line of the settings. An empty value counts as not given.
+# take NAME VALUE: applies one line of the settings. An empty value counts as not given.
 take() {
   case $1 in
-  *[!A-Z0-9_a-z]*) fail 78 "a line of $SETTINGS is no NAME=VALUE" "edit $SETTINGS" ;;
+  *[!A-Z0-9_a-z]*) fail 78 "a line of $SETTINGS is not NAME=VALUE" "edit $SETTINGS" ;;
   esac
   [ -n "$2" ] || return 0
   case $1 in
@@ -78,7 +78,7 @@ take() {
   esac
 }
 
-# The pinned checksum of the agent's binary for this machine, when there are any.
+# Chooses the pinned checksum of the agent's binary for this machine, if checksums are pinned.
 choose_checksum() {
   [ -n "$sha256_x86_64$sha256_aarch64" ] || return 0
   machine=$(uname -m)
@@ -92,19 +92,19 @@ choose_checksum() {
   export "MONSYS_SHA256=$wanted"
 }
 
-# The network may come up late, and so may the right time. The tries are counted, for the clock
-# may jump.
+# The network may start late, and the clock may be wrong at first. The script counts tries, because the
+# clock may jump.
 fetch_with_patience() {
   try=1 pause=1
   until fetch; do
-    # curl says what it is first, and advice after; the others say it last.
+    # curl prints its error first and advice later; the others print the error last.
     said=$(sed -n '/^curl: /{p;q;}' "$DIR/fetch.log")
     [ -n "$said" ] || said=$(tail -n 1 "$DIR/fetch.log")
     case $said in
     *' 401'* | *' 403'* | *' 404'* | *' 410'* | *' is not a regular file') try=$tries ;;
     esac
     [ "$try" -lt "$tries" ] ||
-      fail 69 "$install_url could not be fetched: $said" "make it reachable from this host"
+      fail 69 "$install_url could not be fetched: $said" "make this URL reachable from this host"
     say "$install_url: $said; try $try of $tries, the next in $pause s"
     sleep "$pause"
     try=$((try + 1)) pause=$((pause * 2))
@@ -112,15 +112,15 @@ fetch_with_patience() {
   done
 }
 
-# One try, with the CA that was given, and with those of the system when that one does not vouch
-# for the place. The secret is no concern of whatever fetches.
+# Tries once with the given CA. If that CA did not sign the server's certificate, it tries with the
+# CAs of the system. The download programs do not get the secret.
 fetch() (
   unset MONSYS_TOKEN
   exec 2>"$DIR/fetch.log"
   case $install_url in
   file://*)
     file=${install_url#file://}
-    # Reading a pipe may block for ever, and a device may have no end.
+    # A read of a pipe may block forever, and a device may have no end.
     if [ -e "$file" ] && [ ! -f "$file" ]; then
       echo "$file is not a regular file" >&2
       return 1
@@ -136,8 +136,8 @@ fetch() (
   get ''
 )
 
-# get CA: with whatever is there. cloud-init itself runs on Python. Only a URL that is http: itself may
-# lead to http:. GNU wget's --https-only does not apply to redirects, so wget follows none.
+# get CA: downloads with the program that exists; cloud-init itself needs Python. Only an http: URL may
+# be redirected to http:. GNU wget's --https-only does not apply to redirects, so wget follows none.
 get() {
   if command -v curl >/dev/null; then
     set -- ${1:+--cacert "$1"}
@@ -152,7 +152,7 @@ get() {
     case $install_url in http:*) ;; *) set -- "$@" --max-redirect=0 ;; esac
     wget --no-verbose --tries=1 --timeout=30 "$@" --output-document="$INSTALLER" "$install_url" && return
     ! grep -q '^0 redirections exceeded' "$DIR/fetch.log" ||
-      echo 'it is a redirect, and wget follows none from https: put curl into the image, or name the last URL' >&2
+      echo 'this URL is a redirect, and wget follows none from https: add curl to the image, or set the final URL' >&2
     return 1
   elif command -v python3 >/dev/null; then
     python3 -c '
@@ -161,7 +161,7 @@ url, ca, file = sys.argv[1:]
 class Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, answer, code, message, headers, to):
         if not url.startswith("http:") and not to.startswith("https:"):
-            sys.exit("it redirects to a place without TLS")
+            sys.exit("the server redirects to a URL without TLS")
         return super().redirect_request(request, answer, code, message, headers, to)
 try:
     trust = ssl.create_default_context(cafile=ca or None)
@@ -173,28 +173,28 @@ try:
 except Exception as why:
     sys.exit(str(why))' "$install_url" "$1" "$INSTALLER"
   else
-    echo 'there is no curl, GNU wget or python3: put one of them into the image' >&2
+    echo 'no curl, GNU wget or python3 is installed: add one of them to the image' >&2
     return 127
   fi
 }
 
-# A portal answers with a page of its own, and half a script does half the work.
+# A captive portal answers with its own page, and half a script does half the work.
 check_installer() {
   case $(head -n 1 "$INSTALLER") in
   '#!'*) ;;
-  *) fail 76 "what came from $install_url is no script" "look at $INSTALLER" ;;
+  *) fail 76 "the file from $install_url is not a script" "inspect $INSTALLER" ;;
   esac
-  # It ends with the call of all that is before it.
-  # shellcheck disable=SC2016 # the line itself is meant
+  # The last line of a complete script calls main.
+  # shellcheck disable=SC2016 # the pattern is literal text
   case $(tail -n 1 "$INSTALLER") in
   *main*'"$@"' | *main*'"$@"; }') sh -n "$INSTALLER" ;;
   *) false ;;
-  esac || fail 76 "what came from $install_url is not whole" "look at $INSTALLER"
+  esac || fail 76 "the file from $install_url is incomplete" "inspect $INSTALLER"
   [ -n "$install_sha256" ] || return 0
-  found=$(sha256 "$INSTALLER") || fail 69 'there is no sha256sum' 'put it into the image'
+  found=$(sha256 "$INSTALLER") || fail 69 'no sha256sum is installed' 'add sha256sum to the image'
   [ "$found" = "$install_sha256" ] ||
     fail 76 "install.sh has the SHA-256 $found, and $install_sha256 is pinned" \
-      'find out who changed it, or pin the new one'
+      'find out who changed the file, or pin the new SHA-256'
 }
 
 sha256() {
@@ -205,7 +205,7 @@ sha256() {
   fi
 }
 
-# The token is written over before its file goes.
+# Overwrites the token before its file is removed.
 clean_up() {
   bytes=$(wc -c <"$SETTINGS")
   dd if=/dev/zero of="$SETTINGS" bs="$bytes" count=1 conv=notrunc,fsync 2>/dev/null
@@ -218,7 +218,7 @@ say() {
   echo "monsys boot: $*" >&2
 }
 
-# fail CODE WHAT MEND
+# fail CODE ERROR HINT
 fail() {
   say "this host is not enrolled: $2
   $3, then: sh $DIR/boot.sh

@@ -1,6 +1,6 @@
-# The user data. boot.sh is the same for every host; what differs lies beside it as data, one
-# setting a line. Nothing is ever pasted into a shell's line, and the document is encoded, not
-# written: JSON is YAML.
+# The user data. boot.sh is the same for every host. The differences are in a settings file, with one
+# setting a line. No value is inserted into a shell command. The document is encoded as JSON, which is
+# valid YAML.
 
 locals {
   folder   = "/var/lib/monsys-boot"
@@ -44,13 +44,13 @@ locals {
   boot_text     = file("${path.module}/boot.sh")
   ca_text       = var.ca_pem == null ? "" : "${trimspace(var.ca_pem)}\n"
 
-  # A control character, which no tag has, marks the place of the zone until all else is escaped.
-  # An expression, for behind a block cloud-init's jinja swallows the end of the line.
+  # A control character, which no tag has, marks the place of the zone until the rest is escaped. The zone
+  # is an expression, because after a block cloud-init's jinja removes the end of the line.
   zone_mark = "TAG=\u0001\n"
   zone_json = "TAG={{ v1.availability_zone or '' }}\\n"
 
   document = merge(
-    # Whoever puts parts together in multipart user data loses none of the parts before this one.
+    # In multipart user data, this keeps the parts before this one.
     { merge_how = "list(append)+dict(no_replace,recurse_list)+str()" },
     var.extra_cloud_config,
     { write_files = concat(
@@ -60,8 +60,8 @@ locals {
         content     = "${local.settings_text}${var.availability_zone_tag ? local.zone_mark : ""}"
       }],
       [{ path = local.boot, permissions = "0600", content = local.boot_text }],
-      # cloud-init runs it before anybody's runcmd. A failure in it is told by `cloud-init status`
-      # whatever runs after it, where that of a runcmd is lost unless it is the last.
+      # cloud-init runs this file before any runcmd. `cloud-init status` always reports its failure. The
+      # failure of a runcmd is lost unless the runcmd is the last one.
       [{
         path        = "/var/lib/cloud/scripts/per-instance/monsys-agent"
         permissions = "0700"
@@ -75,32 +75,32 @@ locals {
   runcmd = concat(try(var.extra_cloud_config.runcmd, []), [for command in var.extra_runcmd : command])
 
   encoded = jsonencode(local.document)
-  # Nobody's text but ours is a template.
+  # Only the module's own text is a template.
   escaped = replace(replace(replace(local.encoded, "{{", "{\\u007b"), "{%", "\\u007b%"), "{#", "\\u007b#")
   jinja   = replace(local.escaped, "TAG=\\u0001\\n", local.zone_json)
 
   cloud_init = var.availability_zone_tag ? "## template: jinja\n#cloud-config\n${local.jinja}\n" : "#cloud-config\n${local.encoded}\n"
 
-  # Bytes, not what one sees as characters. How many there are tells how long the token is, so only
-  # whether they are too many may be seen.
+  # These are bytes, not characters. Their number reveals the length of the token, so only the comparison
+  # with the limit is shown.
   base64 = { plain = base64encode(local.cloud_init), gzip = base64gzip(local.cloud_init) }
   fits = { for form, text in local.base64 : form =>
     nonsensitive(length(text) / 4 * 3 - length(regexall("=", text)) <= var.user_data_limit)
   }
 
-  # What of the inputs is kept by no `sensitive`, and is at last an argument or a setting.
+  # The inputs that `sensitive` does not protect, and that become an argument or a setting.
   shown = jsonencode([
     var.tags, var.role, var.hub_url, var.ca_pin, var.no_proxy, var.splay, var.wait,
     var.agent_version, var.download_url, var.install_url,
   ])
 
-  # The same without cloud-init. A word that no line of the texts is ends each of them.
+  # The same without cloud-init. Each text ends with a word that is not a line of the texts.
   install_script = var.availability_zone_tag ? null : join("", concat(
     [
       "#!/bin/sh\n",
-      "# Brings monsys-agent onto this host, as root. Harmless when it runs again at the next boot.\n",
+      "# Installs monsys-agent on this host, as root. The script may run again at the next boot.\n",
       "main() {\n",
-      # 75 is an enrolled host whose hub is away.
+      # 75 is an enrolled host whose hub is down.
       "if monsys-agent status >/dev/null 2>&1 || [ $? = 75 ]; then exit 0; fi\n",
       "umask 077 && mkdir -p ${local.folder} || exit 73\n",
       local.heredoc[local.settings], local.heredoc[local.boot],

@@ -1,5 +1,5 @@
-# The command that gets the token on the host, for each way in monsys_token_from. No secret is an
-# argument of a process on the way either: curl takes its headers from a pipe.
+# The command that gets the token on the host, for each source in monsys_token_from. No secret is an
+# argument of a process: curl reads its headers from a pipe.
 
 locals {
   from = var.monsys_token_from
@@ -9,7 +9,7 @@ locals {
   key  = try(local.from.azure_key_vault, null)
   hcv  = try(local.from.vault, null)
 
-  # '…' for the shell, whatever is inside.
+  # Quotes each word for the shell: '…'.
   words = compact(flatten([for way in [local.ssm, local.asm, local.hcv] : way == null ? [] : [
     for word in concat(values(way), try(values(way.login), [])) : try(tostring(word), null)
   ]]))
@@ -69,7 +69,7 @@ locals {
     ])),
   ]))
 
-  # What a cloud's metadata service answers becomes a header in curl's own configuration.
+  # The response of a cloud's metadata service becomes a header in curl's configuration.
   as_bearer = "printf %s \"$answer\" | tr -d '\\n' | sed -n 's/.*\"access_token\" *: *\"\\([^\"]*\\)\".*/header = \"Authorization: Bearer \\1\"/p'"
 
   key_url      = local.key == null ? null : startswith(local.key.vault, "https://") ? trimsuffix(local.key.vault, "/") : "https://${local.key.vault}.vault.azure.net"

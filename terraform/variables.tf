@@ -1,5 +1,5 @@
-# What a host is to be at the hub, and how it reaches it. The secret is in variables_token.tf, where
-# the agent is fetched from in variables_source.tf, and the rest of the user data in
+# The properties of a host at the hub, and its connection to the hub. The secret is in variables_token.tf,
+# the download of the agent in variables_source.tf, and the rest of the user data in
 # variables_user_data.tf.
 
 variable "tags" {
@@ -9,9 +9,9 @@ variable "tags" {
   nullable    = false
 
   validation {
-    # Every character counts as one, as it does for the agent: length() counts those that one sees.
+    # Counts code points, as the agent does. length() counts visible characters.
     condition     = alltrue([for tag in var.tags : length(regexall("(?s).", tag)) <= 128 && length(trimspace(tag)) > 0])
-    error_message = "A tag has 1 to 128 characters, and one of these has none or more. Leave empty ones out: tags = compact([...])."
+    error_message = "A tag has 1 to 128 characters, and one of these tags is empty or longer. To remove empty tags: tags = compact([...])."
   }
   validation {
     condition     = alltrue([for tag in var.tags : !can(regex("[,\\p{Cc}\\x{FFFE}\\x{FFFF}]", tag))])
@@ -24,7 +24,7 @@ variable "tags" {
 }
 
 variable "role" {
-  description = "The host's role. It wins over the token's default role, which holds when this is null or empty."
+  description = "The host's role. It overrides the token's default role. Null or empty selects the default role."
   type        = string
   default     = null
 
@@ -35,18 +35,18 @@ variable "role" {
 }
 
 variable "hub_url" {
-  description = "Where the hub is, such as `https://hub.example.com`. Null is what install.sh says, `https://api.monsys.ai` unless a hub served it."
+  description = "URL of the hub, such as `https://hub.example.com`. If null, the hub of install.sh: `https://api.monsys.ai`, or the hub that served install.sh."
   type        = string
   default     = null
 
   validation {
     condition     = var.hub_url == null ? true : can(regex("^https://[^/?#@\\s\\p{Cc}]+(/[^?#\\s\\p{Cc}]*)?$", var.hub_url))
-    error_message = "hub_url is https://HOST, with a port or a path if need be, and without user name, password, query or space. A token never travels over plain http."
+    error_message = "hub_url is https://HOST, with an optional port and path, and without user name, password, query or space. A token is never sent over plain http."
   }
 }
 
 variable "ca_pem" {
-  description = "CA certificates of a hub that no public CA vouches for, in PEM: then the only ones that the agent trusts. They are laid at `/etc/monsys/hub-ca.pem`."
+  description = "CA certificates of a hub without a public certificate, in PEM. The agent then trusts only these. They are written to `/etc/monsys/hub-ca.pem`."
   type        = string
   default     = null
 
@@ -56,22 +56,22 @@ variable "ca_pem" {
   }
   validation {
     condition     = var.ca_pem == null ? true : !can(regex("[^\\r\\n -~]|END_OF_", var.ca_pem))
-    error_message = "ca_pem has more in it than certificates. Leave out all but the lines from BEGIN CERTIFICATE to END CERTIFICATE."
+    error_message = "ca_pem contains more than certificates. Keep only the lines from BEGIN CERTIFICATE to END CERTIFICATE."
   }
   validation {
     condition     = var.ca_pem == null ? true : !can(regex("PRIVATE KEY", var.ca_pem))
-    error_message = "ca_pem holds a private key, which belongs on no host but the CA's. Give the certificates alone."
+    error_message = "ca_pem contains a private key, which must stay on the CA's host. Give only the certificates."
   }
 }
 
 variable "ca_pin" {
-  description = "`sha256:HEX` of the public key (SPKI) of a CA that the hub's chain must lead to. Enough alone when the hub sends that CA along."
+  description = "`sha256:HEX` of the public key (SPKI) of a CA that must be in the hub's chain. It is enough alone when the hub sends that CA."
   type        = string
   default     = null
 
   validation {
     condition     = var.ca_pin == null ? true : can(regex("^sha256:[0-9A-Fa-f]{64}$", var.ca_pin))
-    error_message = "ca_pin is sha256: and 64 hexadecimal digits. To have them: openssl x509 -in hub-ca.pem -pubkey -noout | openssl pkey -pubin -outform DER | openssl sha256"
+    error_message = "ca_pin is sha256: and 64 hexadecimal digits. To compute them: openssl x509 -in hub-ca.pem -pubkey -noout | openssl pkey -pubin -outform DER | openssl sha256"
   }
 }
 
@@ -100,7 +100,7 @@ variable "no_proxy" {
 }
 
 variable "splay" {
-  description = "Longest random wait before a host asks the hub for the first time, such as `2m`, so that a thousand hosts do not come at once."
+  description = "Longest random wait before a host asks the hub for the first time, such as `2m`, so that a thousand hosts do not start at once."
   type        = string
   default     = null
 
@@ -111,7 +111,7 @@ variable "splay" {
 }
 
 variable "wait" {
-  description = "How long a host tries to reach the hub before it gives up, such as `15m`. Null is the agent's five minutes."
+  description = "How long a host tries to reach the hub before it gives up, such as `15m`. If null, the agent's default of five minutes."
   type        = string
   default     = null
 

@@ -1,7 +1,7 @@
-# Where a host gets the agent from, and what it must be.
+# The source of the agent, and its version and checksums.
 
 variable "agent_version" {
-  description = "Version to install, such as `0.1.0`. Null is the one that install.sh stands for."
+  description = "Version to install, such as `0.1.0`. If null, the version of install.sh."
   type        = string
   default     = null
 
@@ -12,7 +12,7 @@ variable "agent_version" {
 }
 
 variable "checksums" {
-  description = "SHA-256 of the agent's binary by architecture: `{ x86_64 = \"…\", aarch64 = \"…\" }`, from the release's SHA256SUMS. A host of another architecture, or one that gets another binary, stops."
+  description = "SHA-256 of the agent's binary by architecture: `{ x86_64 = \"…\", aarch64 = \"…\" }`, from the release's SHA256SUMS. A host of another architecture, or with another binary, stops."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -28,7 +28,7 @@ variable "checksums" {
 }
 
 variable "download_url" {
-  description = "Folder with the files of a release, when hosts do not reach `https://get.monsys.ai`: a mirror of yours, or the hub's own `https://HUB/dist`. `file:///…` is a folder on the host."
+  description = "Folder with the files of a release, if hosts cannot reach `https://get.monsys.ai`: your mirror, or the hub's own `https://HUB/dist`. `file:///…` is a folder on the host."
   type        = string
   default     = null
 
@@ -39,7 +39,7 @@ variable "download_url" {
 }
 
 variable "install_url" {
-  description = "Where install.sh is. Null is beside the release's files: in `download_url` when that is given. `https://HUB/install.sh` is a hub's own."
+  description = "URL of install.sh. If null, the folder with the release's files, which is `download_url` if set. A hub serves its own as `https://HUB/install.sh`."
   type        = string
   default     = null
 
@@ -50,7 +50,7 @@ variable "install_url" {
 }
 
 variable "install_sha256" {
-  description = "SHA-256 that install.sh must have. install.sh carries the checksums of the binaries of its release, so this one pins them all."
+  description = "SHA-256 that install.sh must have. install.sh contains the checksums of the binaries of its release, so this checksum pins all of them."
   type        = string
   default     = null
 

@@ -1,21 +1,21 @@
-# The user data around the agent's part.
+# The user data besides the agent's part.
 
 variable "defer" {
-  description = "For golden images: install and prepare, but leave the enrolment to the first boot of each host made from the image. Takes `monsys_token_from`, for an image carries no secret."
+  description = "For golden images: installs and prepares the agent. Each host made from the image enrols at its first boot. Needs `monsys_token_from`, because an image contains no secret."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "availability_zone_tag" {
-  description = "Adds the availability zone as a tag, where cloud-init knows it. Makes the user data a jinja template; `install_script` is then null."
+  description = "Adds the availability zone as a tag, if cloud-init knows it. The user data becomes a jinja template, and `install_script` is null."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "extra_runcmd" {
-  description = "Commands of your own to run after the agent's part, whatever came of it: each a string for the shell, or a list of words."
+  description = "Your own commands, which run after the agent's part, also if it fails. Each is a string for the shell, or a list of words."
   type        = any
   default     = []
   nullable    = false
@@ -27,7 +27,7 @@ variable "extra_runcmd" {
 }
 
 variable "extra_cloud_config" {
-  description = "Cloud-config of your own to go into the same document, such as `{ packages = [\"awscli\"] }`. Its `write_files` and `runcmd` are added to, all else is taken as it is."
+  description = "Your own cloud-config for the same document, such as `{ packages = [\"awscli\"] }`. The module adds to its `write_files` and `runcmd`, and does not change the rest."
   type        = any
   default     = {}
   nullable    = false
@@ -39,14 +39,14 @@ variable "extra_cloud_config" {
 }
 
 variable "user_data_limit" {
-  description = "Most bytes that the cloud takes as user data: 16,384 at AWS, 32,768 at Hetzner, 262,144 at Google. Azure takes 65,535 of base64."
+  description = "Limit of the cloud for user data, in bytes: 16,384 at AWS, 32,768 at Hetzner, 262,144 at Google. At Azure, 65,535 of base64."
   type        = number
   default     = 16384
   nullable    = false
 }
 
 variable "user_data_gzip" {
-  description = "Say true when it is `cloud_init_gzip_base64` that you use: the limit then is for that form."
+  description = "True if you use `cloud_init_gzip_base64`: the limit then applies to that form."
   type        = bool
   default     = false
   nullable    = false

@@ -1,4 +1,4 @@
 terraform {
-  # No provider: nothing is downloaded, and nothing but text is made.
+  # No provider: the module downloads nothing, and only generates text.
   required_version = ">= 1.3"
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use agent_core::store::agent_toml::{AgentToml, Entry};
+use agent_core::token::Secret;
 use monsys_agent::fuzzing;
-use monsys_agent::store::agent_toml::{AgentToml, Entry};
-use monsys_agent::token::Secret;
 use toml_edit::Document;
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ pub fn agent_toml(bytes: &[u8]) {
     own_lines_are_kept(&text, &written);
 }
 
-fn parse(text: &str) -> Result<AgentToml, monsys_agent::error::Error> {
+fn parse(text: &str) -> Result<AgentToml, agent_core::error::Error> {
     fuzzing::agent_toml(Path::new("/etc/monsys/agent.toml"), text)
 }
 

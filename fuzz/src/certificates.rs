@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use monsys_agent::escape::is_hidden;
+use agent_core::escape::is_hidden;
 use monsys_agent::fuzzing;
 
 /// Parts: a certificate with its chain, then the CA, then the key. A certificate is accepted within its
@@ -59,6 +59,9 @@ fn check(pem: &str, ca: &str, public: &[u8], [renew, expire]: [SystemTime; 2]) {
 }
 
 fn is_printable(cause: &str) {
-    assert!(!cause.is_empty() && cause.chars().count() <= 1000, "{cause}");
+    assert!(
+        !cause.is_empty() && cause.chars().count() <= 1000,
+        "{cause}"
+    );
     assert!(!cause.contains(is_hidden), "{cause:?}");
 }

@@ -1,6 +1,6 @@
 //! An env file with a credential put into it and a secret taken out: nothing else is changed.
 
-use monsys_agent::store::env_file::{value, with_value, without_secret};
+use agent_core::store::env_file::{value, with_value, without_secret};
 
 use crate::parts;
 

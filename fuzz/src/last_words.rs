@@ -1,6 +1,6 @@
 //! The last words of a token command.
 
-use monsys_agent::redact::{last_words as words, redact};
+use agent_core::redact::{last_words as words, redact};
 
 use crate::parts;
 

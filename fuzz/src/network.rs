@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use mock_hub::{Cidr, fuzzing};
+use hub::{Cidr, fuzzing};
 
 use crate::parts;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use monsys_agent::escape::is_hidden;
+use agent_core::escape::is_hidden;
+use agent_core::token::{Kind, MAX_BYTES, Token};
 use monsys_agent::fuzzing;
-use monsys_agent::token::{Kind, MAX_BYTES, Token};
 
 /// A token is what it was typed as, or is refused in words that do not depend on the secret.
 pub fn token(bytes: &[u8]) {

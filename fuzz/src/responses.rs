@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use monsys_agent::escape::is_hidden;
+use agent_core::escape::is_hidden;
+use agent_core::hub::client::Reply;
 use monsys_agent::fuzzing::{self, Call};
-use monsys_agent::hub::client::Reply;
 use serde_json::Value;
 
 use crate::hub_reply::{holds, texts, tokens};

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use monsys_agent::error::{ErrorId, Result};
+use agent_core::environment::Environment;
+use agent_core::error::{ErrorId, Result};
+use agent_core::flags::Flags;
+use agent_core::hub::client::Client;
+use agent_core::settings::{HubUrl, Settings};
+use agent_core::sourced::Source;
+use agent_core::store::agent_toml::Entry;
+use agent_core::tags;
 use monsys_agent::fuzzing;
-use monsys_agent::hub::client::Client;
-use monsys_agent::settings::{Flags, HubUrl, Origin, Settings};
-use monsys_agent::store::agent_toml::Entry;
-use monsys_agent::tags;
-use monsys_agent::world::World;
 
 use crate::parts;
 
@@ -85,13 +87,13 @@ pub fn settings(bytes: &[u8]) {
     }
 }
 
-fn world(variables: Vec<(&'static str, String)>) -> World {
-    World::real()
+fn world(variables: Vec<(&'static str, String)>) -> Environment {
+    Environment::real([])
         .with_root("/nonexistent/monsys-fuzz")
-        .with_environment(variables)
+        .with_variables(variables)
 }
 
-fn resolve(flags: &Flags, world: &World, text: &str) -> Result<Settings> {
+fn resolve(flags: &Flags, world: &Environment, text: &str) -> Result<Settings> {
     fuzzing::settings(flags, world, Path::new(PATH), text)
 }
 
@@ -115,7 +117,7 @@ fn is_usable(settings: &Settings) {
         assert_eq!(tag.trim_matches(' '), tag);
         assert!(!own.value[..index].contains(tag), "{tag:?} twice");
     }
-    assert!(matches!(own.origin, Origin::Key(..)) || own.value.len() <= tags::MAX_TAGS);
+    assert!(matches!(own.source, Source::Key(..)) || own.value.len() <= tags::MAX_TAGS);
     if let Some(role) = &settings.role {
         assert_eq!(tags::role_fault(&role.value), None);
     }
@@ -138,7 +140,7 @@ fn hub_is_usable(hub: &HubUrl, allow_http: bool) {
         !host.is_empty() && hub.port() > 0 || shown.contains(":0"),
         "{shown}"
     );
-    let again = HubUrl::parse(&shown, allow_http, &Origin::Default);
+    let again = HubUrl::parse(&shown, allow_http, &Source::Default);
     assert_eq!(again.map(|hub| hub.to_string()).ok(), Some(shown.clone()));
     let (scheme, rest) = shown.split_once("://").expect("a scheme");
     assert_eq!(scheme == "https", hub.is_https());
@@ -156,7 +158,7 @@ fn hub_is_usable(hub: &HubUrl, allow_http: bool) {
 }
 
 /// The values are strings and lists of an `agent.toml`, so one with the same values has them too.
-fn is_the_same_when_written(settings: &Settings, world: &World) {
+fn is_the_same_when_written(settings: &Settings, world: &Environment) {
     let path = |path: &Path| Entry::Text(path.to_string_lossy().into_owned());
     let seconds = |time: Duration| Entry::Text(format!("{}ns", time.as_nanos()));
     let role = settings.role.as_ref().map(|role| role.value.clone());

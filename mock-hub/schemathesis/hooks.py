@@ -1,9 +1,9 @@
-"""Lets schemathesis get past the signatures, so that accepted calls are checked too.
+"""Signs the calls of schemathesis, so that accepted calls are checked too.
 
 The operator's calls carry the admin token. A host's calls need a token of their own and a
-signature over the very bytes that are sent: where a call still carries the admin token and
-some signature, this puts the right ones in their place. Where schemathesis itself has
-tampered with them or left them out, the call goes as it is.
+signature over the bytes that are sent: if a call still carries the admin token and some
+signature, the hook replaces both. If schemathesis has changed or removed them, the call is
+sent as it is.
 """
 
 import base64
@@ -22,7 +22,7 @@ SIGNATURE = "X-Monsys-Signature"
 
 
 class Host(requests.auth.AuthBase):
-    """A host with its key. As the last step before a request is sent, it signs it."""
+    """A host with its key. It signs a request as the last step before the request is sent."""
 
     def __init__(self, hub):
         self.hub = hub
@@ -42,11 +42,11 @@ class Host(requests.auth.AuthBase):
         return base64.b64encode(self.key.sign(hashlib.sha256(body).digest())).decode()
 
     def operate(self, path, body=None):
-        """What an operator does for this host."""
+        """Makes an operator's call for this host."""
         answer = requests.post(f"{self.hub}/api/v1/{path}", json=body, headers=ADMIN)
         return answer.json() if answer.ok and answer.content else None
 
-    def mint(self):
+    def create_token(self):
         body = {"name": "schemathesis", "ttl_secs": 3600, "max_uses": 2, "default_tags": ["t"]}
         self.token = self.operate("enrolment-tokens", body)["token"]
 
@@ -59,10 +59,10 @@ class Host(requests.auth.AuthBase):
         else:
             self.operate(f"agents/{agent_id}/rotate-signing-key")
             self.token = rotated["token"]
-        self.introduce("register")
+        self.register("register")
         return agent_id
 
-    def introduce(self, call):
+    def register(self, call):
         texts = dict.fromkeys(["hostname", "os_info", "architecture", "agent_version"], "1")
         body = json.dumps({**texts, "signing_pubkey": self.public}).encode()
         headers = {
@@ -75,15 +75,15 @@ class Host(requests.auth.AuthBase):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Gives a host's call a host."""
+    """Makes a host for a host's call."""
     call = case.operation.definition.raw.get("operationId")
-    if call not in ("enrol", "register", "heartbeat", "leave"):
+    if call not in ("enrol", "register", "heartbeat", "unenrol"):
         return
     host = Host(case.operation.base_url)
     if call == "enrol":
-        host.mint()
+        host.create_token()
         if case.id[0].isdigit():
-            host.introduce("enrol")  # so that some enrolments are a host's second: 200
+            host.register("enrol")  # so that some enrolments are a host's second: 200
     elif call == "register":
         host.token = host.operate("agents", {})["token"]
     elif is_uuid(case.path_parameters.get("id")):

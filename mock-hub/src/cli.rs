@@ -1,10 +1,8 @@
-//! The hub as a program.
+//! The program `mock-hub`: its command line, and its run from start to signal.
 
-use crate::cidr::Cidr;
-use crate::error::Error;
-use crate::hub::{Hub, Options, start};
-use crate::origin::Origin;
+use crate::start::start;
 use clap::Parser;
+use hub::{Cidr, Error, Hub, Options, Origin};
 use serde::Serialize;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -12,25 +10,25 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
 const EXAMPLES: &str = "\
-As soon as it answers, it prints one line of JSON on standard output:
+As soon as the hub answers, it prints one line of JSON on standard output:
   {\"url\":…,\"ca_file\":…,\"ca_pin\":…,\"admin_token\":…}
-After that it logs each request on standard error. SIGTERM or Ctrl-C ends it.
+After that it logs each request on standard error. SIGTERM or Ctrl-C ends the hub.
 
 Examples:
-  Look around without TLS, on a port of your choice:
+  Try it without TLS, on a port of your choice:
     mock-hub --http --listen 127.0.0.1:8080
-  Keep everything over restarts:
+  Keep all data over restarts:
     mock-hub --listen 127.0.0.1:8443 --tls-dir hub/tls --database hub/hub.db \\
              --admin-token-file hub/admin-token
-  Mint a token for 50 hosts and 72 hours:
+  Create a token for 50 hosts and 72 hours:
     curl --cacert CA_FILE -H 'Authorization: Bearer ADMIN_TOKEN' --json \\
       '{\"name\":\"first\",\"ttl_secs\":259200,\"max_uses\":50}' URL/api/v1/enrolment-tokens
-  Be the mirror that hosts install from:
+  Serve the files that hosts install from:
     mock-hub --listen 127.0.0.1:8443 --dist target/dist
     curl --proto '=https' --tlsv1.2 -fsSL --cacert CA_FILE URL/install.sh |
       MONSYS_TOKEN=… MONSYS_CA_FILE=CA_FILE sh";
 
-/// A monsys hub for tests and for a first try: hosts enrol into it, an operator watches it
+/// A monsys hub for tests and for a first try
 #[derive(Debug, Parser)]
 #[command(name = "mock-hub", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -43,16 +41,16 @@ pub struct Cli {
     #[arg(long)]
     http: bool,
 
-    /// Keep the CA and the certificate here; without it they are made anew at each start
+    /// Store the CA and the certificate here; without it they are new at each start
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
     tls_dir: Option<PathBuf>,
 
-    /// Keep tokens, agents and the audit in this SQLite file, which one hub has open at a time;
+    /// Store tokens, agents and the audit in this SQLite file, which one hub has open at a time;
     /// without it, in memory
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// Read the admin token from this file, or make it there; without it a random one
+    /// Read the admin token from this file, or create it there; without it the token is random
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 
@@ -61,18 +59,18 @@ pub struct Cli {
     #[arg(long, value_name = "DIR")]
     dist: Option<PathBuf>,
 
-    /// Believe X-Forwarded-For from these addresses; may be given more than once
+    /// Trust X-Forwarded-For from these addresses; may be given more than once
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     trusted_proxies: Vec<Cidr>,
 
-    /// Also known as this: scheme, host and port, where hosts reach the hub by another name or
-    /// through a proxy. /install.sh names the one that the client's Host header matches, or else the
+    /// Another URL of the hub (scheme, host and port), if hosts reach it by another name or through
+    /// a proxy. /install.sh names the one that the client's Host header matches, or else the
     /// first; may be given more than once
     #[arg(long = "public-url", value_name = "URL")]
     public_urls: Vec<Origin>,
 }
 
-/// The one line on standard output.
+/// The line on standard output.
 #[derive(Serialize)]
 struct Ready<'a> {
     url: &'a str,
@@ -84,7 +82,7 @@ struct Ready<'a> {
 impl Cli {
     /// Runs the hub until SIGTERM or SIGINT.
     pub async fn run(self) -> Result<(), Error> {
-        // Caught from here on, so that no signal finds the hub half started.
+        // Caught before the start, so that no signal arrives at a half-started hub.
         let mut terminate = catch(SignalKind::terminate())?;
         let mut interrupt = catch(SignalKind::interrupt())?;
         let hub = start(self.options()).await?;
@@ -113,7 +111,7 @@ impl Cli {
 }
 
 fn catch(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
-    signal(kind).map_err(|cause| Error::new("catching signals", cause, "Start again."))
+    signal(kind).map_err(|cause| Error::new("catching signals", cause, "start the hub again"))
 }
 
 fn announce(hub: &Hub) -> Result<(), Error> {
@@ -129,7 +127,7 @@ fn announce(hub: &Hub) -> Result<(), Error> {
         .and_then(|()| writeln!(stdout))
         .and_then(|()| stdout.flush())
         .map_err(|cause| {
-            let next = "Leave standard output open: who starts the hub reads its address there.";
-            Error::new("printing the hub's address", cause, next)
+            let hint = "leave standard output open: the hub prints its address there";
+            Error::new("printing the hub's address", cause, hint)
         })
 }

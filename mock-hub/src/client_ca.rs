@@ -1,10 +1,10 @@
-//! The CA of the certificates that agents show: whom it signs for, and how TLS knows them again.
+//! The CA of Mimir's client certificates: it signs them, and verifies them in TLS.
 
-use crate::clock::Millis;
-use crate::error::Error;
-use crate::tls::{Ca, Failure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hub::Error;
+use hub::ca::{Ca, Failure};
+use hub::clock::Millis;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose,
     PublicKeyData,
@@ -19,46 +19,44 @@ use std::path::Path;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// Another CA than the one that the hub itself is known by.
+/// The CA of client certificates, which is not the CA of the hub's own certificate.
 pub(crate) struct ClientCa {
     ca: Ca,
     pem: String,
 }
 
 impl ClientCa {
-    /// Takes the CA from `dir`, making it if it is not there. Without a directory nothing keeps it.
+    /// Loads the CA from `dir`, or makes it there. Without a directory the CA is in memory alone.
     pub(crate) fn prepare(dir: Option<&Path>) -> Result<Self, Error> {
         const NAME: &str = "mock hub agents CA";
         let ca = match dir {
             Some(dir) => {
                 Ca::load_or_make(dir, "client-ca", NAME).map_err(|cause| cause.in_dir(dir))?
             }
-            None => Ca::make(NAME).map_err(|cause| {
-                Error::new("making the CA of the agents", cause.0, "Start again.")
-            })?,
+            None => Ca::make(NAME).map_err(failed)?,
         };
-        let pem = pem(&ca.certificate);
+        let pem = pem(ca.certificate());
         Ok(Self { ca, pem })
     }
 
-    /// Its certificate.
+    /// Returns the CA's certificate in PEM.
     pub(crate) fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// What TLS asks: a certificate of this CA, or none.
-    pub(crate) fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, Failure> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.ca.certificate.clone())?;
-        let provider = Arc::new(default_provider());
-        Ok(
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .allow_unauthenticated()
-                .build()?,
-        )
+    /// Returns the verifier of clients: they present a certificate of this CA, or none.
+    pub(crate) fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+        let build = || -> Result<Arc<dyn ClientCertVerifier>, Failure> {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.ca.certificate().clone())?;
+            let provider = Arc::new(default_provider());
+            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            Ok(builder.allow_unauthenticated().build()?)
+        };
+        build().map_err(failed)
     }
 
-    /// A certificate by which the holder of the key proves to be `name`, in PEM.
+    /// Issues a certificate in PEM by which the holder of the key proves to be `name`.
     pub(crate) fn issue(
         &self,
         name: &str,
@@ -75,6 +73,14 @@ impl ClientCa {
         params.not_after = OffsetDateTime::from_unix_timestamp(valid.end / 1000)?;
         Ok(pem(params.signed_by(key, &self.ca.issuer())?.der()))
     }
+}
+
+fn failed(cause: Failure) -> Error {
+    Error::new(
+        "preparing the CA of the agents",
+        cause,
+        "start the hub again",
+    )
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {

@@ -1,25 +1,38 @@
-//! The other systems that the hub speaks, beside its own routes: a file each.
+//! The other enrolment systems that the mock hub speaks, beside monsys: a file or folder each.
 
 mod lyftdata;
 mod mimir;
 mod ravenxcope;
 
-use crate::App;
-use crate::faults::Route;
+use crate::faults::FaultPoint;
+use crate::state::MockState;
 use axum::Router;
-use axum::routing::MethodRouter;
-use std::sync::Arc;
 
-/// Lets faults happen to a call.
-pub(crate) type Faulty<'a> = &'a dyn Fn(Route, MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>>;
-
-/// The tables of all of them. Each makes what is not there.
-pub(crate) const SCHEMAS: &[&str] = &[ravenxcope::SCHEMA, mimir::SCHEMA, lyftdata::SCHEMA];
-
-/// The addresses of all of them.
-pub(crate) fn routes(faulty: Faulty<'_>) -> Router<Arc<App>> {
-    Router::new()
-        .merge(ravenxcope::routes(faulty))
-        .merge(mimir::routes(faulty))
-        .merge(lyftdata::routes(faulty))
+/// An enrolment system.
+pub(crate) struct Dialect {
+    /// SQL that creates its tables unless they exist.
+    pub(crate) tables: &'static str,
+    /// Its calls that faults can happen to.
+    pub(crate) fault_points: &'static [FaultPoint],
+    /// Its routes.
+    pub(crate) routes: fn() -> Router<MockState>,
 }
+
+/// The enrolment systems beside monsys.
+pub(crate) const ALL: &[Dialect] = &[
+    Dialect {
+        tables: ravenxcope::TABLES,
+        fault_points: ravenxcope::FAULT_POINTS,
+        routes: ravenxcope::routes,
+    },
+    Dialect {
+        tables: mimir::TABLES,
+        fault_points: mimir::FAULT_POINTS,
+        routes: mimir::routes,
+    },
+    Dialect {
+        tables: lyftdata::TABLES,
+        fault_points: lyftdata::FAULT_POINTS,
+        routes: lyftdata::routes,
+    },
+];

@@ -1,4 +1,4 @@
-//! The hub as a program: parse, run, tell.
+//! The program `mock-hub`: parse, run, print.
 
 use clap::Parser as _;
 use mock_hub::cli::Cli;
@@ -15,8 +15,8 @@ async fn main() -> ExitCode {
         .init();
     match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(cause) => {
-            let _ = writeln!(std::io::stderr(), "mock-hub: {cause}");
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,18 +1,18 @@
 #!/bin/sh
-# $1 is 1 at the first installation, 2 at an upgrade. The host is not enrolled here: that takes a
+# $1 is 1 at the first installation, 2 at an upgrade. This script does not enrol the host: that needs a
 # secret, and a package never asks for one.
 unit=monsys-agent.service
 
-# The user that the service runs as.
+# Creates the user of the service.
 systemd-sysusers monsys-agent.conf || exit 1
 
-# Its two directories are root's: the service's user reads them by its group. What an older release
-# gave to that user is taken over by the privileged step before the service (`monsys-agent prepare`),
-# and so is what root left there before the host had the group.
+# The two directories belong to root, and the service's user reads them through its group. The privileged
+# step before the service (`monsys-agent prepare`) takes over files that an older release gave to that
+# user, and files that root wrote before the host had the group.
 [ -d /etc/monsys ] || install -d -o root -g root -m 0755 /etc/monsys || exit 1
 [ -d /var/lib/monsys ] || install -d -o root -g monsys -m 0750 /var/lib/monsys || exit 1
 
-enrolled() { # 75 is a host that the hub has not heard from yet
+enrolled() { # 75 is an enrolled host without a recent heartbeat
   monsys-agent status >/dev/null 2>&1 || [ $? = 75 ]
 }
 
@@ -22,9 +22,9 @@ fi
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload >/dev/null 2>&1 || :
   if [ "$1" != 1 ]; then
-    # An upgrade: what runs goes on with the new program, what does not stays down.
+    # An upgrade restarts a running service with the new program. A stopped service stays down.
     systemctl try-restart "$unit" >/dev/null 2>&1 ||
-      echo "monsys-agent: the service did not come back: journalctl -u monsys-agent" >&2
+      echo "monsys-agent: the service did not restart: journalctl -u monsys-agent" >&2
   elif enrolled; then
     systemctl start "$unit" >/dev/null 2>&1 ||
       echo "monsys-agent: the service did not start: journalctl -u monsys-agent" >&2
@@ -37,9 +37,9 @@ if [ "$1" = 1 ] && ! enrolled; then
   echo "  systemctl start monsys-agent"
 fi
 
-# `monsys-agent install` has made a unit of its own, which hides the one of this package.
+# `monsys-agent install` wrote its own unit, which hides the unit of this package.
 if [ -e "/etc/systemd/system/$unit" ] && [ ! -L "/etc/systemd/system/$unit" ]; then
-  echo "monsys-agent: /etc/systemd/system/$unit hides this package's unit; to remove what" \
-    "was installed by hand: /usr/local/bin/monsys-agent uninstall" >&2
+  echo "monsys-agent: /etc/systemd/system/$unit hides this package's unit; to remove the manual" \
+    "installation: /usr/local/bin/monsys-agent uninstall" >&2
 fi
 exit 0

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Who this host is stays in /etc/monsys and /var/lib/monsys: rpm knows no purge.
+# The host's identity stays in /etc/monsys and /var/lib/monsys, because rpm has no purge.
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload >/dev/null 2>&1 || :
 fi

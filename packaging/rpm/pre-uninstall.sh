@@ -1,5 +1,5 @@
 #!/bin/sh
-# $1 is 0 when the package goes, 1 at an upgrade, which leaves the service alone.
+# $1 is 0 at a removal, 1 at an upgrade, which does not stop the service.
 if [ "$1" = 0 ]; then
   systemctl --no-reload disable monsys-agent.service >/dev/null 2>&1 || :
   if [ -d /run/systemd/system ]; then

@@ -1,36 +1,142 @@
-//! Arguments that say which system a host enrols into, and what only one of them takes.
+//! Arguments that select a dialect, and the flags that only one dialect has.
 
-use clap::Args;
+use std::collections::BTreeMap;
 
-use crate::dialect::System;
-use crate::settings::Flags;
+use agent_core::enrolment::{FlagScope, OwnFlag};
+use agent_core::flags::Flags;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-/// Which system, and its own settings.
-#[derive(Debug, Default, Args)]
+use crate::dialects::DIALECTS;
+
+/// Identifier of `--dialect`.
+const DIALECT: &str = "dialect";
+/// Heading of the flags that only one dialect has.
+const OWN: &str = "Options of one dialect";
+
+/// The dialect, and the flags of one dialect that every command takes.
+#[derive(Debug, Default)]
 pub struct DialectArgs {
-    /// Which system the host enrols into [default: monsys]
-    #[arg(long, value_enum, value_name = "SYSTEM")]
-    dialect: Option<System>,
-    /// LyftData: unique name of the worker
-    #[arg(long, value_name = "NAME", help_heading = OTHERS)]
-    worker_name: Option<String>,
-    /// LyftData: where the worker's id and API key are put [default: /var/lib/lyftdata-worker]
-    #[arg(long, value_name = "DIR", help_heading = OTHERS)]
-    worker_jobs_dir: Option<String>,
+    dialect: Option<String>,
+    own: BTreeMap<&'static str, String>,
 }
 
-/// Heading of what only one of the systems takes.
-const OTHERS: &str = "Options of other systems than monsys";
+/// The flags of one dialect that `run` and `prepare` take.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceFlagArgs(BTreeMap<&'static str, String>);
 
 impl DialectArgs {
     /// The settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
         Flags {
-            dialect: self.dialect,
-            worker_name: self.worker_name.clone(),
-            worker_jobs_dir: self.worker_jobs_dir.clone(),
+            dialect: self.dialect.clone(),
+            own: self.own.clone(),
             ..Flags::default()
         }
     }
+}
+
+impl ServiceFlagArgs {
+    /// Adds these to the other settings among the arguments.
+    #[must_use]
+    pub(crate) fn added_to(&self, mut flags: Flags) -> Flags {
+        let own = self.0.iter().map(|(name, value)| (*name, value.clone()));
+        flags.own.extend(own);
+        flags
+    }
+}
+
+impl Args for DialectArgs {
+    fn augment_args(command: Command) -> Command {
+        let names = DIALECTS
+            .iter()
+            .map(|dialect| clap::builder::PossibleValue::new(dialect.name).help(dialect.about));
+        let dialect = Arg::new(DIALECT)
+            .long(DIALECT)
+            .value_name("DIALECT")
+            .value_parser(PossibleValuesParser::new(names))
+            .help("The enrolment system of the hub [default: monsys]");
+        command
+            .arg(dialect)
+            .args(flags_of(FlagScope::Everywhere).map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for DialectArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self {
+            dialect: matches.get_one::<String>(DIALECT).cloned(),
+            own: given(matches, FlagScope::Everywhere),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ServiceFlagArgs {
+    fn augment_args(command: Command) -> Command {
+        command.args(flags_of(FlagScope::Service).map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ServiceFlagArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(given(matches, FlagScope::Service)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Returns the arguments of `run` that select a dialect.
+pub(super) fn run_arguments() -> PossibleValuesParser {
+    PossibleValuesParser::new(DIALECTS.iter().filter_map(|dialect| dialect.run_argument))
+}
+
+/// Returns the name of the dialect that `run ARGUMENT` selects.
+pub(super) fn of_run_argument(argument: &str) -> Option<String> {
+    let dialect = DIALECTS
+        .iter()
+        .find(|dialect| dialect.run_argument == Some(argument))?;
+    Some(dialect.name.to_owned())
+}
+
+fn flags_of(scope: FlagScope) -> impl Iterator<Item = &'static OwnFlag> {
+    let all = DIALECTS.iter().flat_map(|dialect| dialect.flags);
+    all.filter(move |flag| flag.scope == scope)
+}
+
+fn arg(flag: &'static OwnFlag) -> Arg {
+    let arg = Arg::new(flag.flag)
+        .long(flag.flag.trim_start_matches('-'))
+        .help(flag.help)
+        .help_heading(OWN);
+    match flag.value_name {
+        Some(name) => arg.value_name(name),
+        None => arg.action(ArgAction::SetTrue),
+    }
+}
+
+fn given(matches: &ArgMatches, scope: FlagScope) -> BTreeMap<&'static str, String> {
+    let value = |flag: &OwnFlag| match flag.value_name {
+        Some(_) => matches.get_one::<String>(flag.flag).cloned(),
+        None => matches.get_flag(flag.flag).then(String::new),
+    };
+    flags_of(scope)
+        .filter_map(|flag| Some((flag.flag, value(flag)?)))
+        .collect()
 }

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::PathArgs;
-use crate::error::{Error, ErrorId, Result};
-use crate::settings::Flags;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::flags::Flags;
 
 /// Arguments of `enrol`.
 #[derive(Debug, Args)]

@@ -1,10 +1,10 @@
 //! Arguments of `run`.
 
-use clap::{Args, ValueEnum};
+use agent_core::flags::Flags;
+use clap::Args;
 
 use super::PathArgs;
-use crate::dialect::System;
-use crate::settings::Flags;
+use super::dialect::{ServiceFlagArgs, of_run_argument, run_arguments};
 
 /// Flag of a process that has done the privileged step already.
 pub const PREPARED: &str = "--prepared";
@@ -12,15 +12,13 @@ pub const PREPARED: &str = "--prepared";
 /// Arguments of `run`.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
-    /// What to run, as another system's own command says it: `run worker` is LyftData's
-    #[arg(value_enum, value_name = "WHAT", hide_possible_values = true)]
-    what: Option<What>,
+    /// The argument that a dialect's own documentation has: `run worker` is LyftData's
+    #[arg(value_parser = run_arguments(), value_name = "WHAT", hide_possible_values = true)]
+    what: Option<String>,
     #[command(flatten)]
     paths: PathArgs,
-    /// End when a fresh credential cannot be written, where the system's own agent would go on with
-    /// it in memory (ravenxcope)
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    own: ServiceFlagArgs,
     /// This process has done the privileged step already, and executed itself anew
     #[arg(long = "prepared", hide = true)]
     pub is_prepared: bool,
@@ -35,34 +33,15 @@ pub struct RunArgs {
 pub struct PrepareArgs {
     #[command(flatten)]
     paths: PathArgs,
-    /// Fail when a fresh credential cannot be written (ravenxcope)
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    own: ServiceFlagArgs,
 }
 
 impl PrepareArgs {
     /// The settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
-        Flags {
-            strict: self.strict,
-            ..self.paths.flags()
-        }
-    }
-}
-
-/// What another system's own command runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
-    /// A worker of LyftData's
-    Worker,
-}
-
-impl What {
-    fn system(self) -> System {
-        match self {
-            Self::Worker => System::Lyftdata,
-        }
+        self.own.added_to(self.paths.flags())
     }
 }
 
@@ -70,10 +49,10 @@ impl RunArgs {
     /// The settings among the arguments.
     #[must_use]
     pub fn flags(&self) -> Flags {
-        let flags = self.paths.flags();
+        let flags = self.own.added_to(self.paths.flags());
+        let of_argument = || of_run_argument(self.what.as_deref()?);
         Flags {
-            dialect: flags.dialect.or(self.what.map(What::system)),
-            strict: self.strict,
+            dialect: flags.dialect.clone().or_else(of_argument),
             ..flags
         }
     }

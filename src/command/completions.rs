@@ -42,7 +42,7 @@ fn shown(command: &Command) -> Command {
     let name: &'static str = command.get_name().to_owned().leak();
     let aliases = command.get_visible_aliases();
     Command::new(name)
-        .version(crate::VERSION)
+        .version(agent_core::VERSION)
         .disable_help_subcommand(true)
         .about(command.get_about().cloned().unwrap_or_default())
         .visible_aliases(aliases.map(|alias| -> &'static str { alias.to_owned().leak() }))

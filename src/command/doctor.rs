@@ -6,19 +6,20 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::EnrolArgs;
-use crate::doctor::{self, Check, Finding};
-use crate::error::Result;
-use crate::escape::indented;
-use crate::redact::redact;
-use crate::world::World;
+use crate::doctor;
+use agent_core::check::{Check, Finding};
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::escape::indented;
+use agent_core::redact::redact;
 
 /// Checks all that an enrolment needs. The exit code is that of the first thing that would stop it.
 ///
 /// # Errors
 /// None but a token on the command line.
-pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<Report> {
     args.refuse_token()?;
-    let checks = doctor::examine(&args.flags(), world).await;
+    let checks = doctor::examine(&args.flags(), environment).await;
     let count = |finding| checks.iter().filter(|c| c.finding == finding).count();
     let (bad, warnings) = (count(Finding::Bad), count(Finding::Warning));
     let mut text: String = checks

@@ -4,38 +4,42 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::cli::EnrolArgs;
-use crate::dialect::monsys::{self, Deferred};
-use crate::dialect::{self, Dialect, System};
-use crate::enrolment::{self, Done, Enrolment};
-use crate::error::Result;
-use crate::escape::one_line;
-use crate::facts::HostFacts;
-use crate::facts::route::Target;
-use crate::hub::retry::Limit;
-use crate::text::{list, rows, told};
-use crate::token::Kind;
-use crate::token_source::TokenSource;
-use crate::world::World;
+use crate::dialects;
+use agent_core::enrolment::{self, Done, Enrolment};
+use agent_core::enrolment::{Descriptor, Dialect};
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::escape::one_line;
+use agent_core::facts::HostFacts;
+use agent_core::facts::route::Target;
+use agent_core::hub::retry::Limit;
+use agent_core::text::{list, rows, told};
+use agent_core::token::Kind;
+use agent_core::token_source::TokenSource;
+use dialect_monsys::{self as monsys, Deferred};
 
 /// Enrols, or says what it would do.
 ///
 /// # Errors
 /// See [`enrolment::enrol`].
-pub(super) async fn run(args: &EnrolArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<Report> {
     args.refuse_token()?;
     if args.dry_run {
-        return dry_run(args, world).await;
+        return dry_run(args, environment).await;
     }
     if args.defer {
-        dialect::monsys_only("--defer", &args.flags(), world)?;
-        return Ok(deferred(&monsys::defer(&args.flags(), world).await?));
+        dialects::monsys_only("--defer", &args.flags(), environment)?;
+        return Ok(deferred(&monsys::defer(&args.flags(), environment).await?));
     }
-    let enrolment = enrolment::enrol(&args.flags(), args.force, world).await?;
-    Ok(report(&enrolment, System::of(&args.flags(), world)?))
+    let enrolment = dialects::enrol(None, &args.flags(), args.force, environment).await?;
+    Ok(report(
+        &enrolment,
+        dialects::select(&args.flags(), environment)?,
+    ))
 }
 
 /// What an enrolment came to.
-pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
+pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
     let host = one_line(enrolment.hostname.as_deref().unwrap_or("this host"));
     let hub = &enrolment.hub_url;
     let headline = match enrolment.done {
@@ -50,7 +54,7 @@ pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
         }
     };
     let mut facts: Vec<(&str, String)> = enrolment
-        .holds
+        .fields
         .iter()
         .map(|held| (held.label, told(&held.value)))
         .collect();
@@ -64,9 +68,10 @@ pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
         ));
     }
     let table = rows(&facts);
-    let dialect = match system.name() {
-        name if system != System::default() => format!(" --dialect {name}"),
-        _ => String::new(),
+    let dialect = if dialects::is_default(dialect) {
+        String::new()
+    } else {
+        format!(" --dialect {}", dialect.name)
     };
     let next = match enrolment.done {
         Done::AlreadyEnrolled => {
@@ -82,7 +87,7 @@ pub(super) fn report(enrolment: &Enrolment, system: System) -> Report {
         "left": cleanup.left.iter().map(|left| json!({"path": left.path, "cause": left.cause})).collect::<Vec<_>>(),
         "unsearched": cleanup.unsearched.iter().map(|place| json!({"place": place.place, "look": place.look})).collect::<Vec<_>>(),
     });
-    for held in &enrolment.holds {
+    for held in &enrolment.fields {
         json[held.key] = held.value.clone();
     }
     Report::new(format!("{headline}\n{table}{next}"), json).with_error(cleanup.error())
@@ -118,11 +123,11 @@ pub(super) fn deferred(deferred: &Deferred) -> Report {
     )
 }
 
-async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
+async fn dry_run(args: &EnrolArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
-    let host = dialect::open(&flags, world)?;
+    let host = dialects::open(&flags, environment)?;
     let settings = host.settings();
-    let secret = secret(&*host, args.force, world).await?;
+    let secret = secret(&*host, args.force, environment).await?;
     // A token command is not run: it may use the network. It most likely has an enrolment token.
     let kind = secret
         .as_ref()
@@ -131,7 +136,7 @@ async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
         Some(kind) => format!("{kind} from {from}"),
         None => format!("from {from}, which was not run"),
     });
-    let facts = HostFacts::gather(settings, world, &Target::literal(settings));
+    let facts = HostFacts::gather(settings, environment, &Target::literal(settings));
     let Some(preview) = host.preview(kind, args.force, &facts)? else {
         let text = format!(
             "Dry run: this host is enrolled at {} already; nothing would be sent.\n",
@@ -173,7 +178,7 @@ async fn dry_run(args: &EnrolArgs, world: &World) -> Result<Report> {
 async fn secret<'a>(
     host: &'a dyn Dialect,
     force: bool,
-    world: &World,
+    environment: &Environment,
 ) -> Result<Option<(Option<Kind>, &'a TokenSource)>> {
     let source = host.settings().token.as_ref();
     let Some(source) = source.filter(|_| host.takes_secret(force).unwrap_or(false)) else {
@@ -184,6 +189,6 @@ async fn secret<'a>(
         return Ok(Some((None, source)));
     }
     let limit = Limit::of(host.settings().wait);
-    let secret = enrolment::fetch(host, world, limit).await?;
+    let secret = enrolment::fetch(host, environment, limit).await?;
     Ok(secret.map(|secret| (Some(secret.kind()), source)))
 }

@@ -4,24 +4,24 @@ use std::fmt::Write;
 
 use super::Report;
 use crate::cli::FactsArgs;
-use crate::dialect;
-use crate::error::Result;
-use crate::escape::one_line;
-use crate::facts::route::Target;
-use crate::facts::{HostFacts, Interface};
-use crate::text::{rows, told};
-use crate::world::World;
+use crate::dialects;
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::escape::one_line;
+use agent_core::facts::route::Target;
+use agent_core::facts::{HostFacts, Interface};
+use agent_core::text::{rows, told};
 
 /// Prints exactly the metadata that an enrolment would send.
 ///
 /// # Errors
 /// Only for bad settings: no fact fails.
-pub(super) async fn run(args: &FactsArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &FactsArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
-    let host = dialect::open_for_facts(&flags, world)?;
+    let host = dialects::open_for_facts(&flags, environment)?;
     let settings = host.settings();
     let target = Target::resolve(settings).await;
-    let facts = HostFacts::gather(settings, world, &target);
+    let facts = HostFacts::gather(settings, environment, &target);
     let sent = host.facts(&facts);
     let table: Vec<(&str, String)> = sent
         .iter()

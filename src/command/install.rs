@@ -3,19 +3,20 @@
 use serde_json::{Value, json};
 
 use super::{Report, enrol};
-use crate::VERSION;
 use crate::cli::InstallArgs;
-use crate::dialect::{self, System};
-use crate::error::Result;
-use crate::escape::{indented, one_line};
+use crate::dialects;
 use crate::install::{self, Enrolled, Installed, Options, RECEIPT, Service};
-use crate::world::World;
+use agent_core::VERSION;
+use agent_core::enrolment::Descriptor;
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::escape::{indented, one_line};
 
 /// Installs, or says what it would do.
 ///
 /// # Errors
 /// See [`install::install`].
-pub(super) async fn run(args: &InstallArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &InstallArgs, environment: &Environment) -> Result<Report> {
     args.enrol.refuse_token()?;
     let options = Options {
         flags: args.enrol.flags(),
@@ -30,15 +31,18 @@ pub(super) async fn run(args: &InstallArgs, world: &World) -> Result<Report> {
         (options.ephemeral, "--ephemeral"),
     ] {
         if is_given {
-            dialect::monsys_only(flag, &options.flags, world)?;
+            dialects::monsys_only(flag, &options.flags, environment)?;
         }
     }
     if args.enrol.dry_run {
-        let plan = install::preview(&options, world)?;
+        let plan = install::preview(&options, environment)?;
         return Ok(planned(&plan, &options));
     }
-    let installed = install::install(&options, world).await?;
-    Ok(report(&installed, System::of(&options.flags, world)?))
+    let installed = install::install(&options, environment).await?;
+    Ok(report(
+        &installed,
+        dialects::select(&options.flags, environment)?,
+    ))
 }
 
 fn planned(plan: &Installed, options: &Options) -> Report {
@@ -59,7 +63,7 @@ fn planned(plan: &Installed, options: &Options) -> Report {
     Report::new(text, json(plan, "dry_run"))
 }
 
-fn report(installed: &Installed, system: System) -> Report {
+fn report(installed: &Installed, dialect: &Descriptor) -> Report {
     let (enrolment, text, error) = match &installed.enrolled {
         None => (
             Value::Null,
@@ -68,7 +72,7 @@ fn report(installed: &Installed, system: System) -> Report {
         ),
         Some(enrolled) => {
             let report = match enrolled {
-                Enrolled::Now(enrolment) => enrol::report(enrolment, system),
+                Enrolled::Now(enrolment) => enrol::report(enrolment, dialect),
                 Enrolled::Deferred(deferred) => enrol::deferred(deferred),
             };
             (report.json, report.text, report.error)

@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::{Cli, ManArgs};
-use crate::error::{Error, ErrorId, Kind, Result};
-use crate::settings::TABLE;
-use crate::store::atomic::{self, Owner};
+use agent_core::error::{Error, ErrorId, Kind, Result};
+use agent_core::settings::TABLE;
+use agent_core::store::atomic::{self, Owner};
 
 /// Prints the page of the program, or writes that and a page a command into a folder.
 ///

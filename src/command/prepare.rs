@@ -4,18 +4,20 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::PrepareArgs;
-use crate::error::Result;
-use crate::service::step;
-use crate::world::World;
+use crate::dialects;
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::service::step;
 
 /// Does the step. What it failed with is on the record, and the service ends with it, so this is no
 /// failure of the command.
 ///
 /// # Errors
 /// None: a command that fails would fail the unit, whose rules for final codes do not look at it.
-pub(super) async fn run(args: &PrepareArgs, world: &World) -> Result<Report> {
+pub(super) async fn run(args: &PrepareArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
-    let verdict = step::prepare(&flags, world).await;
+    let select = || dialects::select(&flags, environment);
+    let verdict = step::prepare(&select, &flags, environment).await;
     let (result, text) = match (verdict.error(), &verdict.deferred) {
         (Some(error), _) => (
             "failed",

@@ -4,19 +4,19 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::{RotateKeyArgs, RotateTokenArgs};
-use crate::dialect;
-use crate::dialect::monsys::{self, Rotation};
-use crate::error::Result;
-use crate::text::rows;
-use crate::world::World;
+use crate::dialects;
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::text::rows;
+use dialect_monsys::{self as monsys, Rotation};
 
 /// Takes a new per-agent token.
 ///
 /// # Errors
 /// See [`monsys::rotate_token`].
-pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Report> {
-    dialect::monsys_only("rotate-token", &args.flags(), world)?;
-    let rotation = monsys::rotate_token(&args.flags(), world).await?;
+pub(super) async fn token(args: &RotateTokenArgs, environment: &Environment) -> Result<Report> {
+    dialects::monsys_only("rotate-token", &args.flags(), environment)?;
+    let rotation = monsys::rotate_token(&args.flags(), environment).await?;
     let headline = if rotation.changed {
         "The hub takes the new token, and agent.toml holds it now."
     } else {
@@ -29,9 +29,9 @@ pub(super) async fn token(args: &RotateTokenArgs, world: &World) -> Result<Repor
 ///
 /// # Errors
 /// See [`monsys::rotate_key`].
-pub(super) async fn key(args: &RotateKeyArgs, world: &World) -> Result<Report> {
-    dialect::monsys_only("rotate-key", &args.flags(), world)?;
-    let rotation = monsys::rotate_key(&args.flags(), world).await?;
+pub(super) async fn key(args: &RotateKeyArgs, environment: &Environment) -> Result<Report> {
+    dialects::monsys_only("rotate-key", &args.flags(), environment)?;
+    let rotation = monsys::rotate_key(&args.flags(), environment).await?;
     let headline = if rotation.was_begun {
         "The hub has this host's new key pinned: this ended a rotation that had been interrupted."
     } else {

@@ -2,18 +2,18 @@
 
 use super::Report;
 use crate::cli::PathArgs;
-use crate::dialect;
-use crate::error::{Error, ErrorId, Result};
-use crate::world::World;
+use crate::dialects;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
 
 /// Says whether this host is enrolled, where, and as what, and whether the hub hears from it.
 /// Sends nothing.
 ///
 /// # Errors
 /// Broken files of the host.
-pub(super) fn run(args: &PathArgs, world: &World) -> Result<Report> {
+pub(super) fn run(args: &PathArgs, environment: &Environment) -> Result<Report> {
     let flags = args.flags();
-    let account = dialect::open(&flags, world)
+    let account = dialects::open(&flags, environment)
         .map_err(for_reading)?
         .status()?;
     Ok(Report {

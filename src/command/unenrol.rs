@@ -4,31 +4,31 @@ use serde_json::json;
 
 use super::Report;
 use crate::cli::UnenrolArgs;
-use crate::dialect;
-use crate::dialect::monsys::{self, Parting};
-use crate::error::Result;
-use crate::text::rows;
-use crate::world::World;
+use crate::dialects;
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::text::rows;
+use dialect_monsys::{self as monsys, UnenrolOutcome};
 
 /// Leaves the hub.
 ///
 /// # Errors
 /// See [`monsys::unenrol`].
-pub(super) async fn run(args: &UnenrolArgs, world: &World) -> Result<Report> {
-    dialect::monsys_only("unenrol", &args.flags(), world)?;
-    let leaving = monsys::unenrol(&args.flags(), args.force, world).await?;
+pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result<Report> {
+    dialects::monsys_only("unenrol", &args.flags(), environment)?;
+    let leaving = monsys::unenrol(&args.flags(), args.force, environment).await?;
     let hub = &leaving.hub_url;
     let (result, headline) = match leaving.parting {
-        Parting::Left => ("left", format!("This host has left {hub}.")),
-        Parting::Ended => (
+        UnenrolOutcome::Left => ("left", format!("This host has left {hub}.")),
+        UnenrolOutcome::Ended => (
             "left",
             format!("This host has left {hub}: this ended what had been interrupted."),
         ),
-        Parting::OnlyHere => (
+        UnenrolOutcome::OnlyHere => (
             "removed",
             format!("The credential is removed from this host; {hub} may still list it."),
         ),
-        Parting::NotEnrolled => (
+        UnenrolOutcome::NotEnrolled => (
             "not_enrolled",
             "This host is not enrolled; nothing was sent and nothing was removed.".into(),
         ),
@@ -47,7 +47,7 @@ pub(super) async fn run(args: &UnenrolArgs, world: &World) -> Result<Report> {
         json!({
             "result": result,
             "changed": leaving.changed,
-            "hub_told": matches!(leaving.parting, Parting::Left | Parting::Ended),
+            "hub_told": matches!(leaving.parting, UnenrolOutcome::Left | UnenrolOutcome::Ended),
             "agent_id": leaving.agent_id,
             "hub_url": leaving.hub_url,
             "would_enrol_again": leaving.would_enrol_again,

@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::cli::UninstallArgs;
-use crate::error::Result;
-use crate::escape::{indented, one_line};
 use crate::install;
-use crate::world::World;
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::escape::{indented, one_line};
 
 /// Takes back what `install` did.
 ///
 /// # Errors
 /// See [`install::uninstall`].
-pub(super) async fn run(args: &UninstallArgs, world: &World) -> Result<Report> {
-    let done = install::uninstall(&args.paths.flags(), args.purge, world).await?;
+pub(super) async fn run(args: &UninstallArgs, environment: &Environment) -> Result<Report> {
+    let done = install::uninstall(&args.paths.flags(), args.purge, environment).await?;
     let changed = !done.taken.is_empty();
     let mut text = String::from(match (changed, done.left.is_empty()) {
         (true, _) => "Uninstalled monsys-agent. Taken back:\n",

@@ -1,25 +1,26 @@
 //! What is on the host: secret, plan, directories, service manager.
 
-use super::{Check, prove};
-use crate::dialect::Dialect;
-use crate::enrolment;
-use crate::facts::HostFacts;
-use crate::facts::route::Target;
-use crate::hub::retry::Limit;
-use crate::token::Token;
-use crate::world::World;
+use super::prove;
+use agent_core::check::Check;
+use agent_core::enrolment;
+use agent_core::enrolment::Dialect;
+use agent_core::environment::Environment;
+use agent_core::facts::HostFacts;
+use agent_core::facts::route::Target;
+use agent_core::hub::retry::Limit;
+use agent_core::token::Token;
 
 /// The secret's source and shape.
 pub(super) async fn token(
     host: &dyn Dialect,
-    world: &World,
+    environment: &Environment,
     limit: Limit,
 ) -> (Check, Option<Token>) {
     let source = host.settings().token.as_ref();
     let Some(source) = source.filter(|_| host.takes_secret(false).unwrap_or(false)) else {
         return (host.without_secret(), None);
     };
-    match enrolment::fetch(host, world, limit).await {
+    match enrolment::fetch(host, environment, limit).await {
         Ok(Some(token)) => {
             let says = format!("an {} from {source}", token.kind()).replace("an per", "a per");
             (Check::good("token", says), Some(token))
@@ -30,11 +31,11 @@ pub(super) async fn token(
 }
 
 /// What a run of `enrol` would do.
-pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, world: &World) -> Check {
+pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, environment: &Environment) -> Check {
     let name = "plan";
     let kind = token.map(Token::kind);
     let settings = host.settings();
-    let facts = HostFacts::gather(settings, world, &Target::literal(settings));
+    let facts = HostFacts::gather(settings, environment, &Target::literal(settings));
     match host.preview(kind, false, &facts) {
         Err(error) => Check::bad(name, &error),
         Ok(None) => Check::good(name, "enrol would find the host enrolled"),
@@ -54,9 +55,9 @@ pub(super) fn folders(host: &dyn Dialect) -> Vec<Check> {
 }
 
 /// systemd, by the mark that `sd_booted(3)` looks for.
-pub(super) fn service_manager(world: &World) -> Check {
+pub(super) fn service_manager(environment: &Environment) -> Check {
     let name = "service manager";
-    if world.resolved_path("/run/systemd/system").is_dir() {
+    if environment.resolved_path("/run/systemd/system").is_dir() {
         Check::good(name, "systemd runs this host")
     } else {
         Check::good(

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Check;
-use crate::cloud_init;
-use crate::scrub::{self, Wanted};
-use crate::world::World;
+use agent_core::check::Check;
+use agent_core::cloud_init;
+use agent_core::environment::Environment;
+use agent_core::scrub::{self, Wanted};
 
 /// Who asks the doctor waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks for anything that can be used as a token, plain or packed.
-pub(super) fn examine(world: &World) -> Check {
+pub(super) fn examine(environment: &Environment) -> Check {
     let name = "cloud-init";
-    let places = cloud_init::places(world, PATIENCE);
+    let places = cloud_init::places(environment, PATIENCE);
     let report = scrub::search(&Wanted::any_suspect(), &places);
     let told = |path: &PathBuf| path.display().to_string();
     let holding: Vec<String> = report.holding.iter().map(told).collect();

@@ -11,12 +11,12 @@ use base64::prelude::BASE64_STANDARD;
 use reqwest::{Method, Url};
 use tokio::time::Instant;
 
-use super::Check;
-use crate::hub::client::{Client, Reply};
-use crate::scrub;
-use crate::settings::Settings;
-use crate::store::read;
-use crate::world::World;
+use agent_core::check::Check;
+use agent_core::environment::Environment;
+use agent_core::hub::client::{Client, Reply};
+use agent_core::scrub;
+use agent_core::settings::Settings;
+use agent_core::store::safe_read;
 
 const NAME: &str = "metadata service";
 const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
@@ -89,21 +89,21 @@ const CLOUDS: [Cloud; 5] = [
     },
 ];
 
-pub(super) async fn examine(settings: &Settings, world: &World) -> Check {
-    let is_disabled = world
+pub(super) async fn examine(settings: &Settings, environment: &Environment) -> Check {
+    let is_disabled = environment
         .env(DISABLED)
         .is_some_and(|value| value.eq_ignore_ascii_case("true"));
     if is_disabled {
         return Check::skipped(NAME, "AWS_EC2_METADATA_DISABLED is set");
     }
-    let Some((cloud, address)) = place(world) else {
+    let Some((cloud, address)) = place(environment) else {
         return Check::skipped(NAME, "no cloud with one is known to run this host");
     };
     let base = match Url::parse(&address) {
         Ok(base) if base.scheme() == "http" && base.host().is_some() => base,
         _ => return Check::skipped(NAME, "the address that was given for it is no http URL"),
     };
-    match user_data(cloud, settings, world, &base).await {
+    match user_data(cloud, settings, environment, &base).await {
         Answer::Silent => Check::skipped(NAME, "it could not be asked"),
         Answer::Nothing => Check::good(NAME, "it hands out no user data"),
         Answer::Data(bytes) if scrub::has_token(&bytes) => Check::warning(
@@ -119,15 +119,16 @@ pub(super) async fn examine(settings: &Settings, world: &World) -> Check {
 }
 
 /// Which cloud's service is where.
-fn place(world: &World) -> Option<(&'static Cloud, String)> {
+fn place(environment: &Environment) -> Option<(&'static Cloud, String)> {
     let given = |cloud: &'static Cloud| {
-        let value = world.env(cloud.variable?)?.to_str()?;
+        let value = environment.env(cloud.variable?)?.to_str()?;
         let has_scheme = value.contains("://");
         let scheme = if has_scheme { "" } else { "http://" };
         Some((cloud, format!("{scheme}{value}")))
     };
     CLOUDS.iter().find_map(given).or_else(|| {
-        let vendor = read::text(&world.kernel_path("/sys/class/dmi/id/sys_vendor")).ok()?;
+        let vendor =
+            safe_read::text(&environment.kernel_path("/sys/class/dmi/id/sys_vendor")).ok()?;
         let cloud = CLOUDS.iter().find(|cloud| cloud.vendor == vendor.trim())?;
         Some((cloud, cloud.default.to_owned()))
     })
@@ -140,7 +141,12 @@ pub(crate) enum Answer {
     Data(Vec<u8>),
 }
 
-async fn user_data(cloud: &Cloud, settings: &Settings, world: &World, base: &Url) -> Answer {
+async fn user_data(
+    cloud: &Cloud,
+    settings: &Settings,
+    environment: &Environment,
+    base: &Url,
+) -> Answer {
     let Ok(client) = Client::new(settings) else {
         return Answer::Silent;
     };
@@ -149,7 +155,10 @@ async fn user_data(cloud: &Cloud, settings: &Settings, world: &World, base: &Url
         let mut url = base.clone();
         url.set_path(path);
         url.set_query(query);
-        client.ask(method, url, header, world, deadline).await.ok()
+        client
+            .ask(method, url, header, environment, deadline)
+            .await
+            .ok()
     };
     let mut session = String::new();
     if cloud.vendor == AWS.vendor {

@@ -8,12 +8,13 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::{Check, Finding};
-use crate::error::{Error, ErrorId};
-use crate::facts::route::{self, Target};
-use crate::hub::client::{Client, Reply, SendError};
-use crate::settings::Settings;
-use crate::world::{World, clock};
+use agent_core::check::{Check, Finding};
+use agent_core::clock;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId};
+use agent_core::facts::route::{self, Target};
+use agent_core::hub::client::{Client, Reply, SendError};
+use agent_core::settings::Settings;
 
 /// Longest that one step may take.
 const STEP: Duration = Duration::from_secs(5);
@@ -21,7 +22,7 @@ const STEP: Duration = Duration::from_secs(5);
 const DRIFT: Duration = Duration::from_mins(5);
 
 /// Every step of the way, each only when the one before it was taken.
-pub(super) async fn examine(settings: &Settings, world: &World) -> Vec<Check> {
+pub(super) async fn examine(settings: &Settings, environment: &Environment) -> Vec<Check> {
     let mut checks = vec![proxy(settings)];
     let (host, port) = route::peer(settings);
     let (check, addresses) = name(host, port).await;
@@ -39,7 +40,7 @@ pub(super) async fn examine(settings: &Settings, world: &World) -> Vec<Check> {
         checks.extend(["TLS", "hub", "clock"].map(|n| Check::skipped(n, "there is no connection")));
         return checks;
     }
-    checks.extend(talk(settings, world).await);
+    checks.extend(talk(settings, environment).await);
     checks
 }
 
@@ -47,9 +48,9 @@ fn proxy(settings: &Settings) -> Check {
     let says = match &settings.proxy {
         Some(proxy) if settings.hub_url.value.is_https() => {
             let (host, port) = route::peer(settings);
-            format!("{} names {host}:{port}", proxy.origin)
+            format!("{} names {host}:{port}", proxy.source)
         }
-        Some(proxy) => format!("{} is for https, and the hub is not", proxy.origin),
+        Some(proxy) => format!("{} is for https, and the hub is not", proxy.source),
         None => "none".into(),
     };
     Check::good("proxy", says)
@@ -111,7 +112,7 @@ async fn connection(addresses: &[SocketAddr]) -> Check {
 }
 
 /// One request that needs no token.
-async fn talk(settings: &Settings, world: &World) -> Vec<Check> {
+async fn talk(settings: &Settings, environment: &Environment) -> Vec<Check> {
     let url = settings.hub_url.value.join("/healthz");
     let client = match Client::new(settings) {
         Ok(client) => client,
@@ -119,7 +120,7 @@ async fn talk(settings: &Settings, world: &World) -> Vec<Check> {
     };
     let deadline = Instant::now() + 2 * STEP;
     let reply = match client
-        .ask(Method::GET, url.clone(), &[], world, deadline)
+        .ask(Method::GET, url.clone(), &[], environment, deadline)
         .await
     {
         Ok(reply) => reply,
@@ -135,7 +136,7 @@ async fn talk(settings: &Settings, world: &World) -> Vec<Check> {
     vec![
         encryption(settings),
         hub(&reply),
-        clock(&reply, world.now()),
+        clock(&reply, environment.now()),
     ]
 }
 

@@ -6,17 +6,17 @@ use std::path::PathBuf;
 
 use super::change::{Change, PutFile, There, kept};
 use super::locks::Locks;
-use super::receipt::{Deed, Receipt};
+use super::receipt::{Receipt, RecordedChange};
+use super::rollback::{Fate, roll_back};
 use super::system::System;
-use super::take_back::{Fate, take_back};
 use super::{unwritable, user};
-use crate::error::Result;
-use crate::store::atomic::{self, Grant, Owner};
-use crate::world::World;
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::store::atomic::{self, Grant, Owner};
 
 /// The changes of one run.
 pub(super) struct Work<'a> {
-    world: &'a World,
+    environment: &'a Environment,
     pub(super) system: System<'a>,
     pub(super) receipt: Receipt,
     done: Vec<Done>,
@@ -24,9 +24,9 @@ pub(super) struct Work<'a> {
 
 /// A change that this run made, or was about to.
 struct Done {
-    deed: Deed,
+    recorded: RecordedChange,
     /// What the receipt had of it before.
-    before: Option<Deed>,
+    before: Option<RecordedChange>,
     /// Where the file is that was replaced.
     room: Option<PathBuf>,
     /// That file is ours too, so its second name goes when the run ends.
@@ -34,10 +34,10 @@ struct Done {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(world: &'a World, receipt: Receipt) -> Self {
+    pub(super) fn new(environment: &'a Environment, receipt: Receipt) -> Self {
         Self {
-            world,
-            system: System::of(world),
+            environment,
+            system: System::of(environment),
             receipt,
             done: Vec::new(),
         }
@@ -51,7 +51,7 @@ impl<'a> Work<'a> {
     /// Makes one change, of which nothing is left when it fails.
     ///
     /// # Errors
-    /// [`crate::error::ErrorId::NotInstallable`], or what the system's command ended with.
+    /// [`agent_core::error::ErrorId::NotInstallable`], or what the system's command ended with.
     pub(super) async fn apply(&mut self, change: &Change, locks: &Locks) -> Result<()> {
         let before = self.done.len();
         let made = self.make(change).await;
@@ -63,21 +63,21 @@ impl<'a> Work<'a> {
 
     async fn make(&mut self, change: &Change) -> Result<()> {
         tracing::info!("{change}");
-        let path = self.world.path(change.path());
+        let path = self.environment.path(change.path());
         let fault = |error: io::Error| unwritable(&path, &error);
-        let Some(deed) = change.deed() else {
+        let Some(recorded) = change.recorded() else {
             return self.share(change);
         };
         let mut done = Done {
-            before: self.receipt.find(&deed).cloned(),
-            deed,
+            before: self.receipt.find(&recorded).cloned(),
+            recorded,
             room: None,
             is_room_ours: false,
         };
         if let Change::PutFile(file) = change {
             self.plan_room(file, &mut done);
         }
-        self.receipt.put(done.deed.clone());
+        self.receipt.put(done.recorded.clone());
         let room = done.room.clone();
         self.done.push(done);
         self.note()?;
@@ -89,7 +89,7 @@ impl<'a> Work<'a> {
         match change {
             Change::MakeUser => {
                 user::make(&self.system).await?;
-                self.world.forget_access();
+                self.environment.forget_access();
             }
             Change::MakeFolder { mode, .. } => {
                 let grant = Grant {
@@ -118,13 +118,13 @@ impl<'a> Work<'a> {
         let Change::Share { path, is_folder } = change else {
             return Ok(());
         };
-        let access = self.world.access();
+        let access = self.environment.access();
         let grant = if *is_folder {
             access.shared_folder()
         } else {
             access.shared()
         };
-        let path = self.world.path(path);
+        let path = self.environment.path(path);
         match atomic::set_access(&path, grant) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             set => set.map_err(|error| unwritable(&path, &error)),
@@ -134,13 +134,13 @@ impl<'a> Work<'a> {
     /// Decides under which second name the file that is replaced can come back: until the end of
     /// this run when it is ours, and until an uninstallation when it is somebody else's.
     fn plan_room(&self, file: &PutFile, done: &mut Done) {
-        if let Deed::PutFile {
+        if let RecordedChange::PutFile {
             sha256,
             kept: keeps,
             ..
-        } = &mut done.deed
+        } = &mut done.recorded
         {
-            if let Some(Deed::PutFile {
+            if let Some(RecordedChange::PutFile {
                 sha256: sums, kept, ..
             }) = &done.before
             {
@@ -149,7 +149,7 @@ impl<'a> Work<'a> {
                 keeps.clone_from(kept);
             }
             let name = kept(&file.path);
-            let on_disk = self.world.path(&name);
+            let on_disk = self.environment.path(&name);
             // A run may have been killed between writing this down and doing it.
             if file.there == There::Foreign && (keeps.is_none() || !on_disk.exists()) {
                 done.room = Some(on_disk);
@@ -158,7 +158,7 @@ impl<'a> Work<'a> {
             }
         }
         if file.there != There::Nothing {
-            done.room = Some(atomic::aside(&self.world.path(&file.path)));
+            done.room = Some(atomic::aside(&self.environment.path(&file.path)));
             done.is_room_ours = true;
         }
     }
@@ -166,21 +166,21 @@ impl<'a> Work<'a> {
     /// Writes the receipt; before its folder is made, and after it is gone, there is none.
     fn note(&self) -> Result<()> {
         self.receipt
-            .save(self.world)
-            .map_err(|error| unwritable(&self.world.path(super::receipt::PATH), &error))
+            .save(self.environment)
+            .map_err(|error| unwritable(&self.environment.path(super::receipt::PATH), &error))
     }
 
     /// Writes down that all changes are made. What was replaced can still be put back.
     ///
     /// # Errors
-    /// [`crate::error::ErrorId::NotInstallable`].
-    pub(super) fn settle(&mut self) -> Result<()> {
+    /// [`agent_core::error::ErrorId::NotInstallable`].
+    pub(super) fn recover(&mut self) -> Result<()> {
         if self.done.is_empty() {
             return Ok(());
         }
         for done in &self.done {
-            if let Deed::PutFile { path, sha256, kept } = &done.deed {
-                self.receipt.put(Deed::PutFile {
+            if let RecordedChange::PutFile { path, sha256, kept } = &done.recorded {
+                self.receipt.put(RecordedChange::PutFile {
                     path: path.clone(),
                     sha256: sha256[..1].to_vec(),
                     kept: kept.clone(),
@@ -217,7 +217,7 @@ impl<'a> Work<'a> {
     }
 
     async fn undo(&mut self, done: Done, locks: &Locks) {
-        let path = self.world.path(done.deed.path());
+        let path = self.environment.path(done.recorded.path());
         let fate = match &done.room {
             // It was not come to.
             Some(room) if !room.exists() => Fate::Gone,
@@ -225,18 +225,20 @@ impl<'a> Work<'a> {
             Some(room) => atomic::rename(room, &path)
                 .and_then(|()| atomic::remove(room))
                 .map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Taken),
-            None => take_back(&done.deed, false, self.world, &self.system, locks).await,
+            None => roll_back(&done.recorded, false, self.environment, &self.system, locks).await,
         };
         if let Fate::Left(cause) = fate {
-            match done.deed {
+            match done.recorded {
                 // What an enrolment made stays, so that the next run is the same host.
-                Deed::MakeFolder { .. } => tracing::info!("{} stays: {cause}", done.deed),
-                _ => tracing::warn!("{} stays: {cause}", done.deed),
+                RecordedChange::MakeFolder { .. } => {
+                    tracing::info!("{} stays: {cause}", done.recorded);
+                }
+                _ => tracing::warn!("{} stays: {cause}", done.recorded),
             }
         } else if let Some(before) = done.before {
             self.receipt.put(before);
         } else {
-            self.receipt.forget(&done.deed);
+            self.receipt.forget(&done.recorded);
         }
         if let Err(error) = self.note() {
             tracing::warn!("{}: {}", error.what(), error.cause());

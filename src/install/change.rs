@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::receipt::Deed;
-use crate::store::access::GROUP;
+use super::receipt::RecordedChange;
+use agent_core::store::access::GROUP;
 
 /// A step of the plan. Paths are the host's own, without `--root`.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,17 +111,17 @@ impl Change {
     }
 
     /// What the install record says of it, if it says anything.
-    pub(super) fn deed(&self) -> Option<Deed> {
+    pub(super) fn recorded(&self) -> Option<RecordedChange> {
         Some(match self {
-            Self::MakeUser => Deed::MakeUser { name: GROUP.into() },
-            Self::MakeFolder { path, .. } => Deed::MakeFolder { path: path.clone() },
+            Self::MakeUser => RecordedChange::MakeUser { name: GROUP.into() },
+            Self::MakeFolder { path, .. } => RecordedChange::MakeFolder { path: path.clone() },
             Self::Share { .. } => return None,
-            Self::PutFile(file) => Deed::PutFile {
+            Self::PutFile(file) => RecordedChange::PutFile {
                 path: file.path.clone(),
                 sha256: vec![sha256(&file.bytes)],
                 kept: None,
             },
-            Self::Link { path, target } => Deed::Link {
+            Self::Link { path, target } => RecordedChange::Link {
                 path: path.clone(),
                 target: target.clone(),
             },
@@ -171,10 +171,5 @@ pub(super) fn kept(path: &Path) -> PathBuf {
 
 /// SHA-256 in hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    agent_core::hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }

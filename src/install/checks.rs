@@ -3,12 +3,12 @@
 
 use super::Options;
 use super::receipt::Receipt;
-use crate::dialect;
-use crate::error::{Error, ErrorId, Result};
-use crate::facts::HostFacts;
-use crate::facts::route::Target;
-use crate::token::Kind;
-use crate::world::{SECRET_VARIABLE, World};
+use crate::dialects;
+use agent_core::environment::{Environment, SECRET_VARIABLE};
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::facts::HostFacts;
+use agent_core::facts::route::Target;
+use agent_core::token::Kind;
 
 /// Where a package has the program, and what dpkg knows of it.
 const BINARY: &str = "/usr/bin/monsys-agent";
@@ -18,11 +18,11 @@ const DPKG: &str = "/var/lib/dpkg/info/monsys-agent.list";
 ///
 /// # Errors
 /// [`ErrorId::PackageOwned`].
-pub(super) fn refuse_package(receipt: &Receipt, world: &World) -> Result<()> {
-    if !receipt.done.is_empty() || !world.resolved_path(BINARY).exists() {
+pub(super) fn refuse_package(receipt: &Receipt, environment: &Environment) -> Result<()> {
+    if !receipt.done.is_empty() || !environment.resolved_path(BINARY).exists() {
         return Ok(());
     }
-    let remove = if world.resolved_path(DPKG).exists() {
+    let remove = if environment.resolved_path(DPKG).exists() {
         "apt-get remove monsys-agent"
     } else {
         "dnf remove monsys-agent, or zypper or rpm -e"
@@ -39,8 +39,8 @@ pub(super) fn refuse_package(receipt: &Receipt, world: &World) -> Result<()> {
 ///
 /// # Errors
 /// [`ErrorId::TokenMissing`], and what [`dialect::Dialect::preview`] ends with.
-pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
-    let host = dialect::open(&options.flags, world)?;
+pub(super) fn check_enrolment(options: &Options, environment: &Environment) -> Result<()> {
+    let host = dialects::open(&options.flags, environment)?;
     if !host.has_service() {
         return Err(Error::new(
             ErrorId::BadArguments,
@@ -55,7 +55,7 @@ pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
     let settings = host.settings();
     // Its kind makes no difference to what can be told before it is fetched.
     let token = settings.token.as_ref().map(|_| Kind::Enrolment);
-    let facts = HostFacts::gather(settings, world, &Target::literal(settings));
+    let facts = HostFacts::gather(settings, environment, &Target::literal(settings));
     host.preview(token, options.force, &facts)?;
     if settings.token.is_some() || !host.takes_secret(options.force)? {
         return Ok(());
@@ -66,10 +66,10 @@ pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
         "this host is not enrolled, and there is no MONSYS_TOKEN, --token-file or --token-command"
     };
     let missing = Error::new(ErrorId::TokenMissing, cause);
-    Err(if world.env("SUDO_USER").is_some() {
+    Err(if environment.env("SUDO_USER").is_some() {
         missing.hint(format!(
             "sudo drops the environment unless it is told what to keep: {}",
-            sudo_line("install", world)
+            sudo_line("install", environment)
         ))
     } else {
         missing
@@ -80,22 +80,22 @@ pub(super) fn check_enrolment(options: &Options, world: &World) -> Result<()> {
 ///
 /// # Errors
 /// [`ErrorId::NeedsRoot`].
-pub(super) fn require_root(command: &str, world: &World) -> Result<()> {
-    if !world.is_live() || nix::unistd::geteuid().is_root() {
+pub(super) fn require_root(command: &str, environment: &Environment) -> Result<()> {
+    if !environment.is_live() || nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     let uid = nix::unistd::geteuid();
     Err(
         Error::new(ErrorId::NeedsRoot, format!("this is user {uid}"))
-            .hint(format!("run: {}", sudo_line(command, world))),
+            .hint(format!("run: {}", sudo_line(command, environment))),
     )
 }
 
 /// How to run it with sudo. The variables are named, since `-E` is ignored by some.
-fn sudo_line(command: &str, world: &World) -> String {
+fn sudo_line(command: &str, environment: &Environment) -> String {
     let mut names = vec![SECRET_VARIABLE];
     names.extend(
-        world
+        environment
             .child_environment()
             .filter_map(|(name, _)| name.to_str())
             .filter(|name| name.starts_with("MONSYS_") || *name == "HTTPS_PROXY"),

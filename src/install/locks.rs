@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
-use super::look::is_left_over;
+use super::inspect::is_left_over;
 use super::receipt::FOLDER;
 use super::unwritable;
-use crate::error::{ErrorId, Result};
-use crate::store::atomic::{self, Grant, Owner};
-use crate::store::lock::{self, FILE, INSTALL_FILE, Lock, is_lock};
-use crate::store::names;
-use crate::world::World;
+use agent_core::environment::Environment;
+use agent_core::error::{ErrorId, Result};
+use agent_core::store::atomic::{self, Grant, Owner};
+use agent_core::store::lock::{self, FILE, INSTALL_FILE, Lock, is_lock};
+use agent_core::store::names;
 
 /// The locks of one run.
 pub(super) struct Locks {
@@ -34,19 +34,19 @@ impl Locks {
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::NotInstallable`], and
     /// [`ErrorId::ForeignOwner`] for a folder where others could hold a lock.
-    pub(super) async fn take(world: &World, deadline: Instant) -> Result<Self> {
-        if !world.root().is_dir() {
+    pub(super) async fn take(environment: &Environment, deadline: Instant) -> Result<Self> {
+        if !environment.root().is_dir() {
             let missing = std::io::ErrorKind::NotFound.into();
-            return Err(unwritable(world.root(), &missing));
+            return Err(unwritable(environment.root(), &missing));
         }
         loop {
-            let folder = world.resolved_path(FOLDER);
+            let folder = environment.resolved_path(FOLDER);
             let mut made: Vec<PathBuf> = folder
                 .ancestors()
                 .take_while(|path| !path.exists())
                 .map(Path::to_owned)
                 .collect();
-            let taken = make(&folder).and_then(|()| world.refuse_foreign_folder(&folder));
+            let taken = make(&folder).and_then(|()| environment.refuse_foreign_folder(&folder));
             let taken = match taken {
                 Ok(()) => {
                     Lock::take_or(ErrorId::NotInstallable, &folder, INSTALL_FILE, deadline).await
@@ -102,7 +102,7 @@ impl Locks {
         name: &str,
         deadline: Instant,
     ) -> Result<()> {
-        if folder.is_dir() && !self.holds(folder, name) {
+        if folder.is_dir() && !self.fields(folder, name) {
             self.others.push(Lock::take(folder, name, deadline).await?);
         }
         Ok(())
@@ -114,7 +114,7 @@ impl Locks {
     }
 
     /// Whether the lock `name` of `folder` is held.
-    pub(super) fn holds(&self, folder: &Path, name: &str) -> bool {
+    pub(super) fn fields(&self, folder: &Path, name: &str) -> bool {
         let mut held = self.files.iter().chain(&self.others);
         held.any(|lock| lock.is(folder, name))
     }

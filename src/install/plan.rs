@@ -6,20 +6,21 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::change::{Change, PutFile, There, sha256};
-use super::look::{
+use super::inspect::{
     ca_for_service, is_left_over, on_host, owner_of_new, parent, shares, takes_programs,
 };
 use super::receipt::{self, Receipt};
 use super::service::Manager;
 use super::user::{self, USER};
 use super::{NotDone, Options, unwritable};
-use crate::dialect::ca_copy::CA_COPY;
-use crate::dialect::{Dialect, System};
-use crate::error::{Error, ErrorId, Result};
-use crate::settings::Flags;
-use crate::settings::table::DIALECT;
-use crate::store::unreadable;
-use crate::world::World;
+use crate::dialects;
+use agent_core::ca_copy::CA_COPY;
+use agent_core::enrolment::Dialect;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::flags::Flags;
+use agent_core::settings::table::DIALECT;
+use agent_core::store::unreadable;
 
 /// Folders where the binary may go, one a line: the first that can be written and run from. None of
 /// them is in the service's own folders, so that the service cannot replace what root runs. The
@@ -54,11 +55,11 @@ impl Plan {
         host: &dyn Dialect,
         receipt: &Receipt,
         made: &[PathBuf],
-        world: &World,
+        environment: &Environment,
     ) -> Result<Self> {
-        let manager = Manager::of(world);
+        let manager = Manager::of(environment);
         let mut sketch = Sketch {
-            world,
+            environment,
             receipt,
             made,
             changes: Vec::new(),
@@ -71,28 +72,29 @@ impl Plan {
         sketch.folder(Path::new(receipt::FOLDER), 0o700)?;
         let settings = host.settings();
         for folder in host.folders() {
-            sketch.folder(&on_host(&folder.path, world), folder.grant.mode)?;
+            sketch.folder(&on_host(&folder.path, environment), folder.grant.mode)?;
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
-            if user::find(world).is_none() && world.is_live() {
+            if user::find(environment).is_none() && environment.is_live() {
                 sketch.changes.push(Change::MakeUser);
             }
-            if user::find(world).is_some() || world.is_live() {
-                let is_made = |change: &Change| made.contains(&world.resolved_path(change.path()));
-                let shares = shares(host, sketch.receipt, world);
+            if user::find(environment).is_some() || environment.is_live() {
+                let is_made =
+                    |change: &Change| made.contains(&environment.resolved_path(change.path()));
+                let shares = shares(host, sketch.receipt, environment);
                 sketch
                     .changes
                     .extend(shares.into_iter().filter(|change| !is_made(change)));
             } else {
                 not_done.push(NotDone {
                     what: format!("the user {USER}"),
-                    cause: format!("{} is not the running system", world.root().display()),
+                    cause: format!("{} is not the running system", environment.root().display()),
                     hint: "run `monsys-agent install` once on the host itself, or in a chroot"
                         .into(),
                 });
             }
-            if !manager.runs(world) && options.starts() {
+            if !manager.runs(environment) && options.starts() {
                 not_done.push(NotDone {
                     what: "the start of the service".into(),
                     cause: format!("{} does not run here", manager.name()),
@@ -109,16 +111,16 @@ impl Plan {
                 ),
             });
         }
-        if let Some(ca) = ca_for_service(settings, world)? {
+        if let Some(ca) = ca_for_service(settings, environment)? {
             let copy = config_dir.join(CA_COPY);
             sketch.file(&copy, ca, 0o644)?;
-            flags.ca_file = Some(world.path(&copy).to_string_lossy().into_owned());
+            flags.ca_file = Some(environment.path(&copy).to_string_lossy().into_owned());
         }
-        let told = told(options, host, world)?;
+        let told = told(options, host, environment)?;
         if manager == Some(Manager::OpenRc) && !told.is_empty() {
             not_done.push(not_told(&told));
         }
-        let program = world.executable();
+        let program = environment.executable();
         let bytes = fs::read(program).map_err(|error| unreadable(program, &error))?;
         sketch.file(&binary, bytes, 0o755)?;
         for file in manager
@@ -171,13 +173,13 @@ impl Plan {
 fn told(
     options: &Options,
     host: &dyn Dialect,
-    world: &World,
+    environment: &Environment,
 ) -> Result<Vec<(&'static str, String)>> {
-    let system = System::of(&options.flags, world)?;
-    if system == System::default() {
+    let dialect = dialects::select(&options.flags, environment)?;
+    if dialects::is_default(dialect) {
         return Ok(Vec::new());
     }
-    let mut told = vec![(DIALECT.variables[0], system.name())];
+    let mut told = vec![(DIALECT.variables[0], dialect.name.to_owned())];
     told.extend(host.service_environment());
     Ok(told)
 }
@@ -200,7 +202,7 @@ fn not_told(told: &[(&str, String)]) -> NotDone {
 
 /// A plan that is being made.
 struct Sketch<'a> {
-    world: &'a World,
+    environment: &'a Environment,
     receipt: &'a Receipt,
     /// Folders that this run has made for its lock: they count as missing.
     made: &'a [PathBuf],
@@ -219,7 +221,7 @@ impl Sketch<'_> {
             return Ok(known);
         }
         places()
-            .find(|path| takes_programs(&self.world.resolved_path(parent(path))))
+            .find(|path| takes_programs(&self.environment.resolved_path(parent(path))))
             .ok_or_else(|| {
                 Error::new(
                     ErrorId::NotInstallable,
@@ -234,10 +236,13 @@ impl Sketch<'_> {
 
     /// Plans the folder, and those above it, unless they are there.
     fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
-        let on_disk = self.world.resolved_path(path);
+        let on_disk = self.environment.resolved_path(path);
         let is_of_receipt = path == Path::new(receipt::FOLDER);
         // A link below `--root` may lead to folders that are yet to be made.
-        let path = &self.world.path_on_host(&on_disk).unwrap_or(path.into());
+        let path = &self
+            .environment
+            .path_on_host(&on_disk)
+            .unwrap_or(path.into());
         let is_planned = self.changes.iter().any(
             |change| matches!(change, Change::MakeFolder { path: known, .. } if known == path),
         );
@@ -272,7 +277,7 @@ impl Sketch<'_> {
     /// Plans the file unless it is there, byte for byte.
     fn file(&mut self, path: &Path, bytes: Vec<u8>, mode: u32) -> Result<()> {
         self.folder(parent(path), 0o755)?;
-        let on_disk = self.world.path(path);
+        let on_disk = self.environment.path(path);
         let there = match fs::symlink_metadata(&on_disk) {
             Err(error) if error.kind() == NotFound => There::Nothing,
             Err(error) => return Err(unwritable(&on_disk, &error)),
@@ -289,7 +294,9 @@ impl Sketch<'_> {
                 match self.receipt.file(path) {
                     Some((sums, _)) if sums.contains(&sha256(&old)) => There::Ours,
                     // A run was killed before it gave somebody else's file its second name.
-                    Some((_, Some(kept))) if !self.world.path(kept).exists() => There::Foreign,
+                    Some((_, Some(kept))) if !self.environment.path(kept).exists() => {
+                        There::Foreign
+                    }
                     Some(_) => There::Changed,
                     None => There::Foreign,
                 }
@@ -307,7 +314,7 @@ impl Sketch<'_> {
     /// Plans the link unless it is there.
     fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
         self.folder(parent(path), 0o755)?;
-        let on_disk = self.world.path(path);
+        let on_disk = self.environment.path(path);
         match fs::read_link(&on_disk) {
             Ok(known) if known == target => Ok(()),
             Err(error) if error.kind() == NotFound => {
@@ -321,7 +328,7 @@ impl Sketch<'_> {
     }
 
     fn in_the_way(&self, path: &Path, cause: &str) -> Error {
-        let path = self.world.path(path);
+        let path = self.environment.path(path);
         Error::new(ErrorId::NotInstallable, cause)
             .about(path.display())
             .hint(format!(

@@ -1,6 +1,6 @@
 //! The receipt: what `install` has done, so that `uninstall` takes back exactly that.
 //!
-//! Each deed is written down before it is done, so a run that is killed leaves a receipt that has
+//! Each change is written down before it is done, so a run that is killed leaves a receipt that has
 //! all of it. What is written there and was not done yet is found to be so when it is taken back.
 
 use std::fmt;
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::VERSION;
-use crate::error::{Error, ErrorId, Result};
-use crate::store::atomic::{self, Owner};
-use crate::store::{read, unreadable};
-use crate::world::World;
+use agent_core::VERSION;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::store::atomic::{self, Owner};
+use agent_core::store::{safe_read, unreadable};
 
 /// Where it is. This does not follow `--state-dir`: it is about the host, not about one agent.
 pub const PATH: &str = "/var/lib/monsys/install.json";
@@ -26,7 +26,7 @@ pub(super) const FOLDER: &str = "/var/lib/monsys";
 /// Something that was done. Paths are the host's own, without `--root`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "did", rename_all = "snake_case")]
-pub(crate) enum Deed {
+pub(crate) enum RecordedChange {
     /// Made the service's user, with a group of the same name.
     MakeUser { name: String },
     /// Made a folder.
@@ -45,7 +45,7 @@ pub(crate) enum Deed {
     Link { path: PathBuf, target: PathBuf },
 }
 
-impl Deed {
+impl RecordedChange {
     /// Whether both are about the same thing.
     pub(super) fn is_about(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other) && self.path() == other.path()
@@ -64,7 +64,7 @@ impl Deed {
 }
 
 /// For people.
-impl fmt::Display for Deed {
+impl fmt::Display for RecordedChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakeUser { name } => write!(f, "the user {name}"),
@@ -82,7 +82,7 @@ pub(crate) struct Receipt {
     /// Version of the agent that was installed.
     pub(super) version: String,
     /// What was done, the first thing first.
-    pub(super) done: Vec<Deed>,
+    pub(super) done: Vec<RecordedChange>,
 }
 
 impl Receipt {
@@ -91,8 +91,8 @@ impl Receipt {
     /// # Errors
     /// [`ErrorId::ReceiptBroken`], also when somebody else than who runs this could have written
     /// it: root removes nothing by the service's word. [`ErrorId::Unreadable`].
-    pub(super) fn load(world: &World) -> Result<Self> {
-        let path = world.path(PATH);
+    pub(super) fn load(environment: &Environment) -> Result<Self> {
+        let path = environment.path(PATH);
         let broken =
             |cause: String| Error::new(ErrorId::ReceiptBroken, cause).about(path.display());
         let file = fs::OpenOptions::new()
@@ -119,7 +119,7 @@ impl Receipt {
             )));
         }
         let mut bytes = Vec::new();
-        file.take(read::LIMIT)
+        file.take(safe_read::LIMIT)
             .read_to_end(&mut bytes)
             .map_err(|error| unreadable(&path, &error))?;
         serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))
@@ -130,9 +130,9 @@ impl Receipt {
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn save(&self, world: &World) -> std::io::Result<()> {
-        let path = world.path(PATH);
-        if !world.resolved_path(FOLDER).is_dir() {
+    pub(super) fn save(&self, environment: &Environment) -> std::io::Result<()> {
+        let path = environment.path(PATH);
+        if !environment.resolved_path(FOLDER).is_dir() {
             return Ok(());
         }
         if self.done.is_empty() {
@@ -146,39 +146,41 @@ impl Receipt {
         atomic::write(&path, &text, 0o600, Owner::root())
     }
 
-    /// The deed about the same thing, if there is one.
-    pub(super) fn find(&self, like: &Deed) -> Option<&Deed> {
-        self.done.iter().find(|deed| deed.is_about(like))
+    /// The change about the same thing, if there is one.
+    pub(super) fn find(&self, like: &RecordedChange) -> Option<&RecordedChange> {
+        self.done.iter().find(|change| change.is_about(like))
     }
 
-    /// Writes down `deed` in the place of the one about the same thing; gives that one back.
-    pub(super) fn put(&mut self, deed: Deed) -> Option<Deed> {
-        match self.done.iter_mut().find(|known| known.is_about(&deed)) {
-            Some(known) => Some(std::mem::replace(known, deed)),
+    /// Writes down `change` in the place of the one about the same thing; gives that one back.
+    pub(super) fn put(&mut self, change: RecordedChange) -> Option<RecordedChange> {
+        match self.done.iter_mut().find(|known| known.is_about(&change)) {
+            Some(known) => Some(std::mem::replace(known, change)),
             None => {
-                self.done.push(deed);
+                self.done.push(change);
                 None
             }
         }
     }
 
-    /// Forgets the deed about the same thing as `deed`.
-    pub(super) fn forget(&mut self, deed: &Deed) {
-        self.done.retain(|known| !known.is_about(deed));
+    /// Forgets the change about the same thing as `change`.
+    pub(super) fn forget(&mut self, change: &RecordedChange) {
+        self.done.retain(|known| !known.is_about(change));
     }
 
     /// Files and links that were put.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.done.iter().filter_map(|deed| match deed {
-            Deed::PutFile { path, .. } | Deed::Link { path, .. } => Some(path.as_path()),
+        self.done.iter().filter_map(|change| match change {
+            RecordedChange::PutFile { path, .. } | RecordedChange::Link { path, .. } => {
+                Some(path.as_path())
+            }
             _ => None,
         })
     }
 
     /// The file at `path`, as this agent left it.
     pub(super) fn file(&self, path: &Path) -> Option<(&[String], Option<&Path>)> {
-        self.done.iter().find_map(|deed| match deed {
-            Deed::PutFile {
+        self.done.iter().find_map(|change| match change {
+            RecordedChange::PutFile {
                 path: known,
                 sha256,
                 kept,

@@ -13,12 +13,13 @@ use super::change::Change;
 use super::locks::Locks;
 use super::plan::Plan;
 use super::service::Manager;
-use super::{Enrolled, Installed, Options, Service, look, user};
-use crate::dialect::{self, Dialect, monsys};
-use crate::enrolment;
-use crate::error::{Error, Result};
-use crate::settings::Flags;
-use crate::world::World;
+use super::{Enrolled, Installed, Options, Service, inspect, user};
+use crate::dialects;
+use agent_core::enrolment::Dialect;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, Result};
+use agent_core::flags::Flags;
+use dialect_monsys as monsys;
 
 /// How long a run that has to go back waits for another one that changes files.
 const MOMENT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -38,7 +39,7 @@ pub(super) enum Admission {
 pub(super) struct Run<'a> {
     pub(super) options: &'a Options,
     pub(super) host: Box<dyn Dialect + 'a>,
-    pub(super) world: &'a World,
+    pub(super) environment: &'a Environment,
     pub(super) locks: Locks,
     /// The service was up before.
     pub(super) was_up: bool,
@@ -94,13 +95,13 @@ impl Run<'_> {
         let enrolled = self.enrol(&plan.flags).await;
         let enrolled = self.check(enrolled)?.flatten();
         // A folder that this run made is shared once the group is there, and it is in the record.
-        if plan.manager.is_some() && user::find(self.world).is_some() {
-            let shares = look::shares(&*self.host, &self.work.receipt, self.world);
+        if plan.manager.is_some() && user::find(self.environment).is_some() {
+            let shares = inspect::shares(&*self.host, &self.work.receipt, self.environment);
             self.apply(shares).await?;
         }
         self.apply(plan.after).await?;
-        let settled = self.work.settle();
-        self.check(settled)?;
+        let recovered = self.work.recover();
+        self.check(recovered)?;
         let has_new_credential = match &enrolled {
             Some(Enrolled::Now(enrolment)) => enrolment.changed,
             Some(Enrolled::Deferred(deferred)) => deferred.changed,
@@ -160,10 +161,10 @@ impl Run<'_> {
         }
         let held = self.locks.files();
         if self.options.defer {
-            let deferred = monsys::defer_under(held, flags, self.world).await?;
+            let deferred = monsys::defer_under(held, flags, self.environment).await?;
             return Ok(Some(Enrolled::Deferred(deferred)));
         }
-        match enrolment::enrol_under(held, flags, self.options.force, self.world).await {
+        match dialects::enrol(held, flags, self.options.force, self.environment).await {
             Ok(enrolment) => {
                 self.note_acceptance();
                 Ok(Some(Enrolled::Now(enrolment)))
@@ -190,7 +191,7 @@ impl Run<'_> {
 
     /// Whether the host has a credential now.
     fn is_enrolled(&self) -> bool {
-        dialect::open(&self.options.flags, self.world)
+        dialects::open(&self.options.flags, self.environment)
             .and_then(|host| host.is_enrolled())
             .unwrap_or(false)
     }
@@ -295,7 +296,7 @@ impl Run<'_> {
             )
         };
         let fix = failure.next_step().to_owned();
-        let is_placed = self.world.resolved_path(binary).exists();
+        let is_placed = self.environment.resolved_path(binary).exists();
         let program = if is_placed { binary } else { "monsys-agent" };
         let fields = json!({
             "enrolled": is_enrolled,

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::system::System;
-use crate::error::{Error, ErrorId, Result};
-use crate::escape::one_line;
-use crate::redact::redact;
-use crate::settings::Settings;
-use crate::world::World;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::escape::one_line;
+use agent_core::redact::redact;
+use agent_core::settings::Settings;
 
 /// Name of the service.
 const NAME: &str = "monsys-agent";
@@ -46,11 +46,11 @@ pub(super) struct ServiceFile {
 
 impl Manager {
     /// The one that runs, or else the one that is installed.
-    pub(super) fn of(world: &World) -> Option<Self> {
-        let has = |path: &str| world.resolved_path(path).exists();
-        if world.is_live() && has("/run/systemd/system") {
+    pub(super) fn of(environment: &Environment) -> Option<Self> {
+        let has = |path: &str| environment.resolved_path(path).exists();
+        if environment.is_live() && has("/run/systemd/system") {
             Some(Self::Systemd)
-        } else if world.is_live() && has("/run/openrc") {
+        } else if environment.is_live() && has("/run/openrc") {
             Some(Self::OpenRc)
         } else if has("/usr/lib/systemd/systemd") || has("/lib/systemd/systemd") {
             Some(Self::Systemd)
@@ -62,12 +62,12 @@ impl Manager {
     }
 
     /// Whether it runs, and takes commands.
-    pub(super) fn runs(self, world: &World) -> bool {
+    pub(super) fn runs(self, environment: &Environment) -> bool {
         let mark = match self {
             Self::Systemd => "/run/systemd/system",
             Self::OpenRc => "/run/openrc",
         };
-        world.is_live() && world.resolved_path(mark).exists()
+        environment.is_live() && environment.resolved_path(mark).exists()
     }
 
     /// Name for people.
@@ -275,10 +275,11 @@ mod tests {
 
     #[test]
     fn the_files_name_the_binary_where_it_is() {
-        let world = World::real()
+        let environment = Environment::real([])
             .with_root("/nowhere")
-            .with_environment(Vec::<(String, String)>::new());
-        let settings = Settings::resolve(&crate::settings::Flags::default(), &world).unwrap();
+            .with_variables(Vec::<(String, String)>::new());
+        let settings =
+            Settings::resolve(&agent_core::flags::Flags::default(), &environment).unwrap();
         for manager in [Manager::Systemd, Manager::OpenRc] {
             let files = manager.files(
                 Path::new("/opt/monsys/bin/monsys-agent"),
@@ -295,10 +296,11 @@ mod tests {
 
     #[test]
     fn other_paths_are_told_to_the_service() {
-        let world = World::real()
+        let environment = Environment::real([])
             .with_root("/nowhere")
-            .with_environment([("MONSYS_CONFIG", "/srv/50% \"x\"/agent.toml")]);
-        let settings = Settings::resolve(&crate::settings::Flags::default(), &world).unwrap();
+            .with_variables([("MONSYS_CONFIG", "/srv/50% \"x\"/agent.toml")]);
+        let settings =
+            Settings::resolve(&agent_core::flags::Flags::default(), &environment).unwrap();
         let text = other_paths(&settings).unwrap();
         assert!(
             text.contains(r#"Environment="MONSYS_CONFIG=/srv/50%% \"x\"/agent.toml""#),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorId, Result};
-use crate::redact::redact;
-use crate::world::World;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::redact::redact;
 
 /// Where programs are looked for; no PATH that somebody set has a say in what root runs.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -15,7 +15,7 @@ const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The system's commands, as far as there are any.
-pub(super) struct System<'a>(&'a World);
+pub(super) struct System<'a>(&'a Environment);
 
 /// What a command came to.
 pub(super) struct Said {
@@ -28,8 +28,8 @@ pub(super) struct Said {
 }
 
 impl<'a> System<'a> {
-    pub(super) fn of(world: &'a World) -> Self {
-        Self(world)
+    pub(super) fn of(environment: &'a Environment) -> Self {
+        Self(environment)
     }
 
     /// Whether there is such a program. Below `--root` there is none: the host does not run.

@@ -4,23 +4,22 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use tokio::time::Instant;
 
 use super::checks::{refuse_package, require_root};
 use super::locks::Locks;
-use super::receipt::{Deed, FOLDER, Receipt};
+use super::receipt::{FOLDER, Receipt, RecordedChange};
+use super::rollback::{Fate, roll_back};
 use super::service::Manager;
 use super::system::System;
-use super::take_back::{Fate, take_back};
-use super::{enrolment_paths, look, plan, service, take_back as taking_back, unwritable, user};
-use crate::dialect::monsys::{self, HostFiles};
-use crate::dialect::{self, System as Dialects};
-use crate::error::Result;
-use crate::settings::Flags;
-use crate::store::atomic::{self, Owner};
-use crate::store::{lock, names};
-use crate::world::World;
+use super::{enrolment_paths, inspect, plan, rollback, service, unwritable, user};
+use crate::dialects::DIALECTS;
+use agent_core::environment::Environment;
+use agent_core::error::Result;
+use agent_core::flags::Flags;
+use agent_core::store::atomic::{self, Owner};
+use agent_core::store::{lock, names};
+use dialect_monsys::{self as monsys, HostFiles};
 
 /// What the service and its privileged step have in memory.
 const RUNNING: [&str; 2] = ["/run/monsys", "/run/monsys-step"];
@@ -41,8 +40,8 @@ pub struct Uninstalled {
 
 /// Removes what the service and its privileged step have in memory. The service's user may have put
 /// anything there: what cannot be removed goes at the next boot, and stops nothing.
-fn remove_running(world: &World) {
-    for folder in RUNNING.map(|folder| world.resolved_path(folder)) {
+fn remove_running(environment: &Environment) {
+    for folder in RUNNING.map(|folder| environment.resolved_path(folder)) {
         let names = names(&folder).unwrap_or_default();
         let is_own = |name: &&OsString| {
             let name = name.to_string_lossy();
@@ -64,18 +63,22 @@ fn remove_running(world: &World) {
 /// Takes back what `install` did. `purge` also removes agent.toml, the host's key and its state.
 ///
 /// # Errors
-/// [`crate::error::ErrorId::NeedsRoot`], [`crate::error::ErrorId::PackageOwned`],
-/// [`crate::error::ErrorId::ReceiptBroken`], and what stands in the way.
-pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Uninstalled> {
-    require_root("uninstall", world)?;
+/// [`agent_core::error::ErrorId::NeedsRoot`], [`agent_core::error::ErrorId::PackageOwned`],
+/// [`agent_core::error::ErrorId::ReceiptBroken`], and what stands in the way.
+pub async fn uninstall(
+    flags: &Flags,
+    purge: bool,
+    environment: &Environment,
+) -> Result<Uninstalled> {
+    require_root("uninstall", environment)?;
     // Another user could have put a record there. `install` takes such a folder over.
-    world.refuse_foreign_folder(&world.resolved_path(FOLDER))?;
-    refuse_package(&Receipt::load(world)?, world)?;
+    environment.refuse_foreign_folder(&environment.resolved_path(FOLDER))?;
+    refuse_package(&Receipt::load(environment)?, environment)?;
     let deadline = Instant::now() + PATIENCE;
-    let locks = Locks::take(world, deadline).await?;
+    let locks = Locks::take(environment, deadline).await?;
     let mut run = Run {
-        world,
-        system: System::of(world),
+        environment,
+        system: System::of(environment),
         locks,
         deadline,
         purge,
@@ -93,7 +96,7 @@ pub async fn uninstall(flags: &Flags, purge: bool, world: &World) -> Result<Unin
 
 /// One uninstallation.
 struct Run<'a> {
-    world: &'a World,
+    environment: &'a Environment,
     system: System<'a>,
     locks: Locks,
     deadline: Instant,
@@ -103,35 +106,35 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn go(&mut self, flags: &Flags) -> Result<()> {
-        let world = self.world;
-        let mut receipt = Receipt::load(world)?;
-        refuse_package(&receipt, world)?;
-        let manager = Manager::of(world).filter(|manager| manager.runs(world));
+        let environment = self.environment;
+        let mut receipt = Receipt::load(environment)?;
+        refuse_package(&receipt, environment)?;
+        let manager = Manager::of(environment).filter(|manager| manager.runs(environment));
         let stops = manager.filter(|_| has_service(&receipt));
         if let Some(manager) = stops {
             // A step of the service may hold the lock, so this comes first.
             manager.stop(&self.system).await?;
         }
         self.locks.take_files(self.deadline).await?;
-        let (config, state_dir) = enrolment_paths(flags, world);
+        let (config, state_dir) = enrolment_paths(flags, environment);
         self.locks
             .take_other(&state_dir, lock::FILE, self.deadline)
             .await?;
         // Whoever held the lock may have made the service's group.
-        world.forget_access();
-        let service = user::find(world);
+        environment.forget_access();
+        let service = user::find(environment);
 
         self.forget_host(&config, &state_dir)?;
-        remove_running(world);
+        remove_running(environment);
         self.sweep(&receipt, &config, &state_dir);
         // An enrolment that waits for a lock begins as soon as its folder is gone: those come last.
-        let is_last = |deed: &Deed| matches!(deed, Deed::MakeFolder { path } if state_dir.starts_with(world.resolved_path(path)) || Path::new(FOLDER).starts_with(path));
-        let (last, first): (Vec<Deed>, Vec<Deed>) =
+        let is_last = |change: &RecordedChange| matches!(change, RecordedChange::MakeFolder { path } if state_dir.starts_with(environment.resolved_path(path)) || Path::new(FOLDER).starts_with(path));
+        let (last, first): (Vec<RecordedChange>, Vec<RecordedChange>) =
             receipt.done.clone().into_iter().rev().partition(is_last);
-        for deed in first {
-            self.take_back(deed, &mut receipt).await?;
+        for change in first {
+            self.roll_back(change, &mut receipt).await?;
         }
-        if let Some(service) = service.filter(|_| user::find(world).is_none()) {
+        if let Some(service) = service.filter(|_| user::find(environment).is_none()) {
             self.close_to(service, flags).await;
         }
         if self.purge {
@@ -140,22 +143,22 @@ impl Run<'_> {
                 drop(atomic::remove_folder(folder));
             }
         }
-        let own = world.resolved_path(FOLDER);
-        let (own, last): (Vec<Deed>, Vec<Deed>) = last
+        let own = environment.resolved_path(FOLDER);
+        let (own, last): (Vec<RecordedChange>, Vec<RecordedChange>) = last
             .into_iter()
-            .partition(|deed| own.starts_with(world.resolved_path(deed.path())));
-        for deed in last {
-            self.take_back(deed, &mut receipt).await?;
+            .partition(|change| own.starts_with(environment.resolved_path(change.path())));
+        for change in last {
+            self.roll_back(change, &mut receipt).await?;
         }
-        if self.purge && state_dir != world.resolved_path(FOLDER) {
-            drop(taking_back::remove_folder(&state_dir, world, &self.locks).await);
+        if self.purge && state_dir != environment.resolved_path(FOLDER) {
+            drop(rollback::remove_folder(&state_dir, environment, &self.locks).await);
         }
-        for deed in own {
-            self.take_back(deed, &mut receipt).await?;
+        for change in own {
+            self.roll_back(change, &mut receipt).await?;
         }
         if self.purge && receipt.done.is_empty() {
-            let folder = world.resolved_path(FOLDER);
-            drop(taking_back::remove_folder(&folder, world, &self.locks).await);
+            let folder = environment.resolved_path(FOLDER);
+            drop(rollback::remove_folder(&folder, environment, &self.locks).await);
         }
         if let Some(manager) = stops {
             manager.forget(&self.system).await?;
@@ -167,7 +170,7 @@ impl Run<'_> {
     fn forget_host(&mut self, config: &Path, state_dir: &Path) -> Result<()> {
         let HostFiles { ours, others } = monsys::files(config, state_dir)?;
         if !self.purge {
-            look::unshare(&ours, self.world)?;
+            inspect::unshare(&ours, self.environment)?;
             self.uninstalled.kept = ours;
             return Ok(());
         }
@@ -184,20 +187,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn take_back(&mut self, deed: Deed, receipt: &mut Receipt) -> Result<()> {
-        let world = self.world;
-        match take_back(&deed, self.purge, world, &self.system, &self.locks).await {
-            Fate::Taken => self.uninstalled.taken.push(deed.to_string()),
+    async fn roll_back(&mut self, change: RecordedChange, receipt: &mut Receipt) -> Result<()> {
+        let environment = self.environment;
+        match roll_back(&change, self.purge, environment, &self.system, &self.locks).await {
+            Fate::Taken => self.uninstalled.taken.push(change.to_string()),
             Fate::Gone => {}
             Fate::Left(cause) => {
-                self.uninstalled.left.push((deed.to_string(), cause));
+                self.uninstalled.left.push((change.to_string(), cause));
                 return Ok(());
             }
         }
-        receipt.forget(&deed);
+        receipt.forget(&change);
         receipt
-            .save(world)
-            .map_err(|error| unwritable(&world.path(super::RECEIPT), &error))
+            .save(environment)
+            .map_err(|error| unwritable(&environment.path(super::RECEIPT), &error))
     }
 
     /// Removes what killed runs left in every folder that the agent writes to.
@@ -206,7 +209,7 @@ impl Run<'_> {
         let known = plan::folders().chain(service::FOLDERS).chain([FOLDER]);
         let mut folders: Vec<PathBuf> = put
             .chain(known.map(PathBuf::from))
-            .map(|folder| self.world.resolved_path(folder))
+            .map(|folder| self.environment.resolved_path(folder))
             .chain(config.parent().map(Path::to_owned))
             .chain([state_dir.to_owned()])
             .collect();
@@ -223,14 +226,14 @@ impl Run<'_> {
     /// Takes from the group of a service user who is gone what an enrolment of any dialect has written for
     /// it: its number may become another group's. Whoever enrols from now on finds no such group.
     async fn close_to(&mut self, service: Owner, flags: &Flags) {
-        let world = self.world;
-        world.forget_access();
-        for &dialect in Dialects::value_variants() {
+        let environment = self.environment;
+        environment.forget_access();
+        for dialect in DIALECTS {
             let flags = Flags {
-                dialect: Some(dialect),
+                dialect: Some(dialect.name.to_owned()),
                 ..flags.clone()
             };
-            let Ok(host) = dialect::open(&flags, world) else {
+            let Ok(host) = dialect.open(&flags, environment) else {
                 continue;
             };
             let Some(folder) = host.folders().into_iter().next() else {
@@ -246,7 +249,7 @@ impl Run<'_> {
             let closed = waited.and_then(|()| {
                 let folders = host.folders().into_iter().map(|folder| folder.path);
                 let paths: Vec<PathBuf> = host.service_files().into_iter().chain(folders).collect();
-                look::close(&paths, service)
+                inspect::close(&paths, service)
             });
             if let Err(error) = closed {
                 let left = &mut self.uninstalled.left;
@@ -263,5 +266,5 @@ fn has_service(receipt: &Receipt) -> bool {
     receipt
         .done
         .iter()
-        .any(|deed| matches!(deed, Deed::PutFile { path, .. } if is_of_service(path)))
+        .any(|change| matches!(change, RecordedChange::PutFile { path, .. } if is_of_service(path)))
 }

@@ -2,11 +2,11 @@
 
 use super::receipt::FOLDER;
 use super::system::System;
-use crate::error::{Error, ErrorId, Result};
-use crate::store::access::GROUP;
-use crate::store::atomic::Owner;
-use crate::store::passwd;
-use crate::world::World;
+use agent_core::environment::Environment;
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::store::access::GROUP;
+use agent_core::store::atomic::Owner;
+use agent_core::store::passwd;
 
 /// Name of the user, and of its group.
 pub const USER: &str = GROUP;
@@ -15,8 +15,8 @@ pub const USER: &str = GROUP;
 const SYSUSERS: &str = include_str!("../../packaging/systemd/monsys-agent.sysusers");
 
 /// The user's ids, if the host has the user.
-pub(super) fn find(world: &World) -> Option<Owner> {
-    let (uid, gid) = passwd::find(&world.resolved_path("/etc/passwd"), USER)?;
+pub(super) fn find(environment: &Environment) -> Option<Owner> {
+    let (uid, gid) = passwd::find(&environment.resolved_path("/etc/passwd"), USER)?;
     Some(Owner::new(uid, gid))
 }
 

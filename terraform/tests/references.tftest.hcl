@@ -1,4 +1,4 @@
-# The command that gets the token on the host, for each way.
+# The command that gets the token on the host, for each source.
 
 run "aws_ssm_parameter" {
   command = plan
@@ -10,11 +10,11 @@ run "aws_ssm_parameter" {
       "ARGUMENT=--token-command",
       "ARGUMENT=aws ssm get-parameter --region 'eu-west-1' --name '/monsys/it'\\''s' --with-decryption --query Parameter.Value --output text",
     ]))
-    error_message = "the command is one argument"
+    error_message = "the command has to be one argument"
   }
   assert {
     condition     = !strcontains(output.cloud_init, "MONSYS_TOKEN=")
-    error_message = "there is no token to give"
+    error_message = "the document contains a token"
   }
 }
 
@@ -25,7 +25,7 @@ run "aws_secretsmanager" {
   }
   assert {
     condition     = strcontains(output.install_script, "\nARGUMENT=aws secretsmanager get-secret-value --region 'eu-west-1' --secret-id 'monsys/enrolment' --query SecretString --output text\n")
-    error_message = "the plain string of the secret"
+    error_message = "the command has to print the plain string of the secret"
   }
 }
 
@@ -36,7 +36,7 @@ run "gcp_secret" {
   }
   assert {
     condition     = strcontains(output.install_script, "v1/projects/prod-1234/secrets/monsys-enrolment/versions/latest:access\"")
-    error_message = "the newest version unless another is asked for"
+    error_message = "the default is the newest version"
   }
 }
 
@@ -47,7 +47,7 @@ run "azure_key_vault" {
   }
   assert {
     condition     = strcontains(output.install_script, "&resource=https://vault.azure.net&client_id=00000000-0000-0000-0000-000000000001\"") && strcontains(output.install_script, "'https://prod-secrets.vault.azure.net/secrets/monsys-enrolment?api-version=7.4'")
-    error_message = "the identity that is asked for, at the vault that is named"
+    error_message = "the command has to use the given identity and vault"
   }
 }
 
@@ -58,7 +58,7 @@ run "azure_key_vault_in_another_cloud" {
   }
   assert {
     condition     = strcontains(output.install_script, "&resource=https://vault.azure.cn\"") && strcontains(output.install_script, "'https://prod.vault.azure.cn/secrets/")
-    error_message = "the token is for that cloud's vaults"
+    error_message = "the audience has to be that cloud's vaults"
   }
 }
 
@@ -69,18 +69,18 @@ run "vault" {
   }
   assert {
     condition     = strcontains(output.install_script, "\nARGUMENT=export VAULT_ADDR='https://vault.example.com' && VAULT_TOKEN=$(vault login -token-only -method='aws' role='monsys') && export VAULT_TOKEN && vault kv get -field='token' 'secret/monsys/enrolment'\n")
-    error_message = "the host logs in, and reads the field"
+    error_message = "the host has to log in and read the field"
   }
 }
 
-run "vault_that_knows_the_host" {
+run "vault_without_a_login" {
   command = plan
   variables {
     monsys_token_from = { vault = { path = "secret/monsys/enrolment" } }
   }
   assert {
     condition     = strcontains(output.install_script, "\nARGUMENT=vault kv get -field='token' 'secret/monsys/enrolment'\n")
-    error_message = "nothing but the read"
+    error_message = "the command has to be only the read"
   }
 }
 
@@ -91,7 +91,7 @@ run "command" {
   }
   assert {
     condition     = strcontains(output.install_script, "\nARGUMENT=pass show 'monsys' | head -n 1; printf '\\n'\n")
-    error_message = "a command is taken as it is"
+    error_message = "the command has to be unchanged"
   }
 }
 
@@ -102,7 +102,7 @@ run "file" {
   }
   assert {
     condition     = strcontains(output.install_script, "\nMONSYS_TOKEN_FILE=/run/credentials/monsys token\n")
-    error_message = "a file is read by the agent"
+    error_message = "the agent has to read the file"
   }
 }
 
@@ -114,6 +114,6 @@ run "an_image" {
   }
   assert {
     condition     = strcontains(output.install_script, "\nARGUMENT=--defer\n")
-    error_message = "the enrolment is left to the hosts made from the image"
+    error_message = "the hosts made from the image have to enrol"
   }
 }

@@ -1,4 +1,4 @@
-# What the module does not take, before anything is made.
+# Inputs that the module refuses before it generates anything.
 
 variables {
   monsys_token = "enrl_0123456789abcdef"
@@ -122,7 +122,7 @@ run "a_command_of_two_lines" {
   expect_failures = [var.monsys_token_from]
 }
 
-run "a_path_that_is_none" {
+run "a_path_that_is_not_absolute" {
   command = plan
   variables {
     monsys_token      = null
@@ -383,7 +383,7 @@ run "a_short_checksum_of_the_installer" {
   expect_failures = [var.install_sha256]
 }
 
-run "commands_that_are_no_list" {
+run "commands_that_are_not_a_list" {
   command = plan
   variables {
     extra_runcmd = "reboot"

@@ -1,39 +1,39 @@
-# What the user data holds, setting by setting.
+# The content of the user data, setting by setting.
 
 variables {
   monsys_token = "enrl_0123456789abcdef"
 }
 
-run "the_least_that_is_needed" {
+run "the_minimal_inputs" {
   command = plan
 
   assert {
     condition     = startswith(output.cloud_init, "#cloud-config\n")
-    error_message = "cloud-init takes a document by its first line"
+    error_message = "cloud-init recognises a document by its first line"
   }
   assert {
     condition     = yamldecode(output.cloud_init).write_files[0].content == "INSTALL_URL=https://get.monsys.ai/install.sh\nMONSYS_TOKEN=enrl_0123456789abcdef\n"
-    error_message = "no setting but those that were given"
+    error_message = "the document has to contain only the given settings"
   }
   assert {
     condition     = [for file in yamldecode(output.cloud_init).write_files : file.permissions] == ["0600", "0600", "0700"]
-    error_message = "none but root reads the settings"
+    error_message = "only root may read the settings"
   }
   assert {
     condition     = !can(yamldecode(output.cloud_init).runcmd)
-    error_message = "a runcmd of ours would take the place of another part's"
+    error_message = "a runcmd of the module would replace that of another part"
   }
   assert {
     condition     = output.cloud_init_base64 == base64encode(output.cloud_init) && output.cloud_init_gzip_base64 == base64gzip(output.cloud_init)
-    error_message = "the three are one document"
+    error_message = "the three outputs have to be the same document"
   }
   assert {
     condition     = strcontains(output.install_script, "MONSYS_TOKEN=enrl_0123456789abcdef\n")
-    error_message = "the script holds the same settings"
+    error_message = "the script has to contain the same settings"
   }
 }
 
-run "all_that_can_be_said" {
+run "all_inputs" {
   command = plan
 
   variables {
@@ -82,27 +82,27 @@ run "all_that_can_be_said" {
       "TAG=it's",
       "",
     ])
-    error_message = "every setting is a line, as it was given"
+    error_message = "every setting has to be an unchanged line"
   }
   assert {
     condition     = yamldecode(output.cloud_init).write_files[3].path == "/etc/monsys/hub-ca.pem" && yamldecode(output.cloud_init).write_files[4].path == "/etc/motd"
-    error_message = "the CA and the user's own files are laid too"
+    error_message = "the CA and the user's own files have to be written too"
   }
   assert {
     condition     = jsonencode(yamldecode(output.cloud_init).runcmd) == jsonencode(["echo first", "echo done", ["touch", "/run/a b"]])
-    error_message = "the user's commands keep their shape and order"
+    error_message = "the user's commands have to keep their form and order"
   }
   assert {
     condition     = yamldecode(output.cloud_init).packages == ["awscli"]
-    error_message = "the user's other keys are kept"
+    error_message = "the user's other keys have to stay"
   }
   assert {
     condition     = strcontains(output.install_script, "\n'touch' '/run/a b'\n")
-    error_message = "the script runs the user's commands too"
+    error_message = "the script has to run the user's commands too"
   }
 }
 
-run "limits_are_met_to_the_last" {
+run "values_at_the_limits" {
   command = plan
 
   variables {
@@ -114,7 +114,7 @@ run "limits_are_met_to_the_last" {
 
   assert {
     condition     = length(regexall("\nTAG=", yamldecode(output.cloud_init).write_files[0].content)) == 64
-    error_message = "64 tags of 128 characters, of two bytes each, fit"
+    error_message = "64 tags of 128 characters, of two bytes each, have to fit"
   }
 }
 
@@ -127,7 +127,7 @@ run "a_release_is_fetched_from_its_own_folder" {
 
   assert {
     condition     = strcontains(output.install_script, "\nINSTALL_URL=https://get.monsys.ai/releases/v0.1.0/install.sh\n")
-    error_message = "install.sh of another release would not know its checksums"
+    error_message = "install.sh of another release has other checksums"
   }
 }
 
@@ -141,15 +141,15 @@ run "the_availability_zone_is_a_tag" {
 
   assert {
     condition     = startswith(output.cloud_init, "## template: jinja\n#cloud-config\n")
-    error_message = "cloud-init renders it"
+    error_message = "cloud-init has to render the document"
   }
   assert {
     condition     = join(" ", regexall("\\{\\{|\\{%|\\{#", output.cloud_init)) == "{{"
-    error_message = "nothing is a template but the zone"
+    error_message = "only the zone may be a template"
   }
   assert {
     condition     = output.install_script == null
-    error_message = "nobody would render it there"
+    error_message = "a script without cloud-init cannot render the zone"
   }
 }
 
@@ -163,6 +163,6 @@ run "too_long_but_not_when_compressed" {
 
   assert {
     condition     = length(output.cloud_init_gzip_base64) < 16384
-    error_message = "the limit is for the form that is used"
+    error_message = "the limit has to apply to the used form"
   }
 }

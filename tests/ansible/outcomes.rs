@@ -22,8 +22,8 @@ fn the_role_ends_as_the_enrolment_does() {
     let words = ["what: it is so", "cause: because", "hint: do it"];
     let and = |first: &[&'static str]| [first, &words].concat();
     let no = "the host was not enrolled";
-    let incomplete = "something is left to do (exit code 74)";
-    let unconfirmed = "the hub has not confirmed it now";
+    let incomplete = "a step is still open (exit code 74)";
+    let unconfirmed = "the hub does not confirm it now";
     let outcomes = [
         // Enrolled, and something is left: the work goes on, then the play fails in the agent's words.
         (74, 0, true, and(&[SERVICE, incomplete]), vec![no]),

@@ -149,8 +149,8 @@ fn the_zone_is_a_tag_where_there_is_one() {
 fn a_portals_page_or_half_a_script_is_not_run() {
     let scene = Scene::new();
     for (name, text, message) in [
-        ("portal", "<html>log in</html>\n", "is no script"),
-        ("half", "#!/bin/sh\nmain() {\n", "is not whole"),
+        ("portal", "<html>log in</html>\n", "is not a script"),
+        ("half", "#!/bin/sh\nmain() {\n", "is incomplete"),
     ] {
         let url = scene.file(name, text);
         let boot = scene.boot(UNKNOWN, &url, &json!({}), ":");

@@ -184,7 +184,7 @@ fn a_redirect_to_https_is_followed_except_by_wget() {
         let host = mirror.scene.host(&name);
         let boot = mirror.run(&format!("up/{name}"), true, &[program]);
         let ok = if program == "wget" {
-            let message = "it is a redirect, and wget follows none";
+            let message = "this URL is a redirect, and wget follows none";
             !host.is_enrolled() && boot.after.contains(message)
         } else {
             host.is_enrolled()

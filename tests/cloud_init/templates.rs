@@ -36,30 +36,30 @@ fn templates() -> Vec<Template> {
     vec![
         template(
             "plain.yaml",
-            "One token for all hosts, in the user data. Replace the settings below; what you do not\n\
-             need can go. After the enrolment the agent blots the token out of cloud-init's files on\n\
-             the host; the cloud's metadata service goes on telling it to whoever asks from the host.\n\
-             secret-by-reference.yaml has no such remains.",
+            "One token for all hosts, in the user data. Replace the settings below, and remove those\n\
+             that you do not need. After the enrolment the agent scrubs the token from cloud-init's files\n\
+             on the host. The cloud's metadata service still returns the token to every process of the\n\
+             host. With secret-by-reference.yaml, user data contains no token.",
             json!({"monsys_token": token, "hub_url": hub, "tags": ["shard-1"], "role": "web"}),
         ),
         template(
             "availability-zone.yaml",
-            "The availability zone as a tag. cloud-init knows it on every cloud, and renders it here;\n\
-             where there is none, as under NoCloud, there is no such tag.",
+            "The availability zone as a tag. cloud-init knows the zone on every cloud, and writes it here.\n\
+             Without a zone, as with NoCloud, there is no such tag.",
             json!({"monsys_token": token, "hub_url": hub, "tags": ["asg"], "role": "web",
                    "availability_zone_tag": true}),
         ),
         template(
             "secret-by-reference.yaml",
-            "No token in the user data: the host gets it by a command. This one is for AWS;\n\
-             docs/secrets.md has those of the others, and the least policy that each needs.",
+            "No token in the user data: the host gets the token with a command. This command is for AWS.\n\
+             docs/secrets.md has the commands for other clouds, and the minimal policy of each.",
             json!({"hub_url": hub, "tags": ["shard-1"], "role": "web", "monsys_token_from":
                    {"aws_ssm_parameter": {"name": "/monsys/enrolment", "region": "eu-west-1"}}}),
         ),
         template(
             "on-premises.yaml",
-            "A hub with a private CA behind a proxy, which serves the agent too; the token is in a file\n\
-             that your own provisioning lays. For NoCloud: cloud-localds seed.img on-premises.yaml",
+            "A hub with a private CA behind a proxy. The hub serves the agent too. Your own provisioning\n\
+             writes the file with the token. For NoCloud: cloud-localds seed.img on-premises.yaml",
             json!({"monsys_token_from": {"file": "/etc/monsys-token"}, "hub_url": hub,
                    "install_url": format!("{hub}/install.sh"), "download_url": format!("{hub}/dist"),
                    "ca_pem": "-----BEGIN CERTIFICATE-----\nREPLACE THIS\n-----END CERTIFICATE-----\n",
@@ -68,19 +68,19 @@ fn templates() -> Vec<Template> {
         ),
         template(
             "golden-image.yaml",
-            "For the machine that becomes an image, in Packer or by hand. It installs the agent and\n\
-             spends no use; each host made from the image enrols as itself at its first boot, with a\n\
-             token that it gets by the command. Last of all, before the image is taken:\n\
+            "For the machine that becomes an image, with Packer or manually. This installs the agent and\n\
+             spends no use. Each host made from the image enrols at its first boot, with a token from the\n\
+             command. The last step before you create the image:\n\
              cloud-init clean --logs --machine-id",
             json!({"hub_url": hub, "tags": ["image-1"], "role": "web", "defer": true,
                    "monsys_token_from": {"command": "vault kv get -field=token secret/monsys/enrolment"}}),
         ),
         Template {
             name: "compose.yaml",
-            about: "The agent's part between parts of your own. Each part says by merge_how that its lists\n\
-                    are added to those before it: a part that does not replaces them, and the files and\n\
-                    commands of all parts before it are lost without a word. Where you have no say in the\n\
-                    parts that follow, give the agent's as a script, which no part replaces: the output\n\
+            about: "The agent's part between parts of your own. merge_how in each part adds its lists to those of\n\
+                    the parts before it. A part without merge_how replaces them, and the files and commands\n\
+                    of all parts before it are lost without a warning. If you cannot change the parts that\n\
+                    follow, give the agent's part as a script, which no part replaces: the output\n\
                     install_script of the Terraform module, as text/x-shellscript.",
             inputs: json!({"monsys_token": token, "hub_url": hub, "tags": ["shard-1"], "role": "web"}),
             composed: true,
@@ -148,7 +148,7 @@ fn all(terraform: &Terraform) -> Vec<(&'static str, String)> {
             .lines()
             .flat_map(|line| ["# ", line, "\n"])
             .collect();
-        let made = "# Made from the Terraform module by `cargo xtask cloud-init`.\n";
+        let made = "# Generated from the Terraform module by `cargo xtask cloud-init`.\n";
         if template.composed {
             return format!("#cloud-config-archive\n{about}{made}{}", composed(&yaml));
         }

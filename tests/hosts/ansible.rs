@@ -208,7 +208,7 @@ fn an_enrolled_host_is_finished_before_the_play_fails() {
     ));
     for _ in 0..2 {
         let played = controller.role(&token, &settings, &[]).failed(&[
-            "something is left to do (exit code 74)",
+            "a step is still open (exit code 74)",
             "nocloud/user-data",
             "what: ",
         ]);

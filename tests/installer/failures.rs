@@ -165,7 +165,7 @@ fn the_machine() {
             "no room to download",
             |machine| machine.small("tmp", "1m"),
             69,
-            &["could not be downloaded", "the room"],
+            &["could not be downloaded", "the disk space"],
         ),
         (
             "no folder to run from",
@@ -175,7 +175,7 @@ fn the_machine() {
                 }
             },
             73,
-            &["no folder takes the program", "TMPDIR=FOLDER"],
+            &["no folder allows the program to run", "TMPDIR=FOLDER"],
         ),
         (
             "no room for the program",
@@ -373,7 +373,7 @@ fn what_was_released() {
     scene.fails(
         &[("MONSYS_VERIFY", "strict")],
         69,
-        &["takes minisign", "the key here: none"],
+        &["needs minisign", "the key in this script: none"],
     );
     for value in ["Strict", "STRICT", "yes", "1", "true", "off", " strict"] {
         scene.fails(
@@ -409,7 +409,11 @@ fn what_was_released() {
         .unwrap();
     let sum = String::from_utf8(output.stdout).unwrap()[..64].to_owned();
     let scene = Scene::of(broken);
-    scene.fails(&[("MONSYS_SHA256", &sum)], 74, &["does not run here"]);
+    scene.fails(
+        &[("MONSYS_SHA256", &sum)],
+        74,
+        &["does not run on this host"],
+    );
 }
 
 #[test]
@@ -442,7 +446,7 @@ fn the_signature() {
     scene.fails(
         &strict,
         69,
-        &["MONSYS_VERIFY=strict takes minisign", "install minisign"],
+        &["MONSYS_VERIFY=strict needs minisign", "install minisign"],
     );
     scene.install(&[]).expect(0);
     scene.machine.program("usr/bin/minisign", kept);

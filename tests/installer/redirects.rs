@@ -28,7 +28,7 @@ fn from_https_none_leads_to_http() {
             69,
             &[
                 "could not be downloaded",
-                "the last address, MONSYS_DOWNLOAD_URL",
+                "the final address, MONSYS_DOWNLOAD_URL",
             ],
         );
     }

@@ -81,7 +81,7 @@ fn systemd_understands_every_line_of_it_and_of_the_drop_ins() {
 
 #[test]
 fn what_no_repetition_mends_is_not_repeated() {
-    use monsys_agent::error::Kind;
+    use agent_core::error::Kind;
     let line = UNIT
         .lines()
         .find_map(|line| line.strip_prefix("RestartPreventExitStatus="))

@@ -39,9 +39,9 @@ fn every_flag_of_the_table_exists_and_every_flag_of_enrol_is_in_the_table() {
         .filter(|argument| !argument.is_hide_set() && !argument.is_global_set())
         .filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
         .collect();
-    let own = monsys_agent::dialect::SETTINGS.iter();
-    let own = own.flat_map(|(_, settings)| settings.iter());
-    let table: Vec<&str> = monsys_agent::settings::TABLE
+    let own = monsys_agent::dialects::DIALECTS.iter();
+    let own = own.flat_map(|dialect| dialect.settings.iter());
+    let table: Vec<&str> = agent_core::settings::TABLE
         .iter()
         .chain(own)
         .filter_map(|setting| setting.flag)

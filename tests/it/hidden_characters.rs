@@ -13,7 +13,7 @@ const ID: &str = "6f1c2a1e-8f0e-4a55-9a3c-0d8f5f3b7f10";
 #[track_caller]
 fn clean(run: Run) -> Run {
     for text in [&run.stdout, &run.stderr] {
-        let bad = |c: char| monsys_agent::escape::is_hidden(c) && c != '\n' && c != '\t';
+        let bad = |c: char| agent_core::escape::is_hidden(c) && c != '\n' && c != '\t';
         assert!(!text.contains(bad), "{text:?}");
         for line in text.lines() {
             assert!(!line.starts_with("FORGED"), "{text}");

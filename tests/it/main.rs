@@ -34,6 +34,7 @@ mod mimir;
 mod mimir_install;
 mod mimir_refusals;
 mod mimir_service;
+mod opened_files;
 mod per_agent_token;
 mod privilege;
 mod privilege_planted;

@@ -272,7 +272,7 @@ fn tells_the_service_manager_what_goes_on() {
         status.contains("heartbeats go out (the last taken at 2"),
         "{status}"
     );
-    assert!(heard().starts_with("WATCHDOG=1\n"));
+    assert!(heard().starts_with("WATCHDOG=1"));
     service.signal(Signal::SIGHUP);
     let next = |wanted: &str| while !heard().contains(wanted) {};
     next("RELOADING=1\nMONOTONIC_USEC=");

@@ -124,9 +124,9 @@ fn one(seed: u64, large: bool, folder: &Path, table: &mut Table) -> Result<(), S
                 run(&draw(tape), folder).is_err_and(|e| e.starts_with("TEST") == is_of_test)
             });
             let case = draw(&small);
-            let cause = run(&case, folder).err().unwrap_or_default();
+            let failure = run(&case, folder).err().unwrap_or_default();
             Err(format!(
-                "seed {seed}: {error}\n  shrunk, {} bytes of {:?}: {cause}\n  sought: {:?}\n  file: {}",
+                "seed {seed}: {error}\n  shrunk, {} bytes of {:?}: {failure}\n  sought: {:?}\n  file: {}",
                 case.file.bytes.len(),
                 case.forms(),
                 case.sought,

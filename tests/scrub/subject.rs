@@ -1,3 +1,3 @@
 //! The scrubber under test, by its interface alone.
 
-pub(crate) use monsys_agent::scrub::{Fate, Wanted, file};
+pub(crate) use agent_core::scrub::{Fate, Wanted, file};

@@ -1,4 +1,4 @@
-//! Slow and many clients, and those who are served all the same.
+//! Slow and many clients: the hub still serves the others.
 
 use crate::clients::{Agent, Caller, Host, hub_with};
 use crate::program::{Running, program};
@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 
 const ENROL: &str = "POST /api/v1/agents/enrol HTTP/1.1\r\nHost: localhost\r\n\
                      Content-Type: application/json\r\n";
-/// So long that no test sees the end of it.
+/// A time that no test reaches.
 const NEVER: Duration = Duration::from_hours(24);
 
-/// The head of a request and the first byte of its body.
+/// Returns the head of a request and the first byte of its body.
 fn half_sent() -> String {
     format!("{ENROL}Content-Length: 100000\r\n\r\nx")
 }
@@ -47,7 +47,7 @@ async fn hub_of(limits: Limits) -> (Hub, Caller) {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_408_and_the_end() {
+async fn a_body_that_does_not_arrive_is_408_and_a_close() {
     let chunked = format!("{ENROL}Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
     let silent = format!("{ENROL}Content-Length: 1\r\n\r\n");
     for http in [true, false] {
@@ -61,7 +61,7 @@ async fn a_body_that_does_not_come_is_408_and_the_end() {
         })
         .await;
         for request in [&half_sent(), &chunked, &silent] {
-            // All that comes until the hub closes; the client would keep the connection.
+            // All bytes until the hub closes; the client itself would reuse the connection.
             let (answer, ended) = exchange(&hub, request.as_bytes()).await;
             ended.expect("a proper end");
             let answer = String::from_utf8(answer).expect("text");
@@ -81,14 +81,14 @@ async fn half_sent_bodies_make_room_for_others() {
         connections: 8,
     })
     .await;
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     for _ in 0..30 {
-        held.push(send_half(hub.url()).await);
+        open.push(send_half(hub.url()).await);
     }
     assert!(is_healthy(&caller).await);
-    let minted = caller.mint(1, json!({})).await;
-    Agent::enrol(&Host::new(), &caller, &minted.token).await;
-    drop(held);
+    let created = caller.create_token(1, json!({})).await;
+    Agent::enrol(&Host::new(), &caller, &created.token).await;
+    drop(open);
     hub.stop().await;
 }
 
@@ -101,11 +101,11 @@ async fn a_request_under_way_makes_no_room() {
     .await;
     let late = json!({"route": "enrol", "delay_ms": 600_000});
     caller.fault(late).await;
-    let late = Host::new().introduction(&caller, "enrol", "enrl_x").send();
+    let late = Host::new().registration(&caller, "enrol", "enrl_x").send();
     let late = tokio::spawn(late);
     while caller.get("/api/v1/faults").await.1["faults"] != json!([]) {}
 
-    // It is more silent than the half-sent body that comes after it.
+    // Its connection is more silent than the half-sent body that follows.
     let mut half = send_half(hub.url()).await;
     let mut rest = Vec::new();
     tokio::select! {
@@ -116,7 +116,7 @@ async fn a_request_under_way_makes_no_room() {
     hub.stop().await;
 }
 
-/// Finding D1, with the hub as a program that may have few descriptors.
+/// The hub is a program here, with few descriptors.
 #[tokio::test]
 async fn two_hundred_half_sent_bodies_do_not_use_up_the_descriptors() {
     let hub = program(&[]).get_program().to_owned();
@@ -129,13 +129,13 @@ async fn two_hundred_half_sent_bodies_do_not_use_up_the_descriptors() {
         .stderr(Stdio::piped());
     let hub = Running::of(&mut limited);
     let caller = hub.caller();
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     for _ in 0..200 {
-        held.push(send_half(&caller.url).await);
+        open.push(send_half(&caller.url).await);
     }
     assert!(is_healthy(&caller).await);
-    let minted = caller.mint(1, json!({})).await;
-    Agent::enrol(&Host::new(), &caller, &minted.token).await;
+    let created = caller.create_token(1, json!({})).await;
+    Agent::enrol(&Host::new(), &caller, &created.token).await;
     let log = hub.end(Signal::SIGTERM);
     assert!(
         log.contains("96 connections: the most silent is closed"),

@@ -1,4 +1,4 @@
-//! The two who talk to a hub: its operator, and a host with its key.
+//! The two callers of a hub: its operator, and a host with its key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// A hub in this process, as tests mostly need it.
+/// Starts a hub in this process.
 pub(crate) async fn hub() -> Hub {
     hub_with(Options::default()).await
 }
@@ -19,8 +19,8 @@ pub(crate) async fn hub_with(options: Options) -> Hub {
     mock_hub::start(options).await.expect("the hub starts")
 }
 
-/// A client that trusts the given CA alone, and keeps no connection, so that each call stands
-/// for itself.
+/// Makes a client that trusts the given CA alone. It reuses no connection, so that calls are
+/// independent.
 pub(crate) fn client(ca_file: Option<&Path>) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = Client::builder()
@@ -29,19 +29,19 @@ pub(crate) fn client(ca_file: Option<&Path>) -> Client {
         .redirect(reqwest::redirect::Policy::none());
     if let Some(ca_file) = ca_file {
         let pem = std::fs::read(ca_file).expect("the CA file is there");
-        client = client.tls_certs_only([Certificate::from_pem(&pem).expect("it holds a CA")]);
+        client = client.tls_certs_only([Certificate::from_pem(&pem).expect("a CA")]);
     }
     client.build().expect("a client")
 }
 
-/// Whoever calls the hub.
+/// A caller of the hub.
 pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) url: String,
     admin_token: String,
 }
 
-/// Status and body. A body that is not there is `null`.
+/// Status and body. A missing body is `null`.
 pub(crate) type Answer = (u16, Value);
 
 impl Caller {
@@ -61,55 +61,55 @@ impl Caller {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    /// The operator looks.
+    /// Sends a GET as the operator.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         let request = self.request(Method::GET, path);
         answer(request.bearer_auth(&self.admin_token)).await
     }
 
-    /// The operator acts.
+    /// Sends a POST as the operator.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         let request = self.request(Method::POST, path);
         answer(request.bearer_auth(&self.admin_token).json(body)).await
     }
 
-    /// The operator clears away.
+    /// Sends a DELETE as the operator.
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         let request = self.request(Method::DELETE, path);
         answer(request.bearer_auth(&self.admin_token)).await
     }
 
-    /// Mints a token for that many uses; `extra` overrides or adds fields.
-    pub(crate) async fn mint(&self, max_uses: u32, extra: Value) -> Minted {
+    /// Creates a token for that many uses; `extra` overrides or adds fields.
+    pub(crate) async fn create_token(&self, max_uses: u32, extra: Value) -> CreatedToken {
         let mut body = json!({"name": "test", "ttl_secs": 3600, "max_uses": max_uses});
         for (field, value) in extra.as_object().expect("an object") {
             body[field] = value.clone();
         }
-        let (status, minted) = self.post("/api/v1/enrolment-tokens", &body).await;
-        assert_eq!(status, 201, "{minted}");
-        Minted {
-            token: text(&minted, "token"),
-            path: format!("/api/v1/enrolment-tokens/{}", text(&minted, "id")),
+        let (status, created) = self.post("/api/v1/enrolment-tokens", &body).await;
+        assert_eq!(status, 201, "{created}");
+        CreatedToken {
+            token: text(&created, "token"),
+            path: format!("/api/v1/enrolment-tokens/{}", text(&created, "id")),
         }
     }
 
-    /// How many uses a token has, and how many rows its audit has.
-    pub(crate) async fn uses(&self, minted: &Minted) -> (u64, usize) {
-        let (_, token) = self.get(&minted.path).await;
-        let (_, audit) = self.get(&format!("{}/uses", minted.path)).await;
+    /// Returns the uses of a token, and the rows of its audit.
+    pub(crate) async fn uses(&self, created: &CreatedToken) -> (u64, usize) {
+        let (_, token) = self.get(&created.path).await;
+        let (_, audit) = self.get(&format!("{}/uses", created.path)).await;
         let rows = audit["uses"].as_array().expect("a list").len();
         (token["uses"].as_u64().expect("a number"), rows)
     }
 
-    /// The fleet's size.
-    pub(crate) async fn fleet(&self) -> usize {
+    /// Returns the number of agents.
+    pub(crate) async fn agent_count(&self) -> usize {
         self.get("/api/v1/agents").await.1["agents"]
             .as_array()
             .expect("a list")
             .len()
     }
 
-    /// The kinds of anomalies that an agent has.
+    /// Returns the kinds of an agent's anomalies.
     pub(crate) async fn anomalies(&self, agent_id: &str) -> Vec<String> {
         let (_, list) = self.get("/api/v1/integrity").await;
         let anomalies = list["anomalies"].as_array().expect("a list");
@@ -125,13 +125,13 @@ impl Caller {
     }
 }
 
-/// An enrolment token just made.
-pub(crate) struct Minted {
+/// A new enrolment token.
+pub(crate) struct CreatedToken {
     pub(crate) token: String,
     pub(crate) path: String,
 }
 
-/// A host: a signing key, and the way it introduces itself.
+/// A host: a signing key, and the body of its registration.
 pub(crate) struct Host {
     key: Ed25519KeyPair,
     pub(crate) body: Value,
@@ -165,7 +165,7 @@ impl Host {
         STANDARD.encode(self.key.sign(hash.as_ref()))
     }
 
-    /// The request that this host sends, not sent yet.
+    /// Returns a signed request of this host, not sent yet.
     pub(crate) fn signed(
         &self,
         caller: &Caller,
@@ -182,18 +182,18 @@ impl Host {
             .body(body)
     }
 
-    pub(crate) fn introduction(&self, caller: &Caller, call: &str, token: &str) -> RequestBuilder {
+    pub(crate) fn registration(&self, caller: &Caller, call: &str, token: &str) -> RequestBuilder {
         let path = format!("/api/v1/agents/{call}");
         let body = serde_json::to_vec(&self.body).expect("JSON");
         self.signed(caller, Method::POST, &path, token, body)
     }
 
     pub(crate) async fn enrol(&self, caller: &Caller, token: &str) -> Answer {
-        answer(self.introduction(caller, "enrol", token)).await
+        answer(self.registration(caller, "enrol", token)).await
     }
 
     pub(crate) async fn register(&self, caller: &Caller, token: &str) -> Answer {
-        answer(self.introduction(caller, "register", token)).await
+        answer(self.registration(caller, "register", token)).await
     }
 
     pub(crate) fn heartbeat(&self, caller: &Caller, agent: &Agent, body: &Value) -> RequestBuilder {
@@ -202,20 +202,20 @@ impl Host {
         self.signed(caller, Method::POST, &path, &agent.token, body)
     }
 
-    pub(crate) async fn leave(&self, caller: &Caller, agent: &Agent) -> Answer {
+    pub(crate) async fn unenrol(&self, caller: &Caller, agent: &Agent) -> Answer {
         let path = format!("/api/v1/agents/{}", agent.id);
         answer(self.signed(caller, Method::DELETE, &path, &agent.token, Vec::new())).await
     }
 }
 
-/// What an enrolment gave.
+/// The result of an enrolment.
 pub(crate) struct Agent {
     pub(crate) id: String,
     pub(crate) token: String,
 }
 
 impl Agent {
-    /// Enrols for certain.
+    /// Enrols; fails the test if the hub refuses.
     pub(crate) async fn enrol(host: &Host, caller: &Caller, token: &str) -> Self {
         let (status, body) = host.enrol(caller, token).await;
         assert!(status == 200 || status == 201, "{status} {body}");
@@ -231,11 +231,11 @@ pub(crate) async fn answer(request: RequestBuilder) -> Answer {
     read(response).await
 }
 
-/// Status and body, with what holds for every answer checked on the way.
+/// Returns status and body, and checks what is true of every response.
 pub(crate) async fn read(response: Response) -> Answer {
     let status = response.status();
     let content_type = response.headers().get("content-type").cloned();
-    let bytes = response.bytes().await.expect("a whole body");
+    let bytes = response.bytes().await.expect("a body");
     if bytes.is_empty() {
         assert_eq!(status, StatusCode::NO_CONTENT, "only a 204 has no body");
         return (status.as_u16(), Value::Null);
@@ -258,7 +258,7 @@ pub(crate) fn text(value: &Value, field: &str) -> String {
         .to_owned()
 }
 
-/// A per-agent token, as one click makes it.
+/// Creates a per-agent token, as one click in the dashboard does.
 pub(crate) async fn click(operator: &Caller, body: &Value) -> Agent {
     let (status, made) = operator.post("/api/v1/agents", body).await;
     assert_eq!(status, 201, "{made}");

@@ -1,4 +1,4 @@
-//! One database file, and who may open it.
+//! The database file, which one hub has open at a time.
 
 use crate::clients::{Agent, Caller, Host, hub_with};
 use crate::program::{Running, refused};
@@ -15,7 +15,6 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("text")
 }
 
-/// Finding D3.
 #[test]
 fn a_second_hub_on_one_file_is_refused_by_whatever_name() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -41,13 +40,13 @@ fn a_second_hub_on_one_file_is_refused_by_whatever_name() {
             said.contains(text(&other)) && said.contains("another hub has it open"),
             "{said}"
         );
-        assert!(said.contains("Stop the other hub"), "{said}");
+        assert!(said.contains("stop the other hub"), "{said}");
     }
-    // Another file is another hub's.
+    // Another hub may have another file.
     let other = path("other.db");
     Running::start(&["--http", "--database", text(&other)]).end(Signal::SIGTERM);
 
-    // By SIGKILL: nothing of the lock is left.
+    // By SIGKILL: the kernel drops the lock.
     drop(hub);
     let hub = Running::start(&["--http", "--database", text(&database)]);
     hub.end(Signal::SIGTERM);
@@ -83,9 +82,9 @@ async fn a_backup_is_made_while_the_hub_runs() {
     };
     let hub = hub_with(options("hub.db")).await;
     let operator = Caller::of(&hub);
-    let minted = operator.mint(2, json!({})).await;
+    let created = operator.create_token(2, json!({})).await;
     let host = Host::new();
-    let agent = Agent::enrol(&host, &operator, &minted.token).await;
+    let agent = Agent::enrol(&host, &operator, &created.token).await;
 
     let source = rusqlite::Connection::open(dir.path().join("hub.db")).expect("the database");
     let mut copy = rusqlite::Connection::open(dir.path().join("copy.db")).expect("a database");
@@ -93,25 +92,25 @@ async fn a_backup_is_made_while_the_hub_runs() {
         .and_then(|backup| backup.run_to_completion(100, Duration::ZERO, None))
         .expect("a backup");
     drop((source, copy));
-    // It still writes after others have closed the file.
-    Agent::enrol(&Host::new(), &operator, &minted.token).await;
+    // The hub still writes after others have closed the file.
+    Agent::enrol(&Host::new(), &operator, &created.token).await;
 
     let restored = hub_with(options("copy.db")).await;
     let operator = Caller::of(&restored);
-    assert_eq!(operator.uses(&minted).await, (1, 1));
+    assert_eq!(operator.uses(&created).await, (1, 1));
     assert_eq!(host.register(&operator, &agent.token).await.0, 200);
     restored.stop().await;
     hub.stop().await;
 }
 
-/// `SQLite` has names of its own for a database in memory, and for URIs with settings.
+/// SQLite has names for a database in memory, and for URIs with settings.
 #[tokio::test]
-async fn a_path_is_a_path_whatever_it_looks_like() {
+async fn a_database_path_is_never_a_name_of_sqlite() {
     let dir = tempfile::tempdir().expect("a directory");
     for name in [":memory:", "file:x.db?mode=memory"] {
         let mut command = crate::program::program(&["--http", "--database", name]);
         let hub = Running::of(command.current_dir(dir.path()));
-        hub.caller().mint(1, json!({})).await;
+        hub.caller().create_token(1, json!({})).await;
         hub.end(Signal::SIGTERM);
         let written = fs::metadata(dir.path().join(name)).expect("the file");
         assert!(written.len() > 0, "{name}");

@@ -1,4 +1,4 @@
-//! The hub as a mirror: its installer and the files beside it, and what can go wrong with them.
+//! The hub as a mirror: the installer and the files beside it.
 
 use crate::clients::{Caller, answer, hub, hub_with, text};
 use crate::program::Running;
@@ -20,7 +20,7 @@ echo \"$DEFAULT_DOWNLOAD_URL\"
 ";
 const BINARY: &str = "monsys-agent-0.1.0-linux-x86_64";
 
-/// A hub with a folder that holds `install.sh`, a binary of 3 MB, and what must not be served.
+/// Starts a hub with a folder of `install.sh`, a binary of 3 MB, and files that must not be served.
 async fn mirror(http: bool) -> (Hub, Caller, TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let dist = dir.path().join("dist");
@@ -53,7 +53,7 @@ fn head<'a>(response: &'a Response, name: &str) -> &'a str {
     response.headers()[name].to_str().expect("text")
 }
 
-/// The script that a client gets which names the hub by this header.
+/// Returns the script for a client with this `Host` header.
 async fn script_for(hub: &Hub, host: &str) -> String {
     let request = format!("GET /install.sh HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
     let (answer, _) = exchange(hub, request.as_bytes()).await;
@@ -61,7 +61,7 @@ async fn script_for(hub: &Hub, host: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_installer_names_the_hub_whatever_its_client_says() {
+async fn the_installer_names_the_hub_whatever_the_client_sends() {
     for http in [false, true] {
         let (hub, caller, _dir) = mirror(http).await;
         let response = send(&caller, Method::GET, "/install.sh").await;
@@ -95,7 +95,6 @@ async fn the_installer_names_the_hub_whatever_its_client_says() {
     }
 }
 
-/// Finding D4.
 #[tokio::test]
 async fn the_host_header_chooses_among_the_hubs_own_urls() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -142,7 +141,7 @@ async fn the_host_header_chooses_among_the_hubs_own_urls() {
 }
 
 #[tokio::test]
-async fn a_file_comes_whole_with_its_length_and_type() {
+async fn a_file_is_served_completely_with_length_and_type() {
     let (hub, caller, dir) = mirror(false).await;
     let path = format!("/dist/{BINARY}");
     let response = send(&caller, Method::GET, &path).await;
@@ -212,7 +211,7 @@ async fn nothing_but_the_files_of_the_folder_is_there() {
             "{path}"
         );
     }
-    // A client that does not tidy the path up.
+    // A client that does not normalise the path.
     for path in [
         "/dist/../beside",
         "/dist/./../../etc/passwd",
@@ -237,7 +236,7 @@ async fn nothing_but_the_files_of_the_folder_is_there() {
 }
 
 #[tokio::test]
-async fn a_script_without_its_lines_is_not_handed_out() {
+async fn a_script_without_its_lines_is_not_served() {
     let (hub, caller, dir) = mirror(false).await;
     let script = dir.path().join("dist/install.sh");
     fs::write(&script, "#!/bin/sh\nDEFAULT_HUB_URL=''\n").expect("a file");
@@ -271,10 +270,9 @@ async fn faults_happen_to_downloads_too() {
     assert_eq!(get("/install.sh").await.expect("an answer").status(), 404);
     let half = get("/install.sh").await.expect("a head");
     assert!(half.bytes().await.is_err());
-    let whole = get("/install.sh").await.expect("an answer");
+    let full = get("/install.sh").await.expect("an answer");
     assert!(
-        whole
-            .text()
+        full.text()
             .await
             .expect("a script")
             .starts_with("#!/bin/sh\nDEFAULT_VERSION=")
@@ -289,8 +287,8 @@ async fn faults_happen_to_downloads_too() {
     let other = get(&path).await.expect("an answer");
     assert_eq!(other.text().await.expect("a body"), "other bytes");
     for _ in 0..2 {
-        let whole = get(&path).await.expect("an answer");
-        assert_eq!(whole.bytes().await.expect("a body"), binary());
+        let full = get(&path).await.expect("an answer");
+        assert_eq!(full.bytes().await.expect("a body"), binary());
     }
     hub.stop().await;
 }
@@ -330,7 +328,7 @@ async fn a_fault_can_wait_for_one_file() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_is_told_at_the_start() {
+async fn a_missing_folder_is_an_error_at_start() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     for dist in [Path::new("/nowhere/dist"), file.path()] {
         let options = Options {

@@ -1,4 +1,4 @@
-//! Enrolling: exactly once, never more often than the token allows.
+//! Enrolment: exactly once, never more often than the token allows.
 
 use crate::clients::{Agent, Caller, Host, hub, text};
 use serde_json::json;
@@ -10,10 +10,10 @@ async fn a_new_host_gets_a_credential_and_the_defaults() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
     let defaults = json!({"default_tags": ["prod", "eu-west", "prod"], "default_role": "web"});
-    let minted = operator.mint(2, defaults).await;
+    let created = operator.create_token(2, defaults).await;
     let host = Host::new().with("tags", json!(["shard-3", "eu-west", "shard-3"]));
 
-    let (status, body) = host.enrol(&operator, &minted.token).await;
+    let (status, body) = host.enrol(&operator, &created.token).await;
     assert_eq!(status, 201);
     assert_eq!(body["default_tags"], json!(["prod", "eu-west"]));
     assert_eq!(body["default_role"], "web");
@@ -27,7 +27,7 @@ async fn a_new_host_gets_a_credential_and_the_defaults() {
         token.len()
     );
 
-    let (_, audit) = operator.get(&format!("{}/uses", minted.path)).await;
+    let (_, audit) = operator.get(&format!("{}/uses", created.path)).await;
     assert_eq!(audit["uses"][0]["agent_id"], body["agent_id"]);
     assert_eq!(audit["uses"][0]["source_ip"], "127.0.0.1");
     let (_, agent) = operator
@@ -38,7 +38,7 @@ async fn a_new_host_gets_a_credential_and_the_defaults() {
 
     let (_, body) = Host::new()
         .with("role", json!("db"))
-        .enrol(&operator, &minted.token)
+        .enrol(&operator, &created.token)
         .await;
     assert_eq!(
         (&body["role"], &body["default_role"]),
@@ -51,24 +51,24 @@ async fn a_new_host_gets_a_credential_and_the_defaults() {
 async fn the_same_host_is_the_same_agent_even_when_the_token_is_used_up() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let minted = operator.mint(1, json!({})).await;
+    let created = operator.create_token(1, json!({})).await;
     let host = Host::new();
-    let first = Agent::enrol(&host, &operator, &minted.token).await;
-    assert_eq!(Host::new().enrol(&operator, &minted.token).await.0, 401);
+    let first = Agent::enrol(&host, &operator, &created.token).await;
+    assert_eq!(Host::new().enrol(&operator, &created.token).await.0, 401);
 
     let moved = host
         .with("tags", json!(["moved"]))
         .with("hostname", json!("web-9"));
-    let (status, body) = moved.enrol(&operator, &minted.token).await;
+    let (status, body) = moved.enrol(&operator, &created.token).await;
     assert_eq!(status, 200);
     assert_eq!(body["agent_id"], first.id);
     assert_ne!(body["agent_token"], first.token);
-    assert_eq!(operator.uses(&minted).await, (1, 1));
+    assert_eq!(operator.uses(&created).await, (1, 1));
 
     assert_eq!(
         moved.register(&operator, &first.token).await.0,
         401,
-        "the old token is dead"
+        "the old token is rejected"
     );
     assert_eq!(
         moved
@@ -88,8 +88,10 @@ async fn another_token_admits_the_same_agent_for_one_use_of_its_own() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
     let (first, second) = (
-        operator.mint(1, json!({})).await,
-        operator.mint(1, json!({"default_role": "db"})).await,
+        operator.create_token(1, json!({})).await,
+        operator
+            .create_token(1, json!({"default_role": "db"}))
+            .await,
     );
     let host = Host::new();
     let agent = Agent::enrol(&host, &operator, &first.token).await;
@@ -97,13 +99,13 @@ async fn another_token_admits_the_same_agent_for_one_use_of_its_own() {
     assert_eq!((status, text(&body, "agent_id")), (200, agent.id));
     assert_eq!(body["role"], "db");
     assert_eq!(operator.uses(&second).await, (1, 1));
-    assert_eq!(operator.fleet().await, 1);
+    assert_eq!(operator.agent_count().await, 1);
 
-    let used_up = operator.mint(1, json!({})).await;
+    let used_up = operator.create_token(1, json!({})).await;
     Agent::enrol(&Host::new(), &operator, &used_up.token).await;
     assert_eq!(host.enrol(&operator, &used_up.token).await.0, 401);
     assert_eq!(operator.uses(&used_up).await, (1, 1));
-    // Back to a token that has let this host in before: no use of it is needed.
+    // A token that has admitted this host before needs no further use.
     assert_eq!(host.enrol(&operator, &first.token).await.0, 200);
     assert_eq!(operator.uses(&first).await, (1, 1));
     hub.stop().await;
@@ -113,21 +115,21 @@ async fn another_token_admits_the_same_agent_for_one_use_of_its_own() {
 async fn a_deleted_agents_key_is_free() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let minted = operator.mint(2, json!({})).await;
+    let created = operator.create_token(2, json!({})).await;
     let host = Host::new();
-    let first = Agent::enrol(&host, &operator, &minted.token).await;
-    assert_eq!(host.leave(&operator, &first).await.0, 204);
-    assert_eq!(host.leave(&operator, &first).await.0, 401);
+    let first = Agent::enrol(&host, &operator, &created.token).await;
+    assert_eq!(host.unenrol(&operator, &first).await.0, 204);
+    assert_eq!(host.unenrol(&operator, &first).await.0, 401);
 
-    let (status, body) = host.enrol(&operator, &minted.token).await;
+    let (status, body) = host.enrol(&operator, &created.token).await;
     assert_eq!(status, 201);
     assert_ne!(text(&body, "agent_id"), first.id);
     assert_eq!(
-        operator.uses(&minted).await,
+        operator.uses(&created).await,
         (2, 2),
         "the audit outlives the agent"
     );
-    assert_eq!(operator.fleet().await, 1);
+    assert_eq!(operator.agent_count().await, 1);
     hub.stop().await;
 }
 
@@ -135,18 +137,18 @@ async fn a_deleted_agents_key_is_free() {
 async fn a_hundred_hosts_at_once_and_fifty_uses() {
     let hub = hub().await;
     let operator = Arc::new(Caller::of(&hub));
-    let minted = Arc::new(operator.mint(50, json!({})).await);
+    let created = Arc::new(operator.create_token(50, json!({})).await);
     let mut hosts = JoinSet::new();
     for _ in 0..100 {
-        let (operator, minted) = (Arc::clone(&operator), Arc::clone(&minted));
-        hosts.spawn(async move { Host::new().enrol(&operator, &minted.token).await.0 });
+        let (operator, created) = (Arc::clone(&operator), Arc::clone(&created));
+        hosts.spawn(async move { Host::new().enrol(&operator, &created.token).await.0 });
     }
     let statuses = hosts.join_all().await;
     let count = |status| statuses.iter().filter(|given| **given == status).count();
     assert_eq!((count(201), count(401)), (50, 50));
-    assert_eq!(operator.uses(&minted).await, (50, 50));
-    assert_eq!(operator.fleet().await, 50);
-    assert_eq!(operator.get(&minted.path).await.1["status"], "exhausted");
+    assert_eq!(operator.uses(&created).await, (50, 50));
+    assert_eq!(operator.agent_count().await, 50);
+    assert_eq!(operator.get(&created.path).await.1["status"], "exhausted");
     hub.stop().await;
 }
 
@@ -154,16 +156,16 @@ async fn a_hundred_hosts_at_once_and_fifty_uses() {
 async fn one_host_twenty_times_at_once_takes_one_use() {
     let hub = hub().await;
     let operator = Arc::new(Caller::of(&hub));
-    let minted = Arc::new(operator.mint(50, json!({})).await);
+    let created = Arc::new(operator.create_token(50, json!({})).await);
     let host = Arc::new(Host::new());
     let mut tries = JoinSet::new();
     for _ in 0..20 {
-        let (operator, minted, host) = (
+        let (operator, created, host) = (
             Arc::clone(&operator),
-            Arc::clone(&minted),
+            Arc::clone(&created),
             Arc::clone(&host),
         );
-        tries.spawn(async move { host.enrol(&operator, &minted.token).await });
+        tries.spawn(async move { host.enrol(&operator, &created.token).await });
     }
     let answers = tries.join_all().await;
     assert_eq!(
@@ -179,6 +181,6 @@ async fn one_host_twenty_times_at_once_takes_one_use() {
             .iter()
             .all(|(_, body)| body["agent_id"] == answers[0].1["agent_id"])
     );
-    assert_eq!(operator.uses(&minted).await, (1, 1));
+    assert_eq!(operator.uses(&created).await, (1, 1));
     hub.stop().await;
 }

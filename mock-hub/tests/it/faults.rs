@@ -8,28 +8,28 @@ use std::io;
 
 const FAULTS: &str = "/api/v1/faults";
 
-/// A hub with one token and one fault on the enrol route.
-async fn faulty(fault: Value) -> (Hub, Caller, crate::clients::Minted) {
+/// Starts a hub with one token and one fault on the enrol route.
+async fn with_fault(fault: Value) -> (Hub, Caller, crate::clients::CreatedToken) {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let minted = operator.mint(5, json!({})).await;
-    let mut whole = json!({"route": "enrol"});
+    let created = operator.create_token(5, json!({})).await;
+    let mut body = json!({"route": "enrol"});
     for (field, value) in fault.as_object().expect("an object") {
-        whole[field] = value.clone();
+        body[field] = value.clone();
     }
-    operator.fault(whole).await;
-    (hub, operator, minted)
+    operator.fault(body).await;
+    (hub, operator, created)
 }
 
-/// Enrols once more: the fault is over, and what the hub had committed tells.
+/// Enrols once more, after the fault, and returns the status and the uses.
 async fn after(
     hub: Hub,
     operator: Caller,
-    minted: crate::clients::Minted,
+    created: crate::clients::CreatedToken,
     host: &Host,
 ) -> (u16, (u64, usize)) {
-    let (status, _) = host.enrol(&operator, &minted.token).await;
-    let uses = operator.uses(&minted).await;
+    let (status, _) = host.enrol(&operator, &created.token).await;
+    let uses = operator.uses(&created).await;
     assert_eq!(operator.get(FAULTS).await.1, json!({"faults": []}));
     hub.stop().await;
     (status, uses)
@@ -38,18 +38,18 @@ async fn after(
 #[tokio::test]
 async fn a_status_comes_instead_of_the_hub() {
     let fault = json!({"status": 503, "retry_after": 7, "times": 2});
-    let (hub, operator, minted) = faulty(fault).await;
+    let (hub, operator, created) = with_fault(fault).await;
     let host = Host::new();
     for _ in 0..2 {
         let response = host
-            .introduction(&operator, "enrol", &minted.token)
+            .registration(&operator, "enrol", &created.token)
             .send()
             .await
             .expect("an answer");
         assert_eq!(response.headers()["retry-after"], "7");
         assert_eq!(read(response).await.0, 503);
     }
-    assert_eq!(after(hub, operator, minted, &host).await, (201, (1, 1)));
+    assert_eq!(after(hub, operator, created, &host).await, (201, (1, 1)));
 }
 
 #[tokio::test]
@@ -57,43 +57,43 @@ async fn a_redirect_and_a_date() {
     let date = "Wed, 21 Oct 2026 07:28:00 GMT";
     let fault =
         json!({"status": 307, "location": "https://elsewhere.example/", "retry_after": date});
-    let (hub, operator, minted) = faulty(fault).await;
+    let (hub, operator, created) = with_fault(fault).await;
     let host = Host::new();
     let response = host
-        .introduction(&operator, "enrol", &minted.token)
+        .registration(&operator, "enrol", &created.token)
         .send()
         .await
         .expect("an answer");
     assert_eq!(response.status(), 307);
     assert_eq!(response.headers()["location"], "https://elsewhere.example/");
     assert_eq!(response.headers()["retry-after"], date);
-    assert_eq!(after(hub, operator, minted, &host).await, (201, (1, 1)));
+    assert_eq!(after(hub, operator, created, &host).await, (201, (1, 1)));
 }
 
 #[tokio::test]
-async fn a_reset_before_the_commit_leaves_no_trace() {
-    let (hub, operator, minted) = faulty(json!({"reset": "before"})).await;
+async fn a_reset_before_the_commit_stores_nothing() {
+    let (hub, operator, created) = with_fault(json!({"reset": "before"})).await;
     let host = Host::new();
     let error = host
-        .introduction(&operator, "enrol", &minted.token)
+        .registration(&operator, "enrol", &created.token)
         .send()
         .await;
     assert!(error.is_err());
-    assert_eq!(operator.uses(&minted).await, (0, 0));
-    assert_eq!(after(hub, operator, minted, &host).await, (201, (1, 1)));
+    assert_eq!(operator.uses(&created).await, (0, 0));
+    assert_eq!(after(hub, operator, created, &host).await, (201, (1, 1)));
 }
 
 #[tokio::test]
-async fn a_reset_after_the_commit_leaves_an_agent_that_the_host_does_not_know_of() {
-    let (hub, operator, minted) = faulty(json!({"reset": "after"})).await;
+async fn a_reset_after_the_commit_stores_an_agent_unknown_to_the_host() {
+    let (hub, operator, created) = with_fault(json!({"reset": "after"})).await;
     let host = Host::new();
     let error = host
-        .introduction(&operator, "enrol", &minted.token)
+        .registration(&operator, "enrol", &created.token)
         .send()
         .await;
     assert!(error.is_err());
-    assert_eq!(operator.uses(&minted).await, (1, 1));
-    assert_eq!(after(hub, operator, minted, &host).await, (200, (1, 1)));
+    assert_eq!(operator.uses(&created).await, (1, 1));
+    assert_eq!(after(hub, operator, created, &host).await, (200, (1, 1)));
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_reset_is_an_rst_on_the_wire() {
 }
 
 #[tokio::test]
-async fn a_truncated_body_promises_all_and_gives_the_beginning() {
+async fn a_truncated_body_declares_its_full_length() {
     for http in [true, false] {
         for at in [0, 1, 20] {
             let hub = hub_with(Options {
@@ -148,7 +148,7 @@ async fn a_truncated_body_promises_all_and_gives_the_beginning() {
             let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
             assert!(head.contains("content-length: 500000"), "{head}");
             assert_eq!(body, &r#"{"error":"unsupported_media_type""#[..at]);
-            // Plain TCP just ends; TLS is owed a goodbye, and does not get it.
+            // Plain TCP just ends; TLS misses its `close_notify`.
             assert_eq!(ended.is_ok(), http, "{ended:?}");
             hub.stop().await;
         }
@@ -178,23 +178,23 @@ async fn a_long_truncated_body_arrives_up_to_the_cut() {
 
 #[tokio::test]
 async fn a_truncated_answer_was_committed() {
-    let (hub, operator, minted) = faulty(json!({"truncate_at": 10})).await;
+    let (hub, operator, created) = with_fault(json!({"truncate_at": 10})).await;
     let host = Host::new();
     let response = host
-        .introduction(&operator, "enrol", &minted.token)
+        .registration(&operator, "enrol", &created.token)
         .send()
         .await;
     assert!(response.expect("a head").bytes().await.is_err());
-    assert_eq!(after(hub, operator, minted, &host).await, (200, (1, 1)));
+    assert_eq!(after(hub, operator, created, &host).await, (200, (1, 1)));
 }
 
 #[tokio::test]
 async fn another_body_and_content_type() {
-    let (hub, operator, minted) =
-        faulty(json!({"body": "<html>", "content_type": "text/html"})).await;
+    let (hub, operator, created) =
+        with_fault(json!({"body": "<html>", "content_type": "text/html"})).await;
     let host = Host::new();
     let response = host
-        .introduction(&operator, "enrol", &minted.token)
+        .registration(&operator, "enrol", &created.token)
         .send()
         .await
         .expect("an answer");
@@ -206,7 +206,7 @@ async fn another_body_and_content_type() {
         .fault(json!({"route": "enrol", "body_base64": "//79"}))
         .await;
     let response = host
-        .introduction(&operator, "enrol", &minted.token)
+        .registration(&operator, "enrol", &created.token)
         .send()
         .await
         .expect("an answer");
@@ -219,31 +219,31 @@ async fn another_body_and_content_type() {
         .fault(json!({"route": "enrol", "body_bytes": 2_097_152}))
         .await;
     let response = host
-        .introduction(&operator, "enrol", &minted.token)
+        .registration(&operator, "enrol", &created.token)
         .send()
         .await
         .expect("an answer");
     let body = response.bytes().await.expect("a body");
     assert_eq!(body.len(), 2_097_152);
     assert!(serde_json::from_slice::<Value>(&body).expect("still JSON")["agent_token"].is_string());
-    assert_eq!(after(hub, operator, minted, &host).await, (200, (1, 1)));
+    assert_eq!(after(hub, operator, created, &host).await, (200, (1, 1)));
 }
 
 #[tokio::test]
 async fn a_delay_changes_nothing_else() {
-    let (hub, operator, minted) = faulty(json!({"delay_ms": 1})).await;
+    let (hub, operator, created) = with_fault(json!({"delay_ms": 1})).await;
     let host = Host::new();
-    assert_eq!(host.enrol(&operator, &minted.token).await.0, 201);
-    assert_eq!(after(hub, operator, minted, &host).await, (200, (1, 1)));
+    assert_eq!(host.enrol(&operator, &created.token).await.0, 201);
+    assert_eq!(after(hub, operator, created, &host).await, (200, (1, 1)));
 }
 
 #[tokio::test]
 async fn each_route_has_its_own_faults_in_order() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let minted = operator.mint(1, json!({})).await;
+    let created = operator.create_token(1, json!({})).await;
     let host = Host::new();
-    let agent = Agent::enrol(&host, &operator, &minted.token).await;
+    let agent = Agent::enrol(&host, &operator, &created.token).await;
     for (route, status) in [
         ("register", 500),
         ("register", 502),
@@ -267,12 +267,12 @@ async fn each_route_has_its_own_faults_in_order() {
             .0,
         503
     );
-    assert_eq!(host.leave(&operator, &agent).await.0, 504);
+    assert_eq!(host.unenrol(&operator, &agent).await.0, 504);
 
     operator
         .fault(json!({"route": "delete", "body": "{\"left\":true}"}))
         .await;
-    let left: Answer = host.leave(&operator, &agent).await;
+    let left: Answer = host.unenrol(&operator, &agent).await;
     assert_eq!(
         left,
         (200, json!({"left": true})),

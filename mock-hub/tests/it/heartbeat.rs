@@ -11,16 +11,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
 /// A hub with one host in it, and the hub's clock.
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     pub(crate) hub: Hub,
     pub(crate) operator: Caller,
     pub(crate) host: Host,
     pub(crate) agent: Agent,
     advanced: Duration,
-    beats: AtomicU32,
+    heartbeats: AtomicU32,
 }
 
-impl Scene {
+impl Fixture {
     pub(crate) async fn new() -> Self {
         Self::with(Options::default()).await
     }
@@ -28,16 +28,16 @@ impl Scene {
     pub(crate) async fn with(options: Options) -> Self {
         let hub = hub_with(options).await;
         let operator = Caller::of(&hub);
-        let minted = operator.mint(1, json!({})).await;
+        let created = operator.create_token(1, json!({})).await;
         let host = Host::new();
-        let agent = Agent::enrol(&host, &operator, &minted.token).await;
+        let agent = Agent::enrol(&host, &operator, &created.token).await;
         Self {
             hub,
             operator,
             host,
             agent,
             advanced: Duration::ZERO,
-            beats: AtomicU32::new(0),
+            heartbeats: AtomicU32::new(0),
         }
     }
 
@@ -47,9 +47,9 @@ impl Scene {
         self.advanced += by;
     }
 
-    /// A heartbeat as of so many seconds from now, by the hub's clock. No two are alike.
+    /// Returns a heartbeat of this many seconds from now by the hub's clock. No two are equal.
     pub(crate) fn body(&self, seconds_from_now: i64) -> Value {
-        let nth = self.beats.fetch_add(1, Ordering::Relaxed);
+        let nth = self.heartbeats.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.expect("after 1970") + self.advanced;
         let moment = i64::try_from(now.as_secs()).expect("fits") + seconds_from_now;
@@ -57,28 +57,28 @@ impl Scene {
             "memory_used": 1, "memory_total": 2, "memory_percent": 50.0, "interfaces": []})
     }
 
-    /// A heartbeat of the host itself, not sent yet.
+    /// Returns a heartbeat of the host itself, not sent yet.
     pub(crate) fn signed(&self, body: &Value) -> RequestBuilder {
         self.host.heartbeat(&self.operator, &self.agent, body)
     }
 
-    pub(crate) async fn beat(&self, seconds_from_now: i64) -> Answer {
+    pub(crate) async fn send_heartbeat(&self, seconds_from_now: i64) -> Answer {
         answer(self.signed(&self.body(seconds_from_now))).await
     }
 
     pub(crate) async fn expect(&self, seconds_from_now: i64, status: u16) {
-        let answer = self.beat(seconds_from_now).await;
+        let answer = self.send_heartbeat(seconds_from_now).await;
         assert_eq!(answer.0, status, "{}", answer.1);
     }
 
-    /// The agent's row, as the operator sees it.
+    /// Returns the agent, as shown to the operator.
     pub(crate) async fn row(&self) -> Value {
         let path = format!("/api/v1/agents/{}", self.agent.id);
         self.operator.get(&path).await.1
     }
 
-    /// Kind, severity, occurrences and detail of what the hub doubts the agent for.
-    pub(crate) async fn doubts(&self) -> Vec<(String, String, u64, String)> {
+    /// Returns kind, severity, occurrences and detail of the agent's anomalies.
+    pub(crate) async fn anomalies(&self) -> Vec<(String, String, u64, String)> {
         let (_, list) = self.operator.get("/api/v1/integrity").await;
         let rows = list["anomalies"].as_array().expect("a list").iter();
         rows.map(|row| {
@@ -102,41 +102,45 @@ fn error(answer: &Answer) -> (u16, &str) {
     (answer.0, answer.1["error"].as_str().unwrap_or_default())
 }
 
-/// What a thief with the token alone can put into the signature header.
-fn forgeries(scene: &Scene, body: &[u8], captured: &str) -> Vec<(Option<String>, &'static str)> {
+/// Returns the signature headers that a thief with the token alone can make.
+fn forged_signatures(
+    fixture: &Fixture,
+    body: &[u8],
+    captured: &str,
+) -> Vec<(Option<String>, &'static str)> {
     let thief = Host::new();
     vec![
         (None, "unsigned_payload"),
         (Some(String::new()), "signature_invalid"),
-        (Some("no base64".to_owned()), "signature_invalid"),
+        (Some("not base64".to_owned()), "signature_invalid"),
         (Some(STANDARD.encode([0; 64])), "signature_invalid"),
         (Some(thief.sign(body)), "signature_invalid"),
-        // The host's own, of another body.
+        // The host's own signature, of another body.
         (Some(captured.to_owned()), "signature_invalid"),
-        (Some(scene.host.sign(b"")), "signature_invalid"),
+        (Some(fixture.host.sign(b"")), "signature_invalid"),
     ]
 }
 
 #[tokio::test]
-async fn a_stolen_token_without_the_key_pushes_nothing() {
-    // An interval so long that no call is earned back while the test runs.
-    let scene = Scene::with(Options {
+async fn a_stolen_token_without_the_key_changes_nothing() {
+    // An interval so long that the rate limit stays used up during the test.
+    let fixture = Fixture::with(Options {
         heartbeat_interval_secs: 36_000,
         ..Options::default()
     })
     .await;
-    let captured = scene.body(0);
-    assert_eq!(answer(scene.signed(&captured)).await.0, 204);
+    let captured = fixture.body(0);
+    assert_eq!(answer(fixture.signed(&captured)).await.0, 204);
     let captured = serde_json::to_vec(&captured).expect("JSON");
-    let signature = scene.host.sign(&captured);
-    let row = scene.row().await;
+    let signature = fixture.host.sign(&captured);
+    let row = fixture.row().await;
 
-    let path = format!("/api/v1/agents/{}", scene.agent.id);
+    let path = format!("/api/v1/agents/{}", fixture.agent.id);
     let steal = |method: Method, path: &str, body: Vec<u8>, signature: Option<String>| {
-        let request = scene
+        let request = fixture
             .operator
             .request(method, path)
-            .bearer_auth(&scene.agent.token);
+            .bearer_auth(&fixture.agent.token);
         let request = request
             .header("Content-Type", "application/json")
             .body(body);
@@ -145,162 +149,195 @@ async fn a_stolen_token_without_the_key_pushes_nothing() {
             None => request,
         }
     };
-    let forged = serde_json::to_vec(&scene.body(0)).expect("JSON");
+    let forged = serde_json::to_vec(&fixture.body(0)).expect("JSON");
     let heartbeat = format!("{path}/heartbeat");
-    for (forgery, code) in forgeries(&scene, &forged, &signature) {
+    for (forgery, code) in forged_signatures(&fixture, &forged, &signature) {
         let stolen = steal(Method::POST, &heartbeat, forged.clone(), forgery.clone());
         assert_eq!(error(&answer(stolen).await), (403, code), "{forgery:?}");
     }
-    // What went over the wire once is taken once.
+    // A captured heartbeat is accepted once.
     let replay = steal(Method::POST, &heartbeat, captured, Some(signature.clone()));
     assert_eq!(error(&answer(replay).await), (409, "replayed"));
-    // The thief can neither pin a key of its own, nor speak for the host's, nor delete the agent.
+    // The thief can neither pin a key, nor use the host's, nor delete the agent.
     let thief = Host::new();
-    let stolen = thief.register(&scene.operator, &scene.agent.token).await;
+    let stolen = thief
+        .register(&fixture.operator, &fixture.agent.token)
+        .await;
     assert_eq!(error(&stolen), (403, "signature_invalid"));
-    let introduction = serde_json::to_vec(&scene.host.body).expect("JSON");
+    let registration = serde_json::to_vec(&fixture.host.body).expect("JSON");
     let register = "/api/v1/agents/register";
     let stolen = steal(
         Method::POST,
         register,
-        introduction,
+        registration,
         Some(signature.clone()),
     );
     assert_eq!(error(&answer(stolen).await), (403, "signature_invalid"));
     let stolen = steal(Method::DELETE, &path, Vec::new(), Some(signature));
     assert_eq!(error(&answer(stolen).await), (403, "signature_invalid"));
 
-    let doubts = scene.doubts().await;
-    let of = |n: usize| (doubts[n].0.as_str(), doubts[n].1.as_str(), doubts[n].2);
+    let anomalies = fixture.anomalies().await;
+    let of = |n: usize| {
+        (
+            anomalies[n].0.as_str(),
+            anomalies[n].1.as_str(),
+            anomalies[n].2,
+        )
+    };
     assert_eq!(of(0), ("unsigned_payload", "high", 1));
     assert_eq!(of(1), ("signature_invalid", "critical", 9));
     assert_eq!(of(2), ("cadence_anomaly", "medium", 1));
 
-    // After ten of them there is nothing for the thief but to wait, and the host is none the worse.
+    // After ten calls the thief has to wait; the host does not.
     let stolen = steal(Method::POST, &heartbeat, forged, None).send().await;
     let stolen = stolen.expect("an answer");
     assert_eq!(stolen.headers()["retry-after"], "3600");
     assert_eq!(error(&read(stolen).await), (429, "too_many_requests"));
-    assert_eq!(scene.doubts().await, doubts, "no more rows are written");
-    assert_eq!(scene.row().await, row, "nothing was pushed");
-    scene.expect(0, 204).await;
-    assert_eq!(scene.host.leave(&scene.operator, &scene.agent).await.0, 204);
-    scene.hub.stop().await;
+    assert_eq!(
+        fixture.anomalies().await,
+        anomalies,
+        "no more rows are written"
+    );
+    assert_eq!(fixture.row().await, row, "nothing was pushed");
+    fixture.expect(0, 204).await;
+    assert_eq!(
+        fixture
+            .host
+            .unenrol(&fixture.operator, &fixture.agent)
+            .await
+            .0,
+        204
+    );
+    fixture.hub.stop().await;
 }
 
 #[tokio::test]
-async fn a_token_of_another_agent_is_none() {
-    let scene = Scene::new().await;
-    let other = click(&scene.operator, &json!({})).await;
+async fn a_token_of_another_agent_is_rejected() {
+    let fixture = Fixture::new().await;
+    let other = click(&fixture.operator, &json!({})).await;
     let other = Agent {
         id: other.id,
-        token: scene.agent.token.clone(),
+        token: fixture.agent.token.clone(),
     };
-    let elsewhere = scene
+    let elsewhere = fixture
         .host
-        .heartbeat(&scene.operator, &other, &scene.body(0));
+        .heartbeat(&fixture.operator, &other, &fixture.body(0));
     assert_eq!(answer(elsewhere).await.0, 401);
-    assert!(scene.doubts().await.is_empty());
-    scene.hub.stop().await;
+    assert!(fixture.anomalies().await.is_empty());
+    fixture.hub.stop().await;
 }
 
 #[tokio::test]
-async fn before_a_key_is_pinned_no_signature_is_asked_for() {
-    let scene = Scene::new().await;
-    let fresh = click(&scene.operator, &json!({})).await;
-    let body = scene.body(0);
+async fn before_a_key_is_pinned_no_signature_is_required() {
+    let fixture = Fixture::new().await;
+    let fresh = click(&fixture.operator, &json!({})).await;
+    let body = fixture.body(0);
     let unsigned = || {
         let path = format!("/api/v1/agents/{}/heartbeat", fresh.id);
-        let request = scene.operator.request(Method::POST, &path);
+        let request = fixture.operator.request(Method::POST, &path);
         answer(request.bearer_auth(&fresh.token).json(&body))
     };
     assert_eq!(unsigned().await.0, 204);
     assert_eq!(error(&unsigned().await), (409, "replayed"), "all the same");
-    assert_eq!(scene.host.leave(&scene.operator, &scene.agent).await.0, 204);
     assert_eq!(
-        scene.host.register(&scene.operator, &fresh.token).await.0,
+        fixture
+            .host
+            .unenrol(&fixture.operator, &fixture.agent)
+            .await
+            .0,
+        204
+    );
+    assert_eq!(
+        fixture
+            .host
+            .register(&fixture.operator, &fresh.token)
+            .await
+            .0,
         200
     );
     assert_eq!(error(&unsigned().await), (403, "unsigned_payload"));
-    scene.hub.stop().await;
+    fixture.hub.stop().await;
 }
 
 #[tokio::test]
-async fn a_wrong_clock_is_told_by_how_much() {
-    let scene = Scene::new().await;
-    scene.expect(-290, 204).await;
-    scene.expect(300, 204).await;
-    assert!(scene.doubts().await.is_empty());
-    let row = scene.row().await;
+async fn a_wrong_clock_is_refused_with_the_difference() {
+    let fixture = Fixture::new().await;
+    fixture.expect(-290, 204).await;
+    fixture.expect(300, 204).await;
+    assert!(fixture.anomalies().await.is_empty());
+    let row = fixture.row().await;
 
     for (seconds, said) in [(-301, "s behind the hub's clock"), (86_400, "s ahead of")] {
-        let refused = scene.beat(seconds).await;
+        let refused = fixture.send_heartbeat(seconds).await;
         assert_eq!(error(&refused), (409, "clock_drift"));
         let message = text(&refused.1, "message");
         assert!(message.contains(said), "{message}");
-        let (kind, severity, _, detail) = scene.doubts().await.remove(0);
+        let (kind, severity, _, detail) = fixture.anomalies().await.remove(0);
         assert_eq!(
             (kind.as_str(), severity.as_str()),
             ("clock_drift", "medium")
         );
         assert!(message.starts_with(&detail), "{detail}");
     }
-    assert_eq!(scene.doubts().await[0].2, 2);
-    assert_eq!(scene.row().await, row);
-    scene.hub.stop().await;
+    assert_eq!(fixture.anomalies().await[0].2, 2);
+    assert_eq!(fixture.row().await, row);
+    fixture.hub.stop().await;
 }
 
 #[tokio::test]
-async fn a_host_that_goes_by_the_hubs_date_is_heard_again() {
-    let mut scene = Scene::new().await;
-    // To the hub, the host's clock is an hour behind.
-    scene.advance(3_600);
-    let refused = scene.signed(&scene.body(-3_600)).send().await;
+async fn a_host_that_uses_the_hubs_date_is_accepted_again() {
+    let mut fixture = Fixture::new().await;
+    // By the hub's clock, the host's is an hour behind.
+    fixture.advance(3_600);
+    let refused = fixture.signed(&fixture.body(-3_600)).send().await;
     let refused = refused.expect("an answer");
     let date = refused.headers()["date"].to_str().expect("text").to_owned();
     assert_eq!(refused.status(), 409);
     let date = httpdate::parse_http_date(&date).expect("a date");
     let date = date.duration_since(UNIX_EPOCH).expect("after 1970");
-    let mut body = scene.body(0);
+    let mut body = fixture.body(0);
     body["captured_at"] = json!(rfc3339(i64::try_from(date.as_secs()).expect("fits")));
-    assert_eq!(answer(scene.signed(&body)).await.0, 204);
-    scene.hub.stop().await;
+    assert_eq!(answer(fixture.signed(&body)).await.0, 204);
+    fixture.hub.stop().await;
 }
 
 #[tokio::test]
-async fn a_heartbeat_is_taken_once_and_never_again() {
+async fn a_heartbeat_is_accepted_once() {
     for seconds_from_now in [-290, 0, 290] {
-        let mut scene = Scene::new().await;
-        let body = scene.body(seconds_from_now);
-        let captured = || scene.signed(&body);
+        let mut fixture = Fixture::new().await;
+        let body = fixture.body(seconds_from_now);
+        let captured = || fixture.signed(&body);
         assert_eq!(answer(captured()).await.0, 204);
         assert_eq!(error(&answer(captured()).await), (409, "replayed"));
-        let doubts = scene.doubts().await;
-        assert_eq!((doubts[0].0.as_str(), doubts.len()), ("cadence_anomaly", 1));
+        let anomalies = fixture.anomalies().await;
+        assert_eq!(
+            (anomalies[0].0.as_str(), anomalies.len()),
+            ("cadence_anomaly", 1)
+        );
         for _ in 0..12 {
-            scene.advance(60);
-            // The host goes on, so the hub tidies up what it remembers.
-            scene.expect(0, 204).await;
-            let (status, code) = answer(scene.signed(&body)).await;
+            fixture.advance(60);
+            // The host continues, so the hub deletes old hashes.
+            fixture.expect(0, 204).await;
+            let (status, code) = answer(fixture.signed(&body)).await;
             assert_eq!(status, 409, "{code}");
         }
-        let late = answer(scene.signed(&body)).await;
+        let late = answer(fixture.signed(&body)).await;
         assert_eq!(error(&late), (409, "clock_drift"), "by now it is just old");
-        scene.hub.stop().await;
+        fixture.hub.stop().await;
     }
 }
 
 #[tokio::test]
-async fn an_agent_calls_so_often_and_no_more() {
-    let mut scene = Scene::with(Options {
+async fn the_calls_of_an_agent_are_limited() {
+    let mut fixture = Fixture::with(Options {
         heartbeat_interval_secs: 3_600,
         ..Options::default()
     })
     .await;
     for _ in 0..10 {
-        scene.expect(0, 204).await;
+        fixture.expect(0, 204).await;
     }
-    let limited = scene.signed(&scene.body(0)).send().await;
+    let limited = fixture.signed(&fixture.body(0)).send().await;
     let limited = limited.expect("an answer");
     let wait = limited.headers()["retry-after"].to_str().expect("text");
     let wait: u64 = wait.parse().expect("seconds");
@@ -308,63 +345,67 @@ async fn an_agent_calls_so_often_and_no_more() {
     assert_eq!(error(&read(limited).await), (429, "too_many_requests"));
 
     let other = Host::new();
-    let minted = scene.operator.mint(1, json!({})).await;
-    let agent = Agent::enrol(&other, &scene.operator, &minted.token).await;
-    let beat = other.heartbeat(&scene.operator, &agent, &scene.body(0));
-    assert_eq!(answer(beat).await.0, 204, "another agent is not held up");
+    let created = fixture.operator.create_token(1, json!({})).await;
+    let agent = Agent::enrol(&other, &fixture.operator, &created.token).await;
+    let send_heartbeat = other.heartbeat(&fixture.operator, &agent, &fixture.body(0));
+    assert_eq!(
+        answer(send_heartbeat).await.0,
+        204,
+        "another agent is not limited"
+    );
 
-    scene.advance(wait);
-    scene.expect(0, 204).await;
-    scene.expect(0, 429).await;
-    scene.hub.stop().await;
+    fixture.advance(wait);
+    fixture.expect(0, 204).await;
+    fixture.expect(0, 429).await;
+    fixture.hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_signed_body_over_the_cap_is_refused() {
-    let scene = Scene::new().await;
-    let mut body = scene.body(0);
+    let fixture = Fixture::new().await;
+    let mut body = fixture.body(0);
     body["padding"] = json!("x".repeat((1 << 20) - body.to_string().len() - 13));
     assert_eq!(body.to_string().len(), 1 << 20);
-    assert_eq!(answer(scene.signed(&body)).await.0, 204, "it just fits");
-    let mut body = scene.body(0);
+    assert_eq!(answer(fixture.signed(&body)).await.0, 204, "it just fits");
+    let mut body = fixture.body(0);
     body["padding"] = json!("x".repeat(1 << 20));
     assert_eq!(
-        error(&answer(scene.signed(&body)).await),
+        error(&answer(fixture.signed(&body)).await),
         (413, "body_too_large")
     );
     for broken in [
         json!({}),
         json!({"captured_at": "yesterday", "agent_version": "1"}),
     ] {
-        assert_eq!(answer(scene.signed(&broken)).await.0, 422);
+        assert_eq!(answer(fixture.signed(&broken)).await.0, 422);
     }
-    scene.hub.stop().await;
+    fixture.hub.stop().await;
 }
 
-/// NTP sets the hub's clock, or an operator does: no host has called more often for that, or less.
+/// NTP or an operator sets the hub's clock: no host calls more or less often for that.
 #[tokio::test]
-async fn who_sets_the_hubs_clock_makes_no_host_quiet_or_loud() {
+async fn setting_the_hubs_clock_causes_no_anomaly() {
     for step in [-3_600, -30, 30, 3_600, 40 * 31_557_600] {
-        let mut scene = Scene::new().await;
+        let mut fixture = Fixture::new().await;
         for _ in 0..14 {
-            scene.advance(30);
-            scene.expect(0, 204).await;
+            fixture.advance(30);
+            fixture.expect(0, 204).await;
         }
-        scene.hub.set_clock_by(step * 1_000);
+        fixture.hub.set_clock_by(step * 1_000);
         for _ in 0..14 {
-            scene.advance(30);
-            // Stamped by the hub's clock, as the host learns it.
-            scene.expect(step, 204).await;
+            fixture.advance(30);
+            // Stamped by the hub's clock, as the host learns it from a response.
+            fixture.expect(step, 204).await;
         }
-        assert_eq!(scene.doubts().await, [], "{step} s");
-        // What it had at once is all used up, and comes back as if nothing had been set.
+        assert_eq!(fixture.anomalies().await, [], "{step} s");
+        // The burst is used up, and refills at the usual rate.
         for _ in 0..9 {
-            let answer = scene.beat(step).await;
+            let answer = fixture.send_heartbeat(step).await;
             assert!([204, 429].contains(&answer.0), "{}", answer.1);
         }
-        scene.hub.set_clock_by(step * 1_000);
-        scene.advance(30);
-        scene.expect(2 * step, 204).await;
-        scene.hub.stop().await;
+        fixture.hub.set_clock_by(step * 1_000);
+        fixture.advance(30);
+        fixture.expect(2 * step, 204).await;
+        fixture.hub.stop().await;
     }
 }

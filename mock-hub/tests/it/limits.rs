@@ -1,4 +1,4 @@
-//! What the hub refuses of a request before it looks at who asks, and in which order.
+//! The refusals before the credential is checked, and their order.
 
 use crate::clients::{Agent, Caller, Host, answer, hub, text};
 use mock_hub::Hub;
@@ -55,16 +55,16 @@ async fn size_then_type_then_syntax_then_shape_then_credential() {
             .0,
         422
     );
-    let whole = serde_json::to_vec(&Host::new().body).expect("JSON");
-    let with_charset = raw(&caller, "Application/JSON; charset=utf-8", whole);
+    let body = serde_json::to_vec(&Host::new().body).expect("JSON");
+    let with_charset = raw(&caller, "Application/JSON; charset=utf-8", body);
     assert_eq!(answer(with_charset).await.0, 401);
     hub.stop().await;
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_a_limit_is_told_which() {
+async fn a_body_over_a_limit_is_refused_with_the_field() {
     let (hub, caller) = start().await;
-    let minted = caller.mint(1, json!({})).await;
+    let created = caller.create_token(1, json!({})).await;
     let long = "x".repeat(129);
     let many = vec!["t"; 65];
     for (field, value) in [
@@ -89,19 +89,19 @@ async fn a_body_that_breaks_a_limit_is_told_which() {
     ] {
         let (status, body) = Host::new()
             .with(field, value.clone())
-            .enrol(&caller, &minted.token)
+            .enrol(&caller, &created.token)
             .await;
         assert_eq!(status, 422, "{field} {value}");
         assert!(text(&body, "message").contains(field), "{field}: {body}");
     }
-    assert_eq!(caller.uses(&minted).await, (0, 0));
+    assert_eq!(caller.uses(&created).await, (0, 0));
     let lean = json!({"hostname": "h", "os_info": "o", "architecture": "a", "agent_version": "1",
         "signing_pubkey": Host::new().body["signing_pubkey"]});
     let mut host = Host::new();
     let key = host.body["signing_pubkey"].clone();
     host.body = lean;
     host.body["signing_pubkey"] = key;
-    Agent::enrol(&host, &caller, &minted.token).await;
+    Agent::enrol(&host, &caller, &created.token).await;
     hub.stop().await;
 }
 

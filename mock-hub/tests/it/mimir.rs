@@ -32,7 +32,7 @@ impl Machine {
         answer(caller.request(Method::POST, "/api/v1/enroll").json(&body)).await
     }
 
-    /// A client that shows the certificate.
+    /// Returns a client that presents the certificate.
     fn client(&self, hub: &Hub, certificate_pem: &str) -> Client {
         let ca = std::fs::read(hub.ca_file().expect("a CA")).expect("it is there");
         let pem = format!("{}{certificate_pem}", self.key.serialize_pem());
@@ -45,20 +45,20 @@ impl Machine {
     }
 }
 
-async fn mint(operator: &Caller, max_uses: Option<u32>) -> (String, String) {
+async fn create_token(operator: &Caller, max_uses: Option<u32>) -> (String, String) {
     let body = json!({"name": "datacenter-east", "max_uses": max_uses});
     let (status, made) = operator.post(SECRETS, &body).await;
     assert_eq!(status, 201, "{made}");
     (text(&made, "secret"), text(&made, "id"))
 }
 
-/// Rows of the operator's two tables.
+/// Returns the rows of one of the operator's two tables.
 async fn table(operator: &Caller, table: &str) -> Vec<Value> {
     let (_, list) = operator.get(SECRETS).await;
     list[table].as_array().expect("a table").clone()
 }
 
-async fn fleet(operator: &Caller) -> Vec<Value> {
+async fn agents(operator: &Caller) -> Vec<Value> {
     let (_, list) = operator.get("/api/v1/mimir/agents").await;
     list["agents"].as_array().expect("a list").clone()
 }
@@ -67,18 +67,18 @@ async fn fleet(operator: &Caller) -> Vec<Value> {
 async fn a_certificate_proves_the_agent_and_outlives_its_secret() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let (secret, id) = mint(&operator, None).await;
+    let (secret, id) = create_token(&operator, None).await;
     assert_eq!(table(&operator, "active").await[0]["uses_text"], "None yet");
     let machine = Machine::new();
     let (status, admitted) = machine.enroll(&operator, &secret).await;
     assert_eq!(status, 201, "{admitted}");
-    assert_eq!(fleet(&operator).await[0]["last_seen_at"], Value::Null);
+    assert_eq!(agents(&operator).await[0]["last_seen_at"], Value::Null);
 
     let client = machine.client(&hub, &text(&admitted, "certificate_pem"));
     let myself = || client.get(format!("{}/api/v1/agent/self", hub.url()));
     let (status, seen) = answer(myself()).await;
     assert_eq!((status, &seen["agent_id"]), (200, &admitted["agent_id"]));
-    assert!(fleet(&operator).await[0]["last_seen_at"].is_string());
+    assert!(agents(&operator).await[0]["last_seen_at"].is_string());
 
     operator
         .post(&format!("{SECRETS}/{id}/revoke"), &json!({}))
@@ -100,12 +100,12 @@ async fn a_certificate_proves_the_agent_and_outlives_its_secret() {
         .post(format!("{}/api/v1/agent/renew", hub.url()))
         .json(&json!({"csr": Machine::new().csr()}));
     assert_eq!(answer(for_another).await.0, 422);
-    assert_eq!(fleet(&operator).await.len(), 1);
+    assert_eq!(agents(&operator).await.len(), 1);
     hub.stop().await;
 }
 
 #[tokio::test]
-async fn without_a_certificate_that_it_knows_the_hub_knows_nobody() {
+async fn a_call_without_a_certificate_of_the_hub_is_rejected() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
     for (method, path) in [(Method::GET, "self"), (Method::POST, "renew")] {
@@ -113,14 +113,14 @@ async fn without_a_certificate_that_it_knows_the_hub_knows_nobody() {
         let body = json!({"csr": Machine::new().csr()});
         assert_eq!(answer(call.json(&body)).await.0, 401, "{path}");
     }
-    // One of another CA does not get past TLS, not even to addresses that ask for none.
+    // A certificate of another CA fails in TLS, even for addresses that need none.
     let machine = Machine::new();
     let stranger = CertificateParams::default().self_signed(&machine.key);
     let client = machine.client(&hub, &stranger.expect("a certificate").pem());
     let refused = client.get(format!("{}/healthz", hub.url())).send().await;
     assert!(refused.is_err());
 
-    let (secret, _) = mint(&operator, Some(1)).await;
+    let (secret, _) = create_token(&operator, Some(1)).await;
     let (_, admitted) = machine.enroll(&operator, &secret).await;
     let client = machine.client(&hub, &text(&admitted, "certificate_pem"));
     let myself = || client.get(format!("{}/api/v1/agent/self", hub.url()));
@@ -131,7 +131,7 @@ async fn without_a_certificate_that_it_knows_the_hub_knows_nobody() {
 
     let hub = crate::clients::hub().await;
     let operator = Caller::of(&hub);
-    let (secret, _) = mint(&operator, Some(1)).await;
+    let (secret, _) = create_token(&operator, Some(1)).await;
     let (_, admitted) = machine.enroll(&operator, &secret).await;
     let client = machine.client(&hub, &text(&admitted, "certificate_pem"));
     let id = text(&admitted, "agent_id");
@@ -147,10 +147,10 @@ async fn without_a_certificate_that_it_knows_the_hub_knows_nobody() {
 }
 
 #[tokio::test]
-async fn a_full_secret_is_as_a_wrong_one_but_not_to_its_own_agents() {
+async fn a_used_up_secret_admits_only_its_own_agents() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let (secret, _) = mint(&operator, Some(1)).await;
+    let (secret, _) = create_token(&operator, Some(1)).await;
     assert_eq!(table(&operator, "active").await[0]["uses_text"], "0 / 1");
     let machine = Machine::new();
     let (_, first) = machine.enroll(&operator, &secret).await;
@@ -168,21 +168,21 @@ async fn a_full_secret_is_as_a_wrong_one_but_not_to_its_own_agents() {
     assert_eq!(full, newline);
     let row = &table(&operator, "active").await[0];
     assert_eq!(row["uses_text"], "1 / 1", "it stays active");
-    assert_eq!(fleet(&operator).await.len(), 1);
+    assert_eq!(agents(&operator).await.len(), 1);
     hub.stop().await;
 }
 
 #[tokio::test]
-async fn who_loses_the_race_for_the_last_slot_is_told() {
+async fn the_loser_of_the_race_for_the_last_use_is_refused() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let (secret, id) = mint(&operator, Some(1)).await;
+    let (secret, id) = create_token(&operator, Some(1)).await;
     let slow = |delay_ms: u32| json!({"route": "mimir-claim", "delay_ms": delay_ms});
     operator.fault(slow(2_000)).await;
     let (loser, winner) = tokio::join!(
         async { Machine::new().enroll(&operator, &secret).await },
         async {
-            until_struck(&operator).await;
+            until_hit(&operator).await;
             Machine::new().enroll(&operator, &secret).await
         },
     );
@@ -193,26 +193,26 @@ async fn who_loses_the_race_for_the_last_slot_is_told() {
     );
     assert_eq!(table(&operator, "active").await[0]["uses"], 1);
 
-    // Revoked in between is not used up.
-    let (secret, other) = mint(&operator, Some(1)).await;
+    // A secret that is revoked meanwhile is not used up.
+    let (secret, other) = create_token(&operator, Some(1)).await;
     assert_ne!(id, other, "names are not unique, ids are");
     operator.fault(slow(2_000)).await;
     let (late, _) = tokio::join!(
         async { Machine::new().enroll(&operator, &secret).await },
         async {
-            until_struck(&operator).await;
+            until_hit(&operator).await;
             operator
                 .post(&format!("{SECRETS}/{other}/revoke"), &json!({}))
                 .await
         },
     );
     assert_eq!((late.0, &late.1["error"]), (401, &json!("unauthorized")));
-    assert_eq!(fleet(&operator).await.len(), 1);
+    assert_eq!(agents(&operator).await.len(), 1);
     hub.stop().await;
 }
 
-/// Returns once the fault has begun to happen.
-async fn until_struck(operator: &Caller) {
+/// Returns once a request has met the fault.
+async fn until_hit(operator: &Caller) {
     while operator.get("/api/v1/faults").await.1["faults"] != json!([]) {}
 }
 
@@ -220,7 +220,7 @@ async fn until_struck(operator: &Caller) {
 async fn a_burst_never_passes_the_cap() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let (secret, _) = mint(&operator, Some(5)).await;
+    let (secret, _) = create_token(&operator, Some(5)).await;
     let (url, ca_file) = (
         hub.url().to_owned(),
         hub.ca_file().map(std::path::Path::to_owned),
@@ -235,7 +235,7 @@ async fn a_burst_never_passes_the_cap() {
     statuses.retain(|status| *status == 201);
     assert_eq!(statuses.len(), 5);
     assert_eq!(table(&operator, "active").await[0]["uses_text"], "5 / 5");
-    assert_eq!(fleet(&operator).await.len(), 5);
+    assert_eq!(agents(&operator).await.len(), 5);
     hub.stop().await;
 }
 
@@ -264,16 +264,16 @@ async fn failed_to_create_enrollment_secret() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_good_csr_takes_no_slot() {
+async fn a_request_without_a_valid_csr_takes_no_use() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let (secret, _) = mint(&operator, Some(1)).await;
+    let (secret, _) = create_token(&operator, Some(1)).await;
     let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
     let good = Machine::new().csr();
     let forged = {
         let lines: Vec<&str> = good.trim().lines().collect();
         let mut body = lines[1..lines.len() - 1].concat().into_bytes();
-        // Within the signature, which is last.
+        // Within the signature, which is at the end.
         let at = body.len() - 20;
         body[at] = if body[at] == b'A' { b'B' } else { b'A' };
         let body = String::from_utf8(body).expect("base64");
@@ -291,7 +291,7 @@ async fn a_request_without_a_good_csr_takes_no_slot() {
 }
 
 #[tokio::test]
-async fn kept_files_keep_certificates_good_and_secrets_hidden() {
+async fn certificates_and_hashed_secrets_survive_a_restart() {
     let dir = tempfile::tempdir().expect("a folder");
     let options = || Options {
         tls_dir: Some(dir.path().join("tls")),
@@ -300,7 +300,7 @@ async fn kept_files_keep_certificates_good_and_secrets_hidden() {
     };
     let first = hub_with(options()).await;
     let operator = Caller::of(&first);
-    let (secret, _) = mint(&operator, None).await;
+    let (secret, _) = create_token(&operator, None).await;
     let machine = Machine::new();
     let (_, admitted) = machine.enroll(&operator, &secret).await;
     first.stop().await;

@@ -1,4 +1,4 @@
-//! The description of the protocol names every address of the hub, and no other.
+//! docs/openapi.yaml describes every address of the hub, and no other.
 
 use crate::clients::{Caller, answer, hub};
 use reqwest::Method;
@@ -42,7 +42,7 @@ async fn every_described_call_is_answered_and_no_other() {
     hub.stop().await;
 }
 
-/// Path and method of each call, from the indentation of the file.
+/// Returns path and method of each call, from the indentation of the file.
 fn calls(text: &str) -> Vec<(String, String)> {
     let mut path = None;
     let mut calls = Vec::new();

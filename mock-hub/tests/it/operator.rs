@@ -1,4 +1,4 @@
-//! The operator's calls: who may make them, and what they refuse.
+//! The operator's calls: their authentication, and what they refuse.
 
 use crate::clients::{Agent, Caller, Host, answer, hub, text};
 use reqwest::Method;
@@ -10,8 +10,8 @@ const TOKENS: &str = "/api/v1/enrolment-tokens";
 async fn only_the_admin_token_opens_them() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let minted = operator.mint(1, json!({})).await;
-    let agent = Agent::enrol(&Host::new(), &operator, &minted.token).await;
+    let created = operator.create_token(1, json!({})).await;
+    let agent = Agent::enrol(&Host::new(), &operator, &created.token).await;
     let id = "00000000-0000-4000-8000-000000000000";
     let calls = [
         (Method::POST, TOKENS.to_owned()),
@@ -33,7 +33,7 @@ async fn only_the_admin_token_opens_them() {
         (Method::DELETE, "/api/v1/faults".to_owned()),
     ];
     for (method, path) in calls {
-        for token in ["", "adm_wrong", &minted.token, &agent.token] {
+        for token in ["", "adm_wrong", &created.token, &agent.token] {
             let call = operator.request(method.clone(), &path).bearer_auth(token);
             assert_eq!(answer(call).await.0, 401, "{method} {path}");
         }
@@ -50,14 +50,14 @@ async fn only_the_admin_token_opens_them() {
 async fn a_token_is_shown_once() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let minted = operator
-        .mint(
+    let created = operator
+        .create_token(
             3,
             json!({"name": "eu-west", "allowed_cidrs": ["127.9.9.9/8"]}),
         )
         .await;
-    assert!(minted.token.starts_with("enrl_") && minted.token.len() == 48);
-    let (status, token) = operator.get(&minted.path).await;
+    assert!(created.token.starts_with("enrl_") && created.token.len() == 48);
+    let (status, token) = operator.get(&created.path).await;
     assert_eq!((status, text(&token, "status").as_str()), (200, "active"));
     assert_eq!(
         (text(&token, "name"), &token["uses"], &token["max_uses"]),
@@ -66,17 +66,17 @@ async fn a_token_is_shown_once() {
     assert_eq!(token["allowed_cidrs"], json!(["127.0.0.0/8"]));
     let (_, list) = operator.get(TOKENS).await;
     assert_eq!(list["enrolment_tokens"], json!([token]));
-    assert!(!list.to_string().contains(&minted.token));
+    assert!(!list.to_string().contains(&created.token));
 
     let (status, revoked) = operator
-        .post(&format!("{}/revoke", minted.path), &json!({}))
+        .post(&format!("{}/revoke", created.path), &json!({}))
         .await;
     assert_eq!(
         (status, text(&revoked, "status").as_str()),
         (200, "revoked")
     );
     let again = operator
-        .post(&format!("{}/revoke", minted.path), &json!({}))
+        .post(&format!("{}/revoke", created.path), &json!({}))
         .await;
     assert_eq!(again, (200, revoked), "revoking twice is as once");
     hub.stop().await;
@@ -112,7 +112,7 @@ async fn a_token_outside_the_limits_is_not_made() {
     assert_eq!(operator.get(TOKENS).await.1["enrolment_tokens"], json!([]));
     for ttl in [3_600, 2_592_000] {
         operator
-            .mint(
+            .create_token(
                 1,
                 json!({"ttl_secs": ttl, "default_role": "", "allowed_cidrs": null}),
             )
@@ -128,7 +128,7 @@ async fn a_token_outside_the_limits_is_not_made() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn an_unknown_id_is_not_found() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
     for id in ["00000000-0000-4000-8000-000000000000", "x", "%ff"] {

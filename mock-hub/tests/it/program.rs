@@ -1,4 +1,4 @@
-//! The hub as a program: its one line, its end, and what it says when it cannot start.
+//! The program: its one line of output, its end, and its errors at start.
 
 use crate::clients::{Agent, Caller, Host};
 use nix::sys::signal::{Signal, kill};
@@ -59,7 +59,7 @@ impl Running {
         )
     }
 
-    /// Ends it, and returns what it had logged. It must leave with 0 and print nothing more.
+    /// Ends the hub, and returns its log. The exit code must be 0, with no further output.
     pub(crate) fn end(mut self, signal: Signal) -> String {
         let pid = i32::try_from(self.child.id()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("a signal");
@@ -97,7 +97,7 @@ pub(crate) fn refused(args: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn it_prints_where_it_is_and_ends_when_told() {
+async fn it_prints_its_address_and_ends_by_sigterm() {
     let hub = Running::start(&[]);
     let keys: Vec<&String> = hub.ready.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["admin_token", "ca_file", "ca_pin", "url"]);
@@ -108,11 +108,11 @@ async fn it_prints_where_it_is_and_ends_when_told() {
             .starts_with("https://127.0.0.1:")
     );
     let operator = hub.caller();
-    let minted = operator.mint(1, json!({})).await;
-    let agent = Agent::enrol(&Host::new(), &operator, &minted.token).await;
+    let created = operator.create_token(1, json!({})).await;
+    let agent = Agent::enrol(&Host::new(), &operator, &created.token).await;
     // A token in a path is a mistake that the log must not repeat.
     operator
-        .get(&format!("/api/v1/enrolment-tokens/{}", minted.token))
+        .get(&format!("/api/v1/enrolment-tokens/{}", created.token))
         .await;
     let (ca_file, admin_token) = (
         hub.ready["ca_file"].clone(),
@@ -125,7 +125,7 @@ async fn it_prints_where_it_is_and_ends_when_told() {
         "{log}"
     );
     for token in [
-        &minted.token,
+        &created.token,
         &agent.token,
         admin_token.as_str().expect("a token"),
     ] {
@@ -147,14 +147,14 @@ async fn plain_http_on_loopback_and_an_end_by_sigint() {
         (&hub.ready["ca_file"], &hub.ready["ca_pin"]),
         (&Value::Null, &Value::Null)
     );
-    // An open connection and a slow request do not keep it from ending.
+    // An open connection and a slow request do not delay the end.
     let operator = hub.caller();
     operator
         .fault(json!({"route": "enrol", "delay_ms": 600_000}))
         .await;
     let slow = tokio::spawn(
         Host::new()
-            .introduction(&operator, "enrol", "enrl_x")
+            .registration(&operator, "enrol", "enrl_x")
             .send(),
     );
     while operator.get("/api/v1/faults").await.1["faults"] != json!([]) {
@@ -178,7 +178,7 @@ async fn it_is_the_same_hub_after_a_restart() {
         &admin,
     ];
     let first = Running::start(&args);
-    let minted = first.caller().mint(1, json!({})).await;
+    let created = first.caller().create_token(1, json!({})).await;
     let ready = first.ready.clone();
     first.end(Signal::SIGTERM);
     assert_eq!(
@@ -190,12 +190,12 @@ async fn it_is_the_same_hub_after_a_restart() {
     for field in ["ca_file", "ca_pin", "admin_token"] {
         assert_eq!(second.ready[field], ready[field], "{field}");
     }
-    Agent::enrol(&Host::new(), &second.caller(), &minted.token).await;
+    Agent::enrol(&Host::new(), &second.caller(), &created.token).await;
     second.end(Signal::SIGTERM);
 }
 
 #[tokio::test]
-async fn what_it_has_answered_outlives_its_sudden_end() {
+async fn confirmed_enrolments_survive_sigkill() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
     let (database, admin) = (path("hub.db"), path("admin-token"));
@@ -208,10 +208,10 @@ async fn what_it_has_answered_outlives_its_sudden_end() {
     ];
     let hub = Running::start(&args);
     let operator = Arc::new(hub.caller());
-    let minted = operator.mint(30, json!({})).await;
+    let created = operator.create_token(30, json!({})).await;
     let mut hosts = JoinSet::new();
     for _ in 0..40 {
-        let (operator, token) = (Arc::clone(&operator), minted.token.clone());
+        let (operator, token) = (Arc::clone(&operator), created.token.clone());
         hosts.spawn(async move { Host::new().enrol(&operator, &token).await });
     }
     let answers = hosts.join_all().await;
@@ -225,8 +225,8 @@ async fn what_it_has_answered_outlives_its_sudden_end() {
     assert_eq!(enrolled.len(), 30, "no more than the token's uses");
     let hub = Running::start(&args);
     let operator = hub.caller();
-    assert_eq!(operator.uses(&minted).await, (30, 30));
-    assert_eq!(operator.fleet().await, 30);
+    assert_eq!(operator.uses(&created).await, (30, 30));
+    assert_eq!(operator.agent_count().await, 30);
     for body in enrolled {
         let id = body["agent_id"].as_str().expect("an id");
         assert_eq!(operator.get(&format!("/api/v1/agents/{id}")).await.0, 200);
@@ -260,7 +260,7 @@ fn a_bad_flag_is_explained() {
     let (no_database, empty) = (path("no-database"), path("empty"));
     fs::write(
         &no_database,
-        "this is no database, and was never one of any kind at all",
+        "this file is not a database, and never was one of any kind",
     )
     .expect("a file");
     fs::write(&empty, "").expect("a file");
@@ -277,38 +277,38 @@ fn a_bad_flag_is_explained() {
         (
             &["--http", "--listen", "0.0.0.0:0"],
             "unencrypted",
-            "Leave out --http",
+            "leave out --http",
         ),
         (
             &["--listen", "192.0.2.1:0"],
             "listening on 192.0.2.1:0",
-            "Give --listen",
+            "give --listen",
         ),
         (
             &["--database", "/nowhere/hub.db"],
             "/nowhere/hub.db",
-            "Give --database",
+            "give --database",
         ),
         (
             &["--database", &no_database],
             "not a database",
-            "Give --database",
+            "give --database",
         ),
         (
             &["--tls-dir", "/proc/nowhere"],
             "/proc/nowhere",
-            "Give --tls-dir",
+            "give --tls-dir",
         ),
-        (&["--dist", "/nowhere/dist"], "/nowhere/dist", "Give --dist"),
+        (&["--dist", "/nowhere/dist"], "/nowhere/dist", "give --dist"),
         (
             &["--admin-token-file", "/nowhere/token"],
             "/nowhere/token",
-            "Give --admin-token-file",
+            "give --admin-token-file",
         ),
         (
             &["--admin-token-file", &empty],
             "too short",
-            "Give --admin-token-file",
+            "give --admin-token-file",
         ),
     ] {
         let said = refused(args);

@@ -1,4 +1,4 @@
-//! `RavenXcope`: sensors that enrol with a one-time token, and its operator.
+//! RavenXcope: sensors that enrol with a one-time token, and its operator.
 
 use crate::clients::{Caller, hub, hub_with, text};
 use mock_hub::{Hub, Options};
@@ -35,15 +35,15 @@ fn heartbeat() -> Value {
         "interfaces": [interface("enp130s0f0")]})
 }
 
-async fn mint(operator: &Caller, sensor: &str) -> String {
-    let (status, minted) = operator
+async fn create_token(operator: &Caller, sensor: &str) -> String {
+    let (status, created) = operator
         .post(&format!("{sensor}/install-token"), &json!({}))
         .await;
-    assert_eq!(status, 201, "{minted}");
-    text(&minted, "installToken")
+    assert_eq!(status, 201, "{created}");
+    text(&created, "installToken")
 }
 
-/// Status and body of a sensor's call. A no is in the dialect's own words.
+/// Returns status and body of a sensor's call. A refusal has the form of the dialect.
 async fn call(caller: &Caller, path: &str, bearer: &str, body: &Value) -> (u16, Value) {
     let request = caller
         .request(Method::POST, path)
@@ -64,34 +64,34 @@ async fn enroll(caller: &Caller, sensor: &str, body: &Value) -> (u16, Value) {
     call(caller, &format!("{sensor}/agent/enroll"), "", body).await
 }
 
-async fn beat(caller: &Caller, sensor: &str, token: &str) -> u16 {
+async fn send_heartbeat(caller: &Caller, sensor: &str, token: &str) -> u16 {
     let path = format!("{sensor}/agent/heartbeat");
     call(caller, &path, token, &heartbeat()).await.0
 }
 
-/// Enrols for certain, and returns the sensor token.
+/// Enrols, and returns the sensor token; fails the test if the hub refuses.
 async fn enrolled(operator: &Caller, sensor: &str) -> String {
-    let install_token = mint(operator, sensor).await;
+    let install_token = create_token(operator, sensor).await;
     let (status, answer) = enroll(operator, sensor, &payload(&install_token)).await;
     assert_eq!(status, 200, "{answer}");
     text(&answer["data"], "sensorToken")
 }
 
-async fn scene() -> (Hub, Caller) {
+async fn fixture() -> (Hub, Caller) {
     let hub = hub().await;
     let operator = Caller::of(&hub);
     (hub, operator)
 }
 
 #[tokio::test]
-async fn a_sensor_enrols_and_beats_as_documented() {
+async fn a_sensor_enrols_and_sends_heartbeats_as_documented() {
     let hub = hub_with(Options {
         heartbeat_interval_secs: 7,
         ..Options::default()
     })
     .await;
     let operator = Caller::of(&hub);
-    let install_token = mint(&operator, SENSOR).await;
+    let install_token = create_token(&operator, SENSOR).await;
     let (status, answer) = enroll(&operator, SENSOR, &payload(&install_token)).await;
     let token = text(&answer["data"], "sensorToken");
     let expected = json!({"success": true, "data": {"sensorId": "sensor-1", "sensorToken": token,
@@ -122,9 +122,9 @@ async fn a_sensor_enrols_and_beats_as_documented() {
 }
 
 #[tokio::test]
-async fn of_all_that_come_with_one_token_one_gets_in() {
-    let (hub, operator) = scene().await;
-    let body = payload(&mint(&operator, SENSOR).await);
+async fn one_token_admits_one_of_many_callers() {
+    let (hub, operator) = fixture().await;
+    let body = payload(&create_token(&operator, SENSOR).await);
     let mut racers = JoinSet::new();
     for _ in 0..20 {
         let caller = Caller::of(&hub);
@@ -142,12 +142,12 @@ async fn of_all_that_come_with_one_token_one_gets_in() {
 
 #[tokio::test]
 async fn a_token_that_does_not_admit_is_refused_alike() {
-    let (hub, operator) = scene().await;
-    let used = mint(&operator, SENSOR).await;
+    let (hub, operator) = fixture().await;
+    let used = create_token(&operator, SENSOR).await;
     assert_eq!(enroll(&operator, SENSOR, &payload(&used)).await.0, 200);
-    let replaced = mint(&operator, "/api/sensors/b").await;
-    let of_b = mint(&operator, "/api/sensors/b").await;
-    let revoked = mint(&operator, "/api/sensors/c").await;
+    let replaced = create_token(&operator, "/api/sensors/b").await;
+    let of_b = create_token(&operator, "/api/sensors/b").await;
+    let revoked = create_token(&operator, "/api/sensors/c").await;
     let (status, sensor) = operator.post("/api/sensors/c/revoke", &json!({})).await;
     assert_eq!((status, text(&sensor, "status").as_str()), (200, "revoked"));
 
@@ -158,7 +158,7 @@ async fn a_token_that_does_not_admit_is_refused_alike() {
         (SENSOR, &of_b),
         ("/api/sensors/b", &replaced),
         ("/api/sensors/c", &revoked),
-        ("/api/sensors/nobody", "unknown"),
+        ("/api/sensors/unknown", "unknown"),
     ] {
         let (status, answer) = enroll(&operator, sensor, &payload(token)).await;
         assert_eq!(status, 401, "{sensor} {token}");
@@ -172,12 +172,12 @@ async fn a_token_that_does_not_admit_is_refused_alike() {
 }
 
 #[tokio::test]
-async fn a_new_install_token_mends_a_lost_answer() {
-    let (hub, operator) = scene().await;
+async fn a_new_install_token_recovers_from_a_lost_response() {
+    let (hub, operator) = fixture().await;
     operator
         .fault(json!({"route": "ravenxcope-enroll", "reset": "after"}))
         .await;
-    let body = payload(&mint(&operator, SENSOR).await);
+    let body = payload(&create_token(&operator, SENSOR).await);
     let lost = operator
         .request(Method::POST, &format!("{SENSOR}/agent/enroll"))
         .json(&body)
@@ -188,23 +188,23 @@ async fn a_new_install_token_mends_a_lost_answer() {
     assert_eq!(enroll(&operator, SENSOR, &body).await.0, 401);
 
     let first = enrolled(&operator, SENSOR).await;
-    let again = mint(&operator, SENSOR).await;
+    let again = create_token(&operator, SENSOR).await;
     assert_eq!(
-        beat(&operator, SENSOR, &first).await,
+        send_heartbeat(&operator, SENSOR, &first).await,
         200,
         "until it is used"
     );
     let (_, answer) = enroll(&operator, SENSOR, &payload(&again)).await;
     let second = text(&answer["data"], "sensorToken");
-    assert_eq!(beat(&operator, SENSOR, &first).await, 401);
-    assert_eq!(beat(&operator, SENSOR, &second).await, 200);
+    assert_eq!(send_heartbeat(&operator, SENSOR, &first).await, 401);
+    assert_eq!(send_heartbeat(&operator, SENSOR, &second).await, 200);
     hub.stop().await;
 }
 
 #[tokio::test]
 async fn every_field_is_checked_and_spends_nothing() {
-    let (hub, operator) = scene().await;
-    let whole = payload(&mint(&operator, SENSOR).await);
+    let (hub, operator) = fixture().await;
+    let full = payload(&create_token(&operator, SENSOR).await);
     let wrong = [
         ("installToken", json!("")),
         ("hostname", json!("a\nb")),
@@ -219,20 +219,20 @@ async fn every_field_is_checked_and_spends_nothing() {
         ("interfaces", json!([{"name": "eth0"}])),
     ];
     for (field, value) in wrong {
-        let mut body = whole.clone();
+        let mut body = full.clone();
         body[field] = value.clone();
         let (status, answer) = enroll(&operator, SENSOR, &body).await;
         assert_eq!(status, 422, "{field} {value}");
         assert!(text(&answer, "message").contains(field), "{answer}");
     }
-    for field in whole.as_object().expect("an object").keys() {
-        let mut body = whole.clone();
+    for field in full.as_object().expect("an object").keys() {
+        let mut body = full.clone();
         body.as_object_mut().expect("an object").remove(field);
         let (status, answer) = enroll(&operator, SENSOR, &body).await;
         assert_eq!(status, 422, "without {field}");
         assert!(text(&answer, "message").contains(field), "{answer}");
     }
-    let mut more = whole.clone();
+    let mut more = full.clone();
     more["tomorrow"] = json!({"is": "ignored"});
     assert_eq!(enroll(&operator, SENSOR, &more).await.0, 200);
 
@@ -243,7 +243,7 @@ async fn every_field_is_checked_and_spends_nothing() {
 
 #[tokio::test]
 async fn a_heartbeat_is_checked_and_needs_the_sensors_own_token() {
-    let (hub, operator) = scene().await;
+    let (hub, operator) = fixture().await;
     let token = enrolled(&operator, SENSOR).await;
     let other = enrolled(&operator, "/api/sensors/other").await;
     let path = format!("{SENSOR}/agent/heartbeat");
@@ -262,19 +262,19 @@ async fn a_heartbeat_is_checked_and_needs_the_sensors_own_token() {
         assert!(text(&answer, "message").contains(field), "{answer}");
     }
     for wrong in ["", "unknown", &other] {
-        assert_eq!(beat(&operator, SENSOR, wrong).await, 401);
+        assert_eq!(send_heartbeat(&operator, SENSOR, wrong).await, 401);
     }
     assert_eq!(operator.get(SENSOR).await.1["heartbeats"], 0);
-    assert_eq!(beat(&operator, SENSOR, &token).await, 200);
+    assert_eq!(send_heartbeat(&operator, SENSOR, &token).await, 200);
     let revoke = format!("{SENSOR}/revoke");
     assert_eq!(operator.post(&revoke, &json!({})).await.0, 200);
-    assert_eq!(beat(&operator, SENSOR, &token).await, 401);
+    assert_eq!(send_heartbeat(&operator, SENSOR, &token).await, 401);
     hub.stop().await;
 }
 
 #[tokio::test]
 async fn its_operator_calls_are_the_admins_and_name_a_sensor() {
-    let (hub, operator) = scene().await;
+    let (hub, operator) = fixture().await;
     let token = enrolled(&operator, SENSOR).await;
     for (method, path) in [
         (Method::GET, "/api/sensors".to_owned()),
@@ -291,14 +291,18 @@ async fn its_operator_calls_are_the_admins_and_name_a_sensor() {
     }
     for name in ["%20", "a%2Fb", "%ff", &"x".repeat(129)] {
         let path = format!("/api/sensors/{name}");
-        let mint = format!("{path}/install-token");
-        assert_eq!(operator.post(&mint, &json!({})).await.0, 404, "{name}");
+        let create_token = format!("{path}/install-token");
+        assert_eq!(
+            operator.post(&create_token, &json!({})).await.0,
+            404,
+            "{name}"
+        );
         let no = enroll(&operator, &path, &payload("t")).await;
         assert_eq!(no.0, 404, "{name}");
     }
-    assert_eq!(operator.get("/api/sensors/nobody").await.0, 404);
+    assert_eq!(operator.get("/api/sensors/unknown").await.0, 404);
     let revoke = operator
-        .post("/api/sensors/nobody/revoke", &json!({}))
+        .post("/api/sensors/unknown/revoke", &json!({}))
         .await;
     assert_eq!(revoke.0, 404);
     hub.stop().await;
@@ -306,8 +310,8 @@ async fn its_operator_calls_are_the_admins_and_name_a_sensor() {
 
 #[tokio::test]
 async fn the_other_failures_are_faults() {
-    let (hub, operator) = scene().await;
-    let body = payload(&mint(&operator, SENSOR).await);
+    let (hub, operator) = fixture().await;
+    let body = payload(&create_token(&operator, SENSOR).await);
     let no = r#"{"success":false,"message":"no"}"#;
     let empty = r#"{"success":true,"data":{"sensorToken":""}}"#;
     for answer in [no, empty] {
@@ -329,7 +333,7 @@ async fn the_other_failures_are_faults() {
 }
 
 #[tokio::test]
-async fn sensors_outlive_the_hub_in_a_database_of_before() {
+async fn sensors_survive_a_restart_on_an_older_database() {
     let dir = tempfile::tempdir().expect("a folder");
     let options = || Options {
         database: Some(dir.path().join("hub.db")),
@@ -337,7 +341,7 @@ async fn sensors_outlive_the_hub_in_a_database_of_before() {
     };
     let hub = hub_with(options()).await;
     hub.stop().await;
-    // As one that knew of no dialect left it.
+    // As a hub without dialects has written it.
     let file = rusqlite::Connection::open(dir.path().join("hub.db")).expect("the database");
     file.execute_batch("DROP TABLE ravenxcope_sensors")
         .expect("the table");
@@ -347,6 +351,6 @@ async fn sensors_outlive_the_hub_in_a_database_of_before() {
     let token = enrolled(&Caller::of(&hub), SENSOR).await;
     hub.stop().await;
     let hub = hub_with(options()).await;
-    assert_eq!(beat(&Caller::of(&hub), SENSOR, &token).await, 200);
+    assert_eq!(send_heartbeat(&Caller::of(&hub), SENSOR, &token).await, 200);
     hub.stop().await;
 }

@@ -1,4 +1,4 @@
-//! A client that sees every byte of an answer.
+//! A client that returns every byte of a response.
 
 use mock_hub::Hub;
 use rustls::pki_types::pem::PemObject as _;
@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Sends these bytes over TLS (or plain, if the hub is) and returns every byte that comes
-/// back, and how the connection ended.
+/// Sends these bytes over TLS, or plain TCP if the hub has no TLS. Returns every byte of the
+/// response, and how the connection ended.
 pub(crate) async fn exchange(hub: &Hub, request: &[u8]) -> (Vec<u8>, io::Result<()>) {
     let (_, address) = hub.url().split_once("://").expect("a URL");
     let tcp = TcpStream::connect(address).await.expect("a connection");
@@ -48,7 +48,7 @@ where
     stream.read_to_end(answer).await.map(|_| ())
 }
 
-/// A request as bytes, which asks the hub to close afterwards.
+/// Returns a request as bytes, with `Connection: close`.
 pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for (name, value) in headers {

@@ -1,4 +1,4 @@
-//! What an agent does with its own token: register; and rotation.
+//! Registration with an agent's own token, and rotation of token and key.
 
 use crate::clients::{Agent, Caller, Host, click, hub, text};
 use serde_json::{Value, json};
@@ -46,11 +46,11 @@ async fn the_first_key_is_pinned_and_another_is_refused() {
 async fn the_defaults_are_those_of_the_token_that_admitted_the_agent() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    let minted = operator
-        .mint(1, json!({"default_tags": ["prod"], "default_role": "web"}))
+    let created = operator
+        .create_token(1, json!({"default_tags": ["prod"], "default_role": "web"}))
         .await;
     let host = Host::new();
-    let agent = Agent::enrol(&host, &operator, &minted.token).await;
+    let agent = Agent::enrol(&host, &operator, &created.token).await;
     let host = host.with("tags", json!(["new"])).with("role", json!("db"));
     let (status, body) = host.register(&operator, &agent.token).await;
     assert_eq!(
@@ -61,7 +61,7 @@ async fn the_defaults_are_those_of_the_token_that_admitted_the_agent() {
         (&body["tags"], &body["role"]),
         (&json!(["prod", "new"]), &json!("db"))
     );
-    assert_eq!(operator.uses(&minted).await, (1, 1));
+    assert_eq!(operator.uses(&created).await, (1, 1));
     hub.stop().await;
 }
 
@@ -76,8 +76,8 @@ async fn a_key_belongs_to_one_agent() {
     let (status, body) = host.register(&operator, &second.token).await;
     assert_eq!((status, text(&body, "error").as_str()), (409, "key_in_use"));
 
-    let minted = operator.mint(1, json!({})).await;
-    let (status, body) = host.enrol(&operator, &minted.token).await;
+    let created = operator.create_token(1, json!({})).await;
+    let (status, body) = host.enrol(&operator, &created.token).await;
     assert_eq!(
         (status, text(&body, "agent_id")),
         (200, first.id),
@@ -87,7 +87,7 @@ async fn a_key_belongs_to_one_agent() {
 }
 
 #[tokio::test]
-async fn rotating_the_token_kills_the_old_one() {
+async fn rotating_the_token_revokes_the_old_one() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
     let agent = click(&operator, &json!({})).await;

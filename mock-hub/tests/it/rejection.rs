@@ -6,7 +6,7 @@ use mock_hub::Options;
 use serde_json::json;
 use std::time::Duration;
 
-/// The answer to an enrolment as bytes, without the one header that may differ.
+/// Returns the response to an enrolment as bytes, without the one header that may differ.
 async fn enrol(hub: &mock_hub::Hub, headers: &[(&str, &str)], body: &[u8]) -> String {
     let mut all = vec![("Content-Type", "application/json")];
     all.extend(headers);
@@ -29,20 +29,20 @@ async fn every_cause(options: Options) {
     let body = serde_json::to_vec(&host.body).expect("JSON");
     let signature = host.sign(&body);
 
-    let expired = operator.mint(9, json!({})).await;
+    let expired = operator.create_token(9, json!({})).await;
     hub.advance_clock(Duration::from_secs(3_601));
-    let good = operator.mint(9, json!({})).await;
-    let revoked = operator.mint(9, json!({})).await;
+    let good = operator.create_token(9, json!({})).await;
+    let revoked = operator.create_token(9, json!({})).await;
     operator
         .post(&format!("{}/revoke", revoked.path), &json!({}))
         .await;
-    let used_up = operator.mint(1, json!({})).await;
+    let used_up = operator.create_token(1, json!({})).await;
     Agent::enrol(&Host::new(), &operator, &used_up.token).await;
     let elsewhere = operator
-        .mint(9, json!({"allowed_cidrs": ["10.0.0.0/8", "::/0"]}))
+        .create_token(9, json!({"allowed_cidrs": ["10.0.0.0/8", "::/0"]}))
         .await;
     let all_at_once = operator
-        .mint(9, json!({"allowed_cidrs": ["10.0.0.0/8"]}))
+        .create_token(9, json!({"allowed_cidrs": ["10.0.0.0/8"]}))
         .await;
     operator
         .post(&format!("{}/revoke", all_at_once.path), &json!({}))
@@ -143,12 +143,12 @@ async fn a_host_enrolled_before_is_refused_for_the_same_causes() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
     let host = Host::new();
-    let minted = operator.mint(1, json!({})).await;
-    let agent = Agent::enrol(&host, &operator, &minted.token).await;
+    let created = operator.create_token(1, json!({})).await;
+    let agent = Agent::enrol(&host, &operator, &created.token).await;
     operator
-        .post(&format!("{}/revoke", minted.path), &json!({}))
+        .post(&format!("{}/revoke", created.path), &json!({}))
         .await;
-    assert_eq!(host.enrol(&operator, &minted.token).await.0, 401);
+    assert_eq!(host.enrol(&operator, &created.token).await.0, 401);
     assert_eq!(
         host.register(&operator, &agent.token).await.0,
         200,
@@ -156,14 +156,14 @@ async fn a_host_enrolled_before_is_refused_for_the_same_causes() {
     );
 
     let other = Host::new();
-    let minted_later = operator.mint(1, json!({})).await;
-    Agent::enrol(&other, &operator, &minted_later.token).await;
+    let created_later = operator.create_token(1, json!({})).await;
+    Agent::enrol(&other, &operator, &created_later.token).await;
     hub.advance_clock(Duration::from_hours(1));
-    assert_eq!(other.enrol(&operator, &minted_later.token).await.0, 401);
+    assert_eq!(other.enrol(&operator, &created_later.token).await.0, 401);
 
-    assert_eq!(operator.get(&minted.path).await.1["status"], "revoked");
+    assert_eq!(operator.get(&created.path).await.1["status"], "revoked");
     assert_eq!(
-        operator.get(&minted_later.path).await.1["status"],
+        operator.get(&created_later.path).await.1["status"],
         "expired"
     );
     hub.stop().await;

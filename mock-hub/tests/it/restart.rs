@@ -1,4 +1,4 @@
-//! A database in a file: what it keeps, and what it must never hold.
+//! A database in a file: what it stores, and the tokens that it must never contain.
 
 use crate::clients::{Agent, Caller, Host, hub_with};
 use mock_hub::Options;
@@ -17,13 +17,15 @@ async fn a_restart_forgets_nothing_and_the_file_holds_no_token() {
     };
     let hub = hub_with(options()).await;
     let operator = Caller::of(&hub);
-    let minted = operator.mint(2, json!({"default_tags": ["prod"]})).await;
+    let created = operator
+        .create_token(2, json!({"default_tags": ["prod"]}))
+        .await;
     let host = Host::new();
-    let agent = Agent::enrol(&host, &operator, &minted.token).await;
+    let agent = Agent::enrol(&host, &operator, &created.token).await;
     assert_eq!(Host::new().register(&operator, &agent.token).await.0, 403);
     let paths = [
-        minted.path.clone(),
-        format!("{}/uses", minted.path),
+        created.path.clone(),
+        format!("{}/uses", created.path),
         "/api/v1/agents".to_owned(),
         "/api/v1/integrity".to_owned(),
     ];
@@ -31,7 +33,7 @@ async fn a_restart_forgets_nothing_and_the_file_holds_no_token() {
     for path in &paths {
         before.push(operator.get(path).await);
     }
-    // While it runs, with the log of writes beside it, and after it has stopped.
+    // While the hub runs, with the write-ahead log, and after it has stopped.
     no_token_in(dir.path());
     hub.stop().await;
     no_token_in(dir.path());
@@ -47,9 +49,9 @@ async fn a_restart_forgets_nothing_and_the_file_holds_no_token() {
         assert_eq!(operator.get(path).await, before, "{path}");
     }
     assert_eq!(host.register(&operator, &agent.token).await.0, 200);
-    assert_eq!(host.enrol(&operator, &minted.token).await.0, 200);
-    Agent::enrol(&Host::new(), &operator, &minted.token).await;
-    assert_eq!(Host::new().enrol(&operator, &minted.token).await.0, 401);
+    assert_eq!(host.enrol(&operator, &created.token).await.0, 200);
+    Agent::enrol(&Host::new(), &operator, &created.token).await;
+    assert_eq!(Host::new().enrol(&operator, &created.token).await.0, 401);
     hub.stop().await;
 }
 

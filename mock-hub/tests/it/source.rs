@@ -1,13 +1,15 @@
-//! Where a host comes from: the peer, or what a trusted proxy says.
+//! The source address of a host: the peer, or the one that a trusted proxy reports.
 
 use crate::clients::{Caller, Host, answer, hub_with};
 use mock_hub::Options;
 use serde_json::json;
 
-/// The status of an enrolment from behind a proxy under a token for these ranges.
+/// Returns the status of an enrolment behind a proxy, with a token for these ranges.
 async fn enrol(operator: &Caller, cidrs: &[&str], forwarded: Option<&str>) -> u16 {
-    let minted = operator.mint(1, json!({"allowed_cidrs": cidrs})).await;
-    let mut request = Host::new().introduction(operator, "enrol", &minted.token);
+    let created = operator
+        .create_token(1, json!({"allowed_cidrs": cidrs}))
+        .await;
+    let mut request = Host::new().registration(operator, "enrol", &created.token);
     if let Some(forwarded) = forwarded {
         request = request.header("X-Forwarded-For", forwarded);
     }
@@ -28,7 +30,7 @@ async fn the_peers_address_counts() {
     assert_eq!(
         enrol(&operator, &["10.0.0.0/8"], Some("10.0.0.1")).await,
         401,
-        "nobody trusts the peer"
+        "the peer is not trusted"
     );
     hub.stop().await;
 }
@@ -51,7 +53,7 @@ async fn an_ipv6_peers_address_counts() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_is_believed() {
+async fn a_trusted_proxy_counts() {
     let trusted_proxies = vec![
         "127.0.0.0/8".parse().expect("a CIDR"),
         "10.9.0.0/16".parse().expect("a CIDR"),

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 #[tokio::test]
-async fn the_ca_vouches_for_every_local_name() {
+async fn the_certificate_is_valid_for_every_local_name() {
     let hub = hub().await;
     let port = hub.url().rsplit_once(':').expect("a port").1;
     let trusting = client(hub.ca_file());
@@ -33,7 +33,7 @@ async fn the_ca_vouches_for_every_local_name() {
 }
 
 #[tokio::test]
-async fn a_kept_directory_keeps_the_identity() {
+async fn a_directory_preserves_the_identity() {
     let dir = tempfile::tempdir().expect("a directory");
     let tls_dir = dir.path().join("tls");
     let options = || Options {
@@ -104,7 +104,7 @@ async fn a_ca_and_a_key_of_another_are_refused() {
 }
 
 #[tokio::test]
-async fn a_temporary_ca_goes_with_its_hub() {
+async fn a_temporary_ca_is_removed_with_its_hub() {
     let hub = hub().await;
     let ca_file = hub.ca_file().expect("a CA").to_owned();
     assert!(ca_file.exists());

@@ -1,7 +1,7 @@
 //! Bodies of an agent whose key is pinned: the signature is checked before a byte is parsed.
 
 use crate::clients::{Agent, Answer, Caller, Host, answer, click};
-use crate::heartbeat::Scene;
+use crate::heartbeat::Fixture;
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use std::time::Duration;
@@ -42,73 +42,79 @@ fn error(answer: &Answer) -> (u16, &str) {
 
 #[tokio::test]
 async fn what_is_not_even_json_is_403_and_an_anomaly() {
-    let scene = Scene::new().await;
-    let (caller, token) = (&scene.operator, &scene.agent.token);
+    let fixture = Fixture::new().await;
+    let (caller, token) = (&fixture.operator, &fixture.agent.token);
     let stranger = Host::new();
     let mut unsigned = 0;
-    for call in calls(&scene.agent) {
+    for call in calls(&fixture.agent) {
         for body in NOT_PARSED {
             let wrong = stranger.sign(body);
-            let other = scene.host.sign(b"another body");
+            let other = fixture.host.sign(b"another body");
             for (signature, code) in [
                 (None, "unsigned_payload"),
-                (Some("no base64"), "signature_invalid"),
+                (Some("not base64"), "signature_invalid"),
                 (Some(wrong.as_str()), "signature_invalid"),
                 (Some(other.as_str()), "signature_invalid"),
             ] {
-                // Past the limit of a thief's tries.
-                scene.hub.advance_clock(Duration::from_mins(1));
+                // Above the rate limit of a thief.
+                fixture.hub.advance_clock(Duration::from_mins(1));
                 let refused = answer(send(caller, &call, token, body, signature)).await;
                 assert_eq!(error(&refused), (403, code), "{call:?} {body:?}");
                 unsigned += u64::from(signature.is_none());
             }
         }
     }
-    let doubts = scene.doubts().await;
-    let of = |n: usize| (doubts[n].0.as_str(), doubts[n].1.as_str(), doubts[n].2);
-    assert_eq!(doubts.len(), 2);
+    let anomalies = fixture.anomalies().await;
+    let of = |n: usize| {
+        (
+            anomalies[n].0.as_str(),
+            anomalies[n].1.as_str(),
+            anomalies[n].2,
+        )
+    };
+    assert_eq!(anomalies.len(), 2);
     assert_eq!(of(0), ("unsigned_payload", "high", unsigned));
     assert_eq!(of(1), ("signature_invalid", "critical", 3 * unsigned));
-    assert_eq!(scene.host.register(caller, token).await.0, 200);
-    scene.hub.stop().await;
+    assert_eq!(fixture.host.register(caller, token).await.0, 200);
+    fixture.hub.stop().await;
 }
 
 #[tokio::test]
 async fn another_content_type_does_not_hide_an_unsigned_body() {
-    let scene = Scene::new().await;
-    for call in &calls(&scene.agent)[..2] {
-        let request = scene
+    let fixture = Fixture::new().await;
+    for call in &calls(&fixture.agent)[..2] {
+        let request = fixture
             .operator
             .request(call.0.clone(), &call.1)
-            .bearer_auth(&scene.agent.token)
+            .bearer_auth(&fixture.agent.token)
             .header("Content-Type", "text/plain");
         let plain = |body: &'static str| request.try_clone().expect("no stream").body(body);
         assert_eq!(
             error(&answer(plain("no JSON")).await),
             (403, "unsigned_payload")
         );
-        let signature = scene.host.sign(b"no JSON");
+        let signature = fixture.host.sign(b"no JSON");
         let signed = plain("no JSON").header("X-Monsys-Signature", signature);
         assert_eq!(
             error(&answer(signed).await),
             (415, "unsupported_media_type")
         );
     }
-    assert_eq!(scene.doubts().await[0].2, 2);
-    scene.hub.stop().await;
+    assert_eq!(fixture.anomalies().await[0].2, 2);
+    fixture.hub.stop().await;
 }
 
 #[tokio::test]
 async fn all_other_bodies_are_refused_for_what_they_are() {
-    let scene = Scene::new().await;
-    let caller = &scene.operator;
+    let fixture = Fixture::new().await;
+    let caller = &fixture.operator;
     let click = click(caller, &json!({})).await;
     for (body, status) in [(&b"no JSON"[..], 400), (b"[]", 422)] {
-        let signature = scene.host.sign(body);
+        let signature = fixture.host.sign(body);
         for n in 0..2 {
-            // Signed by the pinned key; no key is pinned; nobody's token.
-            let known = &calls(&scene.agent)[n];
-            let signed = send(caller, known, &scene.agent.token, body, Some(&signature));
+            // Signed by the pinned key; no key is pinned; an unknown token.
+            let known = &calls(&fixture.agent)[n];
+            let signed = send(caller, known, &fixture.agent.token, body, Some(&signature));
             assert_eq!(answer(signed).await.0, status, "{known:?}");
             let unpinned = &calls(&click)[n];
             let unsigned = send(caller, unpinned, &click.token, body, None);
@@ -116,11 +122,11 @@ async fn all_other_bodies_are_refused_for_what_they_are() {
             let unknown = send(caller, known, "agt_unknown", body, None);
             assert_eq!(answer(unknown).await.0, status, "{known:?}");
         }
-        // A token of another agent than the path's is not this agent's doing.
+        // A token of another agent than the path's causes no anomaly for this agent.
         let elsewhere = &calls(&click)[0];
-        let other = send(caller, elsewhere, &scene.agent.token, body, None);
+        let other = send(caller, elsewhere, &fixture.agent.token, body, None);
         assert_eq!(answer(other).await.0, status);
     }
-    assert!(scene.doubts().await.is_empty());
-    scene.hub.stop().await;
+    assert!(fixture.anomalies().await.is_empty());
+    fixture.hub.stop().await;
 }

@@ -31,7 +31,7 @@ resource "aws_iam_role" "web" {
   })
 }
 
-# The least that a host needs: to read this one parameter. A key of your own takes kms:Decrypt too.
+# The minimal policy of a host: reading this one parameter. Your own key needs kms:Decrypt too.
 resource "aws_iam_role_policy" "token" {
   name_prefix = "monsys-token-"
   role        = aws_iam_role.web.id

@@ -1,15 +1,15 @@
-# An autoscaling group: all instances have the same user data, so nothing in it counts them. What
-# tells them apart is known on the host: the availability zone is a tag. The token stays in SSM, and
-# neither Terraform's state nor the user data holds it.
+# An autoscaling group: all instances have the same user data, so it cannot number them. Only the host
+# knows its differences: the availability zone is a tag. The token stays in SSM, and neither Terraform's
+# state nor the user data contains it.
 
 variable "region" {
-  description = "Where the group and the parameter are."
+  description = "Region of the group and the parameter."
   type        = string
   default     = "eu-west-1"
 }
 
 variable "token_parameter" {
-  description = "Name of the SecureString with the enrolment token. Made by hand, so that Terraform does not see it: docs/secrets.md."
+  description = "Name of the SecureString with the enrolment token. Create it manually, so that Terraform never has it: docs/secrets.md."
   type        = string
   default     = "/monsys/enrolment"
 }

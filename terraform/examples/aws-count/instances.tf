@@ -18,14 +18,14 @@ resource "aws_instance" "web" {
   instance_type = "t4g.small"
   user_data     = module.monsys[count.index].cloud_init
 
-  # Whoever reaches the metadata service reads the user data: sessions only, and not from containers.
+  # Clients of the metadata service can read the user data. So it needs sessions, and excludes containers.
   metadata_options {
     http_tokens                 = "required"
     http_put_response_hop_limit = 1
   }
 
   lifecycle {
-    # A new token would stop and start every instance, and none of them needs it any more.
+    # A new token would stop and start every instance, and enrolled instances do not need it.
     ignore_changes = [user_data]
   }
 }

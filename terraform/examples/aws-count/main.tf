@@ -1,22 +1,22 @@
-# 50 instances, one secret. Each comes up with a credential of its own and with the token's tags and
-# its own: prod,eu-west,web,shard-N.
+# 50 instances share one secret. Each has its own credential, and the tags of the token and of the module:
+# prod,eu-west,web,shard-N.
 #
-# The module has the count too: count.index means nothing in a module block without one.
+# The module has the count too, because count.index is undefined in a module block without one.
 
 variable "instances" {
-  description = "How many instances."
+  description = "Number of instances."
   type        = number
   default     = 50
 }
 
 variable "monsys_enrolment_token" {
-  description = "The enrolment token, from Vault or SOPS. It is in Terraform's state; aws-asg shows how it is not."
+  description = "The enrolment token, from Vault or SOPS. It is in Terraform's state; the example aws-asg avoids this."
   type        = string
   sensitive   = true
 }
 
 module "monsys" {
-  # Elsewhere: source = "git::https://github.com/gotrust/monsys.git//terraform?ref=v0.1.0"
+  # In your configuration: source = "git::https://github.com/gotrust/monsys.git//terraform?ref=v0.1.0"
   source = "../.."
   count  = var.instances
 
@@ -25,7 +25,7 @@ module "monsys" {
   role         = "web"
 }
 
-# What goes to the instances. Only for a look: terraform output -json user_data
+# The user data of the instances. To print it: terraform output -json user_data
 output "user_data" {
   description = "The user data of each instance, in order."
   value       = module.monsys[*].cloud_init

@@ -17,7 +17,7 @@ variable "resource_group" {
 }
 
 variable "location" {
-  description = "Where the machines are."
+  description = "Region of the machines."
   type        = string
   default     = "westeurope"
 }
@@ -28,7 +28,7 @@ variable "subnet_id" {
 }
 
 variable "identity_id" {
-  description = "Resource id of the user-assigned identity. It has the role Key Vault Secrets User on the one secret: docs/secrets.md."
+  description = "Resource id of the user-assigned identity. It has the role Key Vault Secrets User for this secret: docs/secrets.md."
   type        = string
 }
 
@@ -83,7 +83,7 @@ resource "azurerm_linux_virtual_machine" "web" {
   }
 
   lifecycle {
-    # A new token would make every machine anew, and none of them needs it any more.
+    # A new token would replace every machine, and enrolled machines do not need it.
     ignore_changes = [custom_data]
   }
 }

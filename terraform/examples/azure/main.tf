@@ -1,5 +1,5 @@
-# Machines at Azure. The token stays in a key vault; each machine reads it as the identity that they
-# share, which has to be there before the first of them boots.
+# Machines at Azure. The token stays in a key vault. All machines read it with one shared identity, which
+# must exist before the first machine boots.
 
 variable "key_vault" {
   description = "Name of the key vault with the secret monsys-enrolment."
@@ -14,7 +14,7 @@ variable "identity_client_id" {
 }
 
 variable "machines" {
-  description = "How many machines."
+  description = "Number of machines."
   type        = number
   default     = 3
 }

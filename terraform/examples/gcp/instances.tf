@@ -12,7 +12,7 @@ resource "google_service_account" "web" {
   account_id = "web-hosts"
 }
 
-# The least that a host needs: to read this one secret.
+# The minimal policy of a host: reading this one secret.
 resource "google_secret_manager_secret_iam_member" "token" {
   project   = var.project
   secret_id = "monsys-enrolment"
@@ -29,7 +29,7 @@ resource "google_compute_instance" "web" {
 
   boot_disk {
     initialize_params {
-      # Google's Ubuntu has cloud-init. For an image without: startup-script and install_script.
+      # Google's Ubuntu has cloud-init. Images without it need startup-script and install_script.
       image = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
     }
   }

@@ -1,4 +1,4 @@
-# Instances at Google. The token stays in Secret Manager; each instance reads it as its service
+# Instances at Google. The token stays in Secret Manager. Each instance reads it with its service
 # account.
 
 variable "project" {
@@ -8,7 +8,7 @@ variable "project" {
 }
 
 variable "instances" {
-  description = "How many instances."
+  description = "Number of instances."
   type        = number
   default     = 3
 }

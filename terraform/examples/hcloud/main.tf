@@ -1,8 +1,8 @@
-# Servers at Hetzner, by name: for_each, so that one can go without the others being counted anew.
-# Hetzner keeps no secrets, so the token is in the user data; it counts its uses and expires.
+# Servers at Hetzner, by name: for_each, so that you can remove one without new numbers for the others.
+# Hetzner has no secret store, so the token is in the user data. The token has a use limit and an expiry.
 
 variable "servers" {
-  description = "The servers, and the tags of each."
+  description = "The servers with their tags."
   type        = map(list(string))
   default = {
     web-1 = ["shard-1"]

@@ -15,7 +15,7 @@ resource "hcloud_server" "web" {
   user_data   = module.monsys[each.key].cloud_init
 
   lifecycle {
-    # A new token would make every server anew, and none of them needs it any more.
+    # A new token would replace every server, and enrolled servers do not need it.
     ignore_changes = [user_data]
   }
 }

@@ -64,7 +64,7 @@ const SYSTEMD_ANALYZE: (&str, &str) = ("/usr/bin/systemd-analyze", "systemd");
 /// The agent's code is optimised, in the profile of all other builds: a profile of its own would build
 /// every dependency again. This replaces the agent's program under target/debug until the next build, so
 /// the suite comes before all that run the program.
-const SCRUB: &str = "--test scrub --config profile.dev.package.monsys-agent.opt-level=2";
+const SCRUB: &str = "--test scrub --config profile.dev.package.monsys-agent.opt-level=2 --config profile.dev.package.agent-core.opt-level=2";
 
 /// In the order in which they start. The quick ones come first, and those that build for long start
 /// early, since each suite runs beside another.

@@ -1,6 +1,6 @@
 #!/bin/sh
-# fetch.sh URL FILE SHA256 CA_FILE: fetches and verifies. The last two may be empty. Only a URL that
-# is http:// itself may lead to http://.
+# fetch.sh URL FILE SHA256 CA_FILE: fetches and verifies a file. The last two may be empty. Only an
+# http:// URL may be redirected to http://.
 set -eu
 url=$1 file=$2 wanted=$3 ca=$4
 case $url in
@@ -9,7 +9,7 @@ http://*) protocols='=http,https' redirects=20 ;;
 esac
 case $url in
 file://*)
-  # Reading a pipe may block for ever, and a device may have no end.
+  # A read of a pipe may block forever, and a device may have no end.
   if [ -e "${url#file://}" ] && [ ! -f "${url#file://}" ]; then
     echo "$url is not a regular file" >&2
     exit 69
@@ -23,10 +23,10 @@ file://*)
   elif wget --help 2>&1 | grep -q -e --ca-certificate; then
     code=0
     wget -nv -t 3 -T 60 --max-redirect="$redirects" ${ca:+--ca-certificate="$ca"} -O "$file" "$url" || code=$?
-    [ "$code" != 8 ] || echo 'from https, wget follows no redirect: name the last address, or install curl' >&2
+    [ "$code" != 8 ] || echo 'wget follows no redirect from https: set the final address, or install curl' >&2
     [ "$code" = 0 ] || exit "$code"
-  else # BusyBox's wget verifies no certificate, and follows any redirect
-    echo 'there is neither curl nor GNU wget: install one of them, or bring a file of the controller' >&2
+  else # BusyBox wget verifies no certificate, and follows any redirect
+    echo 'neither curl nor GNU wget is installed: install one of them, or copy a file from the controller' >&2
     exit 69
   fi
   ;;
@@ -36,5 +36,5 @@ chmod 700 "$file"
 found=$(sha256sum <"$file")
 found=${found%% *}
 [ "$found" = "$wanted" ] && exit 0
-echo "$url is not the file of monsys_agent_checksum: its SHA-256 is $found, and it must be $wanted" >&2
+echo "the SHA-256 of $url is $found, and monsys_agent_checksum is $wanted" >&2
 exit 76

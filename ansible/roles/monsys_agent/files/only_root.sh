@@ -1,9 +1,9 @@
 #!/bin/sh
-# only_root.sh: what look.sh and stage.sh begin with.
+# only_root.sh: the functions at the beginning of look.sh and stage.sh.
 
-# only_root PATH [sticky]: whether only root, or whoever runs this, can change PATH, every folder above
-# it and every link on the way. With `sticky`, a sticky folder counts: in it, nobody can rename what is
-# not theirs. Otherwise `checked`, `mode`, `owner` and `group` tell what can be changed.
+# only_root PATH [sticky]: true if only root, or the current user, can change PATH, every folder above
+# it and every link to it. With `sticky`, a sticky folder counts too, because nobody can rename the files
+# of others in it. If the result is false, `checked`, `mode`, `owner` and `group` describe the file.
 only_root() {
   rest=$1 above='' links=0 checked=/
   while is_roots "$checked" "${2-}"; do
@@ -32,10 +32,10 @@ only_root() {
   return 1
 }
 
-# is_roots FILE [sticky]: the same of one file or folder alone.
+# is_roots FILE [sticky]: the same check for one file or folder.
 is_roots() {
   set -f
-  # shellcheck disable=SC2046,SC2012 # words are wanted; stat and find are not on every host
+  # shellcheck disable=SC2046,SC2012 # splits into words; stat and find are not on every host
   set -- "${2-}" $(LC_ALL=C ls -ldn "$1" 2>/dev/null)
   set +f
   mode=${2-} owner=${4-} group=${5-}
@@ -43,8 +43,8 @@ is_roots() {
   case $mode in d????????[tT]*) [ -z "$1" ] || return 0 ;; esac
   case $mode in
   '') return 1 ;;
-  l*) ;; # its folder decides
-  # For others, and for whom an access control list names.
+  l*) ;; # the folder of a link decides
+  # Writable for others, or for users in an access control list.
   ????????w* | ?????w????+*) return 1 ;;
   ?????w*) [ "$group" = 0 ] ;;
   esac

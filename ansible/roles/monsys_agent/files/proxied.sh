@@ -1,6 +1,7 @@
 #!/bin/sh
-# proxied.sh COMMAND...: runs it with the proxy in its environment. Standard input is two lines, each
-# possibly empty: the proxy, which may hold a password and so is no argument, and what is past it.
+# proxied.sh COMMAND...: runs the command with the proxy in its environment. Standard input has two lines,
+# which may be empty: the proxy, and the value of no_proxy. The proxy may hold a password, so the role does
+# not pass it as an argument.
 IFS= read -r proxy || :
 IFS= read -r past || :
 [ -z "$proxy" ] || export https_proxy="$proxy" HTTPS_PROXY="$proxy"

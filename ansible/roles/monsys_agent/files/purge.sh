@@ -1,9 +1,9 @@
 #!/bin/sh
-# purge.sh '' | yes, FOLDER...: prints what of the folders would be removed, or removes it. The function
-# of forget.sh comes first.
+# purge.sh '' | yes, FOLDER...: prints the files of the folders that would be removed, or removes them.
+# The function of forget.sh comes first.
 action=$1 code=0
 shift
-# -delete goes by no path, which somebody could change meanwhile; BusyBox may be built without it.
+# -delete uses no path, which another user could change meanwhile; BusyBox may be built without it.
 if [ -n "$action" ] && find --help 2>&1 | grep -q -e -delete; then
   action=-delete
 elif [ -n "$action" ]; then

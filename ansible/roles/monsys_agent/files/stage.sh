@@ -1,6 +1,6 @@
 #!/bin/sh
-# stage.sh: makes a folder in which a program may run and that others than root cannot replace, and
-# prints its path. The functions of only_root.sh come first.
+# stage.sh: creates a folder that allows programs to run and that only root can replace, and prints its
+# path. The functions of only_root.sh come first.
 for place in "${TMPDIR:-/tmp}" /var/tmp /run /opt; do
   place=$(CDPATH='' cd -P -- "$place" 2>/dev/null && pwd -P) || continue
   only_root "$place" sticky || continue
@@ -9,6 +9,6 @@ for place in "${TMPDIR:-/tmp}" /var/tmp /run /opt; do
     "$folder/probe" 2>/dev/null && rm "$folder/probe" && echo "$folder" && exit 0
   rm -rf "$folder"
 done
-echo "no folder takes the program: ${TMPDIR:-/tmp}, /var/tmp, /run and /opt are read-only, full, mounted noexec," \
-  'or others than root can replace what is in them' >&2
+echo "no folder allows the program to run: ${TMPDIR:-/tmp}, /var/tmp, /run and /opt are read-only, full," \
+  'mounted noexec, or others than root can replace files in them' >&2
 exit 73

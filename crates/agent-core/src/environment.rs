@@ -1,0 +1,405 @@
+//! All of the outside: root folder, environment, standard input, clock and chance.
+//!
+//! Nothing else in the crate asks the system for these, so every test runs in a folder, an
+//! environment and a clock of its own, beside all others.
+
+mod root_folder;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::clock::{self, Moment};
+use crate::error::{Error, ErrorId, Result};
+use crate::store::access::{Access, GroupFile};
+use crate::store::passwd;
+use crate::store::safe_read;
+use crate::store::trust::Trusted;
+use root_folder::RootFolder;
+
+/// The environment variable that holds the secret itself. No child process inherits it.
+pub const SECRET_VARIABLE: &str = "MONSYS_TOKEN";
+
+/// Standard input, which a thread of its own may have to wait for.
+pub type SharedInput = Arc<Mutex<Box<dyn Read + Send>>>;
+
+/// Shows one line in the place of the one before it; an empty one takes it away.
+pub type Progress = Box<dyn Fn(&str) + Send + Sync>;
+
+/// The outside, as one run of the agent sees it.
+pub struct Environment {
+    root: RootFolder,
+    kernel: PathBuf,
+    executable: PathBuf,
+    arguments: Vec<OsString>,
+    access: Mutex<Option<(Access, GroupFile)>>,
+    trusted: Mutex<Trusted>,
+    variables: BTreeMap<OsString, OsString>,
+    secret_variables: Vec<&'static str>,
+    secrets: BTreeMap<&'static str, SecretString>,
+    stdin: SharedInput,
+    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    boot_clock: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
+    chance: Mutex<fastrand::Rng>,
+    progress: Option<Progress>,
+}
+
+impl Environment {
+    /// The environment of this process. No child process inherits `MONSYS_TOKEN` and `secret_variables`.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads them"
+    )]
+    pub fn real(secret_variables: impl IntoIterator<Item = &'static str>) -> Self {
+        let others = secret_variables.into_iter();
+        Self {
+            root: RootFolder::new(PathBuf::from("/")),
+            kernel: PathBuf::from("/"),
+            executable: PathBuf::from("/proc/self/exe"),
+            arguments: Vec::new(),
+            access: Mutex::default(),
+            trusted: Mutex::default(),
+            variables: BTreeMap::new(),
+            secret_variables: others.chain([SECRET_VARIABLE]).collect(),
+            secrets: BTreeMap::new(),
+            stdin: Arc::new(Mutex::new(Box::new(io::stdin()))),
+            clock: Box::new(SystemTime::now),
+            boot_clock: Box::new(clock::since_boot),
+            chance: Mutex::new(fastrand::Rng::new()),
+            progress: None,
+        }
+        .with_variables(std::env::vars_os())
+    }
+
+    /// The same world with another environment.
+    #[must_use]
+    pub fn with_variables<K: Into<OsString>, V: Into<OsString>>(
+        mut self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.variables.clear();
+        self.secrets.clear();
+        for (name, value) in variables {
+            let (name, value) = (name.into(), value.into());
+            match self.secret_variables.iter().find(|secret| name == **secret) {
+                Some(secret) => {
+                    let value = Zeroizing::new(value.into_encoded_bytes());
+                    let value = String::from_utf8_lossy(&value).into_owned().into();
+                    self.secrets.insert(secret, value);
+                }
+                None => {
+                    self.variables.insert(name, value);
+                }
+            }
+        }
+        self
+    }
+
+    /// The same world with every path of the host under `root`, as in `dpkg --root`.
+    #[must_use]
+    pub fn with_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = RootFolder::new(root.into());
+        self
+    }
+
+    /// The same world with `/proc` and `/sys` under another folder. They belong to the running
+    /// kernel, not to the host's file tree, so `--root` does not move them.
+    #[must_use]
+    pub fn with_kernel(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.kernel = folder.into();
+        self
+    }
+
+    /// The same world with another program as the one that runs.
+    #[must_use]
+    pub fn with_executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.executable = path.into();
+        self
+    }
+
+    /// The same world with the arguments that this program was started with, its name included.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: Vec<OsString>) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
+    /// The same world with something else on standard input.
+    #[must_use]
+    pub fn with_stdin(mut self, input: impl Read + Send + 'static) -> Self {
+        self.stdin = Arc::new(Mutex::new(Box::new(input)));
+        self
+    }
+
+    /// The same world with another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// The same world with another clock of the time since the boot.
+    #[must_use]
+    pub fn with_boot_clock(
+        mut self,
+        clock: impl Fn() -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.boot_clock = Box::new(clock);
+        self
+    }
+
+    /// The same world with a generator that repeats itself.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.chance = Mutex::new(fastrand::Rng::with_seed(seed));
+        self
+    }
+
+    /// The same world with somebody who watches: a terminal.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// How to show what is waited for, if somebody watches.
+    #[must_use]
+    pub fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
+    }
+
+    /// Returns the path on this machine of the host's file `path` (absolute), whose last name may be a
+    /// link: for what is opened with `O_NOFOLLOW`, replaced, or removed. Below `--root`, every other
+    /// link is resolved there and never leads out.
+    #[must_use]
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.resolve_parent(path.as_ref())
+    }
+
+    /// As [`Environment::path`], with the last name resolved too: for folders, and for files that are read or
+    /// looked at through a link. What does not exist has the path that it would be made at.
+    #[must_use]
+    pub fn resolved_path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.resolve(path.as_ref())
+    }
+
+    /// As [`Environment::resolved_path`], for `path` of another host, whose `/` is mounted at `mount`.
+    #[must_use]
+    pub fn resolved_path_in(&self, mount: impl AsRef<Path>, path: impl AsRef<Path>) -> PathBuf {
+        RootFolder::new(self.resolved_path(mount)).resolve(path.as_ref())
+    }
+
+    /// Returns the host's own name for `path` on this machine, without `--root`; `None` for what is
+    /// outside of the root folder.
+    #[must_use]
+    pub fn path_on_host(&self, path: &Path) -> Option<PathBuf> {
+        let relative = path.strip_prefix(self.root.path()).ok()?;
+        Some(Path::new("/").join(relative))
+    }
+
+    /// Where the kernel's file `path`, below `/proc` or `/sys`, is.
+    #[must_use]
+    pub fn kernel_path(&self, path: impl AsRef<Path>) -> PathBuf {
+        below(&self.kernel, path.as_ref())
+    }
+
+    /// The folder that stands for `/`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Who owns the host's files, and who reads them, as it was at the first call.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_group_file = || Access::of(&self.resolved_path("/etc/group"));
+        access.get_or_insert_with(of_group_file).0
+    }
+
+    /// Has the next call of [`Environment::access`] look again, if the service's group may have been made or
+    /// removed since.
+    pub fn forget_access(&self) {
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        access.take_if(|(_, groups)| groups.has_changed());
+    }
+
+    /// Refuses a folder of the host that others than root can write: see [`Trusted::folder`].
+    ///
+    /// # Errors
+    /// [`ErrorId::ForeignOwner`].
+    pub fn refuse_foreign_folder(&self, folder: &Path) -> Result<()> {
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        trusted.folder(folder, self.root())
+    }
+
+    /// Refuses a file of the host that others than root can write: see [`Trusted::file`].
+    ///
+    /// # Errors
+    /// [`ErrorId::ForeignOwner`].
+    pub fn refuse_foreign_file(&self, file: &Path) -> Result<()> {
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        trusted.file(file, self.root())
+    }
+
+    /// Which boot of the kernel this is (random(4)); empty where the kernel does not say.
+    #[must_use]
+    pub fn boot_id(&self) -> String {
+        let text = safe_read::kernel(&self.kernel_path("/proc/sys/kernel/random/boot_id"));
+        text.unwrap_or_default().trim().to_owned()
+    }
+
+    /// Whether the host is the system that this runs on, and not a folder of its files.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.root.is_live()
+    }
+
+    /// The program that runs, for reading: also when its file has been replaced since.
+    #[must_use]
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+
+    /// Value of an environment variable; an empty one counts as not given.
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<&OsStr> {
+        self.variables
+            .get(OsStr::new(name))
+            .map(OsString::as_os_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The secret in this variable of the environment, if there is one. An empty one counts as not
+    /// given.
+    #[must_use]
+    pub fn secret(&self, variable: &str) -> Option<&SecretString> {
+        use secrecy::ExposeSecret;
+        self.secrets
+            .get(variable)
+            .filter(|secret| !secret.expose_secret().trim().is_empty())
+    }
+
+    /// What a child process may inherit: everything but the secrets.
+    pub fn child_environment(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
+        self.variables.iter()
+    }
+
+    /// Replaces this process by the same program with the same arguments and `flag`, without the
+    /// secrets of the environment, and as `user` if one is named (passwd(5)). Returns why it could
+    /// not be done, or nothing where the arguments are not known: in a test.
+    ///
+    /// # Errors
+    /// [`ErrorId::BadArguments`] for a user that the host does not have.
+    pub fn execute_again(&self, user: Option<&str>, flag: &str) -> Result<Option<io::Error>> {
+        let Some((name, arguments)) = self.arguments.split_first() else {
+            return Ok(None);
+        };
+        let mut again = Command::new(&self.executable);
+        again
+            .arg0(name)
+            .args(arguments)
+            .arg(flag)
+            .env_clear()
+            .envs(self.child_environment());
+        if let Some(user) = user {
+            let (uid, gid) =
+                passwd::find(&self.resolved_path("/etc/passwd"), user).ok_or_else(|| {
+                    Error::new(ErrorId::BadArguments, format!("there is no user {user:?}"))
+                    .about("--user")
+                    .hint("monsys-agent install, which makes the user; or name one of /etc/passwd")
+                })?;
+            // With a user, the standard library also drops the supplementary groups.
+            again.uid(uid).gid(gid);
+        }
+        Ok(Some(again.exec()))
+    }
+
+    /// Standard input.
+    #[must_use]
+    pub fn stdin(&self) -> SharedInput {
+        Arc::clone(&self.stdin)
+    }
+
+    /// The time of day, from 1970 to the year 9999: a clock beyond these reads as the nearer of the two.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        clock::expressible((self.clock)())
+    }
+
+    /// The time since the boot; `None` where the kernel does not say.
+    #[must_use]
+    pub fn since_boot(&self) -> Option<Duration> {
+        (self.boot_clock)()
+    }
+
+    /// Returns the present moment, in the boot `boot_id`.
+    #[must_use]
+    pub fn moment(&self, boot_id: &str) -> Moment {
+        Moment {
+            wall: self.now(),
+            since_boot: self.since_boot().map(|time| time.as_secs()),
+            boot_id: boot_id.to_owned(),
+        }
+    }
+
+    /// A random duration from zero up to `limit`.
+    #[must_use]
+    pub fn random_up_to(&self, limit: Duration) -> Duration {
+        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = chance.f64();
+        Duration::try_from_secs_f64(limit.as_secs_f64() * share)
+            .map_or(limit, |time| time.min(limit))
+    }
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix("/") {
+        Ok(relative) => root.join(relative),
+        Err(_) => root.join(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_root() {
+        let environment = Environment::real([]).with_root("/scratch");
+        assert_eq!(
+            environment.path("/etc/os-release"),
+            Path::new("/scratch/etc/os-release")
+        );
+        assert_eq!(
+            Environment::real([]).path("/etc/os-release"),
+            Path::new("/etc/os-release")
+        );
+    }
+
+    #[test]
+    fn the_secret_is_not_among_what_children_inherit() {
+        let environment =
+            Environment::real([]).with_variables([("MONSYS_TOKEN", "enrl_x"), ("A", "b")]);
+        assert!(environment.secret(SECRET_VARIABLE).is_some());
+        assert!(environment.env("MONSYS_TOKEN").is_none());
+        assert_eq!(environment.child_environment().count(), 1);
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_given() {
+        let environment =
+            Environment::real([]).with_variables([("MONSYS_TOKEN", " "), ("MONSYS_ROLE", "")]);
+        assert!(environment.secret(SECRET_VARIABLE).is_none());
+        assert!(environment.env("MONSYS_ROLE").is_none());
+    }
+}

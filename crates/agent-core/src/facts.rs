@@ -1,0 +1,153 @@
+//! What the hub is told about this host. Each fact falls back; none fails an enrolment.
+
+pub mod fingerprint;
+pub mod hostname;
+pub mod interfaces;
+pub(crate) mod machine;
+pub mod os_release;
+pub mod route;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::environment::Environment;
+use crate::settings::Settings;
+pub use interfaces::Interface;
+use interfaces::Network;
+use machine::MachineSize;
+use route::Target;
+
+/// The host, as it is told to the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Name of the host, not of a container on it.
+    pub hostname: String,
+    /// `PRETTY_NAME` of its os-release.
+    pub os_info: String,
+    /// `x86_64`, `arm64`, or the kernel's machine name.
+    pub architecture: String,
+    /// Version of this program.
+    pub agent_version: &'static str,
+    /// Kernel release.
+    pub kernel: String,
+    /// Processors.
+    pub cpus: usize,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Address that reaches the hub.
+    pub primary_ip: Option<IpAddr>,
+    /// Network interfaces, by name.
+    pub interfaces: Vec<Interface>,
+}
+
+impl HostFacts {
+    /// Gathers all facts. `target` is where the hub is, for the primary address.
+    #[must_use]
+    pub fn gather(settings: &Settings, environment: &Environment, target: &Target) -> Self {
+        let uname = nix::sys::utsname::uname().ok();
+        let uname = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+            uname
+                .as_ref()
+                .map(|uname| part(uname).to_string_lossy().into_owned())
+        };
+        let (primary_ip, interfaces) = network(environment, target);
+        let size = MachineSize::read();
+        Self {
+            hostname: hostname::read(&host_file(environment, &settings.hostname_file)),
+            os_info: {
+                let files = [
+                    settings.os_release_file.as_path(),
+                    Path::new("/etc/os-release"),
+                    Path::new("/usr/lib/os-release"),
+                ];
+                let files = files.into_iter().map(|file| host_file(environment, file));
+                os_release::pretty_name(files)
+            },
+            architecture: uname(nix::sys::utsname::UtsName::machine)
+                .map_or_else(|| std::env::consts::ARCH.into(), architecture),
+            agent_version: crate::VERSION,
+            kernel: uname(nix::sys::utsname::UtsName::release).unwrap_or_default(),
+            cpus: size.processors.unwrap_or(1),
+            memory_bytes: size.memory.map_or(0, |memory| memory.total),
+            primary_ip,
+            interfaces,
+        }
+    }
+}
+
+/// Returns the path on this machine of a file with a fact of the host. `/host/etc/os-release` is a file
+/// of a host that is mounted at `/host`, so its links are resolved there.
+fn host_file(environment: &Environment, path: &Path) -> PathBuf {
+    const PLACES: [&str; 3] = ["etc/os-release", "usr/lib/os-release", "etc/hostname"];
+    let place = PLACES.iter().find(|place| path.ends_with(place));
+    let mount = place.and_then(|place| path.ancestors().nth(Path::new(place).components().count()));
+    match (place, mount) {
+        (Some(place), Some(mount)) if mount != Path::new("/") => {
+            environment.resolved_path_in(mount, place)
+        }
+        _ => environment.resolved_path(path),
+    }
+}
+
+/// The interfaces alone, for a heartbeat. `target` is where the hub is.
+#[must_use]
+pub fn interfaces_now(environment: &Environment, target: &Target) -> Vec<Interface> {
+    network(environment, target).1
+}
+
+/// The primary address, and the interfaces.
+fn network(environment: &Environment, target: &Target) -> (Option<IpAddr>, Vec<Interface>) {
+    let network = Network::now();
+    let primary_ip = route::primary_ip(target);
+    (
+        primary_ip,
+        interfaces::list(environment, network, primary_ip),
+    )
+}
+
+fn architecture(machine: String) -> String {
+    match machine.as_str() {
+        "amd64" => "x86_64".into(),
+        "aarch64" => "arm64".into(),
+        _ => machine,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+
+    use super::architecture;
+
+    #[test]
+    fn architectures_have_the_names_of_the_contract() {
+        for (machine, name) in [
+            ("x86_64", "x86_64"),
+            ("aarch64", "arm64"),
+            ("armv7l", "armv7l"),
+            ("riscv64", "riscv64"),
+        ] {
+            assert_eq!(architecture(machine.into()), name);
+        }
+    }
+
+    #[test]
+    fn addresses_are_those_that_if_addrs_sees() {
+        let theirs: BTreeSet<(String, IpAddr)> = if_addrs::get_if_addrs()
+            .unwrap()
+            .into_iter()
+            .map(|interface| (interface.name.clone(), interface.ip()))
+            .collect();
+        let ours: BTreeSet<(String, IpAddr)> =
+            super::interfaces_now(&super::Environment::real([]), &super::Target::default())
+                .into_iter()
+                .flat_map(|interface| {
+                    let name = interface.name;
+                    let named = move |ip| (name.clone(), ip);
+                    interface.addresses.into_iter().map(named)
+                })
+                .collect();
+        assert_eq!(ours, theirs);
+    }
+}

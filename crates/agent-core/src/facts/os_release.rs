@@ -1,0 +1,128 @@
+//! os-release as its man page, os-release(5), says: shell-like assignments, no expansion.
+
+use std::path::Path;
+
+use crate::escape::is_hidden;
+
+/// `PRETTY_NAME` of the first file that has one, else `linux`.
+pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> String {
+    files
+        .into_iter()
+        .find_map(|path| name_in(&crate::store::safe_read::bytes(path.as_ref()).ok()?))
+        .unwrap_or_else(|| "linux".into())
+}
+
+/// `PRETTY_NAME` of one file, unless it is blank.
+#[must_use]
+pub fn name_in(bytes: &[u8]) -> Option<String> {
+    let name = value(&String::from_utf8_lossy(bytes), "PRETTY_NAME")?;
+    // "All strings should not contain non-printable characters."
+    let printable: String = name.chars().filter(|c| !is_hidden(*c)).collect();
+    (!printable.trim().is_empty()).then_some(printable)
+}
+
+/// Value of `key`; the last assignment wins, as in a shell.
+pub fn value(text: &str, key: &str) -> Option<String> {
+    text.trim_start_matches('\u{feff}')
+        .lines()
+        .rev()
+        .filter_map(|line| line.trim_start().strip_prefix(key)?.strip_prefix('='))
+        .find_map(unquote)
+}
+
+/// One shell word: bare, single- or double-quoted pieces, put together. Quotes that do not close
+/// make the line invalid.
+#[must_use]
+pub fn unquote(text: &str) -> Option<String> {
+    // It may be a secret, which is not to be left behind where a longer string would be made.
+    let mut word = String::with_capacity(text.len());
+    let mut characters = text.trim_end().chars();
+    while let Some(character) = characters.next() {
+        match character {
+            // A comment behind the value, as a shell sees it.
+            ' ' | '\t' if characters.as_str().trim_start().starts_with('#') => break,
+            '\'' => loop {
+                match characters.next()? {
+                    '\'' => break,
+                    inside => word.push(inside),
+                }
+            },
+            '"' => loop {
+                match characters.next()? {
+                    '"' => break,
+                    '\\' => match characters.next()? {
+                        escaped @ ('"' | '\\' | '$' | '`') => word.push(escaped),
+                        other => word.extend(['\\', other]),
+                    },
+                    inside => word.push(inside),
+                }
+            },
+            '\\' => word.extend(characters.next()),
+            bare => word.push(bare),
+        }
+    }
+    Some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_what_the_man_page_allows() {
+        for (text, name) in [
+            (
+                "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
+                "Debian GNU/Linux 12 (bookworm)",
+            ),
+            (
+                "NAME=x\r\nPRETTY_NAME='Fedora Linux 40'\r\n",
+                "Fedora Linux 40",
+            ),
+            ("\u{feff}PRETTY_NAME=Arch", "Arch"),
+            (
+                "# PRETTY_NAME=no\nPRETTY_NAME=\"a \\\"b\\\" \\$c \\`d\\` \\\\e \\n\"",
+                "a \"b\" $c `d` \\e \\n",
+            ),
+            ("PRETTY_NAME=one\nPRETTY_NAME=two\n", "two"),
+            ("X_PRETTY_NAME=no\nPRETTY_NAME_X=no\nPRETTY_NAME=yes", "yes"),
+            ("PRETTY_NAME=\"unclosed\nPRETTY_NAME2=x\n", "linux"),
+            ("PRETTY_NAME=\n", "linux"),
+            ("PRETTY_NAME=\"X # Y\" # comment\n", "X # Y"),
+            ("PRETTY_NAME=X#Y\n", "X#Y"),
+            ("", "linux"),
+            ("PRETTY_NAME=\"Täst 日本\"  \n", "Täst 日本"),
+        ] {
+            let name_or_linux = value(text, "PRETTY_NAME")
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "linux".into());
+            assert_eq!(name_or_linux, name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hidden_characters_are_left_out() {
+        let text = "PRETTY_NAME=\"De\u{1b}[31mbian\u{202e} 13\u{200b}\"\n";
+        assert_eq!(name_in(text.as_bytes()).as_deref(), Some("De[31mbian 13"));
+        assert_eq!(name_in("PRETTY_NAME=\u{200b}\n".as_bytes()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_comes_back(name in "[^\\r\\n\\u{feff}\\u{0}]{0,40}") {
+            let single = format!("A=1\nPRETTY_NAME='{}'\n", name.replace('\'', "'\\''"));
+            prop_assert_eq!(value(&single, "PRETTY_NAME"), Some(name.clone()));
+            let double: String = name.chars().flat_map(|c| {
+                let escape = matches!(c, '"' | '\\' | '$' | '`').then_some('\\');
+                escape.into_iter().chain([c])
+            }).collect();
+            prop_assert_eq!(value(&format!("PRETTY_NAME=\"{double}\""), "PRETTY_NAME"), Some(name));
+        }
+
+        #[test]
+        fn never_panics(text in "\\PC{0,200}") {
+            let _ = value(&text, "PRETTY_NAME");
+        }
+    }
+}

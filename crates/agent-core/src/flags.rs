@@ -1,0 +1,48 @@
+//! The settings among the arguments of the command line, unchecked.
+
+use std::collections::BTreeMap;
+
+/// What the command line gave, before anything is checked. `None` is not given.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<String>,
+    /// `--state-dir`
+    pub state_dir: Option<String>,
+    /// `--hub-url`
+    pub hub_url: Option<String>,
+    /// `--token-file`
+    pub token_file: Option<String>,
+    /// `--token-command`
+    pub token_command: Option<String>,
+    /// `--tag`, repeated
+    pub tag: Vec<String>,
+    /// `--tags`
+    pub tags: Option<String>,
+    /// `--role`
+    pub role: Option<String>,
+    /// `--ca-file`
+    pub ca_file: Option<String>,
+    /// `--ca-pin`
+    pub ca_pin: Option<String>,
+    /// `--allow-http`
+    pub allow_http: bool,
+    /// `--wait`
+    pub wait: Option<String>,
+    /// `--splay`
+    pub splay: Option<String>,
+    /// `--scrub-cloud-init`
+    pub scrub_cloud_init: Option<String>,
+    /// `--dialect`: the name of a dialect.
+    pub dialect: Option<String>,
+    /// Flags of one dialect alone, by their names with dashes; the value of a switch is empty.
+    pub own: BTreeMap<&'static str, String>,
+}
+
+impl Flags {
+    /// Returns the value of a flag that only one dialect has, by its name with dashes.
+    #[must_use]
+    pub fn own(&self, name: &str) -> Option<&str> {
+        self.own.get(name).map(String::as_str)
+    }
+}

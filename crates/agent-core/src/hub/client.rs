@@ -1,0 +1,342 @@
+//! The one place that speaks HTTP: TLS, proxy, limits and time-outs.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Method, NoProxy, Proxy, Url};
+use serde::Deserialize;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::tls;
+use super::transport_error::{Connection, chain, no_answer, not_our_protocol, transient};
+use crate::environment::Environment;
+use crate::error::{Error, ErrorId, Result};
+use crate::settings::Settings;
+use crate::token::Secret;
+
+pub use super::tls::Proof;
+pub use super::transport_error::SendError;
+
+/// How long the connection of a service may go without an acknowledgement before it is dead.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// Largest body of an answer.
+const MAX_BODY: usize = 1024 * 1024;
+/// Longest that a connection may take to stand, TLS included.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+/// Longest that one exchange may take.
+pub const EXCHANGE: Duration = Duration::from_secs(30);
+const SIGNATURE: HeaderName = HeaderName::from_static("x-monsys-signature");
+
+/// A request that is ready to go.
+pub struct Request<'a> {
+    /// Method.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// Bearer token, where one is wanted.
+    pub bearer: Option<&'a Secret>,
+    /// Value of `X-Monsys-Signature`, where one is wanted.
+    pub signature: Option<String>,
+    /// JSON; it may hold a secret.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// An answer, read whole.
+#[derive(Default)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// How long the hub asks to wait.
+    pub retry_after: Option<Duration>,
+    /// Where a redirect points.
+    pub location: Option<String>,
+    /// The answering side's time of day.
+    pub date: Option<SystemTime>,
+    /// Media type, without parameters, lower case.
+    pub media_type: Option<String>,
+    /// The body; it may hold a token.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Client of one hub.
+pub struct Client {
+    http: reqwest::Client,
+    /// Whom a connection goes to, when that is not the hub itself.
+    via: Option<Connection>,
+}
+
+impl Client {
+    /// A client as the settings say.
+    ///
+    /// # Errors
+    /// [`ErrorId::Unreadable`] or [`ErrorId::BadSetting`] for the CA file.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        Self::of(settings, brief(), None, false)
+    }
+
+    /// A client that shows a certificate of its own.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn proving(settings: &Settings, proof: Proof) -> Result<Self> {
+        Self::of(settings, brief(), Some(proof), false)
+    }
+
+    /// A client that keeps its one connection from one request to the next, or not.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn lasting(settings: &Settings, keeps_connection: bool) -> Result<Self> {
+        let builder = reqwest::Client::builder()
+            .pool_max_idle_per_host(usize::from(keeps_connection))
+            // Nothing wakes up to look at it: the hub closes it when it likes, and a dead one is
+            // noticed by the next request.
+            .pool_idle_timeout(None)
+            .tcp_keepalive(None)
+            .tcp_keepalive_interval(None)
+            .tcp_keepalive_retries(None)
+            .tcp_user_timeout(UNACKNOWLEDGED);
+        Self::of(settings, builder, None, true)
+    }
+
+    fn of(
+        settings: &Settings,
+        builder: reqwest::ClientBuilder,
+        proof: Option<Proof>,
+        lasts: bool,
+    ) -> Result<Self> {
+        let mut builder = builder
+            .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT)
+            // The environment is read by `Environment`, so that a test has one of its own.
+            .no_proxy()
+            .tls_backend_preconfigured(tls::configuration(settings, proof, lasts)?);
+        if let Some(proxy) = &settings.proxy {
+            let bypass = proxy.value.bypass.as_deref().and_then(NoProxy::from_string);
+            let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {
+                Error::new(ErrorId::BadSetting, "it is no proxy URL").about(&proxy.source)
+            })?;
+            builder = builder.proxy(via.no_proxy(bypass));
+        }
+        let http = builder.build().map_err(|error| {
+            Error::new(ErrorId::Internal, chain(&error)).about("the HTTP client")
+        })?;
+        let via = settings.proxy.as_ref().map(|proxy| {
+            let url = &proxy.value.url;
+            let port = url.port_or_known_default().unwrap_or(80);
+            Connection {
+                named: format!(
+                    "{} names the proxy {}:{port}",
+                    proxy.source,
+                    url.host_str().unwrap_or_default()
+                ),
+                has_user: !url.username().is_empty(),
+            }
+        });
+        Ok(Self { http, via })
+    }
+
+    /// Sends one request and reads the answer whole, by `deadline` at the latest.
+    ///
+    /// # Errors
+    /// [`SendError`], in words that hold no secret.
+    pub async fn send(
+        &self,
+        request: Request<'_>,
+        environment: &Environment,
+        deadline: Instant,
+    ) -> std::result::Result<Reply, SendError> {
+        let headers =
+            headers(&request).ok_or_else(|| not_our_protocol("the token cannot be a header"))?;
+        let request = self
+            .http
+            .request(request.method, request.url)
+            .headers(headers)
+            .body(request.body.to_vec());
+        self.by(deadline, request, environment).await
+    }
+
+    /// Asks something that needs no token.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        headers: &[(&str, &str)],
+        environment: &Environment,
+        deadline: Instant,
+    ) -> std::result::Result<Reply, SendError> {
+        let mut request = self.http.request(method, url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.by(deadline, request, environment).await
+    }
+
+    async fn by(
+        &self,
+        deadline: Instant,
+        request: reqwest::RequestBuilder,
+        environment: &Environment,
+    ) -> std::result::Result<Reply, SendError> {
+        let limit = deadline.min(Instant::now() + EXCHANGE);
+        match tokio::time::timeout_at(limit, self.exchange(request, environment)).await {
+            Ok(result) => result,
+            Err(_) => Err(transient(
+                "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
+            )),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: reqwest::RequestBuilder,
+        environment: &Environment,
+    ) -> std::result::Result<Reply, SendError> {
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| no_answer(&error, self.via.as_ref()))?;
+
+        let text = |name| {
+            let value: Option<&HeaderValue> = response.headers().get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let mut reply = Reply {
+            status: response.status().as_u16(),
+            retry_after: text(RETRY_AFTER).and_then(|value| retry_after(&value, environment.now())),
+            location: text(LOCATION),
+            date: text(DATE).and_then(|value| httpdate::parse_http_date(&value).ok()),
+            media_type: text(CONTENT_TYPE).map(|value| media_type(&value)),
+            body: Zeroizing::default(),
+        };
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if reply.body.len() + chunk.len() > MAX_BODY => {
+                    return Err(not_our_protocol("the answer is larger than 1 MiB"));
+                }
+                Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(reply),
+                Err(error) => {
+                    return Err(transient(format!(
+                        "HTTP {}, and then the connection broke: {}",
+                        reply.status,
+                        chain(&error)
+                    )));
+                }
+            }
+        }
+    }
+}
+
+/// What a client of one exchange needs: it is over before a probe would tell that the hub is gone.
+fn brief() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tcp_keepalive(None)
+        .tcp_keepalive_interval(None)
+        .tcp_keepalive_retries(None)
+        .tcp_user_timeout(None)
+}
+
+fn headers(request: &Request<'_>) -> Option<HeaderMap> {
+    let json = HeaderValue::from_static("application/json");
+    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+    if let Some(bearer) = request.bearer {
+        let bearer = Zeroizing::new(format!("Bearer {}", bearer.expose_secret()));
+        let mut bearer = HeaderValue::from_str(&bearer).ok()?;
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+    }
+    if let Some(signature) = &request.signature {
+        headers.insert(SIGNATURE, HeaderValue::from_str(signature).ok()?);
+    }
+    Some(headers)
+}
+
+impl Reply {
+    /// The hub's message in an error body.
+    #[must_use]
+    pub fn message(&self) -> Option<String> {
+        let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
+        body.message.or(body.error).filter(|text| !text.is_empty())
+    }
+
+    /// The hub's short code in an error body.
+    #[must_use]
+    pub fn error_code(&self) -> Option<String> {
+        let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
+        body.error
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: Option<String>,
+    message: Option<String>,
+}
+
+/// Seconds or a date (RFC 9110, section 10.2.3). A date in the past is no wait.
+pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    // Digits alone: Rust's own parser also takes a plus.
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return value.parse().ok().map(Duration::from_secs);
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+fn media_type(value: &str) -> String {
+    let essence = value.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn retry_after_comes_in_seconds_or_as_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+            ("99999999999999999999999", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(retry_after(value, now), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn media_types_lose_their_parameters() {
+        assert_eq!(
+            media_type("Application/JSON; charset=utf-8"),
+            "application/json"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn retry_after_never_panics(value in "\\PC{0,60}") {
+            let _ = retry_after(&value, SystemTime::UNIX_EPOCH);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The privileged step before the service (contract, section 5): all that needs writing before or
+//! between the runs of a service that writes nothing but `/run/monsys`.
+//!
+//! The service manager runs it as root (`monsys-agent prepare`). The step never fails the unit: its
+//! [`StepRecord`] is on the disk, and `run` ends with it. Where one user runs everything, `run` does the
+//! step by itself and executes itself anew, without the secret's variable.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::enrolment::step_record::{Outcome, StepRecord};
+use crate::enrolment::{self, Descriptor, Dialect};
+use crate::environment::Environment;
+use crate::error::{Error, ErrorId, Result};
+use crate::facts::fingerprint::Fingerprint;
+use crate::flags::Flags;
+use crate::store::atomic::{self, Owner};
+use crate::store::{safe_read, unreadable, unwritable};
+
+/// Folder of the running system for what the step hands to the service.
+const HANDOVER: &str = "/run/monsys-step";
+/// Name of the verdict there.
+const FILE: &str = "verdict.json";
+/// Name of the boot's id there, as the step sees it. The service's sandbox has a `/proc` of its own, and in
+/// a container of systemd-nspawn that one shows the id of the machine's boot instead of the container's.
+const BOOT_ID: &str = "boot_id";
+
+/// Selects the dialect that this run is about, by flag, environment or default.
+pub type Selected<'a> = dyn Fn() -> Result<&'static Descriptor> + 'a;
+
+/// Does the step as root and records what came of it. No failure of the step is an error of this
+/// function: the service ends with it.
+pub async fn prepare(
+    dialect: &Selected<'_>,
+    flags: &Flags,
+    environment: &Environment,
+) -> StepRecord {
+    let open = || dialect()?.open(flags, environment);
+    let before = open().ok().and_then(|host| recorded(&*host, environment));
+    if let Some(waiting) = before
+        .as_ref()
+        .filter(|before| waits(before, open(), environment))
+    {
+        let pause = waiting.pause_left(environment.now()).as_secs();
+        tracing::info!("the step failed lately, and nothing changed since: next try in {pause} s");
+        return waiting.clone();
+    }
+    let outcome = match step(dialect, flags, environment).await {
+        Ok(None) => Outcome::Ready,
+        Ok(Some(error)) => Outcome::Deferred(error),
+        Err(error) => Outcome::Failed(error),
+    };
+    match &outcome {
+        Outcome::Ready => {}
+        Outcome::Deferred(error) | Outcome::Failed(error) => {
+            tracing::warn!("{}: {}", error.what(), error.cause());
+        }
+    }
+    let machine = Fingerprint::of(environment).unwrap_or_default();
+    let verdict = StepRecord::of(
+        &outcome,
+        before.as_ref(),
+        environment.boot_id(),
+        machine,
+        environment.now(),
+    );
+    let recorded = record(&verdict, open(), environment).await;
+    let boot_id = hand_over(BOOT_ID, verdict.boot_id.as_bytes(), environment);
+    for error in [recorded, boot_id].into_iter().filter_map(Result::err) {
+        tracing::warn!("{}: {}", error.what(), error.cause());
+    }
+    verdict
+}
+
+async fn step(
+    dialect: &Selected<'_>,
+    flags: &Flags,
+    environment: &Environment,
+) -> Result<Option<Error>> {
+    let dialect = dialect()?;
+    (dialect.take_over)(flags, environment)?;
+    let later = dialect.open(flags, environment)?.step(false).await?;
+    // Incomplete cleanup stops nothing.
+    let left = enrolment::scrub_again(&*dialect.open(flags, environment)?, environment);
+    Ok(later.or(left))
+}
+
+/// Whether the hub was not reached lately, so that a restart of the service does not ask again yet.
+/// A change of the configuration since then is a reason to ask at once.
+fn waits(
+    verdict: &StepRecord,
+    host: Result<Box<dyn Dialect + '_>>,
+    environment: &Environment,
+) -> bool {
+    let is_transport = verdict
+        .error()
+        .is_some_and(|error| error.id() == ErrorId::Unreachable);
+    let changed_at = host
+        .ok()
+        .and_then(|host| newest_change(&host.configuration_files()));
+    let at = humantime::parse_rfc3339(&verdict.at).ok();
+    is_transport
+        && verdict.boot_id == environment.boot_id()
+        && !verdict.pause_left(environment.now()).is_zero()
+        && changed_at.is_none_or(|changed| at.is_some_and(|at| changed <= at))
+}
+
+fn newest_change(files: &[PathBuf]) -> Option<SystemTime> {
+    files
+        .iter()
+        .filter_map(|path| path.metadata().ok()?.modified().ok())
+        .max()
+}
+
+/// Ends with what the step of this boot and machine failed with, or with [`ErrorId::StepNeeded`] when
+/// there was none.
+///
+/// # Errors
+/// As above.
+pub fn check(host: &dyn Dialect, environment: &Environment) -> Result<()> {
+    let machine = Fingerprint::of(environment)?;
+    let handed = handed_over(BOOT_ID, environment)?.unwrap_or_default();
+    let boots = [
+        environment.boot_id(),
+        String::from_utf8_lossy(&handed).into_owned(),
+    ];
+    let is_ours = |verdict: &StepRecord| boots.iter().any(|id| verdict.is_for(id, &machine));
+    match recorded(host, environment) {
+        Some(verdict) if is_ours(&verdict) => match verdict.error() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        },
+        Some(_) => Err(needed("the one on record is of another boot or machine")),
+        None => Err(needed("none is on record")),
+    }
+}
+
+/// This boot's id: the one that the step has handed over, where it has. See [`BOOT_ID`].
+pub fn boot_id(environment: &Environment) -> String {
+    match handed_over(BOOT_ID, environment) {
+        Ok(Some(handed)) => String::from_utf8_lossy(&handed).trim().to_owned(),
+        _ => environment.boot_id(),
+    }
+}
+
+/// The step is needed, because of `why`.
+#[must_use]
+pub fn needed(cause: &str) -> Error {
+    Error::new(ErrorId::StepNeeded, cause)
+}
+
+/// Whether the user who runs this owns the host's files, and so does the step without a service
+/// manager.
+#[must_use]
+pub fn is_own(host: &dyn Dialect) -> bool {
+    host.folders()
+        .first()
+        .is_none_or(|folder| owns(&folder.path))
+}
+
+/// Whether `folder` belongs to the user who runs this; root's is whatever root may take.
+#[must_use]
+pub fn owns(folder: &Path) -> bool {
+    let ours = Owner::ours();
+    match Owner::of(folder) {
+        Ok(owner) => ours.is_root() || owner.ids().0 == ours.ids().0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Whether root has done the step for another user's service and handed the verdict over: where taking
+/// over an older tree failed, the files still belong to the service's user.
+#[must_use]
+pub fn was_done_for_us(environment: &Environment) -> bool {
+    !Owner::ours().is_root() && matches!(handed_over(FILE, environment), Ok(Some(_)))
+}
+
+/// The last verdict: in the host's own state, or handed over.
+pub fn recorded(host: &dyn Dialect, environment: &Environment) -> Option<StepRecord> {
+    let handed = handed_over(FILE, environment)
+        .ok()
+        .flatten()
+        .and_then(|bytes| serde_json::from_slice::<StepRecord>(&bytes).ok());
+    let stored = host.verdict();
+    let boot_id = environment.boot_id();
+    // A clock that is wrong at the begin of a boot does not make an earlier boot's the last one. RFC
+    // 3339 in UTC sorts as time does.
+    [stored, handed]
+        .into_iter()
+        .flatten()
+        .max_by_key(|verdict| (verdict.boot_id == boot_id, verdict.at.clone()))
+}
+
+/// Writes the verdict into the host's own state; a host that has none, or whose disk takes none, gets
+/// it in memory.
+async fn record(
+    verdict: &StepRecord,
+    host: Result<Box<dyn Dialect + '_>>,
+    environment: &Environment,
+) -> Result<()> {
+    let stored = match host {
+        Ok(host) => host.save_verdict(verdict).await,
+        Err(error) => Err(error),
+    };
+    if let Ok(true) = stored {
+        return atomic::remove(&environment.resolved_path(HANDOVER).join(FILE))
+            .map_err(|error| unwritable(ErrorId::StateUnwritable, Path::new(HANDOVER), &error));
+    }
+    let bytes = serde_json::to_vec(verdict).unwrap_or_default();
+    hand_over(FILE, &bytes, environment)
+}
+
+/// Hands `bytes` to the service, in memory: root's, and readable to the service's group.
+///
+/// # Errors
+/// [`ErrorId::StateUnwritable`].
+pub fn hand_over(name: &str, bytes: &[u8], environment: &Environment) -> Result<()> {
+    let folder = environment.resolved_path(HANDOVER);
+    let access = environment.access();
+    let fault = |path: &Path, error: &io::Error| unwritable(ErrorId::StateUnwritable, path, error);
+    atomic::make_folder(&folder, access.shared_folder())
+        .map_err(|(path, error)| fault(&path, &error))?;
+    let path = folder.join(name);
+    let grant = access.shared();
+    atomic::write(&path, bytes, grant.mode, grant.owner).map_err(|error| fault(&path, &error))
+}
+
+/// What the step has handed over under this name.
+///
+/// # Errors
+/// [`ErrorId::Unreadable`].
+pub fn handed_over(name: &str, environment: &Environment) -> Result<Option<Vec<u8>>> {
+    let path = environment.resolved_path(HANDOVER).join(name);
+    match safe_read::own(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(&path, &error)),
+    }
+}
+
+/// Removes what was handed over under this name.
+pub fn take_handover_back(name: &str, environment: &Environment) {
+    let path = environment.resolved_path(HANDOVER).join(name);
+    if let Err(error) = atomic::remove(&path) {
+        tracing::debug!("{}: {error}", path.display());
+    }
+}

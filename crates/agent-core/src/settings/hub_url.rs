@@ -1,0 +1,157 @@
+//! The hub's base URL, checked.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use reqwest::Url;
+
+use crate::error::{Error, ErrorId, Result};
+use crate::plain::refuse_control;
+use crate::sourced::Source;
+
+/// Base URL of a hub: http or https, no user name, query or fragment, no slash at the end.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HubUrl(Url);
+
+impl HubUrl {
+    /// Checks `text`, which came from `origin`.
+    ///
+    /// # Errors
+    /// [`ErrorId::BadHubUrl`], which never repeats a user name or password.
+    pub fn parse(text: &str, allow_http: bool, source: &Source) -> Result<Self> {
+        let text = text.trim();
+        // The parser of URLs drops line breaks and tabs in silence.
+        refuse_control(text, source)?;
+        let fail = |cause: &str| Err(Error::new(ErrorId::BadHubUrl, cause).about(source));
+        let Ok(url) = Url::parse(text) else {
+            return if text.contains("://") {
+                fail("it is no URL")
+            } else {
+                fail("it has no scheme")
+            };
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            // `hub.example.com:8443` parses, with the host as its scheme.
+            return if text.contains("://") {
+                fail(&format!("its scheme is `{}`, not `https`", url.scheme()))
+            } else {
+                fail("it has no scheme")
+            };
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return fail("it holds a user name or password, which does not belong there");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return fail("it has a query or a fragment");
+        }
+        let hub = Self(url);
+        if hub.0.scheme() == "http" && !allow_http && !hub.is_loopback() {
+            return fail("plain http would send the token in the clear");
+        }
+        Ok(hub)
+    }
+
+    /// URL of an API path, such as `/api/v1/agents/enrol`.
+    #[must_use]
+    pub fn join(&self, path: &str) -> Url {
+        let mut url = self.0.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{path}"));
+        url
+    }
+
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Host, without the brackets of an IPv6 address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.0
+            .host_str()
+            .unwrap_or_default()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+    }
+
+    /// Port, the scheme's own when none is given.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or(443)
+    }
+
+    fn is_loopback(&self) -> bool {
+        match self.host().parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => self.host() == "localhost",
+        }
+    }
+}
+
+impl fmt::Display for HubUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl fmt::Debug for HubUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<HubUrl> {
+        HubUrl::parse(text, false, &Source::Flag("--hub-url"))
+    }
+
+    #[test]
+    fn keeps_a_path_and_drops_the_last_slash() {
+        let hub = parse(" https://hub.example.com:8443/monsys/ ").unwrap();
+        assert_eq!(hub.to_string(), "https://hub.example.com:8443/monsys");
+        assert_eq!(
+            hub.join("/api/v1/agents/enrol").as_str(),
+            "https://hub.example.com:8443/monsys/api/v1/agents/enrol"
+        );
+        assert_eq!((hub.host(), hub.port()), ("hub.example.com", 8443));
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where_it_came_from() {
+        for (text, cause) in [
+            ("hub.example.com", "no scheme"),
+            ("hub.example.com:8443", "no scheme"),
+            ("ftp://hub.example.com", "`ftp`"),
+            ("https://", "no URL"),
+            ("https://user:hunter2@hub.example.com", "user name"),
+            ("https://hub.example.com/?token=x", "query"),
+            ("https://hub.example.com/#x", "fragment"),
+            ("http://hub.example.com", "in the clear"),
+            ("http://10.0.0.1", "in the clear"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.cause().contains(cause), "{text}: {error}");
+            assert!(error.what().contains("--hub-url"));
+            assert!(!error.to_string().contains("hunter2"));
+            assert_eq!(error.exit_code(), 64);
+        }
+    }
+
+    #[test]
+    fn plain_http_reaches_loopback_alone() {
+        for text in [
+            "http://127.0.0.1:8080",
+            "http://localhost",
+            "http://[::1]:1",
+            "http://[::ffff:127.0.0.1]",
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+        assert!(HubUrl::parse("http://10.0.0.1", true, &Source::Default).is_ok());
+    }
+}

@@ -1,0 +1,115 @@
+use std::path::Path;
+
+use super::reader::parse_pin;
+use super::*;
+
+fn environment(root: &Path, variables: &[(&str, &str)]) -> Environment {
+    Environment::real([])
+        .with_root(root)
+        .with_variables(variables.iter().copied())
+}
+
+fn host(agent_toml: &str) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("etc/monsys");
+    std::fs::create_dir_all(&config).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "lays out a host")]
+    std::fs::write(config.join("agent.toml"), agent_toml).unwrap();
+    root
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    let root = host("hub_url = \"https://file.example\"\nrole = \"file\"\ntags = [\"file\"]\n");
+    let variables = [
+        ("MONSYS_HUB_URL", "https://env.example"),
+        ("MONSYS_ROLE", "env"),
+        ("MONSYS_TAGS", "env, more,,"),
+    ];
+    let flags = Flags {
+        hub_url: Some("https://flag.example".into()),
+        role: Some("flag".into()),
+        tag: vec!["a".into()],
+        tags: Some("b,a".into()),
+        ..Flags::default()
+    };
+    let resolve = |flags: &Flags, variables: &[(&str, &str)]| {
+        let settings = Settings::resolve(flags, &environment(root.path(), variables)).unwrap();
+        (
+            settings.hub_url.value.to_string(),
+            settings.role.map(|role| role.value).unwrap_or_default(),
+            settings.tags.value.join(","),
+        )
+    };
+    let all = |hub: &str, role: &str, tags: &str| {
+        (format!("https://{hub}"), role.to_owned(), tags.to_owned())
+    };
+    assert_eq!(
+        resolve(&flags, &variables),
+        all("flag.example", "flag", "a,b")
+    );
+    assert_eq!(
+        resolve(&Flags::default(), &variables),
+        all("env.example", "env", "env,more")
+    );
+    assert_eq!(
+        resolve(&Flags::default(), &[]),
+        all("file.example", "file", "file")
+    );
+    // An empty value counts as not given, at every level.
+    let empty = Flags {
+        role: Some(String::new()),
+        tags: Some(",".into()),
+        ..Flags::default()
+    };
+    assert_eq!(
+        resolve(&empty, &[("MONSYS_ROLE", ""), ("MONSYS_TAGS", "")]),
+        all("file.example", "file", "file")
+    );
+    let bare = tempfile::tempdir().unwrap();
+    let settings = Settings::resolve(&Flags::default(), &environment(bare.path(), &[])).unwrap();
+    assert_eq!(settings.hub_url.value.to_string(), "https://api.monsys.ai");
+    assert_eq!(settings.wait, Duration::from_mins(5));
+}
+
+#[test]
+fn a_bad_value_names_where_it_came_from() {
+    let root = host("splay = \"soon\"\n");
+    for (variables, place) in [
+        (vec![("MONSYS_WAIT", "soon")], "MONSYS_WAIT"),
+        (
+            vec![("MONSYS_SPLAY", "1s"), ("MONSYS_CA_PIN", "sha256:12")],
+            "MONSYS_CA_PIN",
+        ),
+        (
+            vec![("MONSYS_SPLAY", "1s"), ("HTTPS_PROXY", "socks5://x")],
+            "HTTPS_PROXY",
+        ),
+        (
+            vec![("MONSYS_SPLAY", "1s"), ("MONSYS_ALLOW_HTTP", "maybe")],
+            "MONSYS_ALLOW_HTTP",
+        ),
+        (vec![], "`splay` in /etc/monsys/agent.toml"),
+    ] {
+        let Err(error) =
+            Settings::resolve(&Flags::default(), &environment(root.path(), &variables))
+        else {
+            panic!("{place} was accepted");
+        };
+        assert!(error.what().contains(place), "{error}");
+        assert_eq!(error.exit_code(), 64);
+    }
+}
+
+#[test]
+fn a_pin_is_read_in_either_case() {
+    let hex = "00ff".repeat(16);
+    assert_eq!(parse_pin(&format!("sha256:{hex}")).unwrap().0[1], 255);
+    assert_eq!(
+        parse_pin(&format!("sha256:{}", hex.to_uppercase())),
+        parse_pin(&format!("sha256:{hex}"))
+    );
+    for bad in ["", "sha256:", "sha1:00", "sha256:zz", "sha256:é"] {
+        assert!(parse_pin(bad).is_none());
+    }
+}

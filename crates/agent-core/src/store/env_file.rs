@@ -1,0 +1,352 @@
+//! An env file, `KEY=value` a line: read as systemd and a shell read it, changed in place. Whatever
+//! is not changed keeps its bytes: other lines, comments, order, line ends.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::access::{Access, Grant};
+use super::{atomic, safe_read};
+use crate::error::{Error, ErrorId, Result};
+use crate::facts::os_release::unquote;
+
+/// Fewer bytes than any secret has: what is shorter is not looked for in other lines.
+const SHORTEST_SECRET: usize = 12;
+/// What stands where a secret stood in an assignment, which stays one whatever part it stood in.
+const TAKEN_OUT: &[u8] = b"_consumed_";
+/// What stands where it stood in another line, which does not become an assignment.
+const TAKEN_OUT_OF_TEXT: &[u8] = b"[consumed]";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The file as it was read.
+pub struct EnvFile {
+    path: PathBuf,
+    /// `None` when there is no such file.
+    text: Option<Zeroizing<Vec<u8>>>,
+    access: Access,
+}
+
+impl EnvFile {
+    /// Reads `path`, which is to be replaced, at `target`, where its last link leads to. A file that is
+    /// not there is an empty one.
+    ///
+    /// # Errors
+    /// [`ErrorId::EnvFileUnwritable`] when it is no regular file, or not ours to read.
+    pub fn load(path: &Path, target: &Path, access: Access) -> Result<Self> {
+        let text = match safe_read::bytes(target) {
+            Ok(text) => Some(Zeroizing::new(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(fault(path, &error)),
+        };
+        Ok(Self {
+            path: path.into(),
+            text,
+            access,
+        })
+    }
+
+    /// As if there were no file.
+    #[must_use]
+    pub fn absent(path: &Path, access: Access) -> Self {
+        Self {
+            path: path.into(),
+            text: None,
+            access,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        self.text.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// Value of `key`; an empty one counts as not given, and of several the last one does.
+    ///
+    /// # Errors
+    /// [`ErrorId::EnvFileBroken`] when its quotes do not close, or it is not UTF-8.
+    pub fn get(&self, key: &str) -> Result<Option<Zeroizing<String>>> {
+        value(self.text(), key).map_err(|fault| {
+            Error::new(ErrorId::EnvFileBroken, format!("{key}: {fault}")).about(self.path.display())
+        })
+    }
+
+    /// Proves that the file can be replaced by one with `more` bytes: makes its folder and, by the
+    /// very steps of [`EnvFile::replace`], puts in its place what it holds. Only that shows a file
+    /// that is a mount of its own, as a container's may be, which cannot be replaced.
+    ///
+    /// # Errors
+    /// [`ErrorId::EnvFileUnwritable`].
+    pub fn prove(&self, more: usize) -> Result<()> {
+        let folder = self.folder();
+        let grant = self.access.public_folder();
+        atomic::make_folder(folder, grant).map_err(|(path, error)| fault(&path, &error))?;
+        let room = self.text().len() + more;
+        atomic::prove(folder, room, self.access.shared().owner)
+            .map_err(|error| fault(folder, &error))?;
+        match &self.text {
+            None => Ok(()),
+            Some(text) => self.replace(text),
+        }
+    }
+
+    /// Replaces the file by `text`, which the service may read and nobody else.
+    ///
+    /// # Errors
+    /// [`ErrorId::EnvFileUnwritable`]; the file is then as it was.
+    pub fn replace(&self, text: &[u8]) -> Result<()> {
+        if self.path.is_symlink() {
+            let cause = "it is a symbolic link, which an atomic write would replace";
+            return Err(Error::new(ErrorId::EnvFileUnwritable, cause)
+                .about(self.path.display())
+                .hint("put a file in its place, or name the real one with --config PATH or CONFIG_FILE"));
+        }
+        let Grant { owner, mode } = self.access.shared();
+        atomic::write(&self.path, text, mode, owner).map_err(|error| fault(&self.path, &error))
+    }
+
+    /// The folder that it is in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        }
+    }
+}
+
+impl std::fmt::Debug for EnvFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnvFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn fault(path: &Path, error: &io::Error) -> Error {
+    super::unwritable(ErrorId::EnvFileUnwritable, path, error)
+}
+
+/// Value of `key` in `text`: the last one that is given, without its quotes. An empty one is none.
+///
+/// # Errors
+/// What is wrong with it, without repeating it.
+pub fn value(text: &[u8], key: &str) -> Result<Option<Zeroizing<String>>, &'static str> {
+    let Some(assignment) = lines(text)
+        .filter_map(|line| line.assignment())
+        .filter(|assignment| assignment.key == key.as_bytes())
+        .last()
+    else {
+        return Ok(None);
+    };
+    let raw = joined(assignment.value);
+    let raw = std::str::from_utf8(&raw).map_err(|_| "it is not UTF-8")?;
+    let value = unquote(raw.trim()).map(Zeroizing::new);
+    let value = value.ok_or("its quotes do not close")?;
+    Ok((!value.is_empty()).then_some(value))
+}
+
+/// The text with `key` set: in place where it stands, however often, else appended.
+#[must_use]
+pub fn with_value(text: &[u8], key: &str, value: &str) -> Zeroizing<Vec<u8>> {
+    let value = quoted(value);
+    let places = lines(text).filter(|line| line.sets(key)).count();
+    let room = (places + 1) * (value.len() + key.len() + 8);
+    // Never moved, so that no copy of a secret stays behind in memory.
+    let mut changed = Zeroizing::new(Vec::with_capacity(text.len() + room));
+    for line in lines(text) {
+        match line.assignment().filter(|it| it.key == key.as_bytes()) {
+            Some(assignment) => {
+                let before = line.content.len() - assignment.value.len();
+                changed.extend_from_slice(&line.content[..before]);
+                changed.extend_from_slice(value.as_bytes());
+            }
+            None => changed.extend_from_slice(line.content),
+        }
+        changed.extend_from_slice(line.end);
+    }
+    if places == 0 {
+        let first = lines(text).next().map_or(&b""[..], |line| line.end);
+        let end: &[u8] = if first == b"\r\n" { b"\r\n" } else { b"\n" };
+        if !changed.is_empty() && !changed.ends_with(b"\n") {
+            changed.extend_from_slice(end);
+        }
+        // A backslash at the very end would make what is appended a part of its own line.
+        let is_open = lines(&changed)
+            .last()
+            .is_some_and(|line| line.is_continued());
+        if is_open {
+            changed.extend_from_slice(end);
+        }
+        for part in [key.as_bytes(), b"=", value.as_bytes(), end] {
+            changed.extend_from_slice(part);
+        }
+    }
+    changed
+}
+
+/// The text without `key`, whose lines become `note`, and without `secret`, wherever else it stands:
+/// in a comment, or as the value of another key that is not one of `kept`.
+#[must_use]
+pub fn without_secret(
+    text: &[u8],
+    key: &str,
+    note: &str,
+    secret: &str,
+    kept: &[&str],
+) -> Zeroizing<Vec<u8>> {
+    let mut changed = Zeroizing::new(Vec::with_capacity(2 * text.len() + note.len()));
+    for line in lines(text) {
+        if line.sets(key) {
+            if line.content.starts_with(BYTE_ORDER_MARK) {
+                changed.extend_from_slice(BYTE_ORDER_MARK);
+            }
+            changed.extend_from_slice(note.as_bytes());
+        } else if secret.len() < SHORTEST_SECRET || kept.iter().any(|key| line.sets(key)) {
+            changed.extend_from_slice(line.content);
+        } else {
+            let instead = match line.assignment() {
+                Some(_) => TAKEN_OUT,
+                None => TAKEN_OUT_OF_TEXT,
+            };
+            copy_without(&mut changed, line.content, secret.as_bytes(), instead);
+        }
+        changed.extend_from_slice(line.end);
+    }
+    changed
+}
+
+fn copy_without(copy: &mut Vec<u8>, text: &[u8], secret: &[u8], instead: &[u8]) {
+    let mut rest = text;
+    while let Some(at) = find(rest, secret) {
+        copy.extend_from_slice(&rest[..at]);
+        copy.extend_from_slice(instead);
+        rest = &rest[at + secret.len()..];
+    }
+    copy.extend_from_slice(rest);
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+/// A line, or several that are one assignment: a backslash at the end of one continues it.
+struct Line<'a> {
+    content: &'a [u8],
+    /// `\n`, `\r\n`, or nothing at the end of the file.
+    end: &'a [u8],
+}
+
+/// `KEY=value`, which may stand behind spaces and `export`.
+struct Assignment<'a> {
+    key: &'a [u8],
+    /// All that stands behind the equals sign.
+    value: &'a [u8],
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut line = split(rest, 0);
+        while line.is_continued() && line.length() < rest.len() {
+            line = split(rest, line.length());
+        }
+        rest = &rest[line.length()..];
+        Some(line)
+    })
+}
+
+/// The beginning of `text` up to the first line end at or behind `from`.
+fn split(text: &[u8], from: usize) -> Line<'_> {
+    let newline = text[from..].iter().position(|byte| *byte == b'\n');
+    let (content, end) = match newline {
+        Some(at) if at > 0 && text[from + at - 1] == b'\r' => (from + at - 1, from + at + 1),
+        Some(at) => (from + at, from + at + 1),
+        None => (text.len(), text.len()),
+    };
+    Line {
+        content: &text[..content],
+        end: &text[content..end],
+    }
+}
+
+impl<'a> Line<'a> {
+    fn length(&self) -> usize {
+        self.content.len() + self.end.len()
+    }
+
+    fn is_continued(&self) -> bool {
+        let backslashes = self.content.iter().rev().take_while(|byte| **byte == b'\\');
+        backslashes.count() % 2 == 1 && self.assignment().is_some()
+    }
+
+    fn sets(&self, key: &str) -> bool {
+        self.assignment()
+            .is_some_and(|assignment| assignment.key == key.as_bytes())
+    }
+
+    fn assignment(&self) -> Option<Assignment<'a>> {
+        let content = self.content;
+        let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+        let equals = content.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (&content[..equals], &content[equals + 1..]);
+        let name = name.trim_ascii();
+        let key = match name.strip_prefix(b"export") {
+            Some(rest) if rest.starts_with(b" ") || rest.starts_with(b"\t") => rest.trim_ascii(),
+            _ => name,
+        };
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        (!key.is_empty() && key.iter().all(is_name)).then_some(Assignment { key, value })
+    }
+}
+
+/// A value without the line ends that backslashes continue.
+fn joined(value: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut joined = Zeroizing::new(Vec::with_capacity(value.len()));
+    let mut rest = value;
+    while let Some(newline) = rest.iter().position(|byte| *byte == b'\n') {
+        let piece = &rest[..newline];
+        let piece = piece.strip_suffix(b"\r").unwrap_or(piece);
+        joined.extend_from_slice(piece.strip_suffix(b"\\").unwrap_or(piece));
+        rest = &rest[newline + 1..];
+    }
+    joined.extend_from_slice(rest);
+    joined
+}
+
+/// A value as every reader of env files takes it: bare if it can be, else in quotes.
+fn quoted(value: &str) -> Zeroizing<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.,:/+=@%~^".contains(&byte);
+    if !value.is_empty() && value.bytes().all(is_plain) {
+        return Zeroizing::new(value.to_owned());
+    }
+    let mut quoted = Zeroizing::new(String::with_capacity(2 * value.len() + 2));
+    if !value.contains('\'') {
+        quoted.push('\'');
+        quoted.push_str(value);
+        quoted.push('\'');
+        return quoted;
+    }
+    quoted.push('"');
+    for character in value.chars() {
+        if matches!(character, '"' | '\\' | '$' | '`') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests;

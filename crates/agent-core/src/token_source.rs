@@ -1,0 +1,387 @@
+//! Where the token is to be had. It is fetched only when an exchange needs it.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::Stdio;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use secrecy::ExposeSecret;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use crate::environment::{Environment, SECRET_VARIABLE};
+use crate::error::{Error, ErrorId, Result};
+use crate::flags::Flags;
+use crate::plain::refuse_control;
+use crate::redact::last_words;
+use crate::sourced::Source;
+use crate::store;
+use crate::store::agent_toml::FileSettings;
+use crate::token::Secret;
+
+/// More than any token has; what is longer is refused as malformed without being read whole.
+const READ_LIMIT: u64 = 4096;
+/// What is kept of a command's output.
+const KEPT: usize = 4096;
+/// How long a command's pipes may stay open after its end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a token that is not needed is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Name of the systemd credential (`LoadCredential=monsys-token:…`).
+const CREDENTIAL: &str = "monsys-token";
+
+/// Where systemd keeps the credentials of the system itself (systemd.exec(5)), for root alone.
+const SYSTEM_CREDENTIALS: &str = "/run/credentials/@system";
+
+/// One of the ways to hand over a token.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// A variable of the environment, such as `MONSYS_TOKEN`.
+    Variable(&'static str),
+    /// A system's own file, which held it when the settings were read.
+    ReportField(Secret, Source),
+    /// A file, from a flag, a variable, or a key of agent.toml.
+    File(PathBuf, Source),
+    /// Standard input.
+    Stdin,
+    /// Output of a command.
+    Command(String, Source),
+    /// The systemd credential `monsys-token`.
+    Credential(PathBuf),
+}
+
+impl TokenSource {
+    /// The first that is given: flags, environment, systemd credential, `agent.toml`.
+    pub fn choose(
+        flags: &Flags,
+        environment: &Environment,
+        keys: &FileSettings,
+        config_path: &Path,
+    ) -> Result<Option<Self>> {
+        if let Some(given) = Self::given(flags, environment, &[])? {
+            return Ok(Some(given));
+        }
+        let key = |name| Source::Key(name, config_path.into());
+        if let Some(path) = not_empty(keys.token_file.as_ref()) {
+            refuse_control(&path, &key("token_file"))?;
+            return Ok(Some(Self::File(
+                environment.resolved_path(path),
+                key("token_file"),
+            )));
+        }
+        let command = not_empty(keys.token_command.as_ref());
+        Ok(command.map(|command| Self::Command(command, key("token_command"))))
+    }
+
+    /// The first that this very run was given: flags, environment (`variables`, and then
+    /// `MONSYS_TOKEN`), systemd credential.
+    pub fn given(
+        flags: &Flags,
+        environment: &Environment,
+        variables: &[&'static str],
+    ) -> Result<Option<Self>> {
+        match (
+            not_empty(flags.token_file.as_ref()),
+            not_empty(flags.token_command.as_ref()),
+        ) {
+            (Some(_), Some(_)) => {
+                return Err(Error::new(
+                    ErrorId::BadArguments,
+                    "--token-file and --token-command were both given",
+                )
+                .hint("use one of them"));
+            }
+            (Some(path), None) if path == "-" => return Ok(Some(Self::Stdin)),
+            (Some(path), None) => {
+                let source = Source::Flag("--token-file");
+                refuse_control(&path, &source)?;
+                return Ok(Some(Self::File(path.into(), source)));
+            }
+            (None, Some(command)) => {
+                let source = Source::Flag("--token-command");
+                return Ok(Some(Self::Command(command, source)));
+            }
+            (None, None) => {}
+        }
+        let mut variables = variables.iter().chain([&SECRET_VARIABLE]);
+        if let Some(name) = variables.find(|name| environment.secret(name).is_some()) {
+            return Ok(Some(Self::Variable(name)));
+        }
+        if let Some(path) = environment.env("MONSYS_TOKEN_FILE") {
+            let source = Source::Variable("MONSYS_TOKEN_FILE");
+            refuse_control(path, &source)?;
+            return Ok(Some(Self::File(path.into(), source)));
+        }
+        let folder = environment.env("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        if let Some(folder) = &folder {
+            refuse_control(folder, &Source::Variable("CREDENTIALS_DIRECTORY"))?;
+        }
+        // A step before the service may not see the unit's credentials, but root sees the system's.
+        let folders = folder
+            .into_iter()
+            .chain([environment.path(SYSTEM_CREDENTIALS)]);
+        let mut paths = folders.map(|folder| folder.join(CREDENTIAL));
+        Ok(paths.find(|path| path.exists()).map(Self::Credential))
+    }
+
+    /// Whether this very run was given it, and not agent.toml.
+    #[must_use]
+    pub fn is_explicit(&self) -> bool {
+        match self {
+            Self::File(_, source) | Self::Command(_, source) => source.is_explicit(),
+            Self::ReportField(..) => false,
+            Self::Variable(_) | Self::Stdin | Self::Credential(_) => true,
+        }
+    }
+
+    /// Fetches the text of the token; a command gets until `deadline`.
+    ///
+    /// # Errors
+    /// [`ErrorId::Unreadable`], [`ErrorId::TokenCommandFailed`], [`ErrorId::TokenMissing`] or
+    /// [`ErrorId::TokenMalformed`].
+    pub async fn fetch(
+        &self,
+        environment: &Environment,
+        deadline: Instant,
+    ) -> Result<Zeroizing<String>> {
+        let bytes = match self {
+            Self::ReportField(secret, _) => {
+                Zeroizing::new(secret.expose_secret().as_bytes().to_vec())
+            }
+            Self::Variable(name) => Zeroizing::new(
+                environment
+                    .secret(name)
+                    .map(|secret| secret.expose_secret().as_bytes().to_vec())
+                    .unwrap_or_default(),
+            ),
+            Self::Stdin => {
+                tracing::info!("reading the token from standard input");
+                let stdin = environment.stdin();
+                self.read(deadline, move || {
+                    let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
+                    read_all(&mut *stdin)
+                })
+                .await?
+            }
+            Self::File(path, Source::Key(..)) => {
+                environment.refuse_foreign_file(path)?;
+                let path = path.clone();
+                self.read(deadline, move || read_file(&path, true)).await?
+            }
+            Self::File(path, _) | Self::Credential(path) => {
+                let path = path.clone();
+                self.read(deadline, move || read_file(&path, false)).await?
+            }
+            Self::Command(command, source) => {
+                refuse_foreign(source, environment)?;
+                tracing::info!("running the token command");
+                run(command, environment, deadline)
+                    .await
+                    .map_err(|cause| Error::new(ErrorId::TokenCommandFailed, cause).about(self))?
+            }
+        };
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| Error::new(ErrorId::TokenMalformed, "it is not UTF-8").about(self))?;
+        if text.trim().is_empty() {
+            return Err(match self {
+                Self::Command(..) => {
+                    Error::new(ErrorId::TokenCommandFailed, "it printed nothing").about(self)
+                }
+                _ => Error::new(ErrorId::TokenMissing, "it is empty").about(self),
+            });
+        }
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+}
+
+impl TokenSource {
+    /// Lets whoever writes a token that is not needed write it: a writer that finds nobody reading
+    /// takes its own broken pipe for our failure, as Ansible does.
+    pub async fn pass_over(&self, environment: &Environment) {
+        if !matches!(self, Self::Stdin) {
+            return;
+        }
+        let stdin = environment.stdin();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
+            read_all(&mut *stdin).is_ok()
+        });
+        // One that never writes nor closes is not waited for.
+        drop(tokio::time::timeout(PATIENCE, read).await);
+    }
+
+    /// Reads in a thread of its own: a pipe may never say anything, and nothing waits in silence.
+    async fn read(
+        &self,
+        deadline: Instant,
+        read: impl FnOnce() -> io::Result<Zeroizing<Vec<u8>>> + Send + 'static,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let cause = match timeout_at(deadline, tokio::task::spawn_blocking(read)).await {
+            Ok(Ok(Ok(bytes))) => return Ok(bytes),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it did not end before the deadline (--wait)".into(),
+        };
+        Err(Error::new(ErrorId::Unreadable, cause).about(self))
+    }
+}
+
+impl fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => f.write_str(name),
+            Self::File(path, source) => write!(f, "{source} {}", path.display()),
+            Self::Stdin => f.write_str("--token-file - (standard input)"),
+            Self::Command(_, source) | Self::ReportField(_, source) => write!(f, "{source}"),
+            Self::Credential(path) => {
+                write!(f, "systemd credential {CREDENTIAL} ({})", path.display())
+            }
+        }
+    }
+}
+
+fn not_empty(value: Option<&String>) -> Option<String> {
+    value.filter(|value| !value.is_empty()).cloned()
+}
+
+/// Reads a token. What a flag or variable names may be a pipe or a terminal; what a key names may not.
+fn read_file(path: &Path, is_key: bool) -> io::Result<Zeroizing<Vec<u8>>> {
+    let is_regular = std::fs::metadata(path)?.is_file();
+    if is_key && !is_regular {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if !is_regular {
+        tracing::info!("reading the token from {}", path.display());
+    }
+    // What a key names may have become a pipe since.
+    let flags = if is_key {
+        OFlag::O_RDONLY | OFlag::O_NONBLOCK
+    } else {
+        OFlag::O_RDONLY
+    };
+    let file = store::open(path, flags, Mode::empty())?;
+    let metadata = file.metadata()?;
+    let mode = metadata.mode();
+    if metadata.is_file() && mode & 0o044 != 0 {
+        tracing::warn!(
+            "{} can be read by other users of this host (mode {:04o}): chmod 600 it, and remove it after the enrolment",
+            path.display(),
+            mode & 0o7777
+        );
+    }
+    read_all(file)
+}
+
+fn read_all(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    from.take(READ_LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+async fn run(
+    command: &str,
+    environment: &Environment,
+    deadline: Instant,
+) -> std::result::Result<Zeroizing<Vec<u8>>, String> {
+    let mut child = tokio::process::Command::new("/bin/sh")
+        .args(["-c", command])
+        .env_clear()
+        .envs(environment.child_environment())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("/bin/sh could not be started: {error}"))?;
+    let group = child.id();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut output, mut complaint) = (buffer(), buffer());
+    let talk = async {
+        let mut pipes =
+            pin!(async { tokio::join!(drain(stdout, &mut output), drain(stderr, &mut complaint)) });
+        let mut ended = None;
+        tokio::select! {
+            _ = &mut pipes => {}
+            status = child.wait() => {
+                ended = Some(status);
+                // Something that it left in the background may hold the pipes open.
+                drop(tokio::time::timeout(LAST_WORDS, &mut pipes).await);
+            }
+        }
+        match ended {
+            Some(status) => status,
+            None => child.wait().await,
+        }
+    };
+    let Ok(status) = timeout_at(deadline, talk).await else {
+        end_group(group);
+        return Err("it did not end before the deadline (--wait)".into());
+    };
+    let status = status.map_err(|error| error.to_string())?;
+    if status.success() {
+        return Ok(output);
+    }
+    Err(match last_words(&complaint, &output) {
+        Some(said) => format!("{status}; it said: {said:?}"),
+        None => format!("{status}; it said nothing on its standard error"),
+    })
+}
+
+/// Nobody runs a command that others could have written: root obeys no such agent.toml at all, and
+/// another user may still read one of a third.
+fn refuse_foreign(source: &Source, environment: &Environment) -> Result<()> {
+    let Source::Key(_, path) = source else {
+        return Ok(());
+    };
+    let metadata = std::fs::metadata(environment.path(path))
+        .map_err(|error| Error::new(ErrorId::Unreadable, error.to_string()).about(source))?;
+    let us = nix::unistd::geteuid().as_raw();
+    // Whoever can become root has no need of a file to run something as another user.
+    let is_trusted = [us, 0].contains(&metadata.uid());
+    if is_trusted && metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorId::BadSetting,
+        format!(
+            "others than user {us}, who would run it, can write that file (owner {}, mode {:04o})",
+            metadata.uid(),
+            metadata.mode() & 0o7777
+        ),
+    )
+    .about(source)
+    .hint("give the command as a flag: --token-command CMD"))
+}
+
+/// Ends the shell and all that it started, by the group that it leads.
+fn end_group(leader: Option<u32>) {
+    if let Some(leader) = leader.and_then(|pid| i32::try_from(pid).ok()) {
+        // It may have ended by itself in this moment.
+        let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+    }
+}
+
+/// Room for all that is kept, so that no copy of a secret is left behind by growing.
+fn buffer() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(KEPT))
+}
+
+/// Reads all of it, so that the child never blocks, and keeps its beginning.
+async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut chunk = Zeroizing::new([0_u8; 1024]);
+    while let Ok(length @ 1..) = pipe.read(chunk.as_mut_slice()).await {
+        let room = KEPT.saturating_sub(kept.len());
+        kept.extend_from_slice(&chunk[..length.min(room)]);
+    }
+}

@@ -1,0 +1,244 @@
+//! The one question to a `LyftData` server, and what its answers say.
+
+use reqwest::Method;
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Serialize;
+
+use crate::files::{PendingEnrolment, Worker};
+use crate::lyftdata::Lyftdata;
+use crate::settings::text_fault;
+use agent_core::clock;
+use agent_core::enrolment::{Cleanup, Done, Enrolment};
+use agent_core::enrolment::{Exchange, ExchangeStep};
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::facts::HostFacts;
+use agent_core::hex;
+use agent_core::hub::client::{Client, Reply, Request, SendError};
+use agent_core::hub::response::{self, Outcome};
+use agent_core::token::Secret;
+
+/// Path of the enrolment.
+pub(crate) const ENROLL: &str = "/api/workers/enroll";
+
+/// The question, ready to be asked.
+pub(crate) struct EnrolRequest<'a> {
+    host: &'a Lyftdata<'a>,
+    client: Client,
+    name: &'a str,
+    secret: &'a Secret,
+    /// When an earlier run asked for the very name, and did not come to note an answer.
+    lost: Option<String>,
+    confirmed: Option<Worker>,
+}
+
+#[derive(Serialize)]
+struct EnrollBody<'a> {
+    name: &'a str,
+    nonce: String,
+    hmac: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<&'a str>,
+}
+
+impl Exchange for EnrolRequest<'_> {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn url(&self) -> String {
+        let hub = &self.host.settings.hub_url.value;
+        hub.join(ENROLL).to_string()
+    }
+
+    fn request(&self, _: &HostFacts) -> Result<Request<'_>> {
+        let mut nonce = [0_u8; 16];
+        SystemRandom::new()
+            .fill(&mut nonce)
+            .map_err(|_| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
+        let nonce = hex::encode(&nonce);
+        let body = EnrollBody {
+            hmac: proof(self.secret, &nonce, self.name),
+            nonce,
+            name: self.name,
+            worker: self.host.worker.as_deref(),
+        };
+        Ok(Request {
+            method: Method::POST,
+            url: self.host.settings.hub_url.value.join(ENROLL),
+            bearer: None,
+            signature: None,
+            body: serde_json::to_vec(&body).unwrap_or_default().into(),
+        })
+    }
+
+    fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
+        if let Some(error) = sent.as_ref().ok().and_then(|reply| self.told(reply)) {
+            return Outcome::Stop(error.about(url));
+        }
+        let outcome = response::classify(url, sent, |reply| {
+            self.confirmed = Some(accepted(reply, self.name)?);
+            Ok(())
+        });
+        if matches!(outcome, Outcome::Wait { .. }) {
+            let now = clock::rfc3339(self.host.environment.now());
+            self.lost.get_or_insert(now);
+        }
+        outcome
+    }
+
+    fn refused(&mut self, error: Error, is_certain: bool) -> Error {
+        // A no for certain, and none lost before: there is nothing to remember.
+        if is_certain
+            && self.lost.is_none()
+            && let Err(fault) = self.host.forget()
+        {
+            tracing::warn!("{}: {}", fault.what(), fault.cause());
+        }
+        error
+    }
+
+    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
+        let Some(worker) = self.confirmed.take() else {
+            return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
+        };
+        self.host.note(&PendingEnrolment {
+            name: self.name.into(),
+            asked_at: clock::rfc3339(self.host.environment.now()),
+            confirmed: Some(worker.clone()),
+        })?;
+        self.host.finish(&worker)?;
+        Ok(ExchangeStep::Enrolled(Enrolment {
+            done: Done::Enrolled,
+            hub_url: self.host.settings.hub_url.value.to_string(),
+            hostname: Some(facts.hostname.clone()),
+            changed: true,
+            fields: self.host.held(&worker.id, Some(&worker.name)),
+            cleanup: Cleanup::default(),
+        }))
+    }
+}
+
+impl<'a> EnrolRequest<'a> {
+    /// Notes on the disk what is asked for, before the first request leaves.
+    pub(crate) fn prepare(host: &'a Lyftdata<'a>, secret: &'a Secret) -> Result<Self> {
+        tracing::info!("worker is using auto enrollment");
+        let name = host.name()?;
+        let client = Client::new(&host.settings)?;
+        let lost = host.journal()?.filter(|journal| journal.name == name);
+        if lost.is_none() {
+            host.note(&PendingEnrolment {
+                name: name.into(),
+                asked_at: clock::rfc3339(host.environment.now()),
+                confirmed: None,
+            })?;
+        }
+        Ok(Self {
+            host,
+            client,
+            name,
+            secret,
+            lost: lost.map(|journal| journal.asked_at),
+            confirmed: None,
+        })
+    }
+
+    /// The rows of `LyftData`'s troubleshooting table that come as an answer.
+    fn told(&self, reply: &Reply) -> Option<Error> {
+        match reply.status {
+            400 if says(reply, "Community Edition") => Some(
+                Error::new(
+                    ErrorId::Refused,
+                    "Community Edition only supports the built-in worker: the server is not licensed for external ones",
+                )
+                .hint("enrol at a licensed deployment; to a Community Edition, a worker is added with a manual API key"),
+            ),
+            401 => Some(
+                Error::new(
+                    ErrorId::Rejected,
+                    "the server answered 401: this worker holds the wrong secret, or auto enrollment is not enabled (the server's log says `attempted auto enrollment, but secret was incorrect`)",
+                )
+                .hint("refresh LYFTDATA_AUTO_ENROLLMENT_KEY, and run the same command again; an admin sees what is enabled: GET /api/workers/auto-enrollment"),
+            ),
+            409 => Some(self.exists()),
+            400 if says(reply, "already exists") => Some(self.exists()),
+            _ => None,
+        }
+    }
+
+    fn exists(&self) -> Error {
+        let name = self.name;
+        let cause = match (&self.lost, &self.host.worker) {
+            (Some(asked), _) => format!(
+                "the requested worker already exists at the server: an answer to this very host was lost (asked for {name:?} at {asked}), and the server gives it only once"
+            ),
+            (None, Some(id)) => format!(
+                "the requested worker ID {id}, or the name {name:?}, already exists at the server"
+            ),
+            (None, None) => {
+                format!("a worker with the requested name {name:?} already exists at the server")
+            }
+        };
+        let clear = match &self.host.worker {
+            Some(_) => "clear LYFTDATA_WORKER_ID, or choose a different --worker-name",
+            None => "choose a different --worker-name",
+        };
+        Error::new(ErrorId::Refused, cause).hint(match self.lost {
+            Some(_) => format!("an admin removes that worker, which has never worked (GET /api/workers shows it), and then: the same command again; or {clear}"),
+            None => clear.into(),
+        })
+    }
+}
+
+fn says(reply: &Reply, text: &str) -> bool {
+    reply
+        .message()
+        .is_some_and(|message| message.contains(text))
+}
+
+/// Reads a yes.
+pub(crate) fn accepted(reply: &Reply, name: &str) -> std::result::Result<Worker, String> {
+    if reply.media_type.as_deref() != Some("application/json") {
+        return Err("the answer is not application/json (a proxy's page, or a web site?)".into());
+    }
+    let worker: Worker = serde_json::from_slice(&reply.body)
+        .map_err(|_| "the answer lacks `worker`, `name` or `api_key`")?;
+    if let Some(fault) = text_fault(&worker.id) {
+        return Err(format!("the `worker` of the answer: {fault}"));
+    }
+    Secret::opaque(&worker.api_key)
+        .map_err(|fault| format!("the `api_key` of the answer: {fault}"))?;
+    if worker.name != name {
+        return Err("the `name` of the answer is not the one that was asked for".into());
+    }
+    Ok(worker)
+}
+
+/// hex(HMAC-SHA-256(secret, nonce + "\n" + name)), the contract's section 7.
+fn proof(secret: &Secret, nonce: &str, name: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
+    hex::encode(hmac::sign(&key, format!("{nonce}\n{name}").as_bytes()).as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_core::token::Token;
+
+    #[test]
+    fn the_proof_is_the_contracts() {
+        // printf '%s\n%s' 000102030405060708090a0b0c0d0e0f ingest-us-east-01 |
+        //   openssl dgst -sha256 -hmac s3cret
+        let Token::Enrolment(secret) = Token::shared(" s3cret\n", &"test").unwrap() else {
+            panic!("another kind");
+        };
+        assert_eq!(
+            proof(
+                &secret,
+                "000102030405060708090a0b0c0d0e0f",
+                "ingest-us-east-01"
+            ),
+            "060e3dfb6032755ba9412857e31151c90caa855198419f5dbbb216452beda9a2"
+        );
+    }
+}

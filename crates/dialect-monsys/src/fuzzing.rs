@@ -1,0 +1,31 @@
+//! Doors for the fuzz targets (`fuzz/`) to what is private. For nobody else.
+
+use std::time::SystemTime;
+
+use agent_core::clock;
+use agent_core::hub::client::Reply;
+
+use crate::identity::Identity;
+use crate::service::hub_clock::HubClock;
+
+/// The public key of a signing key file and the signature of `body`, both base64. `None` when the
+/// bytes are not a key.
+#[must_use]
+pub fn signing_key(bytes: &[u8], body: &[u8]) -> Option<[String; 2]> {
+    let identity = Identity::from_seed(bytes)?;
+    Some([identity.public_key(), identity.sign(body)])
+}
+
+/// The stamp (RFC 3339) of a heartbeat at `later`, after a hub has refused one at `now` and
+/// given its own time as `date`.
+#[must_use]
+pub fn stamp_by_hub(date: SystemTime, now: SystemTime, later: SystemTime) -> String {
+    let mut clock = HubClock::default();
+    let refusal = Reply {
+        status: 409,
+        date: Some(date),
+        ..Reply::default()
+    };
+    clock.learn(&refusal, now);
+    clock::rfc3339_millis(clock.at(later))
+}

@@ -1,0 +1,30 @@
+//! The service of a monsys host: one signed heartbeat on the hub's interval.
+
+mod agent;
+pub mod hub_clock;
+mod on_disk;
+mod transport;
+
+use agent::Agent;
+use agent_core::environment::Environment;
+#[cfg(doc)]
+use agent_core::error::ErrorId;
+use agent_core::error::Result;
+use agent_core::flags::Flags;
+use agent_core::hub::client::Client;
+use agent_core::service::keep;
+
+/// Sends heartbeats of an enrolled host until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`ErrorId::NotEnrolled`] when there is no credential, or it is taken away meanwhile;
+/// [`ErrorId::StepNeeded`]. No heartbeat that fails is one.
+pub async fn run(flags: &Flags, environment: &Environment) -> Result<()> {
+    keep(environment, async || {
+        Agent::<Client>::load(flags, environment)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;

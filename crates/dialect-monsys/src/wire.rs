@@ -1,0 +1,363 @@
+//! The monsys hub's wire: its bodies, and what its answers say (docs/protocol.md).
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::identity::Identity;
+use agent_core::facts::{HostFacts, Interface};
+use agent_core::hub::client::{Reply, Request};
+use agent_core::service::vitals::Vitals;
+use agent_core::settings::HubUrl;
+use agent_core::tags;
+use agent_core::token::Secret;
+
+/// Path of the enrolment.
+pub const ENROL: &str = "/api/v1/agents/enrol";
+/// Path of the registration.
+pub const REGISTER: &str = "/api/v1/agents/register";
+
+/// What the host says of itself: its facts, its own tags and role.
+pub struct HostDescription<'a> {
+    /// Facts.
+    pub facts: &'a HostFacts,
+    /// Hash of the machine-id.
+    pub machine_id: Option<&'a str>,
+    /// Own tags.
+    pub tags: &'a [String],
+    /// Explicit role.
+    pub role: Option<&'a str>,
+}
+
+/// What the hub answers to an introduction that it accepts.
+#[derive(Debug)]
+pub struct Admission {
+    /// The agent's id.
+    pub agent_id: Uuid,
+    /// A fresh per-agent token; an enrolment brings one, a registration none.
+    pub agent_token: Option<Secret>,
+    /// Default tags of the token that admitted the agent.
+    pub default_tags: Vec<String>,
+    /// Default role of that token.
+    pub default_role: Option<String>,
+    /// Seconds between heartbeats.
+    pub heartbeat_interval_secs: u64,
+    /// Whether the hub made a new agent (201), or knew this one (200).
+    pub is_new: bool,
+}
+
+/// The request that turns a token into an admission, signed by the host's own key.
+#[must_use]
+pub fn request<'a>(
+    hub: &HubUrl,
+    path: &str,
+    bearer: &'a Secret,
+    introduction: &HostDescription<'_>,
+    identity: &Identity,
+) -> Request<'a> {
+    let body = body(introduction, &identity.public_key());
+    Request {
+        method: Method::POST,
+        url: hub.join(path),
+        bearer: Some(bearer),
+        signature: Some(identity.sign(&body)),
+        body: body.into(),
+    }
+}
+
+/// The request that tells the hub that this host lives, signed by its own key.
+#[must_use]
+pub fn heartbeat<'a>(
+    hub: &HubUrl,
+    agent: Uuid,
+    bearer: &'a Secret,
+    vitals: &Vitals,
+    identity: &Identity,
+) -> Request<'a> {
+    let body = HeartbeatBody {
+        captured_at: &vitals.captured_at,
+        agent_version: agent_core::VERSION,
+        cpu_usage: vitals.cpu_usage,
+        memory_used: vitals.memory_used,
+        memory_total: vitals.memory_total,
+        memory_percent: vitals.memory_percent,
+        interfaces: vitals.interfaces.iter().map(InterfaceBody::from).collect(),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    Request {
+        method: Method::POST,
+        url: hub.join(&format!("/api/v1/agents/{agent}/heartbeat")),
+        bearer: Some(bearer),
+        signature: Some(identity.sign(&body)),
+        body: body.into(),
+    }
+}
+
+/// The request that tells the hub that this host leaves. Its body, which is signed, is empty.
+#[must_use]
+pub fn leave<'a>(
+    hub: &HubUrl,
+    agent: Uuid,
+    bearer: &'a Secret,
+    identity: &Identity,
+) -> Request<'a> {
+    Request {
+        method: Method::DELETE,
+        url: hub.join(&format!("/api/v1/agents/{agent}")),
+        bearer: Some(bearer),
+        signature: Some(identity.sign(&[])),
+        body: Vec::new().into(),
+    }
+}
+
+/// Body of both calls.
+#[must_use]
+pub fn body(introduction: &HostDescription<'_>, public_key: &str) -> Vec<u8> {
+    let body = HostDescriptionBody {
+        host: HostBody::of(introduction.facts, introduction.machine_id),
+        tags: introduction.tags,
+        role: introduction.role,
+        signing_pubkey: public_key,
+    };
+    // Strings, numbers and lists always have a JSON form.
+    serde_json::to_vec(&body).unwrap_or_default()
+}
+
+/// The facts as they are sent, one by one.
+#[must_use]
+pub fn facts(
+    facts: &HostFacts,
+    machine_id: Option<&str>,
+) -> Vec<(&'static str, serde_json::Value)> {
+    let host = HostBody::of(facts, machine_id);
+    vec![
+        ("hostname", json!(host.hostname)),
+        ("os_info", json!(host.os_info)),
+        ("architecture", json!(host.architecture)),
+        ("kernel", json!(host.kernel)),
+        ("cpus", json!(host.cpus)),
+        ("memory_bytes", json!(host.memory_bytes)),
+        ("primary_ip", json!(host.primary_ip)),
+        ("machine_fingerprint", json!(host.machine_fingerprint)),
+        ("agent_version", json!(host.agent_version)),
+        ("interfaces", json!(host.interfaces)),
+    ]
+}
+
+/// The facts as they are sent.
+#[must_use]
+pub fn facts_json(facts: &HostFacts, machine_id: Option<&str>) -> serde_json::Value {
+    serde_json::to_value(HostBody::of(facts, machine_id)).unwrap_or_default()
+}
+
+/// Reads an accepted enrolment.
+///
+/// # Errors
+/// What is not of this protocol, without repeating a token.
+pub fn enrolled(reply: &Reply) -> Result<Admission, String> {
+    let admission = admitted(reply)?;
+    if admission.agent_token.is_none() {
+        return Err("the answer holds no `agent_token`".into());
+    }
+    Ok(admission)
+}
+
+/// Reads an accepted registration.
+///
+/// # Errors
+/// What is not of this protocol.
+pub fn registered(reply: &Reply) -> Result<Admission, String> {
+    let admission = admitted(reply)?;
+    Ok(Admission {
+        agent_token: None,
+        ..admission
+    })
+}
+
+fn admitted(reply: &Reply) -> Result<Admission, String> {
+    if reply.media_type.as_deref() != Some("application/json") {
+        return Err(format!(
+            "the answer is {}, not application/json{}",
+            reply
+                .media_type
+                .as_deref()
+                .map_or("of no media type".into(), |name| format!("{name:?}")),
+            portal_hint(reply.media_type.as_deref())
+        ));
+    }
+    let text = std::str::from_utf8(&reply.body).map_err(|_| "the answer is not UTF-8")?;
+    let body: AdmissionBody = serde_json::from_str(text).map_err(|error| {
+        // The message of a data error could repeat a value; its place tells enough.
+        let what = if error.is_data() {
+            "lacks a field, or has one of the wrong type"
+        } else {
+            "is not JSON"
+        };
+        format!(
+            "the answer {what} (line {}, column {})",
+            error.line(),
+            error.column()
+        )
+    })?;
+    let agent_id = agent_id(&body.agent_id).ok_or(
+        "the `agent_id` of the answer has the wrong type: it is not a UUID in the form 8-4-4-4-12, or the nil UUID",
+    )?;
+    let agent_token = match body.agent_token {
+        Some(token) => {
+            use secrecy::ExposeSecret;
+            let token = token.expose_secret();
+            if !token.starts_with("agt_") {
+                return Err("the `agent_token` of the answer does not begin with `agt_`".into());
+            }
+            let token = Secret::per_agent(token)
+                .map_err(|fault| format!("the `agent_token` of the answer: {fault}"))?;
+            Some(token)
+        }
+        None => None,
+    };
+    if body.default_tags.len() > tags::MAX_TAGS {
+        return Err(format!(
+            "the answer has {} default tags, and {} are allowed",
+            body.default_tags.len(),
+            tags::MAX_TAGS
+        ));
+    }
+    if let Some(fault) = body
+        .default_tags
+        .iter()
+        .find_map(|tag| tags::tag_fault(tag))
+    {
+        return Err(format!("a default tag of the answer is not valid: {fault}"));
+    }
+    let default_role = body.default_role.filter(|role| !role.is_empty());
+    if let Some(fault) = default_role.as_deref().and_then(tags::role_fault) {
+        return Err(format!(
+            "the default role of the answer is not valid: {fault}"
+        ));
+    }
+    Ok(Admission {
+        agent_id,
+        agent_token,
+        default_tags: body.default_tags,
+        default_role,
+        heartbeat_interval_secs: body.heartbeat_interval_secs.unwrap_or(30).clamp(1, 86_400),
+        is_new: reply.status == 201,
+    })
+}
+
+/// An agent's id in its one form. The parser takes others too (braces, `urn:uuid:`, no hyphens), and the
+/// nil UUID names nobody (RFC 9562, sections 4 and 5.9).
+fn agent_id(text: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(text).ok()?;
+    (text.len() == uuid::fmt::Hyphenated::LENGTH && !id.is_nil()).then_some(id)
+}
+
+fn portal_hint(media_type: Option<&str>) -> &'static str {
+    match media_type {
+        Some("text/html") => " (a captive portal, a proxy's page, or a web site?)",
+        _ => "",
+    }
+}
+
+#[derive(Serialize)]
+struct HostDescriptionBody<'a> {
+    #[serde(flatten)]
+    host: HostBody<'a>,
+    tags: &'a [String],
+    role: Option<&'a str>,
+    signing_pubkey: &'a str,
+}
+
+#[derive(Serialize)]
+struct HeartbeatBody<'a> {
+    captured_at: &'a str,
+    agent_version: &'a str,
+    cpu_usage: Option<f64>,
+    memory_used: Option<u64>,
+    memory_total: Option<u64>,
+    memory_percent: Option<f64>,
+    interfaces: Vec<InterfaceBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct HostBody<'a> {
+    hostname: &'a str,
+    os_info: &'a str,
+    architecture: &'a str,
+    agent_version: &'a str,
+    kernel: &'a str,
+    cpus: usize,
+    memory_bytes: u64,
+    primary_ip: Option<String>,
+    interfaces: Vec<InterfaceBody<'a>>,
+    machine_fingerprint: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the wire's shape, field by field"
+)]
+struct InterfaceBody<'a> {
+    name: &'a str,
+    mac: Option<&'a str>,
+    addresses: Vec<String>,
+    is_management: bool,
+    is_loopback: bool,
+    is_virtual: bool,
+    is_wireless: bool,
+    is_up: bool,
+    bytes_sent: u64,
+    bytes_recv: u64,
+}
+
+#[derive(Deserialize)]
+struct AdmissionBody {
+    agent_id: String,
+    agent_token: Option<secrecy::SecretString>,
+    #[serde(default)]
+    default_tags: Vec<String>,
+    #[serde(default)]
+    default_role: Option<String>,
+    #[serde(default)]
+    heartbeat_interval_secs: Option<u64>,
+}
+
+impl<'a> HostBody<'a> {
+    fn of(facts: &'a HostFacts, machine_id: Option<&'a str>) -> Self {
+        Self {
+            hostname: &facts.hostname,
+            os_info: &facts.os_info,
+            architecture: &facts.architecture,
+            agent_version: facts.agent_version,
+            kernel: &facts.kernel,
+            cpus: facts.cpus,
+            memory_bytes: facts.memory_bytes,
+            primary_ip: facts.primary_ip.map(|ip| ip.to_string()),
+            interfaces: facts.interfaces.iter().map(InterfaceBody::from).collect(),
+            machine_fingerprint: machine_id,
+        }
+    }
+}
+
+impl<'a> From<&'a Interface> for InterfaceBody<'a> {
+    fn from(interface: &'a Interface) -> Self {
+        Self {
+            name: &interface.name,
+            mac: interface.mac.as_deref(),
+            addresses: interface
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            is_management: interface.is_management,
+            is_loopback: interface.is_loopback,
+            is_virtual: interface.is_virtual,
+            is_wireless: interface.is_wireless,
+            is_up: interface.is_up,
+            bytes_sent: interface.bytes_sent,
+            bytes_recv: interface.bytes_recv,
+        }
+    }
+}

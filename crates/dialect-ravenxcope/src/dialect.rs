@@ -1,0 +1,195 @@
+//! The interface of the dialect, as the workflow calls it.
+
+use std::path::PathBuf;
+
+use agent_core::check::Check;
+use agent_core::enrolment::{
+    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, FutureResult,
+    OwnFlag, Plan, Prepare, Preview, StatusReport,
+};
+use agent_core::error::{Error, ErrorId, Result};
+use agent_core::facts::HostFacts;
+use agent_core::hub::retry::Limit;
+use agent_core::service;
+use agent_core::settings::Settings;
+use agent_core::store::access::Access;
+use agent_core::store::atomic;
+use agent_core::token::{Kind, Token};
+use agent_core::token_source::TokenSource;
+use serde_json::Value;
+
+use crate::exchange::EnrolRequest;
+use crate::ravenxcope::{LOCK, Memory, Ravenxcope, warn_of};
+use crate::{pending_request, report, settings, step, wire};
+
+/// `RavenXcope`, as the program lists it.
+pub static DESCRIPTOR: Descriptor = Descriptor {
+    settings: settings::SETTINGS,
+    flags: &[OwnFlag {
+        flag: "--strict",
+        value_name: None,
+        help: "RavenXcope: fail when a fresh credential cannot be written, instead of going on with the credential in memory",
+        scope: FlagScope::Service,
+    }],
+    secret_variables: settings::SECRETS,
+    is_meant: settings::is_meant,
+    read_for_facts: |flags, environment| {
+        Ok(Box::new(Ravenxcope::read_for_facts(flags, environment)?))
+    },
+    ..Descriptor::new(
+        "ravenxcope",
+        "Sensors of a RavenXcope backend",
+        |flags, environment| Ok(Box::new(Ravenxcope::read(flags, environment)?)),
+    )
+};
+
+impl Dialect for Ravenxcope<'_> {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn takes_secret(&self, force: bool) -> Result<bool> {
+        Ok(force || self.token.is_none())
+    }
+
+    fn read_secret(&self, text: &str, source: &TokenSource) -> Result<Token> {
+        Token::shared(text, source)
+    }
+
+    fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
+        if self.token.is_some() && !force {
+            return Ok(if self.is_unsettled() {
+                Plan::Repair
+            } else {
+                Plan::Nothing
+            });
+        }
+        self.id()?;
+        match secret {
+            Some(_) => Ok(Plan::Exchange(Box::new(Decided(self)))),
+            None => Err(self.no_install_token()),
+        }
+    }
+
+    fn folders(&self) -> Vec<Folder> {
+        vec![Folder {
+            name: "config directory",
+            path: self.file.folder().to_owned(),
+            grant: self.environment.access().public_folder(),
+            is_foreign: false,
+            fault: ErrorId::EnvFileUnwritable,
+        }]
+    }
+
+    fn lock_name(&self) -> &'static str {
+        LOCK
+    }
+
+    fn recover(&mut self, _: Limit) -> FutureResult<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = atomic::sweep(self.file.folder()) {
+                tracing::debug!("{}: {error}", self.file.folder().display());
+            }
+            Ok(())
+        })
+    }
+
+    fn prove_writable(&self) -> Result<()> {
+        match self.file.prove(16 * 1024) {
+            Err(error) if self.memory.is_some() => {
+                warn_of(&error);
+                Ok(())
+            }
+            proved => proved,
+        }
+    }
+
+    fn repair(&self) -> Result<bool> {
+        let Some(mark) = self.mark.as_ref().filter(|_| self.is_unsettled()) else {
+            return Ok(false);
+        };
+        mark.recovered(self.environment)
+            .save(self.file.folder(), self.environment.access())?;
+        Ok(true)
+    }
+
+    fn enrolled(&self) -> Result<Enrolment> {
+        Ok(Enrolment {
+            done: Done::AlreadyEnrolled,
+            hub_url: self.settings.hub_url.value.to_string(),
+            hostname: None,
+            changed: false,
+            fields: self.held(self.interval()),
+            cleanup: Cleanup::default(),
+        })
+    }
+
+    fn facts(&self, facts: &HostFacts) -> Vec<(&'static str, Value)> {
+        wire::facts(facts, self.port)
+    }
+
+    fn preview(
+        &self,
+        secret: Option<Kind>,
+        force: bool,
+        facts: &HostFacts,
+    ) -> Result<Option<Preview>> {
+        report::preview(self, secret, force, facts)
+    }
+
+    fn status(&self) -> Result<StatusReport> {
+        Ok(report::account(self))
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        report::checks(self)
+    }
+
+    fn without_secret(&self) -> Check {
+        report::without_secret(self)
+    }
+
+    fn service_files(&self) -> Vec<PathBuf> {
+        let mark = pending_request::path(self.file.folder());
+        vec![self.file.path().to_owned(), mark]
+    }
+
+    fn access(&self) -> Access {
+        self.environment.access()
+    }
+
+    fn step(&self, _: bool) -> FutureResult<'_, Option<Error>> {
+        Box::pin(step::step(self.flags, self.environment))
+    }
+
+    /// A credential that the disk does not take is in the memory of the process that enrolled.
+    fn steps_apart(&self) -> bool {
+        false
+    }
+
+    fn serve(&self) -> FutureResult<'_, ()> {
+        Box::pin(async move {
+            let memory = Memory::default();
+            service::keep(self.environment, async || {
+                Ravenxcope::admit(self.flags, self.environment, &memory).await
+            })
+            .await
+        })
+    }
+}
+
+/// An exchange that was decided on.
+struct Decided<'a>(&'a Ravenxcope<'a>);
+
+impl<'a> Prepare<'a> for Decided<'a> {
+    fn prepare(
+        self: Box<Self>,
+        secret: Option<&'a Token>,
+        _: Limit,
+    ) -> FutureResult<'a, Box<dyn Exchange + 'a>> {
+        Box::pin(async move {
+            let asking = EnrolRequest::new(self.0, secret)?;
+            Ok(Box::new(asking) as Box<dyn Exchange + 'a>)
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! Names, tags and roles: their limits, and how a token's defaults and a host's own are merged.
+
+/// At most this many tags in one list.
+const MAX_TAGS: usize = 64;
+/// At most this many characters in one tag, or in a role.
+const MAX_LENGTH: usize = 128;
+
+/// Merges tags: the token's defaults first, then the host's own, each only once.
+pub(crate) fn merge_tags(defaults: &[String], own: &[String]) -> Vec<String> {
+    let mut merged: Vec<String> = Vec::with_capacity(defaults.len() + own.len());
+    for tag in defaults.iter().chain(own) {
+        if !merged.contains(tag) {
+            merged.push(tag.clone());
+        }
+    }
+    merged
+}
+
+/// Merges roles: the host's own role if it gave one, else the default.
+pub(crate) fn merge_role(default: Option<&str>, own: Option<&str>) -> Option<String> {
+    own.filter(|role| !role.is_empty())
+        .or(default)
+        .map(str::to_owned)
+}
+
+/// Checks that a name is one line of 1 to 128 characters. The error is a message for the client.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        Err("name: must be 1 to 128 characters with no control character".to_owned())
+    }
+}
+
+/// Checks a list of tags against the limits. The error is a message for the client.
+pub(crate) fn check_tags(field: &str, tags: &[String]) -> Result<(), String> {
+    if tags.len() > MAX_TAGS {
+        return Err(format!("{field}: at most {MAX_TAGS} tags"));
+    }
+    let fits = |tag: &String| {
+        (1..=MAX_LENGTH).contains(&tag.chars().count())
+            && !tag.chars().any(|c| c == ',' || c.is_control())
+    };
+    if tags.iter().all(fits) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{field}: a tag is 1 to {MAX_LENGTH} characters with no comma or control character"
+        ))
+    }
+}
+
+/// Checks a role against the limits. An empty role counts as not given.
+pub(crate) fn check_role(field: &str, role: Option<&str>) -> Result<(), String> {
+    let role = role.unwrap_or_default();
+    if role.chars().count() <= MAX_LENGTH && !role.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{field}: at most {MAX_LENGTH} characters and no control character"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tags() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec("[a-d]{1,2}", 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn merging_loses_nothing_and_keeps_the_order(defaults in tags(), own in tags()) {
+            let merged = merge_tags(&defaults, &own);
+            prop_assert_eq!(&merge_tags(&defaults, &merged), &merged, "merging twice gives the same");
+            let mut expected: Vec<String> = Vec::new();
+            for tag in defaults.iter().chain(&own) {
+                if !expected.contains(tag) {
+                    expected.push(tag.clone());
+                }
+            }
+            prop_assert_eq!(merged, expected);
+        }
+    }
+
+    #[test]
+    fn the_hosts_role_wins_unless_it_is_empty() {
+        assert_eq!(merge_role(Some("web"), None).as_deref(), Some("web"));
+        assert_eq!(merge_role(Some("web"), Some("")).as_deref(), Some("web"));
+        assert_eq!(merge_role(Some("web"), Some("db")).as_deref(), Some("db"));
+        assert_eq!(merge_role(None, Some("")), None);
+    }
+
+    #[test]
+    fn limits_are_counted_in_characters() {
+        let list = |tag: &str| vec![tag.to_owned()];
+        assert!(check_tags("tags", &list(&"é".repeat(128))).is_ok());
+        assert!(check_tags("tags", &list(&"é".repeat(129))).is_err());
+        for tag in ["", "a,b", "a\nb", "a\u{7f}b", "a\u{85}b"] {
+            assert!(check_tags("tags", &list(tag)).is_err(), "{tag:?}");
+        }
+        assert!(check_tags("tags", &vec!["a".to_owned(); 65]).is_err());
+    }
+}

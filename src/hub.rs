@@ -1,8 +1,0 @@
-//! The hub, seen from the host. HTTP leaves through [`client`] alone; what is said in it is the
-//! business of one file a dialect.
-
-pub mod client;
-mod fault;
-pub mod retry;
-pub(crate) mod tls;
-pub mod verdict;

@@ -1,4 +1,0 @@
-//! The service in paused time: outages of a fleet, and a day of one host.
-
-mod day;
-mod fleet;
