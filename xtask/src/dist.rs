@@ -42,7 +42,7 @@ pub(crate) struct Options {
     pub(crate) package_version: Option<String>,
 }
 
-/// What a release is called and when it was made.
+/// The name and the time of a release.
 struct Release {
     version: String,
     /// The time of all that carries one, in seconds since 1970: that of the commit.

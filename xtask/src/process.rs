@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Context, Result, Stop};
 
-/// How long a child may take to end after SIGTERM.
+/// The longest time from SIGTERM to the end of a child.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs `command` with our output as its own; an error unless it exits 0.

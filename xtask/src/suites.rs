@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// Run a million cases of the suite `scrub`
     #[arg(long)]
     long: bool,
-    /// How many suites run beside each other
+    /// Number of suites that run at the same time
     #[arg(long, value_name = "N", default_value = "2")]
     jobs: usize,
     /// Write the counts of the one suite here

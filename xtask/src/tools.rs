@@ -46,7 +46,7 @@ pub fn cargo(arguments: &[&str]) -> Command {
 pub fn beside_cargo(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
-    // `cargo run` sets these for xtask. Build scripts that look at them (ring's does) would run anew
+    // `cargo run` sets these for xtask. Build scripts that look at them (ring's does) would run again
     // at each change between `cargo xtask` and plain `cargo`.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();

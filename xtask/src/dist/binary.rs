@@ -42,7 +42,7 @@ async fn build_with(sysroot: Option<Sysroot>, all: &[Arch]) -> Result<()> {
         .args(["--profile", PROFILE, "--target-dir"])
         .arg(target())
         .env("PATH", path_of_linkers()?)
-        // No time is in the binary; ring would be built anew whenever this changes.
+        // No time is in the binary; ring would be built again whenever this changes.
         .env_remove("SOURCE_DATE_EPOCH");
     for arch in all {
         let compilers = compilers(*arch).await?;
@@ -87,13 +87,13 @@ pub(super) fn target() -> PathBuf {
     tools::target().join("static")
 }
 
-/// Where cargo puts the agent.
+/// The path where cargo puts the agent.
 pub(super) fn built(arch: Arch) -> PathBuf {
     let folder = target().join(arch.target()).join(PROFILE);
     folder.join("monsys-agent")
 }
 
-/// Whether the toolchain can build for it by itself.
+/// Returns whether the toolchain can build for it by itself.
 async fn has_target(arch: Arch) -> Result<bool> {
     let mut rustc = Command::new("rustc");
     rustc
@@ -104,7 +104,7 @@ async fn has_target(arch: Arch) -> Result<bool> {
 }
 
 /// Compiler of C for musl, which ring needs; the gcc that links; and what rustc calls to link, which
-/// is not musl-gcc: with that the binary is no static one.
+/// is not musl-gcc: with that the binary is not static.
 struct Compilers {
     cc: &'static str,
     gcc: &'static str,
@@ -158,8 +158,8 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
     Ok(compilers)
 }
 
-/// Where our own linker is, and then all that there is: by its path, it would be another linker in
-/// each clone.
+/// The folder of our own linker, and then the PATH: by its path, it would be another linker in each
+/// clone.
 fn path_of_linkers() -> Result<OsString> {
     let ours = tools::root().join("xtask/src/dist");
     let path = std::env::var_os("PATH").unwrap_or_default();

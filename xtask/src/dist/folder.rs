@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use xtask::error::{Context, Result};
 use xtask::tools;
 
-/// What was put into it is there; what was not is removed when it is closed.
+/// A folder of the files that were put into it: all others are removed when it is closed.
 pub(crate) struct Folder {
     path: PathBuf,
     names: BTreeSet<String>,
@@ -26,7 +26,7 @@ impl Folder {
         })
     }
 
-    /// Where a file of this name is to be, for who writes it. It is kept.
+    /// Returns the path of a file that the caller writes. The file stays when the folder is closed.
     pub(crate) fn keep(&mut self, name: &str) -> PathBuf {
         self.names.insert(name.to_owned());
         self.path.join(name)

@@ -1,4 +1,4 @@
-//! What is linked into the agent: a bill of materials in the JSON of `CycloneDX`.
+//! The bill of materials of all that is linked into the agent, in the JSON of `CycloneDX`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,7 +109,7 @@ fn timestamp(epoch: u64) -> Result<String> {
         .ok()
         .and_then(|epoch| OffsetDateTime::from_unix_timestamp(epoch).ok())
         .and_then(|time| time.format(&Rfc3339).ok())
-        .ok_or_else(|| Stop::failed(format!("{epoch} is no time")))
+        .ok_or_else(|| Stop::failed(format!("{epoch} is not a time")))
 }
 
 /// A UUID (version 8) of the content: the same parts have the same number.

@@ -36,7 +36,7 @@ pub(super) fn folder() -> PathBuf {
     tools::target().join("stage")
 }
 
-/// Fills the folder anew.
+/// Fills the folder again.
 pub(super) async fn make(release: &Release, agent: &Path, licences: &str) -> Result<Stage> {
     let stage = Stage { folder: folder() };
     for part in ["man", "man-gz", "completions", "deb"] {

@@ -1,4 +1,4 @@
-//! What may be in the dependency tree: one TLS stack, and what deny.toml allows.
+//! The dependency tree: one TLS stack, and only the crates that deny.toml allows.
 
 use std::path::Path;
 

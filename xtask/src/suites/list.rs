@@ -13,7 +13,7 @@ pub(super) struct Suite {
     pub(super) about: &'static str,
     /// The programs that it runs, and Debian's package of each.
     pub(super) programs: &'static [(&'static str, &'static str)],
-    /// Whether it needs root and namespaces as a whole.
+    /// A suite that cannot run at all without root and namespaces.
     pub(super) needs_namespaces: bool,
     pub(super) run: Run,
 }

@@ -77,7 +77,7 @@ async fn schemathesis(bin: &Path, hub: &Path, options: &[&str]) -> Result<()> {
         .args(["run", "docs/openapi.yaml", "--url"])
         .arg(text("url")?.trim_end_matches('/'))
         .args(options)
-        // The configuration file takes the secret from here: it is no argument.
+        // The configuration file takes the secret from here: it is not an argument.
         .env("MOCK_HUB_ADMIN_TOKEN", text("admin_token")?)
         .current_dir(tools::root());
     process::run(&mut schemathesis).await?;

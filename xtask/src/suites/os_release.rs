@@ -10,7 +10,7 @@ use super::Count;
 use xtask::error::{Context, Result, Stop};
 use xtask::{process, tools};
 
-/// Whose files to read: source archives with their hashes.
+/// The source archives whose files are read, with their hashes.
 const ARCHIVES: &str = "tests/os-release/archives.txt";
 
 pub(crate) async fn run() -> Result<Count> {

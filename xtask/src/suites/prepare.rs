@@ -161,7 +161,7 @@ pub(super) async fn terraform() -> Result<Prepared> {
     Ok(Prepared::default())
 }
 
-/// Makes the release that all suites share, signed by a key that is no release's.
+/// Makes the release that all suites share, signed by a test key.
 async fn signed_release() -> Result<PathBuf> {
     dist::run(&signed()?).await
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use xtask::error::{Result, Stop};
 
-/// How many tests passed, failed and did not run.
+/// The numbers of tests that passed, failed and did not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Count {
     pub(crate) passed: u64,

@@ -311,7 +311,7 @@ impl Demo {
     }
 }
 
-/// How much of a token is used up.
+/// The share of a token's uses that is spent.
 fn spent(token: &Value) -> String {
     format!("{} of {}", token["uses"], token["max_uses"])
 }

@@ -24,7 +24,7 @@ impl Scratch {
             .context(|| "could not make a scratch directory".to_owned())
     }
 
-    /// What `--root` is given.
+    /// The value of `--root`.
     pub(crate) fn host(&self) -> PathBuf {
         self.0.path().join("host")
     }

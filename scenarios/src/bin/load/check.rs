@@ -15,7 +15,7 @@ const SHOWN: usize = 5;
 pub(crate) struct Check {
     wanted: usize,
     counts: Vec<(&'static str, usize)>,
-    /// What is counted beside hosts and agents, in one word.
+    /// The thing that is counted beside hosts and agents, in one word.
     also: &'static str,
     failed: Vec<String>,
 }

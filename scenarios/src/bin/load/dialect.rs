@@ -75,7 +75,7 @@ pub(crate) struct OnDisk {
 
 /// The hub's records.
 pub(crate) struct Records {
-    /// How many agents there are, doubled ones too.
+    /// The number of agents, including doubled ones.
     pub(crate) agents: usize,
     /// Other counts that have to equal the number of hosts.
     pub(crate) counts: Vec<(&'static str, usize)>,

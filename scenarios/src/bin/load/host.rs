@@ -42,7 +42,7 @@ pub(crate) struct Enrolled {
     /// From the first start to the exit with 0.
     pub(crate) took: Duration,
     pub(crate) retries: usize,
-    /// How often the operator did what a refusal's hint says.
+    /// The number of refusals whose hint the operator followed.
     pub(crate) fixed: usize,
     pub(crate) killed: bool,
     pub(crate) on_disk: OnDisk,

@@ -29,7 +29,7 @@ pub(crate) struct Hosts<D> {
 pub(crate) struct Ended {
     pub(crate) enrolled: Vec<Enrolled>,
     pub(crate) failed: Vec<String>,
-    /// How many were to be killed.
+    /// The number of hosts that were to be killed.
     pub(crate) chosen: usize,
     pub(crate) time: Duration,
 }
@@ -97,7 +97,7 @@ impl Ended {
     }
 }
 
-/// Who is killed, and at which part of the time that a host takes. The seed chooses; a host that
+/// The hosts that are killed, and the part of a host's time at which each is killed. The seed chooses; a host that
 /// was too quick to be killed hands that on to one that starts after it.
 struct Kills {
     chosen: BTreeSet<usize>,

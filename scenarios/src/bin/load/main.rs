@@ -52,7 +52,7 @@ The hub drops 5 % of its replies after it has committed; 1 % of the hosts, at le
   lyftdata    the shared secret, and a name for each host
   ravenxcope  an install token for each host
 With monsys and mimir a host recovers a lost reply by itself. The protocols of the others cannot: the
-host refuses with a hint, and this program does what the hint tells the operator to do.
+host refuses with a hint, and this program follows the hint as an operator would.
 
 At the end there have to be as many agents and uses as hosts, each host with an agent of its own and
 with a credential that the hub accepts. Otherwise the exit code is 1.
@@ -78,11 +78,11 @@ struct Options {
     #[arg(long, value_name = "NAME", value_enum, default_value_t)]
     dialect: Name,
 
-    /// How many hosts
+    /// Number of hosts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     hosts: u32,
 
-    /// How many enrol at the same time
+    /// Number of hosts that enrol at the same time
     #[arg(long, value_name = "N", default_value = "64",
           value_parser = clap::value_parser!(u32).range(1..=1_024))]
     at_once: u32,
