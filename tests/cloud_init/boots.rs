@@ -189,5 +189,5 @@ fn the_checksum_is_that_of_this_machines_binary() {
 fn sha256(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     let bytes = digest.as_ref().iter();
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    bytes.fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }

@@ -16,7 +16,7 @@ fn a_token_comes_from_a_file() {
     let (scene, token) = with_token();
     let file = scene.folder.path().join("the token's file");
     fs::write(&file, format!("{token}\n")).unwrap();
-    enrols(&scene, "file", json!(file), "", &token);
+    enrols(&scene, "file", &json!(file), "", &token);
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_token_comes_from_a_command() {
     let file = scene.folder.path().join("the token's file");
     fs::write(&file, format!("{token}\n")).unwrap();
     let command = format!("cat \"{}\" | head -n 1", file.display());
-    enrols(&scene, "command", json!(command), "", &token);
+    enrols(&scene, "command", &json!(command), "", &token);
 }
 
 #[test]
@@ -36,9 +36,15 @@ fn a_token_comes_from_aws() {
     let aws = Aws::start(&scene, &token);
     let parameter = json!({"name": "/monsys/enrolment", "region": "eu-west-1"});
     let environment = aws.environment();
-    enrols(&scene, "aws_ssm_parameter", parameter, &environment, &token);
+    enrols(
+        &scene,
+        "aws_ssm_parameter",
+        &parameter,
+        &environment,
+        &token,
+    );
     let secret = json!({"secret_id": "monsys/enrolment", "region": "eu-west-1"});
-    enrols(&scene, "aws_secretsmanager", secret, &environment, &token);
+    enrols(&scene, "aws_secretsmanager", &secret, &environment, &token);
 }
 
 #[test]
@@ -51,7 +57,7 @@ fn a_token_comes_from_google() {
         server.http, server.https
     );
     let secret = json!({"project": "prod-1", "secret": "monsys-enrolment"});
-    enrols(&scene, "gcp_secret", secret, &environment, &token);
+    enrols(&scene, "gcp_secret", &secret, &environment, &token);
 }
 
 #[test]
@@ -65,7 +71,7 @@ fn a_token_comes_from_azure() {
     );
     let vault = format!("https://127.0.0.1:{}", server.https);
     let secret = json!({"vault": vault, "secret": "monsys-enrolment"});
-    enrols(&scene, "azure_key_vault", secret, &environment, &token);
+    enrols(&scene, "azure_key_vault", &secret, &environment, &token);
 }
 
 fn with_token() -> (Scene, String) {
@@ -76,7 +82,7 @@ fn with_token() -> (Scene, String) {
 
 /// The token is on the host only once the host has fetched it, and not in the user data.
 #[track_caller]
-fn enrols(scene: &Scene, name: &str, from: Value, environment: &str, token: &str) {
+fn enrols(scene: &Scene, name: &str, from: &Value, environment: &str, token: &str) {
     let host = scene.host(&format!("token-from-{name}"));
     let more = json!({"monsys_token": null, "monsys_token_from": {name: from}});
     let script = scene.script("", &host.install_url, &more);
