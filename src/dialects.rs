@@ -13,6 +13,8 @@ pub static DIALECTS: &[&Descriptor] = &[
     &dialect_ravenxcope::DESCRIPTOR,
     &dialect_mimir::DESCRIPTOR,
     &dialect_lyftdata::DESCRIPTOR,
+    #[cfg(feature = "example-dialect")]
+    &dialect_example::DESCRIPTOR,
 ];
 
 /// Returns the dialect of a host for which no other one is named.
@@ -90,7 +92,7 @@ pub async fn enrol(
     force: bool,
     environment: &Environment,
 ) -> Result<Enrolment> {
-    enrolment::enrol_by(|| open(flags, environment), force, held, environment).await
+    enrolment::enrol_by(&|| open(flags, environment), force, held, environment).await
 }
 
 /// Refuses `what` for a host of another dialect than monsys.

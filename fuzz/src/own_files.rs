@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use agent_core::clock::Moment;
-use agent_core::enrolment::step_record::{Outcome, StepRecord};
+use agent_core::enrolment::step_record::{StepOutcome, StepRecord};
 use agent_core::error::{Error, ErrorId};
 use agent_core::service::{Health, Liveness};
 use base64::Engine;
@@ -82,7 +82,7 @@ fn heartbeat(bytes: &[u8]) {
         };
         for now in [by_wall, by_both] {
             let pulse = Liveness::of(Some(&health), &now);
-            assert!(!pulse.told(Some(&health)).is_empty());
+            assert!(!pulse.describe(Some(&health)).is_empty());
             assert!(!pulse.is_silent() || !pulse.hint().is_empty());
         }
     }
@@ -128,7 +128,7 @@ fn after(error: Error, before: &StepRecord) -> StepRecord {
     let boot = before.boot_id.clone();
     let machine = before.machine.clone();
     let now = SystemTime::UNIX_EPOCH + TIMES[1];
-    let verdict = StepRecord::of(&Outcome::Failed(error), Some(before), boot, machine, now);
+    let verdict = StepRecord::of(&StepOutcome::Failed(error), Some(before), boot, machine, now);
     assert!(verdict.is_for(&before.boot_id, &before.machine));
     verdict
 }

@@ -13,7 +13,7 @@ use agent_core::escape::one_line;
 use agent_core::facts::HostFacts;
 use agent_core::facts::route::Target;
 use agent_core::hub::retry::Limit;
-use agent_core::text::{list, rows, told};
+use agent_core::text::{format_value, list, rows};
 use agent_core::token::Kind;
 use agent_core::token_source::TokenSource;
 use dialect_monsys::{self as monsys, Deferred};
@@ -56,7 +56,7 @@ pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
     let mut facts: Vec<(&str, String)> = enrolment
         .fields
         .iter()
-        .map(|held| (held.label, told(&held.value)))
+        .map(|held| (held.label, format_value(&held.value)))
         .collect();
     let cleanup = &enrolment.cleanup;
     if !cleanup.scrubbed.is_empty() {

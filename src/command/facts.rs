@@ -10,7 +10,7 @@ use agent_core::error::Result;
 use agent_core::escape::one_line;
 use agent_core::facts::route::Target;
 use agent_core::facts::{HostFacts, Interface};
-use agent_core::text::{rows, told};
+use agent_core::text::{format_value, rows};
 
 /// Prints exactly the metadata that an enrolment would send.
 ///
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &FactsArgs, environment: &Environment) -> Result<R
     let table: Vec<(&str, String)> = sent
         .iter()
         .filter(|(name, _)| *name != INTERFACES)
-        .map(|(name, value)| (*name, told(value)))
+        .map(|(name, value)| (*name, format_value(value)))
         .collect();
     let mut text = rows(&table);
     if table.len() < sent.len() {

@@ -47,7 +47,7 @@ pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, environment: &Envi
 pub(super) fn folders(host: &dyn Dialect) -> Vec<Check> {
     let folders = host.folders().into_iter();
     folders
-        .map(|folder| match prove(&folder.path, folder.fault) {
+        .map(|folder| match prove(&folder.path, folder.error_id) {
             Ok(says) => Check::good(folder.name, says),
             Err(error) => Check::bad(folder.name, &error),
         })

@@ -156,7 +156,7 @@ async fn user_data(
         url.set_path(path);
         url.set_query(query);
         client
-            .ask(method, url, header, environment, deadline)
+            .request(method, url, header, environment, deadline)
             .await
             .ok()
     };

@@ -120,7 +120,7 @@ async fn talk(settings: &Settings, environment: &Environment) -> Vec<Check> {
     };
     let deadline = Instant::now() + 2 * STEP;
     let reply = match client
-        .ask(Method::GET, url.clone(), &[], environment, deadline)
+        .request(Method::GET, url.clone(), &[], environment, deadline)
         .await
     {
         Ok(reply) => reply,

@@ -108,7 +108,7 @@ fn every_test_that_the_threat_model_names_exists() {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut code = String::new();
-    for folder in ["tests", "mock-hub/tests", "mock-hub/src", "src"] {
+    for folder in ["tests", "mock-hub/tests", "mock-hub/src", "crates", "src"] {
         sources(&root.join(folder), &mut code);
     }
     let page = read("docs/threat-model.md");

@@ -14,7 +14,7 @@ pub mod step_record;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use attempt::ask;
+pub use attempt::run_exchange;
 pub use dialect::{
     Descriptor, Dialect, Exchange, ExchangeStep, FlagScope, Folder, FutureResult, OwnFlag, Plan,
     Prepare, Preview, StatusReport, checked,
@@ -32,25 +32,28 @@ use crate::store::unwritable;
 use crate::token::Token;
 use secret_cleanup::SecretCleanup;
 
+/// Reads the host. One type for all callers: each copy of the workflow would cost 30 KB of the binary.
+pub type Read<'a> = dyn Fn() -> Result<Box<dyn Dialect + 'a>> + 'a;
+
 /// Enrols the host that `read` reads: for a dialect that has something to add to it.
 ///
 /// # Errors
 /// As [`enrol`].
 pub async fn enrol_by<'a>(
-    read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
+    read: &Read<'a>,
     force: bool,
     held: Option<&Lock>,
     environment: &Environment,
 ) -> Result<Enrolment> {
     let mut traces = SecretCleanup::default();
-    let mut enrolment = join(&read, force, held, &mut traces, environment).await?;
+    let mut enrolment = join(read, force, held, &mut traces, environment).await?;
     // Also when nothing had to be done: the run that enrolled this host may have been killed.
     enrolment.cleanup = traces.scrub(environment);
     Ok(enrolment)
 }
 
 async fn join<'a>(
-    read: impl Fn() -> Result<Box<dyn Dialect + 'a>>,
+    read: &Read<'a>,
     force: bool,
     held: Option<&Lock>,
     traces: &mut SecretCleanup,
@@ -79,7 +82,7 @@ async fn join<'a>(
         Plan::Exchange(_) => limit = limit.later(splay(before.settings(), environment).await),
     }
 
-    let (mut host, lock) = locked(before, &read, |host| &**host, held, limit, environment).await?;
+    let (mut host, lock) = locked(before, read, |host| &**host, held, limit, environment).await?;
     host.recover(limit).await?;
     // It may have been enrolled when this run began, and no longer be so.
     if secret.is_none() && host.takes_secret(force)? {
@@ -95,7 +98,7 @@ async fn join<'a>(
             host.prove_writable()?;
             let secret = secret.as_ref();
             let mut exchange = decided.prepare(secret, limit).await?;
-            ask(&mut *exchange, secret, host.settings(), environment, limit).await?
+            run_exchange(&mut *exchange, secret, host.settings(), environment, limit).await?
         }
     };
     drop(lock);
@@ -118,7 +121,7 @@ pub async fn locked<D>(
 ) -> Result<(D, Option<Lock>)> {
     let place = |host: &D| {
         let folder = view(host).folders().into_iter().next();
-        folder.map(|folder| (folder.path, folder.fault))
+        folder.map(|folder| (folder.path, folder.error_id))
     };
     let mut host = before;
     loop {
@@ -149,7 +152,7 @@ fn make_folders(host: &dyn Dialect) -> Result<Vec<(PathBuf, Grant)>> {
     let folders = host.folders();
     for folder in &folders {
         atomic::make_folder(&folder.path, folder.grant)
-            .map_err(|(path, error)| unwritable(folder.fault, &path, &error))?;
+            .map_err(|(path, error)| unwritable(folder.error_id, &path, &error))?;
     }
     let grants = folders.into_iter();
     Ok(grants.map(|folder| (folder.path, folder.grant)).collect())

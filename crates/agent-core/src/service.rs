@@ -17,7 +17,7 @@ pub mod vitals;
 
 pub use health::SaveReason;
 pub use health::{FILE as HEALTH_FILE, Failure, Health, HealthFile, SinceBoot};
-pub use heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, Host};
+pub use heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, ServiceHost};
 pub use liveness::{Liveness, Rate};
 use notify::Notify;
 pub use signals::until_stopped;
@@ -34,7 +34,7 @@ use timer::WakeTimer;
 ///
 /// # Errors
 /// What `admit` ends with, and what ends the host's heartbeats for good.
-pub async fn keep<H: Host>(
+pub async fn run_heartbeats<H: ServiceHost>(
     environment: &Environment,
     admit: impl AsyncFnOnce() -> Result<H>,
 ) -> Result<()> {
@@ -50,7 +50,7 @@ pub async fn keep<H: Host>(
     notify.ready(&who);
     let alarm = WakeTimer::new();
     let ended =
-        heartbeat_loop::keep(&mut host, &mut signals, &mut notify, &alarm, environment).await;
+        heartbeat_loop::run(&mut host, &mut signals, &mut notify, &alarm, environment).await;
     notify.stopping();
     ended
 }
@@ -60,9 +60,12 @@ pub async fn keep<H: Host>(
 /// # Errors
 /// What ends the host's heartbeats for good.
 #[doc(hidden)]
-pub async fn keep_alone(host: &mut impl Host, environment: &Environment) -> Result<()> {
+pub async fn run_heartbeats_alone(
+    host: &mut impl ServiceHost,
+    environment: &Environment,
+) -> Result<()> {
     let (mut signals, mut notify) = (Signals::default(), Notify::default());
-    heartbeat_loop::keep(
+    heartbeat_loop::run(
         host,
         &mut signals,
         &mut notify,

@@ -138,7 +138,7 @@ impl Settings {
             source: state_dir.source,
         };
         let reached = reader.hub(&table::HUB_URL, flags)?;
-        let token = TokenSource::choose(flags, environment, reader.keys, config_path)?;
+        let token = TokenSource::resolve(flags, environment, reader.keys, config_path)?;
         Self::with(flags, &reader, state_dir, reached, token, file.clone())
     }
 
@@ -164,9 +164,9 @@ impl Settings {
             value: own.folder,
             source: Source::Default,
         };
-        let token = match TokenSource::given(flags, environment, own.secrets)? {
+        let token = match TokenSource::explicit(flags, environment, own.secrets)? {
             None => own.secret_in_file.map(|(key, secret)| {
-                TokenSource::ReportField(secret, Source::Key(key, own.file.clone()))
+                TokenSource::Value(secret, Source::Key(key, own.file.clone()))
             }),
             given => given,
         };

@@ -24,11 +24,11 @@ pub fn list(items: &[String]) -> String {
 }
 
 /// A text, a number, a list of texts, or nothing.
-pub fn told(value: &Value) -> String {
+pub fn format_value(value: &Value) -> String {
     match value {
         Value::Null => "none".into(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => list(&items.iter().map(told).collect::<Vec<_>>()),
+        Value::Array(items) => list(&items.iter().map(format_value).collect::<Vec<_>>()),
         other => other.to_string(),
     }
 }

@@ -48,7 +48,7 @@ pub enum TokenSource {
     /// A variable of the environment, such as `MONSYS_TOKEN`.
     Variable(&'static str),
     /// A system's own file, which held it when the settings were read.
-    ReportField(Secret, Source),
+    Value(Secret, Source),
     /// A file, from a flag, a variable, or a key of agent.toml.
     File(PathBuf, Source),
     /// Standard input.
@@ -61,13 +61,13 @@ pub enum TokenSource {
 
 impl TokenSource {
     /// The first that is given: flags, environment, systemd credential, `agent.toml`.
-    pub fn choose(
+    pub fn resolve(
         flags: &Flags,
         environment: &Environment,
         keys: &FileSettings,
         config_path: &Path,
     ) -> Result<Option<Self>> {
-        if let Some(given) = Self::given(flags, environment, &[])? {
+        if let Some(given) = Self::explicit(flags, environment, &[])? {
             return Ok(Some(given));
         }
         let key = |name| Source::Key(name, config_path.into());
@@ -84,7 +84,7 @@ impl TokenSource {
 
     /// The first that this very run was given: flags, environment (`variables`, and then
     /// `MONSYS_TOKEN`), systemd credential.
-    pub fn given(
+    pub fn explicit(
         flags: &Flags,
         environment: &Environment,
         variables: &[&'static str],
@@ -138,7 +138,7 @@ impl TokenSource {
     pub fn is_explicit(&self) -> bool {
         match self {
             Self::File(_, source) | Self::Command(_, source) => source.is_explicit(),
-            Self::ReportField(..) => false,
+            Self::Value(..) => false,
             Self::Variable(_) | Self::Stdin | Self::Credential(_) => true,
         }
     }
@@ -154,9 +154,7 @@ impl TokenSource {
         deadline: Instant,
     ) -> Result<Zeroizing<String>> {
         let bytes = match self {
-            Self::ReportField(secret, _) => {
-                Zeroizing::new(secret.expose_secret().as_bytes().to_vec())
-            }
+            Self::Value(secret, _) => Zeroizing::new(secret.expose_secret().as_bytes().to_vec()),
             Self::Variable(name) => Zeroizing::new(
                 environment
                     .secret(name)
@@ -241,7 +239,7 @@ impl fmt::Display for TokenSource {
             Self::Variable(name) => f.write_str(name),
             Self::File(path, source) => write!(f, "{source} {}", path.display()),
             Self::Stdin => f.write_str("--token-file - (standard input)"),
-            Self::Command(_, source) | Self::ReportField(_, source) => write!(f, "{source}"),
+            Self::Command(_, source) | Self::Value(_, source) => write!(f, "{source}"),
             Self::Credential(path) => {
                 write!(f, "systemd credential {CREDENTIAL} ({})", path.display())
             }

@@ -82,7 +82,7 @@ impl Dialect for Lyftdata<'_> {
             path: self.jobs_dir.clone(),
             grant: Access::private().shared_folder(),
             is_foreign: true,
-            fault: ErrorId::StateUnwritable,
+            error_id: ErrorId::StateUnwritable,
         }]
     }
 
@@ -172,7 +172,7 @@ impl Dialect for Lyftdata<'_> {
                 let host = Lyftdata::read(self.flags, self.environment)?;
                 enrolment::checked(Box::new(host), self.environment)
             };
-            let enrolment = enrolment::enrol_by(open, false, None, self.environment).await?;
+            let enrolment = enrolment::enrol_by(&open, false, None, self.environment).await?;
             tracing::info!(
                 "{}: the worker's id and API key are in {}",
                 enrolment.done.word(),

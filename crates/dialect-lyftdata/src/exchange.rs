@@ -98,7 +98,7 @@ impl Exchange for EnrolRequest<'_> {
         error
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
+    fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let Some(worker) = self.confirmed.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };

@@ -93,7 +93,7 @@ impl Dialect for Mimir<'_> {
             path: self.host.files.folder().to_owned(),
             grant: self.environment.access().public_folder(),
             is_foreign: false,
-            fault: ErrorId::StateUnwritable,
+            error_id: ErrorId::StateUnwritable,
         }]
     }
 

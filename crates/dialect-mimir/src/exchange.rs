@@ -197,7 +197,7 @@ impl Exchange for EnrolRequest<'_> {
         }
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
+    fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         match &mut self.question {
             Question::Certificate(_, certified) => {
                 let certified = certified.take().ok_or_else(nothing)?;
@@ -205,7 +205,7 @@ impl Exchange for EnrolRequest<'_> {
                 self.client = proving(self.settings, &self.host)?;
                 self.question = Question::Proof(None);
                 self.is_uncertain = false;
-                Ok(ExchangeStep::Ask)
+                Ok(ExchangeStep::Continue)
             }
             Question::Proof(known_as) => {
                 let known_as = known_as.take().ok_or_else(nothing)?;

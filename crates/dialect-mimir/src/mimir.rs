@@ -72,5 +72,5 @@ pub(crate) async fn enrol(flags: &Flags, environment: &Environment) -> Result<En
     let open = || -> Result<Box<dyn Dialect + '_>> {
         enrolment::checked(Box::new(Mimir::read(flags, environment)?), environment)
     };
-    enrolment::enrol_by(open, false, None, environment).await
+    enrolment::enrol_by(&open, false, None, environment).await
 }

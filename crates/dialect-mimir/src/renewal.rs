@@ -33,7 +33,7 @@ const MOMENT: Duration = Duration::from_millis(300);
 /// The service. A host that is not enrolled yet, and is told where a secret is to be had, enrols
 /// first.
 pub(crate) async fn serve(flags: &Flags, environment: &Environment) -> Result<()> {
-    service::keep(environment, async || Renewing::load(flags, environment)).await
+    service::run_heartbeats(environment, async || Renewing::load(flags, environment)).await
 }
 
 /// The privileged step: enrols a host that is not enrolled yet and is told where a secret is to be
@@ -237,8 +237,8 @@ impl<'a> Renewing<'a> {
     }
 }
 
-impl service::Host for Renewing<'_> {
-    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
+impl service::ServiceHost for Renewing<'_> {
+    async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.now = OnDisk::read(self.flags, self.environment)?;
             self.must_reload = false;
@@ -257,7 +257,7 @@ impl service::Host for Renewing<'_> {
         match self.renew().await {
             Ok(Ok(())) => Ok(HeartbeatOutcome::Accepted),
             Ok(Err(miss)) => Ok(HeartbeatOutcome::Missed(miss)),
-            Err(error) if error.id() == ErrorId::LockBusy => Ok(HeartbeatOutcome::ReportField),
+            Err(error) if error.id() == ErrorId::LockBusy => Ok(HeartbeatOutcome::NotSent),
             // A full disk is no reason to be silent towards the server.
             Err(error) => Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
                 error,

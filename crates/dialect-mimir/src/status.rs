@@ -64,7 +64,7 @@ pub(crate) fn account(host: &Host, environment: &Environment) -> Result<StatusRe
         ("since", notes.enrolled_at.clone().unwrap_or_default()),
         ("certificate until", until.clone().unwrap_or_default()),
         ("renewed from", renewal.clone().unwrap_or_default()),
-        ("heartbeat", pulse.told(health.as_ref())),
+        ("heartbeat", pulse.describe(health.as_ref())),
         ("folder", folder.clone()),
     ];
     let failure = health.as_ref().and_then(|health| health.failing());

@@ -178,12 +178,12 @@ impl Dialect for Monsys<'_> {
         Box::pin(step::step(self.flags, self.environment, is_service))
     }
 
-    fn verdict(&self) -> Option<StepRecord> {
+    fn step_record(&self) -> Option<StepRecord> {
         step::verdict(&self.paths)
     }
 
-    fn save_verdict<'b>(&'b self, verdict: &'b StepRecord) -> FutureResult<'b, bool> {
-        Box::pin(step::save_verdict(self.flags, self.environment, verdict))
+    fn save_step_record<'b>(&'b self, record: &'b StepRecord) -> FutureResult<'b, bool> {
+        Box::pin(step::save_verdict(self.flags, self.environment, record))
     }
 
     fn serve(&self) -> FutureResult<'_, ()> {

@@ -63,7 +63,7 @@ impl<'a> Run<'a> {
     pub(crate) async fn ask(self, ask: Ask, token: Option<&Token>) -> Result<Enrolment> {
         let (settings, environment, limit) = (self.settings, self.environment, self.limit);
         let mut asking = self.prepare(ask, token).await?;
-        enrolment::ask(&mut asking, token, settings, environment, limit).await
+        enrolment::run_exchange(&mut asking, token, settings, environment, limit).await
     }
 
     /// Puts on the disk what has to be there before the first request leaves.
@@ -158,7 +158,7 @@ impl Exchange for EnrolRequest<'_> {
         self.ask.told(error)
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
+    fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let Some(mut admission) = self.admission.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };

@@ -120,7 +120,7 @@ pub(crate) async fn enrol(
     let open = || -> Result<Box<dyn Dialect + '_>> {
         enrolment::checked(Box::new(Monsys::read(flags, environment)?), environment)
     };
-    enrolment::enrol_by(open, false, None, environment).await
+    enrolment::enrol_by(&open, false, None, environment).await
 }
 
 /// What an enrolled host has.

@@ -69,14 +69,14 @@ impl Paths {
                 path: self.state_dir.clone(),
                 grant: access.shared_folder(),
                 is_foreign: false,
-                fault: ErrorId::StateUnwritable,
+                error_id: ErrorId::StateUnwritable,
             },
             Folder {
                 name: "config directory",
                 path: self.config_dir().to_owned(),
                 grant: access.public_folder(),
                 is_foreign: false,
-                fault: ErrorId::ConfigUnwritable,
+                error_id: ErrorId::ConfigUnwritable,
             },
         ]
     }

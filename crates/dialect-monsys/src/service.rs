@@ -12,7 +12,7 @@ use agent_core::error::ErrorId;
 use agent_core::error::Result;
 use agent_core::flags::Flags;
 use agent_core::hub::client::Client;
-use agent_core::service::keep;
+use agent_core::service::run_heartbeats;
 
 /// Sends heartbeats of an enrolled host until SIGTERM or SIGINT.
 ///
@@ -20,7 +20,7 @@ use agent_core::service::keep;
 /// [`ErrorId::NotEnrolled`] when there is no credential, or it is taken away meanwhile;
 /// [`ErrorId::StepNeeded`]. No heartbeat that fails is one.
 pub async fn run(flags: &Flags, environment: &Environment) -> Result<()> {
-    keep(environment, async || {
+    run_heartbeats(environment, async || {
         Agent::<Client>::load(flags, environment)
     })
     .await

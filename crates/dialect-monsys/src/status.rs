@@ -70,7 +70,7 @@ fn report(
             "since",
             state.enrolled_at.clone().unwrap_or("not known".into()),
         ),
-        ("heartbeat", pulse.told(health)),
+        ("heartbeat", pulse.describe(health)),
         ("key", key.into()),
         (
             "machine",

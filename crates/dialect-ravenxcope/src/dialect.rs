@@ -77,7 +77,7 @@ impl Dialect for Ravenxcope<'_> {
             path: self.file.folder().to_owned(),
             grant: self.environment.access().public_folder(),
             is_foreign: false,
-            fault: ErrorId::EnvFileUnwritable,
+            error_id: ErrorId::EnvFileUnwritable,
         }]
     }
 
@@ -170,7 +170,7 @@ impl Dialect for Ravenxcope<'_> {
     fn serve(&self) -> FutureResult<'_, ()> {
         Box::pin(async move {
             let memory = Memory::default();
-            service::keep(self.environment, async || {
+            service::run_heartbeats(self.environment, async || {
                 Ravenxcope::admit(self.flags, self.environment, &memory).await
             })
             .await

@@ -165,7 +165,7 @@ impl Exchange for EnrolRequest<'_> {
         }
     }
 
-    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
+    fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep> {
         let Some(admission) = self.admission.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };

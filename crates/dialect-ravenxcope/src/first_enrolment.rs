@@ -27,7 +27,7 @@ impl Ravenxcope<'_> {
             })
         };
         let open = || -> Result<Box<dyn Dialect + '_>> { Ok(Box::new(read()?)) };
-        match enrolment::enrol_by(open, false, None, environment).await {
+        match enrolment::enrol_by(&open, false, None, environment).await {
             // Nothing was sent yet: afterwards the memory takes what the disk does not.
             Err(error) if !is_strict(flags) && error.id().kind() == ErrorKind::Unwritable => {
                 warn_of(&error);
@@ -44,7 +44,8 @@ impl Ravenxcope<'_> {
         let secret = secret.as_ref();
         Dialect::plan(self, secret.map(Token::kind), false)?;
         let mut asking = EnrolRequest::new(self, secret)?;
-        enrolment::ask(&mut asking, secret, &self.settings, self.environment, limit).await?;
+        enrolment::run_exchange(&mut asking, secret, &self.settings, self.environment, limit)
+            .await?;
         Ok(())
     }
 }

@@ -72,7 +72,7 @@ pub(crate) fn account(host: &Ravenxcope<'_>) -> StatusReport {
         ("sensor", id.unwrap_or("not given").to_owned()),
         ("token", from),
         ("since", enrolled_at.clone().unwrap_or("not known".into())),
-        ("heartbeat", pulse.told(health.as_ref())),
+        ("heartbeat", pulse.describe(health.as_ref())),
         ("config", config.clone()),
     ];
     if let Some(failure) = health.as_ref().and_then(|health| health.failing()) {

@@ -15,7 +15,7 @@ use agent_core::facts::route::Target;
 use agent_core::hub::client::{Client, EXCHANGE};
 use agent_core::hub::response::Outcome;
 use agent_core::service::{
-    Health, HealthFile, HeartbeatFailure, HeartbeatOutcome, Host, Meter, SaveReason,
+    Health, HealthFile, HeartbeatFailure, HeartbeatOutcome, Meter, SaveReason, ServiceHost,
 };
 
 /// Above this interval a connection is not kept: something on the way would have dropped it.
@@ -162,8 +162,8 @@ impl<'a> Sensor<'a> {
     }
 }
 
-impl Host for Sensor<'_> {
-    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
+impl ServiceHost for Sensor<'_> {
+    async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.read_again();
         }

@@ -37,7 +37,7 @@ struct HandedOver {
 pub(crate) async fn step(flags: &Flags, environment: &Environment) -> Result<Option<Error>> {
     let host = Ravenxcope::read(flags, environment)?;
     if host.token.is_some() {
-        step::take_handover_back(FILE, environment);
+        step::remove_handover(FILE, environment);
         return Ok(None);
     }
     if let Some(credential) = handed_over(&host)? {
@@ -93,6 +93,6 @@ fn store(host: &Ravenxcope<'_>, credential: &Credential) -> Result<()> {
     let mark =
         PendingRequest::enrolled(host.id()?, &hostname, credential.interval, host.environment);
     mark.save(host.file.folder(), host.environment.access())?;
-    step::take_handover_back(FILE, host.environment);
+    step::remove_handover(FILE, host.environment);
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::ravenxcope::{Credential, INTERVAL};
 use agent_core::error::{Error, ErrorId};
 use agent_core::facts::{HostFacts, Interface};
 use agent_core::hub::client::{Reply, Request, SendError};
-use agent_core::hub::response::{self, Outcome, Verdict};
+use agent_core::hub::response::{self, Outcome, ResponseClass};
 use agent_core::service::vitals::Vitals;
 use agent_core::settings::HubUrl;
 use agent_core::token::Secret;
@@ -193,11 +193,11 @@ pub(crate) fn classify<T>(
             "ask an operator of the backend why, and fix that; then run the same command again",
         ));
     }
-    let verdict = |status| match status {
-        201..=299 => Verdict::Refused,
-        _ => Verdict::of(status),
+    let class = |status| match status {
+        201..=299 => ResponseClass::Refused,
+        _ => ResponseClass::of(status),
     };
-    response::judged(url, sent, verdict, |reply| {
+    response::classify_by(url, sent, class, |reply| {
         answer(reply)?;
         accepted(reply)
     })

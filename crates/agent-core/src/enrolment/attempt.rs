@@ -25,7 +25,7 @@ const REFUSALS: [ErrorId; 5] = [
 ///
 /// # Errors
 /// What the hub says, that it cannot be reached, and what cannot be written.
-pub async fn ask(
+pub async fn run_exchange(
     exchange: &mut dyn Exchange,
     secret: Option<&Token>,
     settings: &Settings,
@@ -40,7 +40,7 @@ pub async fn ask(
             asked => asked?,
         };
         is_accepted = true;
-        let kept = exchange.keep(&facts).map_err(Error::after_acceptance)?;
+        let kept = exchange.persist(&facts).map_err(Error::after_acceptance)?;
         if let ExchangeStep::Enrolled(enrolment) = kept {
             return Ok(enrolment);
         }

@@ -25,7 +25,7 @@ use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
 
 /// Name of the step's verdict in the folder of a dialect that has no state file of its own.
-const VERDICT: &str = ".monsys-step.json";
+const STEP_RECORD: &str = ".monsys-step.json";
 
 /// Reads the settings, and the host's state, of one dialect.
 pub type Read = for<'a> fn(&'a Flags, &'a Environment) -> Result<Box<dyn Dialect + 'a>>;
@@ -258,9 +258,9 @@ pub trait Dialect {
     }
 
     /// What the last step came to, as the host's own state has it.
-    fn verdict(&self) -> Option<StepRecord> {
+    fn step_record(&self) -> Option<StepRecord> {
         let folder = self.folders().into_iter().next()?;
-        let bytes = safe_read::own(&folder.path.join(VERDICT)).ok()?;
+        let bytes = safe_read::own(&folder.path.join(STEP_RECORD)).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -268,7 +268,7 @@ pub trait Dialect {
     ///
     /// # Errors
     /// What cannot be written.
-    fn save_verdict<'a>(&'a self, verdict: &'a StepRecord) -> FutureResult<'a, bool> {
+    fn save_step_record<'a>(&'a self, record: &'a StepRecord) -> FutureResult<'a, bool> {
         Box::pin(async move {
             let Some(folder) = self.folders().into_iter().next() else {
                 return Ok(false);
@@ -276,11 +276,11 @@ pub trait Dialect {
             if !folder.path.is_dir() {
                 return Ok(false);
             }
-            let path = folder.path.join(VERDICT);
+            let path = folder.path.join(STEP_RECORD);
             let grant = self.access().shared();
-            let bytes = serde_json::to_vec(verdict).unwrap_or_default();
+            let bytes = serde_json::to_vec(record).unwrap_or_default();
             atomic::write(&path, &bytes, grant.mode, grant.owner)
-                .map_err(|error| unwritable(folder.fault, &path, &error))?;
+                .map_err(|error| unwritable(folder.error_id, &path, &error))?;
             Ok(true)
         })
     }
@@ -322,7 +322,7 @@ pub trait Exchange {
     /// What cannot be made.
     fn request(&self, facts: &HostFacts) -> Result<Request<'_>>;
 
-    /// What one try came to. After a yes, what the answer brought is held for [`Exchange::keep`].
+    /// What one try came to. After a yes, what the answer brought is held for [`Exchange::persist`].
     fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()>;
 
     /// The hub has said no, or nothing until the deadline; the error in the words of this question.
@@ -333,7 +333,7 @@ pub trait Exchange {
     ///
     /// # Errors
     /// What cannot be written.
-    fn keep(&mut self, facts: &HostFacts) -> Result<ExchangeStep>;
+    fn persist(&mut self, facts: &HostFacts) -> Result<ExchangeStep>;
 }
 
 /// What follows when something was kept.
@@ -341,7 +341,7 @@ pub enum ExchangeStep {
     /// The host is enrolled.
     Enrolled(Enrolment),
     /// There is one more question.
-    Ask,
+    Continue,
 }
 
 /// What a run comes to. It is decided once, and carries what it was decided on.
@@ -366,7 +366,7 @@ pub struct Folder {
     /// root does.
     pub is_foreign: bool,
     /// What fails when it cannot be written.
-    pub fault: ErrorId,
+    pub error_id: ErrorId,
 }
 
 /// What a run would send and write.

@@ -43,7 +43,7 @@ pub struct StepRecord {
 
 /// How a step ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// The service can run, and nothing is left to do.
     Ready,
     /// The service can run; this has to be tried again later.
@@ -69,16 +69,16 @@ impl StepRecord {
     /// The verdict of a step that ended now, after the one `before`.
     #[must_use]
     pub fn of(
-        outcome: &Outcome,
+        outcome: &StepOutcome,
         before: Option<&Self>,
         boot_id: String,
         machine: Fingerprint,
         now: SystemTime,
     ) -> Self {
         let (failure, deferred) = match outcome {
-            Outcome::Ready => (None, None),
-            Outcome::Deferred(error) => (None, Some(Failed::of(error))),
-            Outcome::Failed(error) => (Some(Failed::of(error)), None),
+            StepOutcome::Ready => (None, None),
+            StepOutcome::Deferred(error) => (None, Some(Failed::of(error))),
+            StepOutcome::Failed(error) => (Some(Failed::of(error)), None),
         };
         let is_done = failure.is_none() && deferred.is_none();
         let attempts = match before {
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::clock::tests::any_time;
 
-    fn verdict(outcome: &Outcome, before: Option<&StepRecord>, now: SystemTime) -> StepRecord {
+    fn verdict(outcome: &StepOutcome, before: Option<&StepRecord>, now: SystemTime) -> StepRecord {
         StepRecord::of(outcome, before, "boot".into(), Fingerprint::default(), now)
     }
 
@@ -181,7 +181,7 @@ mod tests {
             .about("https://hub")
             .hint("wait");
         let text = error.to_string();
-        let failed = Outcome::Failed(error);
+        let failed = StepOutcome::Failed(error);
         let mut last: Option<StepRecord> = None;
         let mut pauses = Vec::new();
         for _ in 0..8 {
@@ -197,10 +197,10 @@ mod tests {
         assert_eq!(last.error().unwrap().exit_code(), 69);
         // The clock was put back behind the step: its pause would last until it is there again.
         assert_eq!(last.pause_left(UNIX_EPOCH), Duration::ZERO);
-        let good = verdict(&Outcome::Ready, Some(&last), now);
+        let good = verdict(&StepOutcome::Ready, Some(&last), now);
         assert_eq!((good.attempts, good.error().is_none()), (0, true));
         // What can wait keeps nothing from running.
-        let later = Outcome::Deferred(Error::new(ErrorId::Unreachable, "no connection"));
+        let later = StepOutcome::Deferred(Error::new(ErrorId::Unreachable, "no connection"));
         let later = verdict(&later, Some(&good), now);
         assert!(later.error().is_none() && later.deferred.is_some());
         assert_eq!(later.pause_left(now), FIRST_PAUSE);
@@ -214,7 +214,7 @@ mod tests {
             ..Fingerprint::default()
         };
         let verdict = StepRecord::of(
-            &Outcome::Ready,
+            &StepOutcome::Ready,
             None,
             "boot".into(),
             here.clone(),
@@ -235,7 +235,7 @@ mod tests {
         /// Whatever this host's clock says now, and said when the step before was done.
         #[test]
         fn no_time_is_one_that_a_verdict_cannot_have(then in any_time(), now in any_time(), attempts: u32) {
-            let failed = || Outcome::Failed(Error::new(ErrorId::Unreachable, "no connection"));
+            let failed = || StepOutcome::Failed(Error::new(ErrorId::Unreachable, "no connection"));
             let before = StepRecord { attempts, ..verdict(&failed(), None, then) };
             prop_assert!(before.pause_left(now) <= LONGEST_PAUSE);
             let after = verdict(&failed(), Some(&before), now);

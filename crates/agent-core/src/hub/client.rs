@@ -165,7 +165,7 @@ impl Client {
     ///
     /// # Errors
     /// [`SendError`].
-    pub async fn ask(
+    pub async fn request(
         &self,
         method: Method,
         url: Url,

@@ -6,7 +6,7 @@ use crate::redact::redact;
 
 /// What a status means for the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ResponseClass {
     /// Goes on.
     Accepted,
     /// Stops: the request is at fault, or the status is unknown.
@@ -16,12 +16,12 @@ pub enum Verdict {
     /// Stops: used up in this moment, or another key is pinned.
     Forbidden,
     /// Stops: something else than the hub answers.
-    Alien,
+    NotThisProtocol,
     /// Tries again.
     Wait,
 }
 
-impl Verdict {
+impl ResponseClass {
     /// The table.
     #[must_use]
     pub const fn of(status: u16) -> Self {
@@ -31,7 +31,7 @@ impl Verdict {
             403 => Self::Forbidden,
             408 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Wait,
             // A redirect is not followed; 511 is a captive portal that says so (RFC 6585).
-            300..=399 | 511 => Self::Alien,
+            300..=399 | 511 => Self::NotThisProtocol,
             _ => Self::Refused,
         }
     }
@@ -59,25 +59,25 @@ pub fn classify<T>(
     sent: Result<Reply, SendError>,
     accepted: impl FnOnce(&Reply) -> Result<T, String>,
 ) -> Outcome<T> {
-    judged(url, sent, Verdict::of, accepted)
+    classify_by(url, sent, ResponseClass::of, accepted)
 }
 
 /// Judges one try of a call whose yes is `204 No Content`. A page that comes with 200 is none.
 #[must_use]
 pub fn classify_empty(url: &str, sent: Result<Reply, SendError>) -> Outcome<()> {
-    let verdict = |status| match status {
-        204 => Verdict::Accepted,
-        200 | 201 => Verdict::Alien,
-        _ => Verdict::of(status),
+    let class = |status| match status {
+        204 => ResponseClass::Accepted,
+        200 | 201 => ResponseClass::NotThisProtocol,
+        _ => ResponseClass::of(status),
     };
-    judged(url, sent, verdict, |_| Ok(()))
+    classify_by(url, sent, class, |_| Ok(()))
 }
 
 /// Judges one try by another table of statuses.
-pub fn judged<T>(
+pub fn classify_by<T>(
     url: &str,
     sent: Result<Reply, SendError>,
-    verdict: impl FnOnce(u16) -> Verdict,
+    class: impl FnOnce(u16) -> ResponseClass,
     accepted: impl FnOnce(&Reply) -> Result<T, String>,
 ) -> Outcome<T> {
     let reply = match sent {
@@ -91,19 +91,19 @@ pub fn judged<T>(
         Err(SendError::Final(error)) => return Outcome::Stop(error.about(url)),
     };
     let status = reply.status;
-    match verdict(status) {
-        Verdict::Accepted => match accepted(&reply) {
+    match class(status) {
+        ResponseClass::Accepted => match accepted(&reply) {
             Ok(value) => Outcome::Done(value),
             Err(cause) => Outcome::Stop(Error::new(ErrorId::NotThisProtocol, cause).about(url)),
         },
-        Verdict::Wait => Outcome::Wait {
+        ResponseClass::Wait => Outcome::Wait {
             error: waiting(url, &reply),
             retry_after: reply.retry_after,
         },
-        Verdict::Refused => Outcome::Stop(refused(url, &reply)),
-        Verdict::Alien => Outcome::Stop(not_our_protocol(url, &reply)),
-        Verdict::Rejected => Outcome::Stop(rejected(url)),
-        Verdict::Forbidden => Outcome::Stop(forbidden(url, &reply)),
+        ResponseClass::Refused => Outcome::Stop(refused(url, &reply)),
+        ResponseClass::NotThisProtocol => Outcome::Stop(not_our_protocol(url, &reply)),
+        ResponseClass::Rejected => Outcome::Stop(rejected(url)),
+        ResponseClass::Forbidden => Outcome::Stop(forbidden(url, &reply)),
     }
 }
 
@@ -219,17 +219,23 @@ mod tests {
 
     #[test]
     fn the_table_is_the_contracts() {
-        for (statuses, verdict) in [
-            (&[200_u16, 201][..], Verdict::Accepted),
-            (&[400, 404, 409, 413, 415, 422], Verdict::Refused),
-            (&[401], Verdict::Rejected),
-            (&[403], Verdict::Forbidden),
-            (&[408, 425, 429, 500, 502, 503, 504], Verdict::Wait),
-            (&[301, 302, 303, 307, 308, 511], Verdict::Alien),
-            (&[204, 402, 405, 410, 418, 501, 505, 599], Verdict::Refused),
+        for (statuses, class) in [
+            (&[200_u16, 201][..], ResponseClass::Accepted),
+            (&[400, 404, 409, 413, 415, 422], ResponseClass::Refused),
+            (&[401], ResponseClass::Rejected),
+            (&[403], ResponseClass::Forbidden),
+            (&[408, 425, 429, 500, 502, 503, 504], ResponseClass::Wait),
+            (
+                &[301, 302, 303, 307, 308, 511],
+                ResponseClass::NotThisProtocol,
+            ),
+            (
+                &[204, 402, 405, 410, 418, 501, 505, 599],
+                ResponseClass::Refused,
+            ),
         ] {
             for status in statuses {
-                assert_eq!(Verdict::of(*status), verdict, "{status}");
+                assert_eq!(ResponseClass::of(*status), class, "{status}");
             }
         }
     }

@@ -46,7 +46,7 @@ impl Pace {
                 interval.mul_f64(1.0 - JITTER)
                     + environment.random_up_to(interval.mul_f64(2.0 * JITTER))
             }
-            HeartbeatOutcome::ReportField => MOMENT,
+            HeartbeatOutcome::NotSent => MOMENT,
             HeartbeatOutcome::Missed(miss) if miss.is_refusal => {
                 let longest = SLOWEST.max(interval);
                 let ceiling = self.refused.map_or(interval, |last| last * 2).min(longest);

@@ -106,7 +106,7 @@ impl FailureLog {
 
     fn line(&mut self, beat: &HeartbeatOutcome, next: Duration, now: Instant) -> Option<Line> {
         match beat {
-            HeartbeatOutcome::ReportField => None,
+            HeartbeatOutcome::NotSent => None,
             HeartbeatOutcome::Accepted => self.accepted(now).map(Line::Good),
             HeartbeatOutcome::Missed(miss) => self.missed(miss, next, now).map(Line::Bad),
         }

@@ -23,7 +23,7 @@ pub enum HeartbeatOutcome {
     /// It failed, as the next one may not.
     Missed(HeartbeatFailure),
     /// None was sent: key or credential change hands in this moment.
-    ReportField,
+    NotSent,
 }
 
 /// A heartbeat that failed.
@@ -38,9 +38,9 @@ pub struct HeartbeatFailure {
 }
 
 /// What the rhythm is kept for.
-pub trait Host {
+pub trait ServiceHost {
     /// One try. An error ends the service.
-    fn beat(&mut self) -> impl Future<Output = Result<HeartbeatOutcome>>;
+    fn heartbeat(&mut self) -> impl Future<Output = Result<HeartbeatOutcome>>;
     /// What there may be to tell after a heartbeat that was taken.
     fn follow_up(&mut self) -> impl Future<Output = ()>;
     /// The hub's interval.
@@ -68,8 +68,8 @@ enum Wakeup {
 ///
 /// # Errors
 /// What ends the service by itself: it is not enrolled any more.
-pub(super) async fn keep(
-    host: &mut impl Host,
+pub(super) async fn run(
+    host: &mut impl ServiceHost,
     signals: &mut Signals,
     notify: &mut Notify,
     alarm: &WakeTimer,
@@ -85,7 +85,7 @@ pub(super) async fn keep(
         let beat = tokio::select! {
             biased;
             () = signals.stop() => break,
-            beat = alive(host.beat(), notify) => beat?,
+            beat = alive(host.heartbeat(), notify) => beat?,
         };
         let interval = host.interval();
         let pause = pace.after(&beat, interval, environment);
@@ -93,11 +93,11 @@ pub(super) async fn keep(
         match &beat {
             HeartbeatOutcome::Accepted => host.health().accepted(&now),
             HeartbeatOutcome::Missed(miss) => host.health().missed(&miss.error, &now),
-            HeartbeatOutcome::ReportField => {}
+            HeartbeatOutcome::NotSent => {}
         }
         host.health().waits(&now, pause);
         teller.hear(&beat, pause);
-        if !matches!(beat, HeartbeatOutcome::ReportField) {
+        if !matches!(beat, HeartbeatOutcome::NotSent) {
             host.save(SaveReason::Try);
             notify.status(&status(host));
         }
@@ -145,7 +145,7 @@ async fn alive<T>(work: impl Future<Output = T>, notify: &mut Notify) -> T {
 async fn wait(
     end: Instant,
     interval: Duration,
-    host: &impl Host,
+    host: &impl ServiceHost,
     signals: &mut Signals,
     notify: &mut Notify,
     alarm: &WakeTimer,
@@ -176,7 +176,7 @@ async fn wait(
 }
 
 /// A line for `systemctl status`.
-fn status(host: &mut impl Host) -> String {
+fn status(host: &mut impl ServiceHost) -> String {
     let who = host.describe();
     let health = host.health();
     let last = health

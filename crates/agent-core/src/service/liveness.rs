@@ -140,7 +140,7 @@ impl Liveness {
 
     /// The last heartbeat, for people.
     #[must_use]
-    pub fn told(&self, health: Option<&Health>) -> String {
+    pub fn describe(&self, health: Option<&Health>) -> String {
         let last = health.and_then(|health| health.last_heartbeat.as_deref());
         let last = match (last, self.age) {
             (Some(last), Some(age)) => {

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::enrolment::step_record::{Outcome, StepRecord};
+use crate::enrolment::step_record::{StepOutcome, StepRecord};
 use crate::enrolment::{self, Descriptor, Dialect};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
@@ -20,7 +20,7 @@ use crate::store::{safe_read, unreadable, unwritable};
 
 /// Folder of the running system for what the step hands to the service.
 const HANDOVER: &str = "/run/monsys-step";
-/// Name of the verdict there.
+/// Name of the record there.
 const FILE: &str = "verdict.json";
 /// Name of the boot's id there, as the step sees it. The service's sandbox has a `/proc` of its own, and in
 /// a container of systemd-nspawn that one shows the id of the machine's boot instead of the container's.
@@ -47,30 +47,30 @@ pub async fn prepare(
         return waiting.clone();
     }
     let outcome = match step(dialect, flags, environment).await {
-        Ok(None) => Outcome::Ready,
-        Ok(Some(error)) => Outcome::Deferred(error),
-        Err(error) => Outcome::Failed(error),
+        Ok(None) => StepOutcome::Ready,
+        Ok(Some(error)) => StepOutcome::Deferred(error),
+        Err(error) => StepOutcome::Failed(error),
     };
     match &outcome {
-        Outcome::Ready => {}
-        Outcome::Deferred(error) | Outcome::Failed(error) => {
+        StepOutcome::Ready => {}
+        StepOutcome::Deferred(error) | StepOutcome::Failed(error) => {
             tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }
     let machine = Fingerprint::of(environment).unwrap_or_default();
-    let verdict = StepRecord::of(
+    let record = StepRecord::of(
         &outcome,
         before.as_ref(),
         environment.boot_id(),
         machine,
         environment.now(),
     );
-    let recorded = record(&verdict, open(), environment).await;
-    let boot_id = hand_over(BOOT_ID, verdict.boot_id.as_bytes(), environment);
-    for error in [recorded, boot_id].into_iter().filter_map(Result::err) {
+    let stored = store(&record, open(), environment).await;
+    let boot_id = hand_over(BOOT_ID, record.boot_id.as_bytes(), environment);
+    for error in [stored, boot_id].into_iter().filter_map(Result::err) {
         tracing::warn!("{}: {}", error.what(), error.cause());
     }
-    verdict
+    record
 }
 
 async fn step(
@@ -89,20 +89,20 @@ async fn step(
 /// Whether the hub was not reached lately, so that a restart of the service does not ask again yet.
 /// A change of the configuration since then is a reason to ask at once.
 fn waits(
-    verdict: &StepRecord,
+    record: &StepRecord,
     host: Result<Box<dyn Dialect + '_>>,
     environment: &Environment,
 ) -> bool {
-    let is_transport = verdict
+    let is_transport = record
         .error()
         .is_some_and(|error| error.id() == ErrorId::Unreachable);
     let changed_at = host
         .ok()
         .and_then(|host| newest_change(&host.configuration_files()));
-    let at = humantime::parse_rfc3339(&verdict.at).ok();
+    let at = humantime::parse_rfc3339(&record.at).ok();
     is_transport
-        && verdict.boot_id == environment.boot_id()
-        && !verdict.pause_left(environment.now()).is_zero()
+        && record.boot_id == environment.boot_id()
+        && !record.pause_left(environment.now()).is_zero()
         && changed_at.is_none_or(|changed| at.is_some_and(|at| changed <= at))
 }
 
@@ -125,9 +125,9 @@ pub fn check(host: &dyn Dialect, environment: &Environment) -> Result<()> {
         environment.boot_id(),
         String::from_utf8_lossy(&handed).into_owned(),
     ];
-    let is_ours = |verdict: &StepRecord| boots.iter().any(|id| verdict.is_for(id, &machine));
+    let is_ours = |record: &StepRecord| boots.iter().any(|id| record.is_for(id, &machine));
     match recorded(host, environment) {
-        Some(verdict) if is_ours(&verdict) => match verdict.error() {
+        Some(record) if is_ours(&record) => match record.error() {
             Some(error) => Err(error),
             None => Ok(()),
         },
@@ -169,45 +169,45 @@ pub fn owns(folder: &Path) -> bool {
     }
 }
 
-/// Whether root has done the step for another user's service and handed the verdict over: where taking
+/// Whether root has done the step for another user's service and handed the record over: where taking
 /// over an older tree failed, the files still belong to the service's user.
 #[must_use]
 pub fn was_done_for_us(environment: &Environment) -> bool {
     !Owner::ours().is_root() && matches!(handed_over(FILE, environment), Ok(Some(_)))
 }
 
-/// The last verdict: in the host's own state, or handed over.
+/// The last record: in the host's own state, or handed over.
 pub fn recorded(host: &dyn Dialect, environment: &Environment) -> Option<StepRecord> {
     let handed = handed_over(FILE, environment)
         .ok()
         .flatten()
         .and_then(|bytes| serde_json::from_slice::<StepRecord>(&bytes).ok());
-    let stored = host.verdict();
+    let stored = host.step_record();
     let boot_id = environment.boot_id();
     // A clock that is wrong at the begin of a boot does not make an earlier boot's the last one. RFC
     // 3339 in UTC sorts as time does.
     [stored, handed]
         .into_iter()
         .flatten()
-        .max_by_key(|verdict| (verdict.boot_id == boot_id, verdict.at.clone()))
+        .max_by_key(|record| (record.boot_id == boot_id, record.at.clone()))
 }
 
-/// Writes the verdict into the host's own state; a host that has none, or whose disk takes none, gets
+/// Writes the record into the host's own state; a host that has none, or whose disk takes none, gets
 /// it in memory.
-async fn record(
-    verdict: &StepRecord,
+async fn store(
+    record: &StepRecord,
     host: Result<Box<dyn Dialect + '_>>,
     environment: &Environment,
 ) -> Result<()> {
     let stored = match host {
-        Ok(host) => host.save_verdict(verdict).await,
+        Ok(host) => host.save_step_record(record).await,
         Err(error) => Err(error),
     };
     if let Ok(true) = stored {
         return atomic::remove(&environment.resolved_path(HANDOVER).join(FILE))
             .map_err(|error| unwritable(ErrorId::StateUnwritable, Path::new(HANDOVER), &error));
     }
-    let bytes = serde_json::to_vec(verdict).unwrap_or_default();
+    let bytes = serde_json::to_vec(record).unwrap_or_default();
     hand_over(FILE, &bytes, environment)
 }
 
@@ -240,7 +240,7 @@ pub fn handed_over(name: &str, environment: &Environment) -> Result<Option<Vec<u
 }
 
 /// Removes what was handed over under this name.
-pub fn take_handover_back(name: &str, environment: &Environment) {
+pub fn remove_handover(name: &str, environment: &Environment) {
     let path = environment.resolved_path(HANDOVER).join(name);
     if let Err(error) = atomic::remove(&path) {
         tracing::debug!("{}: {error}", path.display());

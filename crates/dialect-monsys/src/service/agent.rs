@@ -21,7 +21,7 @@ use agent_core::hub::response::{self, Outcome};
 use agent_core::service::step;
 use agent_core::service::vitals::Meter;
 use agent_core::service::{Health, HealthFile, SaveReason};
-use agent_core::service::{HeartbeatFailure, HeartbeatOutcome, Host};
+use agent_core::service::{HeartbeatFailure, HeartbeatOutcome, ServiceHost};
 
 /// How long agent.toml may lack its credential: an editor replaces a file in two steps.
 const GRACE: Duration = Duration::from_secs(10);
@@ -136,13 +136,13 @@ impl<'a, W: Wire> Agent<'a, W> {
     /// is sent.
     fn ask_for_step(&mut self) -> Result<HeartbeatOutcome> {
         let Some(quiet) = HeartbeatLock::share(&self.on_disk.state_dir)? else {
-            return Ok(HeartbeatOutcome::ReportField);
+            return Ok(HeartbeatOutcome::NotSent);
         };
         drop(quiet);
         // It may have ended in the moment before.
         self.read_again()?;
         if self.gone_since.is_some() || !self.on_disk.is_unsettled {
-            return Ok(HeartbeatOutcome::ReportField);
+            return Ok(HeartbeatOutcome::NotSent);
         }
         Err(step::needed("a rotation of the key was interrupted"))
     }
@@ -259,13 +259,13 @@ impl<'a, W: Wire> Agent<'a, W> {
     }
 }
 
-impl<W: Wire> Host for Agent<'_, W> {
-    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
+impl<W: Wire> ServiceHost for Agent<'_, W> {
+    async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         if self.must_reload || self.is_stale() {
             self.read_again()?;
         }
         if self.gone_since.is_some() {
-            return Ok(HeartbeatOutcome::ReportField);
+            return Ok(HeartbeatOutcome::NotSent);
         }
         if self.on_disk.is_unsettled && !step::owns(&self.on_disk.state_dir) {
             return self.ask_for_step();
@@ -274,7 +274,7 @@ impl<W: Wire> Host for Agent<'_, W> {
             match Box::pin(recover_now(self.flags, self.environment)).await {
                 Ok(()) => self.read_again()?,
                 Err(error) if error.id() == ErrorId::LockBusy => {
-                    return Ok(HeartbeatOutcome::ReportField);
+                    return Ok(HeartbeatOutcome::NotSent);
                 }
                 Err(error) => {
                     return Ok(HeartbeatOutcome::Missed(HeartbeatFailure {
@@ -293,14 +293,14 @@ impl<W: Wire> Host for Agent<'_, W> {
             tracing::debug!("{}: {}", error.what(), error.cause());
         }
         let Some(quiet) = self.share()? else {
-            return Ok(HeartbeatOutcome::ReportField);
+            return Ok(HeartbeatOutcome::NotSent);
         };
         let mut beat = self.send().await;
         if matches!(&beat, HeartbeatOutcome::Missed(miss) if miss.is_refusal) && self.is_stale() {
             // The credential was replaced while the old one was on its way.
             self.read_again()?;
             if self.gone_since.is_some() {
-                return Ok(HeartbeatOutcome::ReportField);
+                return Ok(HeartbeatOutcome::NotSent);
             }
             beat = self.send().await;
         }

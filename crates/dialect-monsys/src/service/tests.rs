@@ -14,7 +14,7 @@ use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::hub::client::{Reply, Request, SendError};
-use agent_core::service::{HeartbeatOutcome, Host, keep_alone};
+use agent_core::service::{HeartbeatOutcome, ServiceHost, run_heartbeats_alone};
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
 use agent_core::store::atomic::{self, Owner};
@@ -110,7 +110,7 @@ fn a_day_of_heartbeats_outages_and_refusals_retains_nothing() {
         .build()
         .unwrap();
     let mut agent = runtime.block_on(async { Agent::<Cut>::load(&flags, &environment).unwrap() });
-    let mut life = Box::pin(keep_alone(&mut agent, &environment));
+    let mut life = Box::pin(run_heartbeats_alone(&mut agent, &environment));
     let mut beats = 0;
     let mut day = |part: Duration, beats: &mut usize| {
         for status in [204, 503, 204, 401, 403, 204, 409, 204] {
@@ -146,10 +146,16 @@ async fn a_file_that_is_replaced_is_read_before_the_next_heartbeat_without_a_sig
     let (root, environment) = host();
     let flags = Flags::default();
     let mut agent = Agent::<Cut>::load(&flags, &environment).unwrap();
-    assert!(matches!(agent.beat().await, Ok(HeartbeatOutcome::Accepted)));
+    assert!(matches!(
+        agent.heartbeat().await,
+        Ok(HeartbeatOutcome::Accepted)
+    ));
     assert_eq!(last_token(), "agt_first");
     write_token(root.path(), "agt_second");
-    assert!(matches!(agent.beat().await, Ok(HeartbeatOutcome::Accepted)));
+    assert!(matches!(
+        agent.heartbeat().await,
+        Ok(HeartbeatOutcome::Accepted)
+    ));
     assert_eq!(last_token(), "agt_second");
 }
 
@@ -165,7 +171,7 @@ async fn a_refusal_of_what_was_just_replaced_is_no_failure() {
         write_token(&path, "agt_second");
         STATUS.set(204);
     })));
-    let beat = agent.beat().await;
+    let beat = agent.heartbeat().await;
     assert!(
         matches!(
             beat,
@@ -187,12 +193,15 @@ async fn while_the_key_changes_hands_no_heartbeat_is_sent() {
         .await
         .unwrap();
     assert!(matches!(
-        agent.beat().await,
-        Ok(HeartbeatOutcome::ReportField)
+        agent.heartbeat().await,
+        Ok(HeartbeatOutcome::NotSent)
     ));
     assert_eq!(last_token(), "");
     drop(alone);
-    assert!(matches!(agent.beat().await, Ok(HeartbeatOutcome::Accepted)));
+    assert!(matches!(
+        agent.heartbeat().await,
+        Ok(HeartbeatOutcome::Accepted)
+    ));
 }
 
 /// An editor moves the file away and writes a new one. Only a credential that stays away ends it.
@@ -204,16 +213,22 @@ async fn a_file_that_is_gone_for_a_moment_is_no_end() {
     let path = root.path().join("etc/monsys/agent.toml");
     atomic::remove(&path).unwrap();
     assert!(matches!(
-        agent.beat().await,
-        Ok(HeartbeatOutcome::ReportField)
+        agent.heartbeat().await,
+        Ok(HeartbeatOutcome::NotSent)
     ));
     write_token(root.path(), "agt_first");
-    assert!(matches!(agent.beat().await, Ok(HeartbeatOutcome::Accepted)));
+    assert!(matches!(
+        agent.heartbeat().await,
+        Ok(HeartbeatOutcome::Accepted)
+    ));
     atomic::remove(&path).unwrap();
     assert!(matches!(
-        agent.beat().await,
-        Ok(HeartbeatOutcome::ReportField)
+        agent.heartbeat().await,
+        Ok(HeartbeatOutcome::NotSent)
     ));
     tokio::time::advance(Duration::from_secs(11)).await;
-    assert_eq!(agent.beat().await.unwrap_err().id(), ErrorId::NotEnrolled);
+    assert_eq!(
+        agent.heartbeat().await.unwrap_err().id(),
+        ErrorId::NotEnrolled
+    );
 }

@@ -144,7 +144,7 @@ async fn only_a_change_is_logged_and_what_was_said_to_fail_is_said_to_be_well() 
     assert!(says(&missed(ErrorId::Unreachable)).is_some());
     assert!(says(&missed(ErrorId::Unreachable)).is_none());
     assert!(says(&missed(ErrorId::Rejected)).is_some());
-    assert!(says(&HeartbeatOutcome::ReportField).is_none());
+    assert!(says(&HeartbeatOutcome::NotSent).is_none());
     assert!(matches!(
         says(&HeartbeatOutcome::Accepted),
         Some(Line::Good(_))

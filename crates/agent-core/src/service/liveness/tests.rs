@@ -25,8 +25,8 @@ fn health(failing: Option<ErrorId>) -> Health {
 
 #[track_caller]
 fn expect(health: Option<&Health>, seconds: u64, word: &str) {
-    let pulse = Liveness::of(health, &Moment::of_wall(after_noon(seconds)));
-    assert_eq!(pulse.rate.word(), word, "after {seconds} s");
+    let liveness = Liveness::of(health, &Moment::of_wall(after_noon(seconds)));
+    assert_eq!(liveness.rate.word(), word, "after {seconds} s");
 }
 
 #[test]
@@ -115,9 +115,9 @@ fn a_clock_that_was_set_changes_no_age_and_no_answer() {
     let error = crate::error::Error::new(ErrorId::Unreachable, "no connection");
     for step in STEPS {
         let expect = |health: &Health, seconds: u64, word: &str| {
-            let pulse = Liveness::of(Some(health), &moment(seconds, step));
-            assert_eq!(pulse.rate.word(), word, "{step} s, after {seconds} s");
-            assert_eq!(pulse.age, Some(Duration::from_secs(seconds)), "{step} s");
+            let liveness = Liveness::of(Some(health), &moment(seconds, step));
+            assert_eq!(liveness.rate.word(), word, "{step} s, after {seconds} s");
+            assert_eq!(liveness.age, Some(Duration::from_secs(seconds)), "{step} s");
         };
         expect(&health, 20, "ok");
         expect(&health, 200, "overdue");
@@ -150,12 +150,12 @@ fn where_only_the_clock_of_the_day_counts_a_heartbeat_of_the_future_is_not_good(
             boot_id: "another".into(),
             ..moment(20, -3600)
         };
-        let pulse = Liveness::of(Some(health), &back);
-        assert_eq!((pulse.rate, pulse.age), (Rate::Overdue, None));
-        let told = pulse.told(Some(health));
+        let liveness = Liveness::of(Some(health), &back);
+        assert_eq!((liveness.rate, liveness.age), (Rate::Overdue, None));
+        let text = liveness.describe(Some(health));
         assert!(
-            told.contains("has not reached") && !told.contains("ago"),
-            "{told}"
+            text.contains("has not reached") && !text.contains("ago"),
+            "{text}"
         );
         let later = Moment {
             boot_id: "another".into(),
@@ -218,14 +218,14 @@ proptest! {
     ) {
         let mut health: Health = serde_json::from_value(text).unwrap();
         let now = moment(seconds, step);
-        let pulse = Liveness::of(Some(&health), &now);
-        let _ = pulse.told(Some(&health));
+        let liveness = Liveness::of(Some(&health), &now);
+        let _ = liveness.describe(Some(&health));
         health.started(&now);
         health.missed(&crate::error::Error::new(ErrorId::Unreachable, "no"), &now);
         health.waits(&now, Duration::from_secs(pause));
         health.accepted(&now);
-        let pulse = Liveness::of(Some(&health), &now);
-        prop_assert_eq!(pulse.age, Some(Duration::ZERO));
+        let liveness = Liveness::of(Some(&health), &now);
+        prop_assert_eq!(liveness.age, Some(Duration::ZERO));
         health.stopped(&now);
         prop_assert_eq!(Liveness::of(Some(&health), &now).rate, Rate::Stopped);
     }

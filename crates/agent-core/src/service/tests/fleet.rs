@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
 use super::super::health::{Health, SaveReason};
-use super::super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, Host, keep};
+use super::super::heartbeat_loop::{HeartbeatFailure, HeartbeatOutcome, ServiceHost, run};
 use super::super::notify::Notify;
 use super::super::signals::Signals;
 use super::super::timer::WakeTimer;
@@ -32,8 +32,8 @@ struct Simulated {
     health: Health,
 }
 
-impl Host for Simulated {
-    async fn beat(&mut self) -> Result<HeartbeatOutcome> {
+impl ServiceHost for Simulated {
+    async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
         let now = self.hub.start.elapsed();
         let is_taken = !self.hub.away.contains(&now);
         self.hub
@@ -97,7 +97,7 @@ async fn simulate(
                 health: Health::default(),
             };
             let (mut signals, mut notify) = (Signals::default(), Notify::default());
-            keep(
+            run(
                 &mut host,
                 &mut signals,
                 &mut notify,
