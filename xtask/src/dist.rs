@@ -1,10 +1,10 @@
-//! `cargo xtask dist`: all that a release is made of, into `target/dist/`.
+//! `cargo xtask dist`: all files of a release, into `target/dist/`.
 //!
-//! For each architecture a static binary, its tarball and its packages; then what is about all of
+//! For each architecture a static binary, its tarball and its packages; then the files about all of
 //! them: the bill of materials, the checksums, their signature, and the installer that knows them.
 //! The same sources make the same bytes. Nothing that is up to date is made again.
 
-pub(crate) mod apt;
+mod apt;
 pub(crate) mod arch;
 mod binary;
 mod folder;
@@ -23,10 +23,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::error::{Result, Stop};
-use crate::{process, tools};
 use arch::Arch;
-pub(crate) use folder::{Folder, sha256};
+use folder::Folder;
+pub(crate) use signature::write_test_key;
+use xtask::error::{Result, Stop};
+use xtask::{process, tools};
 
 #[derive(Args, Clone, Default)]
 pub(crate) struct Options {
@@ -41,30 +42,31 @@ pub(crate) struct Options {
     pub(crate) package_version: Option<String>,
 }
 
-/// What a release is called and when it was made.
+/// The name and the time of a release.
 struct Release {
     version: String,
     /// The time of all that carries one, in seconds since 1970: that of the commit.
     epoch: u64,
 }
 
-/// Makes the release; the folder that it is in.
+/// Makes the release; its folder.
 pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
     let architectures = match options.arch.as_slice() {
         [] => Arch::ALL.to_vec(),
         some => some.to_vec(),
     };
     let release = Release {
-        version: agent_core::VERSION.to_owned(),
+        // All packages of the workspace have one version.
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         epoch: epoch().await?,
     };
+    let _lock = tools::lock("dist")?;
     if let Some(version) = &options.package_version {
         return repackage(&release, &architectures, version).await;
     }
     let mut folder = Folder::open(tools::target().join("dist"))?;
     let linked = linked::crates().await?;
-    let stage = stage::make(&release, &licences::make(&linked)?).await?;
-    binary::build(&architectures).await?;
+    let stage = staged(&release, &architectures, &licences::make(&linked)?).await?;
     for arch in &architectures {
         let binary = folder::read(&binary::built(*arch))?;
         let name = release.binary(*arch);
@@ -94,26 +96,29 @@ pub(crate) async fn run(options: &Options) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The agent of a release for this machine, and the bench programs built alike.
-pub(crate) struct StaticPrograms {
-    pub(crate) agent: PathBuf,
-    pub(crate) floor: PathBuf,
-    pub(crate) measure: PathBuf,
+/// Builds the binaries, and the files that go with them.
+async fn staged(release: &Release, all: &[Arch], licences: &str) -> Result<stage::Stage> {
+    binary::build(all).await?;
+    let agent = match Arch::ours() {
+        Ok(ours) if all.contains(&ours) => binary::built(ours),
+        // None of the binaries runs here.
+        _ => {
+            let [agent] = tools::build(["monsys-agent"], &[]).await?;
+            agent
+        }
+    };
+    stage::make(release, &agent, licences).await
 }
 
-/// Builds these, which is nothing to do when nothing has changed.
-pub(crate) async fn static_programs() -> Result<StaticPrograms> {
+/// Builds the agent of a release for this machine; its path.
+pub(crate) async fn static_agent() -> Result<PathBuf> {
+    let _lock = tools::lock("dist")?;
     let arch = Arch::ours()?;
     binary::build(&[arch]).await?;
-    binary::build_package("bench-programs", &[arch]).await?;
-    Ok(StaticPrograms {
-        agent: binary::built(arch),
-        floor: binary::program(arch, "floor"),
-        measure: binary::program(arch, "measure"),
-    })
+    Ok(binary::built(arch))
 }
 
-/// How many crates are linked into the agent, itself among them.
+/// Counts the crates that are linked into the agent, itself among them.
 pub(crate) async fn linked_crates() -> Result<usize> {
     let linked = linked::crates().await?;
     let ids: BTreeSet<_> = linked
@@ -132,8 +137,7 @@ async fn repackage(release: &Release, all: &[Arch], version: &str) -> Result<Pat
     }
     let mut folder = Folder::open(tools::target().join(format!("dist-{version}")))?;
     let licences = licences::make(&linked::crates().await?)?;
-    stage::make(release, &licences).await?;
-    binary::build(all).await?;
+    staged(release, all, &licences).await?;
     for arch in all {
         packages::make(*arch, version, release.epoch, &mut folder).await?;
     }
@@ -154,8 +158,8 @@ impl Release {
 
 /// The time of the newest commit, unless `SOURCE_DATE_EPOCH` names another one.
 async fn epoch() -> Result<u64> {
-    let told = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(told) => told,
+    let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(epoch) => epoch,
         Err(_) => {
             let mut git = tokio::process::Command::new("git");
             git.args(["log", "-1", "--format=%ct"])
@@ -163,7 +167,7 @@ async fn epoch() -> Result<u64> {
             process::capture(&mut git).await?.stdout
         }
     };
-    told.trim().parse().map_err(|_| {
-        Stop::failed("this is no git clone, so set SOURCE_DATE_EPOCH to seconds since 1970")
+    epoch.trim().parse().map_err(|_| {
+        Stop::failed("this is not a git clone, so set SOURCE_DATE_EPOCH to seconds since 1970")
     })
 }

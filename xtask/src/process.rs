@@ -1,4 +1,4 @@
-//! Children: each in a process group of its own, ended by its own id, never left behind.
+//! Child processes: each in a process group of its own, ended by its own id, never left behind.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -11,44 +11,46 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Context, Result, Stop};
 
-/// How long a child may take to end after SIGTERM.
+/// The longest time from SIGTERM to the end of a child.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs `command` with our output as its own; an error unless it exits 0.
-pub(crate) async fn run(command: &mut Command) -> Result<()> {
+pub async fn run(command: &mut Command) -> Result<()> {
     let name = name(command);
     let status = Running::spawn(command)?.wait().await?;
     succeeded(&name, status)
 }
 
-/// Runs `command`, prints its output line by line and shows each line to `look`.
-pub(crate) async fn watch(command: &mut Command, mut look: impl FnMut(&str)) -> Result<ExitStatus> {
+/// Runs `command`, and shows each line of its standard output to `look`.
+pub async fn watch(command: &mut Command, mut look: impl FnMut(&str)) -> Result<ExitStatus> {
     let name = name(command);
     let mut running = Running::spawn(command.stdout(Stdio::piped()))?;
     let mut lines = running.lines()?;
     while let Some(line) = next_line(&name, &mut lines).await? {
-        println!("{line}");
         look(&line);
     }
     running.wait().await
 }
 
-/// What a child said and how it ended.
-pub(crate) struct Output {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+/// A child's output and end.
+pub struct Output {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
 }
 
 impl Output {
-    /// All that it said: its log first, its result last.
-    pub(crate) fn text(&self) -> String {
+    /// Returns all its output: its log first, its result last.
+    pub fn text(&self) -> String {
         format!("{}{}", self.stderr, self.stdout)
     }
 }
 
-/// Runs `command` and keeps what it says. How it exits is for the caller to judge.
-pub(crate) async fn capture(command: &mut Command) -> Result<Output> {
+/// Runs `command` and returns its output. Its exit status is for the caller to check.
+pub async fn capture(command: &mut Command) -> Result<Output> {
     let name = name(command);
     let mut running = Running::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let mut out = piped(running.child.stdout.take(), &name)?;
@@ -63,32 +65,60 @@ pub(crate) async fn capture(command: &mut Command) -> Result<Output> {
     })
 }
 
-/// A child that runs beside us. Dropping it kills its whole process group.
-pub(crate) struct Running {
+/// Returns the standard output of `command`; an error with all its output unless it exits 0.
+pub async fn stdout_of(command: &mut Command) -> Result<String> {
+    let output = capture(command).await?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let (name, status) = (name(command), output.status);
+    Err(Stop::failed(format!("{name}: {status}\n{}", output.text())))
+}
+
+/// Returns whether `command` exits 0. Its output is not shown.
+pub async fn succeeds(command: &mut Command) -> bool {
+    capture(command).await.is_ok_and(|ran| ran.status.success())
+}
+
+/// A child that runs beside us. Dropping it ends its process group.
+pub struct Running {
     child: Child,
     name: String,
+    /// The signal of a drop.
+    last: Signal,
 }
 
 impl Running {
-    /// Starts `command` with no standard input.
-    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+    /// Starts `command` with no standard input. Dropping it kills it.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
         let name = name(command);
         let child = command
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
             .context(|| format!("could not start {name}"))?;
-        Ok(Self { child, name })
+        Ok(Self {
+            child,
+            name,
+            last: Signal::SIGKILL,
+        })
     }
 
-    /// The lines of its standard output, which must have been piped.
-    pub(crate) fn lines(&mut self) -> Result<Lines<BufReader<ChildStdout>>> {
+    /// Lets a drop end it by SIGTERM, so that it can end its own children.
+    #[must_use]
+    pub fn ends_its_children(mut self) -> Self {
+        self.last = Signal::SIGTERM;
+        self
+    }
+
+    /// Returns the lines of its standard output, which must have been piped.
+    pub fn lines(&mut self) -> Result<Lines<BufReader<ChildStdout>>> {
         let stdout = piped(self.child.stdout.take(), &self.name)?;
         Ok(BufReader::new(stdout).lines())
     }
 
     /// Waits until it ends by itself.
-    pub(crate) async fn wait(mut self) -> Result<ExitStatus> {
+    pub async fn wait(mut self) -> Result<ExitStatus> {
         self.child
             .wait()
             .await
@@ -96,7 +126,7 @@ impl Running {
     }
 
     /// Waits until it ends by itself, and kills it when that takes longer than `time`: `None`.
-    pub(crate) async fn wait_or_kill(mut self, time: Duration) -> Result<Option<ExitStatus>> {
+    pub async fn wait_or_kill(mut self, time: Duration) -> Result<Option<ExitStatus>> {
         let what = || format!("could not wait for {}", self.name);
         if let Ok(status) = tokio::time::timeout(time, self.child.wait()).await {
             return status.map(Some).context(what);
@@ -107,18 +137,13 @@ impl Running {
         Ok(status.code().map(|_| status))
     }
 
-    /// Its process id; `None` once it has been waited for.
-    pub(crate) fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// Ends it: SIGTERM to its own id, and an error if it does not obey.
-    pub(crate) async fn terminate(mut self) -> Result<ExitStatus> {
+    /// Ends it by SIGTERM; an error if it does not obey.
+    pub async fn terminate(mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM);
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.context(|| format!("could not wait for {}", self.name)),
             Err(_) => Err(Stop::failed(format!(
-                "{} was still there {PATIENCE:?} after SIGTERM, and was killed",
+                "{} did not end within {PATIENCE:?} of SIGTERM, and was killed",
                 self.name
             ))),
         }
@@ -127,7 +152,7 @@ impl Running {
     /// Signals the group that it leads; nothing once it has been waited for.
     fn signal(&self, signal: Signal) {
         if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
-            // The one way to fail is that it has just ended, which is what we want.
+            // The only error is that it has just ended.
             let _ = killpg(Pid::from_raw(id), signal);
         }
     }
@@ -135,14 +160,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.signal(Signal::SIGKILL);
+        self.signal(self.last);
     }
 }
 
 /// Waits for Ctrl-C or SIGTERM: the reason to stop.
 pub(crate) async fn interrupted() -> Stop {
     match interruption().await {
-        Ok(which) => Stop::failed(format!("stopped by {which}; all that ran was ended")),
+        Ok(which) => Stop::failed(format!("stopped by {which}; all children were ended")),
         Err(cannot_listen) => cannot_listen,
     }
 }
@@ -157,8 +182,8 @@ async fn interruption() -> Result<&'static str> {
     })
 }
 
-/// An error that names the command unless `status` is 0.
-pub(crate) fn succeeded(name: &str, status: ExitStatus) -> Result<()> {
+/// Returns an error that names the command unless `status` is 0.
+pub fn succeeded(name: &str, status: ExitStatus) -> Result<()> {
     if status.success() {
         Ok(())
     } else {
@@ -166,8 +191,8 @@ pub(crate) fn succeeded(name: &str, status: ExitStatus) -> Result<()> {
     }
 }
 
-/// The next line of a child's output, `None` at its end.
-pub(crate) async fn next_line(
+/// Returns the next line of a child's output, `None` at its end.
+pub async fn next_line(
     name: &str,
     lines: &mut Lines<BufReader<ChildStdout>>,
 ) -> Result<Option<String>> {
@@ -177,8 +202,8 @@ pub(crate) async fn next_line(
         .context(|| format!("could not read the output of {name}"))
 }
 
-/// The program and its arguments, as they go into a message: no secret is ever an argument.
-pub(crate) fn name(command: &Command) -> String {
+/// Returns the program and its arguments for a message: no secret is ever an argument.
+pub fn name(command: &Command) -> String {
     let command = command.as_std();
     let program = std::path::Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());

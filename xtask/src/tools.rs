@@ -1,7 +1,15 @@
-//! What a step needs to have around it: the workspace's own programs, Python tools in a venv,
-//! packages of the system. All that is got is pinned, kept under target/ and used again.
+//! The tools that a step needs: the workspace's own programs, Python tools in a venv, packages of the
+//! system. All that is installed is pinned, kept under target/ and used again.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an installation takes long, and says so"
+)]
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,96 +18,82 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::error::{Context, Result, Stop};
-use crate::no_services::NoServices;
 use crate::process;
 
+/// The file that Debian's package scripts run before they start a service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
 /// The root of the workspace.
-pub(crate) fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("."))
 }
 
-/// Where tools and downloads are kept between runs.
-pub(crate) fn target() -> PathBuf {
+/// The folder of tools and downloads, which are kept between runs.
+pub fn target() -> PathBuf {
     root().join("target")
 }
 
-/// Cargo, at the root of the workspace, as if it were started from a shell there.
-pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(arguments).current_dir(root());
-    // `cargo run` tells us about our own package. Build scripts that look at these variables
-    // (ring's does) would run anew at each change between `cargo xtask` and plain `cargo`.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(name.as_ref());
-        }
-    }
+/// Returns cargo, at the root of the workspace, as if it were started from a shell there.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = beside_cargo(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments);
     cargo
 }
 
-/// The programs that a demo or a suite runs.
-pub(crate) struct Programs {
-    pub(crate) agent: PathBuf,
-    pub(crate) hub: PathBuf,
+/// Returns a program that runs cargo, at the root of the workspace.
+pub fn beside_cargo(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    // `cargo run` sets these for xtask. Build scripts that look at them (ring's does) would run again
+    // at each change between `cargo xtask` and plain `cargo`.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name.as_ref());
+        }
+    }
+    command
 }
 
-/// Builds the agent and the mock hub as a developer would, and says where they are.
-pub(crate) async fn build() -> Result<Programs> {
-    both(&[]).await
-}
-
-/// The same, as they are released.
-pub(crate) async fn build_release() -> Result<Programs> {
-    both(&["--release"]).await
-}
-
-/// The released hub alone.
-pub(crate) async fn build_hub() -> Result<PathBuf> {
-    let [hub] = build_as(&["--release"], ["mock-hub"]).await?;
-    Ok(hub)
-}
-
-async fn both(options: &[&str]) -> Result<Programs> {
-    let [agent, hub] = build_as(options, ["monsys-agent", "mock-hub"]).await?;
-    Ok(Programs { agent, hub })
-}
-
-/// Builds packages that each have a program of the same name.
-async fn build_as<const N: usize>(
+/// Builds programs of the workspace, and returns their paths. All of them are built with the features
+/// of the whole workspace, so that no dependency is built twice.
+pub async fn build<const N: usize>(
+    names: [&'static str; N],
     options: &[&str],
-    packages: [&'static str; N],
 ) -> Result<[PathBuf; N]> {
     let messages = "--message-format=json-render-diagnostics";
-    let mut command = cargo(&["build", "--quiet", messages]);
-    for package in packages {
-        command.args(["--package", package]);
+    let mut command = cargo(&["build", "--quiet", "--locked", "--workspace", messages]);
+    for name in names {
+        command.args(["--bin", name]);
     }
     command.args(options);
     let built = process::capture(&mut command).await?;
     eprint!("{}", built.stderr);
     process::succeeded(&process::name(&command), built.status)?;
-    let mut programs = Vec::new();
-    for name in packages {
-        let program = built
-            .stdout
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+    let messages: Vec<Value> = built
+        .stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let program = |name: &str| {
+        messages
+            .iter()
             .filter(|message| message["target"]["name"] == name)
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .ok_or_else(|| Stop::failed(format!("cargo build made no program named {name}")))?;
-        programs.push(program);
-    }
+            .ok_or_else(|| Stop::failed(format!("cargo build made no program named {name}")))
+    };
+    let programs = names.iter().map(|name| program(name));
+    let programs = programs.collect::<Result<Vec<_>>>()?;
     programs
         .try_into()
         .map_err(|_| Stop::failed("cargo build made another number of programs"))
 }
 
-/// A Python environment with what `requirements` (a file, relative to the root) pins.
-/// Gives its bin directory.
-pub(crate) async fn venv(name: &str, requirements: &str) -> Result<PathBuf> {
+/// Installs the packages that `requirements` (a file, relative to the root) pins into a Python
+/// environment, and returns its `bin` folder.
+pub async fn venv(name: &str, requirements: &str) -> Result<PathBuf> {
     let dir = target().join(format!("venv-{name}"));
     let wanted = fs::read_to_string(root().join(requirements))
         .context(|| format!("could not read {requirements}"))?;
@@ -116,12 +110,10 @@ pub(crate) async fn venv(name: &str, requirements: &str) -> Result<PathBuf> {
     Ok(dir.join("bin"))
 }
 
-/// Has `fill` fill the directory `dir`, unless a run before has done so for the same `wanted`.
-pub(crate) async fn once(
-    dir: &Path,
-    wanted: &str,
-    fill: impl AsyncFnOnce() -> Result<()>,
-) -> Result<()> {
+/// Runs `fill` to fill the folder `dir`, unless an earlier run has done so for the same `wanted`.
+pub async fn once(dir: &Path, wanted: &str, fill: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let _lock = lock(&name)?;
     let stamp = dir.join("wanted");
     if fs::read_to_string(&stamp).is_ok_and(|done| done == wanted) {
         return Ok(());
@@ -133,17 +125,41 @@ pub(crate) async fn once(
     fs::write(&stamp, wanted).context(|| format!("could not write {}", stamp.display()))
 }
 
-/// Installs Debian packages; only root can, and only where there is apt.
-pub(crate) async fn apt(packages: &[&str]) -> Result<()> {
+/// Waits until no other suite holds this lock, which is released when the file is dropped.
+pub fn lock(name: &str) -> Result<File> {
+    let path = target().join(format!(".{name}.lock"));
+    let what = || format!("could not lock {}", path.display());
+    fs::create_dir_all(target()).context(what)?;
+    let file = File::create(&path).context(what)?;
+    file.lock().context(what)?;
+    Ok(file)
+}
+
+/// Installs the Debian packages of those programs (path and package) that are missing.
+pub async fn programs(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|(program, _)| !Path::new(program).exists())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt(&missing).await
+}
+
+/// Installs Debian packages, which takes root and apt. No service is started: each test starts its own.
+pub async fn apt(packages: &[&str]) -> Result<()> {
     /// The lists of packages are brought up to date once.
     static UPDATED: AtomicBool = AtomicBool::new(false);
-    let wanted = packages.join(", ");
+    let wanted = packages.join(" ");
     if !nix::unistd::geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
         return Err(Stop::missing(format!(
             "needs {wanted}: install it by hand and run this again"
         )));
     }
     println!("installing {wanted}");
+    let _lock = lock("apt")?;
     let apt = || {
         let mut apt = Command::new("apt-get");
         apt.env("DEBIAN_FRONTEND", "noninteractive")
@@ -153,47 +169,56 @@ pub(crate) async fn apt(packages: &[&str]) -> Result<()> {
     if !UPDATED.swap(true, Ordering::Relaxed) {
         install(apt().args(["update", "-qq"])).await?;
     }
-    install(
-        apt()
-            .args(["install", "-qq", "--no-install-recommends"])
-            .args(packages),
-    )
-    .await
+    let _policy = NoServices::new();
+    let mut get = apt();
+    get.args(["install", "-qq", "--no-install-recommends"])
+        .args(packages);
+    install(&mut get).await
 }
 
-/// Installs the Debian packages of those programs (path and package) that are not there.
-pub(crate) async fn programs(wanted: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<_> = wanted
-        .iter()
-        .filter(|(program, _)| !Path::new(program).exists())
-        .map(|(_, package)| *package)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
+/// While it lives, no package that is installed starts a service.
+struct NoServices {
+    /// Whoever has the file already decides what may start.
+    is_ours: bool,
+}
+
+impl NoServices {
+    fn new() -> Self {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(POLICY);
+        Self {
+            is_ours: file.is_ok_and(|mut file| file.write_all(b"#!/bin/sh\nexit 101\n").is_ok()),
+        }
     }
-    let _no_services = NoServices::new()?;
-    apt(&missing).await
 }
 
-/// A path for people: relative to the root where it is below it.
-pub(crate) fn shown(path: &Path) -> String {
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}
+
+/// Returns a path for people: relative to the root where it is below it.
+pub fn shown(path: &Path) -> String {
     path.strip_prefix(root())
         .unwrap_or(path)
         .display()
         .to_string()
 }
 
-/// Debian keeps `venv` out of `python3`: where it is missing, it is installed.
+/// Makes an empty Python environment. Debian's `python3` has no `venv`: it is installed if missing.
 async fn python_venv(dir: &Path) -> Result<()> {
     let make = || {
         let mut python = Command::new("python3");
         python.args(["-m", "venv"]).arg(dir);
         python
     };
-    if process::capture(&mut make())
-        .await
-        .is_ok_and(|made| made.status.success())
-    {
+    if process::succeeds(&mut make()).await {
         return Ok(());
     }
     apt(&["python3", "python3-venv"]).await?;
@@ -201,7 +226,7 @@ async fn python_venv(dir: &Path) -> Result<()> {
 }
 
 /// Runs an installer. When it fails, the step cannot run, which is not the step's own failure.
-pub(crate) async fn install(command: &mut Command) -> Result<()> {
+pub async fn install(command: &mut Command) -> Result<()> {
     process::run(command)
         .await
         .map_err(|stop| Stop::missing(stop.to_string()))

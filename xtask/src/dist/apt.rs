@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use crate::error::{Context, Result, Stop};
-use crate::{process, tools};
+use xtask::error::{Context, Result, Stop};
+use xtask::{process, tools};
 
 pub(crate) struct Apt {
     folder: PathBuf,

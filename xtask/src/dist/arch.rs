@@ -1,8 +1,8 @@
-//! The architectures that there are binaries for, and what each world calls them.
+//! The architectures of the binaries, and their names in each ecosystem.
 
 use clap::ValueEnum;
 
-use crate::error::{Result, Stop};
+use xtask::error::{Result, Stop};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Arch {
@@ -15,7 +15,7 @@ pub(crate) enum Arch {
 impl Arch {
     pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
 
-    /// That of this machine.
+    /// Returns the architecture of this machine.
     pub(crate) fn ours() -> Result<Self> {
         Self::ALL
             .into_iter()

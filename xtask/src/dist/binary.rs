@@ -1,4 +1,4 @@
-//! The static binary of one architecture: built, and looked at.
+//! The static binary of one architecture: its build, and its checks.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use tokio::process::Command;
 use super::arch::Arch;
 use super::folder::read;
 use super::sysroot::Sysroot;
-use crate::error::{Context, Result, Stop};
-use crate::{process, tools};
+use xtask::error::{Context, Result, Stop};
+use xtask::{process, tools};
 
 const PROFILE: &str = "dist";
 /// A panic aborts, and there are no symbols to show a backtrace with: a tenth of the binary for
@@ -18,37 +18,31 @@ const NO_UNWIND_TABLES: &str = "-Cforce-unwind-tables=no";
 
 /// Builds the agent for all of these at once, which is nothing to do when nothing has changed.
 pub(super) async fn build(all: &[Arch]) -> Result<()> {
-    build_package("monsys-agent", all).await?;
-    for arch in all {
-        is_static_pie(&built(*arch)).await?;
-    }
-    Ok(())
-}
-
-/// Builds a package as the agent is built.
-pub(super) async fn build_package(package: &str, all: &[Arch]) -> Result<()> {
     let (mut own, mut other) = (Vec::new(), Vec::new());
     for arch in all {
         let has_target = has_target(*arch).await?;
         if has_target { &mut own } else { &mut other }.push(*arch);
     }
     if !own.is_empty() {
-        build_with(None, package, &own).await?;
+        build_with(None, &own).await?;
     }
     if !other.is_empty() {
-        build_with(Some(Sysroot::new()), package, &other).await?;
+        build_with(Some(Sysroot::new()), &other).await?;
+    }
+    for arch in all {
+        is_static_pie(&built(*arch)).await?;
     }
     Ok(())
 }
 
 /// Builds it with the toolchain's own compiler, or with one of a sysroot.
-async fn build_with(sysroot: Option<Sysroot>, package: &str, all: &[Arch]) -> Result<()> {
-    let mut cargo = tools::cargo(&["build", "--locked", "--quiet", "--package", package]);
+async fn build_with(sysroot: Option<Sysroot>, all: &[Arch]) -> Result<()> {
+    let mut cargo = tools::cargo(&["build", "--locked", "--quiet", "--package", "monsys-agent"]);
     cargo
         .args(["--profile", PROFILE, "--target-dir"])
         .arg(target())
         .env("PATH", path_of_linkers()?)
-        // No time is in the binary; ring would be built anew whenever this changes.
+        // No time is in the binary; ring would be built again whenever this changes.
         .env_remove("SOURCE_DATE_EPOCH");
     for arch in all {
         let compilers = compilers(*arch).await?;
@@ -56,7 +50,7 @@ async fn build_with(sysroot: Option<Sysroot>, package: &str, all: &[Arch]) -> Re
             sysroot.ready(*arch, compilers.gcc).await?;
         }
         cargo.args(["--target", arch.target()]);
-        compilers.tell(*arch, &mut cargo);
+        compilers.set(*arch, &mut cargo);
     }
     let mut hidden = vec![
         (tools::root().to_owned(), "/monsys-agent"),
@@ -79,9 +73,9 @@ async fn build_with(sysroot: Option<Sysroot>, package: &str, all: &[Arch]) -> Re
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     let targets: Vec<_> = all.iter().map(|arch| arch.target()).collect();
-    eprintln!("building {package} for {}", targets.join(" and "));
+    eprintln!("building the agent for {}", targets.join(" and "));
     process::run(&mut cargo).await?;
-    for arch in all.iter().filter(|_| package == "monsys-agent") {
+    for arch in all {
         let paths = hidden.iter().map(|(path, _)| path.as_path());
         names_none_of(&read(&built(*arch))?, paths.chain([target().as_path()]))?;
     }
@@ -93,17 +87,13 @@ pub(super) fn target() -> PathBuf {
     tools::target().join("static")
 }
 
-/// Where cargo puts the agent.
+/// The path where cargo puts the agent.
 pub(super) fn built(arch: Arch) -> PathBuf {
-    program(arch, "monsys-agent")
+    let folder = target().join(arch.target()).join(PROFILE);
+    folder.join("monsys-agent")
 }
 
-/// Where cargo puts a program.
-pub(super) fn program(arch: Arch, name: &str) -> PathBuf {
-    target().join(arch.target()).join(PROFILE).join(name)
-}
-
-/// Whether the toolchain can build for it by itself.
+/// Returns whether the toolchain can build for it by itself.
 async fn has_target(arch: Arch) -> Result<bool> {
     let mut rustc = Command::new("rustc");
     rustc
@@ -114,7 +104,7 @@ async fn has_target(arch: Arch) -> Result<bool> {
 }
 
 /// Compiler of C for musl, which ring needs; the gcc that links; and what rustc calls to link, which
-/// is not musl-gcc: with that the binary is no static one.
+/// is not musl-gcc: with that the binary is not static.
 struct Compilers {
     cc: &'static str,
     gcc: &'static str,
@@ -122,8 +112,8 @@ struct Compilers {
 }
 
 impl Compilers {
-    /// What the environment says already goes first.
-    fn tell(&self, arch: Arch, cargo: &mut Command) {
+    /// Sets what the environment does not set already.
+    fn set(&self, arch: Arch, cargo: &mut Command) {
         let target = arch.target().replace('-', "_");
         let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase());
         for (name, value) in [
@@ -168,8 +158,8 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
     Ok(compilers)
 }
 
-/// Where our own linker is, and then all that there is: by its path, it would be another linker in
-/// each clone.
+/// The folder of our own linker, and then the PATH: by its path, it would be another linker in each
+/// clone.
 fn path_of_linkers() -> Result<OsString> {
     let ours = tools::root().join("xtask/src/dist");
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -192,8 +182,8 @@ async fn is_static_pie(binary: &Path) -> Result<()> {
         tools::apt(&["file"]).await?;
     }
     let mut file = Command::new("file");
-    let says = process::capture(file.arg("--brief").arg(binary)).await?;
-    let says = says.stdout.trim();
+    let output = process::capture(file.arg("--brief").arg(binary)).await?;
+    let says = output.stdout.trim();
     if says.contains("static-pie linked") && says.contains("stripped") {
         return Ok(());
     }

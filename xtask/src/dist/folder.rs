@@ -6,12 +6,12 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use ring::digest::{SHA256, digest};
+use sha2::{Digest as _, Sha256};
 
-use crate::error::{Context, Result};
-use crate::tools;
+use xtask::error::{Context, Result};
+use xtask::tools;
 
-/// What was put into it is there; what was not is removed when it is closed.
+/// A folder of the files that were put into it: all others are removed when it is closed.
 pub(crate) struct Folder {
     path: PathBuf,
     names: BTreeSet<String>,
@@ -26,7 +26,7 @@ impl Folder {
         })
     }
 
-    /// Where a file of this name is to be, for who writes it. It is kept.
+    /// Returns the path of a file that the caller writes. The file stays when the folder is closed.
     pub(crate) fn keep(&mut self, name: &str) -> PathBuf {
         self.names.insert(name.to_owned());
         self.path.join(name)
@@ -87,9 +87,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// SHA-256 in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes)
-        .as_ref()
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
         .iter()
         .fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");

@@ -3,8 +3,8 @@
 use std::fs;
 
 use super::Release;
-use crate::error::{Result, Stop};
-use crate::tools;
+use xtask::error::{Result, Stop};
+use xtask::tools;
 
 const SOURCE: &str = "packaging/install.sh";
 

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use super::linked::Linked;
 use super::stage::files;
-use crate::error::{Result, Stop};
+use xtask::error::{Result, Stop};
 
-/// How the names of such files begin.
+/// The first parts of the names of such files.
 const NAMES: [&str; 5] = ["copying", "copyright", "licence", "license", "notice"];
 
 const HEAD: &str = "\
 monsys-agent holds the work of others, whose licences follow, each with the crates that it is of.
-It is linked with two more, which are no crates:
+It is linked with two more, which are not crates:
 
   musl libc: MIT, Copyright (c) 2005-2020 Rich Felker, et al.
   the Rust standard library: MIT OR Apache-2.0, Copyright (c) The Rust Project Contributors

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::arch::Arch;
-use crate::error::{Context, Result, Stop};
-use crate::{process, tools};
+use xtask::error::{Context, Result, Stop};
+use xtask::{process, tools};
 
 /// A crate, as `cargo metadata` describes it, and those that it needs itself.
 pub(super) struct Linked {
@@ -33,11 +33,11 @@ async fn metadata(arch: Arch) -> Result<Value> {
     let what = ["metadata", "--format-version=1", "--locked"];
     let mut cargo = tools::cargo(&what);
     let platform = ["--filter-platform", arch.target()];
-    let told = process::capture(cargo.args(platform)).await?;
-    if !told.status.success() {
-        return Err(Stop::failed(told.stderr));
+    let output = process::capture(cargo.args(platform)).await?;
+    if !output.status.success() {
+        return Err(Stop::failed(output.stderr));
     }
-    serde_json::from_str(&told.stdout).context(|| "cargo metadata".to_owned())
+    serde_json::from_str(&output.stdout).context(|| "cargo metadata".to_owned())
 }
 
 /// Packages and what each of them needs to be linked with, by package id.

@@ -11,8 +11,8 @@ use tokio::process::Command;
 use super::arch::Arch;
 use super::folder::{read, sha256, write};
 use super::{Folder, binary, stage};
-use crate::error::{Context, Result, Stop};
-use crate::{process, tools};
+use xtask::error::{Context, Result, Stop};
+use xtask::{process, tools};
 
 const CARGO_DEB: (&str, &str) = ("cargo-deb", "3.8.0");
 const CARGO_GENERATE_RPM: (&str, &str) = ("cargo-generate-rpm", "0.21.1");

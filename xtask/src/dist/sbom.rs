@@ -1,4 +1,4 @@
-//! What is linked into the agent: a bill of materials in the JSON of `CycloneDX`.
+//! The bill of materials of all that is linked into the agent, in the JSON of `CycloneDX`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 use super::Release;
 use super::folder::{read, sha256};
 use super::linked::Linked;
-use crate::error::{Context, Result, Stop};
-use crate::tools;
+use xtask::error::{Context, Result, Stop};
+use xtask::tools;
 
 /// Every crate that is linked for either architecture, with its licence and its checksum.
 pub(super) fn make(release: &Release, linked: &[Linked]) -> Result<Vec<u8>> {
@@ -109,7 +109,7 @@ fn timestamp(epoch: u64) -> Result<String> {
         .ok()
         .and_then(|epoch| OffsetDateTime::from_unix_timestamp(epoch).ok())
         .and_then(|time| time.format(&Rfc3339).ok())
-        .ok_or_else(|| Stop::failed(format!("{epoch} is no time")))
+        .ok_or_else(|| Stop::failed(format!("{epoch} is not a time")))
 }
 
 /// A UUID (version 8) of the content: the same parts have the same number.

@@ -3,10 +3,12 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use minisign::{PublicKey, SecretKey, SecretKeyBox, SignatureBox, sign as sign_with, verify};
+use minisign::{
+    KeyPair, PublicKey, SecretKey, SecretKeyBox, SignatureBox, sign as sign_with, verify,
+};
 
 use super::Folder;
-use crate::error::{Context, Result, Stop};
+use xtask::error::{Context, Result, Stop};
 
 /// Signs SHA256SUMS; the public key, as `minisign -P` takes it.
 pub(super) fn sign(key: &Path, release: &str, folder: &mut Folder) -> Result<String> {
@@ -54,4 +56,12 @@ fn secret(key: &Path) -> Result<SecretKey> {
         ))
     })?;
     read()?.into_secret_key(Some(password)).context(what)
+}
+
+/// Writes a secret key without a password, which signs the release that the suites test.
+pub(crate) fn write_test_key(path: &Path) -> Result<()> {
+    let what = || "could not make a key".to_owned();
+    let pair = KeyPair::generate_unencrypted_keypair().context(what)?;
+    let text = pair.sk.to_box(None).context(what)?.into_string();
+    std::fs::write(path, text).context(what)
 }

@@ -1,26 +1,22 @@
-//! What goes beside the binary: manual pages, completions, service files, licences.
+//! The files beside the binary: manual pages, completions, service files, licences.
 //!
-//! Pages and completions come from the agent's own commands, which xtask has linked: they are the
-//! same for every architecture. The staged files are below `target/stage/`, where the metadata of
+//! Pages and completions come from the agent's own commands: they are the same for every architecture. The staged files are below `target/stage/`, where the metadata of
 //! the packages in Cargo.toml names them.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use agent_core::environment::Environment;
 use flate2::{Compression, GzBuilder};
-use monsys_agent::cli::{Cli, EarlyExit};
-use monsys_agent::command;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
+use tokio::process::Command;
 
 use super::Release;
 use super::folder::{read, write};
 use super::tarball::Entry;
-use crate::error::{Context, Result, Stop};
-use crate::tools;
+use xtask::error::{Context, Result, Stop};
+use xtask::{process, tools};
 
 /// The shells, and how each wants its file to be called.
 const COMPLETIONS: [(&str, &str); 3] = [
@@ -40,8 +36,8 @@ pub(super) fn folder() -> PathBuf {
     tools::target().join("stage")
 }
 
-/// Fills the folder anew.
-pub(super) async fn make(release: &Release, licences: &str) -> Result<Stage> {
+/// Fills the folder again.
+pub(super) async fn make(release: &Release, agent: &Path, licences: &str) -> Result<Stage> {
     let stage = Stage { folder: folder() };
     for part in ["man", "man-gz", "completions", "deb"] {
         let part = stage.folder.join(part);
@@ -54,13 +50,18 @@ pub(super) async fn make(release: &Release, licences: &str) -> Result<Stage> {
     {
         fs::remove_file(stale).context(|| format!("could not remove {}", stale.display()))?;
     }
-    agent(&["man".into(), man.clone().into_os_string()]).await?;
+    let agent = || {
+        let mut agent = Command::new(agent);
+        agent.env_clear();
+        agent
+    };
+    process::stdout_of(agent().arg("man").arg(&man)).await?;
     for page in files(&man)? {
         let name = format!("man-gz/{}.gz", name(&page));
         write(&stage.folder.join(name), &gzip(&read(&page)?)?, 0o644)?;
     }
     for (shell, file) in COMPLETIONS {
-        let script = agent(&["completions".into(), shell.into()]).await?;
+        let script = process::stdout_of(agent().args(["completions", shell])).await?;
         let path = stage.folder.join("completions").join(file);
         write(&path, script.as_bytes(), 0o644)?;
     }
@@ -104,20 +105,6 @@ impl Stage {
     }
 }
 
-/// Runs a command of the agent that this xtask is linked with; what it says.
-async fn agent(arguments: &[OsString]) -> Result<String> {
-    let program = OsString::from("monsys-agent");
-    let cli = Cli::parse_from([program].into_iter().chain(arguments.iter().cloned()));
-    let cli = cli.map_err(|refusal| match refusal {
-        EarlyExit::Help(text) | EarlyExit::BadArguments { text, .. } => Stop::failed(text),
-    })?;
-    let environment =
-        Environment::real([]).with_variables(std::iter::empty::<(OsString, OsString)>());
-    let report = command::run(&cli, &environment).await;
-    let report = report.map_err(|error| Stop::failed(error.to_string()))?;
-    Ok(report.text)
-}
-
 /// The same bytes on every machine and at all times.
 pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
@@ -132,10 +119,10 @@ fn changelog(release: &Release) -> Result<String> {
         .ok()
         .and_then(|epoch| OffsetDateTime::from_unix_timestamp(epoch).ok())
         .and_then(|time| time.format(&Rfc2822).ok())
-        .ok_or_else(|| Stop::failed(format!("{} is no time", release.epoch)))?;
+        .ok_or_else(|| Stop::failed(format!("{} is not a time", release.epoch)))?;
     Ok(format!(
         "monsys-agent ({}-1) stable; urgency=medium\n\n  \
-         * What is new is told in changelog.gz beside this file.\n\n \
+         * The changes are listed in changelog.gz beside this file.\n\n \
          -- monsys-agent contributors <packages@monsys.ai>  {date}\n",
         release.version
     ))

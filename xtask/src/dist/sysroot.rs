@@ -11,8 +11,8 @@ use tokio::process::Command;
 
 use super::apt::Apt;
 use super::arch::Arch;
-use crate::error::{Context, Result, Stop};
-use crate::{process, tools};
+use xtask::error::{Context, Result, Stop};
+use xtask::{process, tools};
 
 /// Change it when what is unpacked below changes.
 const RECIPE: &str = "1";
@@ -37,7 +37,7 @@ impl Sysroot {
             .map_err(|cause| match cause {
                 Stop::Missing(cause) => Stop::missing(format!(
                     "no static {arch:?} binary: the toolchain has not got the target \
-                     (rustup target add {}), and a compiler from Debian was not to be had: {cause}",
+                     (rustup target add {}), and a compiler from Debian is not available: {cause}",
                     arch.target()
                 )),
                 other => other,
@@ -51,12 +51,12 @@ impl Sysroot {
         self.root.join("usr/bin/rustc")
     }
 
-    /// Where its rustc finds its libraries.
+    /// The folder of the libraries of its rustc.
     pub(super) fn libraries(&self) -> PathBuf {
         self.root.join("usr/lib/x86_64-linux-gnu")
     }
 
-    /// Where the standard library's sources are, which must not be told in the binary.
+    /// The folder of the standard library's sources, which must not be named in the binary.
     pub(super) fn path(&self) -> &Path {
         &self.root
     }

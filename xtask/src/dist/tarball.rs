@@ -3,7 +3,7 @@
 use tar::{Builder, EntryType, Header};
 
 use super::stage::gzip;
-use crate::error::{Context, Result};
+use xtask::error::{Context, Result};
 
 pub(super) struct Entry {
     path: String,
