@@ -49,7 +49,7 @@ pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result
         json!({
             "result": result,
             "changed": unenrolment.changed,
-            "hub_told": matches!(unenrolment.outcome, UnenrolOutcome::Unenrolled | UnenrolOutcome::Completed),
+            "hub_notified": matches!(unenrolment.outcome, UnenrolOutcome::Unenrolled | UnenrolOutcome::Completed),
             "agent_id": unenrolment.agent_id,
             "hub_url": unenrolment.hub_url,
             "would_enrol_again": unenrolment.would_enrol_again,

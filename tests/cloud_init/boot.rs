@@ -10,7 +10,7 @@ use crate::terraform::succeeded;
 /// The meta-data of an instance without anything special.
 const META_DATA: &str = "instance-id: i-1\n";
 
-/// The traces of a first boot.
+/// The files and output of a first boot.
 #[derive(Debug)]
 pub(crate) struct Boot {
     /// Output of `cloud-init status --long`.

@@ -1,4 +1,4 @@
-//! How the boot script gets install.sh: with each program that a host may have, over TLS with a private
+//! The download of install.sh by the boot script: with each program that a host may have, over TLS with a private
 //! CA, late, and not at all.
 
 use std::fs;
@@ -174,7 +174,7 @@ fn a_redirect_to_http_is_refused() {
     }
 }
 
-/// wget cannot tell one redirect from the other, and says so.
+/// wget does not distinguish one redirect from another, and its error says so.
 #[test]
 #[ignore = "needs root: makes mount namespaces"]
 fn a_redirect_to_https_is_followed_except_by_wget() {

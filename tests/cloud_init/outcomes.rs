@@ -57,7 +57,7 @@ fn the_code_74_of_a_host_that_is_not_enrolled_is_a_failure() {
         && boot.output.contains("this host is not enrolled")
         && boot.output.contains("install.sh ended with 74")
         && boot.left.contains("/var/lib/monsys-boot/settings");
-    boot.expect(ok, "taken for an enrolled host");
+    boot.expect(ok, "treated as an enrolled host");
 }
 
 #[test]

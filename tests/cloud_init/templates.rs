@@ -20,7 +20,7 @@ struct Template {
     name: &'static str,
     about: &'static str,
     inputs: Value,
-    /// Whether it is shown between parts of the user's own.
+    /// The text stands between parts of the user's own.
     composed: bool,
 }
 

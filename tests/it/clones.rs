@@ -18,7 +18,7 @@ fn a_clone_gets_its_own_key_and_does_not_affect_the_original() {
         .agent(&["status", "--output", "json"])
         .run()
         .expect(78);
-    assert_eq!(status.json()["standing"], "clone");
+    assert_eq!(status.json()["state"], "clone");
     let status = clone.agent(&["status"]).run().expect(78);
     assert!(
         status.stdout.contains("belongs to another machine, web-3"),
@@ -62,5 +62,5 @@ fn a_copied_disk_with_the_same_names_but_another_cloud_instance_is_a_clone() {
     let copy = original.copy();
     copy.write_file("run/cloud-init/.instance-id", "i-0fedcba9876543210\n");
     let status = copy.agent(&["status", "--output", "json"]).run().expect(78);
-    assert_eq!(status.json()["standing"], "clone");
+    assert_eq!(status.json()["state"], "clone");
 }

@@ -397,14 +397,14 @@ fn an_upgrade_replaces_only_unchanged_files() {
     let text = fs::read_to_string(&receipt).unwrap();
     let mut known: Value = serde_json::from_str(&text).unwrap();
     let path = format!("/{UNIT}");
-    for deed in known["done"].as_array_mut().unwrap() {
-        if deed["path"] == path.as_str() {
+    for change in known["done"].as_array_mut().unwrap() {
+        if change["path"] == path.as_str() {
             let digest = ring::digest::digest(&ring::digest::SHA256, old.as_bytes());
             let hex = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
                 write!(hex, "{byte:02x}").unwrap();
                 hex
             });
-            deed["sha256"] = json!([hex]);
+            change["sha256"] = json!([hex]);
         }
     }
     fs::write(&receipt, known.to_string()).unwrap();

@@ -66,7 +66,7 @@ fn every_command_supports_the_dialect() {
         let arguments = [arguments, &["--output", "json", "--dialect", "lyftdata"]].concat();
         worker(&host, &hub, "w-1", &arguments).run()
     };
-    assert_eq!(run(&["status"]).expect(78).json()["standing"], "new");
+    assert_eq!(run(&["status"]).expect(78).json()["state"], "new");
     assert_eq!(run(&["facts"]).expect(0).json(), json!({"name": "w-1"}));
     let dry = run(&["enrol", "--dry-run"]).expect(0).json();
     assert_eq!(dry["request"]["path"], "/api/workers/enroll");

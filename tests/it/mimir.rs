@@ -224,7 +224,7 @@ fn success_is_reported_after_the_certificate_was_verified() {
     let status = later(&host, &["status", "--output", "json"])
         .run()
         .expect(78);
-    assert_eq!(status.json()["standing"], "unproved");
+    assert_eq!(status.json()["state"], "unproved");
     hub.call(Method::DELETE, "faults", None);
     hub.post(&format!("mimir/enrollment-secrets/{id}/revoke"), json!({}));
     // The secret is not needed any more.
@@ -294,7 +294,7 @@ fn a_copied_disk_enrols_separately_and_the_first_host_keeps_its_certificate() {
     let status = later(&copy, &["status", "--output", "json"])
         .run()
         .expect(78);
-    assert_eq!(status.json()["standing"], "clone");
+    assert_eq!(status.json()["state"], "clone");
     // A rejected host has its old files.
     enrol(&copy, &hub, "wrong").run().expect(77);
     assert_eq!(file(&copy, "client.key"), file(&host, "client.key"));

@@ -95,7 +95,7 @@ fn an_expired_certificate_needs_a_secret_and_stays_the_same_agent() {
     hub.post("mimir/certificates", json!({"lifetime_secs": 5}));
     enrol(&host, &hub, &secret).run().expect(0);
     let status = || later(&host, &["status", "--output", "json"]).run().json();
-    until("the end of it", || status()["standing"] == "expired");
+    until("the end of it", || status()["state"] == "expired");
     later(&host, &["run"])
         .run()
         .expect(78)

@@ -45,7 +45,7 @@ fn a_per_agent_token_written_by_hand_is_confirmed() {
         &format!("hub_url = '{}'\nagent_token = '{token}'\n", hub.url()),
     );
     let status = host.agent(&["status", "--output", "json"]).run().expect(78);
-    assert_eq!(status.json()["standing"], "unconfirmed");
+    assert_eq!(status.json()["state"], "unconfirmed");
     host.agent(&["enrol", "--ca-file", ca_file.to_str().unwrap()])
         .run()
         .expect(0);

@@ -238,7 +238,7 @@ fn a_planted_pending_key_is_not_followed_as_root() {
 
 #[test]
 #[ignore = "needs root: gives files to other users"]
-fn a_planted_verdict_blocks_nothing() {
+fn a_planted_step_record_blocks_nothing() {
     let hub = TestHub::new();
     let host = older(&hub);
     host.write_file("usr/lib/systemd/systemd", "");

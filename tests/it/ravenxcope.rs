@@ -249,7 +249,7 @@ fn a_lost_response_is_reported_with_its_hint() {
         ]);
     assert!(!run.stderr.contains(&token), "{}", run.stderr);
     let status = json_of(&host, &hub, &["status"], 78);
-    assert_eq!(status["standing"], "unanswered");
+    assert_eq!(status["state"], "unanswered");
     agent(&host, &hub, &["doctor"]).run();
     agent(&host, &hub, &["enrol"])
         .run()
@@ -282,7 +282,7 @@ fn a_request_that_was_not_sent_is_not_pending() {
         host.names("etc/ravenxcope"),
         [".monsys-enrol.lock", "sensor-agent.env"]
     );
-    assert_eq!(json_of(&host, &hub, &["status"], 78)["standing"], "new");
+    assert_eq!(json_of(&host, &hub, &["status"], 78)["state"], "new");
 
     // A rejected forced enrolment leaves the old state.
     host.write_file(FILE, &text.replace("never-minted-at-all", &token));

@@ -44,7 +44,7 @@ fn unenrol_removes_the_agent_and_preserves_foreign_keys() {
             "agent_id",
             "changed",
             "config",
-            "hub_told",
+            "hub_notified",
             "hub_url",
             "result",
             "would_enrol_again"
@@ -136,7 +136,7 @@ fn a_hub_without_the_agent_is_explained_and_force_cleans_up() {
         .expect(0)
         .json();
     assert_eq!(
-        (&json["result"], &json["hub_told"]),
+        (&json["result"], &json["hub_notified"]),
         (&json!("removed"), &json!(false))
     );
     expect_clean(&host);
@@ -182,7 +182,7 @@ fn a_lost_acceptance_is_recognised() {
         .expect(0)
         .json();
     assert_eq!(
-        (&json["result"], &json["hub_told"]),
+        (&json["result"], &json["hub_notified"]),
         (&json!("left"), &json!(true))
     );
     expect_clean(&host);

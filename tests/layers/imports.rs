@@ -1,4 +1,4 @@
-//! Which file of a crate imports which, read from its text.
+//! The imports between the files of a crate, read from their text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,6 +1,6 @@
 //! A dialect as small as one can be: a bearer secret, exchanged for a JSON token, written to one file.
 //!
-//! The crate shows what a dialect takes, and a test enrols a host with it (`tests/example_dialect/`). It is no part
+//! The crate shows what a dialect takes, and a test enrols a host with it (`tests/example_dialect/`). It is not part
 //! of the agent that ships: only the feature `example-dialect` lists it. The system is invented:
 //!
 //! - Proof: `POST /v1/tokens` with `Authorization: Bearer SECRET` and `{"hostname": …}`.

@@ -22,7 +22,7 @@ pub(crate) fn report(host: &Lyftdata<'_>) -> Result<StatusReport> {
                 rows(&[("worker", worker.clone()), ("jobs dir", dir)])
             ),
             json: json!({
-                "enrolled": true, "standing": "enrolled", "dialect": "lyftdata",
+                "enrolled": true, "state": "enrolled", "dialect": "lyftdata",
                 "hub_url": hub, "worker": worker, "jobs_dir": host.jobs_dir,
             }),
             exit_code: 0,
@@ -42,7 +42,7 @@ pub(crate) fn report(host: &Lyftdata<'_>) -> Result<StatusReport> {
                     "LYFTDATA_AUTO_ENROLLMENT_KEY=… monsys-agent enrol --dialect lyftdata"
                 ),
                 json: json!({
-                    "enrolled": false, "standing": word, "dialect": "lyftdata",
+                    "enrolled": false, "state": word, "dialect": "lyftdata",
                     "hub_url": hub, "jobs_dir": host.jobs_dir,
                 }),
                 exit_code: ErrorId::NotEnrolled.kind().exit_code(),

@@ -50,7 +50,7 @@ pub(crate) fn report(state: &HostState, environment: &Environment) -> Result<Sta
             ),
             json: json!({
                 "enrolled": false,
-                "standing": name,
+                "state": name,
                 "certificate_expires_at": until,
                 "folder": folder,
             }),
@@ -90,7 +90,7 @@ pub(crate) fn report(state: &HostState, environment: &Environment) -> Result<Sta
         ),
         json: json!({
             "enrolled": true,
-            "standing": name,
+            "state": name,
             "agent_id": agent,
             "hub_url": server,
             "enrolled_at": record.enrolled_at,

@@ -129,7 +129,7 @@ fn as_json(
     let state = enrolled.state.clone().unwrap_or_default();
     json!({
         "enrolled": true,
-        "standing": "enrolled",
+        "state": "enrolled",
         "agent_id": enrolled.agent_id,
         "hub_url": enrolled.hub_url,
         "tags": enrolled.tags,
@@ -163,7 +163,7 @@ fn not_enrolled(enrolment_state: &str, config: &str, headline: &str) -> StatusRe
             rows(&[("config", config.to_owned())]),
             ErrorId::NotEnrolled.hint()
         ),
-        json: json!({"enrolled": false, "standing": enrolment_state, "config": config}),
+        json: json!({"enrolled": false, "state": enrolment_state, "config": config}),
         exit_code: ErrorId::NotEnrolled.kind().exit_code(),
     }
 }

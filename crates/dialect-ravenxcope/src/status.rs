@@ -51,7 +51,7 @@ pub(crate) fn report(host: &Ravenxcope<'_>) -> StatusReport {
             text: format!("{headline}\n{table}{next}"),
             json: json!({
                 "enrolled": false,
-                "standing": enrolment_state,
+                "state": enrolment_state,
                 "sensor_id": id,
                 "hub_url": backend,
                 "config": config,
@@ -100,7 +100,7 @@ pub(crate) fn report(host: &Ravenxcope<'_>) -> StatusReport {
         ),
         json: json!({
             "enrolled": true,
-            "standing": "enrolled",
+            "state": "enrolled",
             "sensor_id": id,
             "hub_url": backend,
             "hostname": pending.and_then(|pending| pending.hostname.clone()),
