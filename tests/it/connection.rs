@@ -73,7 +73,7 @@ fn a_ca_file_may_hold_several_and_a_broken_one_is_told() {
         .says(&["--ca-file", "no PEM certificate"]);
     enrol("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .expect(64)
-        .says(&["--ca-file", "broken"]);
+        .says(&["--ca-file", "invalid certificate"]);
     enrol(&format!("{other}\n{own}")).expect(0);
     host.agent(&["enrol", "--force", "--ca-file", "/nonexistent.pem"])
         .run()

@@ -103,11 +103,15 @@ fn without_the_step_of_this_boot_nothing_is_sent() {
     let mut state: Value = serde_json::from_str(&good).unwrap();
     state["step"]["boot_id"] = json!("another");
     fs::write(&path, state.to_string()).unwrap();
-    run().expect(85).says(&["another boot or machine"]);
+    run()
+        .expect(85)
+        .says(&["in another boot or on another machine"]);
     let mut state: Value = serde_json::from_str(&good).unwrap();
     state["step"]["machine"] = json!({ "machine_id": "another" });
     fs::write(&path, state.to_string()).unwrap();
-    run().expect(85).says(&["another boot or machine"]);
+    run()
+        .expect(85)
+        .says(&["in another boot or on another machine"]);
     assert!(!heard(&hub));
 }
 
