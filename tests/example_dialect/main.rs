@@ -1,6 +1,12 @@
 //! A host enrols by a fifth dialect, which is one crate and one line in `src/dialects.rs`: the real binary, built
 //! with the feature `example-dialect`, against a server of the invented system over TLS.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

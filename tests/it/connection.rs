@@ -73,7 +73,7 @@ fn a_ca_file_may_hold_several_certificates_and_a_broken_file_is_reported() {
         .expect_stderr(&["--ca-file", "no PEM certificate"]);
     enrol("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .expect(64)
-        .expect_stderr(&["--ca-file", "broken"]);
+        .expect_stderr(&["--ca-file", "invalid certificate"]);
     enrol(&format!("{other}\n{own}")).expect(0);
     host.agent(&["enrol", "--force", "--ca-file", "/nonexistent.pem"])
         .run()

@@ -64,7 +64,7 @@ fn a_token_is_never_stored_in_an_image() {
         .enrol_with(&hub, &token, &["--defer"])
         .run()
         .expect(0)
-        .expect_stderr(&["MONSYS_TOKEN is not kept"]);
+        .expect_stderr(&["MONSYS_TOKEN is not stored"]);
     for (path, bytes) in image.files("") {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(!text.contains(&token), "{}", path.display());

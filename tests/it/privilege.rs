@@ -105,11 +105,15 @@ fn the_service_sends_nothing_before_the_step_of_this_boot() {
     let mut state: Value = serde_json::from_str(&good).unwrap();
     state["step"]["boot_id"] = json!("another");
     fs::write(&path, state.to_string()).unwrap();
-    run().expect(85).expect_stderr(&["another boot or machine"]);
+    run()
+        .expect(85)
+        .expect_stderr(&["in another boot or on another machine"]);
     let mut state: Value = serde_json::from_str(&good).unwrap();
     state["step"]["machine"] = json!({ "machine_id": "another" });
     fs::write(&path, state.to_string()).unwrap();
-    run().expect(85).expect_stderr(&["another boot or machine"]);
+    run()
+        .expect(85)
+        .expect_stderr(&["in another boot or on another machine"]);
     assert!(!has_heartbeat(&hub));
 }
 

@@ -115,7 +115,7 @@ fn backend_returns_200_and_no_success_or_no_token() {
         (
             r#"{"success":true,"data":{"sensorToken":""}}"#,
             76,
-            "`sensorToken` of the answer: it is empty",
+            "`sensorToken` of the response: it is empty",
         ),
         (
             r#"{"success":true,"data":{"sensorToken":" "}}"#,

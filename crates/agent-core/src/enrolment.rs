@@ -41,8 +41,8 @@ pub type Read<'a> = dyn Fn() -> Result<Box<dyn Dialect + 'a>> + 'a;
 /// # Errors
 /// Wrong settings, broken files of the host, a secret that cannot be fetched or is not valid, the hub's
 /// rejection, and files that cannot be written.
-pub async fn enrol_by<'a>(
-    read: &Read<'a>,
+pub async fn enrol_by(
+    read: &Read<'_>,
     force: bool,
     held: Option<&Lock>,
     environment: &Environment,
@@ -54,8 +54,8 @@ pub async fn enrol_by<'a>(
     Ok(enrolment)
 }
 
-async fn run<'a>(
-    read: &Read<'a>,
+async fn run(
+    read: &Read<'_>,
     force: bool,
     held: Option<&Lock>,
     cleanup: &mut SecretCleanup,
