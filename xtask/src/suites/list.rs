@@ -122,9 +122,9 @@ pub(super) const SUITES: &[Suite] = &[
         "clippy",
         "no lint in any target",
         Run::Cargo(&[
-            "clippy --locked --workspace --all-targets -- -D warnings",
+            "clippy --locked --workspace --features example-dialect --all-targets -- -D warnings",
             // `--all-targets` leaves out those with `test = false`.
-            "clippy --locked --workspace --test * -- -D warnings",
+            "clippy --locked --workspace --features example-dialect --test * -- -D warnings",
         ]),
     ),
     Suite::new(
