@@ -17,6 +17,7 @@ mod trees;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Instant;
 
 use clap::Args;
@@ -29,6 +30,9 @@ use xtask::tools;
 use list::{Run, SUITES, Suite};
 pub(crate) use report::Count;
 use report::{Ran, Report};
+
+/// A suite, or its preparation, at work.
+type Pending<T> = Pin<Box<dyn Future<Output = Result<T>>>>;
 
 #[derive(Args, Clone)]
 pub(crate) struct Options {

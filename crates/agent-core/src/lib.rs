@@ -12,6 +12,7 @@ pub mod flags;
 pub mod hex;
 pub mod hub;
 pub mod plain;
+pub mod quoted;
 pub mod redact;
 pub mod scrub;
 pub mod service;

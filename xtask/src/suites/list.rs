@@ -1,11 +1,7 @@
 //! The one list of suites.
 
-use std::pin::Pin;
-
-use xtask::error::Result;
-
 use super::prepare::{self, Prepared};
-use super::{Count, deps, fuzz, openapi, os_release, shell};
+use super::{Count, Pending, deps, fuzz, openapi, os_release, shell};
 
 /// A named check of one kind.
 pub(super) struct Suite {
@@ -28,8 +24,6 @@ pub(super) enum Run {
     /// A check of its own.
     Own(fn() -> Pending<Count>),
 }
-
-pub(super) type Pending<T> = Pin<Box<dyn Future<Output = Result<T>>>>;
 
 impl Suite {
     const fn new(name: &'static str, about: &'static str, run: Run) -> Self {

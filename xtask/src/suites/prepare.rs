@@ -13,8 +13,7 @@ use tokio::process::Command;
 use xtask::error::{Context, Result, Stop};
 use xtask::{process, tools};
 
-use super::list::Pending;
-use super::{Count, nextest, trees};
+use super::{Count, Pending, nextest, trees};
 use crate::dist;
 
 /// The oldest Terraform that has all that the module's tests use.

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::access::{Access, Grant};
 use super::{atomic, safe_read};
 use crate::error::{Error, ErrorId, Result};
-use crate::facts::os_release::unquote;
+use crate::quoted::unquote;
 
 /// The shortest secret that is removed from other lines, in bytes.
 const SHORTEST_SECRET: usize = 12;

@@ -9,7 +9,7 @@ use xtask::error::{Context, Result};
 
 use super::dialect::Dialect;
 use super::host::{self, Enrolled, Site};
-use super::report::percentile;
+use super::percentile::percentile;
 use super::{KILLED_PERCENT, Options};
 
 /// The expected time of a host, before one has ended.

@@ -18,6 +18,7 @@ mod hub_log;
 mod lyftdata;
 mod mimir;
 mod monsys;
+mod percentile;
 mod ravenxcope;
 mod report;
 

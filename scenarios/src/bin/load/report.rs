@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::hosts::Ended;
 use super::hub_log::HubLog;
+use super::percentile::percentile;
 use super::{DROPPED_PERCENT, KILLED_PERCENT, Options};
 
 pub(crate) struct Report {
@@ -50,12 +51,6 @@ fn sorted(mut times: Vec<Duration>) -> Vec<Duration> {
     times
 }
 
-/// The least of the sorted times that so many per cent do not exceed (nearest rank); zero of none.
-pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.time.as_secs_f64();
@@ -90,20 +85,5 @@ impl fmt::Display for Report {
             )?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_the_nearest_rank() {
-        let hundred: Vec<_> = (1..=100).map(Duration::from_millis).collect();
-        for (percent, expected) in [(0, 1), (1, 1), (50, 50), (99, 99), (100, 100)] {
-            let expected = Duration::from_millis(expected);
-            assert_eq!(percentile(&hundred, percent), expected);
-        }
-        assert_eq!(percentile(&[], 50), Duration::ZERO);
     }
 }
