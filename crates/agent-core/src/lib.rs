@@ -1,4 +1,31 @@
-//! The parts of the agent that all dialects share.
+//! The parts of the agent that all dialects share: a secret comes in, facts are gathered, one exchange with the hub
+//! turns the secret into a credential, and the credential is written so that no crash can lose it.
+//!
+//! The crate names no dialect and no product. A dialect is a crate above this one: it implements
+//! [`enrolment::Dialect`] and [`enrolment::Exchange`], and exports one [`enrolment::Descriptor`].
+//!
+//! From the top down: [`service`] sends heartbeats, [`enrolment`] is the workflow, [`hub`] the only HTTP client,
+//! [`facts`] describes the host, [`settings`] and [`token_source`] resolve what the operator gave, [`environment`] is
+//! the only access to the outside, and [`store`] the only writer of files.
+//!
+//! A program, or a test, gives the workflow an environment of its own:
+//!
+//! ```
+//! use agent_core::environment::Environment;
+//! use agent_core::flags::Flags;
+//! use agent_core::settings::Settings;
+//!
+//! # fn main() -> agent_core::error::Result<()> {
+//! let environment = Environment::real([])
+//!     .with_root("/nonexistent")
+//!     .with_variables([("MONSYS_HUB_URL", "https://hub.example.com")]);
+//! let settings = Settings::resolve(&Flags::default(), &environment)?;
+//! assert_eq!(settings.hub_url.value.to_string(), "https://hub.example.com");
+//! assert_eq!(settings.hub_url.source.to_string(), "MONSYS_HUB_URL");
+//! # Ok(())
+//! # }
+//! ```
+
 pub mod ca_copy;
 pub mod check;
 pub mod clock;

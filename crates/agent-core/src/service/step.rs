@@ -139,7 +139,7 @@ pub fn check(host: &dyn Dialect, environment: &Environment) -> Result<()> {
     }
 }
 
-/// Returns this boot's id: the id that the step has handed over, or else the kernel's. See [`BOOT_ID`].
+/// Returns this boot's id: the id that the step has handed over, or else the kernel's.
 pub fn boot_id(environment: &Environment) -> String {
     match handed_over(BOOT_ID, environment) {
         Ok(Some(handed)) => String::from_utf8_lossy(&handed).trim().to_owned(),

@@ -61,7 +61,7 @@ impl Setting {
     /// counts as not set.
     ///
     /// # Errors
-    /// [`ErrorId::BadSetting`](crate::error::ErrorId::BadSetting) for a variable that is not UTF-8.
+    /// [`ErrorId::BadSetting`] for a variable that is not UTF-8.
     pub fn resolve_one(
         &'static self,
         flag: Option<&str>,
@@ -74,7 +74,7 @@ impl Setting {
     /// Returns the absolute path in a dialect's own setting, from its flag, variable or default.
     ///
     /// # Errors
-    /// [`ErrorId::BadSetting`](crate::error::ErrorId::BadSetting) for an invalid path, with its source.
+    /// [`ErrorId::BadSetting`] for an invalid path, with its source.
     pub fn resolve_path(
         &'static self,
         flag: Option<&str>,
