@@ -47,7 +47,7 @@ fn a_certificate_that_is_not_valid_yet_is_reported_as_a_slow_clock() {
         69,
         &[
             "clock is behind",
-            "begins at 2090-01-01T00:00:00Z",
+            "valid from 2090-01-01T00:00:00Z",
             "this host's clock says 20",
             "timedatectl",
         ],

@@ -1,5 +1,6 @@
 //! squid as a forward proxy between host and hub.
 
+use crate::common::until;
 use crate::network::IPV4;
 use crate::server::{SQUID, Server};
 use crate::topology::Topology;
@@ -12,6 +13,13 @@ fn proxy(user: &str) -> String {
     format!("http://{user}{SQUID}")
 }
 
+/// Waits for the tunnel in squid's log: squid logs a tunnel when it closes.
+fn wait_for_tunnel(squid: &Server) {
+    until("the tunnel in the log of squid", || {
+        squid.log("access.log").contains("TCP_TUNNEL/200")
+    });
+}
+
 #[test]
 #[ignore = "needs root: makes network namespaces"]
 fn squid_opens_a_tunnel_and_sees_no_secret() {
@@ -19,8 +27,8 @@ fn squid_opens_a_tunnel_and_sees_no_secret() {
     let squid = Server::squid(None);
     let run = topology.run(topology.enrol(&[]).env("HTTPS_PROXY", &proxy("")));
     topology.expect_enrolled(run);
+    wait_for_tunnel(&squid);
     let log = squid.log("access.log");
-    assert!(log.contains("TCP_TUNNEL/200"), "{log}");
     assert!(log.contains("CONNECT 192.0.2.1:8443"), "{log}");
     assert!(!log.contains("enrl_"), "{log}");
 }
@@ -47,7 +55,7 @@ fn squid_accepts_the_password() {
     let run = topology.run(topology.enrol(&["-vv"]).env("HTTPS_PROXY", &proxy(&user)));
     let run = topology.expect_enrolled(run);
     assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
-    assert!(squid.log("access.log").contains("TCP_TUNNEL/200"));
+    wait_for_tunnel(&squid);
 }
 
 #[test]

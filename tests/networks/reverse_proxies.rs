@@ -37,7 +37,7 @@ fn waits_for_the_hub(proxy: fn(&Identity) -> Server, seen: &str) {
     let _proxy = proxy(&authority.issue(IPV4.hub));
     topology.stop_hub();
     let run = topology.run(topology.enrol(&["--wait", "0"]));
-    topology.expect_rejected(run, 69, &[seen, "HTML", "before the hub"]);
+    topology.expect_rejected(run, 69, &[seen, "HTML", "in place of the hub"]);
 
     let mut agent = topology.start(topology.enrol(&[]));
     agent.wait_for(seen);
@@ -119,5 +119,5 @@ fn a_body_limit_of_nginx_is_reported() {
     let identity = authority.issue(IPV4.hub);
     let _proxy = Server::nginx(&identity, "", "client_max_body_size 16;");
     let run = topology.run(topology.enrol(&[]));
-    topology.expect_rejected(run, 65, &["HTTP 413", "HTML", "before the hub"]);
+    topology.expect_rejected(run, 65, &["HTTP 413", "HTML", "in place of the hub"]);
 }
