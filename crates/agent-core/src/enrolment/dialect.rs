@@ -28,7 +28,7 @@ use crate::token_source::TokenSource;
 const STEP_RECORD: &str = ".monsys-step.json";
 
 /// Reads the settings, and the host's state, of one dialect.
-pub type Read = for<'a> fn(&'a Flags, &'a Environment) -> Result<Box<dyn Dialect + 'a>>;
+pub type ReadHost = for<'a> fn(&'a Flags, &'a Environment) -> Result<Box<dyn Dialect + 'a>>;
 
 /// One dialect as the program lists it.
 pub struct Descriptor {
@@ -50,9 +50,9 @@ pub struct Descriptor {
     /// Returns whether the environment has variables that only hosts of this dialect have.
     pub is_meant: fn(&Environment) -> bool,
     /// Reads the host. Use [`Descriptor::open`].
-    pub read: Read,
+    pub read: ReadHost,
     /// Reads the host for its facts, without the files that this user may not read.
-    pub read_for_facts: Read,
+    pub read_for_facts: ReadHost,
     /// Takes over the files of an older release, as root, before the privileged step.
     pub take_over: fn(&Flags, &Environment) -> Result<()>,
 }
@@ -81,7 +81,7 @@ pub enum FlagScope {
 impl Descriptor {
     /// Returns a dialect without settings, flags or secrets of its own.
     #[must_use]
-    pub const fn new(name: &'static str, about: &'static str, read: Read) -> Self {
+    pub const fn new(name: &'static str, about: &'static str, read: ReadHost) -> Self {
         Self {
             name,
             about,
