@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use imports::Crate;
 
 /// Folders of the crates, below the repository.
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     ".",
     "crates/agent-core",
     "crates/dialect-example",
@@ -26,6 +26,7 @@ const CRATES: [&str; 9] = [
     "crates/dialect-ravenxcope",
     "crates/hub",
     "mock-hub",
+    "xtask",
 ];
 
 fn repository() -> &'static Path {

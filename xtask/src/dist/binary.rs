@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use super::arch::Arch;
 use super::folder::read;
-use super::sysroot::Sysroot;
+use super::sysroot::{Sysroot, target};
 use xtask::error::{Context, Result, Stop};
 use xtask::{process, tools};
 
@@ -80,11 +80,6 @@ async fn build_with(sysroot: Option<Sysroot>, all: &[Arch]) -> Result<()> {
         names_none_of(&read(&built(*arch))?, paths.chain([target().as_path()]))?;
     }
     Ok(())
-}
-
-/// Cargo's target folder: it is not shared with builds by another compiler.
-pub(super) fn target() -> PathBuf {
-    tools::target().join("static")
 }
 
 /// The path where cargo puts the agent.

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::arch::Arch;
 use super::folder::{read, sha256, write};
-use super::{Folder, binary, stage};
+use super::{Folder, binary, stage, sysroot};
 use xtask::error::{Context, Result, Stop};
 use xtask::{process, tools};
 
@@ -33,7 +33,7 @@ pub(super) async fn make(arch: Arch, version: &str, epoch: u64, folder: &mut Fol
             .args(["--deb-version", &format!("{version}-{REVISION}")])
             .arg("--output")
             .arg(&deb)
-            .env("CARGO_TARGET_DIR", binary::target())
+            .env("CARGO_TARGET_DIR", sysroot::target())
             .env("SOURCE_DATE_EPOCH", epoch.to_string());
         process::run(&mut cargo_deb).await?;
         made_from(&deb, &inputs)?;
@@ -153,5 +153,5 @@ fn made_from(package: &Path, inputs: &str) -> Result<()> {
 
 fn stamp(package: &Path) -> std::path::PathBuf {
     let name = package.file_name().unwrap_or_default();
-    binary::target().join("stamps").join(name)
+    sysroot::target().join("stamps").join(name)
 }

@@ -4,17 +4,15 @@
 //! the packages in Cargo.toml names them.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use flate2::{Compression, GzBuilder};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use tokio::process::Command;
 
 use super::Release;
 use super::folder::{read, write};
-use super::tarball::Entry;
+use super::tarball::{Entry, gzip};
 use xtask::error::{Context, Result, Stop};
 use xtask::{process, tools};
 
@@ -103,14 +101,6 @@ impl Stage {
         }
         Ok(entries)
     }
-}
-
-/// The same bytes on every machine and at all times.
-pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
-    gzip.write_all(bytes)
-        .and_then(|()| gzip.finish())
-        .context(|| "could not compress".to_owned())
 }
 
 /// Debian wants one of its own form beside the project's, which it points to.

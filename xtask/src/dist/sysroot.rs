@@ -24,13 +24,13 @@ pub(super) struct Sysroot {
 impl Sysroot {
     pub(super) fn new() -> Self {
         Self {
-            root: super::binary::target().join("rustc"),
+            root: target().join("rustc"),
         }
     }
 
     /// Makes the compiler ready for `arch`; `gcc` is the one that links for it.
     pub(super) async fn ready(&self, arch: Arch, gcc: &str) -> Result<()> {
-        let folder = super::binary::target();
+        let folder = target();
         let musl = folder.join(format!("musl-{}", arch.kernel()));
         self.unpack(&folder, arch, &musl)
             .await
@@ -168,4 +168,9 @@ fn unwind(libraries: &Path) -> Result<PathBuf> {
 fn copy(file: &Path, folder: &Path) -> Result<()> {
     let name = file.file_name().unwrap_or_default();
     super::folder::write(&folder.join(name), &super::folder::read(file)?, 0o644)
+}
+
+/// Cargo's target folder: it is not shared with builds by another compiler.
+pub(super) fn target() -> PathBuf {
+    tools::target().join("static")
 }

@@ -1,8 +1,10 @@
 //! Tarballs whose bytes depend on their content alone.
 
+use std::io::Write as _;
+
+use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-use super::stage::gzip;
 use xtask::error::{Context, Result};
 
 pub(super) struct Entry {
@@ -60,6 +62,14 @@ fn header(kind: EntryType, mode: u32, size: u64, epoch: u64) -> Header {
     header.set_uid(0);
     header.set_gid(0);
     header
+}
+
+/// The same bytes on every machine and at all times.
+pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
+    gzip.write_all(bytes)
+        .and_then(|()| gzip.finish())
+        .context(|| "could not compress".to_owned())
 }
 
 #[cfg(test)]
