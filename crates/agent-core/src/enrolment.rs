@@ -32,8 +32,8 @@ use crate::store::unwritable;
 use crate::token::Token;
 use secret_cleanup::SecretCleanup;
 
-/// A function that reads the host. All callers share this type: each copy of the workflow would add 30 KB to the
-/// binary.
+/// A function that reads the host. All callers share this type, so the workflow is compiled once and not once for
+/// each caller.
 pub type Read<'a> = dyn Fn() -> Result<Box<dyn Dialect + 'a>> + 'a;
 
 /// Enrols the host that `read` reads, and then scrubs the secret from cloud-init's files.
