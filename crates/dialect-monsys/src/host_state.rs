@@ -150,7 +150,7 @@ impl EnrolmentState {
             (Some(agent_token), Some(agent_id)) => Self::Enrolled(Box::new(Enrolled {
                 agent_id,
                 agent_token,
-                hub_url: issuer(settings)?,
+                hub_url: issuer(settings, state.as_ref())?,
                 names_hub: file.settings().hub_url.is_some(),
                 tags: file.settings().tags.clone().unwrap_or_default(),
                 role: file.settings().role.clone().filter(|role| !role.is_empty()),
@@ -184,10 +184,23 @@ impl EnrolmentState {
 
 /// Returns the hub that issued the credential in agent.toml. The credential goes to no other hub, and not
 /// to the built-in default, which no operator named.
-fn issuer(settings: &Settings) -> Result<String> {
+fn issuer(settings: &Settings, state: Option<&State>) -> Result<String> {
     let written = settings.file.settings().hub_url.as_deref().map(str::trim);
     match written.filter(|url| !url.is_empty()) {
-        Some(url) => Ok(url.trim_end_matches('/').to_owned()),
+        Some(url) => {
+            if let Some(issued_by) = state.and_then(|state| state.hub.as_deref())
+                && !settings.hub_url.source.is_explicit()
+                && settings.hub_url.value.origin() != issued_by
+            {
+                return Err(Error::new(
+                    ErrorId::ConfigBroken,
+                    format!("`hub_url` was changed: the credential was issued by {issued_by}, and goes to no other hub"),
+                )
+                .about(settings.file.path().display())
+                .hint(format!("set `hub_url` back; or, if this is the same hub with a new name: monsys-agent enrol --hub-url {url}")));
+            }
+            Ok(url.trim_end_matches('/').to_owned())
+        }
         None if settings.hub_url.source.is_explicit() => Ok(settings.hub_url.value.to_string()),
         None => Err(Error::new(
             ErrorId::ConfigBroken,

@@ -83,14 +83,6 @@ impl<'a> Monsys<'a> {
         Ok(&self.state()?.enrolment_state)
     }
 
-    /// Returns whether the host is enrolled and has all of its files, and no remains of a killed run.
-    pub(crate) fn is_complete(&self) -> Result<bool> {
-        Ok(match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) => enrolled.is_complete(&self.paths),
-            _ => false,
-        })
-    }
-
     /// Returns the writer of this host's files, with the state that was read.
     pub(crate) fn credential_store(&self) -> Result<CredentialStore<'_>> {
         Ok(CredentialStore::new(
@@ -105,12 +97,12 @@ impl<'a> Monsys<'a> {
         Self::read(self.flags, self.environment)
     }
 
-    /// Returns the request that a run has to send, if any. See [`plan::plan`].
+    /// Returns the request that a run sends. See [`plan::plan`].
     pub(crate) fn planned_request(
         &self,
         token: Option<Kind>,
         force: bool,
-    ) -> Result<Option<PlannedRequest>> {
+    ) -> Result<PlannedRequest> {
         plan::plan(
             self.enrolment_state()?,
             &self.settings,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::transport::Transport;
 use crate::host_state::{EnrolmentState, HostState};
+use crate::hub_check::HubCheck;
 use crate::identity::{Identity, KEY_FILE};
 use crate::paths::Paths;
 use crate::plan::lost_key;
@@ -41,6 +42,8 @@ pub(crate) struct OnDisk<T> {
     /// The hub's address, for the facts of the route to it; looked up once.
     pub(crate) target: Option<Target>,
     pub(crate) state_dir: PathBuf,
+    /// The last time that the step asked the hub whether it still knows this host.
+    pub(crate) hub_check: Option<HubCheck>,
     /// There is a next key: a rotation or an enrolment was interrupted.
     pub(crate) has_next_key: bool,
     /// Files are missing, or remains of a killed run exist.
@@ -73,6 +76,7 @@ impl<T: Transport> OnDisk<T> {
         let identity = snapshot.key.ok_or_else(lost_key)?;
         Ok(Some(Self {
             registration: Registration::of(&settings, state, snapshot.machine.machine_id),
+            hub_check: state.and_then(|state| state.hub_check.clone()),
             has_next_key: state.is_some_and(|state| state.next.is_some()),
             is_incomplete: !enrolled.is_complete(&paths),
             transport: T::new(&settings, interval <= MAX_IDLE)?,
