@@ -83,10 +83,14 @@ impl<'a> Monsys<'a> {
         Ok(&self.state()?.enrolment_state)
     }
 
-    /// Returns whether the host is enrolled and has all of its files, and no remains of a killed run.
+    /// Returns whether the host is enrolled and has all of its files and the fingerprint of
+    /// this machine, and no remains of a killed run.
     pub(crate) fn is_complete(&self) -> Result<bool> {
         Ok(match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) => enrolled.is_complete(&self.paths),
+            EnrolmentState::Enrolled(enrolled) => {
+                enrolled.is_complete(&self.paths)
+                    && self.credential_store()?.with_machine_of_now().is_none()
+            }
             _ => false,
         })
     }
