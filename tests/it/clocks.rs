@@ -133,7 +133,11 @@ fn an_unstable_hub_causes_few_log_lines() {
     let host = enrolled(&hub);
     for _ in 0..6 {
         for status in [204, 503, 401, 500] {
-            let body = if status == 401 { "unauthorized" } else { "fault" };
+            let body = if status == 401 {
+                "unauthorized"
+            } else {
+                "fault"
+            };
             let body = json!({"error": body}).to_string();
             hub.fault(match status {
                 204 => json!({"route": "heartbeat", "status": status}),

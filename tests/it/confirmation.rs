@@ -36,7 +36,6 @@ fn the_hub_confirms_an_enrolled_host_and_no_file_changes() {
 fn without_an_answer_an_unchanged_host_is_75_and_a_change_is_69() {
     let (hub, host) = (TestHub::new(), TestHost::new());
     host.enrol(&hub, &hub.token()).run().expect(0);
-    let before = files(&host);
     let wait = ["--wait", "1s"];
     let enrol = |arguments: &[&str]| host.agent(&[&["enrol"], arguments, &wait].concat());
     let stored = host.path("etc/ssl/hub-ca.pem");
@@ -44,6 +43,7 @@ fn without_an_answer_an_unchanged_host_is_75_and_a_change_is_69() {
         "tmp/the-same-ca.pem",
         &std::fs::read_to_string(stored).unwrap(),
     );
+    let before = files(&host);
     drop(hub);
     let copy = copy.to_str().unwrap();
     for unchanged in [&[][..], &["--ca-file", copy], &["--output", "json"]] {

@@ -14,6 +14,7 @@ mod bad_input;
 mod bounded_reads;
 mod clocks;
 mod clones;
+mod clones_firmware;
 mod command_line;
 mod confirmation;
 mod connection;

@@ -245,11 +245,24 @@ impl<'a> CredentialStore<'a> {
         let state = self.state_after(settings, admission, own, hostname, before.as_ref());
         let was_renewing = before.as_ref().is_some_and(State::may_be_dead);
         let changes = changes::between(&file, &merged, &entries, is_new_ca);
-        if key == KeyPlace::Current
+        // What the machine is called now is not a change of the enrolment.
+        let is_same = |before: &State| {
+            let fingerprint = before.fingerprint.clone();
+            State {
+                fingerprint,
+                ..state.clone()
+            } == *before
+        };
+        if let Some(before) = before.as_ref().filter(|before| is_same(before))
+            && key == KeyPlace::Current
             && !is_new_ca
             && file.is(&text)
-            && before.as_ref() == Some(&state)
         {
+            if before.fingerprint != state.fingerprint
+                && let Err(error) = self.save_state(&state)
+            {
+                tracing::warn!("{}: {}", error.what(), error.cause());
+            }
             // A confirmation needs no disk that can be written.
             if let Err(error) = self.paths.write_receipt(&receipt, self.access) {
                 tracing::warn!("{}: {}", error.what(), error.cause());
@@ -342,8 +355,15 @@ impl<'a> CredentialStore<'a> {
         let now = || clock::rfc3339(self.environment.now());
         // The time of the first enrolment stays as long as the agent is the same.
         let same = before.filter(|_| self.paths.read_id() == Some(admission.agent_id));
+        // A user who cannot read all ids of the machine keeps those that root has stored.
+        let known = before
+            .map(|state| &state.fingerprint)
+            .filter(|stored| stored.is_same_machine(&self.machine));
         State {
-            fingerprint: self.machine.clone(),
+            fingerprint: known.map_or_else(
+                || self.machine.clone(),
+                |stored| stored.updated(&self.machine),
+            ),
             hub: Some(settings.hub_url.value.origin()),
             hostname: Some(hostname.to_owned()),
             enrolled_at: same

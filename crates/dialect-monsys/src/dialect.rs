@@ -111,7 +111,7 @@ impl Dialect for Monsys<'_> {
 
     fn repair(&self) -> Result<bool> {
         match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) if !enrolled.is_complete(&self.paths) => {
+            EnrolmentState::Enrolled(enrolled) if !self.is_complete()? => {
                 self.credential_store()?.repair(enrolled.agent_id)
             }
             _ => Ok(false),

@@ -10,6 +10,7 @@ use crate::state::{Next, State, TagsAndRole};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
+use agent_core::service::step;
 use agent_core::settings::Settings;
 use agent_core::sourced::Source;
 use agent_core::tags;
@@ -69,10 +70,12 @@ impl Snapshot {
     /// # Errors
     /// A broken key, and files that cannot be read.
     pub(crate) fn read(paths: &Paths, environment: &Environment) -> Result<Self> {
+        let state = State::load(&paths.state_dir)?;
+        let record = state.as_ref().and_then(|state| state.step.as_deref());
         Ok(Self {
             key: Identity::load(&paths.state_dir, KEY_FILE)?.map(Rc::new),
-            state: State::load(&paths.state_dir)?,
-            machine: Fingerprint::of(environment)?,
+            machine: step::machine(record, environment)?,
+            state,
         })
     }
 }

@@ -83,6 +83,18 @@ impl<'a> Monsys<'a> {
         Ok(&self.state()?.enrolment_state)
     }
 
+    /// Returns whether the host is enrolled and has all of its files and the fingerprint of
+    /// this machine, and no remains of a killed run.
+    pub(crate) fn is_complete(&self) -> Result<bool> {
+        Ok(match self.enrolment_state()? {
+            EnrolmentState::Enrolled(enrolled) => {
+                enrolled.is_complete(&self.paths)
+                    && self.credential_store()?.with_machine_of_now().is_none()
+            }
+            _ => false,
+        })
+    }
+
     /// Returns the writer of this host's files, with the state that was read.
     pub(crate) fn credential_store(&self) -> Result<CredentialStore<'_>> {
         Ok(CredentialStore::new(

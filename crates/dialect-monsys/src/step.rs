@@ -62,7 +62,7 @@ pub(crate) async fn step(
                 recover_now(flags, environment).await.err()
             };
             // The service sends heartbeats also when the disk is full, or another run holds the lock.
-            let later = later.or(fill_in(flags, environment).await.err());
+            let later = later.or(update_fingerprint(flags, environment).await.err());
             if later.is_some() || !asks_hub(&host, enrolled) {
                 return Ok(later);
             }
@@ -181,15 +181,16 @@ fn share(paths: &Paths, environment: &Environment) {
     }
 }
 
-/// Adds to the fingerprint the facts of this machine that were not known when it was written.
-async fn fill_in(flags: &Flags, environment: &Environment) -> Result<()> {
+/// Adds to the fingerprint what was not known of this machine when it was written, and what has changed since
+/// without making it another machine.
+async fn update_fingerprint(flags: &Flags, environment: &Environment) -> Result<()> {
     let before = Monsys::read(flags, environment)?;
-    if before.credential_store()?.filled_in().is_none() {
+    if before.credential_store()?.with_machine_of_now().is_none() {
         return Ok(());
     }
     let (host, lock) = locked(before, Limit::of(LOCK_WAIT)).await?;
     let store = host.credential_store()?;
-    if let Some(state) = store.filled_in() {
+    if let Some(state) = store.with_machine_of_now() {
         store.save_state(&state)?;
     }
     drop(lock);

@@ -18,6 +18,7 @@ use crate::wire;
 use agent_core::clock;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
+use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::facts::route::Target;
 use agent_core::flags::Flags;
 use agent_core::hub::response::{self, Outcome};
@@ -132,6 +133,10 @@ impl<'a, T: Transport> Agent<'a, T> {
                     ));
                 }
             }
+            // A copy of another machine does not continue as that machine.
+            Err(error) if matches!(error.id(), ErrorId::NotEnrolled | ErrorId::StepNeeded) => {
+                return Err(error);
+            }
             Err(error) => {
                 if self.logged.replace(error.id()) != Some(error.id()) {
                     tracing::warn!(
@@ -242,6 +247,12 @@ impl<'a, T: Transport> Agent<'a, T> {
                 && matches!(OnDisk::<T>::read(self.flags, self.environment), Ok(None)))
     }
 
+    /// Returns whether the machine shows other ids than when the files were read, as after a migration. The
+    /// product UUID counts only for root.
+    fn is_other_machine(&self) -> bool {
+        Fingerprint::of(self.environment).is_ok_and(|now| now != self.on_disk.seen)
+    }
+
     /// Sends one heartbeat with the files that were read.
     async fn send(&mut self) -> HeartbeatOutcome {
         let OnDisk {
@@ -331,7 +342,7 @@ impl<'a, T: Transport> Agent<'a, T> {
 
 impl<T: Transport> ServiceHost for Agent<'_, T> {
     async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
-        if self.must_reload || self.is_stale() {
+        if self.must_reload || self.is_stale() || self.is_other_machine() {
             self.read_again()?;
         }
         if self.gone_since.is_some() {
