@@ -33,7 +33,7 @@ pub async fn examine(flags: &Flags, environment: &Environment) -> Vec<Check> {
     let (check, token) = host::token(&*host, environment, limit).await;
     checks.push(check);
     checks.push(host::plan(&*host, token.as_ref(), environment));
-    checks.extend(host::folders(&*host));
+    checks.extend(host::folders(&*host, environment));
     checks.extend(network::examine(settings, environment).await);
     checks.push(host::service_manager(environment));
     checks.push(cloud_init::examine(environment));

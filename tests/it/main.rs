@@ -57,6 +57,7 @@ mod scrubbing;
 mod secrets;
 mod status;
 mod tags_and_role;
+mod targets;
 mod token_sources;
 mod unenrol;
 mod unwritable;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::Environment;
 use crate::error::{ErrorId, Result};
 use crate::settings::Settings;
+use crate::store::proof::Target;
 use crate::store::{atomic, named, unwritable};
 
 /// File name of the copy, beside the configuration.
@@ -20,6 +21,19 @@ pub fn place(settings: &Settings, folder: &Path, environment: &Environment) -> O
         && !ca_file.is_pipe()
         && environment.refuse_foreign_file(&ca_file.value).is_err();
     is_needed.then(|| folder.join(CA_COPY))
+}
+
+/// Returns the copy as the target of a write, if this run's CA file needs a copy.
+pub fn target(settings: &Settings, folder: &Path, environment: &Environment) -> Option<Target> {
+    let path = place(settings, folder, environment)?;
+    let ca_file = settings.ca_file.as_ref()?;
+    let size = std::fs::metadata(&ca_file.value).map_or(0, |metadata| metadata.len());
+    Some(Target {
+        path,
+        grant: environment.access().public(),
+        room: usize::try_from(size).unwrap_or_default(),
+        error_id: ErrorId::ConfigUnwritable,
+    })
 }
 
 /// Writes the copy, if this run's CA file needs a copy and the copy has another content. Returns whether it was

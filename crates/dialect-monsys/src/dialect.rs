@@ -16,6 +16,7 @@ use agent_core::hub::retry::Limit;
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
 use agent_core::store::lock;
+use agent_core::store::proof::Target;
 use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
@@ -23,9 +24,11 @@ use serde_json::{Value, json};
 use crate::exchange::EnrolRequest;
 use crate::host_state::EnrolmentState;
 use crate::monsys::{Monsys, report_fields};
+use crate::paths::KeyWrite;
 use crate::plan::PlannedRequest;
 use crate::receipt::Receipt;
 use crate::recovery::{self, Recovery};
+use crate::state::State;
 use crate::{checks, preview, service, status, step, takeover, wire};
 
 /// The entry of the monsys hub in the program's list of dialects.
@@ -101,12 +104,15 @@ impl Dialect for Monsys<'_> {
         })
     }
 
+    fn targets(&self) -> Result<Vec<Target>> {
+        let key = self.key_write()?;
+        Ok(self.paths.targets(&self.settings, self.environment, key))
+    }
+
     fn prove_writable(&self) -> Result<()> {
-        let (settings, access) = (&self.settings, self.environment.access());
-        if self.state()?.snapshot.key.is_some() {
-            return self.paths.prove_writable(settings, access);
-        }
-        self.paths.prove_room_beside_key(settings, access)
+        let key = self.key_write()?;
+        self.paths
+            .prove_writable(&self.settings, self.environment, key)
     }
 
     fn repair(&self) -> Result<bool> {
@@ -207,6 +213,22 @@ impl Dialect for Monsys<'_> {
 
     fn serve(&self) -> FutureResult<'_, ()> {
         Box::pin(service::run(self.flags, self.environment))
+    }
+}
+
+impl Monsys<'_> {
+    /// Returns when an enrolment of this host writes its key.
+    fn key_write(&self) -> Result<KeyWrite> {
+        let snapshot = &self.state()?.snapshot;
+        let has_next = |state: &State| state.next.is_some();
+        Ok(match &snapshot.key {
+            _ if snapshot.state.as_ref().is_some_and(has_next) => KeyWrite::AfterRequest,
+            _ if matches!(self.enrolment_state()?, EnrolmentState::Clone(_)) => {
+                KeyWrite::AfterRequest
+            }
+            Some(_) => KeyWrite::Never,
+            None => KeyWrite::BeforeRequest,
+        })
     }
 }
 

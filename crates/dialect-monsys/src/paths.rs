@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
 use crate::receipt::{self, Receipt};
 use crate::state::{FILE as STATE_FILE, State};
+use agent_core::ca_copy;
 use agent_core::enrolment::Folder;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -18,7 +19,8 @@ use agent_core::scrub::record;
 use agent_core::service::HEALTH_FILE;
 use agent_core::settings::Settings;
 use agent_core::store::access::{Access, Grant};
-use agent_core::store::atomic::{self, Draft, Owner};
+use agent_core::store::atomic::{self, Draft};
+use agent_core::store::proof::{self, Target};
 use agent_core::store::{names, safe_read, unreadable, unwritable};
 
 /// Name of the file that holds the agent's id.
@@ -53,6 +55,17 @@ pub struct Paths {
     pub config: PathBuf,
     /// The state directory.
     pub state_dir: PathBuf,
+}
+
+/// The time at which a run writes `agent-signing.key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyWrite {
+    /// The host keeps its key.
+    Never,
+    /// The key is made, and is on the disk before the request is sent.
+    BeforeRequest,
+    /// A next key replaces the key after the hub has accepted it.
+    AfterRequest,
 }
 
 impl Paths {
@@ -110,28 +123,59 @@ impl Paths {
         atomic::sweep(self.config_dir()).map_err(|error| self.config_error(&error))
     }
 
-    /// Proves, before a use of the token is spent, that both directories can be written.
-    pub(crate) fn prove_writable(&self, settings: &Settings, access: Access) -> Result<()> {
-        self.prove_with(atomic::prove, settings, access)
-    }
-
-    /// Proves that there is room for the files beside a key that is yet to be made. The key itself is
-    /// written durably before a request is sent, which proves the rest.
-    pub(crate) fn prove_room_beside_key(&self, settings: &Settings, access: Access) -> Result<()> {
-        self.prove_with(atomic::prove_room, settings, access)
-    }
-
-    fn prove_with(
+    /// Returns the files that a run writes. This is the only list of them.
+    pub(crate) fn targets(
         &self,
-        prove_state_dir: fn(&Path, usize, Owner) -> io::Result<()>,
         settings: &Settings,
-        access: Access,
+        environment: &Environment,
+        key: KeyWrite,
+    ) -> Vec<Target> {
+        let access = environment.access();
+        let in_state_dir = |name: &str, room, grant| Target {
+            path: self.state_dir.join(name),
+            grant,
+            room,
+            error_id: ErrorId::StateUnwritable,
+        };
+        let config = Target {
+            path: self.config.clone(),
+            grant: access.shared(),
+            room: settings.file.room(),
+            error_id: ErrorId::ConfigUnwritable,
+        };
+        let key =
+            (key != KeyWrite::Never).then(|| in_state_dir(KEY_FILE, KEY_BYTES, access.shared()));
+        let state = [
+            in_state_dir(STATE_FILE, 8 * 1024, access.shared()),
+            in_state_dir(receipt::FILE, 8 * 1024, access.shared()),
+            in_state_dir(ID_FILE, 64, access.public()),
+        ];
+        let ca_copy = ca_copy::target(settings, self.config_dir(), environment);
+        state
+            .into_iter()
+            .chain(key)
+            .chain([config])
+            .chain(ca_copy)
+            .collect()
+    }
+
+    /// Proves, before a use of the token is spent, that all of the run's files can be written.
+    pub(crate) fn prove_writable(
+        &self,
+        settings: &Settings,
+        environment: &Environment,
+        key: KeyWrite,
     ) -> Result<()> {
-        let owner = access.shared().owner;
-        prove_state_dir(&self.state_dir, 8 * 1024, owner)
-            .map_err(|error| self.state_error(&error))?;
-        atomic::prove(self.config_dir(), settings.file.room(), owner)
-            .map_err(|error| self.config_error(&error))
+        let targets = self.targets(settings, environment, key);
+        let written_later = match key {
+            KeyWrite::BeforeRequest => Some(self.state_dir.as_path()),
+            KeyWrite::Never | KeyWrite::AfterRequest => None,
+        };
+        proof::prove(
+            &targets,
+            written_later,
+            &environment.kernel_path(proof::MOUNTS),
+        )
     }
 
     /// Returns whether an enrolled host has all of its files, and no remains of a killed run.

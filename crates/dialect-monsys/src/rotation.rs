@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::exchange::exchange;
 use crate::host_state::{Enrolled, EnrolmentState};
 use crate::monsys::{Monsys, locked};
+use crate::paths::KeyWrite;
 use crate::plan::{PlannedRequest, lost_key};
 use crate::recovery::{Recovery, recovered, roll_forward};
 use agent_core::enrolment::Enrolment;
@@ -52,7 +53,7 @@ pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rota
         Recovery::Dropped(error) => return Err(still_pinned(&error, id)),
         Recovery::Nothing => {
             host.paths
-                .prove_writable(&host.settings, environment.access())?;
+                .prove_writable(&host.settings, environment, KeyWrite::AfterRequest)?;
             let planned = PlannedRequest::new_key(current, &host.settings);
             let registered = exchange(&host, planned, None, limit).await;
             registered.map_err(|error| match error.id() {
@@ -88,8 +89,12 @@ pub async fn rotate_token(flags: &Flags, environment: &Environment) -> Result<Ro
         host
     };
     let current = with_key(&host)?;
+    let key = match current.is_next_key_unconfirmed {
+        true => KeyWrite::AfterRequest,
+        false => KeyWrite::Never,
+    };
     host.paths
-        .prove_writable(&host.settings, environment.access())?;
+        .prove_writable(&host.settings, environment, key)?;
     let old = &current.agent_token;
     let changed = token.secret().expose_secret() != old.expose_secret();
     register(&host, limit, token, current).await?;

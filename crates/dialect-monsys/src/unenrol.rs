@@ -14,7 +14,7 @@ use crate::credential_store::CredentialStore;
 use crate::heartbeat_lock::HeartbeatLock;
 use crate::host_state::{Enrolled, EnrolmentState, Snapshot};
 use crate::monsys::{LOCK_WAIT, Monsys, locked};
-use crate::paths::{HostFiles, is_ours};
+use crate::paths::{HostFiles, KeyWrite, is_ours};
 use crate::plan::lost_key;
 use crate::recovery::{Recovery, recover};
 use crate::state::State;
@@ -130,7 +130,7 @@ pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> R
         }
         Some(EnrolmentState::Enrolled(enrolled)) if enrolled.key_is_lost => return Err(keyless()),
         Some(EnrolmentState::Enrolled(enrolled)) => {
-            paths.prove_writable(&host.settings, environment.access())?;
+            paths.prove_writable(&host.settings, environment, KeyWrite::Never)?;
             match request_removal(&host, &store, enrolled, limit).await {
                 Ok(outcome) => outcome,
                 Err(error) if force => {

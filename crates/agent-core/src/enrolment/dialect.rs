@@ -20,6 +20,7 @@ use crate::hub::response::Outcome;
 use crate::hub::retry::Limit;
 use crate::settings::{Setting, Settings};
 use crate::store::access::{Access, Grant};
+use crate::store::proof::Target;
 use crate::store::{atomic, safe_read, unwritable};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
@@ -174,10 +175,16 @@ pub trait Dialect {
     /// Files that cannot be written, and the hub's response, if a request is necessary.
     fn recover(&mut self, limit: Limit) -> FutureResult<'_, ()>;
 
-    /// Proves that all files can be written, before a use of the secret is spent.
+    /// Returns the files that a run writes after the hub has accepted its request.
     ///
     /// # Errors
-    /// [`ErrorId::ConfigUnwritable`], [`ErrorId::StateUnwritable`].
+    /// Broken files of the host.
+    fn targets(&self) -> Result<Vec<Target>>;
+
+    /// Proves that all targets can be written, before a use of the secret is spent.
+    ///
+    /// # Errors
+    /// The error of the first target that cannot be written, with exit code 73.
     fn prove_writable(&self) -> Result<()>;
 
     /// Writes the missing files of a host that is enrolled already. Returns whether a file was written.
