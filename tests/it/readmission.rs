@@ -1,68 +1,10 @@
 //! A hub that has lost its database takes the same agents back by their receipts.
 
 use std::fs;
-use std::net::SocketAddr;
 
-use mock_hub::Options;
 use serde_json::{Value, json};
 
-use crate::common::{Mint, TestHost, TestHub, until};
-
-/// A hub that can be stopped and started again at the same address, with its keys and without its database.
-struct LostHub {
-    folder: tempfile::TempDir,
-    address: SocketAddr,
-    hub: Option<TestHub>,
-}
-
-impl LostHub {
-    fn new() -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut lost = Self {
-            folder: tempfile::tempdir().unwrap(),
-            address: free.local_addr().unwrap(),
-            hub: None,
-        };
-        drop(free);
-        lost.start();
-        lost
-    }
-
-    fn hub(&self) -> &TestHub {
-        self.hub.as_ref().unwrap()
-    }
-
-    fn stop(&mut self) {
-        self.hub = None;
-    }
-
-    fn start(&mut self) {
-        let file = |name: &str| self.folder.path().join(name);
-        self.hub = Some(TestHub::with(Options {
-            listen: self.address,
-            tls_dir: Some(file("tls")),
-            database: Some(file("hub.db")),
-            receipt_keys: vec![file("receipt.pem")],
-            revocations: Some(file("revocations")),
-            ..Options::default()
-        }));
-    }
-
-    /// Starts the hub again, without its database.
-    fn lose(&mut self) {
-        self.stop();
-        for name in ["hub.db", "hub.db-wal", "hub.db-shm"] {
-            let _ = fs::remove_file(self.folder.path().join(name));
-        }
-        self.start();
-        assert!(self.hub().agents().is_empty());
-    }
-
-    fn open(&self) -> Value {
-        let door = json!({"open_for_secs": 3600, "max_agents": 1000});
-        self.hub().post("readmission", door)
-    }
-}
+use crate::common::{LostHub, Mint, TestHost, TestHub, until};
 
 fn receipt(host: &TestHost) -> String {
     fs::read_to_string(host.path("var/lib/monsys/receipt")).unwrap()
@@ -154,8 +96,8 @@ fn an_older_copy_of_the_database_gives_the_host_a_new_credential() {
     let token = hub.hub().token();
     host.enrol(hub.hub(), &token).run().expect(0);
     hub.stop();
-    let database = hub.folder.path().join("hub.db");
-    let copy = hub.folder.path().join("yesterday");
+    let database = hub.database();
+    let copy = database.with_file_name("yesterday");
     fs::copy(&database, &copy).unwrap();
     hub.start();
     host.enrol_with(hub.hub(), &token, &["--force"])
