@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Plan, Prepare,
-    Preview, StatusReport,
+    Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult,
+    Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -107,6 +107,8 @@ impl Dialect for Host<'_> {
             hub_url: credential.server.clone(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: self.fields(),
             cleanup: Cleanup::default(),
         })

@@ -2,8 +2,8 @@
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    self, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, FutureResult,
-    OwnFlag, Plan, Prepare, Preview, StatusReport,
+    self, Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder,
+    FutureResult, OwnFlag, Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -132,6 +132,8 @@ impl Dialect for Lyftdata<'_> {
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: self.report_fields(&worker, self.name.as_deref()),
             cleanup: Cleanup::default(),
         })

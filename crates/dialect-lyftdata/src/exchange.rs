@@ -10,7 +10,7 @@ use crate::files::{PendingRequest, Worker};
 use crate::lyftdata::Lyftdata;
 use crate::settings::text_fault;
 use agent_core::clock;
-use agent_core::enrolment::{Cleanup, Done, Enrolment};
+use agent_core::enrolment::{Cleanup, Confirmation, Done, Enrolment};
 use agent_core::enrolment::{Exchange, ExchangeStep};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -128,6 +128,8 @@ impl Exchange for EnrolRequest<'_> {
             hub_url: self.host.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
             changed: true,
+            confirmation: Confirmation::Confirmed,
+            changes: Vec::new(),
             fields: self.host.report_fields(&worker.id, Some(&worker.name)),
             cleanup: Cleanup::default(),
         }))

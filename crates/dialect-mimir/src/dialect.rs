@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use agent_core::ca_copy;
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Plan, Prepare,
-    Preview, StatusReport,
+    Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult,
+    Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -135,6 +135,8 @@ impl Dialect for Mimir<'_> {
             hub_url: self.state.record.server_url.clone().unwrap_or_default(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: exchange::report_fields(&self.state)?,
             cleanup: Cleanup::default(),
         })

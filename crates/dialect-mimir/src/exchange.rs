@@ -12,7 +12,7 @@ use crate::mimir::Mimir;
 use crate::wire::{self, Certified};
 use agent_core::ca_copy;
 use agent_core::clock;
-use agent_core::enrolment::{Cleanup, Done, Enrolment, ReportField};
+use agent_core::enrolment::{Cleanup, Confirmation, Done, Enrolment, ReportField};
 use agent_core::enrolment::{Exchange, ExchangeStep};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -259,6 +259,8 @@ impl Exchange for EnrolRequest<'_> {
                     hub_url: self.settings.hub_url.value.to_string(),
                     hostname: Some(facts.hostname.clone()),
                     changed: true,
+                    confirmation: Confirmation::Confirmed,
+                    changes: Vec::new(),
                     fields: report_fields(&self.state)?,
                     cleanup: Cleanup::default(),
                 }))

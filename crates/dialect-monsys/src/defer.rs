@@ -56,7 +56,7 @@ pub async fn defer_under(
 ) -> Result<Deferred> {
     let before = Monsys::read(flags, environment)?;
     refuse_identity(&before.settings, &before.paths)?;
-    let limit = Limit::of(before.settings.wait);
+    let limit = Limit::of(before.settings.wait.value);
     let (host, lock) = locked_under(held, before, limit).await?;
     let Monsys {
         settings, paths, ..

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use agent_core::check::Check;
 use agent_core::enrolment::step_record::StepRecord;
 use agent_core::enrolment::{
-    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Plan, Prepare,
-    Preview, StatusReport,
+    Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult,
+    Plan, Prepare, Preview, StatusReport, WayBack,
 };
 use agent_core::environment::{Environment, SECRET_VARIABLE};
 use agent_core::error::{Error, ErrorId, Result};
@@ -26,6 +26,7 @@ use crate::host_state::EnrolmentState;
 use crate::monsys::{Monsys, report_fields};
 use crate::paths::KeyWrite;
 use crate::plan::PlannedRequest;
+use crate::receipt::Receipt;
 use crate::recovery::{self, Recovery};
 use crate::state::State;
 use crate::{checks, preview, service, status, step, takeover, wire};
@@ -61,14 +62,28 @@ impl Dialect for Monsys<'_> {
     }
 
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
-        Ok(match self.planned_request(secret, force)? {
-            Some(request) => Plan::Exchange(Box::new(PlannedExchange {
-                host: self,
-                request,
-            })),
-            None if self.is_complete()? => Plan::Nothing,
-            None => Plan::Repair,
+        let request = self.planned_request(secret, force)?;
+        let is_confirmation = request.is_confirmation;
+        let planned = PlannedExchange::of(self, request);
+        Ok(if is_confirmation {
+            Plan::Confirm(planned)
+        } else {
+            Plan::Exchange(planned)
         })
+    }
+
+    fn plan_return(&self, way: WayBack) -> Result<Option<Box<dyn Prepare<'_> + '_>>> {
+        let EnrolmentState::Enrolled(enrolled) = self.enrolment_state()? else {
+            return Ok(None);
+        };
+        let request = match way {
+            WayBack::Receipt => Receipt::load(&self.paths.state_dir)
+                .and_then(|receipt| PlannedRequest::by_receipt(enrolled, &self.settings, receipt)),
+            WayBack::Secret(kind) => {
+                Some(PlannedRequest::returning(enrolled, &self.settings, kind))
+            }
+        };
+        Ok(request.map(|request| PlannedExchange::of(self, request) as Box<dyn Prepare<'_> + '_>))
     }
 
     fn folders(&self) -> Vec<Folder> {
@@ -102,7 +117,7 @@ impl Dialect for Monsys<'_> {
 
     fn repair(&self) -> Result<bool> {
         match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) => {
+            EnrolmentState::Enrolled(enrolled) if !self.is_complete()? => {
                 self.credential_store()?.repair(enrolled.agent_id)
             }
             _ => Ok(false),
@@ -128,6 +143,8 @@ impl Dialect for Monsys<'_> {
             hub_url: enrolled.hub_url.clone(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: report_fields(
                 enrolled.agent_id,
                 json!(enrolled.tags),
@@ -219,6 +236,12 @@ impl Monsys<'_> {
 struct PlannedExchange<'a> {
     host: &'a Monsys<'a>,
     request: PlannedRequest,
+}
+
+impl<'a> PlannedExchange<'a> {
+    fn of(host: &'a Monsys<'a>, request: PlannedRequest) -> Box<Self> {
+        Box::new(Self { host, request })
+    }
 }
 
 impl<'a> Prepare<'a> for PlannedExchange<'a> {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
+use crate::receipt::{self, Receipt};
 use crate::state::{FILE as STATE_FILE, State};
 use agent_core::ca_copy;
 use agent_core::enrolment::Folder;
@@ -24,6 +25,29 @@ use agent_core::store::{names, safe_read, unreadable, unwritable};
 
 /// Name of the file that holds the agent's id.
 pub(crate) const ID_FILE: &str = "agent-id";
+
+/// The receipt after an admission.
+pub(crate) enum NewReceipt {
+    /// The receipt on the disk stays.
+    Keep,
+    /// The receipt on the disk is of no use any more.
+    Remove,
+    /// The hub has given a new receipt.
+    Write(Receipt),
+}
+
+impl NewReceipt {
+    fn draft<'a>(&'a self, path: &'a Path, access: Access) -> Option<Draft<'a>> {
+        let Self::Write(receipt) = self else {
+            return None;
+        };
+        Some(Draft {
+            path,
+            bytes: receipt.as_str().as_bytes(),
+            grant: access.shared(),
+        })
+    }
+}
 
 /// The paths of this host's files, `--root` included.
 pub struct Paths {
@@ -123,6 +147,7 @@ impl Paths {
             (key != KeyWrite::Never).then(|| in_state_dir(KEY_FILE, KEY_BYTES, access.shared()));
         let state = [
             in_state_dir(STATE_FILE, 8 * 1024, access.shared()),
+            in_state_dir(receipt::FILE, 8 * 1024, access.shared()),
             in_state_dir(ID_FILE, 64, access.public()),
         ];
         let ca_copy = ca_copy::target(settings, self.config_dir(), environment);
@@ -170,17 +195,47 @@ impl Paths {
             .map_err(|error| self.state_error(&error))
     }
 
-    /// Writes the state, and after it the agent's id.
-    pub(crate) fn write_state_and_id(&self, state: &State, id: Uuid, access: Access) -> Result<()> {
+    /// Writes the state, and after it the receipt and the agent's id.
+    pub(crate) fn write_state_and_id(
+        &self,
+        state: &State,
+        receipt: &NewReceipt,
+        id: Uuid,
+        access: Access,
+    ) -> Result<()> {
         let text = format!("{id}\n");
         let id = Draft {
             path: &self.state_dir.join(ID_FILE),
             bytes: text.as_bytes(),
             grant: access.public(),
         };
+        let path = self.state_dir.join(receipt::FILE);
+        let drafts: Vec<_> = receipt
+            .draft(&path, access)
+            .into_iter()
+            .chain([id])
+            .collect();
         state
-            .save_with(Some(id), &self.state_dir, access)
-            .map_err(|error| self.state_error(&error))
+            .save_with(&drafts, &self.state_dir, access)
+            .map_err(|error| self.state_error(&error))?;
+        if matches!(receipt, NewReceipt::Remove) {
+            atomic::remove(&path).map_err(|error| self.state_error(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes or removes the hub's receipt.
+    pub(crate) fn write_receipt(&self, receipt: &NewReceipt, access: Access) -> Result<()> {
+        let path = self.state_dir.join(receipt::FILE);
+        let written = match receipt {
+            NewReceipt::Keep => Ok(()),
+            NewReceipt::Remove => atomic::remove(&path),
+            NewReceipt::Write(_) => {
+                let drafts: Vec<_> = receipt.draft(&path, access).into_iter().collect();
+                atomic::write_all(&drafts)
+            }
+        };
+        written.map_err(|error| self.state_error(&error))
     }
 
     pub(crate) fn read_id(&self) -> Option<Uuid> {
@@ -188,13 +243,13 @@ impl Paths {
         String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 
-    /// Returns the files of this host's identity: key, agent-id, state, and next keys.
+    /// Returns the files of this host's identity: key, agent-id, state, receipt, and next keys.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`]. A missing directory has no such files.
     pub(crate) fn identity_files(&self) -> Result<Vec<PathBuf>> {
         let is_identity = |name: &str| {
-            [KEY_FILE, ID_FILE, crate::state::FILE].contains(&name)
+            [KEY_FILE, ID_FILE, crate::state::FILE, receipt::FILE].contains(&name)
                 || name.starts_with(NEXT_KEY_FILE)
         };
         let unreadable = |error: &io::Error| unreadable(&self.state_dir, error);
@@ -320,6 +375,9 @@ pub(crate) fn is_ours(path: &Path) -> Result<bool> {
             std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Uuid>().is_ok())
         }
         STATE_FILE => fields("fingerprint"),
+        receipt::FILE => {
+            std::str::from_utf8(&bytes).is_ok_and(|text| Receipt::parse(text).is_some())
+        }
         HEALTH_FILE => fields("agent_id"),
         record::FILE => fields("tokens") && fields("clean"),
         _ => bytes.len() == KEY_BYTES,

@@ -43,7 +43,7 @@ pub struct Rotation {
 pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rotation> {
     let before = Monsys::read(flags, environment)?;
     enrolled(&before)?;
-    let limit = Limit::of(before.settings.wait);
+    let limit = Limit::of(before.settings.wait.value);
     let (host, lock) = locked(before, limit).await?;
     let (host, recovered) = recovered(host, limit).await?;
     let current = enrolled(&host)?;
@@ -80,7 +80,7 @@ pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rota
 pub async fn rotate_token(flags: &Flags, environment: &Environment) -> Result<Rotation> {
     let before = Monsys::read(flags, environment)?;
     with_key(&before)?;
-    let limit = Limit::of(before.settings.wait);
+    let limit = Limit::of(before.settings.wait.value);
     let token = explicit_token(&before.settings, environment, limit).await?;
     let (host, lock) = locked(before, limit).await?;
     let host = if roll_forward(&host)? {

@@ -6,6 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::identity::Identity;
+use crate::receipt::Receipt;
 use agent_core::facts::{HostFacts, Interface};
 use agent_core::hub::client::{Reply, Request};
 use agent_core::hub::optional::{self, Optional};
@@ -16,11 +17,12 @@ use agent_core::token::Secret;
 
 /// Path of the enrolment.
 pub const ENROL: &str = "/api/v1/agents/enrol";
-/// Seconds between heartbeats when the hub names none.
-const DEFAULT_INTERVAL_SECS: u64 = 30;
-
+/// Path of the readmission.
+pub const READMIT: &str = "/api/v1/agents/readmit";
 /// Path of the registration.
 pub const REGISTER: &str = "/api/v1/agents/register";
+/// Seconds between heartbeats when the hub names none.
+const DEFAULT_INTERVAL_SECS: u64 = 30;
 
 /// The host's description of itself: its facts, its own tags and role.
 pub struct HostDescription<'a> {
@@ -49,6 +51,8 @@ pub struct Admission {
     pub heartbeat_interval_secs: u64,
     /// The hub made a new agent (201), and did not know this one before (200).
     pub is_new: bool,
+    /// The hub's receipt of this admission, if it gives one.
+    pub receipt: Option<Receipt>,
 }
 
 /// Returns the request for an enrolment or a registration, signed by the host's key.
@@ -66,6 +70,32 @@ pub fn request<'a>(
         url: hub.join(path),
         bearer: Some(bearer),
         signature: Some(identity.sign(&body)),
+        body: body.into(),
+    }
+}
+
+/// Returns the request of a readmission, signed by the host's key. `at` is the time of the request by the hub's
+/// clock. The hub takes each body once, so two requests must not have the same `at`.
+#[must_use]
+pub fn readmission<'a>(
+    hub: &HubUrl,
+    receipt: &Receipt,
+    at: &str,
+    description: &HostDescription<'_>,
+    identity: &Identity,
+) -> Request<'a> {
+    let public_key = identity.public_key();
+    let body = ReadmissionBody {
+        receipt: receipt.as_str(),
+        at,
+        description: HostDescriptionBody::of(description, &public_key),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    Request {
+        method: Method::POST,
+        url: hub.join(READMIT),
+        bearer: None,
+        signature: Some(identity.sign_readmission(&hub.origin(), &body)),
         body: body.into(),
     }
 }
@@ -118,14 +148,8 @@ pub fn unenrol<'a>(
 /// Returns the body of an enrolment and of a registration.
 #[must_use]
 pub fn body(description: &HostDescription<'_>, public_key: &str) -> Vec<u8> {
-    let body = HostDescriptionBody {
-        host: HostBody::of(description.facts, description.machine_id),
-        tags: description.tags,
-        role: description.role,
-        signing_pubkey: public_key,
-    };
     // Strings, numbers and lists always have a JSON form.
-    serde_json::to_vec(&body).unwrap_or_default()
+    serde_json::to_vec(&HostDescriptionBody::of(description, public_key)).unwrap_or_default()
 }
 
 /// Returns the facts as they are sent, field by field.
@@ -213,6 +237,7 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
         default_role: default_role(body.default_role),
         heartbeat_interval_secs: interval.unwrap_or(DEFAULT_INTERVAL_SECS),
         is_new: reply.status == 201,
+        receipt: receipt(body.receipt),
     })
 }
 
@@ -258,6 +283,16 @@ fn default_tags(field: Optional<Vec<Optional<String>>>) -> Vec<String> {
     valid
 }
 
+/// Returns the receipt, if it has the form of one. Logs a warning otherwise.
+fn receipt(field: Optional<String>) -> Option<Receipt> {
+    let text = field.or_warn("receipt")?;
+    let receipt = Receipt::parse(&text);
+    if receipt.is_none() {
+        optional::warn("receipt", "it is not a receipt");
+    }
+    receipt
+}
+
 /// Returns the default role, if it is valid. Logs a warning otherwise.
 fn default_role(field: Optional<String>) -> Option<String> {
     let role = field
@@ -293,6 +328,25 @@ struct HostDescriptionBody<'a> {
     tags: &'a [String],
     role: Option<&'a str>,
     signing_pubkey: &'a str,
+}
+
+impl<'a> HostDescriptionBody<'a> {
+    fn of(description: &HostDescription<'a>, public_key: &'a str) -> Self {
+        Self {
+            host: HostBody::of(description.facts, description.machine_id),
+            tags: description.tags,
+            role: description.role,
+            signing_pubkey: public_key,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ReadmissionBody<'a> {
+    receipt: &'a str,
+    at: &'a str,
+    #[serde(flatten)]
+    description: HostDescriptionBody<'a>,
 }
 
 #[derive(Serialize)]
@@ -347,6 +401,8 @@ struct AdmissionBody {
     default_role: Optional<String>,
     #[serde(default)]
     heartbeat_interval_secs: Optional<f64>,
+    #[serde(default)]
+    receipt: Optional<String>,
 }
 
 /// The credential in the response to an enrolment. A registration brings none.

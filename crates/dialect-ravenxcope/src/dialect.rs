@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, FutureResult,
-    OwnFlag, Plan, Prepare, Preview, StatusReport,
+    Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder,
+    FutureResult, OwnFlag, Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -129,6 +129,8 @@ impl Dialect for Ravenxcope<'_> {
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: self.report_fields(self.interval()),
             cleanup: Cleanup::default(),
         })

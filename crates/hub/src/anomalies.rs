@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The six kinds of anomalies.
+/// The seven kinds of anomalies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anomaly {
     UnsignedPayload,
@@ -25,6 +25,7 @@ pub(crate) enum Anomaly {
     Cadence,
     FlatMetrics,
     VersionDowngrade,
+    ReadmissionMismatch,
 }
 
 impl Anomaly {
@@ -36,6 +37,7 @@ impl Anomaly {
             Self::Cadence => "cadence_anomaly",
             Self::FlatMetrics => "flat_metrics",
             Self::VersionDowngrade => "version_downgrade",
+            Self::ReadmissionMismatch => "readmission_mismatch",
         }
     }
 
@@ -52,7 +54,7 @@ impl Anomaly {
 fn severity(kind: &str) -> &'static str {
     match kind {
         "signature_invalid" => "critical",
-        "unsigned_payload" | "version_downgrade" => "high",
+        "unsigned_payload" | "version_downgrade" | "readmission_mismatch" => "high",
         _ => "medium",
     }
 }

@@ -20,6 +20,8 @@
 //! `routes` leads the request through [`body`] (limits of size and time) to a handler. Handlers of
 //! hosts are `enrol`, `register`, `heartbeat` and `unenrol`; the last three share `agent_call`.
 //! Handlers of the operator are `tokens`, `agents` and `anomalies`; `dist` serves the installer.
+//! `readmission` takes agents back by the `receipt` that enrol and register give them, and
+//! `revocations` are what outlives the database beside the `receipt_key`.
 //! [`request`] identifies the caller. Each handler does its work in one transaction on the thread of the
 //! [`database`], and answers once that work is on disk.
 //!
@@ -40,6 +42,7 @@ mod cidr;
 pub mod clock;
 pub mod connection;
 pub mod database;
+mod deleted_agents;
 mod dist;
 mod enrol;
 mod error;
@@ -53,9 +56,13 @@ pub mod labels;
 mod options;
 mod origin;
 mod rate_limit;
+mod readmission;
+mod receipt;
+mod receipt_key;
 pub mod refusal;
 mod register;
 pub mod request;
+mod revocations;
 mod routes;
 pub mod secret;
 mod server;

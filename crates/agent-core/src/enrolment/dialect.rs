@@ -153,6 +153,16 @@ pub trait Dialect {
     /// The reason why a run is not possible. Nothing on the host is changed.
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>>;
 
+    /// Decides how the host returns to a hub that has forgotten it. The caller has the lock. Returns `None` when
+    /// the host cannot return that way.
+    ///
+    /// # Errors
+    /// Broken files of the host.
+    fn plan_return(&self, way: WayBack) -> Result<Option<Box<dyn Prepare<'_> + '_>>> {
+        let _ = way;
+        Ok(None)
+    }
+
     /// Returns the folders that the run writes to. A missing folder is created. The first folder holds the lock.
     fn folders(&self) -> Vec<Folder>;
 
@@ -358,8 +368,19 @@ pub enum Plan<'a> {
     Nothing,
     /// The host is enrolled, and some of its files are missing or obsolete.
     Repair,
+    /// The host is enrolled as the settings say, and the hub confirms that.
+    Confirm(Box<dyn Prepare<'a> + 'a>),
     /// A request to the hub is necessary.
     Exchange(Box<dyn Prepare<'a> + 'a>),
+}
+
+/// A way back to a hub that has forgotten this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayBack {
+    /// By the receipt of the hub.
+    Receipt,
+    /// By the secret of this run.
+    Secret(Kind),
 }
 
 /// A folder that a run writes to.
