@@ -31,6 +31,16 @@ pub(super) async fn token(
     }
 }
 
+/// Asks the hub of an enrolled host whether it accepts the host's own credential.
+pub(super) async fn credential(host: &dyn Dialect) -> Check {
+    let name = "credential";
+    match host.ask_hub().await {
+        Ok(true) => Check::good(name, "the hub accepts this host's own credential"),
+        Ok(false) => Check::skipped(name, "there is no credential to ask the hub with"),
+        Err(error) => Check::bad(name, &error),
+    }
+}
+
 /// Checks what a run of `enrol` would do.
 pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, environment: &Environment) -> Check {
     let name = "plan";

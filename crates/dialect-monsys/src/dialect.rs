@@ -173,6 +173,10 @@ impl Dialect for Monsys<'_> {
         status::report(self)
     }
 
+    fn ask_hub(&self) -> FutureResult<'_, bool> {
+        Box::pin(step::accepts_credential(self))
+    }
+
     fn checks(&self) -> Vec<Check> {
         vec![
             checks::settings(&self.settings, self.environment),

@@ -134,6 +134,21 @@ pub(crate) async fn ask_hub(flags: &Flags, environment: &Environment) -> Result<
     Ok(())
 }
 
+/// Asks the hub by one heartbeat whether it accepts this host's own credential.
+///
+/// # Errors
+/// The hub's rejection, and a hub that does not answer.
+pub(crate) async fn accepts_credential(host: &Monsys<'_>) -> Result<bool> {
+    match host.enrolment_state()? {
+        EnrolmentState::Enrolled(enrolled) if !enrolled.key_is_lost => {}
+        _ => return Ok(false),
+    }
+    match heartbeat(host).await? {
+        Outcome::Done(()) => Ok(true),
+        Outcome::Stop(error) | Outcome::Wait { error, .. } => Err(error),
+    }
+}
+
 /// Sends one heartbeat.
 async fn heartbeat(host: &Monsys<'_>) -> Result<Outcome<()>> {
     let EnrolmentState::Enrolled(enrolled) = host.enrolment_state()? else {
