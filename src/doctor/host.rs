@@ -63,13 +63,12 @@ pub(super) fn folders(host: &dyn Dialect, environment: &Environment) -> Vec<Chec
     folders
         .map(|folder| {
             let here = targets.iter();
-            let here = here.filter(|target| target.path.parent() == Some(folder.path.as_path()));
-            let obstacle = here
-                .filter_map(|target| {
-                    let error = proof::inspect(&target.path, &mounts).err()?;
-                    Some(unwritable(target.error_id, &target.path, &error))
-                })
-                .next();
+            let mut here =
+                here.filter(|target| target.path.parent() == Some(folder.path.as_path()));
+            let obstacle = here.find_map(|target| {
+                let error = proof::inspect(&target.path, &mounts).err()?;
+                Some(unwritable(target.error_id, &target.path, &error))
+            });
             match obstacle.map_or_else(|| prove(&folder.path, folder.error_id), Err) {
                 Ok(says) => Check::good(folder.name, says),
                 Err(error) => Check::bad(folder.name, &error),

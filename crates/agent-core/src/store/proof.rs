@@ -114,9 +114,10 @@ pub fn inspect(path: &Path, mounts: &Path) -> io::Result<()> {
     if is_folder {
         return Err(Obstacle::Folder.into());
     }
-    let is_mount = match known.contains(StatxAttributes::MOUNT_ROOT) {
-        true => attributes.contains(StatxAttributes::MOUNT_ROOT),
-        false => is_listed(path, mounts),
+    let is_mount = if known.contains(StatxAttributes::MOUNT_ROOT) {
+        attributes.contains(StatxAttributes::MOUNT_ROOT)
+    } else {
+        is_listed(path, mounts)
     };
     if is_mount {
         return Err(Obstacle::MountPoint.into());
