@@ -165,6 +165,9 @@ impl Liveness {
             Rate::Never => {
                 "The service has sent nothing yet: does it run? monsys-agent run\n".into()
             }
+            Rate::Stopped => {
+                "To start the service: systemctl start monsys-agent, or monsys-agent run\n".into()
+            }
             Rate::Overdue | Rate::Failing => {
                 format!("To fix it, {}\n", ErrorId::Silent.hint())
             }
@@ -175,7 +178,7 @@ impl Liveness {
     /// Returns whether monitoring has to raise an alarm.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        matches!(self.rate, Rate::Failing | Rate::Overdue)
+        matches!(self.rate, Rate::Failing | Rate::Overdue | Rate::Stopped)
     }
 }
 
