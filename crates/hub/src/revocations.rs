@@ -52,14 +52,14 @@ pub(crate) fn last_receipt(
             |row| {
                 let pinned: Option<Vec<u8>> = row.get(1)?;
                 let unpinned: Option<String> = row.get(2)?;
-                Ok((row.get(0)?, pinned.map(hash).or(unpinned)))
+                Ok((row.get(0)?, pinned.as_deref().map(hash).or(unpinned)))
             },
         )
         .optional()
 }
 
-fn hash(key: Vec<u8>) -> String {
-    data_encoding::HEXLOWER.encode(&crate::secret::sha256(&key))
+fn hash(key: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&crate::secret::sha256(key))
 }
 
 /// Refuses all receipts of an agent that were made before a moment.

@@ -11,9 +11,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Whether the revocations that the hub knows are all that there ever were.
+/// The completeness of the revocations that the hub knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Completeness {
+    /// They are all that there ever were.
     Complete,
     /// An earlier file may have been lost, or none is given.
     Lost,
@@ -43,7 +44,7 @@ struct End {
     length: u64,
     last_line: Option<String>,
     completeness: Completeness,
-    /// Whether a write has failed so that the file's content is unknown until it is read again.
+    /// Set by a failed write, after which the content of the file is unknown until it is read again.
     is_unknown: bool,
 }
 
@@ -52,7 +53,7 @@ pub(crate) struct Opened {
     pub(crate) file: RevocationFile,
     /// Entries and their times, in order.
     pub(crate) entries: Vec<(Entry, Millis)>,
-    /// Whether the file was created, or was empty.
+    /// Set if the file was created, or was empty.
     pub(crate) is_new: bool,
 }
 
