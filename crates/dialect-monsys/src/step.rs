@@ -86,7 +86,7 @@ pub(crate) async fn step(
 
 /// Returns whether this step asks the hub whether it still knows the host. At a boot, no step asks: only a step
 /// that is repeated in the same boot, which the service requests when the hub answers 401, or when the receipt is
-/// old. The pace is in root's own state, since the step obeys nothing that the service has written.
+/// old. The time of the last question is in root's own state, since the step obeys nothing that the service has written.
 fn asks_hub(host: &Monsys<'_>, enrolled: &Enrolled) -> bool {
     let state = enrolled.state.as_ref();
     let is_repeated = state

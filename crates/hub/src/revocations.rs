@@ -8,7 +8,6 @@ mod entry;
 mod file;
 mod replay;
 
-use crate::app::App;
 use crate::clock::Millis;
 use crate::receipt::TENANT;
 pub(crate) use entry::Entry;
@@ -26,11 +25,15 @@ pub(crate) fn has_entries(file: Option<&Path>) -> bool {
 
 /// Appends entries to the file, if there is one. They are on disk once this returns. Called within a
 /// transaction, as its last step: a failure rolls the transaction back.
-pub(crate) fn record(app: &App, entries: &[Entry]) -> rusqlite::Result<()> {
-    let Some(file) = &app.revocations else {
+pub(crate) fn record(
+    file: Option<&RevocationFile>,
+    entries: &[Entry],
+    now: Millis,
+) -> rusqlite::Result<()> {
+    let Some(file) = file else {
         return Ok(());
     };
-    file.append(entries, app.clock.now())
+    file.append(entries, now)
         .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(Box::new(cause)))
 }
 

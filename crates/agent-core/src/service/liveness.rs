@@ -171,7 +171,7 @@ impl Liveness {
             Rate::Overdue | Rate::Failing => {
                 format!("To fix it, {}\n", ErrorId::Silent.hint())
             }
-            _ => String::new(),
+            Rate::Good => String::new(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The completeness of the revocations that the hub knows.
+/// The completeness of the revocations that the hub knows: whether they are all that there ever were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Completeness {
     /// They are all that there ever were.
@@ -44,7 +44,7 @@ struct End {
     length: u64,
     last_line: Option<String>,
     completeness: Completeness,
-    /// Set by a failed write, after which the content of the file is unknown until it is read again.
+    /// True when a write has failed so that the file's content is unknown until it is read again.
     is_unknown: bool,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Opened {
     pub(crate) file: RevocationFile,
     /// Entries and their times, in order.
     pub(crate) entries: Vec<(Entry, Millis)>,
-    /// Set if the file was created, or was empty.
+    /// True when the file was created, or was empty.
     pub(crate) is_new: bool,
 }
 
