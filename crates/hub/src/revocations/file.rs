@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The completeness of the revocations that the hub knows: whether they are all that there ever were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Completeness {
-    /// They are all that there ever were.
     Complete,
     /// An earlier file may have been lost, or none is given.
     Lost,
