@@ -77,7 +77,7 @@ class Host(requests.auth.AuthBase):
 def before_call(context, case, kwargs):
     """Makes a host for a host's call."""
     call = case.operation.definition.raw.get("operationId")
-    if call not in ("enrol", "register", "heartbeat", "unenrol"):
+    if call not in ("enrol", "register", "heartbeat", "unenrol", "readmit"):
         return
     host = Host(case.operation.base_url)
     if call == "enrol":

@@ -411,7 +411,7 @@ async fn a_deleted_agent_stays_deleted_until_it_is_allowed() {
     let (hub, operator) = site.start().await;
     assert_eq!(
         operator.post(&format!("{path}/allow"), &json!({})).await.0,
-        404
+        204
     );
     assert_eq!(operator.delete(&path).await.0, 204);
     assert_eq!(operator.delete(&path).await.0, 404);
