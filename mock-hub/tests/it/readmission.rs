@@ -315,7 +315,7 @@ async fn every_refusal_is_the_plain_401() {
     assert_eq!(send(&operator, &sent).await.0, 201);
     refused(&hub, "sent again", &sent).await;
     // The hour of the door, and then the 90 days of the receipt.
-    hub.advance_clock(Duration::from_secs(3_600));
+    hub.advance_clock(Duration::from_hours(1));
     assert_eq!(operator.get(DOOR).await.1["state"], "expired");
     refused(&hub, "door expired", &request(host, receipt, ORIGIN, 3_600)).await;
     hub.advance_clock(Duration::from_hours(90 * 24 - 1));
