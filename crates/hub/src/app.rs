@@ -7,6 +7,7 @@ use crate::database::Database;
 use crate::origin::Origins;
 use crate::rate_limit::RateLimiter;
 use crate::secret::TokenHash;
+use crate::silence::Schedule;
 use std::path::PathBuf;
 
 /// The state that all requests share.
@@ -23,8 +24,7 @@ pub struct App {
     pub(crate) dist: Option<PathBuf>,
     pub(crate) admin_token: TokenHash,
     pub(crate) rate_limiter: RateLimiter,
-    /// By the steady clock.
-    pub(crate) started_at: Millis,
+    pub(crate) silence: Schedule,
     pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) limits: Limits,
 }

@@ -21,6 +21,7 @@ pub(crate) async fn heartbeat(Id(id): Id, call: AgentCall) -> Result<StatusCode,
             let agent = call.signed_agent(savepoint, id)?;
             let context = call.context(&agent);
             context.count(Caller::Agent)?;
+            context.record_call(savepoint)?;
             rules::check_clock(savepoint, &context, captured_at)?;
             rules::check_new(savepoint, &context, &call.body.bytes)?;
             let mut history = HeartbeatHistory::load(savepoint, &context)?;

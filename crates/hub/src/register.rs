@@ -46,6 +46,7 @@ fn run(
     if agent.key.is_some_and(|pinned| pinned != host.key) {
         context.refuse(savepoint, Anomaly::SignatureInvalid)?;
     }
+    context.record_call(savepoint)?;
     check_key_is_free(savepoint, &agent, host)?;
 
     let registered = Registered {

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::body::read_body;
 use crate::refusal::Refusal;
-use crate::{agents, anomalies, dist, enrol, heartbeat, register, tokens, unenrol};
+use crate::{agents, dist, enrol, heartbeat, integrity, register, tokens, unenrol};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
@@ -41,7 +41,8 @@ pub(crate) fn own(app: &Arc<App>) -> Router {
             "/api/v1/agents/{id}/rotate-signing-key",
             post(agents::rotate_signing_key),
         )
-        .route("/api/v1/integrity", get(anomalies::list));
+        .route("/api/v1/integrity", get(integrity::list))
+        .route("/api/v1/integrity/{id}/resolve", post(integrity::resolve));
     Router::new()
         .merge(agent_calls)
         .merge(mirror)
