@@ -83,7 +83,7 @@ impl CheckContext<'_> {
             .map_err(Refusal::too_many)
     }
 
-    /// Stores time and source of a call whose credential and signature are right.
+    /// Stores time and source of a call of the agent itself.
     pub(crate) fn record_call(&self, savepoint: &Savepoint<'_>) -> rusqlite::Result<()> {
         agents::record_call(savepoint, self.agent_id, self.source, self.now, self.steady)
     }

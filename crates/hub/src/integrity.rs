@@ -6,7 +6,7 @@ use crate::clock::{Millis, rfc3339};
 use crate::refusal::Refusal;
 use crate::request::Admin;
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use rusqlite::{OptionalExtension as _, Row, Savepoint, named_params};
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,7 @@ impl Wire for Resolution {
 pub(crate) async fn resolve(
     _: Admin,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<i64>, PathRejection>,
     body: RawBody,
 ) -> Result<Json<AnomalyView>, Refusal> {
     let resolution = if body.bytes.is_empty() {
@@ -165,7 +165,7 @@ pub(crate) async fn resolve(
         body.json::<Resolution>()?
     };
     let no_anomaly = || Refusal::not_found("anomaly");
-    let id: i64 = id.parse().map_err(|_| no_anomaly())?;
+    let Path(id) = id.map_err(|_| no_anomaly())?;
     let now = app.clock.now();
     let found = app
         .database

@@ -72,8 +72,14 @@ async fn a_resolved_anomaly_leaves_the_list_and_stays_in_the_trail() {
 
     assert_eq!(fixture.list("").await, Vec::<Value>::new());
     assert_eq!(fixture.list("?state=open").await, Vec::<Value>::new());
-    assert_eq!(fixture.list("?state=resolved").await, [resolved.clone()]);
-    assert_eq!(fixture.list("?state=all").await, [resolved.clone()]);
+    assert_eq!(
+        fixture.list("?state=resolved").await,
+        std::slice::from_ref(&resolved)
+    );
+    assert_eq!(
+        fixture.list("?state=all").await,
+        std::slice::from_ref(&resolved)
+    );
 
     let other = json!({"note": "another"});
     let again = fixture.operator.post(&resolve(&open[0]), &other).await;
