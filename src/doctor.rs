@@ -29,12 +29,13 @@ pub async fn examine(flags: &Flags, environment: &Environment) -> Vec<Check> {
     };
     let settings = host.settings();
     let mut checks = host.checks();
-    let limit = Limit::of(settings.wait);
+    let limit = Limit::of(settings.wait.value);
     let (check, token) = host::token(&*host, environment, limit).await;
     checks.push(check);
     checks.push(host::plan(&*host, token.as_ref(), environment));
-    checks.extend(host::folders(&*host));
+    checks.extend(host::folders(&*host, environment));
     checks.extend(network::examine(settings, environment).await);
+    checks.push(host::credential(&*host).await);
     checks.push(host::service_manager(environment));
     checks.push(cloud_init::examine(environment));
     checks.push(metadata::examine(settings, environment).await);

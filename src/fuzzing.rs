@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use agent_core::environment::Environment;
 use agent_core::error::{Error, Result};
-use agent_core::facts::{fingerprint, hostname, interfaces};
+use agent_core::facts::{fingerprint, hostname, interfaces, machine_ids};
 use agent_core::flags::Flags;
 use agent_core::hub::client::Reply;
 use agent_core::hub::response::{self, Outcome};
@@ -127,9 +127,12 @@ pub fn ca_pins(pem: &[u8]) -> std::result::Result<Vec<String>, &'static str> {
 pub fn machine_ids(text: &str) -> [Option<String>; 3] {
     let hash = |kind, id: Option<String>| id.map(|id| fingerprint::hash(kind, &id));
     [
-        hash("instance-id", fingerprint::instance_id(text)),
-        hash("product-uuid", fingerprint::product_uuid(text)),
-        hash("machine-id", fingerprint::machine_id(text)),
+        hash("instance-id", machine_ids::instance_id(text)),
+        hash(
+            "product-uuid",
+            machine_ids::product_uuid(text).map(|uuid| uuid.to_string()),
+        ),
+        hash("machine-id", machine_ids::machine_id(text)),
     ]
 }
 

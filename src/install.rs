@@ -205,7 +205,7 @@ async fn under_lock(
 ) -> std::result::Result<Installed, InstallFailure> {
     let host =
         dialects::open(&options.flags, environment).map_err(InstallFailure::BeforeChanges)?;
-    let deadline = Instant::now() + host.settings().wait;
+    let deadline = Instant::now() + host.settings().wait.value;
     let mut locks = Locks::take(environment, deadline)
         .await
         .map_err(InstallFailure::BeforeChanges)?;

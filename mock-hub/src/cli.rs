@@ -54,6 +54,17 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 
+    /// Sign receipts by the Ed25519 key in this file (PKCS#8 PEM, as `openssl genpkey -algorithm
+    /// ed25519` writes), so that a hub that has lost its database can take its agents back. The first
+    /// one signs, and is created if it does not exist; all verify. May be given more than once
+    #[arg(long = "receipt-key", value_name = "FILE")]
+    receipt_keys: Vec<PathBuf>,
+
+    /// Keep deletions and revocations in this file too, beside the receipt key: they stay valid
+    /// although the database is lost
+    #[arg(long, value_name = "FILE", requires = "receipt_keys")]
+    revocations: Option<PathBuf>,
+
     /// Serve this folder, which `cargo xtask dist` makes: its installer as /install.sh, its files
     /// under /dist/
     #[arg(long, value_name = "DIR")]
@@ -102,6 +113,8 @@ impl Cli {
             tls_dir: self.tls_dir,
             database: self.database,
             admin_token_file: self.admin_token_file,
+            receipt_keys: self.receipt_keys,
+            revocations: self.revocations,
             dist: self.dist,
             trusted_proxies: self.trusted_proxies,
             public_urls: self.public_urls,

@@ -56,6 +56,9 @@ pub struct EnrolArgs {
     /// Enrol again even if enrolled; the host stays the same agent
     #[arg(long)]
     pub force: bool,
+    /// Do not ask the hub whether it still knows an enrolled host
+    #[arg(long, conflicts_with_all = ["force", "defer"])]
+    offline: bool,
     /// Print what would be sent and changed; use no network and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -97,6 +100,7 @@ impl EnrolArgs {
             allow_http: self.allow_http,
             wait: self.wait.clone(),
             splay: self.splay.clone(),
+            offline: self.offline,
             scrub_cloud_init: self.scrub_cloud_init.clone(),
             ..self.paths.flags()
         }

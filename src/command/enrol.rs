@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::cli::EnrolArgs;
 use crate::dialects;
-use agent_core::enrolment::{self, Done, Enrolment};
+use agent_core::enrolment::{self, Confirmation, Done, Enrolment};
 use agent_core::enrolment::{Descriptor, Dialect};
 use agent_core::environment::Environment;
 use agent_core::error::Result;
@@ -49,15 +49,38 @@ pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
         }
         Done::Registered => format!("Registered {host} at {hub} with its per-agent token."),
         Done::Updated => format!("Updated {host} at {hub}; no use of the token was spent."),
-        Done::AlreadyEnrolled => {
-            format!("This host is enrolled at {hub} already; nothing was sent.")
+        Done::Readmitted => {
+            format!(
+                "Enrolled {host} at {hub} again: the hub had forgotten it, and took the same agent back by its receipt."
+            )
         }
+        Done::AlreadyEnrolled => match &enrolment.confirmation {
+            Confirmation::Confirmed => {
+                format!("This host is enrolled at {hub}; the hub has confirmed it.")
+            }
+            Confirmation::NotRequested => {
+                format!("This host is enrolled at {hub}; the hub was not asked (--offline).")
+            }
+            Confirmation::NotAvailable => {
+                format!(
+                    "This host is enrolled at {hub} already; nothing was sent, since that hub has no call that confirms it."
+                )
+            }
+            Confirmation::NoAnswer(_) => {
+                format!(
+                    "This host was enrolled at {hub} before; the hub did not answer, so this run has not confirmed it."
+                )
+            }
+        },
     };
     let mut facts: Vec<(&str, String)> = enrolment
         .fields
         .iter()
         .map(|field| (field.label, format_value(&field.value)))
         .collect();
+    for change in &enrolment.changes {
+        facts.push(("changed", change.text.clone()));
+    }
     let cleanup = &enrolment.cleanup;
     if !cleanup.scrubbed.is_empty() {
         let files = cleanup.scrubbed.len();
@@ -82,6 +105,8 @@ pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
     let mut json = json!({
         "result": enrolment.done.word(),
         "changed": enrolment.changed,
+        "confirmed": enrolment.confirmation.is_given(),
+        "changes": enrolment.changes.iter().map(|change| json!({"setting": change.setting, "text": change.text})).collect::<Vec<_>>(),
         "hub_url": enrolment.hub_url,
         "scrubbed": cleanup.scrubbed,
         "left": cleanup.left.iter().map(|left| json!({"path": left.path, "cause": left.cause})).collect::<Vec<_>>(),
@@ -90,7 +115,13 @@ pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
     for field in &enrolment.fields {
         json[field.key] = field.value.clone();
     }
-    Report::new(format!("{headline}\n{table}{next}"), json).with_error(cleanup.error())
+    let no_answer = match &enrolment.confirmation {
+        Confirmation::NoAnswer(error) => Some(error.clone()),
+        _ => None,
+    };
+    // A token that stays on the disk is worse than a hub that does not answer.
+    let error = cleanup.error().or(no_answer);
+    Report::new(format!("{headline}\n{table}{next}"), json).with_error(error)
 }
 
 /// Returns the report of a prepared image.
@@ -189,7 +220,7 @@ async fn secret<'a>(
     if matches!(source, TokenSource::Command(..)) {
         return Ok(Some((None, source)));
     }
-    let limit = Limit::of(host.settings().wait);
+    let limit = Limit::of(host.settings().wait.value);
     let secret = enrolment::fetch(host, environment, limit).await?;
     Ok(secret.map(|secret| (Some(secret.kind()), source)))
 }

@@ -8,6 +8,7 @@ use agent_core::environment::Environment;
 use agent_core::facts::HostFacts;
 use agent_core::facts::route::Target;
 use agent_core::hub::retry::Limit;
+use agent_core::store::{proof, unwritable};
 use agent_core::token::Token;
 
 /// Checks the source and the format of the secret.
@@ -30,6 +31,16 @@ pub(super) async fn token(
     }
 }
 
+/// Asks the hub of an enrolled host whether it accepts the host's own credential.
+pub(super) async fn credential(host: &dyn Dialect) -> Check {
+    let name = "credential";
+    match host.ask_hub().await {
+        Ok(true) => Check::good(name, "the hub accepts this host's own credential"),
+        Ok(false) => Check::skipped(name, "there is no credential to ask the hub with"),
+        Err(error) => Check::bad(name, &error),
+    }
+}
+
 /// Checks what a run of `enrol` would do.
 pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, environment: &Environment) -> Check {
     let name = "plan";
@@ -43,13 +54,25 @@ pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, environment: &Envi
     }
 }
 
-/// Checks the folders that an enrolment writes to.
-pub(super) fn folders(host: &dyn Dialect) -> Vec<Check> {
+/// Checks the folders that an enrolment writes to, and its files in them.
+pub(super) fn folders(host: &dyn Dialect, environment: &Environment) -> Vec<Check> {
+    let mounts = environment.kernel_path(proof::MOUNTS);
+    // `plan` reports the files of the host that are broken.
+    let targets = host.targets().unwrap_or_default();
     let folders = host.folders().into_iter();
     folders
-        .map(|folder| match prove(&folder.path, folder.error_id) {
-            Ok(says) => Check::good(folder.name, says),
-            Err(error) => Check::bad(folder.name, &error),
+        .map(|folder| {
+            let here = targets.iter();
+            let mut here =
+                here.filter(|target| target.path.parent() == Some(folder.path.as_path()));
+            let obstacle = here.find_map(|target| {
+                let error = proof::inspect(&target.path, &mounts).err()?;
+                Some(unwritable(target.error_id, &target.path, &error))
+            });
+            match obstacle.map_or_else(|| prove(&folder.path, folder.error_id), Err) {
+                Ok(says) => Check::good(folder.name, says),
+                Err(error) => Check::bad(folder.name, &error),
+            }
         })
         .collect()
 }

@@ -162,7 +162,7 @@ pub(super) fn ca_for_service(
         return Ok(None);
     };
     if ca_file.is_pipe() {
-        return ca_file.read(settings.wait).map(Some);
+        return ca_file.read(settings.wait.value).map(Some);
     }
     let Ok(path) = fs::canonicalize(&ca_file.value) else {
         return Ok(None);

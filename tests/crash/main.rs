@@ -24,6 +24,7 @@ mod lifecycle;
 mod lyftdata;
 mod mimir;
 mod ravenxcope;
+mod readmission;
 mod scenario;
 mod scrub;
 mod strace;
@@ -50,6 +51,16 @@ fn killed_at_every_system_call_of_a_rotation_and_an_unenrolment() {
 #[test]
 fn refused_every_write_sync_rename_and_open_of_a_rotation_and_an_unenrolment() {
     refused(lifecycle::ALL);
+}
+
+#[test]
+fn killed_at_every_system_call_of_a_return_to_a_hub() {
+    killed(readmission::ALL);
+}
+
+#[test]
+fn refused_every_write_sync_rename_and_open_of_a_return_to_a_hub() {
+    refused(readmission::ALL);
 }
 
 #[test]

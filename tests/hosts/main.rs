@@ -14,6 +14,7 @@
 )]
 
 mod cgroup;
+mod clones;
 mod cloud_init;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the other tests use all of it")]

@@ -91,7 +91,7 @@ fn permanent_failures_are_not_restarted() {
         // `Silent` is a finding of `status`, not an exit of the service.
         let is_passing = matches!(
             kind,
-            Kind::Unreachable | Kind::Io | Kind::Silent | Kind::StepNeeded
+            Kind::Unreachable | Kind::Io | Kind::Temporary | Kind::StepNeeded
         );
         assert_eq!(codes.contains(&kind.exit_code()), !is_passing, "{kind:?}");
     }

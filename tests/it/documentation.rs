@@ -50,7 +50,14 @@ fn every_flag_of_the_table_exists_and_every_flag_of_enrol_is_in_the_table() {
         assert!(flags.iter().any(|f| f == flag), "{flag} does not exist");
     }
     // Flags without a setting, and short forms.
-    let others = ["--force", "--dry-run", "--defer", "--tag", "--help"];
+    let others = [
+        "--force",
+        "--dry-run",
+        "--defer",
+        "--offline",
+        "--tag",
+        "--help",
+    ];
     for flag in &flags {
         assert!(
             table.contains(&flag.as_str()) || others.contains(&flag.as_str()),

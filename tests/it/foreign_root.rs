@@ -198,7 +198,7 @@ fn an_enrolment_writes_below_the_root() {
         assert_eq!(hub.spent(), before + 1);
         // Every written file is found again and removed.
         let again = enrol().expect(0);
-        assert!(again.stdout.contains("lready"), "{again:?}");
+        assert!(again.stdout.contains("is enrolled at"), "{again:?}");
         for command in [&["status"][..], &["unenrol"], &["uninstall", "--purge"]] {
             tree.run(|host| host.agent(command).run());
         }

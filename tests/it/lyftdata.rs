@@ -350,3 +350,14 @@ fn install_explains_that_the_worker_is_a_separate_program() {
         .expect_stderr(&["a service program of its own", "monsys-agent enrol"]);
     assert!(workers(&hub).is_empty());
 }
+
+#[test]
+fn an_odd_name_in_the_response_does_not_cost_the_key() {
+    for name in ["null", "7", "[]"] {
+        let (hub, host) = (server(), TestHost::new());
+        let body = format!(r#"{{"worker": "w-1", "api_key": "durable", "name": {name}}}"#);
+        hub.fault(json!({"route": "lyftdata-enroll", "body": body}));
+        worker(&host, &hub, "w", &RUN).run().expect(0);
+        assert_eq!(file(&host, "LYFTDATA_WORKER_ID"), "w-1");
+    }
+}

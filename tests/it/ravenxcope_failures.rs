@@ -286,3 +286,18 @@ fn agent_restarts_with_persisted_sensor_token() {
     service.stop().expect(0);
     assert_eq!(file(&host), "");
 }
+
+#[test]
+fn an_odd_interval_does_not_cost_the_sensor_token() {
+    for interval in ["\"30\"", "true", "[]", "{}", "null", "-5", "1e999"] {
+        let (hub, host) = (TestHub::new(), TestHost::new());
+        let token = mint(&hub, "sensor-1");
+        host.write_file(FILE, &env_text(&hub, "sensor-1", &token));
+        let body = format!(
+            r#"{{"success": true, "data": {{"sensorToken": "durable", "heartbeatIntervalSeconds": {interval}}}}}"#
+        );
+        hub.fault(json!({"route": "ravenxcope-enroll", "body": body}));
+        agent(&host, &hub, &["enrol"]).run().expect(0);
+        assert_eq!(sensor_token(&host).unwrap(), "durable", "{interval}");
+    }
+}

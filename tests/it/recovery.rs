@@ -284,7 +284,8 @@ fn a_failed_move_to_another_hub_leaves_the_host_enrolled() {
     host.enrol_with(&second, &token, &["--force", "--wait", "0"])
         .run()
         .expect(69);
-    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    let stored = ["enrol", "--output", "json", "--offline"];
+    let run = host.agent(&stored).run().expect(0);
     assert_eq!(run.json()["result"], "already_enrolled");
     assert_eq!(run.json()["hub_url"], first.url());
     host.enrol_with(&second, &token, &["--force"])

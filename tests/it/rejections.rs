@@ -49,23 +49,54 @@ fn a_response_never_removes_an_identity() {
     host.enrol(&hub, &hub.token()).run().expect(0);
     let key = || std::fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
     let before = (host.agent_toml(), key());
-    for (status, code) in [(401, 77), (403, 77), (404, 65), (410, 65)] {
-        hub.fault(json!({"route": "register", "status": status}));
+    let answers = [
+        (401, "unauthorized", 77),
+        (403, "forbidden", 77),
+        (404, "unknown_agent", 77),
+        (410, "gone", 65),
+    ];
+    for (status, error, code) in answers {
+        let body = json!({"error": error}).to_string();
+        hub.fault(json!({"route": "register", "status": status, "body": body}));
+        let code_of_enrol = if status == 404 { 65 } else { code };
         hub.fault(json!({"route": "enrol", "status": status}));
         host.agent(&["enrol", "--tag", "other"]).run().expect(code);
         host.enrol_with(&hub, "enrl_wrong", &["--force"])
             .run()
-            .expect(code);
+            .expect(code_of_enrol);
         assert_eq!((host.agent_toml(), key()), before);
         host.agent(&["status"]).run().expect(0);
         let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
         assert_eq!(run.json()["changed"], false);
     }
-    hub.fault(json!({"route": "register", "status": 401}));
+    let body = json!({"error": "unauthorized"}).to_string();
+    hub.fault(json!({"route": "register", "status": 401, "body": body}));
     host.agent(&["enrol", "--tag", "other"])
         .run()
         .expect(77)
-        .expect_stderr(&["own credential", "agent.toml is unchanged"]);
+        .expect_stderr(&["does not know this host any more", "own credential"]);
+}
+
+/// An ingress or a proxy that answers in place of the hub makes no host give up its identity.
+#[test]
+fn a_401_that_is_not_the_hubs_is_waited_for() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    for (status, body) in [
+        (401, "<html>401 Authorization Required</html>"),
+        (401, r#"{"message":"no Route matched"}"#),
+        (404, "404 page not found"),
+        (404, r#"{"error":"not_found"}"#),
+    ] {
+        hub.fault(json!({"route": "register", "times": 2, "status": status, "body": body}));
+        let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+        assert_eq!(run.json()["confirmed"], true, "{status} {body}");
+        hub.fault(json!({"route": "register", "status": status, "body": body}));
+        host.agent(&["enrol", "--tag", "other", "--wait", "0"])
+            .run()
+            .expect(69)
+            .expect_stderr(&["not in the form in which a hub answers"]);
+    }
 }
 
 #[test]

@@ -55,13 +55,108 @@ fn a_missing_or_malformed_id_is_rejected() {
     );
 }
 
+/// Returns an accepted enrolment with this field.
+fn accepted(field: &str, text: &str) -> Value {
+    let body = format!(r#"{{"agent_id": "{ID}", "agent_token": "agt_abcdef", "{field}": {text}}}"#);
+    json!({"route": "enrol", "body": body})
+}
+
+const FIELDS: [&str; 5] = [
+    "default_tags",
+    "default_role",
+    "tags",
+    "role",
+    "heartbeat_interval_secs",
+];
+const ODD: [&str; 12] = [
+    "null",
+    "[]",
+    "{}",
+    "true",
+    "\"30\"",
+    "-1",
+    "30.5",
+    "1e999",
+    "18446744073709551616",
+    "[null]",
+    "[1, {}]",
+    "\"\\ud800\"",
+];
+
 #[test]
-fn invalid_default_tags_are_rejected() {
-    expect(
-        body(&json!({"agent_id": ID, "agent_token": "agt_abcdef", "default_tags": ["a\nb"]})),
-        76,
-        &["default tag"],
-    );
+fn an_odd_optional_field_does_not_cost_the_credential() {
+    let hub = TestHub::new();
+    for field in FIELDS {
+        let token = hub.token();
+        for text in ODD {
+            let host = TestHost::new();
+            hub.fault(accepted(field, text));
+            let run = host.enrol(&hub, &token).run().expect(0);
+            assert_eq!(host.key("agent_id").unwrap(), ID, "{field} {text}");
+            let is_silent = !run.stderr.contains("ignored");
+            assert!(text != "null" || is_silent, "{field}: {}", run.stderr);
+            host.agent(&["status"]).run();
+        }
+    }
+    let token = hub.token();
+    for (field, text) in [
+        ("default_tags", "{}"),
+        ("default_role", "[]"),
+        ("heartbeat_interval_secs", "\"7777\""),
+    ] {
+        let host = TestHost::new();
+        hub.fault(accepted(field, text));
+        let run = host.enrol(&hub, &token).run().expect(0);
+        let run = run.expect_stderr(&[
+            &format!("`{field}` of the response is ignored"),
+            "wrong type",
+        ]);
+        assert!(!run.stderr.contains("7777"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_registration_takes_odd_fields_too() {
+    for text in ["null", "{}", "[null, 1]"] {
+        let (hub, host) = (TestHub::new(), TestHost::new());
+        let (token, id) = hub.per_agent_token(json!({}));
+        let body = format!(
+            r#"{{"agent_id": "{id}", "agent_token": {text}, "default_tags": {text}, "default_role": {text}}}"#
+        );
+        hub.fault(json!({"route": "register", "body": body}));
+        host.enrol(&hub, &token).run().expect(0);
+        assert_eq!(host.key("agent_id").unwrap(), id);
+    }
+}
+
+#[test]
+fn an_invalid_default_tag_is_dropped() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let many: Vec<String> = (0..70).map(|tag| format!("t{tag}")).collect();
+    let long = "x".repeat(129);
+    let tags = json!(["good", "a\nb", "a,b", long, "", 7, null, "last"]).to_string();
+    hub.fault(accepted("default_tags", &tags));
+    let run = host.enrol(&hub, &hub.token()).run().expect(0);
+    run.expect_stderr(&[
+        "default_tags[1]",
+        "control character",
+        "default_tags[2]",
+        "comma",
+        "default_tags[3]",
+    ]);
+    assert_eq!(host.key("tags").unwrap(), r#"["good", "last"]"#);
+
+    let host = TestHost::new();
+    hub.fault(accepted("default_tags", &json!(many).to_string()));
+    let run = host.enrol(&hub, &hub.token()).run().expect(0);
+    run.expect_stderr(&["at most 64"]);
+    assert!(host.key("tags").unwrap().ends_with(r#""t63"]"#));
+
+    let host = TestHost::new();
+    hub.fault(accepted("default_role", &json!("a\nb").to_string()));
+    let run = host.enrol(&hub, &hub.token()).run().expect(0);
+    run.expect_stderr(&["`default_role`"]);
+    assert_eq!(host.key("role"), None);
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn a_rotated_token_is_explained_and_a_new_one_is_loaded_without_a_restart() {
     let id = host.key("agent_id").unwrap();
     let new = hub.post(&format!("agents/{id}/rotate-token"), json!({}))["token"].clone();
     service.signal(Signal::SIGHUP);
-    until_failure(&host, "rejected");
+    until_failure(&host, "forgotten");
     assert!(
         health_file(&host)["failure"]["hint"]
             .as_str()

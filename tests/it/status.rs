@@ -63,14 +63,14 @@ fn status_reports_missing_heartbeats() {
     until("a refusal", || host.agent(&["status"]).run().code == 75);
     let failing = status(75);
     assert_eq!(word(&failing), "failing");
-    assert_eq!(failing["last_failure"]["id"], "rejected");
+    assert_eq!(failing["last_failure"]["id"], "forgotten");
     assert_eq!(failing["last_heartbeat"], fine["last_heartbeat"]);
     let text = host.agent(&["status"]).run().expect(75).stdout;
     for part in ["FAILING", "last failure", "rotate-token", "doctor"] {
         assert!(text.contains(part), "{text}");
     }
     service.stop().expect(0);
-    assert_eq!(word(&status(0)), "stopped");
+    assert_eq!(word(&status(75)), "stopped");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::environment::Environment;
 use crate::error::{ErrorId, Result};
 use crate::settings::Settings;
-use crate::store::{atomic, unwritable};
+use crate::store::proof::Target;
+use crate::store::{atomic, named, unwritable};
 
 /// File name of the copy, beside the configuration.
 pub const CA_COPY: &str = "hub-ca.pem";
@@ -22,16 +23,33 @@ pub fn place(settings: &Settings, folder: &Path, environment: &Environment) -> O
     is_needed.then(|| folder.join(CA_COPY))
 }
 
-/// Writes the copy, if this run's CA file needs a copy.
+/// Returns the copy as the target of a write, if this run's CA file needs a copy.
+pub fn target(settings: &Settings, folder: &Path, environment: &Environment) -> Option<Target> {
+    let path = place(settings, folder, environment)?;
+    let ca_file = settings.ca_file.as_ref()?;
+    let size = std::fs::metadata(&ca_file.value).map_or(0, |metadata| metadata.len());
+    Some(Target {
+        path,
+        grant: environment.access().public(),
+        room: usize::try_from(size).unwrap_or_default(),
+        error_id: ErrorId::ConfigUnwritable,
+    })
+}
+
+/// Writes the copy, if this run's CA file needs a copy and the copy has another content. Returns whether it was
+/// written.
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`], [`ErrorId::ConfigUnwritable`].
-pub fn make(settings: &Settings, folder: &Path, environment: &Environment) -> Result<()> {
+pub fn make(settings: &Settings, folder: &Path, environment: &Environment) -> Result<bool> {
     let (Some(place), Some(ca_file)) = (place(settings, folder, environment), &settings.ca_file)
     else {
-        return Ok(());
+        return Ok(false);
     };
-    let bytes = ca_file.read(settings.wait)?;
+    let bytes = ca_file.read(settings.wait.value)?;
+    if named::regular(&place).is_ok_and(|copy| copy == bytes) {
+        return Ok(false);
+    }
     let grant = environment.access().public();
     atomic::write(&place, &bytes, grant.mode, grant.owner)
         .map_err(|error| unwritable(ErrorId::ConfigUnwritable, &place, &error))?;
@@ -40,5 +58,5 @@ pub fn make(settings: &Settings, folder: &Path, environment: &Environment) -> Re
         ca_file.value.display(),
         place.display()
     );
-    Ok(())
+    Ok(true)
 }

@@ -7,6 +7,7 @@
 
 mod attempt;
 pub mod dialect;
+mod offline;
 pub mod outcome;
 mod secret_cleanup;
 pub mod step_record;
@@ -17,20 +18,24 @@ use std::time::Duration;
 pub use attempt::run_exchange;
 pub use dialect::{
     Descriptor, Dialect, Exchange, ExchangeStep, FlagScope, Folder, FutureResult, OwnFlag, Plan,
-    Prepare, Preview, StatusReport, checked,
+    Prepare, Preview, StatusReport, WayBack, checked,
 };
-pub use outcome::{Cleanup, Done, Enrolment, ReportField};
+pub use outcome::{ChangedSetting, Cleanup, Confirmation, Done, Enrolment, ReportField};
 pub use secret_cleanup::scrub_again;
 
 use crate::environment::Environment;
-use crate::error::{Error, ErrorId, Result};
+use crate::error::{Error, ErrorId, Kind, Result};
 use crate::hub::retry::Limit;
 use crate::settings::Settings;
+use crate::sourced::Source;
 use crate::store::atomic::{self, Grant};
 use crate::store::lock::Lock;
 use crate::store::unwritable;
 use crate::token::Token;
 use secret_cleanup::SecretCleanup;
+
+/// Time for the confirmation of a host that is enrolled already, unless `--wait` is set.
+const CONFIRMATION: Duration = Duration::from_secs(10);
 
 /// A function that reads the host. All callers share this type, so the workflow is compiled once and not once for
 /// each caller.
@@ -61,50 +66,285 @@ async fn run(
     cleanup: &mut SecretCleanup,
     environment: &Environment,
 ) -> Result<Enrolment> {
-    // Errors of the command, and a host that is enrolled already, are reported before any change on the
-    // host.
+    // Errors of the command are reported before any change on the host.
     let before = read()?;
-    let mut limit = Limit::of(before.settings().wait);
-    let mut secret = None;
-    *cleanup = SecretCleanup::of(&*before, environment);
-    if before.takes_secret(force)? {
-        secret = fetch(&*before, environment, limit).await?;
-        cleanup.remember(secret.as_ref());
-    } else {
-        cleanup.find_secret(&*before, environment, limit).await;
+    let settings = before.settings();
+    if settings.offline {
+        return offline::enrolled(&*before);
     }
-    match before.plan(secret.as_ref().map(Token::kind), force)? {
-        Plan::Nothing => {
-            if let (None, Some(source)) = (&secret, &before.settings().token) {
-                source.pass_over(environment).await;
+    let mut limit = Limit::of(settings.wait.value);
+    *cleanup = SecretCleanup::of(&*before, environment);
+    let secret = if before.takes_secret(force)? {
+        let secret = fetch(&*before, environment, limit).await?;
+        cleanup.remember(secret.as_ref());
+        secret
+    } else {
+        cleanup.find_secret(&*before, environment, limit).await
+    };
+    let plan = before.plan(secret.as_ref().map(Token::kind), force)?;
+    if matches!(plan, Plan::Nothing) {
+        pass_over(&*before, secret.as_ref(), environment).await;
+        return before.enrolled();
+    }
+    let is_confirmation = matches!(plan, Plan::Confirm(_));
+    let sends = is_confirmation || matches!(plan, Plan::Exchange(_));
+    drop(plan);
+    if sends {
+        limit = limit.later(splay(settings, environment).await);
+    }
+    let is_brief = is_confirmation && settings.wait.source == Source::Default;
+    let run = Run {
+        read,
+        force,
+        held,
+        environment,
+        brief: if is_brief {
+            Limit::of(CONFIRMATION)
+        } else {
+            limit
+        },
+        limit,
+    };
+    run.enrol(before, secret, cleanup, is_confirmation).await
+}
+
+/// Confirms an enrolled host at its hub. Takes the host back to a hub that has forgotten it. For the service's
+/// step, which has the time of `limit` and tries again later.
+///
+/// # Errors
+/// As [`enrol_by`], and [`ErrorId::Unreachable`] when the hub does not answer.
+pub async fn confirm_by(
+    read: &Read<'_>,
+    limit: Limit,
+    environment: &Environment,
+) -> Result<Enrolment> {
+    let mut cleanup = SecretCleanup::default();
+    let run = Run {
+        read,
+        force: false,
+        held: None,
+        environment,
+        brief: limit,
+        limit,
+    };
+    let mut enrolment = run.enrol(read()?, None, &mut cleanup, false).await?;
+    enrolment.cleanup = cleanup.scrub(environment);
+    Ok(enrolment)
+}
+
+/// One run of an enrolment, from the lock on.
+struct Run<'r, 'a> {
+    read: &'r Read<'a>,
+    force: bool,
+    held: Option<&'r Lock>,
+    environment: &'r Environment,
+    /// The limit until the hub answers, if nothing is to be changed.
+    brief: Limit,
+    /// The limit of the whole run.
+    limit: Limit,
+}
+
+/// The result of the first exchange.
+enum FirstExchange<'a> {
+    Completed(Enrolment),
+    /// The hub has forgotten the host, which was read under the lock.
+    Forgotten {
+        host: Box<dyn Dialect + 'a>,
+        lock: Option<Lock>,
+        secret: Option<Token>,
+        error: Error,
+    },
+}
+
+impl<'a> Run<'_, 'a> {
+    /// Enrols the host. With `is_confirmation`, nothing is to be changed, so an answer of the hub is not
+    /// necessary.
+    async fn enrol(
+        &self,
+        before: Box<dyn Dialect + 'a>,
+        secret: Option<Token>,
+        cleanup: &mut SecretCleanup,
+        is_confirmation: bool,
+    ) -> Result<Enrolment> {
+        match self
+            .first_exchange(before, secret, cleanup, is_confirmation)
+            .await
+        {
+            Ok(FirstExchange::Completed(enrolment)) => Ok(enrolment),
+            Ok(FirstExchange::Forgotten {
+                host,
+                lock,
+                secret,
+                error,
+            }) => {
+                let returned = self.return_to_hub(&*host, secret, cleanup, error).await;
+                drop(lock);
+                returned
             }
-            return before.enrolled();
+            Err(error) if is_confirmation && lacks_answer(&error) => {
+                let host = (self.read)()?;
+                pass_over(&*host, None, self.environment).await;
+                Ok(Enrolment {
+                    confirmation: Confirmation::NoAnswer(not_confirmed(&error)),
+                    ..host.enrolled()?
+                })
+            }
+            Err(error) => Err(error),
         }
-        Plan::Repair => {}
-        Plan::Exchange(_) => limit = limit.later(splay(before.settings(), environment).await),
     }
 
-    let (mut host, lock) = locked(before, read, |host| &**host, held, limit, environment).await?;
-    host.recover(limit).await?;
-    // The host may have been unenrolled since the begin of this run.
-    if secret.is_none() && host.takes_secret(force)? {
-        secret = fetch(&*host, environment, limit).await?;
-        cleanup.remember(secret.as_ref());
-    }
-    let enrolment = match host.plan(secret.as_ref().map(Token::kind), force)? {
-        Plan::Nothing | Plan::Repair => Enrolment {
-            changed: host.repair()?,
-            ..host.enrolled()?
-        },
-        Plan::Exchange(decided) => {
-            host.prove_writable()?;
-            let secret = secret.as_ref();
-            let mut exchange = decided.prepare(secret, limit).await?;
-            run_exchange(&mut *exchange, secret, host.settings(), environment, limit).await?
+    async fn first_exchange(
+        &self,
+        before: Box<dyn Dialect + 'a>,
+        mut secret: Option<Token>,
+        cleanup: &mut SecretCleanup,
+        is_confirmation: bool,
+    ) -> Result<FirstExchange<'a>> {
+        let environment = self.environment;
+        let locked = locked(
+            before,
+            self.read,
+            |host| &**host,
+            self.held,
+            self.brief,
+            environment,
+        );
+        let (mut host, lock) = match locked.await {
+            // A confirmation writes nothing, so a disk that cannot be written does not matter.
+            Err(error) if is_confirmation && error.id().kind() == Kind::Unwritable => {
+                tracing::debug!("{}: {}", error.what(), error.cause());
+                ((self.read)()?, None)
+            }
+            locked => locked?,
+        };
+        host.recover(self.brief).await?;
+        // The host may have been unenrolled since the begin of this run.
+        if secret.is_none() && host.takes_secret(self.force)? {
+            secret = fetch(&*host, environment, self.limit).await?;
+            cleanup.remember(secret.as_ref());
         }
-    };
-    drop(lock);
-    Ok(enrolment)
+        let exchanged = match host.plan(secret.as_ref().map(Token::kind), self.force)? {
+            Plan::Nothing | Plan::Repair => Ok(Enrolment {
+                changed: host.repair()?,
+                ..host.enrolled()?
+            }),
+            Plan::Confirm(decided) => {
+                let is_repaired = host.repair()?;
+                let confirmed = self.exchange(&*host, decided, None, self.brief).await;
+                confirmed.map(|enrolment| Enrolment {
+                    changed: enrolment.changed || is_repaired,
+                    ..enrolment
+                })
+            }
+            Plan::Exchange(decided) => {
+                host.prove_writable()?;
+                self.exchange(&*host, decided, secret.as_ref(), self.limit)
+                    .await
+            }
+        };
+        match exchanged {
+            Ok(enrolment) => {
+                drop(lock);
+                pass_over(&*host, secret.as_ref(), environment).await;
+                Ok(FirstExchange::Completed(enrolment))
+            }
+            Err(error) if error.id() == ErrorId::Forgotten => Ok(FirstExchange::Forgotten {
+                host,
+                lock,
+                secret,
+                error,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the host back to a hub that has forgotten it: by the hub's receipt, then by the secret of this run.
+    async fn return_to_hub(
+        &self,
+        host: &dyn Dialect,
+        mut secret: Option<Token>,
+        cleanup: &mut SecretCleanup,
+        mut forgotten: Error,
+    ) -> Result<Enrolment> {
+        tracing::info!("{}: {}", forgotten.what(), forgotten.cause());
+        host.prove_writable()?;
+        if let Some(decided) = host.plan_return(WayBack::Receipt)? {
+            tracing::info!("returning to the hub by its receipt");
+            match self.exchange(host, decided, None, self.limit).await {
+                Err(error) if is_refusal(&error) => {
+                    forgotten = also(&forgotten, "by the receipt", &error);
+                }
+                returned => return returned,
+            }
+        }
+        if secret.is_none() {
+            match fetch(host, self.environment, self.limit).await {
+                Ok(fetched) => secret = fetched,
+                Err(error) => return Err(also(&forgotten, "the token", &error)),
+            }
+            cleanup.remember(secret.as_ref());
+        }
+        let Some(token) = &secret else {
+            return Err(forgotten);
+        };
+        let Some(decided) = host.plan_return(WayBack::Secret(token.kind()))? else {
+            return Err(forgotten);
+        };
+        tracing::info!("returning to the hub by the token");
+        match self.exchange(host, decided, Some(token), self.limit).await {
+            Err(error) if is_refusal(&error) => Err(also(&forgotten, "by the token", &error)),
+            returned => returned,
+        }
+    }
+
+    async fn exchange<'h>(
+        &self,
+        host: &'h dyn Dialect,
+        decided: Box<dyn Prepare<'h> + 'h>,
+        secret: Option<&'h Token>,
+        limit: Limit,
+    ) -> Result<Enrolment> {
+        let mut exchange = decided.prepare(secret, limit).await?;
+        let settings = host.settings();
+        run_exchange(&mut *exchange, secret, settings, self.environment, limit).await
+    }
+}
+
+/// Returns whether the hub has not answered. A page of a proxy, or a redirect, does not come from a hub.
+fn lacks_answer(error: &Error) -> bool {
+    matches!(error.id().kind(), Kind::Unreachable | Kind::Protocol)
+}
+
+/// Returns whether the hub has answered no, so that another way is worth a try.
+fn is_refusal(error: &Error) -> bool {
+    let kind = error.id().kind();
+    matches!(kind, Kind::Rejected | Kind::Refused | Kind::Protocol) && !error.is_after_acceptance()
+}
+
+/// Adds the failure of a way back to the error of a forgotten host.
+fn also(forgotten: &Error, way: &str, error: &Error) -> Error {
+    let cause = format!("{}; {way}: {}", forgotten.cause(), error.cause());
+    let about = forgotten.subject().map(str::to_owned);
+    let again = Error::new(forgotten.id(), cause).hint(forgotten.next_step());
+    match about {
+        Some(about) => again.about(about),
+        None => again,
+    }
+}
+
+fn not_confirmed(error: &Error) -> Error {
+    let confirmed = Error::new(ErrorId::NotConfirmed, error.cause());
+    match error.subject() {
+        Some(subject) => confirmed.about(subject),
+        None => confirmed,
+    }
+}
+
+/// Reads standard input where the secret of the run is there and was not needed.
+async fn pass_over(host: &dyn Dialect, secret: Option<&Token>, environment: &Environment) {
+    if let (None, Some(source)) = (secret, &host.settings().token) {
+        source.pass_over(environment).await;
+    }
 }
 
 /// Creates the folders of the host as read `before`, and takes the lock, unless `held` is that lock. Then reads

@@ -22,8 +22,8 @@ pub enum Kind {
     Unreachable,
     /// A file or directory could not be written.
     Unwritable,
-    /// Enrolled, but the hub receives no heartbeats from this host.
-    Silent,
+    /// Enrolled, but the hub did not confirm it in this run, or receives no heartbeats from this host.
+    Temporary,
     /// Any other I/O error.
     Io,
     /// The hub's response does not match the protocol.
@@ -46,7 +46,7 @@ impl Kind {
             Self::Unreachable => 69,
             Self::Unwritable => 73,
             Self::Io => 74,
-            Self::Silent => 75,
+            Self::Temporary => 75,
             Self::Protocol => 76,
             Self::Rejected => 77,
             Self::Config => 78,
@@ -65,8 +65,8 @@ impl Kind {
                 "a file or directory could not be written; reported before a use of the token is spent"
             }
             Self::Io => "input or output error",
-            Self::Silent => {
-                "enrolled, but the hub receives no heartbeats from this host; only from `status`"
+            Self::Temporary => {
+                "from `enrol` and `install`: enrolled before, and the hub did not answer in this run; from `status`: enrolled, but the hub receives no heartbeats from this host"
             }
             Self::Protocol => "the hub's response does not match the protocol",
             Self::Rejected => "rejected or forbidden: 401, 403",
@@ -86,7 +86,7 @@ impl Kind {
         Self::Unreachable,
         Self::Unwritable,
         Self::Io,
-        Self::Silent,
+        Self::Temporary,
         Self::Protocol,
         Self::Rejected,
         Self::Config,
@@ -187,11 +187,14 @@ catalogue! {
         "Only one of `enrol`, `install`, `uninstall`, `rotate-token`, `rotate-key` and `unenrol` runs at a time. The others wait for it.",
         "find out why the other process waits, or end it, and run the same command again";
     ConfigUnwritable = "config-unwritable", Unwritable, "agent.toml cannot be written",
-        "The path is a directory or a symbolic link, the agent has no permission to write, or the file system is read-only or full. This is checked before a use of the token is spent.",
+        "The path is a directory, a symbolic link or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or accepts no owner and mode. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --config PATH";
     StateUnwritable = "state-unwritable", Unwritable, "the state directory cannot be written",
-        "The path is not a directory, the agent has no permission to write, or the file system is read-only or full. This is checked before a use of the token is spent.",
+        "The path is not a directory; a file in it is a directory or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or has no owners, modes, locks or fsync of folders. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --state-dir DIR";
+    JobsDirUnwritable = "jobs-dir-unwritable", Unwritable, "the jobs directory cannot be written",
+        "LyftData's jobs directory, or a file in it, is a file of another kind or a mount point, the agent has no permission to write, or the file system is read-only or full. This is checked before a request is sent.",
+        "correct the path named above, or choose another folder with --worker-jobs-dir DIR";
     EnvFileUnwritable = "env-file-unwritable", Unwritable, "the env file cannot be written",
         "The dialect stores its credential in an env file. The path is a directory, a symbolic link or a mount point, the agent has no permission to write, or the file system is read-only or full. This is checked before a request is sent.",
         "correct the path named above, or choose another path with --config PATH or CONFIG_FILE";
@@ -228,6 +231,12 @@ catalogue! {
     NotThisProtocol = "not-this-protocol", Protocol, "the hub's response does not match the protocol",
         "The response is HTML of a captive portal, a redirect, invalid JSON or UTF-8, or larger than 1 MiB; a field is missing or malformed; or the server has only TLS 1.1 or older. No file was written.",
         "check that the URL is the hub's and that no portal, proxy or load balancer answers in its place: curl -v URL";
+    NotConfirmed = "not-confirmed", Temporary, "the hub did not confirm the enrolment in this run",
+        "The host was enrolled before, and nothing was to be changed. The hub did not answer within 10 seconds, or within --wait if that is set.",
+        "if the hub is down for a short time, no action is needed; otherwise check the network and the hub (monsys-agent doctor), and run the same command again; to ask no hub: monsys-agent enrol --offline";
+    Forgotten = "forgotten", Rejected, "the hub does not know this host any more",
+        "The hub answered `unauthorized` or `unknown_agent` to the host's own credential. The hub lost its data or was restored from an older copy, or an operator deleted the agent or rotated its token. The credential stays in agent.toml.",
+        "an operator looks up the agent at the hub; if the hub lost its data: open the readmission at the hub, then run `monsys-agent enrol` again; if the token was rotated: monsys-agent rotate-token --token-file -; otherwise enrol with an enrolment token: MONSYS_TOKEN=enrl_… monsys-agent enrol";
     Rejected = "rejected", Rejected, "the hub rejected the token",
         "The hub answered 401. The response never names the cause: the token is unknown, expired, revoked or used up, or the host's source address is not allowed.",
         "an operator finds the cause in the dashboard under Settings, Enrolment tokens (status, uses, expiry, allowed CIDRs); create a new token if necessary";
@@ -237,7 +246,7 @@ catalogue! {
     OtherKey = "other-key", Rejected, "the hub does not accept this host's signing key",
         "The hub answered 403 `signature_invalid`. The hub pins a new key only after an operator has unpinned the old key; or this host has the key or token of another host.",
         "an operator unpins the key (POST /api/v1/agents/ID/rotate-signing-key), then run the same command again; or enrol again with --force and an enrolment token";
-    Silent = "silent", Silent, "the hub receives no heartbeats from this host",
+    Silent = "silent", Temporary, "the hub receives no heartbeats from this host",
         "The service has sent heartbeats before. Now they fail or are overdue (three intervals and a minute since the last accepted heartbeat), or the hub refuses the credential. `status` exits with this code; it prints no error.",
         "read the service's log: journalctl -u monsys-agent -e; and find the cause: monsys-agent doctor";
     ConfigBroken = "config-broken", Config, "agent.toml is broken",
@@ -270,10 +279,10 @@ catalogue! {
 }
 
 /// A failure: what failed, its cause, and a hint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     id: ErrorId,
     subject: Option<String>,

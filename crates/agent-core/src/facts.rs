@@ -1,9 +1,11 @@
 //! The facts about this host that the hub gets. Each fact has a fallback, so none fails an enrolment.
 
+mod container;
 pub mod fingerprint;
 pub mod hostname;
 pub mod interfaces;
 pub(crate) mod machine;
+pub mod machine_ids;
 pub mod os_release;
 pub mod route;
 

@@ -31,6 +31,8 @@ pub struct Flags {
     pub wait: Option<String>,
     /// `--splay`
     pub splay: Option<String>,
+    /// `--offline`
+    pub offline: bool,
     /// `--scrub-cloud-init`
     pub scrub_cloud_init: Option<String>,
     /// `--dialect`: the name of a dialect.

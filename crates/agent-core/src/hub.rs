@@ -2,6 +2,7 @@
 //! content of its requests and responses.
 
 pub mod client;
+pub mod optional;
 pub mod response;
 pub mod retry;
 mod timeouts;

@@ -69,9 +69,13 @@ pub struct Settings {
     /// os-release file of the host, on the host.
     pub os_release_file: PathBuf,
     /// Longest total time of an enrolment.
-    pub wait: Duration,
+    pub wait: Sourced<Duration>,
+    /// The run asks no hub for a confirmation (`--offline`).
+    pub offline: bool,
     /// Longest random wait before the first try.
     pub splay: Sourced<Duration>,
+    /// Shortest time between two attempts of the service to return to a hub that has forgotten this host.
+    pub readmission_interval: Duration,
     /// True when the enrolment token is removed from cloud-init's files; `None` means only when cloud-init
     /// runs the agent.
     pub scrub_cloud_init: Option<bool>,
@@ -201,10 +205,16 @@ impl Settings {
             allow_http,
             hostname_file: path(&table::HOSTNAME_FILE, &keys.host_hostname_file)?,
             os_release_file: path(&table::OS_RELEASE_FILE, &keys.host_os_release_file)?,
-            wait: reader
-                .duration(&table::WAIT, flags.wait.as_deref(), keys.wait.as_deref())?
-                .value,
+            wait: reader.duration(&table::WAIT, flags.wait.as_deref(), keys.wait.as_deref())?,
+            offline: flags.offline,
             splay: reader.duration(&table::SPLAY, flags.splay.as_deref(), keys.splay.as_deref())?,
+            readmission_interval: reader
+                .duration(
+                    &table::READMISSION_INTERVAL,
+                    None,
+                    keys.readmission_interval.as_deref(),
+                )?
+                .value,
             scrub_cloud_init: reader.scrub_cloud_init(flags)?,
             config_path: reader.path.to_owned(),
             file,

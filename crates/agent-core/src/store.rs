@@ -8,8 +8,10 @@ pub mod env_file;
 pub mod key_files;
 pub mod lock;
 pub mod named;
+mod obstacle;
 mod ownership;
 pub mod passwd;
+pub mod proof;
 pub mod safe_read;
 pub mod trust;
 
@@ -24,6 +26,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, ErrorId};
+use obstacle::Obstacle;
 
 /// Opens a file. musl's `open`, which the standard library calls, sets close-on-exec by a second
 /// system call; its `openat` does not.
@@ -74,28 +77,35 @@ pub fn unwritable(id: ErrorId, path: &Path, error: &io::Error) -> Error {
         return error;
     }
     let failed = Error::new(id, error.to_string()).about(path.display());
+    let elsewhere = elsewhere(id);
+    if let Some(obstacle) = Obstacle::of(error) {
+        return failed.hint(obstacle.hint(path, elsewhere));
+    }
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            failed.hint("run the command as root (sudo), or as the owner of the path")
-        }
-        io::ErrorKind::ReadOnlyFilesystem => failed.hint(match id {
-            ErrorId::ConfigUnwritable => {
-                "remount the file system read-write, or choose a path on another file system with --config PATH"
-            }
-            ErrorId::EnvFileUnwritable => {
-                "remount the file system read-write, or choose a path on another file system with --config PATH or CONFIG_FILE"
-            }
-            _ => {
-                "remount the file system read-write, or choose a folder on another file system with --state-dir DIR"
-            }
-        }),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            failed.hint("free space on that file system, then run the same command again")
-        }
-        io::ErrorKind::ResourceBusy => failed.hint(
-            "the path is a mount point, such as a file that is mounted into a container: mount its folder instead",
+        io::ErrorKind::PermissionDenied => match proof::forbidding_attribute(path) {
+            Some((path, obstacle)) => Error::new(id, obstacle.to_string())
+                .about(path.display())
+                .hint(obstacle.hint(&path, elsewhere)),
+            None => failed.hint("run the command as root (sudo), or as the owner of the path"),
+        },
+        io::ErrorKind::ReadOnlyFilesystem => failed.hint(format!(
+            "remount the file system read-write, or {elsewhere}, on another file system"
+        )),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => failed.hint(
+            "free space or inodes on that file system, or raise the quota, then run the same command again",
         ),
+        io::ErrorKind::ResourceBusy => failed.hint(Obstacle::MountPoint.hint(path, elsewhere)),
         _ => failed,
+    }
+}
+
+/// Returns the setting of another path, for a hint.
+fn elsewhere(id: ErrorId) -> &'static str {
+    match id {
+        ErrorId::ConfigUnwritable => "choose another path with --config PATH",
+        ErrorId::EnvFileUnwritable => "choose another path with --config PATH or CONFIG_FILE",
+        ErrorId::JobsDirUnwritable => "choose another folder with --worker-jobs-dir DIR",
+        _ => "choose another folder with --state-dir DIR",
     }
 }
 

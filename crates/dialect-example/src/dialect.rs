@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Plan, Prepare,
-    Preview, StatusReport,
+    Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult,
+    Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hub::retry::Limit;
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
+use agent_core::store::proof::{self, Target};
 use agent_core::store::{atomic, lock, unwritable};
 use agent_core::text::rows;
 use agent_core::token::{Kind, Token};
@@ -81,10 +82,18 @@ impl Dialect for Host<'_> {
         Box::pin(async { swept })
     }
 
+    fn targets(&self) -> Result<Vec<Target>> {
+        Ok(vec![Target {
+            path: self.path.clone(),
+            grant: self.access().secret(),
+            room: 4096,
+            error_id: ErrorId::StateUnwritable,
+        }])
+    }
+
     fn prove_writable(&self) -> Result<()> {
-        let folder = self.folder();
-        atomic::prove(&folder, 4096, self.access().secret().owner)
-            .map_err(|error| unwritable(ErrorId::StateUnwritable, &folder, &error))
+        let mounts = self.environment.kernel_path(proof::MOUNTS);
+        proof::prove(&self.targets()?, None, &mounts)
     }
 
     fn repair(&self) -> Result<bool> {
@@ -98,6 +107,8 @@ impl Dialect for Host<'_> {
             hub_url: credential.server.clone(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: self.fields(),
             cleanup: Cleanup::default(),
         })

@@ -1,6 +1,6 @@
 //! The exchange of the secret for the token.
 
-use agent_core::enrolment::{Cleanup, Done, Enrolment, Exchange, ExchangeStep};
+use agent_core::enrolment::{Cleanup, Confirmation, Done, Enrolment, Exchange, ExchangeStep};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hub::client::{Client, Reply, Request, SendError};
@@ -98,6 +98,8 @@ impl Exchange for EnrolRequest<'_> {
             hub_url: server,
             hostname: Some(facts.hostname.clone()),
             changed: true,
+            confirmation: Confirmation::Confirmed,
+            changes: Vec::new(),
             fields: host.fields(),
             cleanup: Cleanup::default(),
         }))

@@ -2,8 +2,8 @@
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    self, Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, FutureResult,
-    OwnFlag, Plan, Prepare, Preview, StatusReport,
+    self, Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder,
+    FutureResult, OwnFlag, Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -11,6 +11,7 @@ use agent_core::hub::retry::Limit;
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
 use agent_core::store::atomic;
+use agent_core::store::proof::{self, Target};
 use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
@@ -82,7 +83,7 @@ impl Dialect for Lyftdata<'_> {
             path: self.jobs_dir.clone(),
             grant: Access::private().shared_folder(),
             is_foreign: true,
-            error_id: ErrorId::StateUnwritable,
+            error_id: ErrorId::JobsDirUnwritable,
         }]
     }
 
@@ -106,9 +107,13 @@ impl Dialect for Lyftdata<'_> {
         })
     }
 
+    fn targets(&self) -> Result<Vec<Target>> {
+        self.credential_targets()
+    }
+
     fn prove_writable(&self) -> Result<()> {
-        atomic::prove(&self.jobs_dir, 8 * 1024, self.owner()?)
-            .map_err(|error| self.write_error(&error))
+        let mounts = self.environment.kernel_path(proof::MOUNTS);
+        proof::prove(&self.targets()?, None, &mounts)
     }
 
     fn repair(&self) -> Result<bool> {
@@ -127,6 +132,8 @@ impl Dialect for Lyftdata<'_> {
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: self.report_fields(&worker, self.name.as_deref()),
             cleanup: Cleanup::default(),
         })

@@ -3,18 +3,20 @@
 use reqwest::Method;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::files::{PendingRequest, Worker};
 use crate::lyftdata::Lyftdata;
 use crate::settings::text_fault;
 use agent_core::clock;
-use agent_core::enrolment::{Cleanup, Done, Enrolment};
+use agent_core::enrolment::{Cleanup, Confirmation, Done, Enrolment};
 use agent_core::enrolment::{Exchange, ExchangeStep};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hex;
 use agent_core::hub::client::{Client, Reply, Request, SendError};
+use agent_core::hub::optional::Optional;
 use agent_core::hub::response::{self, Outcome};
 use agent_core::token::Secret;
 
@@ -39,6 +41,15 @@ struct EnrollBody<'a> {
     hmac: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<&'a str>,
+}
+
+/// The response to an accepted request.
+#[derive(Deserialize)]
+struct AcceptedBody {
+    worker: String,
+    #[serde(default)]
+    name: Optional<String>,
+    api_key: Zeroizing<String>,
 }
 
 impl Exchange for EnrolRequest<'_> {
@@ -117,6 +128,8 @@ impl Exchange for EnrolRequest<'_> {
             hub_url: self.host.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
             changed: true,
+            confirmation: Confirmation::Confirmed,
+            changes: Vec::new(),
             fields: self.host.report_fields(&worker.id, Some(&worker.name)),
             cleanup: Cleanup::default(),
         }))
@@ -215,8 +228,14 @@ pub(crate) fn accepted(reply: &Reply, name: &str) -> std::result::Result<Worker,
     if reply.media_type.as_deref() != Some("application/json") {
         return Err("the response is not application/json (a proxy's page, or a web site?)".into());
     }
-    let worker: Worker = serde_json::from_slice(&reply.body)
-        .map_err(|_| "the response lacks `worker`, `name` or `api_key`")?;
+    let body: AcceptedBody = serde_json::from_slice(&reply.body)
+        .map_err(|_| "the response lacks `worker` or `api_key`, or one has the wrong type")?;
+    let worker = Worker {
+        id: body.worker,
+        // Only another name is a reason not to take the key: the response may be another worker's.
+        name: body.name.or_warn("name").unwrap_or_else(|| name.to_owned()),
+        api_key: body.api_key,
+    };
     if let Some(fault) = text_fault(&worker.id) {
         return Err(format!("the `worker` of the response: {fault}"));
     }

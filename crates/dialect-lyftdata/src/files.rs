@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::lyftdata::Lyftdata;
 use agent_core::error::{Error, ErrorId, Result};
-use agent_core::store::atomic::{self, Owner};
+use agent_core::store::atomic::{self, Grant, Owner};
+use agent_core::store::proof::Target;
 use agent_core::store::{lock, safe_read, unreadable, unwritable};
 
 /// File of the worker's id, in the jobs directory.
@@ -17,6 +18,8 @@ pub(crate) const ID_FILE: &str = "LYFTDATA_WORKER_ID";
 const KEY_FILE: &str = ".LYFTDATA_WORKER_API_KEY";
 /// File of the open request, or of a worker that is confirmed and not in its files yet.
 pub(crate) const PENDING_REQUEST: &str = ".monsys-enrol.json";
+/// Permission bits of the files.
+const MODE: u32 = 0o600;
 /// Name of the lock, in the jobs directory.
 pub(crate) const LOCK: &str = lock::DIALECT_FILE;
 
@@ -122,14 +125,34 @@ impl Lyftdata<'_> {
         Owner::of(&self.jobs_dir).map_err(|error| self.write_error(&error))
     }
 
+    /// Returns the files of a worker as the targets of a write.
+    ///
+    /// # Errors
+    /// A jobs directory that cannot be read.
+    pub(crate) fn credential_targets(&self) -> Result<Vec<Target>> {
+        // A jobs directory that is missing gets the owner of this process.
+        let owner = if self.jobs_dir.exists() {
+            self.owner()?
+        } else {
+            Owner::ours()
+        };
+        let target = |name| Target {
+            path: self.path(name),
+            grant: Grant { owner, mode: MODE },
+            room: 4 * 1024,
+            error_id: ErrorId::JobsDirUnwritable,
+        };
+        Ok([PENDING_REQUEST, KEY_FILE, ID_FILE].map(target).into())
+    }
+
     /// Returns the error of a write to the jobs directory.
     pub(crate) fn write_error(&self, error: &std::io::Error) -> Error {
-        unwritable(ErrorId::StateUnwritable, &self.jobs_dir, error)
+        unwritable(ErrorId::JobsDirUnwritable, &self.jobs_dir, error)
     }
 
     /// Writes a file of the jobs directory.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        atomic::write(&self.path(name), bytes, 0o600, self.owner()?)
+        atomic::write(&self.path(name), bytes, MODE, self.owner()?)
             .map_err(|error| self.write_error(&error))
     }
 

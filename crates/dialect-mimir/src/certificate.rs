@@ -19,12 +19,58 @@ pub(crate) struct Certificate {
     until: Duration,
 }
 
+/// The reason why a certificate is not stored, and its hint.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    /// The reason.
+    pub(crate) cause: String,
+    /// The fix.
+    pub(crate) hint: &'static str,
+}
+
+impl Misfit {
+    const BROKEN: &'static str = "see the server's log: it has to send certificates in PEM";
+    const VERSION: &'static str = "an operator of the server makes it issue version 3 certificates: with extensions, such as extendedKeyUsage=clientAuth";
+    const OTHER_KEY: &'static str = "an operator of the server makes it certify the key of the request (`csr`), and checks that no proxy answers with another host's response";
+    const OTHER_CA: &'static str = "an operator of the server makes it send the CA that issues its client certificates in `ca_pem`, and the certificates between them in `certificate_pem`";
+    const USAGE: &'static str = "an operator of the server makes it issue certificates for clients (extendedKeyUsage=clientAuth)";
+    const SERVERS_TIME: &'static str =
+        "an operator of the server corrects its clock, or the lifetime of its certificates";
+    const HOSTS_TIME: &'static str = "set this host's clock: timedatectl set-ntp true";
+
+    fn new(cause: impl Into<String>, hint: &'static str) -> Self {
+        Self {
+            cause: cause.into(),
+            hint,
+        }
+    }
+
+    fn broken(cause: impl Into<String>) -> Self {
+        Self::new(cause, Self::BROKEN)
+    }
+}
+
+impl From<Misfit> for String {
+    fn from(misfit: Misfit) -> Self {
+        misfit.cause
+    }
+}
+
+/// The time at which a certificate has to be valid.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    /// The time by the server's clock (`Date`), if it sent one.
+    pub(crate) server: Option<SystemTime>,
+    /// The time by this host's clock.
+    pub(crate) host: SystemTime,
+}
+
 impl Certificate {
     /// Reads a PEM file: the certificate first, then the chain if there is one.
     ///
     /// # Errors
     /// The reason why the file is not a certificate.
-    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, Misfit> {
         let chain = read(pem)?;
         let (from, until) = dates(leaf(&chain)?)?;
         Ok(Self { chain, from, until })
@@ -45,44 +91,66 @@ impl Certificate {
     }
 
     /// Checks a certificate before it is stored: it is for this key, from a CA of `ca_pem`, for clients, and
-    /// valid at `now`.
+    /// valid now. The server's clock decides, since the server accepts the certificate later. Logs a warning
+    /// when the certificate is not valid by this host's clock.
     ///
     /// # Errors
     /// The check that failed.
-    pub(crate) fn check(
-        &self,
-        public: &[u8],
-        ca_pem: &[u8],
-        now: SystemTime,
-    ) -> Result<(), String> {
+    pub(crate) fn check(&self, public: &[u8], ca_pem: &[u8], clock: Clock) -> Result<(), Misfit> {
         if !self.is_for(public) {
-            return Err("the certificate is for another key than this host's".into());
+            let cause = "the certificate is for another key than this host's";
+            return Err(Misfit::new(cause, Misfit::OTHER_KEY));
         }
-        let cas = read(ca_pem).map_err(|cause| format!("ca_pem: {cause}"))?;
+        let in_ca = |cause: String| Misfit::broken(format!("ca_pem: {cause}"));
+        let cas = read(ca_pem).map_err(|misfit| in_ca(misfit.cause))?;
         let anchors: Vec<TrustAnchor<'_>> = cas
             .iter()
             .map(|ca| anchor_from_trusted_cert(ca))
             .collect::<Result<_, _>>()
-            .map_err(|cause| format!("a certificate of ca_pem is broken: {cause}"))?;
-        verify(&self.chain, &anchors, since_1970(now)).map_err(|cause| match cause {
-            webpki::Error::CertExpired { .. } => format!(
-                "the certificate expired at {}, and this host's clock says {}",
-                format_date(self.until),
-                format_date(since_1970(now))
+            .map_err(|cause| in_ca(format!("a certificate is broken: {cause}")))?;
+        let (now, whose, hint) = match clock.server {
+            Some(server) => (server, "the server's clock", Misfit::SERVERS_TIME),
+            None => (clock.host, "this host's clock", Misfit::HOSTS_TIME),
+        };
+        let now = since_1970(now);
+        verify(&self.chain, &anchors, now).map_err(|cause| match cause {
+            webpki::Error::CertExpired { .. } => Misfit::new(
+                format!(
+                    "the certificate expired at {}, and {whose} says {}",
+                    format_date(self.until),
+                    format_date(now)
+                ),
+                hint,
             ),
-            webpki::Error::CertNotValidYet { .. } => format!(
-                "the certificate is valid from {}, and this host's clock says {}",
-                format_date(self.from),
-                format_date(since_1970(now))
+            webpki::Error::CertNotValidYet { .. } => Misfit::new(
+                format!(
+                    "the certificate is valid from {}, and {whose} says {}",
+                    format_date(self.from),
+                    format_date(now)
+                ),
+                hint,
             ),
-            webpki::Error::UnknownIssuer => {
-                "the certificate does not come from the CA that came with it".into()
+            webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+                let cause = "the certificate does not come from the CA that came with it";
+                Misfit::new(cause, Misfit::OTHER_CA)
             }
             webpki::Error::RequiredEkuNotFoundContext(_) => {
-                "the certificate is not meant for clients".into()
+                Misfit::new("the certificate is not meant for clients", Misfit::USAGE)
             }
-            cause => format!("the certificate is not valid: {cause}"),
-        })
+            webpki::Error::UnsupportedCertVersion => version(),
+            cause => Misfit::broken(format!("the certificate is not valid: {cause}")),
+        })?;
+        let host = since_1970(clock.host);
+        if !(self.from..=self.until).contains(&host) {
+            tracing::warn!(
+                "the certificate is valid from {} to {}, and this host's clock says {}; hint: {}",
+                format_date(self.from),
+                format_date(self.until),
+                format_date(host),
+                Misfit::HOSTS_TIME
+            );
+        }
+        Ok(())
     }
 
     /// Returns the end of the validity.
@@ -100,25 +168,34 @@ impl Certificate {
     }
 }
 
-fn read(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+/// Returns the misfit of a certificate that has no extensions.
+fn version() -> Misfit {
+    let cause = "the certificate is of X.509 version 1, and TLS needs version 3";
+    Misfit::new(cause, Misfit::VERSION)
+}
+
+fn read(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Misfit> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|_| "the file is not PEM")?;
+        .map_err(|_| Misfit::broken("the certificate is not PEM"))?;
     if certificates.is_empty() {
-        return Err("there is no certificate in the file (-----BEGIN CERTIFICATE-----)".into());
+        let cause = "there is no certificate in the file (-----BEGIN CERTIFICATE-----)";
+        return Err(Misfit::broken(cause));
     }
     Ok(certificates)
 }
 
-fn leaf<'a>(chain: &'a [CertificateDer<'static>]) -> Result<&'a CertificateDer<'static>, String> {
+fn leaf<'a>(chain: &'a [CertificateDer<'static>]) -> Result<&'a CertificateDer<'static>, Misfit> {
     chain
         .first()
-        .ok_or_else(|| "there is no certificate".into())
+        .ok_or_else(|| Misfit::broken("there is no certificate"))
 }
 
-fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, String> {
-    EndEntityCert::try_from(certificate)
-        .map_err(|cause| format!("the certificate is broken: {cause}"))
+fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, Misfit> {
+    EndEntityCert::try_from(certificate).map_err(|cause| match cause {
+        webpki::Error::UnsupportedCertVersion => version(),
+        cause => Misfit::broken(format!("the certificate is broken: {cause}")),
+    })
 }
 
 fn verify(
@@ -142,7 +219,7 @@ fn verify(
 
 /// Returns begin and end of the validity, since 1970. The verifier checks the time first, and its error has
 /// the date that a wrong time violates.
-fn dates(certificate: &CertificateDer<'static>) -> Result<(Duration, Duration), String> {
+fn dates(certificate: &CertificateDer<'static>) -> Result<(Duration, Duration), Misfit> {
     parsed(certificate)?;
     let chain = std::slice::from_ref(certificate);
     let at = |time| verify(chain, &[], time);
@@ -154,7 +231,9 @@ fn dates(certificate: &CertificateDer<'static>) -> Result<(Duration, Duration), 
             Duration::from_secs(not_before.as_secs()),
             Duration::from_secs(not_after.as_secs()),
         )),
-        _ => Err("the dates of the certificate cannot be read".into()),
+        _ => Err(Misfit::broken(
+            "the dates of the certificate cannot be read",
+        )),
     }
 }
 
@@ -218,6 +297,33 @@ mod tests {
         humantime::parse_rfc3339(time).unwrap()
     }
 
+    fn clock(time: &str) -> Clock {
+        Clock {
+            server: None,
+            host: at(time),
+        }
+    }
+
+    #[test]
+    fn the_clock_of_the_server_decides() {
+        let host = HostKey::make().unwrap();
+        let ca = Authority::new("CA");
+        let pem = ca.certify(&host, CLIENT);
+        let certificate = Certificate::from_pem(pem.as_bytes()).unwrap();
+        let check = |server: &str, own: &str| {
+            let clock = Clock {
+                server: Some(at(server)),
+                host: at(own),
+            };
+            certificate.check(&host.public(), ca.pem().as_bytes(), clock)
+        };
+        let (early, good) = ("2000-01-01T00:00:00Z", "2030-01-15T00:00:00Z");
+        assert_eq!(check(good, early), Ok(()));
+        let misfit = check(early, good).unwrap_err();
+        assert!(misfit.cause.contains("the server's clock says 2000"));
+        assert_eq!(misfit.hint, Misfit::SERVERS_TIME);
+    }
+
     const CLIENT: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ClientAuth;
 
     #[test]
@@ -236,14 +342,14 @@ mod tests {
         let now = "2030-01-15T00:00:00Z";
         let check = |pem: &str, ca_pem: &str, now: &str| {
             let certificate = Certificate::from_pem(pem.as_bytes())?;
-            certificate.check(&host.public(), ca_pem.as_bytes(), at(now))
+            certificate.check(&host.public(), ca_pem.as_bytes(), clock(now))
         };
         assert_eq!(check(&good, &ca.pem(), now), Ok(()));
         let server = ca.certify(&host, ExtendedKeyUsagePurpose::ServerAuth);
         let for_other = ca.certify(&other, CLIENT);
         for (pem, ca_pem, now, cause) in [
             (&for_other, ca.pem(), now, "another key"),
-            (&good, stranger.pem(), now, "not valid"),
+            (&good, stranger.pem(), now, "does not come from the CA"),
             (
                 &good,
                 Authority::new("Other").pem(),
@@ -266,7 +372,7 @@ mod tests {
             (&good, String::new(), now, "ca_pem: there is no certificate"),
             (&String::new(), ca.pem(), now, "there is no certificate"),
         ] {
-            let said = check(pem, &ca_pem, now).unwrap_err();
+            let said = check(pem, &ca_pem, now).unwrap_err().cause;
             assert!(said.contains(cause), "{said} is not: {cause}");
         }
     }
@@ -276,7 +382,7 @@ mod tests {
         let host = HostKey::make().unwrap();
         let (root, between) = (Authority::new("root"), Authority::new("between"));
         let leaf = between.certify(&host, CLIENT);
-        let now = at("2030-01-15T00:00:00Z");
+        let now = clock("2030-01-15T00:00:00Z");
         let check = |pem: &str| {
             let certificate = Certificate::from_pem(pem.as_bytes()).unwrap();
             certificate.check(&host.public(), root.pem().as_bytes(), now)

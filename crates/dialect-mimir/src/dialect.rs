@@ -2,23 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_core::ca_copy;
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Plan, Prepare,
-    Preview, StatusReport,
+    Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult,
+    Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::hub::retry::Limit;
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
-use agent_core::store::key_files::KEY;
+use agent_core::store::key_files::{CA, CERTIFICATE, KEY};
+use agent_core::store::proof::{self, Target};
 use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
 use crate::exchange::EnrolRequest;
-use crate::host_state::EnrolmentState;
+use crate::host_state::{EnrolmentState, RECORD_FILE};
 use crate::mimir::{LOCK, Mimir, no_secret};
 use crate::settings::{self, DEFAULT_FOLDER, FOLDER};
 use crate::{checks, exchange, preview, renewal, status};
@@ -106,8 +108,20 @@ impl Dialect for Mimir<'_> {
         Box::pin(async { self.state.files.sweep() })
     }
 
+    fn targets(&self) -> Result<Vec<Target>> {
+        let state = &self.state;
+        let writes_key =
+            state.key()?.is_none() || matches!(self.enrolment_state()?, EnrolmentState::Clone);
+        let public = [RECORD_FILE, CA, CERTIFICATE];
+        let mut targets = state.files.targets(&public, writes_key);
+        let folder = state.files.folder();
+        targets.extend(ca_copy::target(&self.settings, folder, self.environment));
+        Ok(targets)
+    }
+
     fn prove_writable(&self) -> Result<()> {
-        self.state.files.prove_writable()
+        let mounts = self.environment.kernel_path(proof::MOUNTS);
+        proof::prove(&self.targets()?, None, &mounts)
     }
 
     fn repair(&self) -> Result<bool> {
@@ -121,6 +135,8 @@ impl Dialect for Mimir<'_> {
             hub_url: self.state.record.server_url.clone().unwrap_or_default(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: exchange::report_fields(&self.state)?,
             cleanup: Cleanup::default(),
         })

@@ -2,15 +2,17 @@
 //!
 //! The proof asks the server for the agent id of the certificate. The enrolment succeeds after it.
 
+use std::cell::RefCell;
+
 use serde_json::{Value, json};
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Clock, Misfit};
 use crate::host_state::{EnrolmentState, HostState, KeyToCertify, Record};
 use crate::mimir::Mimir;
 use crate::wire::{self, Certified};
 use agent_core::ca_copy;
 use agent_core::clock;
-use agent_core::enrolment::{Cleanup, Done, Enrolment, ReportField};
+use agent_core::enrolment::{Cleanup, Confirmation, Done, Enrolment, ReportField};
 use agent_core::enrolment::{Exchange, ExchangeStep};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -30,6 +32,9 @@ pub(crate) struct EnrolRequest<'a> {
     key: KeyToCertify,
     client: Client,
     step: Step,
+    /// The host name and the certificate request of the try before. All tries of one name send the same
+    /// request, for a server that recognises a host by it.
+    csr: RefCell<Option<(String, String)>>,
     /// The response to the try before may have been lost.
     is_uncertain: bool,
 }
@@ -73,26 +78,44 @@ impl<'a> EnrolRequest<'a> {
             key,
             client,
             step,
+            csr: RefCell::default(),
             is_uncertain: false,
         })
     }
 
+    /// Returns the certificate request for this host name.
+    fn csr(&self, hostname: &str) -> Result<String> {
+        let mut known = self.csr.borrow_mut();
+        if let Some((name, csr)) = known.as_ref()
+            && name == hostname
+        {
+            return Ok(csr.clone());
+        }
+        let csr = self
+            .key
+            .key
+            .request(hostname)
+            .ok_or_else(|| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
+        *known = Some((hostname.to_owned(), csr.clone()));
+        Ok(csr)
+    }
+
     /// Checks the certificate in the server's response, and writes the files of the enrolment.
     fn save_certificate(&mut self, certified: &Certified, facts: &HostFacts) -> Result<()> {
-        let not_our_protocol = |cause: String| {
+        let misfit = |Misfit { cause, hint }| {
             Error::new(ErrorId::NotThisProtocol, cause)
                 .about(self.url())
-                .hint("set this host's clock if it is wrong (timedatectl set-ntp true), else see the server's log; then run the same command again: the key stays, so the host stays the same agent")
+                .hint(format!("{hint}; then run the same command again: the key stays, so a server that recognises the key spends no second use"))
         };
-        let certificate = Certificate::from_pem(certified.certificate_pem.as_bytes())
-            .map_err(not_our_protocol)?;
+        let certificate =
+            Certificate::from_pem(certified.certificate_pem.as_bytes()).map_err(misfit)?;
+        let clock = Clock {
+            server: certified.date,
+            host: self.environment.now(),
+        };
         certificate
-            .check(
-                &self.key.key.public(),
-                certified.ca_pem.as_bytes(),
-                self.environment.now(),
-            )
-            .map_err(not_our_protocol)?;
+            .check(&self.key.key.public(), certified.ca_pem.as_bytes(), clock)
+            .map_err(misfit)?;
         let settings = self.settings;
         let folder = self.state.files.folder();
         ca_copy::make(settings, folder, self.environment)?;
@@ -167,9 +190,7 @@ impl Exchange for EnrolRequest<'_> {
                         "the response to the try before may have been lost: requesting a certificate for the same key again; a server that does not recognise the key spends a second use"
                     );
                 }
-                let csr = self.key.key.request(&facts.hostname).ok_or_else(|| {
-                    Error::new(ErrorId::Internal, "the system gave no random bytes")
-                })?;
+                let csr = self.csr(&facts.hostname)?;
                 Ok(wire::enroll(hub, secret, &facts.hostname, &csr))
             }
             Step::Proof(_) => Ok(wire::myself(hub)),
@@ -182,6 +203,14 @@ impl Exchange for EnrolRequest<'_> {
                 *certified = Some(wire::certified(reply)?);
                 Ok(())
             }),
+            Step::Proof(known_as) if sent.as_ref().is_ok_and(lacks_call) => {
+                tracing::warn!(
+                    "the server does not have {url}: it accepted the connection with the certificate, and does not confirm the agent's id"
+                );
+                known_as.clone_from(&self.state.record.agent_id);
+                self.state.record.lacks_self_call = true;
+                Outcome::Done(())
+            }
             Step::Proof(known_as) => response::classify(url, sent, |reply| {
                 *known_as = Some(wire::known_as(reply)?);
                 Ok(())
@@ -230,12 +259,19 @@ impl Exchange for EnrolRequest<'_> {
                     hub_url: self.settings.hub_url.value.to_string(),
                     hostname: Some(facts.hostname.clone()),
                     changed: true,
+                    confirmation: Confirmation::Confirmed,
+                    changes: Vec::new(),
                     fields: report_fields(&self.state)?,
                     cleanup: Cleanup::default(),
                 }))
             }
         }
     }
+}
+
+/// Returns whether the server does not have the call of the request (RFC 9110, sections 15.5 and 15.6).
+fn lacks_call(reply: &Reply) -> bool {
+    matches!(reply.status, 404 | 405 | 501)
 }
 
 /// Returns the error of a response that was not read.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use agent_core::hub::client::Reply;
 use agent_core::hub::response::{self, Outcome};
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Clock};
 use crate::key::HostKey;
 use crate::wire;
 
@@ -49,7 +49,11 @@ pub fn check_certificate(
     ca_pem: &[u8],
     now: SystemTime,
 ) -> std::result::Result<(), String> {
-    Certificate::from_pem(pem)?.check(public_key, ca_pem, now)
+    let clock = Clock {
+        server: None,
+        host: now,
+    };
+    Ok(Certificate::from_pem(pem)?.check(public_key, ca_pem, clock)?)
 }
 
 /// Returns the public key of a client key's PEM file (`SubjectPublicKeyInfo`, DER), and the file as the

@@ -32,6 +32,9 @@ pub(crate) struct Record {
     pub(crate) ca_file: Option<PathBuf>,
     /// The pin of the CA that the service needs to reach the same server.
     pub(crate) ca_pin: Option<String>,
+    /// The server does not have the call that proves a certificate, which no document of Mimir names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) lacks_self_call: bool,
     /// The machine that the key was made on.
     pub(crate) machine: Fingerprint,
 }
@@ -133,8 +136,8 @@ impl HostState {
         let (Some(key), Some(pem)) = (self.key()?, self.files.load(CERTIFICATE)?) else {
             return Ok(None);
         };
-        let certificate = Certificate::from_pem(&pem).map_err(|cause| {
-            Error::new(ErrorId::IdentityBroken, cause)
+        let certificate = Certificate::from_pem(&pem).map_err(|misfit| {
+            Error::new(ErrorId::IdentityBroken, misfit.cause)
                 .about(self.files.folder().join(CERTIFICATE).display())
                 .hint("remove the file and enrol again with an enrollment secret: the key stays, so it is the same agent")
         })?;

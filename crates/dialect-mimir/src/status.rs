@@ -102,7 +102,7 @@ pub(crate) fn report(state: &HostState, environment: &Environment) -> Result<Sta
             "folder": folder,
         }),
         exit_code: if liveness.is_silent() {
-            Kind::Silent.exit_code()
+            Kind::Temporary.exit_code()
         } else {
             0
         },

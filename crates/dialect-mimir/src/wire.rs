@@ -3,6 +3,8 @@
 //! The documentation names neither paths nor fields. Those of the enrolment are the contract's, and those
 //! of the other two calls are the agent's own.
 
+use std::time::SystemTime;
+
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,9 @@ pub(crate) struct Certified {
     pub(crate) agent_id: String,
     pub(crate) certificate_pem: String,
     pub(crate) ca_pem: String,
+    /// The time by the server's clock.
+    #[serde(skip)]
+    pub(crate) date: Option<SystemTime>,
 }
 
 /// Returns the request for the first certificate.
@@ -80,7 +85,8 @@ fn request(method: Method, hub: &HubUrl, path: &str, body: Zeroizing<Vec<u8>>) -
 pub(crate) fn certified(reply: &Reply) -> Result<Certified, String> {
     let certified: Certified = body(reply)?;
     check_id(&certified.agent_id)?;
-    Ok(certified)
+    let date = reply.date;
+    Ok(Certified { date, ..certified })
 }
 
 /// Reads the agent id in the response to a proof.

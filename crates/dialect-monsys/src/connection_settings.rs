@@ -4,23 +4,41 @@ use std::path::Path;
 
 use agent_core::ca_copy;
 use agent_core::environment::Environment;
+use agent_core::error::Result;
 use agent_core::settings::Settings;
 use agent_core::store::agent_toml::Entry;
+use agent_core::store::named;
 
-/// Returns whether agent.toml lacks a setting that this run needs to reach the hub: the service would not
-/// reach it then. A run that names the settings again restores what a takeover has dropped.
-pub(crate) fn are_missing(settings: &Settings, environment: &Environment) -> bool {
-    let file = settings.file.settings();
-    entries(settings, environment)
-        .iter()
-        .any(|(key, _)| match *key {
-            "ca_file" => file.ca_file.is_none(),
-            "ca_pin" => file.ca_pin.is_none(),
-            "https_proxy" => file.https_proxy.is_none(),
-            "no_proxy" => file.no_proxy.is_none(),
-            "allow_http" => file.allow_http.is_none(),
-            _ => file.state_dir.is_none(),
-        })
+/// Returns whether this run names a setting for the way to the hub that agent.toml lacks, or has with another
+/// value. A CA counts by its content, since the same CA can have several paths.
+///
+/// # Errors
+/// [`agent_core::error::ErrorId::Unreadable`] for the CA file.
+pub(crate) fn differ(settings: &Settings, environment: &Environment) -> Result<bool> {
+    let file = &settings.file;
+    for (key, entry) in entries(settings, environment) {
+        let is_equal = match key {
+            "ca_file" => is_same_ca(settings, environment)?,
+            _ => file.is(&file.with(&[(key, entry)])?),
+        };
+        if !is_equal {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns whether the CA of this run has the content of the CA that agent.toml names.
+fn is_same_ca(settings: &Settings, environment: &Environment) -> Result<bool> {
+    let (Some(given), Some(stored)) = (&settings.ca_file, &settings.file.settings().ca_file) else {
+        return Ok(false);
+    };
+    let stored = environment.resolved_path(stored);
+    if stored == given.value {
+        return Ok(true);
+    }
+    let given = given.read(settings.wait.value)?;
+    Ok(named::regular(&stored).is_ok_and(|stored| stored == given))
 }
 
 /// Returns the settings of this run that the service needs to reach the hub, as entries of agent.toml.

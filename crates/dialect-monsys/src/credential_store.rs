@@ -20,20 +20,27 @@
 //! The identity survives the loss of state.json: without it, a run sends a request or leaves the files
 //! alone. Only the origin of the tags is lost: all tags then count as the host's own.
 
+mod changes;
 mod repair;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
 
 use crate::connection_settings;
 use crate::host_state::Snapshot;
+use crate::hub_check::HubCheck;
 use crate::identity::{Identity, KEY_FILE};
-use crate::paths::Paths;
+use crate::paths::{NewReceipt, Paths};
 use crate::plan::{KeyPlace, PlannedRequest};
+use crate::receipt::Receipt;
 use crate::state::{ConfirmedNext, Next, State, TagsAndRole};
 use crate::wire::Admission;
 use agent_core::ca_copy;
 use agent_core::clock;
+use agent_core::enrolment::ChangedSetting;
 use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
@@ -54,6 +61,16 @@ pub(crate) struct CredentialStore<'a> {
     key: Option<Rc<Identity>>,
     /// The content of state.json, which no other process changes under the lock.
     state: RefCell<Option<State>>,
+}
+
+/// The result of a write of an accepted request.
+pub(crate) struct Saved {
+    /// The merged tags and role.
+    pub(crate) labels: TagsAndRole,
+    /// A file that the service reads, or the host's own state, was changed.
+    pub(crate) is_changed: bool,
+    /// The settings of an enrolled host that were changed.
+    pub(crate) changes: Vec<ChangedSetting>,
 }
 
 /// An accepted request: the hub's response, and what this host sent.
@@ -77,6 +94,11 @@ impl<'a> CredentialStore<'a> {
             key: snapshot.key.clone(),
             state: RefCell::new(snapshot.state.clone()),
         }
+    }
+
+    /// Returns the host's time of day.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.environment.now()
     }
 
     /// Returns the hash of the machine-id, which the hub gets.
@@ -167,6 +189,13 @@ impl<'a> CredentialStore<'a> {
         Ok(is_new)
     }
 
+    /// Stores that the hub is asked now, before the request is sent.
+    pub(crate) fn record_hub_check(&self, interval: Duration) -> Result<()> {
+        let hub_check = Some(HubCheck::now(interval, self.environment));
+        let state = self.state().unwrap_or_else(|| self.this_machine());
+        self.save_state(&State { hub_check, ..state })
+    }
+
     /// Removes the next key, which the hub has not pinned. The current key stays.
     pub(crate) fn drop_next_key(&self) -> Result<()> {
         if let Some(state) = self.state()
@@ -180,17 +209,13 @@ impl<'a> CredentialStore<'a> {
         self.paths.remove_next_keys()
     }
 
-    /// Writes the files of an accepted request. Returns the merged tags and role.
+    /// Writes the files of an accepted request, as far as they change.
     ///
     /// # Errors
     /// Files that cannot be written.
-    pub(crate) fn save(
-        &self,
-        settings: &Settings,
-        confirmed: Confirmed<'_>,
-    ) -> Result<TagsAndRole> {
+    pub(crate) fn save(&self, settings: &Settings, confirmed: Confirmed<'_>) -> Result<Saved> {
         let Confirmed {
-            admission,
+            mut admission,
             secret,
             own,
             key,
@@ -211,13 +236,26 @@ impl<'a> CredentialStore<'a> {
             ("tags", Entry::List(&merged.tags)),
             ("role", role.map_or(Entry::Nothing, Entry::Text)),
         ];
-        ca_copy::make(settings, self.paths.config_dir(), self.environment)?;
+        let is_new_ca = ca_copy::make(settings, self.paths.config_dir(), self.environment)?;
         entries.extend(connection_settings::entries(settings, self.environment));
         let text = file.with(&entries)?;
         let agent_id = admission.agent_id;
         let before = self.state();
-        let state = self.state_after(admission, own, hostname, before.as_ref());
+        let receipt = self.new_receipt(admission.receipt.take(), agent_id);
+        let state = self.state_after(settings, admission, own, hostname, before.as_ref());
         let was_renewing = before.as_ref().is_some_and(State::may_be_dead);
+        let changes = changes::between(&file, &merged, &entries, is_new_ca);
+        if key == KeyPlace::Current
+            && !is_new_ca
+            && file.is(&text)
+            && self.keep(before.as_ref(), &state, &receipt)
+        {
+            return Ok(Saved {
+                labels: merged,
+                is_changed: false,
+                changes,
+            });
+        }
         match key {
             KeyPlace::Current => {
                 let confirmed = State {
@@ -225,7 +263,7 @@ impl<'a> CredentialStore<'a> {
                     ..state.clone()
                 };
                 self.paths
-                    .write_state_and_id(&confirmed, agent_id, self.access)?;
+                    .write_state_and_id(&confirmed, &receipt, agent_id, self.access)?;
                 self.state.replace(Some(confirmed));
             }
             KeyPlace::Next => {
@@ -253,13 +291,55 @@ impl<'a> CredentialStore<'a> {
         tracing::debug!("wrote {}", self.paths.config.display());
         if key == KeyPlace::Next {
             self.promote_next_key(&public_key)?;
+            self.paths.write_receipt(&receipt, self.access)?;
             self.paths.write_id(agent_id, self.access)?;
         }
         if key == KeyPlace::Next || was_renewing {
             self.save_state(&state)?;
         }
         self.paths.remove_next_keys()?;
-        Ok(merged)
+        Ok(Saved {
+            labels: merged,
+            is_changed: true,
+            changes,
+        })
+    }
+
+    /// Returns whether the state says what it said `before`, and then writes only what is not a change of the
+    /// enrolment: the ids of the machine, and the receipt. A confirmation needs no disk that can be written.
+    fn keep(&self, before: Option<&State>, state: &State, receipt: &NewReceipt) -> bool {
+        let Some(before) = before else { return false };
+        let fingerprint = before.fingerprint.clone();
+        let renamed = State {
+            fingerprint,
+            ..state.clone()
+        };
+        if renamed != *before {
+            return false;
+        }
+        let mut written = Ok(());
+        if before.fingerprint != state.fingerprint {
+            written = self.save_state(state);
+        }
+        if let Err(error) = written.and_then(|()| self.paths.write_receipt(receipt, self.access)) {
+            tracing::warn!("{}: {}", error.what(), error.cause());
+        }
+        true
+    }
+
+    /// Decides about the receipt on the disk after an admission as `agent_id`.
+    fn new_receipt(&self, answered: Option<Receipt>, agent_id: Uuid) -> NewReceipt {
+        let before = Receipt::load(&self.paths.state_dir);
+        match answered {
+            Some(receipt) if receipt.replaces(before.as_ref(), self.now()) => {
+                NewReceipt::Write(receipt)
+            }
+            // A receipt of another agent, or of another hub, is of no use any more.
+            None if before.is_some_and(|before| before.agent_id() != Some(agent_id)) => {
+                NewReceipt::Remove
+            }
+            _ => NewReceipt::Keep,
+        }
     }
 
     fn this_machine(&self) -> State {
@@ -271,6 +351,7 @@ impl<'a> CredentialStore<'a> {
 
     fn state_after(
         &self,
+        settings: &Settings,
         admission: Admission,
         own: TagsAndRole,
         hostname: &str,
@@ -279,8 +360,16 @@ impl<'a> CredentialStore<'a> {
         let now = || clock::rfc3339(self.environment.now());
         // The time of the first enrolment stays as long as the agent is the same.
         let same = before.filter(|_| self.paths.read_id() == Some(admission.agent_id));
+        // A user who cannot read all ids of the machine keeps those that root has stored.
+        let known = before
+            .map(|state| &state.fingerprint)
+            .filter(|stored| stored.is_same_machine(&self.machine));
         State {
-            fingerprint: self.machine.clone(),
+            fingerprint: known.map_or_else(
+                || self.machine.clone(),
+                |stored| stored.updated(&self.machine),
+            ),
+            hub: Some(settings.hub_url.value.origin()),
             hostname: Some(hostname.to_owned()),
             enrolled_at: same
                 .and_then(|state| state.enrolled_at.clone())
@@ -296,6 +385,7 @@ impl<'a> CredentialStore<'a> {
             hub_dropped: false,
             next: None,
             step: before.and_then(|state| state.step.clone()),
+            hub_check: before.and_then(|state| state.hub_check.clone()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::connection_settings;
 use crate::monsys::{Monsys, locked_under};
-use crate::paths::Paths;
+use crate::paths::{KeyWrite, Paths};
 use agent_core::ca_copy;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -56,7 +56,7 @@ pub async fn defer_under(
 ) -> Result<Deferred> {
     let before = Monsys::read(flags, environment)?;
     refuse_identity(&before.settings, &before.paths)?;
-    let limit = Limit::of(before.settings.wait);
+    let limit = Limit::of(before.settings.wait.value);
     let (host, lock) = locked_under(held, before, limit).await?;
     let Monsys {
         settings, paths, ..
@@ -64,7 +64,7 @@ pub async fn defer_under(
     // The previous holder of the lock may have enrolled this host.
     refuse_identity(&settings, &paths)?;
     paths.sweep()?;
-    paths.prove_writable(&settings, environment.access())?;
+    paths.prove_writable(&settings, environment, KeyWrite::Never)?;
 
     let hub_url = settings.hub_url.value.to_string();
     let mut entries = vec![("hub_url", Entry::Text(hub_url.clone()))];

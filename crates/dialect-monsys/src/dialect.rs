@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use agent_core::check::Check;
 use agent_core::enrolment::step_record::StepRecord;
 use agent_core::enrolment::{
-    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult, Plan, Prepare,
-    Preview, StatusReport,
+    Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, Folder, FutureResult,
+    Plan, Prepare, Preview, StatusReport, WayBack,
 };
 use agent_core::environment::{Environment, SECRET_VARIABLE};
 use agent_core::error::{Error, ErrorId, Result};
@@ -16,6 +16,7 @@ use agent_core::hub::retry::Limit;
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
 use agent_core::store::lock;
+use agent_core::store::proof::Target;
 use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
@@ -23,8 +24,11 @@ use serde_json::{Value, json};
 use crate::exchange::EnrolRequest;
 use crate::host_state::EnrolmentState;
 use crate::monsys::{Monsys, report_fields};
-use crate::plan::PlannedRequest;
+use crate::paths::KeyWrite;
+use crate::plan::{PlannedRequest, Purpose};
+use crate::receipt::Receipt;
 use crate::recovery::{self, Recovery};
+use crate::state::State;
 use crate::{checks, preview, service, status, step, takeover, wire};
 
 /// The entry of the monsys hub in the program's list of dialects.
@@ -58,14 +62,28 @@ impl Dialect for Monsys<'_> {
     }
 
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
-        Ok(match self.planned_request(secret, force)? {
-            Some(request) => Plan::Exchange(Box::new(PlannedExchange {
-                host: self,
-                request,
-            })),
-            None if self.is_complete()? => Plan::Nothing,
-            None => Plan::Repair,
+        let request = self.planned_request(secret, force)?;
+        let is_confirmation = request.purpose == Purpose::Confirmation;
+        let planned = PlannedExchange::of(self, request);
+        Ok(if is_confirmation {
+            Plan::Confirm(planned)
+        } else {
+            Plan::Exchange(planned)
         })
+    }
+
+    fn plan_return(&self, way: WayBack) -> Result<Option<Box<dyn Prepare<'_> + '_>>> {
+        let EnrolmentState::Enrolled(enrolled) = self.enrolment_state()? else {
+            return Ok(None);
+        };
+        let request = match way {
+            WayBack::Receipt => Receipt::load(&self.paths.state_dir)
+                .and_then(|receipt| PlannedRequest::by_receipt(enrolled, &self.settings, receipt)),
+            WayBack::Secret(kind) => {
+                Some(PlannedRequest::returning(enrolled, &self.settings, kind))
+            }
+        };
+        Ok(request.map(|request| PlannedExchange::of(self, request) as Box<dyn Prepare<'_> + '_>))
     }
 
     fn folders(&self) -> Vec<Folder> {
@@ -86,17 +104,20 @@ impl Dialect for Monsys<'_> {
         })
     }
 
+    fn targets(&self) -> Result<Vec<Target>> {
+        let key = self.key_write()?;
+        Ok(self.paths.targets(&self.settings, self.environment, key))
+    }
+
     fn prove_writable(&self) -> Result<()> {
-        let (settings, access) = (&self.settings, self.environment.access());
-        if self.state()?.snapshot.key.is_some() {
-            return self.paths.prove_writable(settings, access);
-        }
-        self.paths.prove_room_beside_key(settings, access)
+        let key = self.key_write()?;
+        self.paths
+            .prove_writable(&self.settings, self.environment, key)
     }
 
     fn repair(&self) -> Result<bool> {
         match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) => {
+            EnrolmentState::Enrolled(enrolled) if !self.is_complete()? => {
                 self.credential_store()?.repair(enrolled.agent_id)
             }
             _ => Ok(false),
@@ -122,6 +143,8 @@ impl Dialect for Monsys<'_> {
             hub_url: enrolled.hub_url.clone(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: report_fields(
                 enrolled.agent_id,
                 json!(enrolled.tags),
@@ -148,6 +171,10 @@ impl Dialect for Monsys<'_> {
 
     fn status(&self) -> Result<StatusReport> {
         status::report(self)
+    }
+
+    fn ask_hub(&self) -> FutureResult<'_, bool> {
+        Box::pin(step::accepts_credential(self))
     }
 
     fn checks(&self) -> Vec<Check> {
@@ -193,10 +220,32 @@ impl Dialect for Monsys<'_> {
     }
 }
 
+impl Monsys<'_> {
+    /// Returns when an enrolment of this host writes its key.
+    fn key_write(&self) -> Result<KeyWrite> {
+        let snapshot = &self.state()?.snapshot;
+        let has_next = |state: &State| state.next.is_some();
+        Ok(match &snapshot.key {
+            _ if snapshot.state.as_ref().is_some_and(has_next) => KeyWrite::AfterRequest,
+            _ if matches!(self.enrolment_state()?, EnrolmentState::Clone(_)) => {
+                KeyWrite::AfterRequest
+            }
+            Some(_) => KeyWrite::Never,
+            None => KeyWrite::BeforeRequest,
+        })
+    }
+}
+
 /// An exchange that is decided on, and for which nothing is written yet.
 struct PlannedExchange<'a> {
     host: &'a Monsys<'a>,
     request: PlannedRequest,
+}
+
+impl<'a> PlannedExchange<'a> {
+    fn of(host: &'a Monsys<'a>, request: PlannedRequest) -> Box<Self> {
+        Box::new(Self { host, request })
+    }
 }
 
 impl<'a> Prepare<'a> for PlannedExchange<'a> {

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::credential_store::{Confirmed, CredentialStore};
+use crate::credential_store::{Confirmed, CredentialStore, Saved};
 use crate::heartbeat_lock::HeartbeatLock;
+use crate::hub_clock::HubClock;
 use crate::identity::Identity;
 use crate::monsys::{Monsys, report_fields};
-use crate::plan::{self, Bearer, Call, KeyPlace, NextKeyOnRejection, PlannedRequest};
+use crate::plan::{self, Bearer, Call, KeyPlace, NextKeyOnRejection, PlannedRequest, Purpose};
 use crate::state::TagsAndRole;
 use crate::wire::{self, Admission, HostDescription};
-use agent_core::enrolment::{self, Cleanup, Done, Enrolment};
+use agent_core::clock;
+use agent_core::enrolment::{self, Cleanup, Confirmation, Done, Enrolment};
 use agent_core::enrolment::{Exchange, ExchangeStep};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -28,7 +30,8 @@ pub(crate) struct EnrolRequest<'a> {
     store: CredentialStore<'a>,
     planned: PlannedRequest,
     client: Client,
-    bearer: Secret,
+    /// The token; `None` for a readmission, which has none.
+    bearer: Option<Secret>,
     identity: Rc<Identity>,
     /// This run has set `renewing` in state.json, so it may clear it again.
     has_set_renewing: bool,
@@ -37,6 +40,8 @@ pub(crate) struct EnrolRequest<'a> {
     heartbeat_lock: Option<HeartbeatLock>,
     /// The hub's response, once it has accepted the request.
     admission: Option<Admission>,
+    /// The hub's clock, by which a readmission is stamped.
+    clock: HubClock,
 }
 
 /// Sends the planned request until the hub accepts or rejects it, and stores the credential.
@@ -72,9 +77,10 @@ impl<'a> EnrolRequest<'a> {
             );
         }
         let bearer = match (&planned.bearer, token) {
-            (Bearer::Own(secret), _) => secret.clone(),
-            (Bearer::Sourced, Some(token)) => token.secret().clone(),
+            (Bearer::Own(secret), _) => Some(secret.clone()),
+            (Bearer::Sourced, Some(token)) => Some(token.secret().clone()),
             (Bearer::Sourced, None) => return Err(plan::no_token()),
+            (Bearer::Receipt(_), _) => None,
         };
         let client = Client::new(settings)?;
         let heartbeat_lock = match planned.key {
@@ -96,7 +102,25 @@ impl<'a> EnrolRequest<'a> {
             has_set_renewing,
             heartbeat_lock,
             admission: None,
+            clock: HubClock::rejecting_with(401),
         })
+    }
+
+    /// Takes the credential that agent.toml holds now, if it is not the one that was sent: another process may
+    /// have replaced it. Returns whether it was replaced.
+    fn take_newer_credential(&mut self) -> bool {
+        let now = self.settings.file.current();
+        let Some(token) = now.ok().and_then(|file| file.agent_token().ok().flatten()) else {
+            return false;
+        };
+        let is_newer = |sent: &Secret| sent.expose_secret() != token.expose_secret();
+        if !self.bearer.as_ref().is_some_and(is_newer) {
+            return false;
+        }
+        tracing::info!("agent.toml holds another credential now: trying that one");
+        self.bearer = Some(token.clone());
+        self.planned.bearer = Bearer::Own(token);
+        true
     }
 }
 
@@ -117,24 +141,61 @@ impl Exchange for EnrolRequest<'_> {
             tags: &self.planned.own.tags,
             role: self.planned.own.role.as_deref(),
         };
-        Ok(wire::request(
-            &self.settings.hub_url.value,
-            self.planned.call.path(),
-            &self.bearer,
-            &description,
-            &self.identity,
-        ))
+        let hub = &self.settings.hub_url.value;
+        match (&self.planned.bearer, &self.bearer) {
+            (Bearer::Receipt(receipt), _) => {
+                // In nanoseconds: the hub takes each body once, so a second try needs another time.
+                let at = clock::rfc3339_nanos(self.clock.at(self.store.now()));
+                Ok(wire::readmission(
+                    hub,
+                    receipt,
+                    &at,
+                    &description,
+                    &self.identity,
+                ))
+            }
+            (_, Some(bearer)) => Ok(wire::request(
+                hub,
+                self.planned.call.path(),
+                bearer,
+                &description,
+                &self.identity,
+            )),
+            (_, None) => Err(plan::no_token()),
+        }
     }
 
     fn classify(&mut self, url: &str, sent: std::result::Result<Reply, SendError>) -> Outcome<()> {
         let accepted: fn(&Reply) -> Result<Admission, String> = match self.planned.call {
-            Call::Enrol => wire::enrolled,
+            Call::Enrol | Call::Readmit => wire::enrolled,
             Call::Register => wire::registered,
         };
-        response::classify(url, sent, |reply| {
+        let is_wrong_time = self.planned.call == Call::Readmit
+            && sent
+                .as_ref()
+                .is_ok_and(|reply| self.clock.learn(reply, self.store.now()));
+        let is_own = matches!(self.planned.bearer, Bearer::Own(_));
+        let accept = |reply: &Reply| {
             self.admission = Some(accepted(reply)?);
             Ok(())
-        })
+        };
+        let outcome = if is_own {
+            response::classify_own(url, sent, accept)
+        } else {
+            response::classify(url, sent, accept)
+        };
+        match outcome {
+            Outcome::Stop(error)
+                if is_wrong_time
+                    || (error.id() == ErrorId::Forgotten && self.take_newer_credential()) =>
+            {
+                Outcome::Wait {
+                    error,
+                    retry_after: None,
+                }
+            }
+            outcome => outcome,
+        }
     }
 
     fn refused(&mut self, error: Error, is_certain: bool) -> Error {
@@ -170,7 +231,10 @@ impl Exchange for EnrolRequest<'_> {
         let done = match (planned.call, &planned.bearer, admission.is_new) {
             (Call::Enrol, _, true) => Done::Enrolled,
             (Call::Enrol, _, false) => Done::Recovered,
-            (Call::Register, Bearer::Own(_), _) if planned.is_update => Done::Updated,
+            (Call::Readmit, ..) => Done::Readmitted,
+            (Call::Register, Bearer::Own(_), _) if planned.purpose != Purpose::Admission => {
+                Done::Updated
+            }
             (Call::Register, ..) => Done::Registered,
         };
         let agent_id = admission.agent_id;
@@ -178,19 +242,32 @@ impl Exchange for EnrolRequest<'_> {
             self.settings,
             Confirmed {
                 admission,
-                secret: fresh.as_ref().unwrap_or(&self.bearer),
+                secret: fresh
+                    .as_ref()
+                    .or(self.bearer.as_ref())
+                    .ok_or_else(plan::no_token)?,
                 own: planned.own.clone(),
                 key: planned.key,
                 hostname: &facts.hostname,
                 public_key: self.identity.public_key(),
             },
         );
-        let TagsAndRole { tags, role } = saved.map_err(|error| not_written(error, planned))?;
+        let Saved {
+            labels: TagsAndRole { tags, role },
+            is_changed,
+            changes,
+        } = saved.map_err(|error| not_written(error, planned))?;
+        let done = match done {
+            Done::Updated if changes.is_empty() => Done::AlreadyEnrolled,
+            done => done,
+        };
         Ok(ExchangeStep::Enrolled(Enrolment {
             done,
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),
-            changed: true,
+            changed: is_changed,
+            confirmation: Confirmation::Confirmed,
+            changes,
             fields: report_fields(agent_id, json!(tags), json!(role), self.store.paths),
             cleanup: Cleanup::default(),
         }))

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use agent_core::clock;
 use agent_core::hub::client::Reply;
 
+use crate::hub_clock::HubClock;
 use crate::identity::Identity;
-use crate::service::hub_clock::HubClock;
 
 /// Returns the public key of a signing key file and the signature of `body`, both in base64. `None` when
 /// the bytes are not a key.

@@ -10,6 +10,7 @@ use crate::state::{Next, State, TagsAndRole};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
+use agent_core::service::step;
 use agent_core::settings::Settings;
 use agent_core::sourced::Source;
 use agent_core::tags;
@@ -69,10 +70,12 @@ impl Snapshot {
     /// # Errors
     /// A broken key, and files that cannot be read.
     pub(crate) fn read(paths: &Paths, environment: &Environment) -> Result<Self> {
+        let state = State::load(&paths.state_dir)?;
+        let record = state.as_ref().and_then(|state| state.step.as_deref());
         Ok(Self {
             key: Identity::load(&paths.state_dir, KEY_FILE)?.map(Rc::new),
-            state: State::load(&paths.state_dir)?,
-            machine: Fingerprint::of(environment)?,
+            machine: step::machine(record, environment)?,
+            state,
         })
     }
 }
@@ -150,7 +153,7 @@ impl EnrolmentState {
             (Some(agent_token), Some(agent_id)) => Self::Enrolled(Box::new(Enrolled {
                 agent_id,
                 agent_token,
-                hub_url: issuer(settings)?,
+                hub_url: issuer(settings, state.as_ref())?,
                 names_hub: file.settings().hub_url.is_some(),
                 tags: file.settings().tags.clone().unwrap_or_default(),
                 role: file.settings().role.clone().filter(|role| !role.is_empty()),
@@ -184,10 +187,23 @@ impl EnrolmentState {
 
 /// Returns the hub that issued the credential in agent.toml. The credential goes to no other hub, and not
 /// to the built-in default, which no operator named.
-fn issuer(settings: &Settings) -> Result<String> {
+fn issuer(settings: &Settings, state: Option<&State>) -> Result<String> {
     let written = settings.file.settings().hub_url.as_deref().map(str::trim);
     match written.filter(|url| !url.is_empty()) {
-        Some(url) => Ok(url.trim_end_matches('/').to_owned()),
+        Some(url) => {
+            if let Some(issued_by) = state.and_then(|state| state.hub.as_deref())
+                && !settings.hub_url.source.is_explicit()
+                && settings.hub_url.value.origin() != issued_by
+            {
+                return Err(Error::new(
+                    ErrorId::ConfigBroken,
+                    format!("`hub_url` was changed: the credential was issued by {issued_by}, and goes to no other hub"),
+                )
+                .about(settings.file.path().display())
+                .hint(format!("set `hub_url` back; or, if this is the same hub with a new name: monsys-agent enrol --hub-url {url}")));
+            }
+            Ok(url.trim_end_matches('/').to_owned())
+        }
         None if settings.hub_url.source.is_explicit() => Ok(settings.hub_url.value.to_string()),
         None => Err(Error::new(
             ErrorId::ConfigBroken,

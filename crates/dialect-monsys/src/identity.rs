@@ -20,6 +20,9 @@ use agent_core::store::{safe_read, unreadable, unwritable};
 /// Size of a key file, in bytes.
 pub const KEY_BYTES: usize = 32;
 
+/// The context of a readmission's signature, so that it counts for no other request.
+const READMISSION: &[u8] = b"monsys-readmit-v1\0";
+
 /// The host's key pair.
 pub struct Identity {
     pair: Ed25519KeyPair,
@@ -78,7 +81,7 @@ impl Identity {
         };
         match state {
             Some(state) => state
-                .save_with(Some(key), state_dir, access)
+                .save_with(&[key], state_dir, access)
                 .map_err(|error| unwritable(state_dir, error))?,
             None => {
                 atomic::write_all(&[key]).map_err(|error| unwritable(&path, error))?;
@@ -106,6 +109,15 @@ impl Identity {
     pub fn sign(&self, body: &[u8]) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, body);
         STANDARD.encode(self.ed25519(digest.as_ref()))
+    }
+
+    /// Returns the value of `X-Monsys-Signature` of a readmission, which counts at one hub alone: base64 of
+    /// Ed25519 over a context, the hub's origin, and SHA-256 of the body (contract, section 10).
+    #[must_use]
+    pub fn sign_readmission(&self, origin: &str, body: &[u8]) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, body);
+        let parts = [READMISSION, origin.as_bytes(), b"\0", digest.as_ref()];
+        STANDARD.encode(self.ed25519(&parts.concat()))
     }
 
     /// Returns a plain Ed25519 signature (RFC 8032, section 5.1.6).

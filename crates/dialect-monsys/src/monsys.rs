@@ -83,10 +83,14 @@ impl<'a> Monsys<'a> {
         Ok(&self.state()?.enrolment_state)
     }
 
-    /// Returns whether the host is enrolled and has all of its files, and no remains of a killed run.
+    /// Returns whether the host is enrolled and has all of its files and the fingerprint of
+    /// this machine, and no remains of a killed run.
     pub(crate) fn is_complete(&self) -> Result<bool> {
         Ok(match self.enrolment_state()? {
-            EnrolmentState::Enrolled(enrolled) => enrolled.is_complete(&self.paths),
+            EnrolmentState::Enrolled(enrolled) => {
+                enrolled.is_complete(&self.paths)
+                    && self.credential_store()?.with_machine_of_now().is_none()
+            }
             _ => false,
         })
     }
@@ -105,12 +109,12 @@ impl<'a> Monsys<'a> {
         Self::read(self.flags, self.environment)
     }
 
-    /// Returns the request that a run has to send, if any. See [`plan::plan`].
+    /// Returns the request that a run sends. See [`plan::plan`].
     pub(crate) fn planned_request(
         &self,
         token: Option<Kind>,
         force: bool,
-    ) -> Result<Option<PlannedRequest>> {
+    ) -> Result<PlannedRequest> {
         plan::plan(
             self.enrolment_state()?,
             &self.settings,

@@ -8,7 +8,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::identity::{KEY_BYTES, KEY_FILE, NEXT_KEY_FILE};
+use crate::receipt::{self, Receipt};
 use crate::state::{FILE as STATE_FILE, State};
+use agent_core::ca_copy;
 use agent_core::enrolment::Folder;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -17,11 +19,35 @@ use agent_core::scrub::record;
 use agent_core::service::HEALTH_FILE;
 use agent_core::settings::Settings;
 use agent_core::store::access::{Access, Grant};
-use agent_core::store::atomic::{self, Draft, Owner};
+use agent_core::store::atomic::{self, Draft};
+use agent_core::store::proof::{self, Target};
 use agent_core::store::{names, safe_read, unreadable, unwritable};
 
 /// Name of the file that holds the agent's id.
 pub(crate) const ID_FILE: &str = "agent-id";
+
+/// The receipt after an admission.
+pub(crate) enum NewReceipt {
+    /// The receipt on the disk stays.
+    Keep,
+    /// The receipt on the disk is of no use any more.
+    Remove,
+    /// The hub has given a new receipt.
+    Write(Receipt),
+}
+
+impl NewReceipt {
+    fn draft<'a>(&'a self, path: &'a Path, access: Access) -> Option<Draft<'a>> {
+        let Self::Write(receipt) = self else {
+            return None;
+        };
+        Some(Draft {
+            path,
+            bytes: receipt.as_str().as_bytes(),
+            grant: access.shared(),
+        })
+    }
+}
 
 /// The paths of this host's files, `--root` included.
 pub struct Paths {
@@ -29,6 +55,17 @@ pub struct Paths {
     pub config: PathBuf,
     /// The state directory.
     pub state_dir: PathBuf,
+}
+
+/// The time at which a run writes `agent-signing.key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyWrite {
+    /// The host keeps its key.
+    Never,
+    /// The key is made, and is on the disk before the request is sent.
+    BeforeRequest,
+    /// A next key replaces the key after the hub has accepted it.
+    AfterRequest,
 }
 
 impl Paths {
@@ -86,28 +123,59 @@ impl Paths {
         atomic::sweep(self.config_dir()).map_err(|error| self.config_error(&error))
     }
 
-    /// Proves, before a use of the token is spent, that both directories can be written.
-    pub(crate) fn prove_writable(&self, settings: &Settings, access: Access) -> Result<()> {
-        self.prove_with(atomic::prove, settings, access)
-    }
-
-    /// Proves that there is room for the files beside a key that is yet to be made. The key itself is
-    /// written durably before a request is sent, which proves the rest.
-    pub(crate) fn prove_room_beside_key(&self, settings: &Settings, access: Access) -> Result<()> {
-        self.prove_with(atomic::prove_room, settings, access)
-    }
-
-    fn prove_with(
+    /// Returns the files that a run writes. This is the only list of them.
+    pub(crate) fn targets(
         &self,
-        prove_state_dir: fn(&Path, usize, Owner) -> io::Result<()>,
         settings: &Settings,
-        access: Access,
+        environment: &Environment,
+        key: KeyWrite,
+    ) -> Vec<Target> {
+        let access = environment.access();
+        let in_state_dir = |name: &str, room, grant| Target {
+            path: self.state_dir.join(name),
+            grant,
+            room,
+            error_id: ErrorId::StateUnwritable,
+        };
+        let config = Target {
+            path: self.config.clone(),
+            grant: access.shared(),
+            room: settings.file.room(),
+            error_id: ErrorId::ConfigUnwritable,
+        };
+        let key =
+            (key != KeyWrite::Never).then(|| in_state_dir(KEY_FILE, KEY_BYTES, access.shared()));
+        let state = [
+            in_state_dir(STATE_FILE, 8 * 1024, access.shared()),
+            in_state_dir(receipt::FILE, 8 * 1024, access.shared()),
+            in_state_dir(ID_FILE, 64, access.public()),
+        ];
+        let ca_copy = ca_copy::target(settings, self.config_dir(), environment);
+        state
+            .into_iter()
+            .chain(key)
+            .chain([config])
+            .chain(ca_copy)
+            .collect()
+    }
+
+    /// Proves, before a use of the token is spent, that all of the run's files can be written.
+    pub(crate) fn prove_writable(
+        &self,
+        settings: &Settings,
+        environment: &Environment,
+        key: KeyWrite,
     ) -> Result<()> {
-        let owner = access.shared().owner;
-        prove_state_dir(&self.state_dir, 8 * 1024, owner)
-            .map_err(|error| self.state_error(&error))?;
-        atomic::prove(self.config_dir(), settings.file.room(), owner)
-            .map_err(|error| self.config_error(&error))
+        let targets = self.targets(settings, environment, key);
+        let written_later = match key {
+            KeyWrite::BeforeRequest => Some(self.state_dir.as_path()),
+            KeyWrite::Never | KeyWrite::AfterRequest => None,
+        };
+        proof::prove(
+            &targets,
+            written_later,
+            &environment.kernel_path(proof::MOUNTS),
+        )
     }
 
     /// Returns whether an enrolled host has all of its files, and no remains of a killed run.
@@ -127,17 +195,47 @@ impl Paths {
             .map_err(|error| self.state_error(&error))
     }
 
-    /// Writes the state, and after it the agent's id.
-    pub(crate) fn write_state_and_id(&self, state: &State, id: Uuid, access: Access) -> Result<()> {
+    /// Writes the state, and after it the receipt and the agent's id.
+    pub(crate) fn write_state_and_id(
+        &self,
+        state: &State,
+        receipt: &NewReceipt,
+        id: Uuid,
+        access: Access,
+    ) -> Result<()> {
         let text = format!("{id}\n");
         let id = Draft {
             path: &self.state_dir.join(ID_FILE),
             bytes: text.as_bytes(),
             grant: access.public(),
         };
+        let path = self.state_dir.join(receipt::FILE);
+        let drafts: Vec<_> = receipt
+            .draft(&path, access)
+            .into_iter()
+            .chain([id])
+            .collect();
         state
-            .save_with(Some(id), &self.state_dir, access)
-            .map_err(|error| self.state_error(&error))
+            .save_with(&drafts, &self.state_dir, access)
+            .map_err(|error| self.state_error(&error))?;
+        if matches!(receipt, NewReceipt::Remove) {
+            atomic::remove(&path).map_err(|error| self.state_error(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes or removes the hub's receipt.
+    pub(crate) fn write_receipt(&self, receipt: &NewReceipt, access: Access) -> Result<()> {
+        let path = self.state_dir.join(receipt::FILE);
+        let written = match receipt {
+            NewReceipt::Keep => Ok(()),
+            NewReceipt::Remove => atomic::remove(&path),
+            NewReceipt::Write(_) => {
+                let drafts: Vec<_> = receipt.draft(&path, access).into_iter().collect();
+                atomic::write_all(&drafts)
+            }
+        };
+        written.map_err(|error| self.state_error(&error))
     }
 
     pub(crate) fn read_id(&self) -> Option<Uuid> {
@@ -145,13 +243,13 @@ impl Paths {
         String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 
-    /// Returns the files of this host's identity: key, agent-id, state, and next keys.
+    /// Returns the files of this host's identity: key, agent-id, state, receipt, and next keys.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`]. A missing directory has no such files.
     pub(crate) fn identity_files(&self) -> Result<Vec<PathBuf>> {
         let is_identity = |name: &str| {
-            [KEY_FILE, ID_FILE, crate::state::FILE].contains(&name)
+            [KEY_FILE, ID_FILE, crate::state::FILE, receipt::FILE].contains(&name)
                 || name.starts_with(NEXT_KEY_FILE)
         };
         let unreadable = |error: &io::Error| unreadable(&self.state_dir, error);
@@ -277,6 +375,9 @@ pub(crate) fn is_ours(path: &Path) -> Result<bool> {
             std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Uuid>().is_ok())
         }
         STATE_FILE => fields("fingerprint"),
+        receipt::FILE => {
+            std::str::from_utf8(&bytes).is_ok_and(|text| Receipt::parse(text).is_some())
+        }
         HEALTH_FILE => fields("agent_id"),
         record::FILE => fields("tokens") && fields("clean"),
         _ => bytes.len() == KEY_BYTES,

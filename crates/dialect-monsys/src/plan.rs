@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::connection_settings;
 use crate::host_state::{self, Enrolled, EnrolmentState};
+use crate::receipt::Receipt;
 use crate::state::{State, TagsAndRole};
 use crate::wire;
 use agent_core::environment::Environment;
@@ -29,8 +30,8 @@ pub(crate) struct PlannedRequest {
     pub(crate) key: KeyPlace,
     /// This machine is a copy of another one.
     pub(crate) is_clone: bool,
-    /// An enrolled host changes tags, role or key with its own credential.
-    pub(crate) is_update: bool,
+    /// The reason for the request.
+    pub(crate) purpose: Purpose,
     /// The interrupted run that may have invalidated the credential on the disk: cause and hint.
     pub(crate) interrupted: Option<(&'static str, &'static str)>,
     /// The hub invalidates the credential on the disk when it accepts the request.
@@ -39,6 +40,17 @@ pub(crate) struct PlannedRequest {
     pub(crate) must_be: Option<Uuid>,
     /// The treatment of a next key after a rejection.
     pub(crate) next_key_on_rejection: NextKeyOnRejection,
+}
+
+/// The reason for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The hub admits the host.
+    Admission,
+    /// An enrolled host changes tags, role or key with its own credential.
+    Update,
+    /// An enrolled host has nothing to change: the hub only confirms the enrolment.
+    Confirmation,
 }
 
 /// The treatment of the next key, which waits beside the current one, after the hub has rejected the
@@ -60,6 +72,8 @@ pub(crate) enum Call {
     Enrol,
     /// With a per-agent token.
     Register,
+    /// With the hub's receipt.
+    Readmit,
 }
 
 /// The token that goes with a call.
@@ -69,6 +83,8 @@ pub(crate) enum Bearer {
     Sourced,
     /// The per-agent token in agent.toml.
     Own(Secret),
+    /// No token: the hub's receipt takes its place.
+    Receipt(Box<Receipt>),
 }
 
 /// The place of the key that signs a call.
@@ -93,11 +109,12 @@ impl Call {
         match self {
             Self::Enrol => wire::ENROL,
             Self::Register => wire::REGISTER,
+            Self::Readmit => wire::READMIT,
         }
     }
 }
 
-/// Returns the request that a run has to send, or `None` when the host is enrolled as the settings say.
+/// Returns the request that a run sends. An enrolled host whose settings are unchanged has the hub confirm that.
 ///
 /// `token` is the kind of the token from this run's token source, if the run has one.
 ///
@@ -109,7 +126,7 @@ pub(crate) fn plan(
     token: Option<Kind>,
     force: bool,
     environment: &Environment,
-) -> Result<Option<PlannedRequest>> {
+) -> Result<PlannedRequest> {
     let planned = match enrolment_state {
         EnrolmentState::New(Some(state))
         | EnrolmentState::Clone(Some(state))
@@ -160,15 +177,16 @@ pub(crate) fn plan(
                         && is_same_hub(settings, &enrolled.hub_url),
                     ..PlannedRequest::with_sourced_token(kind, own)
                 },
-                _ if !again
-                    && enrolled.has(&own)
-                    && !connection_settings::are_missing(settings, environment) =>
-                {
-                    return Ok(None);
-                }
                 _ => PlannedRequest {
                     key,
-                    is_update: true,
+                    purpose: if !again
+                        && enrolled.has(&own)
+                        && !connection_settings::differ(settings, environment)?
+                    {
+                        Purpose::Confirmation
+                    } else {
+                        Purpose::Update
+                    },
                     interrupted: enrolled.state.as_ref().and_then(State::interrupted),
                     ..PlannedRequest::with_own_token(enrolled.agent_token.clone(), own)
                 },
@@ -176,7 +194,7 @@ pub(crate) fn plan(
         }
     };
     tags::check_count(&planned.own.tags, &settings.tags.source)?;
-    Ok(Some(planned))
+    Ok(planned)
 }
 
 impl PlannedRequest {
@@ -187,7 +205,7 @@ impl PlannedRequest {
             own,
             key: KeyPlace::Current,
             is_clone: false,
-            is_update: false,
+            purpose: Purpose::Admission,
             interrupted: None,
             replaces_credential: false,
             must_be: None,
@@ -199,7 +217,7 @@ impl PlannedRequest {
     pub(crate) fn new_key(enrolled: &Enrolled, settings: &Settings) -> Self {
         Self {
             key: KeyPlace::Next,
-            is_update: true,
+            purpose: Purpose::Update,
             must_be: Some(enrolled.agent_id),
             next_key_on_rejection: if enrolled.is_next_key_unconfirmed {
                 NextKeyOnRejection::DropIfOtherPinned
@@ -230,6 +248,28 @@ impl PlannedRequest {
         }
     }
 
+    /// Returns the readmission of a host that its hub has forgotten, if the hub has given it a receipt.
+    pub(crate) fn by_receipt(
+        enrolled: &Enrolled,
+        settings: &Settings,
+        receipt: Receipt,
+    ) -> Option<Self> {
+        // The receipt of another agent would make this host that agent.
+        let is_ours = receipt.agent_id() == Some(enrolled.agent_id) && !enrolled.key_is_lost;
+        is_ours.then(|| Self {
+            call: Call::Readmit,
+            bearer: Bearer::Receipt(Box::new(receipt)),
+            must_be: Some(enrolled.agent_id),
+            ..Self::returning(enrolled, settings, Kind::Enrolment)
+        })
+    }
+
+    /// Returns the enrolment or registration of a host that its hub has forgotten, with the same key.
+    pub(crate) fn returning(enrolled: &Enrolled, settings: &Settings, kind: Kind) -> Self {
+        let own = host_state::own(settings, enrolled.state.as_ref());
+        Self::with_sourced_token(kind, own)
+    }
+
     fn with_own_token(secret: Secret, own: TagsAndRole) -> Self {
         Self {
             bearer: Bearer::Own(secret),
@@ -239,28 +279,28 @@ impl PlannedRequest {
 
     /// Rewords a rejection: a 401 to a per-agent token has other causes than a 401 to an enrolment token.
     pub(crate) fn explain_rejection(&self, error: Error) -> Error {
-        if error.id() != ErrorId::Rejected || self.call == Call::Enrol {
-            return error;
-        }
-        let url = self.call.path();
-        if let Some((cause, hint)) = self.interrupted {
-            let cause = format!("the hub answered 401 to this host's own credential: {cause}");
-            return Error::new(ErrorId::Rejected, cause).about(url).hint(hint);
-        }
-        if self.is_update {
-            return Error::new(
+        match (error.id(), &self.bearer, self.interrupted) {
+            (ErrorId::Forgotten, _, Some((cause, hint))) => {
+                let cause = format!("{}: {cause}", error.cause());
+                let explained = Error::new(ErrorId::Forgotten, cause).hint(hint);
+                match error.subject() {
+                    Some(url) => explained.about(url),
+                    None => explained,
+                }
+            }
+            (ErrorId::Rejected, Bearer::Receipt(_), _) => Error::new(
                 ErrorId::Rejected,
-                "the hub answered 401 to this host's own credential: the token was rotated, the agent was deleted, or the hub lost its data; agent.toml is unchanged",
+                "HTTP 401: the readmission is closed, or the hub does not accept this receipt",
             )
-            .about(url)
-            .hint("an operator looks up the agent at the hub; with a new token of this agent: monsys-agent rotate-token --token-file -; if the agent is gone: monsys-agent unenrol --force, then enrol again");
+            .about(self.call.path()),
+            (ErrorId::Rejected, ..) if self.call == Call::Register => Error::new(
+                ErrorId::Rejected,
+                "the hub answered 401: it does not know this per-agent token, which was rotated, or belongs to a deleted agent or to another hub",
+            )
+            .about(self.call.path())
+            .hint("an operator looks up the agent at the hub and rotates its token; then run the same command with the new one"),
+            _ => error,
         }
-        Error::new(
-            ErrorId::Rejected,
-            "the hub answered 401: it does not know this per-agent token, which was rotated, or belongs to a deleted agent or to another hub",
-        )
-        .about(url)
-        .hint("an operator looks up the agent at the hub and rotates its token; then run the same command with the new one")
     }
 }
 

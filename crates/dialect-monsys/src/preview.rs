@@ -25,9 +25,7 @@ pub(crate) fn preview(
         EnrolmentState::New(_) | EnrolmentState::Clone(_) => secret.or(Some(Kind::Enrolment)),
         _ => secret,
     };
-    let Some(request) = host.planned_request(secret, force)? else {
-        return Ok(None);
-    };
+    let request = host.planned_request(secret, force)?;
     let own = &request.own;
     let mut body = wire::facts_json(facts, host.state()?.snapshot.machine.machine_id.as_deref());
     body["tags"] = json!(own.tags);

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::exchange::exchange;
 use crate::host_state::{Enrolled, EnrolmentState};
 use crate::monsys::{Monsys, locked};
+use crate::paths::KeyWrite;
 use crate::plan::{PlannedRequest, lost_key};
 use crate::recovery::{Recovery, recovered, roll_forward};
 use agent_core::enrolment::Enrolment;
@@ -42,7 +43,7 @@ pub struct Rotation {
 pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rotation> {
     let before = Monsys::read(flags, environment)?;
     enrolled(&before)?;
-    let limit = Limit::of(before.settings.wait);
+    let limit = Limit::of(before.settings.wait.value);
     let (host, lock) = locked(before, limit).await?;
     let (host, recovered) = recovered(host, limit).await?;
     let current = enrolled(&host)?;
@@ -52,7 +53,7 @@ pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rota
         Recovery::Dropped(error) => return Err(still_pinned(&error, id)),
         Recovery::Nothing => {
             host.paths
-                .prove_writable(&host.settings, environment.access())?;
+                .prove_writable(&host.settings, environment, KeyWrite::AfterRequest)?;
             let planned = PlannedRequest::new_key(current, &host.settings);
             let registered = exchange(&host, planned, None, limit).await;
             registered.map_err(|error| match error.id() {
@@ -79,7 +80,7 @@ pub async fn rotate_key(flags: &Flags, environment: &Environment) -> Result<Rota
 pub async fn rotate_token(flags: &Flags, environment: &Environment) -> Result<Rotation> {
     let before = Monsys::read(flags, environment)?;
     with_key(&before)?;
-    let limit = Limit::of(before.settings.wait);
+    let limit = Limit::of(before.settings.wait.value);
     let token = explicit_token(&before.settings, environment, limit).await?;
     let (host, lock) = locked(before, limit).await?;
     let host = if roll_forward(&host)? {
@@ -88,8 +89,13 @@ pub async fn rotate_token(flags: &Flags, environment: &Environment) -> Result<Ro
         host
     };
     let current = with_key(&host)?;
+    let key = if current.is_next_key_unconfirmed {
+        KeyWrite::AfterRequest
+    } else {
+        KeyWrite::Never
+    };
     host.paths
-        .prove_writable(&host.settings, environment.access())?;
+        .prove_writable(&host.settings, environment, key)?;
     let old = &current.agent_token;
     let changed = token.secret().expose_secret() != old.expose_secret();
     register(&host, limit, token, current).await?;

@@ -1,7 +1,6 @@
 //! The service of a monsys host: one signed heartbeat on the hub's interval.
 
 mod agent;
-pub mod hub_clock;
 mod on_disk;
 mod transport;
 

@@ -8,6 +8,7 @@ use std::sync::Once;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::hub_check::HubCheck;
 use agent_core::enrolment::step_record::StepRecord;
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::store::access::Access;
@@ -28,6 +29,9 @@ pub const NEXT_KEY_FILE: &str = "agent-signing.key.next-";
 pub struct State {
     /// The machine that the identity on this disk was made on.
     pub fingerprint: Fingerprint,
+    /// Origin of the hub that issued the credential. The credential goes to no other hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
     /// Host name that the hub got.
     pub hostname: Option<String>,
     /// Time at which the hub confirmed the enrolment, RFC 3339.
@@ -56,6 +60,9 @@ pub struct State {
     /// The result of the last privileged step before the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<Box<StepRecord>>,
+    /// The last time that the privileged step asked the hub whether it still knows this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub_check: Option<HubCheck>,
 }
 
 /// A next key: the hub has not confirmed it, or it is not in its place yet.
@@ -153,27 +160,30 @@ impl State {
     /// # Errors
     /// The error of the system.
     pub fn save(&self, state_dir: &Path, access: Access) -> io::Result<()> {
-        self.save_with(None, state_dir, access)
+        self.save_with(&[], state_dir, access)
     }
 
-    /// Writes the state, and after it another file of the state directory.
+    /// Writes the state, and after it other files of the state directory.
     ///
     /// # Errors
     /// The error of the system.
     pub fn save_with(
         &self,
-        next: Option<Draft<'_>>,
+        others: &[Draft<'_>],
         state_dir: &Path,
         access: Access,
     ) -> io::Result<()> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
+        let path = state_dir.join(FILE);
         let state = Draft {
-            path: &state_dir.join(FILE),
+            path: &path,
             bytes: &bytes,
             grant: access.shared(),
         };
-        let drafts: Vec<_> = std::iter::once(state).chain(next).collect();
+        let drafts: Vec<_> = std::iter::once(state)
+            .chain(others.iter().copied())
+            .collect();
         atomic::write_all(&drafts)
     }
 }

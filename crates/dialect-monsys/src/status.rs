@@ -109,7 +109,7 @@ fn enrolled_report(
     let exit_code = if enrolled.key_is_lost {
         ErrorId::IdentityBroken.kind().exit_code()
     } else if liveness.is_silent() || state.may_be_dead() {
-        Kind::Silent.exit_code()
+        Kind::Temporary.exit_code()
     } else {
         0
     };

@@ -14,7 +14,7 @@ use crate::credential_store::CredentialStore;
 use crate::heartbeat_lock::HeartbeatLock;
 use crate::host_state::{Enrolled, EnrolmentState, Snapshot};
 use crate::monsys::{LOCK_WAIT, Monsys, locked};
-use crate::paths::{HostFiles, is_ours};
+use crate::paths::{HostFiles, KeyWrite, is_ours};
 use crate::plan::lost_key;
 use crate::recovery::{Recovery, recover};
 use crate::state::State;
@@ -80,7 +80,7 @@ pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> R
     let limit = Limit::of(if force {
         std::time::Duration::ZERO
     } else {
-        before.settings.wait
+        before.settings.wait.value
     });
     let (host, lock) = locked(before, limit).await?;
     let host = match recover(&host, limit).await {
@@ -130,7 +130,7 @@ pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> R
         }
         Some(EnrolmentState::Enrolled(enrolled)) if enrolled.key_is_lost => return Err(keyless()),
         Some(EnrolmentState::Enrolled(enrolled)) => {
-            paths.prove_writable(&host.settings, environment.access())?;
+            paths.prove_writable(&host.settings, environment, KeyWrite::Never)?;
             match request_removal(&host, &store, enrolled, limit).await {
                 Ok(outcome) => outcome,
                 Err(error) if force => {
@@ -184,7 +184,7 @@ async fn request_removal(
     tracing::info!("requesting at {url} that the hub removes this host");
     let removed = retry::until(&url, limit, environment, async || {
         let sent = client.send(request(), environment, limit.deadline).await;
-        let outcome = response::classify_empty(&url, sent);
+        let outcome = response::classify_own_empty(&url, sent);
         response_was_lost |= matches!(outcome, Outcome::Wait { .. });
         Ok(outcome)
     })
@@ -193,8 +193,8 @@ async fn request_removal(
         Ok(()) => return Ok(UnenrolOutcome::Unenrolled),
         Err(error) => error,
     };
-    let is_gone = error.id() == ErrorId::Rejected || error.cause().contains("HTTP 404");
-    if error.id() == ErrorId::Rejected && (response_was_lost || !has_set_unenrolling) {
+    let is_gone = error.id() == ErrorId::Forgotten;
+    if is_gone && (response_was_lost || !has_set_unenrolling) {
         // An earlier request was accepted, and its response was lost.
         tracing::info!("the hub has removed this host already, on an earlier request");
         return Ok(UnenrolOutcome::Completed);

@@ -6,8 +6,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::identity::Identity;
+use crate::receipt::Receipt;
 use agent_core::facts::{HostFacts, Interface};
 use agent_core::hub::client::{Reply, Request};
+use agent_core::hub::optional::{self, Optional};
 use agent_core::service::vitals::Vitals;
 use agent_core::settings::HubUrl;
 use agent_core::tags;
@@ -15,8 +17,12 @@ use agent_core::token::Secret;
 
 /// Path of the enrolment.
 pub const ENROL: &str = "/api/v1/agents/enrol";
+/// Path of the readmission.
+pub const READMIT: &str = "/api/v1/agents/readmit";
 /// Path of the registration.
 pub const REGISTER: &str = "/api/v1/agents/register";
+/// Seconds between heartbeats when the hub names none.
+const DEFAULT_INTERVAL_SECS: u64 = 30;
 
 /// The host's description of itself: its facts, its own tags and role.
 pub struct HostDescription<'a> {
@@ -45,6 +51,8 @@ pub struct Admission {
     pub heartbeat_interval_secs: u64,
     /// The hub made a new agent (201), and did not know this one before (200).
     pub is_new: bool,
+    /// The hub's receipt of this admission, if it gives one.
+    pub receipt: Option<Receipt>,
 }
 
 /// Returns the request for an enrolment or a registration, signed by the host's key.
@@ -62,6 +70,32 @@ pub fn request<'a>(
         url: hub.join(path),
         bearer: Some(bearer),
         signature: Some(identity.sign(&body)),
+        body: body.into(),
+    }
+}
+
+/// Returns the request of a readmission, signed by the host's key. `at` is the time of the request by the hub's
+/// clock. The hub takes each body once, so two requests must not have the same `at`.
+#[must_use]
+pub fn readmission<'a>(
+    hub: &HubUrl,
+    receipt: &Receipt,
+    at: &str,
+    description: &HostDescription<'_>,
+    identity: &Identity,
+) -> Request<'a> {
+    let public_key = identity.public_key();
+    let body = ReadmissionBody {
+        receipt: receipt.as_str(),
+        at,
+        description: HostDescriptionBody::of(description, &public_key),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    Request {
+        method: Method::POST,
+        url: hub.join(READMIT),
+        bearer: None,
+        signature: Some(identity.sign_readmission(&hub.origin(), &body)),
         body: body.into(),
     }
 }
@@ -114,14 +148,8 @@ pub fn unenrol<'a>(
 /// Returns the body of an enrolment and of a registration.
 #[must_use]
 pub fn body(description: &HostDescription<'_>, public_key: &str) -> Vec<u8> {
-    let body = HostDescriptionBody {
-        host: HostBody::of(description.facts, description.machine_id),
-        tags: description.tags,
-        role: description.role,
-        signing_pubkey: public_key,
-    };
     // Strings, numbers and lists always have a JSON form.
-    serde_json::to_vec(&body).unwrap_or_default()
+    serde_json::to_vec(&HostDescriptionBody::of(description, public_key)).unwrap_or_default()
 }
 
 /// Returns the facts as they are sent, field by field.
@@ -156,11 +184,22 @@ pub fn facts_json(facts: &HostFacts, machine_id: Option<&str>) -> serde_json::Va
 /// # Errors
 /// The part of the response that is not of this protocol, without any token.
 pub fn enrolled(reply: &Reply) -> Result<Admission, String> {
+    use secrecy::ExposeSecret;
     let admission = admitted(reply)?;
-    if admission.agent_token.is_none() {
-        return Err("the response holds no `agent_token`".into());
+    let body: CredentialBody = parsed(text(reply)?)?;
+    let token = body
+        .agent_token
+        .ok_or("the response holds no `agent_token`")?;
+    let token = token.expose_secret();
+    if !token.starts_with("agt_") {
+        return Err("the `agent_token` of the response does not begin with `agt_`".into());
     }
-    Ok(admission)
+    let token = Secret::per_agent(token)
+        .map_err(|fault| format!("the `agent_token` of the response: {fault}"))?;
+    Ok(Admission {
+        agent_token: Some(token),
+        ..admission
+    })
 }
 
 /// Reads an accepted registration.
@@ -168,13 +207,11 @@ pub fn enrolled(reply: &Reply) -> Result<Admission, String> {
 /// # Errors
 /// The part of the response that is not of this protocol.
 pub fn registered(reply: &Reply) -> Result<Admission, String> {
-    let admission = admitted(reply)?;
-    Ok(Admission {
-        agent_token: None,
-        ..admission
-    })
+    admitted(reply)
 }
 
+/// Reads the fields that both calls share. Only the agent's id matters: any other field that cannot be used
+/// counts as absent, so that no such field costs the credential.
 fn admitted(reply: &Reply) -> Result<Admission, String> {
     if reply.media_type.as_deref() != Some("application/json") {
         return Err(format!(
@@ -186,8 +223,30 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
             portal_hint(reply.media_type.as_deref())
         ));
     }
-    let text = std::str::from_utf8(&reply.body).map_err(|_| "the response is not UTF-8")?;
-    let body: AdmissionBody = serde_json::from_str(text).map_err(|error| {
+    let body: AdmissionBody = parsed(text(reply)?)?;
+    let agent_id = agent_id(&body.agent_id).ok_or(
+        "the `agent_id` of the response has the wrong type: it is not a UUID in the form 8-4-4-4-12, or the nil UUID",
+    )?;
+    let interval = body
+        .heartbeat_interval_secs
+        .interval_secs("heartbeat_interval_secs");
+    Ok(Admission {
+        agent_id,
+        agent_token: None,
+        default_tags: default_tags(body.default_tags),
+        default_role: default_role(body.default_role),
+        heartbeat_interval_secs: interval.unwrap_or(DEFAULT_INTERVAL_SECS),
+        is_new: reply.status == 201,
+        receipt: receipt(body.receipt),
+    })
+}
+
+fn text(reply: &Reply) -> Result<&str, &'static str> {
+    std::str::from_utf8(&reply.body).map_err(|_| "the response is not UTF-8")
+}
+
+fn parsed<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| {
         // The parser's message could repeat a value. The place is enough.
         let problem = if error.is_data() {
             "lacks a field, or has one of the wrong type"
@@ -199,53 +258,53 @@ fn admitted(reply: &Reply) -> Result<Admission, String> {
             error.line(),
             error.column()
         )
-    })?;
-    let agent_id = agent_id(&body.agent_id).ok_or(
-        "the `agent_id` of the response has the wrong type: it is not a UUID in the form 8-4-4-4-12, or the nil UUID",
-    )?;
-    let agent_token = match body.agent_token {
-        Some(token) => {
-            use secrecy::ExposeSecret;
-            let token = token.expose_secret();
-            if !token.starts_with("agt_") {
-                return Err("the `agent_token` of the response does not begin with `agt_`".into());
-            }
-            let token = Secret::per_agent(token)
-                .map_err(|fault| format!("the `agent_token` of the response: {fault}"))?;
-            Some(token)
-        }
-        None => None,
-    };
-    if body.default_tags.len() > tags::MAX_TAGS {
-        return Err(format!(
-            "the response has {} default tags, and {} are allowed",
-            body.default_tags.len(),
-            tags::MAX_TAGS
-        ));
-    }
-    if let Some(fault) = body
-        .default_tags
-        .iter()
-        .find_map(|tag| tags::tag_fault(tag))
-    {
-        return Err(format!(
-            "a default tag of the response is not valid: {fault}"
-        ));
-    }
-    let default_role = body.default_role.filter(|role| !role.is_empty());
-    if let Some(fault) = default_role.as_deref().and_then(tags::role_fault) {
-        return Err(format!(
-            "the default role of the response is not valid: {fault}"
-        ));
-    }
-    Ok(Admission {
-        agent_id,
-        agent_token,
-        default_tags: body.default_tags,
-        default_role,
-        heartbeat_interval_secs: body.heartbeat_interval_secs.unwrap_or(30).clamp(1, 86_400),
-        is_new: reply.status == 201,
     })
+}
+
+/// Returns the default tags that are valid, at most [`tags::MAX_TAGS`]. Logs a warning for each other tag.
+fn default_tags(field: Optional<Vec<Optional<String>>>) -> Vec<String> {
+    let mut valid = Vec::new();
+    let list = field.or_warn("default_tags").unwrap_or_default();
+    for (index, tag) in list.into_iter().enumerate() {
+        if valid.len() == tags::MAX_TAGS {
+            let fault = format!("at most {} tags are allowed", tags::MAX_TAGS);
+            optional::warn("default_tags", &fault);
+            break;
+        }
+        let field = format!("default_tags[{index}]");
+        let Some(tag) = tag.or_warn(&field) else {
+            continue;
+        };
+        match tags::tag_fault(&tag) {
+            Some(fault) => optional::warn(&field, &fault),
+            None => valid.push(tag),
+        }
+    }
+    valid
+}
+
+/// Returns the receipt, if it has the form of one. Logs a warning otherwise.
+fn receipt(field: Optional<String>) -> Option<Receipt> {
+    let text = field.or_warn("receipt")?;
+    let receipt = Receipt::parse(&text);
+    if receipt.is_none() {
+        optional::warn("receipt", "it is not a receipt");
+    }
+    receipt
+}
+
+/// Returns the default role, if it is valid. Logs a warning otherwise.
+fn default_role(field: Optional<String>) -> Option<String> {
+    let role = field
+        .or_warn("default_role")
+        .filter(|role| !role.is_empty())?;
+    match tags::role_fault(&role) {
+        Some(fault) => {
+            optional::warn("default_role", &fault);
+            None
+        }
+        None => Some(role),
+    }
 }
 
 /// Parses an agent's id, which has hyphens and is not the nil UUID (RFC 9562, sections 4 and 5.9). The
@@ -269,6 +328,25 @@ struct HostDescriptionBody<'a> {
     tags: &'a [String],
     role: Option<&'a str>,
     signing_pubkey: &'a str,
+}
+
+impl<'a> HostDescriptionBody<'a> {
+    fn of(description: &HostDescription<'a>, public_key: &'a str) -> Self {
+        Self {
+            host: HostBody::of(description.facts, description.machine_id),
+            tags: description.tags,
+            role: description.role,
+            signing_pubkey: public_key,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ReadmissionBody<'a> {
+    receipt: &'a str,
+    at: &'a str,
+    #[serde(flatten)]
+    description: HostDescriptionBody<'a>,
 }
 
 #[derive(Serialize)]
@@ -317,13 +395,20 @@ struct InterfaceBody<'a> {
 #[derive(Deserialize)]
 struct AdmissionBody {
     agent_id: String,
+    #[serde(default)]
+    default_tags: Optional<Vec<Optional<String>>>,
+    #[serde(default)]
+    default_role: Optional<String>,
+    #[serde(default)]
+    heartbeat_interval_secs: Optional<f64>,
+    #[serde(default)]
+    receipt: Optional<String>,
+}
+
+/// The credential in the response to an enrolment. A registration brings none.
+#[derive(Deserialize)]
+struct CredentialBody {
     agent_token: Option<secrecy::SecretString>,
-    #[serde(default)]
-    default_tags: Vec<String>,
-    #[serde(default)]
-    default_role: Option<String>,
-    #[serde(default)]
-    heartbeat_interval_secs: Option<u64>,
 }
 
 impl<'a> HostBody<'a> {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use agent_core::check::Check;
 use agent_core::enrolment::{
-    Cleanup, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder, FutureResult,
-    OwnFlag, Plan, Prepare, Preview, StatusReport,
+    Cleanup, Confirmation, Descriptor, Dialect, Done, Enrolment, Exchange, FlagScope, Folder,
+    FutureResult, OwnFlag, Plan, Prepare, Preview, StatusReport,
 };
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -14,6 +14,7 @@ use agent_core::service;
 use agent_core::settings::Settings;
 use agent_core::store::access::Access;
 use agent_core::store::atomic;
+use agent_core::store::proof::{self, Target};
 use agent_core::token::{Kind, Token};
 use agent_core::token_source::TokenSource;
 use serde_json::Value;
@@ -21,6 +22,9 @@ use serde_json::Value;
 use crate::exchange::EnrolRequest;
 use crate::ravenxcope::{LOCK, Ravenxcope, UnsavedCredential, warn_unsaved};
 use crate::{checks, pending_request, preview, settings, status, step, wire};
+
+/// More bytes than a sensor token adds to the env file.
+const ROOM: usize = 16 * 1024;
 
 /// The entry of `RavenXcope` in the program's list of dialects.
 pub static DESCRIPTOR: Descriptor = Descriptor {
@@ -94,8 +98,13 @@ impl Dialect for Ravenxcope<'_> {
         })
     }
 
+    fn targets(&self) -> Result<Vec<Target>> {
+        Ok(vec![self.file.target(ROOM)])
+    }
+
     fn prove_writable(&self) -> Result<()> {
-        match self.file.prove(16 * 1024) {
+        let mounts = self.environment.kernel_path(proof::MOUNTS);
+        match self.file.prove(ROOM, &mounts) {
             Err(error) if self.unsaved.is_some() => {
                 warn_unsaved(&error);
                 Ok(())
@@ -120,6 +129,8 @@ impl Dialect for Ravenxcope<'_> {
             hub_url: self.settings.hub_url.value.to_string(),
             hostname: None,
             changed: false,
+            confirmation: Confirmation::NotAvailable,
+            changes: Vec::new(),
             fields: self.report_fields(self.interval()),
             cleanup: Cleanup::default(),
         })

@@ -4,7 +4,7 @@ use crate::pending_request::PendingRequest;
 use crate::ravenxcope::{Credential, Ravenxcope, warn_unsaved};
 use crate::settings::{BACKEND_URL, INSTALL_TOKEN, SENSOR_ID, SENSOR_PORT, SENSOR_TOKEN};
 use crate::wire;
-use agent_core::enrolment::{Cleanup, Done, Enrolment};
+use agent_core::enrolment::{Cleanup, Confirmation, Done, Enrolment};
 use agent_core::enrolment::{Exchange, ExchangeStep};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
@@ -203,6 +203,8 @@ impl Exchange for EnrolRequest<'_> {
             }
         }
         Ok(ExchangeStep::Enrolled(Enrolment {
+            confirmation: Confirmation::Confirmed,
+            changes: Vec::new(),
             done: Done::Enrolled,
             hub_url: host.settings.hub_url.value.to_string(),
             hostname: Some(facts.hostname.clone()),

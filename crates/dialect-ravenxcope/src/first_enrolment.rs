@@ -42,7 +42,7 @@ impl Ravenxcope<'_> {
 
     /// Enrols without the lock, where the folder of the lock cannot be written.
     async fn enrol_unlocked(&self) -> Result<()> {
-        let limit = Limit::of(self.settings.wait);
+        let limit = Limit::of(self.settings.wait.value);
         let secret = enrolment::fetch(self, self.environment, limit).await?;
         let secret = secret.as_ref();
         Dialect::plan(self, secret.map(Token::kind), false)?;

@@ -114,7 +114,7 @@ pub(crate) fn report(host: &Ravenxcope<'_>) -> StatusReport {
             "config": config,
         }),
         exit_code: if liveness.is_silent() || lost.is_some() {
-            ErrorKind::Silent.exit_code()
+            ErrorKind::Temporary.exit_code()
         } else {
             0
         },

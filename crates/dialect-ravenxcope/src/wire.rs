@@ -3,6 +3,7 @@
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::ravenxcope::{Credential, DEFAULT_INTERVAL};
 use agent_core::error::{Error, ErrorId};
 use agent_core::facts::{HostFacts, Interface};
 use agent_core::hub::client::{Reply, Request, SendError};
+use agent_core::hub::optional::Optional;
 use agent_core::hub::response::{self, Outcome, ResponseClass};
 use agent_core::service::vitals::Vitals;
 use agent_core::settings::HubUrl;
@@ -21,8 +23,6 @@ use agent_core::token::Secret;
 pub(crate) const ENROLL: &str = "/api/sensors/{SENSOR_ID}/agent/enroll";
 /// The user that the protocol reports for privileged commands.
 const SUDO_USER: &str = "sensoradmin";
-/// Shortest and longest plausible interval between heartbeats, in seconds.
-const INTERVALS: std::ops::RangeInclusive<u64> = 1..=86_400;
 
 /// Returns the URL of call `name` for sensor `id`. The id needs no escapes in a URL.
 pub(crate) fn url(backend: &HubUrl, id: &str, name: &str) -> Url {
@@ -165,14 +165,16 @@ pub(crate) fn heartbeat<'a>(url: Url, token: &'a Secret, vitals: &Vitals) -> Req
 #[derive(Deserialize)]
 struct ResponseBody {
     success: bool,
-    data: Option<Value>,
+    #[serde(default)]
+    data: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Admission {
     sensor_token: Option<SecretString>,
-    heartbeat_interval_seconds: Option<f64>,
+    #[serde(default)]
+    heartbeat_interval_seconds: Optional<f64>,
 }
 
 /// Classifies the response to one try. Status 200 with `"success": true` is a success, and any other
@@ -211,7 +213,7 @@ pub(crate) fn classify<T>(
 pub(crate) fn admitted(reply: &Reply) -> Result<Credential, String> {
     let data = body(reply)?.data.ok_or("the response holds no `data`")?;
     // The parser's message could repeat a value.
-    let admission = Admission::deserialize(data)
+    let admission: Admission = serde_json::from_str(data.get())
         .map_err(|_| "a field of the response's `data` has the wrong type".to_owned())?;
     let token = admission
         .sensor_token
@@ -220,13 +222,8 @@ pub(crate) fn admitted(reply: &Reply) -> Result<Credential, String> {
         .map_err(|fault| format!("the `sensorToken` of the response: {fault}"))?;
     let interval = admission
         .heartbeat_interval_seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .map_or(DEFAULT_INTERVAL, |interval| {
-            let seconds = interval
-                .as_secs()
-                .clamp(*INTERVALS.start(), *INTERVALS.end());
-            Duration::from_secs(seconds)
-        });
+        .interval_secs("heartbeatIntervalSeconds")
+        .map_or(DEFAULT_INTERVAL, Duration::from_secs);
     Ok(Credential { token, interval })
 }
 

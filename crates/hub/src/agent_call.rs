@@ -69,6 +69,13 @@ impl AgentCall {
         self.body.json::<T>()
     }
 
+    /// Returns whether the token is the operator's.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.bearer
+            .token()
+            .is_ok_and(|token| token == self.app.admin_token)
+    }
+
     /// Returns the agent of the token. An unknown token is the plain 401.
     pub(crate) fn agent(&self, savepoint: &Savepoint<'_>) -> Result<AgentRow, TransactionError> {
         let agent = self.known_agent(savepoint)?;

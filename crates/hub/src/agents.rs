@@ -3,10 +3,11 @@
 use crate::app::App;
 use crate::body::{JsonBody, Wire};
 use crate::clock::{Millis, rfc3339};
-use crate::database::{from_json, to_json};
+use crate::database::{TransactionError, from_json, to_json};
 use crate::labels::{check_name, check_role, check_tags, merge_tags};
 use crate::refusal::Refusal;
 use crate::request::{Admin, Id};
+use crate::revocations::{self, Entry};
 use crate::secret::{TokenHash, TokenKind, fresh_token};
 use crate::signature::PublicKey;
 use axum::Json;
@@ -26,6 +27,7 @@ pub(crate) struct AgentRow {
     pub(crate) default_tags: Vec<String>,
     pub(crate) default_role: Option<String>,
     pub(crate) agent_version: Option<String>,
+    pub(crate) admitted_by: Option<String>,
 }
 
 impl AgentRow {
@@ -43,6 +45,7 @@ impl AgentRow {
                     default_tags: from_json(row, "default_tags")?,
                     default_role: row.get("default_role")?,
                     agent_version: row.get("agent_version")?,
+                    admitted_by: row.get("admitted_by")?,
                 })
             })
             .optional()
@@ -94,6 +97,7 @@ pub(crate) struct AgentView {
     facts: Option<Value>,
     last_heartbeat: Option<Value>,
     created_at: String,
+    readmitted_at: Option<String>,
     last_seen_at: Option<String>,
     last_source_ip: Option<String>,
 }
@@ -107,6 +111,7 @@ impl AgentView {
             }
         };
         let last_seen_at: Option<Millis> = row.get("last_seen_at")?;
+        let readmitted_at: Option<Millis> = row.get("readmitted_at")?;
         Ok(Self {
             agent_id: row.get("id")?,
             name: row.get("name")?,
@@ -120,6 +125,7 @@ impl AgentView {
             facts: json("facts")?,
             last_heartbeat: json("last_heartbeat")?,
             created_at: rfc3339(row.get("created_at")?),
+            readmitted_at: readmitted_at.map(rfc3339),
             last_seen_at: last_seen_at.map(rfc3339),
             last_source_ip: row.get("last_source_ip")?,
         })
@@ -263,18 +269,35 @@ pub(crate) async fn rotate_signing_key(
     State(app): State<Arc<App>>,
     Id(id): Id,
 ) -> Result<StatusCode, Refusal> {
-    let changed = app
-        .database
-        .transact(move |savepoint| {
-            savepoint
-                .prepare_cached("UPDATE agents SET signing_pubkey = NULL WHERE id = ?1")?
-                .execute([id.to_string()])
-        })
+    let database = app.database.clone();
+    database
+        .transact(move |savepoint| unpin(savepoint, &app, id))
         .await?;
-    if changed == 0 {
-        return Err(no_agent());
-    }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Unpins the key. From now on its receipts are refused, and not only once another key is pinned: the
+/// operator does not trust it any more. A host that pins the same key again gets a new receipt.
+fn unpin(savepoint: &Savepoint<'_>, app: &App, id: Uuid) -> Result<(), TransactionError> {
+    let Some((before, key)) = revocations::last_receipt(savepoint, id, app.clock.now())? else {
+        return Err(no_agent().into());
+    };
+    let changed = savepoint
+        .prepare_cached(
+            "UPDATE agents SET signing_pubkey = NULL, key_pinned_at = NULL
+              WHERE id = ?1 AND signing_pubkey IS NOT NULL",
+        )?
+        .execute([id.to_string()])?;
+    if changed > 0 {
+        revocations::raise_floor(savepoint, id, before, key.as_deref(), false)?;
+        let entry = Entry::KeyUnpinned {
+            agent_id: id,
+            key,
+            before,
+        };
+        app.revoke(&[entry])?;
+    }
+    Ok(())
 }
 
 fn no_agent() -> Refusal {

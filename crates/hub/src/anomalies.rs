@@ -49,6 +49,7 @@ kinds! {
     Cadence: "cadence_anomaly", "medium";
     FlatMetrics: "flat_metrics", "medium";
     VersionDowngrade: "version_downgrade", "high";
+    ReadmissionMismatch: "readmission_mismatch", "high";
 }
 
 impl Anomaly {

@@ -39,7 +39,7 @@ impl Default for Limits {
     }
 }
 
-/// Resequence the most connections of a process that may have so many descriptors.
+/// Returns the most connections of a process that may have so many descriptors.
 fn connections(descriptors: Option<u64>) -> usize {
     let all = descriptors.and_then(|all| usize::try_from(all).ok());
     let free = all.map_or(MAX_CONNECTIONS, |all| {
@@ -109,7 +109,7 @@ impl Connections {
         }
     }
 
-    /// Resequence once one more connection may be open. If need be, the one is closed whose client
+    /// Waits until one more connection may be open. If need be, the one is closed whose client
     /// was silent longest, be it in a head, in a body, in taking an answer, or between two requests.
     pub(crate) async fn make_room(&mut self) {
         while self.tasks.try_join_next().is_some() {}

@@ -128,7 +128,7 @@ impl From<rusqlite::Error> for TransactionError {
 /// Prepares a connection, and creates the tables that do not exist.
 fn prepare(connection: &Connection, tables: &[&str]) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    connection.execute_batch("PRAGMA synchronous = FULL;")?;
     connection.set_prepared_statement_cache_capacity(64);
     let deterministic = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("ip_in_cidrs", 2, deterministic, ip_in_cidrs)?;
@@ -141,7 +141,11 @@ fn prepare(connection: &Connection, tables: &[&str]) -> rusqlite::Result<()> {
         |sql: &str| connection.execute_batch(&format!("BEGIN IMMEDIATE; {sql} COMMIT;"));
     match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
         0 => all_or_nothing(SCHEMA)?,
-        2 => all_or_nothing(FROM_2_TO_3)?,
+        2 => {
+            // Off, since replacing a table would else delete the rows that refer to it.
+            connection.execute_batch("PRAGMA foreign_keys = OFF;")?;
+            all_or_nothing(FROM_2_TO_3)?;
+        }
         SCHEMA_VERSION => {}
         other => {
             return Err(rusqlite::Error::ToSqlConversionFailure(
@@ -149,6 +153,7 @@ fn prepare(connection: &Connection, tables: &[&str]) -> rusqlite::Result<()> {
             ));
         }
     }
+    connection.execute_batch("PRAGMA foreign_keys = ON;")?;
     tables
         .iter()
         .try_for_each(|sql| connection.execute_batch(sql))
@@ -196,4 +201,68 @@ pub fn from_json<T: DeserializeOwned>(
             Box::new(cause),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns each column of each table, in no order, and the indices.
+    fn shape(connection: &Connection) -> Vec<String> {
+        let mut columns = connection
+            .prepare(
+                "SELECT t.name || '.' || c.name || ' ' || c.type || c.\"notnull\" || c.pk
+                        || coalesce(c.dflt_value, '')
+                   FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'
+                  UNION ALL
+                 SELECT t.name || ' -> ' || f.\"table\" || ' ' || f.on_delete
+                   FROM sqlite_schema t JOIN pragma_foreign_key_list(t.name) f
+                  UNION ALL
+                 SELECT coalesce(sql, tbl_name) FROM sqlite_schema WHERE type = 'index'
+                  ORDER BY 1",
+            )
+            .unwrap();
+        let columns = columns.query_map([], |row| row.get(0)).unwrap();
+        columns.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_file_of_schema_2_becomes_one_of_schema_3() {
+        let old = Connection::open_in_memory().unwrap();
+        old.execute_batch(include_str!("database/schema_2.sql"))
+            .unwrap();
+        old.execute_batch(
+            "INSERT INTO enrolment_tokens
+                VALUES ('t', 'name', x'00', 1, 1, '[]', NULL, '[]', 1, 2, NULL);
+             INSERT INTO agents (id, token_sha256, signing_pubkey, admitted_by, default_tags, tags,
+                                 created_at)
+                VALUES ('a', x'01', x'02', 't', '[]', '[]', 5),
+                       ('b', x'03', NULL, NULL, '[]', '[]', 6);
+             INSERT INTO heartbeats VALUES ('a', x'04', 7);",
+        )
+        .unwrap();
+        prepare(&old, &[]).unwrap();
+        let new = Connection::open_in_memory().unwrap();
+        prepare(&new, &[]).unwrap();
+        assert_eq!(shape(&old), shape(&new));
+
+        let one = |sql| {
+            old.query_row(sql, [], |row| row.get::<_, String>(0))
+                .unwrap()
+        };
+        assert_eq!(
+            one(
+                "SELECT group_concat(concat_ws(' ', id, tenant, admitted_by, key_pinned_at))
+                   FROM agents"
+            ),
+            "a default t 5,b default"
+        );
+        assert_eq!(one("SELECT agent_id FROM heartbeats"), "a");
+        old.execute("DELETE FROM agents", []).unwrap();
+        assert_eq!(
+            old.query_row("SELECT count(*) FROM heartbeats", [], |row| row.get(0)),
+            Ok(0),
+            "foreign keys are on"
+        );
+    }
 }

@@ -5,8 +5,10 @@ use crate::app::App;
 use crate::body::RawBody;
 use crate::clock::Millis;
 use crate::database::{TransactionError, from_json, to_json};
+use crate::deleted_agents::is_key_refused;
 use crate::host::{Host, Registration};
 use crate::labels::{merge_role, merge_tags};
+use crate::receipt::{self, Subject, TENANT};
 use crate::refusal::Refusal;
 use crate::request::{Bearer, Source};
 use crate::secret::{TokenHash, TokenKind, fresh_token};
@@ -23,13 +25,15 @@ use uuid::Uuid;
 /// The answer on the wire.
 #[derive(Serialize)]
 pub(crate) struct Enrolled {
-    agent_id: Uuid,
-    agent_token: String,
-    default_tags: Vec<String>,
-    default_role: Option<String>,
-    tags: Vec<String>,
-    role: Option<String>,
-    heartbeat_interval_secs: u32,
+    pub(crate) agent_id: Uuid,
+    pub(crate) agent_token: String,
+    pub(crate) default_tags: Vec<String>,
+    pub(crate) default_role: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) heartbeat_interval_secs: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<String>,
 }
 
 /// Admits a host, or recognises it by its signing key.
@@ -56,10 +60,23 @@ pub(crate) async fn enrol(
         now: app.clock.now(),
         steady: app.clock.steady(),
     };
-    let admitted = app
+    let (admitted, host) = app
         .database
-        .transact(move |savepoint| attempt.run(savepoint, &host))
+        .transact(move |savepoint| {
+            let admitted = attempt.run(savepoint, &host)?;
+            Ok::<_, TransactionError>((admitted, host))
+        })
         .await?;
+    let subject = Subject {
+        iss: app.origins.selected_by(&headers).to_string(),
+        agent_id: admitted.agent_id,
+        key: host.key,
+        admitted_by: Some(&admitted.token.id),
+        default_tags: &admitted.token.default_tags,
+        default_role: admitted.token.default_role.as_deref(),
+        facts: &host.facts,
+    };
+    let receipt = app.receipt(subject, admitted.issued_at)?;
     let status = if admitted.is_new {
         StatusCode::CREATED
     } else {
@@ -73,6 +90,7 @@ pub(crate) async fn enrol(
         tags: admitted.tags,
         role: admitted.role,
         heartbeat_interval_secs: app.heartbeat_interval_secs,
+        receipt,
     };
     Ok((status, Json(answer)))
 }
@@ -94,6 +112,7 @@ struct Admitted {
     token: TokenRow,
     tags: Vec<String>,
     role: Option<String>,
+    issued_at: Option<Millis>,
 }
 
 /// The claimed token.
@@ -106,6 +125,9 @@ struct TokenRow {
 impl Attempt {
     /// Runs the attempt in one savepoint.
     fn run(&self, savepoint: &Savepoint<'_>, host: &Host) -> Result<Admitted, TransactionError> {
+        if is_key_refused(savepoint, host.key)? {
+            return Err(Refusal::unauthorised().into());
+        }
         let token = self
             .claim(savepoint, host)?
             .ok_or_else(Refusal::unauthorised)?;
@@ -114,12 +136,13 @@ impl Attempt {
             .query_row([host.key.as_bytes()], |row| row.get::<_, String>(0))
             .optional()?
             .and_then(|id| id.parse().ok());
-        let admitted = Admitted {
+        let mut admitted = Admitted {
             agent_id: known.unwrap_or_else(Uuid::new_v4),
             is_new: known.is_none(),
             tags: merge_tags(&token.default_tags, &host.tags),
             role: merge_role(token.default_role.as_deref(), host.role.as_deref()),
             token,
+            issued_at: None,
         };
         self.store_agent(savepoint, host, &admitted)?;
         agents::record_call(
@@ -130,6 +153,7 @@ impl Attempt {
             self.steady,
         )?;
         self.store_use(savepoint, &admitted)?;
+        admitted.issued_at = receipt::issue(savepoint, admitted.agent_id, self.now)?;
         Ok(admitted)
     }
 
@@ -179,10 +203,10 @@ impl Attempt {
     ) -> rusqlite::Result<()> {
         savepoint
             .prepare_cached(
-                "INSERT INTO agents (id, token_sha256, signing_pubkey, admitted_by, default_tags,
-                                     default_role, tags, role, agent_version, facts, created_at,
-                                     last_seen_at)
-                 VALUES (:id, :agent_token, :key, :token, :default_tags, :default_role, :tags,
+                "INSERT INTO agents (id, tenant, token_sha256, signing_pubkey, key_pinned_at,
+                                     admitted_by, default_tags, default_role, tags, role,
+                                     agent_version, facts, created_at, last_seen_at)
+                 VALUES (:id, :tenant, :agent_token, :key, :now, :token, :default_tags, :default_role, :tags,
                          :role, :version, :facts, :now, :now)
                      ON CONFLICT (id) DO UPDATE
                     SET token_sha256 = excluded.token_sha256, admitted_by = excluded.admitted_by,
@@ -192,6 +216,7 @@ impl Attempt {
             )?
             .execute(named_params! {
                 ":id": admitted.agent_id.to_string(),
+                ":tenant": TENANT,
                 ":agent_token": self.agent_token.as_bytes(),
                 ":key": host.key.as_bytes(),
                 ":token": admitted.token.id,

@@ -4,6 +4,8 @@ use crate::body::RawBody;
 use crate::cidr::Cidr;
 use crate::host::Registration;
 use crate::origin::{Origin, Origins};
+use crate::receipt::{Receipt, sign_payload};
+use crate::receipt_key::ReceiptKeys;
 use crate::signature::{PublicKey, SIGNATURE, SignatureCheck, verify};
 use crate::source;
 use axum::http::header::HOST;
@@ -59,6 +61,20 @@ pub fn is_signed(header: &[u8], body: &[u8], key: &str) -> bool {
     };
     let headers = HeaderMap::from_iter([(SIGNATURE, header)]);
     verify(&headers, body, key) == SignatureCheck::Valid
+}
+
+/// Parses a receipt by a key of this seed, and returns its agent id.
+#[must_use]
+pub fn receipt(text: &str, seed: [u8; 32]) -> Option<String> {
+    let keys = ReceiptKeys::from_seeds(&[seed])?;
+    Receipt::parse(text, &keys).map(|receipt| receipt.agent_id.to_string())
+}
+
+/// Signs a payload as a receipt of a key of this seed, whatever it is.
+#[must_use]
+pub fn signed_receipt(payload: &[u8], seed: [u8; 32]) -> Option<String> {
+    let keys = ReceiptKeys::from_seeds(&[seed])?;
+    Some(sign_payload(payload, &keys))
 }
 
 /// Returns whether the hub accepts this public key, which is in base64.

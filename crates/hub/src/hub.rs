@@ -10,6 +10,9 @@ use crate::extension::Extension;
 use crate::options::Options;
 use crate::origin::{Origin, Origins};
 use crate::rate_limit::RateLimiter;
+use crate::readmission;
+use crate::receipt_key::ReceiptKeys;
+use crate::revocations::{self, Completeness, RevocationFile};
 use crate::routes;
 use crate::secret::TokenHash;
 use crate::server::Server;
@@ -60,18 +63,19 @@ pub async fn start(options: Options, extension: Extension) -> Result<Hub, Error>
             extension.client_certificates,
         )?)
     };
+    let clock = Clock::default();
+    let (database, database_thread) =
+        Database::open(options.database.as_deref(), &extension.tables)?;
+    let (receipt_keys, revocations) = restore(&options, &database, clock.now()).await?;
     let listener = TcpListener::bind(options.listen).await;
     let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|cause| {
         let hint = "give --listen an address of this machine and a free port, or port 0";
         Error::new(format!("listening on {}", options.listen), cause, hint)
     })?;
-    let (database, database_thread) =
-        Database::open(options.database.as_deref(), &extension.tables)?;
 
     let address = reachable(address);
     let scheme = if options.http { "http" } else { "https" };
-    let clock = Clock::default();
     let heartbeat_interval_secs = options.heartbeat_interval_secs.max(1);
     let app = Arc::new(App {
         url: format!("{scheme}://{address}"),
@@ -89,6 +93,8 @@ pub async fn start(options: Options, extension: Extension) -> Result<Hub, Error>
         clock,
         admin_token: TokenHash::of(&admin_token),
         heartbeat_interval_secs,
+        receipt_keys,
+        revocations,
         rate_limiter: RateLimiter::new(heartbeat_interval_secs),
         trusted_proxies: options.trusted_proxies,
         limits: options.limits,
@@ -114,6 +120,48 @@ pub async fn start(options: Options, extension: Extension) -> Result<Hub, Error>
         server: tokio::spawn(server.run(listener, stopped)),
         database: database_thread,
     })
+}
+
+/// The receipt keys and the file of revocations.
+type Restored = (Option<Arc<ReceiptKeys>>, Option<RevocationFile>);
+
+/// Loads the receipt keys, and applies the file of revocations to the database.
+async fn restore(options: &Options, database: &Database, now: Millis) -> Result<Restored, Error> {
+    let path = options.revocations.as_deref();
+    let has_entries = revocations::has_entries(path);
+    let keys = ReceiptKeys::load(&options.receipt_keys, has_entries)?.map(Arc::new);
+    let opened = match (path, &keys) {
+        (Some(path), Some(keys)) => Some(RevocationFile::open(path, Arc::clone(keys), now)?),
+        (Some(path), None) => {
+            return Err(Error::new(
+                format!("opening the file of revocations {}", path.display()),
+                "its lines are signed by the receipt key, and none is given",
+                "give --receipt-key too",
+            ));
+        }
+        (None, _) => None,
+    };
+    let (file, entries, is_new) = opened.map_or((None, Vec::new(), false), |opened| {
+        (Some(opened.file), opened.entries, opened.is_new)
+    });
+    let completeness = file
+        .as_ref()
+        .map_or(Completeness::Lost, RevocationFile::completeness);
+    let failed = |cause: &dyn std::fmt::Display| {
+        let hint = "read the log above; free the disk if it is full, and start the hub again";
+        Error::new("applying the revocations to the database", cause, hint)
+    };
+    let missing = database
+        .transact(move |savepoint| {
+            readmission::shut_after_loss(savepoint, completeness, is_new)?;
+            revocations::apply(savepoint, &entries)
+        })
+        .await
+        .map_err(|refusal| failed(&refusal.message()))?;
+    if let Some(file) = &file {
+        file.append(&missing, now).map_err(|cause| failed(&cause))?;
+    }
+    Ok((keys, file))
 }
 
 impl Hub {

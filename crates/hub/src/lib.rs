@@ -22,6 +22,8 @@
 //! Handlers of the operator are `tokens`, `agents` and `integrity`; `dist` serves the installer.
 //! `anomalies` records what the checks of a host's call find. The worker of `silence` finds hosts that
 //! do not call.
+//! `readmission` takes agents back by the `receipt` that enrol and register give them, and
+//! `revocations` are what outlives the database beside the `receipt_key`.
 //! [`request`] identifies the caller. Each handler does its work in one transaction on the thread of the
 //! [`database`], and answers once that work is on disk.
 //!
@@ -42,6 +44,7 @@ mod cidr;
 pub mod clock;
 pub mod connection;
 pub mod database;
+mod deleted_agents;
 mod dist;
 mod enrol;
 mod error;
@@ -56,9 +59,13 @@ pub mod labels;
 mod options;
 mod origin;
 mod rate_limit;
+mod readmission;
+mod receipt;
+mod receipt_key;
 pub mod refusal;
 mod register;
 pub mod request;
+mod revocations;
 mod routes;
 pub mod secret;
 mod server;

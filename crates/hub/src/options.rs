@@ -20,6 +20,11 @@ pub struct Options {
     pub database: Option<PathBuf>,
     /// The file with the admin token, created if it does not exist; a random token if not given.
     pub admin_token_file: Option<PathBuf>,
+    /// The files of the receipt keys: the first signs and is created if it does not exist, all
+    /// verify. Without one, the hub gives no receipts and readmits nobody.
+    pub receipt_keys: Vec<PathBuf>,
+    /// The file of revocations, created if it does not exist. It needs a receipt key.
+    pub revocations: Option<PathBuf>,
     /// The folder of installer and packages to serve; none if not given.
     pub dist: Option<PathBuf>,
     /// The interval in seconds at which agents are to send heartbeats, at least 1. The rate limit
@@ -45,6 +50,8 @@ impl Default for Options {
             tls_dir: None,
             database: None,
             admin_token_file: None,
+            receipt_keys: Vec::new(),
+            revocations: None,
             dist: None,
             heartbeat_interval_secs: 30,
             integrity_check_secs: 600,

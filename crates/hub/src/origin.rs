@@ -130,6 +130,16 @@ impl Origins {
         Self { own, public }
     }
 
+    /// Returns all origins.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Origin> {
+        self.public.iter().chain([&self.own])
+    }
+
+    /// Returns whether this is the one spelling of an origin of the hub.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        self.iter().any(|origin| origin.to_string() == text)
+    }
+
     /// Returns the origin for a client. Its `Host` header only selects one of those that the operator
     /// has given; with any other header the client gets the first public URL, or the hub's own.
     pub(crate) fn selected_by(&self, headers: &HeaderMap) -> &Origin {
@@ -143,11 +153,7 @@ impl Origins {
             authority.is_some_and(|authority| authority == origin.authority)
         };
         let first = || self.public.first().unwrap_or(&self.own);
-        self.public
-            .iter()
-            .chain([&self.own])
-            .find(is_selected)
-            .unwrap_or_else(first)
+        self.iter().find(is_selected).unwrap_or_else(first)
     }
 }
 

@@ -5,8 +5,10 @@ use crate::agents::AgentRow;
 use crate::anomalies::Anomaly;
 use crate::clock::Millis;
 use crate::database::{TransactionError, to_json};
+use crate::deleted_agents::is_key_refused;
 use crate::host::{Host, Registration};
 use crate::labels::{merge_role, merge_tags};
+use crate::receipt::{self, Subject};
 use crate::refusal::Refusal;
 use axum::Json;
 use rusqlite::{OptionalExtension as _, Savepoint, named_params, params};
@@ -22,6 +24,8 @@ pub(crate) struct Registered {
     tags: Vec<String>,
     role: Option<String>,
     heartbeat_interval_secs: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<String>,
 }
 
 /// Pins the first key, and updates facts, tags and role each time.
@@ -46,18 +50,33 @@ fn run(
     if agent.key.is_some_and(|pinned| pinned != host.key) {
         context.refuse(savepoint, Anomaly::SignatureInvalid)?;
     }
+    if is_key_refused(savepoint, host.key)? {
+        return Err(Refusal::unauthorised().into());
+    }
     context.record_call(savepoint)?;
     check_key_is_free(savepoint, &agent, host)?;
 
-    let registered = Registered {
+    let mut registered = Registered {
         agent_id: agent.id,
         tags: merge_tags(&agent.default_tags, &host.tags),
         role: merge_role(agent.default_role.as_deref(), host.role.as_deref()),
         default_tags: agent.default_tags,
         default_role: agent.default_role,
         heartbeat_interval_secs: call.app.heartbeat_interval_secs,
+        receipt: None,
     };
     store(savepoint, &registered, host, call.now)?;
+    let issued_at = receipt::issue(savepoint, registered.agent_id, call.now)?;
+    let subject = Subject {
+        iss: call.app.origins.selected_by(&call.headers).to_string(),
+        agent_id: registered.agent_id,
+        key: host.key,
+        admitted_by: agent.admitted_by.as_deref(),
+        default_tags: &registered.default_tags,
+        default_role: registered.default_role.as_deref(),
+        facts: &host.facts,
+    };
+    registered.receipt = call.app.receipt(subject, issued_at)?;
     Ok(registered)
 }
 
@@ -89,7 +108,10 @@ fn store(
     savepoint
         .prepare_cached(
             "UPDATE agents
-                SET signing_pubkey = :key, tags = :tags, role = :role, facts = :facts,
+                SET key_pinned_at = iif(signing_pubkey IS NULL, max(:now, coalesce(
+                        (SELECT refused_before FROM receipt_floors WHERE agent_id = :id), 0)),
+                        key_pinned_at),
+                    signing_pubkey = :key, tags = :tags, role = :role, facts = :facts,
                     agent_version = :version, last_seen_at = :now
               WHERE id = :id",
         )?

@@ -3,7 +3,10 @@
 use crate::app::App;
 use crate::body::read_body;
 use crate::refusal::Refusal;
-use crate::{agents, dist, enrol, heartbeat, integrity, register, tokens, unenrol};
+use crate::{
+    agents, deleted_agents, dist, enrol, heartbeat, integrity, readmission, register, tokens,
+    unenrol,
+};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
@@ -16,6 +19,7 @@ pub(crate) fn own(app: &Arc<App>) -> Router {
     let agent_calls = Router::new()
         .route("/api/v1/agents/enrol", post(enrol::enrol))
         .route("/api/v1/agents/register", post(register::register))
+        .route("/api/v1/agents/readmit", post(readmission::readmit))
         .route("/api/v1/agents/{id}/heartbeat", post(heartbeat::heartbeat))
         .route(
             "/api/v1/agents/{id}",
@@ -40,6 +44,13 @@ pub(crate) fn own(app: &Arc<App>) -> Router {
         .route(
             "/api/v1/agents/{id}/rotate-signing-key",
             post(agents::rotate_signing_key),
+        )
+        .route("/api/v1/agents/{id}/allow", post(deleted_agents::allow))
+        .route(
+            "/api/v1/readmission",
+            get(readmission::view)
+                .post(readmission::open)
+                .delete(readmission::close),
         )
         .route("/api/v1/integrity", get(integrity::list))
         .route("/api/v1/integrity/{id}/resolve", post(integrity::resolve));

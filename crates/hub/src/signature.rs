@@ -87,6 +87,15 @@ pub(crate) enum SignatureCheck {
 /// canonical and of large order, and `S` is less than the order of the group. ring checks `S`, and
 /// compares `R` byte by byte with the one that it computes.
 pub(crate) fn verify(headers: &HeaderMap, body: &[u8], key: PublicKey) -> SignatureCheck {
+    verify_message(headers, &sha256(body), key)
+}
+
+/// Checks the signature of `message` by `key`, as strictly as [`verify`].
+pub(crate) fn verify_message(
+    headers: &HeaderMap,
+    message: &[u8],
+    key: PublicKey,
+) -> SignatureCheck {
     let Some(header) = headers.get(SIGNATURE) else {
         return SignatureCheck::Missing;
     };
@@ -100,7 +109,7 @@ pub(crate) fn verify(headers: &HeaderMap, body: &[u8], key: PublicKey) -> Signat
         return SignatureCheck::Wrong;
     }
     let key = UnparsedPublicKey::new(&ED25519, key.0);
-    match key.verify(&sha256(body), &signature) {
+    match key.verify(message, &signature) {
         Ok(()) => SignatureCheck::Valid,
         Err(_) => SignatureCheck::Wrong,
     }

@@ -8,6 +8,7 @@ use crate::database::{from_json, to_json};
 use crate::labels::{check_name, check_role, check_tags, merge_tags};
 use crate::refusal::Refusal;
 use crate::request::{Admin, Id};
+use crate::revocations::Entry;
 use crate::secret::{TokenHash, TokenKind, fresh_token};
 use axum::Json;
 use axum::extract::State;
@@ -235,14 +236,17 @@ pub(crate) async fn revoke(
     Id(id): Id,
 ) -> Result<Json<TokenView>, Refusal> {
     let now = app.clock.now();
-    let found = app
-        .database
+    let database = app.database.clone();
+    let found = database
         .transact(move |savepoint| {
-            savepoint
+            let changed = savepoint
                 .prepare_cached(
-                    "UPDATE enrolment_tokens SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1",
+                    "UPDATE enrolment_tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
                 )?
                 .execute(params![id.to_string(), now])?;
+            if changed > 0 {
+                app.revoke(&[Entry::TokenRevoked { token_id: id }])?;
+            }
             find(savepoint, id, now)
         })
         .await?;

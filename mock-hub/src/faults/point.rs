@@ -41,6 +41,7 @@ impl FaultPoint {
 pub(super) const HUB: &[FaultPoint] = &[
     FaultPoint::new("enrol", Method::POST, "/api/v1/agents/enrol"),
     FaultPoint::new("register", Method::POST, "/api/v1/agents/register"),
+    FaultPoint::new("readmit", Method::POST, "/api/v1/agents/readmit"),
     FaultPoint::new("heartbeat", Method::POST, "/api/v1/agents/{id}/heartbeat"),
     FaultPoint::new("delete", Method::DELETE, "/api/v1/agents/{id}"),
     FaultPoint::new("install", Method::GET, "/install.sh"),

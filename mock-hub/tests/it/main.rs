@@ -23,6 +23,7 @@ mod operator;
 mod program;
 mod ravenxcope;
 mod raw;
+mod readmission;
 mod register;
 mod rejection;
 mod resolution;

@@ -133,6 +133,11 @@ async fn only_a_host_that_has_enrolled_can_be_silent() {
     let created = fixture.operator.create_token(1, json!({})).await;
     let agent = Agent::enrol(&gone, &fixture.operator, &created.token).await;
     assert_eq!(gone.unenrol(&fixture.operator, &agent).await.0, 204);
+    let deleted = Host::new();
+    let created = fixture.operator.create_token(1, json!({})).await;
+    let agent = Agent::enrol(&deleted, &fixture.operator, &created.token).await;
+    let path = format!("/api/v1/agents/{}", agent.id);
+    assert_eq!(fixture.operator.delete(&path).await.0, 204);
     click(&fixture.operator, &json!({})).await;
     fixture.advance(86_400);
     // `silences` checks that the row is that of the fixture's agent, which has sent no heartbeat.

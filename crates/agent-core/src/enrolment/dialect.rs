@@ -20,6 +20,7 @@ use crate::hub::response::Outcome;
 use crate::hub::retry::Limit;
 use crate::settings::{Setting, Settings};
 use crate::store::access::{Access, Grant};
+use crate::store::proof::Target;
 use crate::store::{atomic, safe_read, unwritable};
 use crate::token::{Kind, Token};
 use crate::token_source::TokenSource;
@@ -152,6 +153,16 @@ pub trait Dialect {
     /// The reason why a run is not possible. Nothing on the host is changed.
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>>;
 
+    /// Decides how the host returns to a hub that has forgotten it. The caller has the lock. Returns `None` when
+    /// the host cannot return that way.
+    ///
+    /// # Errors
+    /// Broken files of the host.
+    fn plan_return(&self, way: WayBack) -> Result<Option<Box<dyn Prepare<'_> + '_>>> {
+        let _ = way;
+        Ok(None)
+    }
+
     /// Returns the folders that the run writes to. A missing folder is created. The first folder holds the lock.
     fn folders(&self) -> Vec<Folder>;
 
@@ -164,10 +175,16 @@ pub trait Dialect {
     /// Files that cannot be written, and the hub's response, if a request is necessary.
     fn recover(&mut self, limit: Limit) -> FutureResult<'_, ()>;
 
-    /// Proves that all files can be written, before a use of the secret is spent.
+    /// Returns the files that a run writes after the hub has accepted its request.
     ///
     /// # Errors
-    /// [`ErrorId::ConfigUnwritable`], [`ErrorId::StateUnwritable`].
+    /// Broken files of the host.
+    fn targets(&self) -> Result<Vec<Target>>;
+
+    /// Proves that all targets can be written, before a use of the secret is spent.
+    ///
+    /// # Errors
+    /// The error of the first target that cannot be written, with exit code 73.
     fn prove_writable(&self) -> Result<()>;
 
     /// Writes the missing files of a host that is enrolled already. Returns whether a file was written.
@@ -210,6 +227,15 @@ pub trait Dialect {
     /// # Errors
     /// Broken files of the host.
     fn status(&self) -> Result<StatusReport>;
+
+    /// Asks the hub whether it accepts this host's own credential. Returns `false` when the host has none, or the
+    /// dialect's hub has no call for that.
+    ///
+    /// # Errors
+    /// The hub's rejection, and a hub that does not answer.
+    fn ask_hub(&self) -> FutureResult<'_, bool> {
+        Box::pin(async { Ok(false) })
+    }
 
     /// Returns the checks of `doctor` for this dialect: its settings, and the owner of the credential.
     fn checks(&self) -> Vec<Check>;
@@ -351,8 +377,19 @@ pub enum Plan<'a> {
     Nothing,
     /// The host is enrolled, and some of its files are missing or obsolete.
     Repair,
+    /// The host is enrolled as the settings say, and the hub confirms that.
+    Confirm(Box<dyn Prepare<'a> + 'a>),
     /// A request to the hub is necessary.
     Exchange(Box<dyn Prepare<'a> + 'a>),
+}
+
+/// A way back to a hub that has forgotten this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayBack {
+    /// By the receipt of the hub.
+    Receipt,
+    /// By the secret of this run.
+    Secret(Kind),
 }
 
 /// A folder that a run writes to.

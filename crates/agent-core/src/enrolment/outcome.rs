@@ -19,10 +19,44 @@ pub struct Enrolment {
     pub hostname: Option<String>,
     /// True when a file on the host was written.
     pub changed: bool,
+    /// The hub's confirmation of the enrolment in this run.
+    pub confirmation: Confirmation,
+    /// The settings of an enrolled host that this run has changed.
+    pub changes: Vec<ChangedSetting>,
     /// The fields of the enrolled host.
     pub fields: Vec<ReportField>,
     /// The result of scrubbing the secret from cloud-init's files.
     pub cleanup: Cleanup,
+}
+
+/// The hub's confirmation of an enrolment.
+#[derive(Debug)]
+pub enum Confirmation {
+    /// The hub has confirmed the enrolment in this run.
+    Confirmed,
+    /// The user asked for no confirmation.
+    NotRequested,
+    /// The dialect's hub has no call that confirms an enrolment.
+    NotAvailable,
+    /// The hub did not answer, and nothing was to be changed.
+    NoAnswer(Error),
+}
+
+impl Confirmation {
+    /// Returns whether the hub has confirmed the enrolment in this run.
+    #[must_use]
+    pub const fn is_given(&self) -> bool {
+        matches!(self, Self::Confirmed)
+    }
+}
+
+/// A setting of an enrolled host that a run has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedSetting {
+    /// The setting's key, as in agent.toml.
+    pub setting: &'static str,
+    /// The change, for people: `tags removed: a, b`.
+    pub text: String,
 }
 
 /// A field of an enrolled host, such as its id.
@@ -47,7 +81,9 @@ pub enum Done {
     Registered,
     /// The hub's data about the host was changed with the host's own credential.
     Updated,
-    /// The host is enrolled already; nothing was sent.
+    /// The hub had forgotten this host, and took the same agent back by its receipt.
+    Readmitted,
+    /// The host is enrolled already, and nothing was to be changed.
     AlreadyEnrolled,
 }
 
@@ -60,6 +96,7 @@ impl Done {
             Self::Recovered => "recovered",
             Self::Registered => "registered",
             Self::Updated => "updated",
+            Self::Readmitted => "readmitted",
             Self::AlreadyEnrolled => "already_enrolled",
         }
     }

@@ -55,22 +55,28 @@ impl SecretCleanup {
         }
     }
 
-    /// Fetches a secret that this run does not need, so that it can be scrubbed. Runs no command for it.
+    /// Fetches a secret that this run does not need yet, so that it can be scrubbed. Runs no command for it.
     pub(super) async fn find_secret(
         &mut self,
         host: &dyn Dialect,
         environment: &Environment,
         limit: Limit,
-    ) {
+    ) -> Option<Token> {
         let settings: &Settings = host.settings();
         // The output of a command was never in the user data.
         let is_command = matches!(settings.token, Some(TokenSource::Command(..)));
         if is_command || !self.is_wanted {
-            return;
+            return None;
         }
         match fetch(host, environment, limit).await {
-            Ok(secret) => self.remember(secret.as_ref()),
-            Err(error) => tracing::debug!("no token to scrub: {}", error.cause()),
+            Ok(secret) => {
+                self.remember(secret.as_ref());
+                secret
+            }
+            Err(error) => {
+                tracing::debug!("no token to scrub: {}", error.cause());
+                None
+            }
         }
     }
 

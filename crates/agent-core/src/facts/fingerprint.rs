@@ -1,14 +1,17 @@
 //! A fingerprint of the machine, which does not reveal the machine-id.
 //!
-//! Three ids name a machine, the strongest first: the cloud's instance id, the product UUID of the
-//! firmware, and the machine-id. A copied disk has the machine-id too. So a clone differs in a stronger id.
-//! When a stronger id is the same, only the machine-id was generated again.
+//! Three ids name a machine: the cloud's instance id, the product UUID of the firmware, and the machine-id.
+//! A copied disk has the machine-id too, so a clone differs in one of the others. An id that changes alone
+//! has another reason: a new configuration gives a new instance id, and an administrator a new machine-id.
+//! docs/golden-images.md has the complete table.
 
 use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::container::is_container;
+use super::machine_ids::{in_other_order, instance_id, machine_id, product_uuid};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::hex;
@@ -16,6 +19,8 @@ use crate::store::{safe_read, unreadable};
 
 /// Key of the HMAC: the id of this application, as machine-id(5) requires.
 const APPLICATION: &[u8] = b"monsys-agent machine fingerprint v1";
+/// Cloud of cloud-init's datasource that reads a seed: a disk, or a folder of the disk.
+const SEED_CLOUD: &str = "nocloud";
 
 /// The hashed ids of a machine. `None` means that the machine does not have the id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +30,23 @@ pub struct Fingerprint {
     pub instance_id: Option<String>,
     /// Hash of the firmware's product UUID.
     pub product_uuid: Option<String>,
+    /// Hash of the product UUID in the other byte order. Earlier versions did not store it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_uuid_swapped: Option<String>,
     /// Hash of `/etc/machine-id`.
     pub machine_id: Option<String>,
+    /// The instance id is from a seed, which is copied with the disk: the same id proves nothing.
+    #[serde(skip)]
+    pub is_seeded: bool,
+}
+
+/// The result of a comparison of one id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compared {
+    Same,
+    Different,
+    /// One of the fingerprints does not have the id.
+    Unknown,
 }
 
 impl Fingerprint {
@@ -37,31 +57,34 @@ impl Fingerprint {
     /// read would count as absent, and the agent could not detect a clone.
     pub fn of(environment: &Environment) -> Result<Self> {
         let host = |path| name(&environment.resolved_path(path));
-        // All containers on a machine see the firmware of that machine.
-        let has_firmware = !is_container(environment);
-        let firmware = |path| {
-            if has_firmware {
-                name(&environment.kernel_path(path))
-            } else {
-                Ok(None)
-            }
-        };
+        let firmware = |path| name(&environment.kernel_path(path));
         // cloud-init writes this file in each boot. Its copy under /var/lib moves with a copied disk.
-        let instance = match host("/run/cloud-init/.instance-id")? {
-            Some(id) => Some(id),
+        let instance = host("/run/cloud-init/.instance-id")?;
+        let is_seeded = instance.is_some()
+            && host("/run/cloud-init/cloud-id")?.is_some_and(|cloud| cloud.trim() == SEED_CLOUD);
+        let asset_tag = match instance {
+            Some(_) => None,
             None => firmware("/sys/class/dmi/id/board_asset_tag")?.filter(|tag| is_ec2(tag)),
         };
+        let product = firmware("/sys/class/dmi/id/product_uuid")?;
+        // All containers on a machine see the firmware of that machine.
+        let has_firmware = (asset_tag.is_some() || product.is_some()) && !is_container(environment);
+        let product = product
+            .filter(|_| has_firmware)
+            .and_then(|text| product_uuid(&text));
         let machine = match host("/etc/machine-id")? {
             Some(id) => Some(id),
             None => host("/var/lib/dbus/machine-id")?,
         };
+        let instance_id = instance
+            .or(asset_tag.filter(|_| has_firmware))
+            .and_then(|text| instance_id(&text));
+        let uuid_hash = |uuid: uuid::Uuid| hash("product-uuid", &uuid.to_string());
         Ok(Self {
-            instance_id: instance
-                .and_then(|text| instance_id(&text))
-                .map(|id| hash("instance-id", &id)),
-            product_uuid: firmware("/sys/class/dmi/id/product_uuid")?
-                .and_then(|text| product_uuid(&text))
-                .map(|uuid| hash("product-uuid", &uuid)),
+            is_seeded: is_seeded && instance_id.is_some(),
+            instance_id: instance_id.map(|id| hash("instance-id", &id)),
+            product_uuid: product.map(uuid_hash),
+            product_uuid_swapped: product.map(in_other_order).map(uuid_hash),
             machine_id: machine
                 .and_then(|text| machine_id(&text))
                 .map(|id| hash("machine-id", &id)),
@@ -83,29 +106,80 @@ impl Fingerprint {
             .unwrap_or("unnamed")
     }
 
-    /// Returns this fingerprint, with the ids added that only `now` has.
+    /// Returns this fingerprint with the ids of the same machine as they are `now`. An id that the machine
+    /// does not show now stays.
     #[must_use]
-    pub fn filled_in(&self, now: &Self) -> Self {
-        let either = |then: &Option<String>, now: &Option<String>| then.clone().or(now.clone());
+    pub fn updated(&self, now: &Self) -> Self {
+        let now_or_then =
+            |now: &Option<String>, then: &Option<String>| now.clone().or(then.clone());
+        let uuid = if now.product_uuid.is_some() {
+            now
+        } else {
+            self
+        };
         Self {
-            instance_id: either(&self.instance_id, &now.instance_id),
-            product_uuid: either(&self.product_uuid, &now.product_uuid),
-            machine_id: either(&self.machine_id, &now.machine_id),
+            instance_id: now_or_then(&now.instance_id, &self.instance_id),
+            product_uuid: uuid.product_uuid.clone(),
+            product_uuid_swapped: uuid.product_uuid_swapped.clone(),
+            machine_id: now_or_then(&now.machine_id, &self.machine_id),
+            is_seeded: false,
         }
     }
 
-    /// Returns whether `self`, stored earlier, is the machine `now`. The strongest id that both have decides.
-    /// Without a common id, they count as the same machine.
+    /// Returns this fingerprint with the product UUID of `seen`, if it has none itself.
+    #[must_use]
+    pub fn with_uuid_of(mut self, seen: &Self) -> Self {
+        if self.product_uuid.is_none() {
+            self.product_uuid.clone_from(&seen.product_uuid);
+            self.product_uuid_swapped
+                .clone_from(&seen.product_uuid_swapped);
+        }
+        self
+    }
+
+    /// Returns whether `self`, stored earlier, is the machine `now`. Without a common id, they count as the
+    /// same machine.
     #[must_use]
     pub fn is_same_machine(&self, now: &Self) -> bool {
-        [
-            (&self.instance_id, &now.instance_id),
-            (&self.product_uuid, &now.product_uuid),
-            (&self.machine_id, &now.machine_id),
-        ]
-        .into_iter()
-        .find_map(|(then, now)| Some(then.as_ref()? == now.as_ref()?))
-        .unwrap_or(true)
+        let instance_id = match compare(self.instance_id.as_ref(), now.instance_id.as_ref()) {
+            Compared::Same if now.is_seeded => Compared::Unknown,
+            compared => compared,
+        };
+        is_same(
+            instance_id,
+            self.compare_uuid(now),
+            compare(self.machine_id.as_ref(), now.machine_id.as_ref()),
+        )
+    }
+
+    fn compare_uuid(&self, now: &Self) -> Compared {
+        let uuids =
+            [self, now].map(|of| (of.product_uuid.as_ref(), of.product_uuid_swapped.as_ref()));
+        let [(then, then_swapped), (now, now_swapped)] = uuids;
+        let is_swapped = |swapped, uuid| compare(swapped, uuid) == Compared::Same;
+        if is_swapped(then_swapped, now) || is_swapped(now_swapped, then) {
+            return Compared::Same;
+        }
+        compare(then, now)
+    }
+}
+
+/// Decides whether two fingerprints are of one machine.
+fn is_same(instance_id: Compared, product_uuid: Compared, machine_id: Compared) -> bool {
+    use Compared::{Different, Same, Unknown};
+    match (instance_id, product_uuid, machine_id) {
+        (Same, _, _) | (Unknown, Same, _) => true,
+        // A changed configuration gives a new instance id, and not a new machine.
+        (Different, Same, machine_id) | (Unknown, Unknown, machine_id) => machine_id != Different,
+        (Different, _, _) | (Unknown, Different, _) => false,
+    }
+}
+
+fn compare(then: Option<&String>, now: Option<&String>) -> Compared {
+    match (then, now) {
+        (Some(then), Some(now)) if then == now => Compared::Same,
+        (Some(_), Some(_)) => Compared::Different,
+        _ => Compared::Unknown,
     }
 }
 
@@ -121,55 +195,9 @@ fn name(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Returns whether this is a container, by the files of systemd-nspawn and others, Docker and Podman.
-fn is_container(environment: &Environment) -> bool {
-    [
-        "/run/systemd/container",
-        "/.dockerenv",
-        "/run/.containerenv",
-    ]
-    .iter()
-    .any(|file| environment.resolved_path(file).exists())
-}
-
 /// Returns whether an asset tag is the id of an instance on AWS Nitro.
 fn is_ec2(tag: &str) -> bool {
     tag.starts_with("i-")
-}
-
-/// Returns an instance id, except the placeholders of cloud-init and its seeds, which many machines share.
-#[must_use]
-pub fn instance_id(text: &str) -> Option<String> {
-    let id = text.trim();
-    let placeholders = [
-        "",
-        "NO_PREVIOUS_INSTANCE_ID",
-        "iid-datasource-none",
-        "iid-local01",
-        "nocloud",
-    ];
-    (!placeholders.contains(&id)).then(|| id.to_owned())
-}
-
-/// Returns a product UUID, except the placeholders of boards without a UUID, which many machines share.
-#[must_use]
-pub fn product_uuid(text: &str) -> Option<String> {
-    let uuid: uuid::Uuid = text.trim().parse().ok()?;
-    let placeholder = "03000200-0400-0500-0006-000700080009";
-    let uuid = uuid.to_string();
-    let blank = uuid.chars().all(|c| matches!(c, '0' | '-'))
-        || uuid.chars().all(|c| matches!(c, 'f' | '-'));
-    (!blank && uuid != placeholder).then_some(uuid)
-}
-
-/// Returns a valid machine-id. The file holds `uninitialized` until the first boot ends (machine-id(5)).
-#[must_use]
-pub fn machine_id(text: &str) -> Option<String> {
-    let id = text.trim().to_ascii_lowercase();
-    let valid = id.len() == 32
-        && id.bytes().all(|b| b.is_ascii_hexdigit())
-        && id.bytes().any(|b| b != b'0');
-    valid.then_some(id)
 }
 
 /// Hashes one id of the machine, so that the id itself is stored nowhere (machine-id(5)).
@@ -187,54 +215,5 @@ pub fn hash(kind: &str, id: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fingerprint(instance: &str, product: &str, machine: &str) -> Fingerprint {
-        let id = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Fingerprint {
-            instance_id: id(instance),
-            product_uuid: id(product),
-            machine_id: id(machine),
-        }
-    }
-
-    #[test]
-    fn the_strongest_common_id_decides() {
-        let then = fingerprint("i-1", "u1", "m1");
-        for (now, same) in [
-            (fingerprint("i-1", "u1", "m1"), true),
-            (fingerprint("i-1", "u2", "m2"), true),
-            (fingerprint("i-2", "u1", "m1"), false),
-            (fingerprint("", "u1", "m2"), true),
-            (fingerprint("", "u2", "m1"), false),
-            (fingerprint("", "", "m1"), true),
-            (fingerprint("", "", "m2"), false),
-            (fingerprint("", "", ""), true),
-        ] {
-            assert_eq!(then.is_same_machine(&now), same, "{now:?}");
-        }
-        assert!(Fingerprint::default().is_same_machine(&then));
-    }
-
-    #[test]
-    fn placeholders_are_not_ids() {
-        assert_eq!(machine_id("uninitialized\n"), None);
-        assert_eq!(machine_id(&"0".repeat(32)), None);
-        assert_eq!(machine_id(""), None);
-        assert_eq!(product_uuid("00000000-0000-0000-0000-000000000000"), None);
-        assert_eq!(product_uuid("Not Settable"), None);
-        assert_eq!(product_uuid("03000200-0400-0500-0006-000700080009\n"), None);
-        assert_eq!(instance_id("iid-datasource-none\n"), None);
-    }
-
-    #[test]
-    fn is_a_hash_and_not_the_id() {
-        let id = "0123456789abcdef0123456789abcdef";
-        // printf %s "$id" | openssl dgst -sha256 -hmac 'monsys-agent machine fingerprint v1'
-        assert_eq!(
-            hash("machine-id", id),
-            "0004324a1f4abb3ecbc6fc51435317b159c89dad68ea894d4818336e96dc488d"
-        );
-    }
-}
+#[allow(clippy::disallowed_methods, reason = "tests lay out machines")]
+mod tests;

@@ -74,6 +74,55 @@ pub fn classify_empty(url: &str, sent: Result<Reply, SendError>) -> Outcome<()> 
     classify_by(url, sent, class, |_| Ok(()))
 }
 
+/// Classifies one try of a request with the host's own credential. Only a hub knows that credential, so a 401
+/// or 404 counts only when the hub itself says in JSON that it does not know the agent. Any other 401 or 404
+/// comes from an ingress or a proxy, and the agent tries again (contract, section 4).
+pub fn classify_own<T>(
+    url: &str,
+    sent: Result<Reply, SendError>,
+    accepted: impl FnOnce(&Reply) -> Result<T, String>,
+) -> Outcome<T> {
+    match unknown_credential(url, &sent) {
+        Some(outcome) => outcome,
+        None => classify(url, sent, accepted),
+    }
+}
+
+/// Classifies one try as [`classify_own`] does, of a request that the hub accepts with `204 No Content`.
+#[must_use]
+pub fn classify_own_empty(url: &str, sent: Result<Reply, SendError>) -> Outcome<()> {
+    match unknown_credential(url, &sent) {
+        Some(outcome) => outcome,
+        None => classify_empty(url, sent),
+    }
+}
+
+/// Returns the outcome of a 401 or 404 to the host's own credential, or `None` for any other response.
+fn unknown_credential<T>(url: &str, sent: &Result<Reply, SendError>) -> Option<Outcome<T>> {
+    let reply = sent.as_ref().ok()?;
+    if !matches!(reply.status, 401 | 404) {
+        return None;
+    }
+    let seen = format!("HTTP {}", status_line(reply.status));
+    let code = reply.error_code();
+    Some(match (reply.status, code.as_deref()) {
+        (401, Some("unauthorized")) | (404, Some("unknown_agent")) => {
+            let code = code.unwrap_or_default();
+            let cause = format!("{seen}, `{code}`, to the host's own credential");
+            Outcome::Stop(Error::new(ErrorId::Forgotten, cause).about(url))
+        }
+        _ => Outcome::Wait {
+            error: Error::new(
+                ErrorId::Unreachable,
+                format!("{seen}, and not in the form in which a hub answers{}", hub_says(reply)),
+            )
+            .about(url)
+            .hint("check the proxy, load balancer or ingress in front of the hub: it answers in place of the hub"),
+            retry_after: reply.retry_after,
+        },
+    })
+}
+
 /// Classifies one try by the table of statuses `class`.
 pub fn classify_by<T>(
     url: &str,

@@ -45,7 +45,7 @@ pub(super) fn configuration(
                 let bytes = if lasts {
                     ca_file.read_regular()?
                 } else {
-                    ca_file.read(settings.wait)?
+                    ca_file.read(settings.wait.value)?
                 };
                 Some(anchors_in(&bytes).map_err(|cause| {
                     Error::new(ErrorId::BadSetting, cause).about(ca_file.subject())

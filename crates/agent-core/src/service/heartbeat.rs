@@ -31,6 +31,10 @@ pub struct HeartbeatFailure {
 pub trait ServiceHost {
     /// Sends one heartbeat. An error ends the service.
     fn heartbeat(&mut self) -> impl Future<Output = Result<HeartbeatOutcome>>;
+    /// Returns the longest pause until the next heartbeat, if the host has to act earlier.
+    fn due_in(&self) -> Option<Duration> {
+        None
+    }
     /// Sends further data after an accepted heartbeat, if there is any.
     fn follow_up(&mut self) -> impl Future<Output = ()>;
     /// Returns the hub's interval.

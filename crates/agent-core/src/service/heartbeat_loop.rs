@@ -48,6 +48,7 @@ pub(super) async fn run(
         };
         let interval = host.interval();
         let pause = backoff.after(&outcome, interval, environment);
+        let pause = host.due_in().map_or(pause, |due| pause.min(due));
         let now = moment();
         match &outcome {
             HeartbeatOutcome::Accepted => host.health().accepted(&now),

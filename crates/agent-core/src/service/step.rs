@@ -121,11 +121,7 @@ fn newest_change(files: &[PathBuf]) -> Option<SystemTime> {
 /// The error of the step, or [`ErrorId::StepNeeded`] when no step ran.
 pub fn check(host: &dyn Dialect, environment: &Environment) -> Result<()> {
     let machine = Fingerprint::of(environment)?;
-    let handed = handed_over(BOOT_ID, environment)?.unwrap_or_default();
-    let boots = [
-        environment.boot_id(),
-        String::from_utf8_lossy(&handed).into_owned(),
-    ];
+    let boots = boot_ids(environment)?;
     let is_ours = |record: &StepRecord| boots.iter().any(|id| record.is_for(id, &machine));
     match recorded(host, environment) {
         Some(record) if is_ours(&record) => match record.error() {
@@ -137,6 +133,38 @@ pub fn check(host: &dyn Dialect, environment: &Environment) -> Result<()> {
         )),
         None => Err(needed("no step is recorded")),
     }
+}
+
+/// Returns the ids of this boot: the kernel's, and the one that the step has handed over.
+fn boot_ids(environment: &Environment) -> Result<[String; 2]> {
+    let handed = handed_over(BOOT_ID, environment)?.unwrap_or_default();
+    let handed = String::from_utf8_lossy(&handed).into_owned();
+    Ok([environment.boot_id(), handed])
+}
+
+/// Returns the fingerprint of this machine. Only root can read the product UUID. For another user, the UUID
+/// counts that the step has recorded in this boot: in `stored`, the host's own state, or in the handover folder.
+///
+/// # Errors
+/// As [`Fingerprint::of`].
+pub fn machine(stored: Option<&StepRecord>, environment: &Environment) -> Result<Fingerprint> {
+    let machine = Fingerprint::of(environment)?;
+    if machine.product_uuid.is_some() || Owner::ours().is_root() {
+        return Ok(machine);
+    }
+    let Ok(boots) = boot_ids(environment) else {
+        return Ok(machine);
+    };
+    let handed = handed_record(environment);
+    let records = [stored, handed.as_ref()];
+    let ours = records
+        .into_iter()
+        .flatten()
+        .find(|record| boots.iter().any(|id| record.is_for(id, &machine)));
+    Ok(match ours {
+        Some(record) => machine.with_uuid_of(&record.machine),
+        None => machine,
+    })
 }
 
 /// Returns this boot's id: the id that the step has handed over, or else the kernel's.
@@ -180,10 +208,7 @@ pub fn was_done_for_us(environment: &Environment) -> bool {
 
 /// Returns the last record, from the host's own state or from the handover folder.
 pub fn recorded(host: &dyn Dialect, environment: &Environment) -> Option<StepRecord> {
-    let handed = handed_over(FILE, environment)
-        .ok()
-        .flatten()
-        .and_then(|bytes| serde_json::from_slice::<StepRecord>(&bytes).ok());
+    let handed = handed_record(environment);
     let stored = host.step_record();
     let boot_id = environment.boot_id();
     // The present boot counts first: the clock may be wrong at the begin of a boot. Texts of RFC 3339 in UTC
@@ -192,6 +217,12 @@ pub fn recorded(host: &dyn Dialect, environment: &Environment) -> Option<StepRec
         .into_iter()
         .flatten()
         .max_by_key(|record| (record.boot_id == boot_id, record.at.clone()))
+}
+
+/// Returns the record in the handover folder.
+fn handed_record(environment: &Environment) -> Option<StepRecord> {
+    let bytes = handed_over(FILE, environment).ok()??;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Writes the record into the host's own state. A host without a state, or with a disk that cannot be written,

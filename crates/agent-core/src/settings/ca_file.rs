@@ -18,8 +18,8 @@ pub struct CaFile {
     pub value: PathBuf,
     /// The source of the path.
     pub source: Source,
-    /// The bytes of a pipe: a pipe can be read only once, and a run may make several clients.
-    piped: Arc<OnceLock<Vec<u8>>>,
+    /// The content, once it was read: a pipe can be read only once, and a run may make several clients.
+    content: Arc<OnceLock<Vec<u8>>>,
 }
 
 impl CaFile {
@@ -29,7 +29,7 @@ impl CaFile {
         Self {
             value,
             source,
-            piped: Arc::default(),
+            content: Arc::default(),
         }
     }
 
@@ -52,21 +52,22 @@ impl CaFile {
         !is_pipe
     }
 
-    /// Reads a regular file; or a pipe that a flag or variable names, for `wait` at most. Blocks: a command
-    /// cannot connect before it knows its CA.
+    /// Reads a regular file; or a pipe that a flag or variable names, for `wait` at most. Reads it once in a
+    /// run. Blocks: a command cannot connect before it knows its CA.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`].
     pub fn read(&self, wait: Duration) -> Result<Vec<u8>> {
-        if let Some(bytes) = self.piped.get() {
+        if let Some(bytes) = self.content.get() {
             return Ok(bytes.clone());
         }
-        if !self.is_pipe() || !self.source.is_explicit() {
-            return self.read_regular();
-        }
-        let bytes = named::pipe(&self.value, clock::after(Instant::now(), wait))
-            .map_err(|e| self.unreadable(&e))?;
-        Ok(self.piped.get_or_init(|| bytes).clone())
+        let bytes = if self.is_pipe() && self.source.is_explicit() {
+            named::pipe(&self.value, clock::after(Instant::now(), wait))
+                .map_err(|e| self.unreadable(&e))?
+        } else {
+            self.read_regular()?
+        };
+        Ok(self.content.get_or_init(|| bytes).clone())
     }
 
     /// Reads a regular file, for the service, which reads the file again later.

@@ -63,6 +63,12 @@ impl HubUrl {
         url
     }
 
+    /// Returns the origin (RFC 6454, section 6.2): scheme, host, and the port unless it is the scheme's own.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
     /// Returns true when the hub is reached over TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {

@@ -69,7 +69,7 @@ fn a_flag_overrides_the_environment_then_the_file_then_the_default() {
     let bare = tempfile::tempdir().unwrap();
     let settings = Settings::resolve(&Flags::default(), &environment(bare.path(), &[])).unwrap();
     assert_eq!(settings.hub_url.value.to_string(), "https://api.monsys.ai");
-    assert_eq!(settings.wait, Duration::from_mins(5));
+    assert_eq!(settings.wait.value, Duration::from_mins(5));
 }
 
 #[test]

@@ -74,10 +74,12 @@ pub struct FileSettings {
     pub splay: Option<String>,
     /// The key `scrub_cloud_init`.
     pub scrub_cloud_init: Option<String>,
+    /// The key `readmission_interval`.
+    pub readmission_interval: Option<String>,
 }
 
 /// Names of these keys.
-pub const KNOWN_KEYS: [&str; 18] = [
+pub const KNOWN_KEYS: [&str; 19] = [
     "hub_url",
     "agent_id",
     "agent_token",
@@ -96,6 +98,7 @@ pub const KNOWN_KEYS: [&str; 18] = [
     "wait",
     "splay",
     "scrub_cloud_init",
+    "readmission_interval",
 ];
 
 /// A secret in the file. It is parsed later, because the TOML parser's error would repeat it.

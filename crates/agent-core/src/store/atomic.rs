@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
+use super::obstacle::Obstacle;
 pub use super::ownership::Grant;
 pub use super::ownership::Owner;
 use super::{names, open};
@@ -94,22 +95,18 @@ pub fn write_lazily(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn prove(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
     let mode = 0o600;
     let proof = temporary(folder, &vec![b'#'; room], Grant { owner, mode })?;
+    prove_rename(folder, proof)
+}
+
+/// Proves the last steps of a write in `folder`, with a temporary file there: the rename, and the fsync of
+/// the folder. Removes the file.
+pub(super) fn prove_rename(folder: &Path, proof: NamedTempFile) -> io::Result<()> {
     // The rename replaces a file that a killed run may have left.
     let renamed = folder.join(format!("{}proof{}", TEMPORARY.0, TEMPORARY.1));
     proof.persist(&renamed).map_err(|error| error.error)?;
     let renamed = TempPath::try_from_path(renamed)?;
     sync_folder(folder)?;
     renamed.close()
-}
-
-/// Proves that `folder` has space for files of `room` bytes, for a caller whose own [`write()`] follows
-/// and proves the other steps.
-///
-/// # Errors
-/// The system's error.
-pub fn prove_room(folder: &Path, room: usize, owner: Owner) -> io::Result<()> {
-    let mode = 0o600;
-    temporary(folder, &vec![b'#'; room], Grant { owner, mode })?.close()
 }
 
 /// Removes the files that killed runs left in `folder`. The caller holds the lock.
@@ -174,8 +171,9 @@ pub fn set_access(path: &Path, grant: Grant) -> io::Result<()> {
         return Err(io::Error::other("the file has another hard link"));
     }
     // A change of the owner clears bits (chown(2)), so the mode comes last.
-    grant.owner.own(&file)?;
+    grant.owner.own(&file).map_err(Obstacle::Owner)?;
     file.set_permissions(Permissions::from_mode(grant.mode))
+        .map_err(|error| Obstacle::Mode(grant.mode, error).into())
 }
 
 /// Removes the access control lists of `folder` (acl(5)): its own list, and the default list for new
@@ -303,7 +301,15 @@ fn is_open_mount(folder: &Path, metadata: &fs::Metadata) -> bool {
         && names(folder).is_ok_and(|names| names.is_empty())
 }
 
-fn temporary(folder: &Path, bytes: &[u8], grant: Grant) -> io::Result<NamedTempFile> {
+/// Makes a temporary file with these bytes, which are on the disk when this returns.
+pub(super) fn temporary(folder: &Path, bytes: &[u8], grant: Grant) -> io::Result<NamedTempFile> {
+    let file = unsynced(folder, bytes, grant)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Makes a temporary file with these bytes, without an fsync.
+pub(super) fn unsynced(folder: &Path, bytes: &[u8], grant: Grant) -> io::Result<NamedTempFile> {
     let Grant { owner, mode } = grant;
     let create = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
     let mut file = tempfile::Builder::new()
@@ -313,18 +319,20 @@ fn temporary(folder: &Path, bytes: &[u8], grant: Grant) -> io::Result<NamedTempF
             open(path, create, Mode::S_IRUSR | Mode::S_IWUSR)
         })?;
     let metadata = file.as_file().metadata()?;
-    owner.own_as(file.as_file(), &metadata)?;
+    let owned = owner.own_as(file.as_file(), &metadata);
+    owned.map_err(Obstacle::Owner)?;
     // The mode of the open is cut by the umask.
     if metadata.mode() & 0o7777 != mode {
-        file.as_file()
-            .set_permissions(Permissions::from_mode(mode))?;
+        let permissions = Permissions::from_mode(mode);
+        let set = file.as_file().set_permissions(permissions);
+        set.map_err(|error| Obstacle::Mode(mode, error))?;
     }
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
     Ok(file)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// Returns the folder of a path.
+pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -332,7 +340,11 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?.sync_all()
+    let synced = open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?.sync_all();
+    synced.map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::EINVAL) => Obstacle::FolderSync.into(),
+        _ => error,
+    })
 }
 
 #[cfg(test)]
@@ -358,7 +370,6 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         prove(folder.path(), 10_000, owner).unwrap();
-        prove_room(folder.path(), 10_000, owner).unwrap();
         assert_eq!(names(folder.path()), ["a"]);
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::access::{Access, Grant};
+use super::proof::{self, Target};
 use super::{atomic, safe_read};
 use crate::error::{Error, ErrorId, Result};
 use crate::quoted::unquote;
@@ -79,21 +80,31 @@ impl EnvFile {
     }
 
     /// Proves that the file can be replaced by a file with `more` bytes. Makes its folder, and replaces
-    /// the file with its own content by the steps of [`EnvFile::replace`]: only that finds a file that is
-    /// a mount point, as in a container, and cannot be replaced.
+    /// the file with its own content by the steps of [`EnvFile::replace`]. `mounts` is the path of
+    /// [`proof::MOUNTS`].
     ///
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`].
-    pub fn prove(&self, more: usize) -> Result<()> {
+    pub fn prove(&self, more: usize, mounts: &Path) -> Result<()> {
         let folder = self.folder();
         let grant = self.access.public_folder();
         atomic::make_folder(folder, grant).map_err(|(path, error)| unwritable(&path, &error))?;
-        let room = self.text().len() + more;
-        atomic::prove(folder, room, self.access.shared().owner)
-            .map_err(|error| unwritable(folder, &error))?;
+        self.refuse_link()?;
+        proof::prove(&[self.target(more)], None, mounts)?;
         match &self.text {
             None => Ok(()),
             Some(text) => self.replace(text),
+        }
+    }
+
+    /// Returns the file as the target of a write that adds `more` bytes.
+    #[must_use]
+    pub fn target(&self, more: usize) -> Target {
+        Target {
+            path: self.path.clone(),
+            grant: self.access.shared(),
+            room: self.text().len() + more,
+            error_id: ErrorId::EnvFileUnwritable,
         }
     }
 
@@ -102,14 +113,20 @@ impl EnvFile {
     /// # Errors
     /// [`ErrorId::EnvFileUnwritable`]; the file is then as it was.
     pub fn replace(&self, text: &[u8]) -> Result<()> {
+        self.refuse_link()?;
+        let Grant { owner, mode } = self.access.shared();
+        atomic::write(&self.path, text, mode, owner).map_err(|error| unwritable(&self.path, &error))
+    }
+
+    /// Refuses a symbolic link, also one that leads to no file.
+    fn refuse_link(&self) -> Result<()> {
         if self.path.is_symlink() {
             let cause = "it is a symbolic link, which an atomic write would replace with a file";
             return Err(Error::new(ErrorId::EnvFileUnwritable, cause)
                 .about(self.path.display())
                 .hint("replace the link with a regular file, or name its target with --config PATH or CONFIG_FILE"));
         }
-        let Grant { owner, mode } = self.access.shared();
-        atomic::write(&self.path, text, mode, owner).map_err(|error| unwritable(&self.path, &error))
+        Ok(())
     }
 
     /// Returns the folder of the file.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::access::{Access, Grant};
+use super::proof::Target;
 use super::{atomic, safe_read, unreadable, unwritable};
 use crate::error::{Error, ErrorId, Result};
 
@@ -23,8 +24,8 @@ pub const CA: &str = "ca.pem";
 /// the key follows. The new key replaces the old key only then.
 pub const NEXT_KEY: &str = "client.key.next-";
 
-/// More bytes than all of the files have together.
-const ROOM: usize = 32 * 1024;
+/// More bytes than any of the files has.
+const ROOM: usize = 16 * 1024;
 
 /// The folder of the key and the certificate.
 #[derive(Clone, Debug)]
@@ -60,13 +61,20 @@ impl KeyFiles {
         }
     }
 
-    /// Proves that all files can be written.
-    ///
-    /// # Errors
-    /// [`ErrorId::StateUnwritable`].
-    pub fn prove_writable(&self) -> Result<()> {
-        atomic::prove(&self.folder, ROOM, self.access.shared().owner)
-            .map_err(|error| self.unwritable(&error))
+    /// Returns the targets of a run that writes these public files, and [`KEY`] too if `writes_key`.
+    #[must_use]
+    pub fn targets(&self, public: &[&str], writes_key: bool) -> Vec<Target> {
+        let target = |name: &str, grant| Target {
+            path: self.folder.join(name),
+            grant,
+            room: ROOM,
+            error_id: ErrorId::StateUnwritable,
+        };
+        let key = writes_key.then(|| target(KEY, self.access.shared()));
+        let public = public.iter();
+        key.into_iter()
+            .chain(public.map(|name| target(name, self.access.public())))
+            .collect()
     }
 
     /// Stores a key.
@@ -139,6 +147,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::store::proof;
 
     #[test]
     fn stores_each_file_with_its_mode_and_only_if_it_changed() {
@@ -162,7 +171,8 @@ mod tests {
         let after = [inspect(KEY), inspect(CERTIFICATE), inspect(CA)];
         assert_eq!((before[0], before[2]), (after[0], after[2]));
         assert_eq!(**files.load(CERTIFICATE).unwrap().unwrap(), *b"renewed");
-        files.prove_writable().unwrap();
+        let targets = files.targets(&[CERTIFICATE, CA], true);
+        proof::prove(&targets, None, Path::new(proof::MOUNTS)).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
@@ -172,6 +182,8 @@ mod tests {
         let files = KeyFiles::of(folder.path().join("none"), Access::private());
         assert!(files.load(KEY).unwrap().is_none());
         assert_eq!(files.keep_key(KEY, "key").unwrap_err().exit_code(), 73);
-        assert_eq!(files.prove_writable().unwrap_err().exit_code(), 73);
+        let targets = files.targets(&[CERTIFICATE, CA], true);
+        let error = proof::prove(&targets, None, Path::new(proof::MOUNTS)).unwrap_err();
+        assert_eq!(error.exit_code(), 73);
     }
 }

@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
 use super::ownership::Owner;
+use super::proof::Obstacle;
 use super::{atomic, trust};
 use crate::error::{Error, ErrorId, Result};
 
@@ -173,7 +174,7 @@ async fn wait(
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::Error(error)) => return Err(unwritable(error)),
+            Err(TryLockError::Error(error)) => return Err(unwritable(without_locks(error))),
             Err(TryLockError::WouldBlock) => {}
         }
         let holder = holder(file);
@@ -188,6 +189,15 @@ async fn wait(
             is_logged = true;
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Explains the error of a file system that has no locks (flock(2)).
+fn without_locks(error: io::Error) -> io::Error {
+    use nix::libc::{ENOLCK, ENOSYS, EOPNOTSUPP};
+    match error.raw_os_error() {
+        Some(ENOLCK | ENOSYS | EOPNOTSUPP) => Obstacle::Lock(error).into(),
+        _ => error,
     }
 }
 

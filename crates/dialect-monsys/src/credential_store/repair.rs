@@ -49,17 +49,18 @@ impl CredentialStore<'_> {
             self.paths.write_id(agent_id, self.access)?;
             is_changed = true;
         }
-        match self.state() {
-            Some(state) if state.next.is_none() => {}
-            state => {
-                let state = state.unwrap_or_else(|| self.this_machine());
-                self.save_state(&State {
-                    next: None,
-                    ..state
-                })?;
-                is_changed = true;
-            }
+        let before = self.state();
+        let state = State {
+            next: None,
+            ..before.clone().unwrap_or_else(|| self.this_machine())
+        };
+        let is_complete = before.is_some_and(|before| before.next.is_none());
+        let updated = self.updated(&state);
+        if !is_complete || updated.is_some() {
+            self.save_state(&updated.unwrap_or(state))?;
         }
+        // An update of the fingerprint is not a change of the host's enrolment.
+        is_changed |= !is_complete;
         self.paths.remove_next_keys()?;
         Ok(is_changed)
     }
@@ -87,17 +88,24 @@ impl CredentialStore<'_> {
         }
     }
 
-    /// Returns the state with the facts of this machine that were not known when the state was written.
-    /// `None` when the state lacks none of them.
-    pub(crate) fn filled_in(&self) -> Option<State> {
-        let state = self.state()?;
-        let filled = state.fingerprint.filled_in(&self.machine);
-        let is_ours =
-            !state.fingerprint.is_empty() && state.fingerprint.is_same_machine(&self.machine);
-        let lacks = is_ours && filled != state.fingerprint;
-        lacks.then_some(State {
-            fingerprint: filled,
-            ..state
+    /// Returns the state with the fingerprint of this machine as it is now. `None` when the state has that
+    /// fingerprint, or belongs to another machine.
+    pub(crate) fn with_machine_of_now(&self) -> Option<State> {
+        self.updated(&self.state()?)
+    }
+
+    fn updated(&self, state: &State) -> Option<State> {
+        let is_ours = if state.fingerprint.is_empty() {
+            // With a next key, the state is of a host that had none before: see `EnrolmentState`.
+            state.next.is_none()
+        } else {
+            state.fingerprint.is_same_machine(&self.machine)
+        };
+        let fingerprint = state.fingerprint.updated(&self.machine);
+        let is_old = is_ours && fingerprint != state.fingerprint;
+        is_old.then(|| State {
+            fingerprint,
+            ..state.clone()
         })
     }
 }

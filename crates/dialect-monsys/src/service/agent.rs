@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::hub_clock::{HubClock, Offset};
 use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::transport::Transport;
 use crate::heartbeat_lock::HeartbeatLock;
+use crate::hub_check;
+use crate::hub_clock::{HubClock, Offset};
+use crate::receipt::Receipt;
 use crate::recovery::recover_now;
 use crate::state::State;
+use crate::step::ask_hub;
 use crate::wire;
 use agent_core::clock;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
+use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::facts::route::Target;
 use agent_core::flags::Flags;
 use agent_core::hub::response::{self, Outcome};
@@ -28,6 +32,9 @@ const MISSING_CREDENTIAL_GRACE: Duration = Duration::from_secs(10);
 /// Interval at which the host registers again: the hub gets the current facts, and pins the key if an
 /// operator has unpinned it.
 const REGISTER_INTERVAL: Duration = Duration::from_hours(24);
+
+/// Time over which the hosts of a fleet fetch their new receipts.
+const RENEWAL_SPREAD: Duration = Duration::from_hours(24);
 
 /// The agent of an enrolled host.
 pub(crate) struct Agent<'a, T> {
@@ -45,6 +52,10 @@ pub(crate) struct Agent<'a, T> {
     must_reload: bool,
     gone_since: Option<Instant>,
     register_at: Instant,
+    /// Time at which the privileged step is requested, since the hub has forgotten this host.
+    return_at: Option<Instant>,
+    /// Time at which the privileged step is requested, since the receipt is old.
+    renew_at: Option<Instant>,
     /// The last error of the files that was logged.
     logged: Option<ErrorId>,
 }
@@ -74,8 +85,15 @@ impl<'a, T: Transport> Agent<'a, T> {
             must_reload: false,
             gone_since: None,
             register_at: Instant::now(),
+            return_at: None,
+            renew_at: None,
             logged: None,
         };
+        let receipt = Receipt::load(&agent.on_disk.state_dir);
+        if receipt.is_some_and(|receipt| receipt.is_old(environment.now())) {
+            let pause = environment.random_up_to(RENEWAL_SPREAD);
+            agent.renew_at = Some(clock::after(Instant::now(), pause));
+        }
         agent.reset();
         Ok(agent)
     }
@@ -115,6 +133,10 @@ impl<'a, T: Transport> Agent<'a, T> {
                     ));
                 }
             }
+            // A copy of another machine does not continue as that machine.
+            Err(error) if matches!(error.id(), ErrorId::NotEnrolled | ErrorId::StepNeeded) => {
+                return Err(error);
+            }
             Err(error) => {
                 if self.logged.replace(error.id()) != Some(error.id()) {
                     tracing::warn!(
@@ -149,6 +171,58 @@ impl<'a, T: Transport> Agent<'a, T> {
         Err(step::needed("a rotation of the key was interrupted"))
     }
 
+    /// Plans the request of the privileged step after a heartbeat with this outcome, and requests the step when it
+    /// is due.
+    fn request_return(&mut self, outcome: &HeartbeatOutcome) -> Result<()> {
+        let is_forgotten = match outcome {
+            HeartbeatOutcome::NotSent => return Ok(()),
+            HeartbeatOutcome::Accepted => false,
+            HeartbeatOutcome::Missed(miss) => match miss.error.id() {
+                ErrorId::Forgotten => true,
+                // No answer of the hub: what it knows is open.
+                ErrorId::Unreachable => return Ok(()),
+                _ => false,
+            },
+        };
+        if !is_forgotten {
+            self.return_at = None;
+            let is_accepted = matches!(outcome, HeartbeatOutcome::Accepted);
+            return match self.renew_at {
+                Some(at) if is_accepted && Instant::now() >= at => {
+                    Err(step::needed("the hub's receipt is older than 30 days"))
+                }
+                _ => Ok(()),
+            };
+        }
+        let interval = self.on_disk.settings.readmission_interval;
+        let last = self.on_disk.hub_check.as_ref();
+        let environment = self.environment;
+        let at = *self.return_at.get_or_insert_with(|| {
+            let pause = hub_check::pause(last, interval, environment);
+            tracing::info!(
+                "the hub does not know this host any more: trying to return in {} s",
+                pause.as_secs()
+            );
+            clock::after(Instant::now(), pause)
+        });
+        if Instant::now() < at {
+            return Ok(());
+        }
+        Err(step::needed("the hub does not know this host any more"))
+    }
+
+    /// Does what the privileged step does, as the owner of the files.
+    async fn return_to_hub(&mut self) -> Result<()> {
+        self.return_at = None;
+        self.renew_at = self
+            .renew_at
+            .map(|_| clock::after(Instant::now(), RENEWAL_SPREAD));
+        if let Err(error) = Box::pin(ask_hub(self.flags, self.environment)).await {
+            tracing::warn!("{}: {}", error.what(), error.cause());
+        }
+        self.read_again()
+    }
+
     /// Shares the heartbeat lock, for requests signed with the key on the disk. Returns `None` while a run
     /// changes key or credential, and when the files on the disk cannot be used as they are.
     fn share(&mut self) -> Result<Option<HeartbeatLock>> {
@@ -171,6 +245,12 @@ impl<'a, T: Transport> Agent<'a, T> {
         self.gone_since.is_some()
             || (self.is_stale()
                 && matches!(OnDisk::<T>::read(self.flags, self.environment), Ok(None)))
+    }
+
+    /// Returns whether the machine shows other ids than when the files were read, as after a migration. The
+    /// product UUID counts only for root.
+    fn is_other_machine(&self) -> bool {
+        Fingerprint::of(self.environment).is_ok_and(|now| now != self.on_disk.seen)
     }
 
     /// Sends one heartbeat with the files that were read.
@@ -204,7 +284,7 @@ impl<'a, T: Transport> Agent<'a, T> {
         {
             (_, sent) = attempt(self.clock.offset()).await;
         }
-        match response::classify_empty(&url, sent) {
+        match response::classify_own_empty(&url, sent) {
             Outcome::Done(()) => HeartbeatOutcome::Accepted,
             Outcome::Stop(error) => HeartbeatOutcome::Missed(HeartbeatFailure {
                 error: explain(error, &url, &self.on_disk.state_dir),
@@ -234,7 +314,7 @@ impl<'a, T: Transport> Agent<'a, T> {
         let request = registration.request(settings, self.environment, target, token, identity);
         let url = request.url.to_string();
         let sent = transport.send(request, self.environment).await;
-        match response::classify(&url, sent, wire::registered) {
+        match response::classify_own(&url, sent, wire::registered) {
             Outcome::Done(admission) => {
                 let seconds = admission.heartbeat_interval_secs;
                 self.interval = Some(Duration::from_secs(seconds));
@@ -262,7 +342,7 @@ impl<'a, T: Transport> Agent<'a, T> {
 
 impl<T: Transport> ServiceHost for Agent<'_, T> {
     async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
-        if self.must_reload || self.is_stale() {
+        if self.must_reload || self.is_stale() || self.is_other_machine() {
             self.read_again()?;
         }
         if self.gone_since.is_some() {
@@ -307,7 +387,16 @@ impl<T: Transport> ServiceHost for Agent<'_, T> {
             outcome = self.send().await;
         }
         drop(heartbeat_lock);
+        match self.request_return(&outcome) {
+            // Where one user runs everything, there is no step of root's.
+            Err(_) if step::owns(&self.on_disk.state_dir) => self.return_to_hub().await?,
+            requested => requested?,
+        }
         Ok(outcome)
+    }
+
+    fn due_in(&self) -> Option<Duration> {
+        Some(self.return_at?.saturating_duration_since(Instant::now()))
     }
 
     async fn follow_up(&mut self) {
@@ -369,16 +458,13 @@ impl<T: Transport> ServiceHost for Agent<'_, T> {
 fn explain(error: Error, url: &str, state_dir: &Path) -> Error {
     let interrupted = || State::load(state_dir).ok()??.interrupted();
     match error.id() {
-        ErrorId::Rejected if let Some((cause, hint)) = interrupted() => {
-            let cause = format!("the hub answered 401 to this host's own credential: {cause}");
-            Error::new(ErrorId::Rejected, cause).about(url).hint(hint)
+        ErrorId::Forgotten => {
+            let Some((cause, hint)) = interrupted() else {
+                return error;
+            };
+            let cause = format!("{}: {cause}", error.cause());
+            Error::new(ErrorId::Forgotten, cause).about(url).hint(hint)
         }
-        ErrorId::Rejected => Error::new(
-            ErrorId::Rejected,
-            "the hub answered 401 to this host's own credential: it was rotated, or the agent was deleted",
-        )
-        .about(url)
-        .hint("an operator looks up the agent at the hub; with its new token: monsys-agent rotate-token --token-file -"),
         ErrorId::OtherKey => error.hint(
             "if you replaced the key: an operator unpins the old key (POST /api/v1/agents/ID/rotate-signing-key), then: monsys-agent rotate-key; if not, somebody else has this host's token: rotate the token too",
         ),

@@ -9,7 +9,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::transport::Transport;
+use crate::credential_store::CredentialStore;
 use crate::host_state::{EnrolmentState, HostState};
+use crate::hub_check::HubCheck;
 use crate::identity::{Identity, KEY_FILE};
 use crate::paths::Paths;
 use crate::plan::lost_key;
@@ -17,8 +19,10 @@ use crate::registration::Registration;
 use crate::state;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
+use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::facts::route::Target;
 use agent_core::flags::Flags;
+use agent_core::service::step;
 use agent_core::settings::Settings;
 use agent_core::token::Secret;
 
@@ -37,13 +41,17 @@ pub(crate) struct OnDisk<T> {
     pub(crate) registration: Registration,
     pub(crate) interval: Duration,
     pub(crate) stamp: Stamp,
+    /// The machine as this user saw it when the files were read.
+    pub(crate) seen: Fingerprint,
     pub(crate) transport: T,
     /// The hub's address, for the facts of the route to it; looked up once.
     pub(crate) target: Option<Target>,
     pub(crate) state_dir: PathBuf,
+    /// The last time that the step asked the hub whether it still knows this host.
+    pub(crate) hub_check: Option<HubCheck>,
     /// There is a next key: a rotation or an enrolment was interrupted.
     pub(crate) has_next_key: bool,
-    /// Files are missing, or remains of a killed run exist.
+    /// Files are missing, remains of a killed run exist, or the fingerprint is not that of the machine now.
     pub(crate) is_incomplete: bool,
 }
 
@@ -59,6 +67,12 @@ impl<T: Transport> OnDisk<T> {
         } = HostState::inspect(&settings, &paths, environment)?;
         let enrolled = match enrolment_state {
             EnrolmentState::Enrolled(enrolled) => *enrolled,
+            // Without root's view of the machine, this is not certain.
+            EnrolmentState::Clone(_) if !step::owns(&paths.state_dir) => {
+                return Err(step::needed(
+                    "the ids of this machine are not those of the host that was enrolled",
+                ));
+            }
             EnrolmentState::Clone(_) => {
                 return Err(not_enrolled(
                     "the identity on this disk belongs to another machine that this one was cloned from",
@@ -66,6 +80,9 @@ impl<T: Transport> OnDisk<T> {
             }
             EnrolmentState::New(_) | EnrolmentState::Unconfirmed(..) => return Ok(None),
         };
+        let is_updated = CredentialStore::new(&paths, environment, &snapshot)
+            .with_machine_of_now()
+            .is_none();
         let state = enrolled.state.as_ref();
         let seconds = state.and_then(|state| state.heartbeat_interval_secs);
         let interval =
@@ -73,8 +90,10 @@ impl<T: Transport> OnDisk<T> {
         let identity = snapshot.key.ok_or_else(lost_key)?;
         Ok(Some(Self {
             registration: Registration::of(&settings, state, snapshot.machine.machine_id),
+            hub_check: state.and_then(|state| state.hub_check.clone()),
             has_next_key: state.is_some_and(|state| state.next.is_some()),
-            is_incomplete: !enrolled.is_complete(&paths),
+            is_incomplete: !enrolled.is_complete(&paths) || !is_updated,
+            seen: Fingerprint::of(environment)?,
             transport: T::new(&settings, interval <= MAX_IDLE)?,
             agent_id: enrolled.agent_id,
             token: enrolled.agent_token,

@@ -46,7 +46,7 @@ impl Transport for Cut {
             TOKENS.with_borrow_mut(|tokens| {
                 tokens.push(request.bearer.unwrap().expose_secret().to_owned());
             });
-            (STATUS.get(), String::new())
+            (STATUS.get(), r#"{"error":"unauthorized"}"#.to_owned())
         };
         if let Some(meanwhile) = MEANWHILE.take() {
             meanwhile();

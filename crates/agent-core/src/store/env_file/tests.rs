@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::proof;
 use proptest::prelude::*;
 
 const KEY: &str = "INSTALL_TOKEN";
@@ -139,12 +140,12 @@ fn a_file_is_replaced_atomically_with_its_owner_and_0600() {
     let path = folder.path().join("etc/ravenxcope/sensor-agent.env");
     let file = EnvFile::load(&path, &path, Access::private()).unwrap();
     assert_eq!((file.text(), file.get("A").unwrap()), (&b""[..], None));
-    file.prove(100).unwrap();
+    file.prove(100, Path::new(proof::MOUNTS)).unwrap();
     assert!(!path.exists() && file.folder().is_dir());
     file.replace(b"A=b\n").unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
     let file = EnvFile::load(&path, &path, Access::private()).unwrap();
-    file.prove(100).unwrap();
+    file.prove(100, Path::new(proof::MOUNTS)).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"A=b\n");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
@@ -164,7 +165,7 @@ fn a_link_is_read_and_not_replaced_and_a_folder_is_refused() {
     assert!(file.get("A").unwrap().is_some());
     for refused in [
         file.replace(b"A=c\n"),
-        file.prove(10),
+        file.prove(10, Path::new(proof::MOUNTS)),
         EnvFile::load(folder.path(), folder.path(), Access::private()).map(|_| ()),
     ] {
         assert_eq!(refused.unwrap_err().id(), ErrorId::EnvFileUnwritable);

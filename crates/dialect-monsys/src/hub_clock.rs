@@ -63,8 +63,10 @@ fn is_plausible(time: SystemTime) -> bool {
 }
 
 /// The hub's clock as this host knows it, and the warnings that were logged about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HubClock {
+    /// The HTTP status with which the hub rejects a request for its time.
+    rejection: u16,
     offset: Offset,
     warned: [Warned; 4],
 }
@@ -84,7 +86,22 @@ enum Warning {
     Implausible(SystemTime),
 }
 
+impl Default for HubClock {
+    fn default() -> Self {
+        Self::rejecting_with(CLOCK_REJECTED)
+    }
+}
+
 impl HubClock {
+    /// Returns a clock that learns from responses with this HTTP status.
+    pub(crate) fn rejecting_with(status: u16) -> Self {
+        Self {
+            rejection: status,
+            offset: Offset::default(),
+            warned: <[Warned; 4]>::default(),
+        }
+    }
+
     /// Returns the difference between the hub's clock and this host's clock, as far as it is known.
     pub(crate) fn offset(&self) -> Offset {
         self.offset
@@ -95,7 +112,7 @@ impl HubClock {
         self.offset.at(now)
     }
 
-    /// Learns from a rejected heartbeat. Returns whether the heartbeat is worth a second try.
+    /// Learns from a rejected request. Returns whether the request is worth a second try.
     pub(crate) fn learn(&mut self, reply: &Reply, now: SystemTime) -> bool {
         let (is_new, warning) = self.compare(reply, now);
         if let Some(text) = warning.and_then(|warning| self.line(warning, now)) {
@@ -105,7 +122,7 @@ impl HubClock {
     }
 
     fn compare(&mut self, reply: &Reply, now: SystemTime) -> (bool, Option<Warning>) {
-        let (CLOCK_REJECTED, Some(theirs)) = (reply.status, reply.date) else {
+        let Some(theirs) = reply.date.filter(|_| reply.status == self.rejection) else {
             return (false, None);
         };
         if !is_plausible(theirs) {
@@ -162,7 +179,7 @@ impl HubClock {
 fn wrong(by: Duration, side: &str) -> String {
     let by = humantime::format_duration(Duration::from_secs(by.as_secs()));
     format!(
-        "this host's clock is {by} {side} the hub's clock; heartbeats are stamped by the hub's clock; hint: timedatectl set-ntp true, or chronyc makestep"
+        "this host's clock is {by} {side} the hub's clock; requests are stamped by the hub's clock; hint: timedatectl set-ntp true, or chronyc makestep"
     )
 }
 

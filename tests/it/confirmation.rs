@@ -1,0 +1,104 @@
+//! `enrol` on a host that is enrolled already: exit 0 means that the hub has confirmed it in this run.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::common::{TestHost, TestHub};
+
+/// The files of the host. The lock holds the process that took it last.
+fn files(host: &TestHost) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = host.files("");
+    files.retain(|(path, _)| !path.ends_with("lock"));
+    files
+}
+
+#[test]
+fn the_hub_confirms_an_enrolled_host_and_no_file_changes() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let before = files(&host);
+    let run = host
+        .agent(&["enrol", "--output", "json"])
+        .env("MONSYS_TOKEN", "enrl_another")
+        .run()
+        .expect(0);
+    let report = run.json();
+    assert_eq!(report["result"], "already_enrolled");
+    assert_eq!(report["confirmed"], true);
+    assert_eq!(report["changed"], false);
+    assert_eq!(report["changes"], json!([]));
+    assert_eq!(files(&host), before);
+    hub.expect_one_slot();
+}
+
+#[test]
+fn without_an_answer_an_unchanged_host_is_75_and_a_change_is_69() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let wait = ["--wait", "1s"];
+    let enrol = |arguments: &[&str]| host.agent(&[&["enrol"], arguments, &wait].concat());
+    let stored = host.path("etc/ssl/hub-ca.pem");
+    let copy = host.write_file(
+        "tmp/the-same-ca.pem",
+        &std::fs::read_to_string(stored).unwrap(),
+    );
+    let before = files(&host);
+    drop(hub);
+    let copy = copy.to_str().unwrap();
+    for unchanged in [&[][..], &["--ca-file", copy], &["--output", "json"]] {
+        let run = enrol(unchanged).run().expect(75);
+        run.expect_stderr(&["did not confirm the enrolment in this run", "--offline"]);
+    }
+    let report = enrol(&["--output", "json"]).run().expect(75).json();
+    assert_eq!(report["confirmed"], false);
+    assert_eq!(report["result"], "already_enrolled");
+    assert_eq!(report["error"]["id"], "not-confirmed");
+    enrol(&["--tag", "other"]).run().expect(69);
+    enrol(&["--role", "other"]).run().expect(69);
+    let offline = host
+        .agent(&["enrol", "--offline", "--output", "json"])
+        .run()
+        .expect(0);
+    assert_eq!(offline.json()["confirmed"], false);
+    host.agent(&["enrol", "--offline", "--tag", "other"])
+        .run()
+        .expect(64);
+    TestHost::new()
+        .agent(&["enrol", "--offline"])
+        .run()
+        .expect(78);
+    assert_eq!(files(&host), before);
+}
+
+#[test]
+fn each_change_of_an_enrolled_host_is_reported() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol_with(&hub, &hub.token(), &["--tags", "shard-9,blue"])
+        .run()
+        .expect(0);
+    let run = host
+        .agent(&["enrol", "--tag", "extra", "--role", "db"])
+        .run();
+    let run = run.expect(0);
+    for part in [
+        "tags added: extra",
+        "tags removed: shard-9, blue",
+        "role: db, was web",
+    ] {
+        assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
+    }
+    hub.expect_one_slot();
+}
+
+#[test]
+fn a_hub_url_that_was_edited_gets_no_credential() {
+    let (hub, other, host) = (TestHub::new(), TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let text = host.agent_toml().replace(&hub.url(), &other.url());
+    host.write_file("etc/monsys/agent.toml", &text);
+    for command in [&["enrol"][..], &["run"]] {
+        let run = host.agent(command).run().expect(78);
+        run.expect_stderr(&["goes to no other hub", "--hub-url"]);
+    }
+}
