@@ -77,9 +77,13 @@ class Host(requests.auth.AuthBase):
 def before_call(context, case, kwargs):
     """Makes a host for a host's call."""
     call = case.operation.definition.raw.get("operationId")
-    if call not in ("enrol", "register", "heartbeat", "unenrol"):
+    if call not in ("enrol", "register", "readmit", "heartbeat", "unenrol"):
         return
     host = Host(case.operation.base_url)
+    if call == "readmit":  # its receipt is invented: only the key has to be valid
+        if isinstance(case.body, dict) and is_key(case.body.get("signing_pubkey")):
+            case.body["signing_pubkey"] = host.public
+        return
     if call == "enrol":
         host.create_token()
         if case.id[0].isdigit():
