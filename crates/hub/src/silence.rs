@@ -227,7 +227,11 @@ mod tests {
     fn time_in_which_the_hub_was_paused_counts_for_no_host() {
         let schedule = Schedule::new(0, 600, INTERVAL);
         schedule.woke_late(Duration::from_secs(30), INTERVAL, 60 * SECOND);
-        assert_eq!(schedule.receiving_since(), 0, "a busy machine is no pause");
+        assert_eq!(
+            schedule.receiving_since(),
+            0,
+            "a busy machine is not a pause"
+        );
         schedule.woke_late(Duration::from_secs(31), INTERVAL, 90 * SECOND);
         assert_eq!(schedule.receiving_since(), 90 * SECOND);
     }

@@ -51,7 +51,7 @@ async fn every_authenticated_call_of_an_agent_is_its_last_use_but_no_replay() {
     assert_eq!(text(&row, "last_source_ip"), "2001:db8::1");
     assert!(text(&row, "last_seen_at") > before, "{row}");
 
-    // A token without the key is a thief's, and the hub's operator is no agent.
+    // A token without the key is a thief's, and the hub's operator is not an agent.
     fixture.advance(60);
     let thief = Host::new().registration(&fixture.operator, "register", &token);
     assert_eq!(answer(from("203.0.113.9", thief)).await.0, 403);
@@ -96,7 +96,7 @@ async fn a_repeated_enrolment_is_a_tokens_last_use_and_spends_nothing() {
         used.is_sorted_by(|before, after| before < after),
         "{used:?}"
     );
-    // A refused enrolment is no use.
+    // A refused enrolment is not a use.
     assert_eq!(Host::new().enrol(&operator, &created.token).await.0, 401);
     assert_eq!(operator.uses(&created).await, (2, 2));
     let (_, list) = operator.get("/api/v1/enrolment-tokens").await;

@@ -149,7 +149,7 @@ async fn only_a_host_that_has_enrolled_can_be_silent() {
             .starts_with("no heartbeat since the enrolment at 20"),
         "{silences:?}"
     );
-    // Enrolling again is no heartbeat; the first heartbeat is.
+    // Enrolling again does not end it; the first heartbeat does.
     fixture
         .host
         .register(&fixture.operator, &fixture.agent.token)
