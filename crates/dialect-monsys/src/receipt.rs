@@ -81,7 +81,7 @@ impl Receipt {
     }
 
     /// Returns whether `self` is worth a write in the place of `before`: it says something else, or is newer by
-    /// [`WRITE_INTERVAL`].
+    /// a day.
     #[must_use]
     pub fn replaces(&self, before: Option<&Self>, now: SystemTime) -> bool {
         let Some(before) = before else { return true };

@@ -16,6 +16,7 @@ use axum::http::StatusCode;
 use rusqlite::{OptionalExtension as _, Row, Savepoint, named_params, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::net::IpAddr;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -51,6 +52,31 @@ impl AgentRow {
     }
 }
 
+/// Stores time and source of an agent's call. From the first one on, which is its enrolment, the hub
+/// expects heartbeats.
+pub(crate) fn record_call(
+    savepoint: &Savepoint<'_>,
+    agent_id: Uuid,
+    source: IpAddr,
+    now: Millis,
+    steady: Millis,
+) -> rusqlite::Result<()> {
+    savepoint
+        .prepare_cached(
+            "UPDATE agents
+                SET last_seen_at = :now, last_source_ip = :source,
+                    heartbeat_at = coalesce(heartbeat_at, :steady)
+              WHERE id = :id",
+        )?
+        .execute(named_params! {
+            ":id": agent_id.to_string(),
+            ":source": source.to_string(),
+            ":now": now,
+            ":steady": steady,
+        })?;
+    Ok(())
+}
+
 fn pinned_key(row: &Row<'_>) -> rusqlite::Result<Option<PublicKey>> {
     let bytes: Option<Vec<u8>> = row.get("signing_pubkey")?;
     Ok(bytes.and_then(|bytes| PublicKey::from_bytes(&bytes)))
@@ -73,6 +99,7 @@ pub(crate) struct AgentView {
     created_at: String,
     readmitted_at: Option<String>,
     last_seen_at: Option<String>,
+    last_source_ip: Option<String>,
 }
 
 impl AgentView {
@@ -100,6 +127,7 @@ impl AgentView {
             created_at: rfc3339(row.get("created_at")?),
             readmitted_at: readmitted_at.map(rfc3339),
             last_seen_at: last_seen_at.map(rfc3339),
+            last_source_ip: row.get("last_source_ip")?,
         })
     }
 }

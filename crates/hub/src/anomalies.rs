@@ -1,46 +1,58 @@
-//! Anomalies of agents, and the operator's list of them.
+//! Anomalies of agents: their kinds, and the checks of a call that record them.
 
+use crate::agents;
 use crate::app::App;
-use crate::clock::{Millis, rfc3339};
+use crate::clock::Millis;
 use crate::database::TransactionError;
 use crate::rate_limit::Caller;
 use crate::refusal::Refusal;
-use crate::request::Admin;
 use crate::signature::{PublicKey, SignatureCheck, verify};
-use axum::Json;
-use axum::extract::State;
 use axum::http::HeaderMap;
-use rusqlite::{Row, Savepoint, named_params};
-use serde::Serialize;
+use rusqlite::{Savepoint, named_params};
 use std::net::IpAddr;
-use std::sync::Arc;
 use uuid::Uuid;
 
-/// The seven kinds of anomalies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Anomaly {
-    UnsignedPayload,
-    SignatureInvalid,
-    ClockDrift,
-    Cadence,
-    FlatMetrics,
-    VersionDowngrade,
-    ReadmissionMismatch,
+/// Defines the kinds: a line for each, with its name on the wire and its severity.
+macro_rules! kinds {
+    ($($variant:ident: $kind:literal, $severity:literal;)*) => {
+        /// The kinds of anomalies.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Anomaly {
+            $($variant,)*
+        }
+
+        impl Anomaly {
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Returns the name on the wire.
+            pub(crate) fn kind(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $kind,)*
+                }
+            }
+
+            /// Returns `medium`, `high` or `critical`.
+            pub(crate) fn severity(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $severity,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    UnsignedPayload: "unsigned_payload", "high";
+    SignatureInvalid: "signature_invalid", "critical";
+    ClockDrift: "clock_drift", "medium";
+    Cadence: "cadence_anomaly", "medium";
+    FlatMetrics: "flat_metrics", "medium";
+    VersionDowngrade: "version_downgrade", "high";
+    ReadmissionMismatch: "readmission_mismatch", "high";
 }
 
 impl Anomaly {
-    fn kind(self) -> &'static str {
-        match self {
-            Self::UnsignedPayload => "unsigned_payload",
-            Self::SignatureInvalid => "signature_invalid",
-            Self::ClockDrift => "clock_drift",
-            Self::Cadence => "cadence_anomaly",
-            Self::FlatMetrics => "flat_metrics",
-            Self::VersionDowngrade => "version_downgrade",
-            Self::ReadmissionMismatch => "readmission_mismatch",
-        }
-    }
-
     /// Returns the 403 of the two kinds for which a request is refused.
     fn forbidden(self) -> Refusal {
         let message = match self {
@@ -48,14 +60,6 @@ impl Anomaly {
             _ => "The signature is not one of the agent's key.",
         };
         Refusal::forbidden(self.kind(), message)
-    }
-}
-
-fn severity(kind: &str) -> &'static str {
-    match kind {
-        "signature_invalid" => "critical",
-        "unsigned_payload" | "version_downgrade" | "readmission_mismatch" => "high",
-        _ => "medium",
     }
 }
 
@@ -80,7 +84,12 @@ impl CheckContext<'_> {
             .map_err(Refusal::too_many)
     }
 
-    /// Stores an anomaly, or counts one more of its kind.
+    /// Stores time and source of a call of the agent itself.
+    pub(crate) fn record_call(&self, savepoint: &Savepoint<'_>) -> rusqlite::Result<()> {
+        agents::record_call(savepoint, self.agent_id, self.source, self.now, self.steady)
+    }
+
+    /// Stores an open anomaly, or counts one more of its kind.
     pub(crate) fn record(
         &self,
         savepoint: &Savepoint<'_>,
@@ -89,15 +98,17 @@ impl CheckContext<'_> {
     ) -> rusqlite::Result<()> {
         savepoint
             .prepare_cached(
-                "INSERT INTO anomalies (agent_id, kind, detail, source_ip, first_seen_at, last_seen_at)
-                 VALUES (:agent, :kind, :detail, :source, :now, :now)
-                     ON CONFLICT (agent_id, kind) DO UPDATE
+                "INSERT INTO anomalies (agent_id, kind, severity, detail, source_ip, first_seen_at,
+                                        last_seen_at)
+                 VALUES (:agent, :kind, :severity, :detail, :source, :now, :now)
+                     ON CONFLICT (agent_id, kind) WHERE resolved_at IS NULL DO UPDATE
                     SET occurrences = occurrences + 1, detail = excluded.detail,
                         source_ip = excluded.source_ip, last_seen_at = excluded.last_seen_at",
             )?
             .execute(named_params! {
                 ":agent": self.agent_id.to_string(),
                 ":kind": anomaly.kind(),
+                ":severity": anomaly.severity(),
                 ":detail": detail,
                 ":source": self.source.to_string(),
                 ":now": self.now,
@@ -133,53 +144,23 @@ impl CheckContext<'_> {
     }
 }
 
-/// The operator's list.
-#[derive(Serialize)]
-pub(crate) struct Anomalies {
-    anomalies: Vec<AnomalyView>,
-}
+#[cfg(test)]
+mod tests {
+    use super::Anomaly;
 
-#[derive(Serialize)]
-struct AnomalyView {
-    agent_id: String,
-    kind: String,
-    severity: &'static str,
-    detail: String,
-    source_ip: String,
-    occurrences: i64,
-    first_seen_at: String,
-    last_seen_at: String,
-}
-
-impl AnomalyView {
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let kind: String = row.get("kind")?;
-        Ok(Self {
-            agent_id: row.get("agent_id")?,
-            severity: severity(&kind),
-            kind,
-            detail: row.get("detail")?,
-            source_ip: row.get("source_ip")?,
-            occurrences: row.get("occurrences")?,
-            first_seen_at: rfc3339(row.get("first_seen_at")?),
-            last_seen_at: rfc3339(row.get("last_seen_at")?),
-        })
+    #[test]
+    fn the_documentation_lists_every_kind_with_its_severity() {
+        let openapi = include_str!("../../../docs/openapi.yaml");
+        for anomaly in Anomaly::ALL {
+            let (kind, severity) = (anomaly.kind(), anomaly.severity());
+            let row = format!("| `{kind}` | {severity} |");
+            assert!(openapi.contains(&row), "{row}");
+            let kinds = openapi.split("kind: {enum: [").nth(1).unwrap();
+            let kinds = kinds.split(']').next().unwrap();
+            assert!(
+                kinds.split(", ").any(|word| word == kind),
+                "{kind}: {kinds}"
+            );
+        }
     }
-}
-
-/// `GET /api/v1/integrity`
-pub(crate) async fn list(
-    _: Admin,
-    State(app): State<Arc<App>>,
-) -> Result<Json<Anomalies>, Refusal> {
-    let anomalies = app
-        .database
-        .transact(|savepoint| {
-            savepoint
-                .prepare_cached("SELECT * FROM anomalies ORDER BY id")?
-                .query_map([], AnomalyView::of)?
-                .collect()
-        })
-        .await?;
-    Ok(Json(Anomalies { anomalies }))
 }

@@ -11,6 +11,7 @@ use crate::receipt_key::ReceiptKeys;
 use crate::refusal::Refusal;
 use crate::revocations::{self, Entry, RevocationFile};
 use crate::secret::TokenHash;
+use crate::silence::Schedule;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,8 +32,7 @@ pub struct App {
     pub(crate) receipt_keys: Option<Arc<ReceiptKeys>>,
     pub(crate) revocations: Option<RevocationFile>,
     pub(crate) rate_limiter: RateLimiter,
-    /// By the steady clock.
-    pub(crate) started_at: Millis,
+    pub(crate) silence: Schedule,
     pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) limits: Limits,
 }

@@ -5,6 +5,7 @@ mod file;
 mod group;
 
 use crate::cidr::Cidr;
+use crate::clock::rfc3339;
 use crate::error::Error;
 use crate::refusal::Refusal;
 use group::Job;
@@ -88,6 +89,20 @@ impl Database {
         self.jobs.send(job).map_err(|_| Refusal::internal())?;
         committed.await.map_err(|_| Refusal::internal())?
     }
+
+    /// Queues work for which nobody waits, before that of every later request. The thread logs a
+    /// failure.
+    pub(crate) fn queue<F>(&self, work: F)
+    where
+        F: FnOnce(&Savepoint<'_>) -> rusqlite::Result<()> + Send + 'static,
+    {
+        let job: Job = Box::new(move |savepoint| {
+            work(savepoint)?;
+            Ok(Box::new(|| {}))
+        });
+        // The thread ends early only by a panic; then each request is refused, and says so.
+        let _ = self.jobs.send(job);
+    }
 }
 
 /// The reason why the work of a request ended early.
@@ -118,12 +133,18 @@ fn prepare(connection: &Connection, tables: &[&str]) -> rusqlite::Result<()> {
     let deterministic = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("ip_in_cidrs", 2, deterministic, ip_in_cidrs)?;
 
+    connection.create_scalar_function("rfc3339", 1, deterministic, |context| {
+        Ok(rfc3339(context.get(0)?))
+    })?;
+
+    let all_or_nothing =
+        |sql: &str| connection.execute_batch(&format!("BEGIN IMMEDIATE; {sql} COMMIT;"));
     match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
-        0 => connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?,
+        0 => all_or_nothing(SCHEMA)?,
         2 => {
             // Off, since replacing a table would else delete the rows that refer to it.
             connection.execute_batch("PRAGMA foreign_keys = OFF;")?;
-            connection.execute_batch(&format!("BEGIN IMMEDIATE; {FROM_2_TO_3} COMMIT;"))?;
+            all_or_nothing(FROM_2_TO_3)?;
         }
         SCHEMA_VERSION => {}
         other => {

@@ -1,5 +1,6 @@
 //! `POST /api/v1/agents/enrol`: exchanges a shared secret for a credential of the host's own.
 
+use crate::agents;
 use crate::app::App;
 use crate::body::RawBody;
 use crate::clock::Millis;
@@ -57,6 +58,7 @@ pub(crate) async fn enrol(
         source,
         agent_token: TokenHash::of(&agent_token),
         now: app.clock.now(),
+        steady: app.clock.steady(),
     };
     let (admitted, host) = app
         .database
@@ -99,6 +101,8 @@ struct Attempt {
     source: IpAddr,
     agent_token: TokenHash,
     now: Millis,
+    /// The same moment by the steady clock.
+    steady: Millis,
 }
 
 /// The result of an attempt.
@@ -141,6 +145,13 @@ impl Attempt {
             issued_at: None,
         };
         self.store_agent(savepoint, host, &admitted)?;
+        agents::record_call(
+            savepoint,
+            admitted.agent_id,
+            self.source,
+            self.now,
+            self.steady,
+        )?;
         self.store_use(savepoint, &admitted)?;
         admitted.issued_at = receipt::issue(savepoint, admitted.agent_id, self.now)?;
         Ok(admitted)
@@ -220,13 +231,17 @@ impl Attempt {
         Ok(())
     }
 
-    /// Adds a row to the audit. Token and agent are unique, so a repeated enrolment adds none.
+    /// Adds a row to the audit. Token and agent are unique, so a repeated enrolment adds none: it
+    /// becomes the last use of its row.
     fn store_use(&self, savepoint: &Savepoint<'_>, admitted: &Admitted) -> rusqlite::Result<()> {
         savepoint
             .prepare_cached(
-                "INSERT INTO enrolment_uses (token_id, agent_id, source_ip, used_at)
-                 VALUES (:token, :agent, :source, :now)
-                     ON CONFLICT (token_id, agent_id) DO NOTHING",
+                "INSERT INTO enrolment_uses (token_id, agent_id, source_ip, used_at, last_source_ip,
+                                             last_used_at)
+                 VALUES (:token, :agent, :source, :now, :source, :now)
+                     ON CONFLICT (token_id, agent_id) DO UPDATE
+                    SET last_source_ip = excluded.last_source_ip,
+                        last_used_at = excluded.last_used_at",
             )?
             .execute(named_params! {
                 ":token": admitted.token.id,

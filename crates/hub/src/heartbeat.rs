@@ -23,6 +23,8 @@ pub(crate) async fn heartbeat(Id(id): Id, call: AgentCall) -> Result<StatusCode,
             context.count(Caller::Agent)?;
             rules::check_clock(savepoint, &context, captured_at)?;
             rules::check_new(savepoint, &context, &call.body.bytes)?;
+            // Only now: a replay is not a call of the host.
+            context.record_call(savepoint)?;
             let mut history = HeartbeatHistory::load(savepoint, &context)?;
             history.check_cadence(savepoint, &context)?;
             history.check_metrics(savepoint, &context, &heartbeat)?;

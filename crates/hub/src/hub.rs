@@ -16,6 +16,7 @@ use crate::revocations::{self, Completeness, RevocationFile};
 use crate::routes;
 use crate::secret::TokenHash;
 use crate::server::Server;
+use crate::silence::{self, Schedule};
 use crate::tls::Tls;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -34,6 +35,7 @@ pub struct Hub {
     app: Arc<App>,
     stop: watch::Sender<()>,
     server: JoinHandle<()>,
+    silence_worker: JoinHandle<()>,
     database: thread::JoinHandle<()>,
 }
 
@@ -83,7 +85,11 @@ pub async fn start(options: Options, extension: Extension) -> Result<Hub, Error>
         ),
         dist,
         database,
-        started_at: clock.steady(),
+        silence: Schedule::new(
+            clock.steady(),
+            options.integrity_check_secs,
+            Millis::from(heartbeat_interval_secs) * 1000,
+        ),
         clock,
         admin_token: TokenHash::of(&admin_token),
         heartbeat_interval_secs,
@@ -93,6 +99,9 @@ pub async fn start(options: Options, extension: Extension) -> Result<Hub, Error>
         trusted_proxies: options.trusted_proxies,
         limits: options.limits,
     });
+    let started_at = app.clock.steady();
+    app.database
+        .queue(move |savepoint| silence::forget_the_future(savepoint, started_at));
     let extended = (extension.routes)(&app, routes::own(&app));
     let server = Server {
         app: Arc::clone(&app),
@@ -105,6 +114,7 @@ pub async fn start(options: Options, extension: Extension) -> Result<Hub, Error>
     Ok(Hub {
         tls,
         admin_token,
+        silence_worker: tokio::spawn(silence::work(Arc::clone(&app), stopped.clone())),
         app,
         stop,
         server: tokio::spawn(server.run(listener, stopped)),
@@ -179,9 +189,11 @@ impl Hub {
         &self.admin_token
     }
 
-    /// Advances the hub's clock, for instance to let a token expire.
+    /// Advances the hub's clock, for instance to let a token expire. A check for silent hosts that
+    /// becomes due runs before any later request.
     pub fn advance_clock(&self, by: Duration) {
         self.app.clock.advance(by);
+        silence::check_if_due(&self.app);
     }
 
     /// Sets the hub's time of day forward by `millis`, or back where that is negative, while no time
@@ -195,6 +207,7 @@ impl Hub {
     pub async fn stop(self) {
         drop(self.stop);
         let _ = self.server.await;
+        let _ = self.silence_worker.await;
         // The last sender to the database's thread: without it the thread ends.
         drop(self.app);
         let database = self.database;

@@ -19,7 +19,9 @@
 //! `server` accepts the connection within the limits of `capacity` and determines its `source`.
 //! `routes` leads the request through [`body`] (limits of size and time) to a handler. Handlers of
 //! hosts are `enrol`, `register`, `heartbeat` and `unenrol`; the last three share `agent_call`.
-//! Handlers of the operator are `tokens`, `agents` and `anomalies`; `dist` serves the installer.
+//! Handlers of the operator are `tokens`, `agents` and `integrity`; `dist` serves the installer.
+//! `anomalies` records what the checks of a host's call find. The worker of `silence` finds hosts that
+//! do not call.
 //! `readmission` takes agents back by the `receipt` that enrol and register give them, and
 //! `revocations` are what outlives the database beside the `receipt_key`.
 //! [`request`] identifies the caller. Each handler does its work in one transaction on the thread of the
@@ -52,6 +54,7 @@ pub mod fuzzing;
 mod heartbeat;
 mod host;
 mod hub;
+mod integrity;
 pub mod labels;
 mod options;
 mod origin;
@@ -67,6 +70,7 @@ mod routes;
 pub mod secret;
 mod server;
 mod signature;
+mod silence;
 mod source;
 mod tls;
 mod tokens;

@@ -30,6 +30,8 @@ pub struct Options {
     /// The interval in seconds at which agents are to send heartbeats, at least 1. The rate limit
     /// of their calls follows from it.
     pub heartbeat_interval_secs: u32,
+    /// The period in seconds of the check for silent hosts, at least 1.
+    pub integrity_check_secs: u32,
     /// Addresses of the proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Cidr>,
     /// The URLs that clients reach the hub at, beside its own address. The first is for clients
@@ -52,6 +54,7 @@ impl Default for Options {
             revocations: None,
             dist: None,
             heartbeat_interval_secs: 30,
+            integrity_check_secs: 600,
             trusted_proxies: Vec::new(),
             public_urls: Vec::new(),
             limits: Limits::default(),

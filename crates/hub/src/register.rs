@@ -53,6 +53,7 @@ fn run(
     if is_key_refused(savepoint, host.key)? {
         return Err(Refusal::unauthorised().into());
     }
+    context.record_call(savepoint)?;
     check_key_is_free(savepoint, &agent, host)?;
 
     let mut registered = Registered {

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::body::read_body;
 use crate::refusal::Refusal;
 use crate::{
-    agents, anomalies, deleted_agents, dist, enrol, heartbeat, readmission, register, tokens,
+    agents, deleted_agents, dist, enrol, heartbeat, integrity, readmission, register, tokens,
     unenrol,
 };
 use axum::extract::DefaultBodyLimit;
@@ -52,7 +52,8 @@ pub(crate) fn own(app: &Arc<App>) -> Router {
                 .post(readmission::open)
                 .delete(readmission::close),
         )
-        .route("/api/v1/integrity", get(anomalies::list));
+        .route("/api/v1/integrity", get(integrity::list))
+        .route("/api/v1/integrity/{id}/resolve", post(integrity::resolve));
     Router::new()
         .merge(agent_calls)
         .merge(mirror)

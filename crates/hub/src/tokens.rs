@@ -81,6 +81,14 @@ impl Wire for NewTokenBody {
     }
 }
 
+/// Tokens, each with its last use from the audit, which may be one that spent nothing.
+const TOKENS: &str = "SELECT t.*, u.last_used_at, u.agent_id AS last_used_by,
+                             u.last_source_ip AS last_used_from
+                        FROM enrolment_tokens t
+                        LEFT JOIN enrolment_uses u ON u.id = (
+                             SELECT id FROM enrolment_uses WHERE token_id = t.id
+                              ORDER BY last_used_at DESC LIMIT 1)";
+
 /// A token, as the operator sees it.
 #[derive(Serialize)]
 pub(crate) struct TokenView {
@@ -95,6 +103,9 @@ pub(crate) struct TokenView {
     created_at: String,
     expires_at: String,
     revoked_at: Option<String>,
+    last_used_at: Option<String>,
+    last_used_by: Option<String>,
+    last_used_from: Option<String>,
 }
 
 impl TokenView {
@@ -102,6 +113,7 @@ impl TokenView {
         let (uses, max_uses) = (row.get("uses")?, row.get("max_uses")?);
         let expires_at: Millis = row.get("expires_at")?;
         let revoked_at: Option<Millis> = row.get("revoked_at")?;
+        let last_used_at: Option<Millis> = row.get("last_used_at")?;
         let status = if revoked_at.is_some() {
             "revoked"
         } else if expires_at <= now {
@@ -123,6 +135,9 @@ impl TokenView {
             created_at: rfc3339(row.get("created_at")?),
             expires_at: rfc3339(expires_at),
             revoked_at: revoked_at.map(rfc3339),
+            last_used_at: last_used_at.map(rfc3339),
+            last_used_by: row.get("last_used_by")?,
+            last_used_from: row.get("last_used_from")?,
         })
     }
 }
@@ -157,27 +172,25 @@ fn insert(
     hash: TokenHash,
     now: Millis,
 ) -> rusqlite::Result<TokenView> {
+    let id = Uuid::new_v4();
     savepoint
         .prepare_cached(
             "INSERT INTO enrolment_tokens (id, name, token_sha256, max_uses, default_tags,
                                            default_role, allowed_cidrs, created_at, expires_at)
-             VALUES (:id, :name, :token, :max_uses, :tags, :role, :cidrs, :now, :expires)
-          RETURNING *",
+             VALUES (:id, :name, :token, :max_uses, :tags, :role, :cidrs, :now, :expires)",
         )?
-        .query_row(
-            named_params! {
-                ":id": Uuid::new_v4().to_string(),
-                ":name": new.name,
-                ":token": hash.as_bytes(),
-                ":max_uses": new.max_uses,
-                ":tags": to_json(&new.default_tags)?,
-                ":role": new.default_role,
-                ":cidrs": to_json(&new.allowed_cidrs)?,
-                ":now": now,
-                ":expires": now.saturating_add(millis(new.ttl)),
-            },
-            |row| TokenView::of(row, now),
-        )
+        .execute(named_params! {
+            ":id": id.to_string(),
+            ":name": new.name,
+            ":token": hash.as_bytes(),
+            ":max_uses": new.max_uses,
+            ":tags": to_json(&new.default_tags)?,
+            ":role": new.default_role,
+            ":cidrs": to_json(&new.allowed_cidrs)?,
+            ":now": now,
+            ":expires": now.saturating_add(millis(new.ttl)),
+        })?;
+    find(savepoint, id, now)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 /// The operator's list.
@@ -193,7 +206,7 @@ pub(crate) async fn list(_: Admin, State(app): State<Arc<App>>) -> Result<Json<T
         .database
         .transact(move |savepoint| {
             savepoint
-                .prepare_cached("SELECT * FROM enrolment_tokens ORDER BY created_at, rowid")?
+                .prepare_cached(&format!("{TOKENS} ORDER BY t.created_at, t.rowid"))?
                 .query_map([], |row| TokenView::of(row, now))?
                 .collect()
         })
@@ -242,7 +255,7 @@ pub(crate) async fn revoke(
 
 fn find(savepoint: &Savepoint<'_>, id: Uuid, now: Millis) -> rusqlite::Result<Option<TokenView>> {
     savepoint
-        .prepare_cached("SELECT * FROM enrolment_tokens WHERE id = ?1")?
+        .prepare_cached(&format!("{TOKENS} WHERE t.id = ?1"))?
         .query_row([id.to_string()], |row| TokenView::of(row, now))
         .optional()
 }
@@ -259,6 +272,8 @@ struct UseView {
     agent_id: String,
     source_ip: String,
     used_at: String,
+    last_source_ip: String,
+    last_used_at: String,
 }
 
 impl UseView {
@@ -268,6 +283,8 @@ impl UseView {
             agent_id: row.get("agent_id")?,
             source_ip: row.get("source_ip")?,
             used_at: rfc3339(row.get("used_at")?),
+            last_source_ip: row.get("last_source_ip")?,
+            last_used_at: rfc3339(row.get("last_used_at")?),
         })
     }
 }

@@ -33,6 +33,7 @@ async fn only_the_admin_token_opens_them() {
         (Method::POST, "/api/v1/readmission".to_owned()),
         (Method::DELETE, "/api/v1/readmission".to_owned()),
         (Method::GET, "/api/v1/integrity".to_owned()),
+        (Method::POST, "/api/v1/integrity/1/resolve".to_owned()),
         (Method::GET, "/api/v1/faults".to_owned()),
         (Method::POST, "/api/v1/faults".to_owned()),
         (Method::DELETE, "/api/v1/faults".to_owned()),

@@ -72,9 +72,14 @@ async fn what_is_not_even_json_is_403_and_an_anomaly() {
             anomalies[n].2,
         )
     };
-    assert_eq!(anomalies.len(), 2);
+    assert_eq!(anomalies.len(), 3);
     assert_eq!(of(0), ("unsigned_payload", "high", unsigned));
     assert_eq!(of(1), ("signature_invalid", "critical", 3 * unsigned));
+    assert_eq!(
+        of(2),
+        ("cadence_anomaly", "medium", 1),
+        "it is silent by now"
+    );
     assert_eq!(fixture.host.register(caller, token).await.0, 200);
     fixture.hub.stop().await;
 }

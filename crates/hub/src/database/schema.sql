@@ -18,6 +18,7 @@ CREATE TABLE enrolment_tokens (
 
 -- admitted_by refers to no row: a readmitted agent's token may have been lost with the database.
 -- key_pinned_at is the time at which signing_pubkey was pinned, receipt_at that of the last receipt.
+-- heartbeat_at is the last heartbeat by the steady clock, and before the first one the enrolment.
 CREATE TABLE agents (
     id             TEXT PRIMARY KEY,
     tenant         TEXT NOT NULL DEFAULT 'default',
@@ -39,19 +40,22 @@ CREATE TABLE agents (
     metrics_sha256 BLOB,
     metrics_alike  INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL,
-    last_seen_at   INTEGER
+    last_seen_at   INTEGER,
+    last_source_ip TEXT
 ) STRICT;
 
--- The audit outlives the agents in it, so agent_id refers to no row.
+-- The audit outlives the agents in it, so agent_id refers to no row. A repeated enrolment moves
+-- last_used_at and last_source_ip only.
 CREATE TABLE enrolment_uses (
-    id        INTEGER PRIMARY KEY,
-    token_id  TEXT NOT NULL REFERENCES enrolment_tokens (id),
-    agent_id  TEXT NOT NULL,
-    source_ip TEXT NOT NULL,
-    used_at   INTEGER NOT NULL,
+    id             INTEGER PRIMARY KEY,
+    token_id       TEXT NOT NULL REFERENCES enrolment_tokens (id),
+    agent_id       TEXT NOT NULL,
+    source_ip      TEXT NOT NULL,
+    used_at        INTEGER NOT NULL,
+    last_source_ip TEXT NOT NULL,
+    last_used_at   INTEGER NOT NULL,
     UNIQUE (token_id, agent_id)
 ) STRICT;
-
 -- The heartbeats accepted recently, so that none is accepted twice.
 CREATE TABLE heartbeats (
     agent_id    TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
@@ -60,18 +64,28 @@ CREATE TABLE heartbeats (
     PRIMARY KEY (agent_id, body_sha256)
 ) STRICT, WITHOUT ROWID;
 
--- One row per agent and kind, with a counter, so that a broken clock does not fill the disk.
+-- The trail outlives the agents in it too. One open row per agent and kind, with a counter, so that
+-- a broken clock does not fill the disk. silent_since is the heartbeat_at of the agent's last silence.
 CREATE TABLE anomalies (
     id            INTEGER PRIMARY KEY,
     agent_id      TEXT NOT NULL,
     kind          TEXT NOT NULL,
+    severity      TEXT NOT NULL,
     detail        TEXT NOT NULL,
-    source_ip     TEXT NOT NULL,
+    source_ip     TEXT,
     occurrences   INTEGER NOT NULL DEFAULT 1,
+    silent_since  INTEGER,
     first_seen_at INTEGER NOT NULL,
     last_seen_at  INTEGER NOT NULL,
-    UNIQUE (agent_id, kind)
+    resolved_at   INTEGER,
+    resolved_by   TEXT,
+    note          TEXT
 ) STRICT;
+
+CREATE INDEX enrolment_uses_last ON enrolment_uses (token_id, last_used_at);
+CREATE UNIQUE INDEX anomalies_open ON anomalies (agent_id, kind) WHERE resolved_at IS NULL;
+CREATE INDEX anomalies_of_agent ON anomalies (agent_id, kind, silent_since);
+CREATE INDEX agents_heartbeat_at ON agents (heartbeat_at);
 
 -- Agents that an operator has deleted. Neither they nor their keys (SHA-256 in hexadecimal) are
 -- admitted again, by a token or a receipt.

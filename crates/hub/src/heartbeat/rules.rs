@@ -6,6 +6,7 @@ use crate::clock::{Millis, rfc3339};
 use crate::database::{TransactionError, to_json};
 use crate::refusal::Refusal;
 use crate::secret::sha256;
+use crate::silence;
 use rusqlite::{Savepoint, named_params, params};
 
 /// The most by which a host's clock may be off, and so the validity of a signed body.
@@ -71,7 +72,9 @@ pub(crate) fn check_new(
 /// The state of an agent's heartbeats that the next one is compared with.
 #[derive(Debug)]
 pub(crate) struct HeartbeatHistory {
+    /// The moment of the last heartbeat, or of the enrolment.
     last_at: Option<Millis>,
+    is_first: bool,
     metrics: Option<Vec<u8>>,
     alike: i64,
 }
@@ -84,13 +87,15 @@ impl HeartbeatHistory {
     ) -> rusqlite::Result<Self> {
         savepoint
             .prepare_cached(
-                "SELECT heartbeat_at, metrics_sha256, metrics_alike FROM agents WHERE id = ?1",
+                "SELECT heartbeat_at, last_heartbeat IS NULL, metrics_sha256, metrics_alike
+                   FROM agents WHERE id = ?1",
             )?
             .query_row([context.agent_id.to_string()], |row| {
                 Ok(Self {
                     last_at: row.get(0)?,
-                    metrics: row.get(1)?,
-                    alike: row.get(2)?,
+                    is_first: row.get(1)?,
+                    metrics: row.get(2)?,
+                    alike: row.get(3)?,
                 })
             })
     }
@@ -102,15 +107,8 @@ impl HeartbeatHistory {
         context: &CheckContext<'_>,
     ) -> rusqlite::Result<()> {
         let window = context.app.interval_millis() * INTERVALS;
-        // While the hub itself was down, no heartbeat could arrive.
-        let silence = self.last_at.map(|last| {
-            context
-                .steady
-                .saturating_sub(last.max(context.app.started_at))
-        });
-        if let Some(silence) = silence.filter(|silence| *silence > window) {
-            let detail = format!("no heartbeat for {} s", silence / 1000);
-            context.record(savepoint, Anomaly::Cadence, &detail)?;
+        if let Some(last) = self.last_at {
+            silence::end(savepoint, context, last, self.is_first)?;
         }
         let recent: i64 = savepoint
             .prepare_cached(
@@ -167,15 +165,14 @@ impl HeartbeatHistory {
         savepoint
             .prepare_cached(
                 "UPDATE agents
-                    SET last_heartbeat = :heartbeat, agent_version = :version, last_seen_at = :now,
-                        heartbeat_at = :steady, metrics_sha256 = :metrics, metrics_alike = :alike
+                    SET last_heartbeat = :heartbeat, agent_version = :version, heartbeat_at = :steady,
+                        metrics_sha256 = :metrics, metrics_alike = :alike
                   WHERE id = :id",
             )?
             .execute(named_params! {
                 ":id": context.agent_id.to_string(),
                 ":heartbeat": to_json(heartbeat)?,
                 ":version": heartbeat.agent_version,
-                ":now": context.now,
                 ":steady": context.steady,
                 ":metrics": self.metrics,
                 ":alike": self.alike,

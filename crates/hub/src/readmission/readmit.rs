@@ -1,6 +1,7 @@
 //! `POST /api/v1/agents/readmit`: a lost agent comes back under its own id.
 
 use super::door::Visitor;
+use crate::agents;
 use crate::anomalies::{Anomaly, CheckContext};
 use crate::app::App;
 use crate::body::{RawBody, Wire};
@@ -215,6 +216,7 @@ impl Attempt {
             default_role: receipt.role,
         });
         self.store(savepoint, agent_id, host, &known, pinned_at)?;
+        agents::record_call(savepoint, agent_id, self.source, self.now, self.steady)?;
         Ok(Readmitted {
             agent_id,
             is_new,
