@@ -30,6 +30,7 @@ mod scrub;
 mod strace;
 
 use inject::inject_all;
+use installing::ACCEPTED;
 use scenario::Scenario;
 use strace::{Injection, Point};
 
@@ -58,9 +59,12 @@ fn killed_at_every_system_call_of_a_return_to_a_hub() {
     killed(readmission::ALL);
 }
 
+/// With each error only in a long run: the files are those of an enrolment, which is refused with each.
 #[test]
 fn refused_every_write_sync_rename_and_open_of_a_return_to_a_hub() {
-    refused(readmission::ALL);
+    let is_long = std::env::var_os("CRASH_LONG").is_some();
+    let errors = if is_long { &ERRORS } else { &ERRORS[..1] };
+    refused_with(errors, readmission::ALL);
 }
 
 #[test]
@@ -94,22 +98,17 @@ fn killed_or_refused_at_every_system_call_of_a_scrub() {
 
 #[test]
 fn killed_or_refused_after_the_acceptance_of_an_installation() {
-    let scenario = &installing::SCENARIO;
-    let calls = strace::record(scenario);
-    let points = || {
-        calls
-            .points_after(installing::ACCEPTED)
-            .filter(Point::touches_files)
-    };
-    let kills = points().map(|point| point.with(Injection::Kill));
-    let refusals = points()
-        .filter(|point| !point.opens_or_syncs())
-        .map(|point| point.with(Injection::Error("ENOSPC")));
-    let injections: Vec<_> = kills.chain(refusals).collect();
-    assert!(injections.len() > 40, "{injections:?}");
-    let tried = inject_all(scenario, &injections);
-    println!("{}: {tried} injections after the acceptance", scenario.name);
+    let injections = after_acceptance(&installing::SCENARIO);
+    assert!(injections > 40, "{injections}");
 }
+
+#[test]
+fn killed_or_refused_after_the_acceptance_of_a_new_key_of_a_host_with_a_receipt() {
+    after_acceptance(&readmission::NEW_KEY);
+}
+
+/// The errors of refused calls.
+const ERRORS: [&str; 4] = ["ENOSPC", "EIO", "EROFS", "EINTR"];
 
 /// The scenarios of the other dialects, a file each.
 const OTHERS: &[&[Scenario]] = &[lyftdata::ALL, mimir::ALL, ravenxcope::ALL];
@@ -126,7 +125,10 @@ fn killed(scenarios: &[Scenario]) {
 }
 
 fn refused(scenarios: &[Scenario]) {
-    let errors = ["ENOSPC", "EIO", "EROFS", "EINTR"];
+    refused_with(&ERRORS, scenarios);
+}
+
+fn refused_with(errors: &[&'static str], scenarios: &[Scenario]) {
     for scenario in scenarios {
         let calls = strace::record(scenario);
         let points: Vec<_> = calls.points(strace::touches_files).collect();
@@ -138,4 +140,19 @@ fn refused(scenarios: &[Scenario]) {
         let tried = inject_all(scenario, &injections.collect::<Vec<_>>());
         println!("{}: {tried} faults injected", scenario.name);
     }
+}
+
+/// Kills the run, and refuses its writes, at the calls after the hub's response. Returns how many injections took
+/// effect.
+fn after_acceptance(scenario: &Scenario) -> usize {
+    let calls = strace::record(scenario);
+    let points = || calls.points_after(ACCEPTED).filter(Point::touches_files);
+    let kills = points().map(|point| point.with(Injection::Kill));
+    let refusals = points()
+        .filter(|point| !point.opens_or_syncs())
+        .map(|point| point.with(Injection::Error("ENOSPC")));
+    let injections: Vec<_> = kills.chain(refusals).collect();
+    let tried = inject_all(scenario, &injections);
+    println!("{}: {tried} injections after the acceptance", scenario.name);
+    tried
 }
