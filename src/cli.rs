@@ -24,7 +24,7 @@ use agent_core::redact::redact;
 pub use dialect::DialectArgs;
 pub use enrol::EnrolArgs;
 pub use install::{InstallArgs, UninstallArgs};
-pub use lifecycle::{RotateKeyArgs, RotateTokenArgs, UnenrolArgs};
+pub use lifecycle::{RotateKeyArgs, RotateTokenArgs, StatusArgs, UnenrolArgs};
 pub use man_completions::{CompletionsArgs, ManArgs, Shell};
 pub use run::{PREPARED, PrepareArgs, RunArgs};
 
@@ -202,9 +202,9 @@ pub enum Command {
     Prepare(PrepareArgs),
     /// Show whether this host is enrolled, and whether its heartbeats reach the hub
     ///
-    /// Exits with 78 when the host is not enrolled, and with 75 when heartbeats fail or are overdue.
-    /// Sends nothing.
-    Status(PathArgs),
+    /// Exits with 78 when the host is not enrolled, and with 75 when heartbeats fail or are overdue, or
+    /// the service was stopped. Sends nothing without --check-hub.
+    Status(StatusArgs),
     /// Replace the per-agent token, after the hub has accepted the new one
     ///
     /// A running service uses the new token without a restart.

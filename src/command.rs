@@ -101,7 +101,7 @@ pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
         Command::Unenrol(args) => unenrol::run(args, environment).await,
         Command::Run(args) => run::run(args, environment).await,
         Command::Prepare(args) => prepare::run(args, environment).await,
-        Command::Status(args) => status::run(args, environment),
+        Command::Status(args) => status::run(args, environment).await,
         Command::Facts(args) => facts::run(args, environment).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Man(args) => man::run(args),

@@ -35,6 +35,7 @@ pub async fn examine(flags: &Flags, environment: &Environment) -> Vec<Check> {
     checks.push(host::plan(&*host, token.as_ref(), environment));
     checks.extend(host::folders(&*host, environment));
     checks.extend(network::examine(settings, environment).await);
+    checks.push(host::credential(&*host).await);
     checks.push(host::service_manager(environment));
     checks.push(cloud_init::examine(environment));
     checks.push(metadata::examine(settings, environment).await);

@@ -1,7 +1,7 @@
-//! Requests to the mock hub: the body of an enrolment, the signature, the `Host` header.
+//! Requests to the mock hub: the body of an enrolment, the signature, the receipt, the `Host` header.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hub::{Origin, fuzzing};
 use ring::digest::{SHA256, digest};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -91,4 +91,24 @@ pub fn host_header(bytes: &[u8]) {
         let meant = fuzzing::install_url(address, std::slice::from_ref(origin), &[host]);
         assert_eq!(meant, shown);
     }
+}
+
+/// A receipt is parsed only if the hub has signed all of it. The first part is a receipt, the second a
+/// payload that the hub signs, whatever it is.
+pub fn receipt(bytes: &[u8]) {
+    let [text, payload] = parts(bytes);
+    let seed = [7; 32];
+    assert_eq!(fuzzing::receipt(&text, [8; 32]), None, "no receipt of this key");
+    let signed = fuzzing::signed_receipt(payload.as_bytes(), seed).expect("a seed has 32 bytes");
+    if let Some(id) = fuzzing::receipt(&signed, seed) {
+        let value: Value = serde_json::from_str(&payload).expect("a payload is JSON");
+        let given = value["agent_id"].as_str().and_then(|id| id.parse().ok());
+        assert_eq!(given, id.parse::<uuid::Uuid>().ok());
+    }
+    if fuzzing::receipt(&text, seed).is_some() {
+        let payload = text.split('.').nth(2).expect("a payload");
+        let payload = URL_SAFE_NO_PAD.decode(payload).expect("base64url");
+        assert_eq!(fuzzing::signed_receipt(&payload, seed), Some(text));
+    }
+    assert_eq!(fuzzing::receipt(&format!("{signed}A"), seed), None);
 }

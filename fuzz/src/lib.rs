@@ -22,7 +22,7 @@ pub use agent_toml::agent_toml;
 pub use certificates::certificates;
 pub use env_file::env_file;
 pub use hub_reply::hub_reply;
-pub use hub_requests::{enrolment, host_header, signature};
+pub use hub_requests::{enrolment, host_header, receipt, signature};
 pub use machine::machine;
 pub use network::{cidr, x_forwarded_for};
 pub use plain::{os_release, retry_after, token};

@@ -25,6 +25,16 @@ pub struct RotateKeyArgs {
     hub: HubArgs,
 }
 
+/// The arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Ask the hub, by one heartbeat, whether it accepts this host's own credential
+    #[arg(long)]
+    pub check_hub: bool,
+    #[command(flatten)]
+    pub(crate) paths: PathArgs,
+}
+
 /// The arguments of `unenrol`.
 #[derive(Debug, Args)]
 pub struct UnenrolArgs {

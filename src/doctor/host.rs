@@ -31,6 +31,16 @@ pub(super) async fn token(
     }
 }
 
+/// Asks the hub of an enrolled host whether it accepts the host's own credential.
+pub(super) async fn credential(host: &dyn Dialect) -> Check {
+    let name = "credential";
+    match host.ask_hub().await {
+        Ok(true) => Check::good(name, "the hub accepts this host's own credential"),
+        Ok(false) => Check::skipped(name, "there is no credential to ask the hub with"),
+        Err(error) => Check::bad(name, &error),
+    }
+}
+
 /// Checks what a run of `enrol` would do.
 pub(super) fn plan(host: &dyn Dialect, token: Option<&Token>, environment: &Environment) -> Check {
     let name = "plan";
@@ -53,13 +63,12 @@ pub(super) fn folders(host: &dyn Dialect, environment: &Environment) -> Vec<Chec
     folders
         .map(|folder| {
             let here = targets.iter();
-            let here = here.filter(|target| target.path.parent() == Some(folder.path.as_path()));
-            let obstacle = here
-                .filter_map(|target| {
-                    let error = proof::inspect(&target.path, &mounts).err()?;
-                    Some(unwritable(target.error_id, &target.path, &error))
-                })
-                .next();
+            let mut here =
+                here.filter(|target| target.path.parent() == Some(folder.path.as_path()));
+            let obstacle = here.find_map(|target| {
+                let error = proof::inspect(&target.path, &mounts).err()?;
+                Some(unwritable(target.error_id, &target.path, &error))
+            });
             match obstacle.map_or_else(|| prove(&folder.path, folder.error_id), Err) {
                 Ok(says) => Check::good(folder.name, says),
                 Err(error) => Check::bad(folder.name, &error),

@@ -52,6 +52,7 @@ impl LostHub {
             database: Some(self.database()),
             receipt_keys: vec![file("receipt.pem")],
             revocations: Some(file("revocations")),
+            heartbeat_interval_secs: 1,
             ..Options::default()
         }));
     }

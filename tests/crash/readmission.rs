@@ -211,9 +211,9 @@ impl Case for Return {
         ensure(now.key == self.before.key, "another key", run)?;
         // The payload of each receipt has its own length, and the signature has always the same.
         let signature = |receipt: &str| receipt.rsplit('.').next().unwrap().len();
-        let is_whole = Receipt::parse(&now.receipt).is_some()
+        let is_complete = Receipt::parse(&now.receipt).is_some()
             && signature(&now.receipt) == signature(&self.before.receipt);
-        ensure(is_whole, "the receipt is torn", run)
+        ensure(is_complete, "the receipt is torn", run)
     }
 
     fn check_next_run(&self, _: &TestHub) -> Result<(), String> {

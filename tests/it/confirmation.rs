@@ -1,4 +1,4 @@
-//! `enrol` on a host that is enrolled already: exit 0 means that the hub has said yes in this run.
+//! `enrol` on a host that is enrolled already: exit 0 means that the hub has confirmed it in this run.
 
 use std::path::PathBuf;
 

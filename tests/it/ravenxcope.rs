@@ -369,7 +369,7 @@ fn heartbeats_follow_the_interval_of_the_response_and_carry_all_measurements() {
     );
     assert!(!heartbeat["interfaces"].as_array().unwrap().is_empty());
     assert_eq!(
-        json_of(&host, &hub, &["status"], 0)["heartbeats"],
+        json_of(&host, &hub, &["status"], 75)["heartbeats"],
         "stopped"
     );
 }

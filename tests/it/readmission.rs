@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{LostHub, Mint, TestHost, TestHub, until};
+use crate::common::{LostHub, Mint, TestHost, until};
 
 fn receipt(host: &TestHost) -> String {
     fs::read_to_string(host.path("var/lib/monsys/receipt")).unwrap()

@@ -70,7 +70,7 @@ fn status_reports_missing_heartbeats() {
         assert!(text.contains(part), "{text}");
     }
     service.stop().expect(0);
-    assert_eq!(word(&status(0)), "stopped");
+    assert_eq!(word(&status(75)), "stopped");
 }
 
 #[test]

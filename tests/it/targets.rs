@@ -212,7 +212,7 @@ fn ravenxcopes_env_file_is_proved() {
     host.write_file("srv/copy", &env_text(&hub, "sensor-1", &token));
     let command = agent(&host, &hub, &["enrol"]);
     after(
-        &script,
+        script,
         &[FILE, "etc/ravenxcope", "srv"],
         &host,
         command,

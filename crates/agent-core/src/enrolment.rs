@@ -181,7 +181,7 @@ impl<'a> Run<'_, 'a> {
                 drop(lock);
                 returned
             }
-            Err(error) if is_confirmation && is_no_answer(&error) => {
+            Err(error) if is_confirmation && lacks_answer(&error) => {
                 let host = (self.read)()?;
                 pass_over(&*host, None, self.environment).await;
                 Ok(Enrolment {
@@ -272,7 +272,7 @@ impl<'a> Run<'_, 'a> {
             tracing::info!("returning to the hub by its receipt");
             match self.exchange(host, decided, None, self.limit).await {
                 Err(error) if is_refusal(&error) => {
-                    forgotten = also(forgotten, "by the receipt", &error);
+                    forgotten = also(&forgotten, "by the receipt", &error);
                 }
                 returned => return returned,
             }
@@ -280,7 +280,7 @@ impl<'a> Run<'_, 'a> {
         if secret.is_none() {
             match fetch(host, self.environment, self.limit).await {
                 Ok(fetched) => secret = fetched,
-                Err(error) => return Err(also(forgotten, "the token", &error)),
+                Err(error) => return Err(also(&forgotten, "the token", &error)),
             }
             cleanup.remember(secret.as_ref());
         }
@@ -292,7 +292,7 @@ impl<'a> Run<'_, 'a> {
         };
         tracing::info!("returning to the hub by the token");
         match self.exchange(host, decided, Some(token), self.limit).await {
-            Err(error) if is_refusal(&error) => Err(also(forgotten, "by the token", &error)),
+            Err(error) if is_refusal(&error) => Err(also(&forgotten, "by the token", &error)),
             returned => returned,
         }
     }
@@ -310,8 +310,8 @@ impl<'a> Run<'_, 'a> {
     }
 }
 
-/// Returns whether the hub has not answered. A page of a proxy or a redirect is no answer of a hub.
-fn is_no_answer(error: &Error) -> bool {
+/// Returns whether the hub has not answered. A page of a proxy, or a redirect, does not come from a hub.
+fn lacks_answer(error: &Error) -> bool {
     matches!(error.id().kind(), Kind::Unreachable | Kind::Protocol)
 }
 
@@ -322,7 +322,7 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// Adds the failure of a way back to the error of a forgotten host.
-fn also(forgotten: Error, way: &str, error: &Error) -> Error {
+fn also(forgotten: &Error, way: &str, error: &Error) -> Error {
     let cause = format!("{}; {way}: {}", forgotten.cause(), error.cause());
     let about = forgotten.subject().map(str::to_owned);
     let again = Error::new(forgotten.id(), cause).hint(forgotten.next_step());

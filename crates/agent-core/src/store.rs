@@ -8,6 +8,7 @@ pub mod env_file;
 pub mod key_files;
 pub mod lock;
 pub mod named;
+mod obstacle;
 mod ownership;
 pub mod passwd;
 pub mod proof;
@@ -25,7 +26,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, ErrorId};
-use proof::Obstacle;
+use obstacle::Obstacle;
 
 /// Opens a file. musl's `open`, which the standard library calls, sets close-on-exec by a second
 /// system call; its `openat` does not.

@@ -131,9 +131,10 @@ impl Lyftdata<'_> {
     /// A jobs directory that cannot be read.
     pub(crate) fn credential_targets(&self) -> Result<Vec<Target>> {
         // A jobs directory that is missing gets the owner of this process.
-        let owner = match self.jobs_dir.exists() {
-            true => self.owner()?,
-            false => Owner::ours(),
+        let owner = if self.jobs_dir.exists() {
+            self.owner()?
+        } else {
+            Owner::ours()
         };
         let target = |name| Target {
             path: self.path(name),

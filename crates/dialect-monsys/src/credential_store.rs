@@ -245,28 +245,11 @@ impl<'a> CredentialStore<'a> {
         let state = self.state_after(settings, admission, own, hostname, before.as_ref());
         let was_renewing = before.as_ref().is_some_and(State::may_be_dead);
         let changes = changes::between(&file, &merged, &entries, is_new_ca);
-        // What the machine is called now is not a change of the enrolment.
-        let is_same = |before: &State| {
-            let fingerprint = before.fingerprint.clone();
-            State {
-                fingerprint,
-                ..state.clone()
-            } == *before
-        };
-        if let Some(before) = before.as_ref().filter(|before| is_same(before))
-            && key == KeyPlace::Current
+        if key == KeyPlace::Current
             && !is_new_ca
             && file.is(&text)
+            && self.keep(before.as_ref(), &state, &receipt)
         {
-            if before.fingerprint != state.fingerprint
-                && let Err(error) = self.save_state(&state)
-            {
-                tracing::warn!("{}: {}", error.what(), error.cause());
-            }
-            // A confirmation needs no disk that can be written.
-            if let Err(error) = self.paths.write_receipt(&receipt, self.access) {
-                tracing::warn!("{}: {}", error.what(), error.cause());
-            }
             return Ok(Saved {
                 labels: merged,
                 is_changed: false,
@@ -321,6 +304,28 @@ impl<'a> CredentialStore<'a> {
             is_changed: true,
             changes,
         })
+    }
+
+    /// Returns whether the state says what it said `before`, and then writes only what is not a change of the
+    /// enrolment: the ids of the machine, and the receipt. A confirmation needs no disk that can be written.
+    fn keep(&self, before: Option<&State>, state: &State, receipt: &NewReceipt) -> bool {
+        let Some(before) = before else { return false };
+        let fingerprint = before.fingerprint.clone();
+        let renamed = State {
+            fingerprint,
+            ..state.clone()
+        };
+        if renamed != *before {
+            return false;
+        }
+        let mut written = Ok(());
+        if before.fingerprint != state.fingerprint {
+            written = self.save_state(state);
+        }
+        if let Err(error) = written.and_then(|()| self.paths.write_receipt(receipt, self.access)) {
+            tracing::warn!("{}: {}", error.what(), error.cause());
+        }
+        true
     }
 
     /// Decides about the receipt on the disk after an admission as `agent_id`.

@@ -25,7 +25,7 @@ use crate::exchange::EnrolRequest;
 use crate::host_state::EnrolmentState;
 use crate::monsys::{Monsys, report_fields};
 use crate::paths::KeyWrite;
-use crate::plan::PlannedRequest;
+use crate::plan::{PlannedRequest, Purpose};
 use crate::receipt::Receipt;
 use crate::recovery::{self, Recovery};
 use crate::state::State;
@@ -63,7 +63,7 @@ impl Dialect for Monsys<'_> {
 
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         let request = self.planned_request(secret, force)?;
-        let is_confirmation = request.is_confirmation;
+        let is_confirmation = request.purpose == Purpose::Confirmation;
         let planned = PlannedExchange::of(self, request);
         Ok(if is_confirmation {
             Plan::Confirm(planned)
@@ -171,6 +171,10 @@ impl Dialect for Monsys<'_> {
 
     fn status(&self) -> Result<StatusReport> {
         status::report(self)
+    }
+
+    fn ask_hub(&self) -> FutureResult<'_, bool> {
+        Box::pin(step::accepts_credential(self))
     }
 
     fn checks(&self) -> Vec<Check> {

@@ -10,7 +10,7 @@ use crate::heartbeat_lock::HeartbeatLock;
 use crate::hub_clock::HubClock;
 use crate::identity::Identity;
 use crate::monsys::{Monsys, report_fields};
-use crate::plan::{self, Bearer, Call, KeyPlace, NextKeyOnRejection, PlannedRequest};
+use crate::plan::{self, Bearer, Call, KeyPlace, NextKeyOnRejection, PlannedRequest, Purpose};
 use crate::state::TagsAndRole;
 use crate::wire::{self, Admission, HostDescription};
 use agent_core::clock;
@@ -232,7 +232,9 @@ impl Exchange for EnrolRequest<'_> {
             (Call::Enrol, _, true) => Done::Enrolled,
             (Call::Enrol, _, false) => Done::Recovered,
             (Call::Readmit, ..) => Done::Readmitted,
-            (Call::Register, Bearer::Own(_), _) if planned.is_update => Done::Updated,
+            (Call::Register, Bearer::Own(_), _) if planned.purpose != Purpose::Admission => {
+                Done::Updated
+            }
             (Call::Register, ..) => Done::Registered,
         };
         let agent_id = admission.agent_id;

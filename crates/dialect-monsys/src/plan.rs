@@ -30,10 +30,8 @@ pub(crate) struct PlannedRequest {
     pub(crate) key: KeyPlace,
     /// This machine is a copy of another one.
     pub(crate) is_clone: bool,
-    /// An enrolled host registers with its own credential: to change tags, role or key, or for a confirmation.
-    pub(crate) is_update: bool,
-    /// Nothing is to be changed: the request only confirms the enrolment.
-    pub(crate) is_confirmation: bool,
+    /// The reason for the request.
+    pub(crate) purpose: Purpose,
     /// The interrupted run that may have invalidated the credential on the disk: cause and hint.
     pub(crate) interrupted: Option<(&'static str, &'static str)>,
     /// The hub invalidates the credential on the disk when it accepts the request.
@@ -42,6 +40,17 @@ pub(crate) struct PlannedRequest {
     pub(crate) must_be: Option<Uuid>,
     /// The treatment of a next key after a rejection.
     pub(crate) next_key_on_rejection: NextKeyOnRejection,
+}
+
+/// The reason for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The hub admits the host.
+    Admission,
+    /// An enrolled host changes tags, role or key with its own credential.
+    Update,
+    /// An enrolled host has nothing to change: the hub only confirms the enrolment.
+    Confirmation,
 }
 
 /// The treatment of the next key, which waits beside the current one, after the hub has rejected the
@@ -170,10 +179,14 @@ pub(crate) fn plan(
                 },
                 _ => PlannedRequest {
                     key,
-                    is_update: true,
-                    is_confirmation: !again
+                    purpose: if !again
                         && enrolled.has(&own)
-                        && !connection_settings::differ(settings, environment)?,
+                        && !connection_settings::differ(settings, environment)?
+                    {
+                        Purpose::Confirmation
+                    } else {
+                        Purpose::Update
+                    },
                     interrupted: enrolled.state.as_ref().and_then(State::interrupted),
                     ..PlannedRequest::with_own_token(enrolled.agent_token.clone(), own)
                 },
@@ -192,8 +205,7 @@ impl PlannedRequest {
             own,
             key: KeyPlace::Current,
             is_clone: false,
-            is_update: false,
-            is_confirmation: false,
+            purpose: Purpose::Admission,
             interrupted: None,
             replaces_credential: false,
             must_be: None,
@@ -205,7 +217,7 @@ impl PlannedRequest {
     pub(crate) fn new_key(enrolled: &Enrolled, settings: &Settings) -> Self {
         Self {
             key: KeyPlace::Next,
-            is_update: true,
+            purpose: Purpose::Update,
             must_be: Some(enrolled.agent_id),
             next_key_on_rejection: if enrolled.is_next_key_unconfirmed {
                 NextKeyOnRejection::DropIfOtherPinned

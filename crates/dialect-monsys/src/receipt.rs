@@ -1,7 +1,7 @@
 //! The hub's receipt of an admission: a text that a hub can verify after it has lost its database.
 //!
 //! The receipt is `v1.KID.PAYLOAD.SIG`, with a payload of base64url JSON (contract, section 10). Only the hub
-//! can verify it. The host reads from the payload only whose receipt it is and how old it is. It is no secret:
+//! can verify it. The host reads from the payload only whose receipt it is and how old it is. It is not a secret:
 //! without the host's key it admits nobody.
 
 use std::path::Path;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_another_form_is_no_receipt() {
+    fn a_text_of_another_form_is_not_a_receipt() {
         let payload = URL_SAFE_NO_PAD.encode("{}");
         for text in [
             String::new(),

@@ -89,9 +89,10 @@ pub async fn rotate_token(flags: &Flags, environment: &Environment) -> Result<Ro
         host
     };
     let current = with_key(&host)?;
-    let key = match current.is_next_key_unconfirmed {
-        true => KeyWrite::AfterRequest,
-        false => KeyWrite::Never,
+    let key = if current.is_next_key_unconfirmed {
+        KeyWrite::AfterRequest
+    } else {
+        KeyWrite::Never
     };
     host.paths
         .prove_writable(&host.settings, environment, key)?;

@@ -86,7 +86,7 @@ pub(crate) async fn step(
 
 /// Returns whether this step asks the hub whether it still knows the host. At a boot, no step asks: only a step
 /// that is repeated in the same boot, which the service requests when the hub answers 401, or when the receipt is
-/// old. The pace is in root's own state, since the step obeys nothing that the service has written.
+/// old. The time of the last question is in root's own state, since the step obeys nothing that the service has written.
 fn asks_hub(host: &Monsys<'_>, enrolled: &Enrolled) -> bool {
     let state = enrolled.state.as_ref();
     let is_repeated = state
@@ -132,6 +132,21 @@ pub(crate) async fn ask_hub(flags: &Flags, environment: &Environment) -> Result<
     let enrolment = enrolment::confirm_by(&open, once, environment).await?;
     tracing::info!("the hub has confirmed this host: {}", enrolment.done.word());
     Ok(())
+}
+
+/// Asks the hub by one heartbeat whether it accepts this host's own credential.
+///
+/// # Errors
+/// The hub's rejection, and a hub that does not answer.
+pub(crate) async fn accepts_credential(host: &Monsys<'_>) -> Result<bool> {
+    match host.enrolment_state()? {
+        EnrolmentState::Enrolled(enrolled) if !enrolled.key_is_lost => {}
+        _ => return Ok(false),
+    }
+    match heartbeat(host).await? {
+        Outcome::Done(()) => Ok(true),
+        Outcome::Stop(error) | Outcome::Wait { error, .. } => Err(error),
+    }
 }
 
 /// Sends one heartbeat.

@@ -267,7 +267,7 @@ fn unpin(savepoint: &Savepoint<'_>, app: &App, id: Uuid) -> Result<(), Transacti
             key,
             before,
         };
-        revocations::record(app, &[entry])?;
+        app.revoke(&[entry])?;
     }
     Ok(())
 }

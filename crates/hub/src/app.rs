@@ -9,7 +9,7 @@ use crate::rate_limit::RateLimiter;
 use crate::receipt::{Receipt, Subject};
 use crate::receipt_key::ReceiptKeys;
 use crate::refusal::Refusal;
-use crate::revocations::RevocationFile;
+use crate::revocations::{self, Entry, RevocationFile};
 use crate::secret::TokenHash;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +38,11 @@ pub struct App {
 }
 
 impl App {
+    /// Appends entries to the file of revocations. See [`revocations::record`].
+    pub(crate) fn revoke(&self, entries: &[Entry]) -> rusqlite::Result<()> {
+        revocations::record(self.revocations.as_ref(), entries, self.clock.now())
+    }
+
     /// Makes a signed receipt, if the hub has a key for that, and the agent was still there when the
     /// time for the receipt was stored.
     pub(crate) fn receipt(

@@ -25,7 +25,7 @@ pub(crate) fn delete(
         return Err(Refusal::not_found("agent").into());
     };
     revocations::delete_agent(savepoint, agent_id, key.as_deref(), now)?;
-    revocations::record(app, &[Entry::AgentDeleted { agent_id, key }])?;
+    app.revoke(&[Entry::AgentDeleted { agent_id, key }])?;
     Ok(())
 }
 
@@ -45,10 +45,7 @@ pub(crate) async fn allow(
             if allowed == 0 {
                 return Err(Refusal::not_found("deleted agent").into());
             }
-            Ok(revocations::record(
-                &app,
-                &[Entry::AgentAllowed { agent_id }],
-            )?)
+            Ok(app.revoke(&[Entry::AgentAllowed { agent_id }])?)
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)

@@ -32,7 +32,7 @@ pub(crate) struct ReceiptKeys {
     signing: ReceiptKey,
     /// Keys that only verify.
     older: Vec<ReceiptKey>,
-    /// Whether none of the files existed before this start, so that nothing can be signed yet.
+    /// True when none of the files existed before this start, so that nothing can be signed yet.
     pub(crate) is_new: bool,
 }
 
@@ -118,7 +118,7 @@ fn lost(file: &Path) -> Error {
     Error::new(
         format!("preparing the receipt key {}", file.display()),
         "the file does not exist, but the file of revocations does, which that key has signed",
-        "restore the key to that path; without it the hub cannot read its receipts. To begin anew \
+        "restore the key to that path; without it the hub cannot read its receipts. To begin again \
          without it, move the file of revocations away too",
     )
 }

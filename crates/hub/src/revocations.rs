@@ -8,7 +8,6 @@ mod entry;
 mod file;
 mod replay;
 
-use crate::app::App;
 use crate::clock::Millis;
 use crate::receipt::TENANT;
 pub(crate) use entry::Entry;
@@ -26,11 +25,15 @@ pub(crate) fn has_entries(file: Option<&Path>) -> bool {
 
 /// Appends entries to the file, if there is one. They are on disk once this returns. Called within a
 /// transaction, as its last step: a failure rolls the transaction back.
-pub(crate) fn record(app: &App, entries: &[Entry]) -> rusqlite::Result<()> {
-    let Some(file) = &app.revocations else {
+pub(crate) fn record(
+    file: Option<&RevocationFile>,
+    entries: &[Entry],
+    now: Millis,
+) -> rusqlite::Result<()> {
+    let Some(file) = file else {
         return Ok(());
     };
-    file.append(entries, app.clock.now())
+    file.append(entries, now)
         .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(Box::new(cause)))
 }
 
@@ -52,14 +55,14 @@ pub(crate) fn last_receipt(
             |row| {
                 let pinned: Option<Vec<u8>> = row.get(1)?;
                 let unpinned: Option<String> = row.get(2)?;
-                Ok((row.get(0)?, pinned.map(hash).or(unpinned)))
+                Ok((row.get(0)?, pinned.as_deref().map(hash).or(unpinned)))
             },
         )
         .optional()
 }
 
-fn hash(key: Vec<u8>) -> String {
-    data_encoding::HEXLOWER.encode(&crate::secret::sha256(&key))
+fn hash(key: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&crate::secret::sha256(key))
 }
 
 /// Refuses all receipts of an agent that were made before a moment.

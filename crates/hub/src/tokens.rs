@@ -8,7 +8,7 @@ use crate::database::{from_json, to_json};
 use crate::labels::{check_name, check_role, check_tags, merge_tags};
 use crate::refusal::Refusal;
 use crate::request::{Admin, Id};
-use crate::revocations::{self, Entry};
+use crate::revocations::Entry;
 use crate::secret::{TokenHash, TokenKind, fresh_token};
 use axum::Json;
 use axum::extract::State;
@@ -232,7 +232,7 @@ pub(crate) async fn revoke(
                 )?
                 .execute(params![id.to_string(), now])?;
             if changed > 0 {
-                revocations::record(&app, &[Entry::TokenRevoked { token_id: id }])?;
+                app.revoke(&[Entry::TokenRevoked { token_id: id }])?;
             }
             find(savepoint, id, now)
         })

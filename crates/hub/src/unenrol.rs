@@ -38,7 +38,7 @@ fn run(savepoint: &Savepoint<'_>, call: &AgentCall, id: Uuid) -> Result<(), Tran
             agent_id: id,
             before,
         };
-        revocations::record(&call.app, &[entry])?;
+        call.app.revoke(&[entry])?;
     }
     Ok(())
 }

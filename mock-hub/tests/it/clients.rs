@@ -39,6 +39,8 @@ pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) url: String,
     admin_token: String,
+    /// The name by which the hub is called, if it is not its address.
+    pub(crate) host: Option<&'static str>,
 }
 
 /// Status and body. A missing body is `null`.
@@ -54,11 +56,16 @@ impl Caller {
             client: client(ca_file),
             url: url.to_owned(),
             admin_token: admin_token.to_owned(),
+            host: None,
         }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.url))
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match self.host {
+            Some(host) => request.header("Host", host),
+            None => request,
+        }
     }
 
     /// Sends a GET as the operator.
@@ -134,6 +141,7 @@ pub(crate) struct CreatedToken {
 /// A host: a signing key, and the body of its registration.
 pub(crate) struct Host {
     key: Ed25519KeyPair,
+    seed: [u8; 32],
     pub(crate) body: Value,
 }
 
@@ -152,7 +160,7 @@ impl Host {
             "signing_pubkey": STANDARD.encode(key.public_key().as_ref()),
             "a_field_of_tomorrow": {"is": "ignored"},
         });
-        Self { key, body }
+        Self { key, seed, body }
     }
 
     pub(crate) fn with(mut self, field: &str, value: Value) -> Self {
@@ -160,9 +168,22 @@ impl Host {
         self
     }
 
+    /// Returns a host with the same key and another body, as a clone is.
+    pub(crate) fn clone_with(&self, body: Value) -> Self {
+        let key = Ed25519KeyPair::from_seed_unchecked(&self.seed).expect("a key");
+        Self {
+            key,
+            seed: self.seed,
+            body,
+        }
+    }
+
     pub(crate) fn sign(&self, body: &[u8]) -> String {
-        let hash = digest::digest(&digest::SHA256, body);
-        STANDARD.encode(self.key.sign(hash.as_ref()))
+        self.sign_message(digest::digest(&digest::SHA256, body).as_ref())
+    }
+
+    pub(crate) fn sign_message(&self, message: &[u8]) -> String {
+        STANDARD.encode(self.key.sign(message))
     }
 
     /// Returns a signed request of this host, not sent yet.

@@ -22,6 +22,7 @@ mod operator;
 mod program;
 mod ravenxcope;
 mod raw;
+mod readmission;
 mod register;
 mod rejection;
 mod restart;

@@ -27,6 +27,11 @@ async fn only_the_admin_token_opens_them() {
             Method::POST,
             format!("/api/v1/agents/{id}/rotate-signing-key"),
         ),
+        (Method::POST, format!("/api/v1/agents/{id}/allow")),
+        (Method::DELETE, format!("/api/v1/agents/{id}")),
+        (Method::GET, "/api/v1/readmission".to_owned()),
+        (Method::POST, "/api/v1/readmission".to_owned()),
+        (Method::DELETE, "/api/v1/readmission".to_owned()),
         (Method::GET, "/api/v1/integrity".to_owned()),
         (Method::GET, "/api/v1/faults".to_owned()),
         (Method::POST, "/api/v1/faults".to_owned()),
@@ -143,6 +148,7 @@ async fn an_unknown_id_is_not_found() {
             format!("{TOKENS}/{id}/revoke"),
             format!("/api/v1/agents/{id}/rotate-token"),
             format!("/api/v1/agents/{id}/rotate-signing-key"),
+            format!("/api/v1/agents/{id}/allow"),
         ] {
             assert_eq!(operator.post(&path, &json!({})).await.0, 404, "{path}");
         }

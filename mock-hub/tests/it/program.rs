@@ -299,6 +299,17 @@ fn a_bad_flag_is_explained() {
             "/proc/nowhere",
             "give --tls-dir",
         ),
+        (&["--revocations", "x"], "--receipt-key", "--help"),
+        (
+            &["--receipt-key", "/nowhere/receipt.key"],
+            "/nowhere/receipt.key",
+            "give --receipt-key",
+        ),
+        (
+            &["--receipt-key", &empty],
+            "other users can read",
+            "give --receipt-key",
+        ),
         (&["--dist", "/nowhere/dist"], "/nowhere/dist", "give --dist"),
         (
             &["--admin-token-file", "/nowhere/token"],

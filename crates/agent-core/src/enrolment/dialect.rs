@@ -228,6 +228,15 @@ pub trait Dialect {
     /// Broken files of the host.
     fn status(&self) -> Result<StatusReport>;
 
+    /// Asks the hub whether it accepts this host's own credential. Returns `false` when the host has none, or the
+    /// dialect's hub has no call for that.
+    ///
+    /// # Errors
+    /// The hub's rejection, and a hub that does not answer.
+    fn ask_hub(&self) -> FutureResult<'_, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
     /// Returns the checks of `doctor` for this dialect: its settings, and the owner of the credential.
     fn checks(&self) -> Vec<Check>;
 

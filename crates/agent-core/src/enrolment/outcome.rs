@@ -19,7 +19,7 @@ pub struct Enrolment {
     pub hostname: Option<String>,
     /// True when a file on the host was written.
     pub changed: bool,
-    /// Whether the hub has confirmed the enrolment in this run.
+    /// The hub's confirmation of the enrolment in this run.
     pub confirmation: Confirmation,
     /// The settings of an enrolled host that this run has changed.
     pub changes: Vec<ChangedSetting>,

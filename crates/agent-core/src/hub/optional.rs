@@ -12,20 +12,15 @@ const INTERVALS: RangeInclusive<f64> = 1.0..=86_400.0;
 /// An optional field of a response. `null`, and a value of another type, count as absent.
 ///
 /// Not for secrets: the text of the value is copied.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Optional<T> {
     /// The field is missing or `null`.
+    #[default]
     Absent,
     /// The field has a value of another type.
     Odd,
     /// The value.
     Value(T),
-}
-
-impl<T> Default for Optional<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Optional<T> {
@@ -58,6 +53,7 @@ impl<T> Optional<T> {
 impl Optional<f64> {
     /// Returns a number of seconds between heartbeats, at least 1 and at most a day. A negative number
     /// counts as absent, with a warning.
+    #[must_use]
     pub fn interval_secs(self, field: &str) -> Option<u64> {
         let seconds = self.or_warn(field)?;
         if seconds < 0.0 {

@@ -165,17 +165,20 @@ impl Liveness {
             Rate::Never => {
                 "The service has sent nothing yet: does it run? monsys-agent run\n".into()
             }
+            Rate::Stopped => {
+                "To start the service: systemctl start monsys-agent, or monsys-agent run\n".into()
+            }
             Rate::Overdue | Rate::Failing => {
                 format!("To fix it, {}\n", ErrorId::Silent.hint())
             }
-            _ => String::new(),
+            Rate::Good => String::new(),
         }
     }
 
     /// Returns whether monitoring has to raise an alarm.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        matches!(self.rate, Rate::Failing | Rate::Overdue)
+        matches!(self.rate, Rate::Failing | Rate::Overdue | Rate::Stopped)
     }
 }
 

@@ -14,9 +14,9 @@ use nix::sys::stat::Mode;
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
+use super::obstacle::Obstacle;
 pub use super::ownership::Grant;
 pub use super::ownership::Owner;
-use super::proof::Obstacle;
 use super::{names, open};
 
 /// Beginning and end of the name of a temporary file. The next run removes the file of a killed run.

@@ -4,8 +4,6 @@
 //! replacement, the folder accepts the owner and the mode of each file, and the file system has room for
 //! all files at once. Existing files are not changed.
 
-mod obstacle;
-
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +17,7 @@ use super::ownership::Grant;
 use super::{safe_read, unwritable};
 use crate::error::{ErrorId, Result};
 
-pub use obstacle::Obstacle;
+pub use super::obstacle::Obstacle;
 
 /// Path of the list of mounts (proc(5)), for a kernel before Linux 5.8.
 pub const MOUNTS: &str = "/proc/self/mountinfo";
@@ -114,9 +112,10 @@ pub fn inspect(path: &Path, mounts: &Path) -> io::Result<()> {
     if is_folder {
         return Err(Obstacle::Folder.into());
     }
-    let is_mount = match known.contains(StatxAttributes::MOUNT_ROOT) {
-        true => attributes.contains(StatxAttributes::MOUNT_ROOT),
-        false => is_listed(path, mounts),
+    let is_mount = if known.contains(StatxAttributes::MOUNT_ROOT) {
+        attributes.contains(StatxAttributes::MOUNT_ROOT)
+    } else {
+        is_listed(path, mounts)
     };
     if is_mount {
         return Err(Obstacle::MountPoint.into());

@@ -8,7 +8,7 @@ use crate::database::{TransactionError, from_json, to_json};
 use crate::receipt::TENANT;
 use crate::refusal::Refusal;
 use crate::request::Admin;
-use crate::revocations::{self, Completeness, Entry};
+use crate::revocations::{Completeness, Entry, RevocationFile};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -136,7 +136,7 @@ impl DoorView {
 fn completeness(app: &App) -> Completeness {
     app.revocations
         .as_ref()
-        .map_or(Completeness::Lost, |file| file.completeness())
+        .map_or(Completeness::Lost, RevocationFile::completeness)
 }
 
 /// `GET /api/v1/readmission`
@@ -148,7 +148,7 @@ pub(crate) async fn view(_: Admin, State(app): State<Arc<App>>) -> Result<Json<D
     Ok(Json(view))
 }
 
-/// `POST /api/v1/readmission`: opens the door, or opens it anew on other terms.
+/// `POST /api/v1/readmission`: opens the door, or opens it again on other terms.
 pub(crate) async fn open(
     _: Admin,
     State(app): State<Arc<App>>,
@@ -192,7 +192,7 @@ fn store(savepoint: &Savepoint<'_>, app: &App, opening: &Opening) -> Result<(), 
             ":accepts_lost": opening.accepts_lost,
         })?;
     if is_lost {
-        revocations::record(app, &[Entry::LostAccepted])?;
+        app.revoke(&[Entry::LostAccepted])?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ const END: &[u8] = b"\"}";
 /// 64 bytes in base64url without padding.
 const SIGNATURE_LENGTH: usize = 86;
 
-/// What a line says. A hub does not start on a kind that it does not know.
+/// The statement of a line. A hub does not start on a kind that it does not know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Entry {
@@ -129,6 +129,7 @@ mod moment {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub(super) fn serialize<S: Serializer>(
         moment: &Millis,
         serializer: S,

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Whether the revocations that the hub knows are all that there ever were.
+/// The completeness of the revocations that the hub knows: whether they are all that there ever were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Completeness {
     Complete,
@@ -43,7 +43,7 @@ struct End {
     length: u64,
     last_line: Option<String>,
     completeness: Completeness,
-    /// Whether a write has failed so that the file's content is unknown until it is read again.
+    /// True when a write has failed so that the file's content is unknown until it is read again.
     is_unknown: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Opened {
     pub(crate) file: RevocationFile,
     /// Entries and their times, in order.
     pub(crate) entries: Vec<(Entry, Millis)>,
-    /// Whether the file was created, or was empty.
+    /// True when the file was created, or was empty.
     pub(crate) is_new: bool,
 }
 
