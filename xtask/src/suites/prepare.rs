@@ -43,7 +43,7 @@ pub(super) fn nothing(_: bool) -> Pending<Prepared> {
     Box::pin(async { Ok(Prepared::default()) })
 }
 
-/// A long run refuses the calls of a return to a hub with each error.
+/// A long run kills a return to a hub at each call, and refuses its calls with each error.
 pub(super) fn crash(is_long: bool) -> Pending<Prepared> {
     let mut prepared = Prepared::default();
     if is_long {
