@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use mock_hub::Options;
 use serde_json::{Value, json};
 
-use super::TestHub;
+use super::{TestHub, until};
 
 /// The ports of these hubs, below those that the kernel gives to clients: the port of a stopped hub stays free.
 const PORTS: u16 = 20_000;
@@ -42,6 +42,12 @@ impl LostHub {
 
     pub(crate) fn stop(&mut self) {
         self.hub = None;
+        // A process that another thread starts has the hub's locks until it runs its own program.
+        for name in ["hub.db", "revocations"] {
+            let file = fs::File::open(self.folder.path().join(name)).unwrap();
+            until("a free lock", || file.try_lock().is_ok());
+            file.unlock().unwrap();
+        }
     }
 
     pub(crate) fn start(&mut self) {

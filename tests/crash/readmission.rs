@@ -1,5 +1,6 @@
 //! An enrolled host and its hub: the hub has forgotten the host and takes it back, or confirms it.
 
+use std::cell::RefCell;
 use std::fs;
 
 use dialect_monsys::receipt::Receipt;
@@ -23,6 +24,12 @@ pub(crate) const ALL: &[Scenario] = &[
         prepare: |_| Box::new(Return::confirmation()),
     },
 ];
+
+/// A rotation of the key, after which the hub loses its database.
+pub(crate) const NEW_KEY: Scenario = Scenario {
+    name: "a new key of a host with a receipt",
+    prepare: |_| Box::new(NewKey::of_enrolled()),
+};
 
 const KEY: &str = "var/lib/monsys/agent-signing.key";
 const RECEIPT: &str = "var/lib/monsys/receipt";
@@ -220,5 +227,56 @@ impl Case for Return {
         let is_confirmed = json["result"] == "already_enrolled" && json["confirmed"] == true;
         ensure(is_confirmed, "it is not confirmed", &proof)?;
         self.is_complete()
+    }
+}
+
+/// The host takes the new key into use without a request. So it needs the receipt that belongs to this key.
+struct NewKey {
+    hub: RefCell<LostHub>,
+    host: TestHost,
+    before: Identity,
+}
+
+impl NewKey {
+    fn of_enrolled() -> Self {
+        let Return {
+            hub, host, before, ..
+        } = Return::enrolled(LostHub::new());
+        let path = format!("agents/{}/rotate-signing-key", before.agent);
+        hub.hub().post(&path, json!({}));
+        Self {
+            hub: RefCell::new(hub),
+            host,
+            before,
+        }
+    }
+}
+
+impl Case for NewKey {
+    fn host(&self) -> &TestHost {
+        &self.host
+    }
+
+    fn command(&self, _: &TestHub) -> Prepared {
+        self.host.agent(&["rotate-key"])
+    }
+
+    fn check_interrupted(&self, before: Option<&[u8]>, run: &Run) -> Result<(), String> {
+        let is_same = Some(self.host.agent_toml().as_bytes()) == before;
+        ensure(is_same, "agent.toml was changed", run)
+    }
+
+    fn check_next_run(&self, _: &TestHub) -> Result<(), String> {
+        let step = self.host.agent(&["prepare"]).run();
+        ensure(step.code == 0, "the step failed", &step)?;
+        let now = Identity::of(&self.host);
+        ensure(now.key != self.before.key, "the key is the old one", &step)?;
+        let mut hub = self.hub.borrow_mut();
+        hub.lose();
+        hub.open();
+        let back = self.host.agent(&["enrol", "--output", "json"]).run();
+        ensure(back.code == 0, "the hub did not take it back", &back)?;
+        let is_same = back.json()["agent_id"] == *self.before.agent;
+        ensure(is_same, "it is another agent", &back)
     }
 }

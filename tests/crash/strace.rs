@@ -103,6 +103,11 @@ pub(crate) fn touches_files(name: &str) -> bool {
     .contains(&name)
 }
 
+/// Returns whether a call of this name touches files or sends or receives data.
+pub(crate) fn changes_something(name: &str) -> bool {
+    touches_files(name) || ["connect", "sendto", "recvfrom"].contains(&name)
+}
+
 impl Calls {
     /// Returns the points after the last call whose line of the trace contains `text`.
     pub(crate) fn points_after(&self, text: &str) -> impl Iterator<Item = Point> {

@@ -41,7 +41,7 @@ pub(crate) struct Options {
     /// List the suites and their subjects
     #[arg(long)]
     list: bool,
-    /// Run a million cases of the suite `scrub`
+    /// Run a million cases of the suite `scrub`, and all faults of the suite `crash`
     #[arg(long)]
     long: bool,
     /// Number of suites that run at the same time

@@ -3,11 +3,11 @@
 //! A crash between any two writes is repaired by the next run.
 //!
 //! - **A host with its own key**: state (which machine), key, *exchange*, state (requested and
-//!   confirmed), agent-id, agent.toml. Neighbouring files of the state directory are synced by one
+//!   confirmed), receipt, agent-id, agent.toml. Neighbouring files of the state directory are synced by one
 //!   fsync(2) of the directory.
 //! - **A next key beside the current one** (a clone, or a lost key): state (name of the key file, and
-//!   the machine that made the key), next key, *exchange*, state (what the hub confirmed for which public
-//!   key), agent.toml, key, agent-id, state. agent.toml decides: until it names the confirmed agent, the
+//!   the machine that made the key), next key, *exchange*, receipt, state (what the hub confirmed for which
+//!   public key), agent.toml, key, agent-id, state. agent.toml decides: until it names the confirmed agent, the
 //!   next run sends the request again with the same key; from then on, [`CredentialStore::roll_forward`]
 //!   writes the remaining files.
 //! - **A rotation of the key** is a next key beside a current key that is still valid. When the run is
@@ -267,6 +267,8 @@ impl<'a> CredentialStore<'a> {
                 self.state.replace(Some(confirmed));
             }
             KeyPlace::Next => {
+                // First: the next run rolls the key forward without a request, which would give another receipt.
+                self.paths.write_receipt(&receipt, self.access)?;
                 let before = before.unwrap_or_default();
                 let key_file = before.next.as_ref().map_or_else(
                     || self.paths.next_key_file(&self.machine),
@@ -291,7 +293,6 @@ impl<'a> CredentialStore<'a> {
         tracing::debug!("wrote {}", self.paths.config.display());
         if key == KeyPlace::Next {
             self.promote_next_key(&public_key)?;
-            self.paths.write_receipt(&receipt, self.access)?;
             self.paths.write_id(agent_id, self.access)?;
         }
         if key == KeyPlace::Next || was_renewing {

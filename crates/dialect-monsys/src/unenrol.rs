@@ -147,6 +147,10 @@ pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> R
     };
     store.set_unenrolling(true)?;
     remove_credential(&host, state.as_ref())?;
+    // A later run finds no enrolment, and does not look for the temporary files of this one.
+    if let Err(error) = paths.sweep() {
+        tracing::warn!("{}: {}", error.what(), error.cause());
+    }
     drop((heartbeat_lock, lock));
     Ok(done(outcome, id, true, &host))
 }

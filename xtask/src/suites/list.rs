@@ -152,7 +152,7 @@ pub(super) const SUITES: &[Suite] = &[
     Suite::new(
         "crash",
         "the agent, killed at every system call",
-        Run::Tests("--test crash", prepare::nothing),
+        Run::Tests("--test crash", prepare::crash),
     )
     .with(&[STRACE]),
     Suite::new(

@@ -43,6 +43,15 @@ pub(super) fn nothing(_: bool) -> Pending<Prepared> {
     Box::pin(async { Ok(Prepared::default()) })
 }
 
+/// A long run kills a return to a hub at each call, and refuses its calls with each error.
+pub(super) fn crash(is_long: bool) -> Pending<Prepared> {
+    let mut prepared = Prepared::default();
+    if is_long {
+        prepared.variables.push(("CRASH_LONG", "1".into()));
+    }
+    Box::pin(async { Ok(prepared) })
+}
+
 /// Runs the examples in the documentation, which nextest does not run.
 pub(super) async fn doc_tests() -> Result<Prepared> {
     let mut prepared = Prepared::default();
