@@ -70,6 +70,11 @@ pub struct Cli {
     #[arg(long, value_name = "DIR")]
     dist: Option<PathBuf>,
 
+    /// The interval in seconds at which hosts are to send heartbeats
+    #[arg(long, value_name = "SECONDS", default_value = "30",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    heartbeat_interval: u32,
+
     /// Trust X-Forwarded-For from these addresses; may be given more than once
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     trusted_proxies: Vec<Cidr>,
@@ -116,6 +121,7 @@ impl Cli {
             receipt_keys: self.receipt_keys,
             revocations: self.revocations,
             dist: self.dist,
+            heartbeat_interval_secs: self.heartbeat_interval,
             trusted_proxies: self.trusted_proxies,
             public_urls: self.public_urls,
             ..Options::default()

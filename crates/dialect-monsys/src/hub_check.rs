@@ -49,17 +49,18 @@ impl HubCheck {
     }
 }
 
-/// Returns the time until the service requests a return to the hub, after a hub has forgotten this host.
+/// Returns the time until the service requests a return to the hub, after a hub has forgotten this host: what is
+/// left of the interval since the last request, or else a random part of the interval. The last request of an old
+/// fleet was long ago on every host, and these hosts must not return all at once either.
 #[must_use]
 pub(crate) fn pause(
     last: Option<&HubCheck>,
     interval: Duration,
     environment: &Environment,
 ) -> Duration {
-    match last {
-        Some(last) => last.pause_left(interval, environment.now()),
-        None => environment.random_up_to(interval),
-    }
+    let left = last.map(|last| last.pause_left(interval, environment.now()));
+    left.filter(|left| !left.is_zero())
+        .unwrap_or_else(|| environment.random_up_to(interval))
 }
 
 #[cfg(test)]
@@ -86,6 +87,24 @@ mod tests {
             quarters.iter().all(|count| (180..320).contains(count)),
             "{quarters:?}"
         );
+    }
+
+    #[test]
+    fn hosts_whose_last_request_is_old_return_spread_too() {
+        let firsts: Vec<_> = (0..100)
+            .map(|seed| {
+                let environment = Environment::real([]).with_seed(seed);
+                let old = HubCheck {
+                    at: "2020-01-01T00:00:00Z".into(),
+                    not_before: "2020-01-01T01:00:00Z".into(),
+                };
+                pause(Some(&old), HOUR, &environment)
+            })
+            .collect();
+        assert!(firsts.iter().all(|first| *first < HOUR));
+        let late = firsts.iter().filter(|first| **first > HOUR / 2).count();
+        // 50, with a standard deviation of 5.
+        assert!((25..=75).contains(&late), "{late}");
     }
 
     #[test]
