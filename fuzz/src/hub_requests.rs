@@ -98,7 +98,11 @@ pub fn host_header(bytes: &[u8]) {
 pub fn receipt(bytes: &[u8]) {
     let [text, payload] = parts(bytes);
     let seed = [7; 32];
-    assert_eq!(fuzzing::receipt(&text, [8; 32]), None, "no receipt of this key");
+    assert_eq!(
+        fuzzing::receipt(&text, [8; 32]),
+        None,
+        "no receipt of this key"
+    );
     let signed = fuzzing::signed_receipt(payload.as_bytes(), seed).expect("a seed has 32 bytes");
     if let Some(id) = fuzzing::receipt(&signed, seed) {
         let value: Value = serde_json::from_str(&payload).expect("a payload is JSON");

@@ -121,7 +121,7 @@ fn is_usable(settings: &Settings) {
     if let Some(role) = &settings.role {
         assert_eq!(tags::role_fault(&role.value), None);
     }
-    assert!(settings.wait <= LONGEST && settings.splay.value <= LONGEST);
+    assert!(settings.wait.value <= LONGEST && settings.splay.value <= LONGEST);
     if let Some(proxy) = &settings.proxy {
         let url = &proxy.value.url;
         assert!(matches!(url.scheme(), "http" | "https"), "{url}");
@@ -184,7 +184,7 @@ fn is_the_same_when_written(settings: &Settings, environment: &Environment) {
         ),
         ("host_hostname_file", path(&settings.hostname_file)),
         ("host_os_release_file", path(&settings.os_release_file)),
-        ("wait", seconds(settings.wait)),
+        ("wait", seconds(settings.wait.value)),
         ("splay", seconds(settings.splay.value)),
     ];
     let empty = fuzzing::agent_toml(Path::new(PATH), "").expect("an empty file");
@@ -218,7 +218,7 @@ fn is_the_same_when_written(settings: &Settings, environment: &Environment) {
                 settings.hostname_file.clone(),
                 settings.os_release_file.clone(),
             ),
-            (settings.wait, settings.splay.value),
+            (settings.wait.value, settings.splay.value),
         )
     };
     assert_eq!(values(&again), values(settings));

@@ -173,7 +173,8 @@ async fn dry_run(args: &EnrolArgs, environment: &Environment) -> Result<Report> 
             "Dry run: this host is enrolled at {} already; nothing would be sent.\n",
             host.enrolled()?.hub_url
         );
-        let json = json!({"result": "dry_run", "changed": false, "request": null});
+        let json =
+            json!({"result": "dry_run", "changed": false, "would_change": false, "request": null});
         return Ok(Report::new(text, json));
     };
     let mut table = vec![
@@ -190,6 +191,7 @@ async fn dry_run(args: &EnrolArgs, environment: &Environment) -> Result<Report> 
     let mut json = json!({
         "result": "dry_run",
         "changed": false,
+        "would_change": preview.is_change,
         "token": described,
         "hub_url": settings.hub_url.value.to_string(),
         "request": {

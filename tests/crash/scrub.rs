@@ -120,7 +120,7 @@ impl Case for Scrubbing {
 
     fn command(&self, _: &TestHub) -> Prepared {
         self.host
-            .agent(&["enrol", "--scrub-cloud-init", "yes"])
+            .agent(&["enrol", "--offline", "--scrub-cloud-init", "yes"])
             .env("MONSYS_TOKEN", &self.token)
     }
 

@@ -69,11 +69,13 @@ async fn run(
     // Errors of the command are reported before any change on the host.
     let before = read()?;
     let settings = before.settings();
-    if settings.offline {
-        return offline::enrolled(&*before);
-    }
     let mut limit = Limit::of(settings.wait.value);
     *cleanup = SecretCleanup::of(&*before, environment);
+    if settings.offline {
+        let enrolled = offline::enrolled(&*before)?;
+        cleanup.find_secret(&*before, environment, limit).await;
+        return Ok(enrolled);
+    }
     let secret = if before.takes_secret(force)? {
         let secret = fetch(&*before, environment, limit).await?;
         cleanup.remember(secret.as_ref());

@@ -130,6 +130,7 @@ impl Dialect for Host<'_> {
         Ok(Some(Preview {
             url: self.settings.hub_url.value.join(TOKENS).to_string(),
             path: TOKENS,
+            is_change: true,
             body: json!({"hostname": facts.hostname}),
             rows: vec![("file", self.path.display().to_string())],
             json: json!({"file": self.path}),

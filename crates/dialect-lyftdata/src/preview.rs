@@ -28,6 +28,7 @@ pub(crate) fn preview(
     Ok(Some(Preview {
         url: host.settings.hub_url.value.join(ENROLL).to_string(),
         path: ENROLL,
+        is_change: true,
         body: body.map(|(name, value)| (name.to_owned(), value)).collect(),
         rows: vec![
             ("worker", host.name()?.to_owned()),

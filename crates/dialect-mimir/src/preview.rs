@@ -33,6 +33,7 @@ pub(crate) fn preview(
     Ok(Some(Preview {
         url: host.settings.hub_url.value.join(wire::ENROLL).to_string(),
         path: wire::ENROLL,
+        is_change: true,
         body: json!({"hostname": facts.hostname}),
         rows: vec![
             ("key", key.into()),

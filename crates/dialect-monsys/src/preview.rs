@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::host_state::EnrolmentState;
 use crate::monsys::Monsys;
+use crate::plan::Purpose;
 use crate::wire;
 use agent_core::enrolment::Preview;
 use agent_core::error::Result;
@@ -45,6 +46,7 @@ pub(crate) fn preview(
     Ok(Some(Preview {
         url: host.settings.hub_url.value.join(path).to_string(),
         path,
+        is_change: request.purpose != Purpose::Confirmation,
         body,
         rows: vec![
             ("key", key.into()),

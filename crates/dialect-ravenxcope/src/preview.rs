@@ -28,6 +28,7 @@ pub(crate) fn preview(
     Ok(Some(Preview {
         url: wire::url(&host.settings.hub_url.value, id, "enroll").to_string(),
         path: wire::ENROLL,
+        is_change: true,
         body: wire::facts_json(facts, host.port),
         rows: vec![
             ("sensor", id.to_owned()),

@@ -11,7 +11,7 @@ use crate::receipt_key::ReceiptKeys;
 use crate::refusal::Refusal;
 use crate::revocations::{self, Entry, RevocationFile};
 use crate::secret::TokenHash;
-use crate::silence::Schedule;
+use crate::silence_schedule::Schedule;
 use std::path::PathBuf;
 use std::sync::Arc;
 

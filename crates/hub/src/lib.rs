@@ -71,6 +71,7 @@ pub mod secret;
 mod server;
 mod signature;
 mod silence;
+mod silence_schedule;
 mod source;
 mod tls;
 mod tokens;

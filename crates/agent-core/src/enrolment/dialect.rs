@@ -412,6 +412,8 @@ pub struct Preview {
     pub url: String,
     /// Path of the URL.
     pub path: &'static str,
+    /// True when the run would change the host, or its data at the hub; false for a mere confirmation.
+    pub is_change: bool,
     /// Body of the request, without secrets.
     pub body: Value,
     /// Rows for people.

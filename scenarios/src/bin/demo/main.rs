@@ -250,8 +250,8 @@ impl Demo {
         let ran = self.agent_enrol(token).await?;
         output::quote(&ran.text());
         self.steps.holds(
-            "it reports that the host is enrolled already",
-            ran.text().contains("already"),
+            "the hub confirms that the host is enrolled",
+            ran.text().contains("the hub has confirmed it"),
         );
         self.steps.holds(
             "agent.toml is as it was",
