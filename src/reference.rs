@@ -109,7 +109,7 @@ Every error names what failed, the cause, and a hint for the fix, in that order,
 
 | exit code | meaning |
 |---|---|
-| 0 | success, also if the host is enrolled already |
+| 0 | success: the hub has confirmed the enrolment in this run, or you asked for no confirmation (`--dry-run`, `--defer`, `--no-enrol`, `--offline`) |
 "
     );
     for kind in Kind::ALL {

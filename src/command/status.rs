@@ -21,7 +21,8 @@ pub(super) async fn run(args: &StatusArgs, environment: &Environment) -> Result<
     let flags = args.paths.flags();
     let host = match dialects::open(&flags, environment) {
         Err(error)
-            if is_unreadable(&error)
+            if !args.check_hub
+                && is_unreadable(&error)
                 && dialects::is_default(dialects::select(&flags, environment)?) =>
         {
             return Ok(by_health_file(&error, environment));

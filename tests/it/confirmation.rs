@@ -101,4 +101,11 @@ fn a_hub_url_that_was_edited_gets_no_credential() {
         let run = host.agent(command).run().expect(78);
         run.expect_stderr(&["goes to no other hub", "--hub-url"]);
     }
+    // The command of the hint asks the hub that it names.
+    let ca_file = other.ca_file().unwrap();
+    let ca_file = ca_file.to_str().unwrap();
+    host.agent(&["enrol", "--hub-url", &other.url(), "--ca-file", ca_file])
+        .run()
+        .expect(77)
+        .expect_stderr(&["does not know this host any more", &other.url()]);
 }

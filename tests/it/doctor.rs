@@ -259,3 +259,19 @@ fn a_token_in_the_metadata_service_is_reported() {
     let skipped: Value = finding(&run, "metadata service").0.into();
     assert_eq!(skipped, "skipped");
 }
+
+#[test]
+fn an_enrolled_host_asks_the_hub_with_its_own_credential() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let run = doctor(&host, &hub, "", &[]).run().expect(0);
+    assert_eq!(finding(&run, "credential").0, "good");
+    let id = host.key("agent_id").unwrap();
+    hub.post(&format!("agents/{id}/rotate-token"), serde_json::json!({}));
+    let run = doctor(&host, &hub, "", &[]).run().expect(77);
+    expect_bad(&run, "credential", "does not know this host any more");
+    let run = doctor(&TestHost::new(), &hub, &hub.token(), &[])
+        .run()
+        .expect(0);
+    assert_eq!(finding(&run, "credential").0, "skipped");
+}

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{LostHub, Mint, TestHost, until};
+use crate::common::{LostHub, Mint, SERVICE_USER, TestHost, until};
 
 fn receipt(host: &TestHost) -> String {
     fs::read_to_string(host.path("var/lib/monsys/receipt")).unwrap()
@@ -174,6 +174,77 @@ fn a_wrong_clock_does_not_keep_the_host_out() {
     hub.open();
     let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
     assert_eq!(run.json()["result"], "readmitted");
+}
+
+/// The step has one try, so the answer before it has to show the hub's clock.
+#[test]
+fn a_wrong_clock_does_not_keep_the_service_out() {
+    let (mut hub, host) = (LostHub::new(), TestHost::new());
+    host.enrol(hub.hub(), &hub.hub().token()).run().expect(0);
+    let prepare = || host.agent(&["prepare"]).run().expect(0);
+    prepare();
+    hub.lose();
+    hub.hub().set_clock_by(-7200);
+    hub.open();
+    prepare();
+    assert_eq!(hub.hub().agents().len(), 1);
+}
+
+/// The receipt holds the token's default tags, and the hub accepts 64 long ones.
+#[test]
+fn a_host_with_the_most_tags_returns_too() {
+    let (mut hub, host) = (LostHub::new(), TestHost::new());
+    let tags: Vec<String> = (0..64)
+        .map(|n| format!("{n:02}{}", "\u{1f600}".repeat(126)))
+        .collect();
+    let (token, _) = hub
+        .hub()
+        .mint(&Mint::new().with("default_tags", json!(tags)));
+    host.enrol(hub.hub(), &token).run().expect(0);
+    hub.lose();
+    hub.open();
+    let run = host.agent(&["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(run.json()["result"], "readmitted");
+    assert_eq!(run.json()["tags"], json!(tags));
+}
+
+/// As under a service manager: `run` ends with 85, then the privileged step returns the host.
+#[test]
+#[ignore = "needs root: gives files to other users"]
+fn the_unprivileged_service_requests_the_step_and_goes_on() {
+    let (mut hub, host) = (LostHub::new(), TestHost::with_service_user());
+    host.enrol(hub.hub(), &hub.hub().token()).run().expect(0);
+    let id = host.key("agent_id").unwrap();
+    host.write_file(
+        "etc/monsys/agent.toml",
+        &format!("{}readmission_interval = \"1s\"\n", host.agent_toml()),
+    );
+    std::os::unix::fs::chown(
+        host.path("etc/monsys/agent.toml"),
+        Some(0),
+        Some(SERVICE_USER),
+    )
+    .unwrap();
+    let prepare = || host.agent(&["prepare"]).run().expect(0);
+    prepare();
+    hub.lose();
+    hub.open();
+    host.agent(&["run"])
+        .by_user(SERVICE_USER)
+        .run()
+        .expect(85)
+        .expect_stderr(&["does not know this host any more"]);
+    assert!(
+        hub.hub().agents().is_empty(),
+        "the service itself sends no receipt"
+    );
+    prepare();
+    assert_eq!(hub.hub().agents()[0]["agent_id"], json!(id));
+    let captured_at = || hub.hub().agents()[0]["last_heartbeat"]["captured_at"].clone();
+    let before = captured_at();
+    let service = host.unprivileged_service();
+    until("a heartbeat of the service", || captured_at() != before);
+    service.stop().expect(0);
 }
 
 #[test]

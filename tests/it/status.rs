@@ -99,3 +99,50 @@ fn a_service_that_was_killed_is_overdue_in_time() {
     other.write_file("var/lib/monsys/heartbeat.json", &text);
     other.agent(&["status"]).run().expect(0);
 }
+
+#[test]
+fn the_hub_is_asked_on_request() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let ask = || {
+        host.agent(&["status", "--check-hub", "--output", "json"])
+            .run()
+    };
+    assert_eq!(ask().expect(0).json()["hub_accepts"], true);
+    let plain = host.agent(&["status", "--output", "json"]).run().expect(0);
+    assert!(plain.json().get("hub_accepts").is_none());
+    // The host's clock does not matter.
+    hub.set_clock_by(3 * 3600);
+    assert_eq!(ask().expect(0).json()["hub_accepts"], true);
+    let id = host.key("agent_id").unwrap();
+    hub.post(&format!("agents/{id}/rotate-token"), serde_json::json!({}));
+    let refused = ask().expect(77);
+    assert_eq!(refused.json()["hub_accepts"], false);
+    assert_eq!(refused.json()["error"]["id"], "forgotten");
+    drop(hub);
+    assert_eq!(ask().expect(69).json()["error"]["id"], "unreachable");
+}
+
+/// Monitoring runs as a user of its own, who may not read agent.toml.
+#[test]
+#[ignore = "needs root: gives files to other users"]
+fn any_user_sees_what_the_service_reports() {
+    const MONITORING: u32 = 54_322;
+    let (hub, host) = (TestHub::new(), TestHost::with_service_user());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    host.agent(&["prepare"]).run().expect(0);
+    let status = |more: &[&str]| {
+        let arguments = [&["status", "--output", "json"], more].concat();
+        host.agent(&arguments).by_user(MONITORING).run()
+    };
+    assert_eq!(status(&[]).expect(75).json()["heartbeats"], "none");
+    let service = host.unprivileged_service();
+    until("a heartbeat", || status(&[]).code == 0);
+    let good = status(&[]).expect(0).json();
+    assert_eq!(good["heartbeats"], "ok");
+    assert_eq!(good["agent_id"], hub.agents()[0]["agent_id"]);
+    // This user has no credential to ask the hub with.
+    status(&["--check-hub"]).expect(74);
+    service.stop().expect(0);
+    assert_eq!(status(&[]).expect(75).json()["heartbeats"], "stopped");
+}

@@ -362,6 +362,13 @@ impl Error {
         }
     }
 
+    /// Replaces the cause. The subject and the hint stay.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<String>) -> Self {
+        self.0.cause = cause.into();
+        self
+    }
+
     /// Returns the path, URL or setting that the error is about.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {

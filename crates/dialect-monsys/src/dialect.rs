@@ -77,8 +77,12 @@ impl Dialect for Monsys<'_> {
             return Ok(None);
         };
         let request = match way {
-            WayBack::Receipt => Receipt::load(&self.paths.state_dir)
-                .and_then(|receipt| PlannedRequest::by_receipt(enrolled, &self.settings, receipt)),
+            WayBack::Receipt => {
+                let key = self.state()?.snapshot.key.as_ref();
+                Receipt::load(&self.paths.state_dir)
+                    .filter(|receipt| key.is_some_and(|key| receipt.is_for(&key.public_key())))
+                    .map(|receipt| PlannedRequest::by_receipt(enrolled, &self.settings, receipt))
+            }
             WayBack::Secret(kind) => {
                 Some(PlannedRequest::returning(enrolled, &self.settings, kind))
             }

@@ -1,5 +1,6 @@
 //! The enrolment request to a monsys hub: its key, its token, and what is stored of the response.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use serde_json::json;
@@ -41,7 +42,7 @@ pub(crate) struct EnrolRequest<'a> {
     /// The hub's response, once it has accepted the request.
     admission: Option<Admission>,
     /// The hub's clock, by which a readmission is stamped.
-    clock: HubClock,
+    clock: &'a RefCell<HubClock>,
 }
 
 /// Sends the planned request until the hub accepts or rejects it, and stores the credential.
@@ -102,7 +103,7 @@ impl<'a> EnrolRequest<'a> {
             has_set_renewing,
             heartbeat_lock,
             admission: None,
-            clock: HubClock::rejecting_with(401),
+            clock: &host.hub_clock,
         })
     }
 
@@ -145,7 +146,7 @@ impl Exchange for EnrolRequest<'_> {
         match (&self.planned.bearer, &self.bearer) {
             (Bearer::Receipt(receipt), _) => {
                 // In nanoseconds: the hub takes each body once, so a second try needs another time.
-                let at = clock::rfc3339_nanos(self.clock.at(self.store.now()));
+                let at = clock::rfc3339_nanos(self.clock.borrow().at(self.store.now()));
                 Ok(wire::readmission(
                     hub,
                     receipt,
@@ -170,11 +171,13 @@ impl Exchange for EnrolRequest<'_> {
             Call::Enrol | Call::Readmit => wire::enrolled,
             Call::Register => wire::registered,
         };
-        let is_wrong_time = self.planned.call == Call::Readmit
-            && sent
-                .as_ref()
-                .is_ok_and(|reply| self.clock.learn(reply, self.store.now()));
         let is_own = matches!(self.planned.bearer, Bearer::Own(_));
+        let is_readmission = self.planned.call == Call::Readmit;
+        let has_learnt = (is_own || is_readmission)
+            && sent.as_ref().is_ok_and(|reply| {
+                let mut clock = self.clock.borrow_mut();
+                clock.learn(reply, self.store.now())
+            });
         let accept = |reply: &Reply| {
             self.admission = Some(accepted(reply)?);
             Ok(())
@@ -186,7 +189,7 @@ impl Exchange for EnrolRequest<'_> {
         };
         match outcome {
             Outcome::Stop(error)
-                if is_wrong_time
+                if (is_readmission && has_learnt)
                     || (error.id() == ErrorId::Forgotten && self.take_newer_credential()) =>
             {
                 Outcome::Wait {

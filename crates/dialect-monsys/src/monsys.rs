@@ -1,6 +1,6 @@
 //! The host of this dialect: its settings and its files.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 use agent_core::enrolment::{self, Dialect, ReportField};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::credential_store::CredentialStore;
 use crate::host_state::{EnrolmentState, HostState};
+use crate::hub_clock::HubClock;
 use crate::paths::Paths;
 use crate::plan::{self, PlannedRequest};
 
@@ -30,6 +31,8 @@ pub(crate) struct Monsys<'a> {
     pub(crate) paths: Paths,
     /// The host's state, which is read once, at the first use.
     state: OnceCell<HostState>,
+    /// The hub's clock, by which a readmission is stamped. A 401 before it has shown that clock.
+    pub(crate) hub_clock: Box<RefCell<HubClock>>,
 }
 
 impl<'a> Monsys<'a> {
@@ -45,6 +48,7 @@ impl<'a> Monsys<'a> {
             environment,
             settings,
             state: OnceCell::new(),
+            hub_clock: Box::new(RefCell::new(HubClock::rejecting_with(401))),
         })
     }
 
@@ -60,6 +64,7 @@ impl<'a> Monsys<'a> {
             environment,
             settings,
             state: OnceCell::new(),
+            hub_clock: Box::new(RefCell::new(HubClock::rejecting_with(401))),
         })
     }
 

@@ -147,7 +147,7 @@ impl Paths {
             (key != KeyWrite::Never).then(|| in_state_dir(KEY_FILE, KEY_BYTES, access.shared()));
         let state = [
             in_state_dir(STATE_FILE, 8 * 1024, access.shared()),
-            in_state_dir(receipt::FILE, 8 * 1024, access.shared()),
+            in_state_dir(receipt::FILE, receipt::MAX_BYTES, access.shared()),
             in_state_dir(ID_FILE, 64, access.public()),
         ];
         let ca_copy = ca_copy::target(settings, self.config_dir(), environment);

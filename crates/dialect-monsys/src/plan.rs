@@ -248,20 +248,13 @@ impl PlannedRequest {
         }
     }
 
-    /// Returns the readmission of a host that its hub has forgotten, if the hub has given it a receipt.
-    pub(crate) fn by_receipt(
-        enrolled: &Enrolled,
-        settings: &Settings,
-        receipt: Receipt,
-    ) -> Option<Self> {
-        // The receipt of another agent would make this host that agent.
-        let is_ours = receipt.agent_id() == Some(enrolled.agent_id) && !enrolled.key_is_lost;
-        is_ours.then(|| Self {
+    /// Returns the readmission of a host that its hub has forgotten, by the hub's receipt.
+    pub(crate) fn by_receipt(enrolled: &Enrolled, settings: &Settings, receipt: Receipt) -> Self {
+        Self {
             call: Call::Readmit,
             bearer: Bearer::Receipt(Box::new(receipt)),
-            must_be: Some(enrolled.agent_id),
             ..Self::returning(enrolled, settings, Kind::Enrolment)
-        })
+        }
     }
 
     /// Returns the enrolment or registration of a host that its hub has forgotten, with the same key.
@@ -282,11 +275,7 @@ impl PlannedRequest {
         match (error.id(), &self.bearer, self.interrupted) {
             (ErrorId::Forgotten, _, Some((cause, hint))) => {
                 let cause = format!("{}: {cause}", error.cause());
-                let explained = Error::new(ErrorId::Forgotten, cause).hint(hint);
-                match error.subject() {
-                    Some(url) => explained.about(url),
-                    None => explained,
-                }
+                error.with_cause(cause).hint(hint)
             }
             (ErrorId::Rejected, Bearer::Receipt(_), _) => Error::new(
                 ErrorId::Rejected,

@@ -8,19 +8,20 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use agent_core::clock;
+use agent_core::hex;
 use agent_core::store::safe_read;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "receipt";
 /// Age at which the host fetches a new receipt. The hub accepts a receipt for 90 days.
 pub const RENEWAL_AGE: Duration = Duration::from_hours(30 * 24);
-/// Largest receipt, in bytes.
-const MAX_BYTES: usize = 8 * 1024;
+/// Largest receipt, in bytes: one with 64 tags of 128 characters of four bytes fits.
+pub const MAX_BYTES: usize = 64 * 1024;
 /// Shortest interval between two writes of receipts that differ only in their times.
 const WRITE_INTERVAL: Duration = Duration::from_hours(24);
 
@@ -71,6 +72,16 @@ impl Receipt {
     #[must_use]
     pub fn agent_id(&self) -> Option<Uuid> {
         self.claims.get("agent_id")?.as_str()?.parse().ok()
+    }
+
+    /// Returns whether the receipt is for the holder of this public key (base64), which is what the hub checks.
+    #[must_use]
+    pub fn is_for(&self, public_key: &str) -> bool {
+        let Ok(key) = STANDARD.decode(public_key) else {
+            return false;
+        };
+        let digest = ring::digest::digest(&ring::digest::SHA256, &key);
+        self.claims.get("key").and_then(Value::as_str) == Some(&hex::encode(digest.as_ref()))
     }
 
     /// Returns whether the receipt was issued so long ago that the host fetches a new one. A receipt from the

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::credential_store::CredentialStore;
 use crate::host_state::{Enrolled, EnrolmentState, Snapshot};
+use crate::hub_clock::HubClock;
 use crate::monsys::{LOCK_WAIT, Monsys, enrol, locked};
 use crate::paths::Paths;
 use crate::plan::lost_key;
@@ -149,7 +150,7 @@ pub(crate) async fn accepts_credential(host: &Monsys<'_>) -> Result<bool> {
     }
 }
 
-/// Sends one heartbeat.
+/// Sends one heartbeat, and a second one by the hub's clock if the hub refuses the first one for its time.
 async fn heartbeat(host: &Monsys<'_>) -> Result<Outcome<()>> {
     let EnrolmentState::Enrolled(enrolled) = host.enrolment_state()? else {
         return Err(Error::new(
@@ -160,18 +161,27 @@ async fn heartbeat(host: &Monsys<'_>) -> Result<Outcome<()>> {
     let (settings, environment) = (&host.settings, host.environment);
     let identity = host.state()?.snapshot.key.clone().ok_or_else(lost_key)?;
     let target = Target::resolve(settings).await;
-    let vitals = Meter::default().measure(environment.now(), environment, &target);
-    let request = wire::heartbeat(
-        &settings.hub_url.value,
-        enrolled.agent_id,
-        &enrolled.agent_token,
-        &vitals,
-        &identity,
-    );
-    let url = request.url.to_string();
     let client = Client::new(settings)?;
     let deadline = Limit::of(Duration::ZERO).deadline;
-    let sent = client.send(request, environment, deadline).await;
+    let mut clock = HubClock::default();
+    let attempt = async |captured_at| {
+        let vitals = Meter::default().measure(captured_at, environment, &target);
+        let request = wire::heartbeat(
+            &settings.hub_url.value,
+            enrolled.agent_id,
+            &enrolled.agent_token,
+            &vitals,
+            &identity,
+        );
+        let url = request.url.to_string();
+        (url, client.send(request, environment, deadline).await)
+    };
+    let (url, mut sent) = attempt(environment.now()).await;
+    if let Ok(reply) = &sent
+        && clock.learn(reply, environment.now())
+    {
+        (_, sent) = attempt(clock.at(environment.now())).await;
+    }
     Ok(response::classify_own_empty(&url, sent))
 }
 

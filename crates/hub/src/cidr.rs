@@ -87,6 +87,20 @@ impl fmt::Display for BadCidr {
 
 impl std::error::Error for BadCidr {}
 
+/// The most ranges of a list.
+const MAX_CIDRS: usize = 64;
+
+/// Parses the list `allowed_cidrs` of a body, which may be missing. Returns the canonical form of each range.
+pub(crate) fn parse_list(allowed_cidrs: Option<Vec<String>>) -> Result<Vec<String>, String> {
+    let ranges = allowed_cidrs.unwrap_or_default();
+    if ranges.len() > MAX_CIDRS {
+        return Err(format!("allowed_cidrs: at most {MAX_CIDRS} ranges"));
+    }
+    let canonical = |text: &String| text.parse::<Cidr>().map(|cidr| cidr.to_string());
+    let parsed: Result<_, _> = ranges.iter().map(canonical).collect();
+    parsed.map_err(|cause: BadCidr| format!("allowed_cidrs: {cause}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::body::{JsonBody, Wire};
-use crate::cidr::Cidr;
+use crate::cidr::parse_list;
 use crate::clock::{Millis, millis, rfc3339};
 use crate::database::{from_json, to_json};
 use crate::labels::{check_name, check_role, check_tags, merge_tags};
@@ -23,7 +23,6 @@ use uuid::Uuid;
 /// One hour to thirty days.
 const TTL_SECS: RangeInclusive<u64> = 3_600..=2_592_000;
 const MAX_USES: RangeInclusive<i64> = 1..=1_000_000_000;
-const MAX_CIDRS: usize = 64;
 
 /// The body of a new token on the wire.
 #[derive(Deserialize)]
@@ -61,15 +60,7 @@ impl Wire for NewTokenBody {
         let default_tags = self.default_tags.unwrap_or_default();
         check_tags("default_tags", &default_tags)?;
         check_role("default_role", self.default_role.as_deref())?;
-        let allowed_cidrs = self.allowed_cidrs.unwrap_or_default();
-        if allowed_cidrs.len() > MAX_CIDRS {
-            return Err(format!("allowed_cidrs: at most {MAX_CIDRS} ranges"));
-        }
-        let allowed_cidrs = allowed_cidrs
-            .iter()
-            .map(|text| text.parse::<Cidr>().map(|cidr| cidr.to_string()))
-            .collect::<Result<_, _>>()
-            .map_err(|cause| format!("allowed_cidrs: {cause}"))?;
+        let allowed_cidrs = parse_list(self.allowed_cidrs)?;
         Ok(NewToken {
             name: self.name,
             ttl: Duration::from_secs(self.ttl_secs),

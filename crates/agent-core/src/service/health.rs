@@ -291,13 +291,14 @@ impl HealthFile {
     pub fn save(&self, health: &Health, reason: SaveReason) {
         let mut bytes = serde_json::to_vec(health).unwrap_or_default();
         bytes.push(b'\n');
-        let running = atomic::write_lazily(&self.running, &bytes);
+        // Every user may read it: monitoring has a user of its own. It holds no secret.
+        let running = atomic::write_lazily(&self.running, &bytes, 0o644);
         if let Err(error) = &running {
             tracing::debug!("{}: {error}", self.running.display());
         }
         if (reason == SaveReason::StartOrStop || running.is_err())
             && self.owns_copy()
-            && let Err(error) = atomic::write_lazily(&self.stored, &bytes)
+            && let Err(error) = atomic::write_lazily(&self.stored, &bytes, 0o600)
         {
             tracing::debug!("{}: {error}", self.stored.display());
         }

@@ -243,13 +243,19 @@ impl Reader<'_> {
         } else {
             format!("http://{text}")
         };
+        // In a password with a raw `/`, `?` or `#` (RFC 3986, section 3.2), the user would be the host, and
+        // messages would show the beginning of the password.
+        let is_bare = |url: &reqwest::Url| {
+            matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none()
+        };
         let url = reqwest::Url::parse(&text)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
+            .filter(is_bare)
             .ok_or_else(|| {
                 Error::new(
                     ErrorId::BadSetting,
-                    "a proxy's URL is http://[USER:PASSWORD@]HOST:PORT or https://…",
+                    "a proxy's URL is http://[USER:PASSWORD@]HOST:PORT or https://…, and `/`, `?`, `#` and `@` in a password are %2F, %3F, %23 and %40",
                 )
                 .about(&sourced.source)
             })?;

@@ -62,14 +62,14 @@ pub fn write_all(drafts: &[Draft<'_>]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Replaces `path` with a file of these bytes, 0600 and owned by the user of this process, without an
+/// Replaces `path` with a file of these bytes and this mode, owned by the user of this process, without an
 /// fsync: for data that is written often and may be lost. After a crash, the path is the old file, the
 /// new file, or an empty file.
 ///
 /// # Errors
 /// The system's error.
 #[expect(clippy::disallowed_methods, reason = "this is the writer")]
-pub fn write_lazily(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_lazily(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // The name is always the same, so that killed runs leave at most one file.
     let temporary = folder_of(path).join(format!("{}{name}{}", TEMPORARY.0, TEMPORARY.1));
@@ -81,9 +81,13 @@ pub fn write_lazily(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(mode)
         .open(&temporary)?;
     file.write_all(bytes)?;
+    // The umask of the service may have removed bits.
+    if file.metadata()?.mode() & 0o7777 != mode {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
     fs::rename(&temporary, path)
 }
 

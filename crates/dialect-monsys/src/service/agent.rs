@@ -1,5 +1,7 @@
 //! The agent of the heartbeat loop: the files of an enrolled host, and one heartbeat.
 
+mod return_to_hub;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,12 +10,9 @@ use tokio::time::Instant;
 use super::on_disk::{OnDisk, Stamp, not_enrolled};
 use super::transport::Transport;
 use crate::heartbeat_lock::HeartbeatLock;
-use crate::hub_check;
 use crate::hub_clock::{HubClock, Offset};
-use crate::receipt::Receipt;
 use crate::recovery::recover_now;
 use crate::state::State;
-use crate::step::ask_hub;
 use crate::wire;
 use agent_core::clock;
 use agent_core::environment::Environment;
@@ -32,9 +31,6 @@ const MISSING_CREDENTIAL_GRACE: Duration = Duration::from_secs(10);
 /// Interval at which the host registers again: the hub gets the current facts, and pins the key if an
 /// operator has unpinned it.
 const REGISTER_INTERVAL: Duration = Duration::from_hours(24);
-
-/// Time over which the hosts of a fleet fetch their new receipts.
-const RENEWAL_SPREAD: Duration = Duration::from_hours(24);
 
 /// The agent of an enrolled host.
 pub(crate) struct Agent<'a, T> {
@@ -89,11 +85,7 @@ impl<'a, T: Transport> Agent<'a, T> {
             renew_at: None,
             logged: None,
         };
-        let receipt = Receipt::load(&agent.on_disk.state_dir);
-        if receipt.is_some_and(|receipt| receipt.is_old(environment.now())) {
-            let pause = environment.random_up_to(RENEWAL_SPREAD);
-            agent.renew_at = Some(clock::after(Instant::now(), pause));
-        }
+        agent.plan_renewal();
         agent.reset();
         Ok(agent)
     }
@@ -169,58 +161,6 @@ impl<'a, T: Transport> Agent<'a, T> {
             return Ok(HeartbeatOutcome::NotSent);
         }
         Err(step::needed("a rotation of the key was interrupted"))
-    }
-
-    /// Plans the request of the privileged step after a heartbeat with this outcome, and requests the step when it
-    /// is due.
-    fn request_return(&mut self, outcome: &HeartbeatOutcome) -> Result<()> {
-        let is_forgotten = match outcome {
-            HeartbeatOutcome::NotSent => return Ok(()),
-            HeartbeatOutcome::Accepted => false,
-            HeartbeatOutcome::Missed(miss) => match miss.error.id() {
-                ErrorId::Forgotten => true,
-                // No answer of the hub: what it knows is open.
-                ErrorId::Unreachable => return Ok(()),
-                _ => false,
-            },
-        };
-        if !is_forgotten {
-            self.return_at = None;
-            let is_accepted = matches!(outcome, HeartbeatOutcome::Accepted);
-            return match self.renew_at {
-                Some(at) if is_accepted && Instant::now() >= at => {
-                    Err(step::needed("the hub's receipt is older than 30 days"))
-                }
-                _ => Ok(()),
-            };
-        }
-        let interval = self.on_disk.settings.readmission_interval;
-        let last = self.on_disk.hub_check.as_ref();
-        let environment = self.environment;
-        let at = *self.return_at.get_or_insert_with(|| {
-            let pause = hub_check::pause(last, interval, environment);
-            tracing::info!(
-                "the hub does not know this host any more: trying to return in {} s",
-                pause.as_secs()
-            );
-            clock::after(Instant::now(), pause)
-        });
-        if Instant::now() < at {
-            return Ok(());
-        }
-        Err(step::needed("the hub does not know this host any more"))
-    }
-
-    /// Does what the privileged step does, as the owner of the files.
-    async fn return_to_hub(&mut self) -> Result<()> {
-        self.return_at = None;
-        self.renew_at = self
-            .renew_at
-            .map(|_| clock::after(Instant::now(), RENEWAL_SPREAD));
-        if let Err(error) = Box::pin(ask_hub(self.flags, self.environment)).await {
-            tracing::warn!("{}: {}", error.what(), error.cause());
-        }
-        self.read_again()
     }
 
     /// Shares the heartbeat lock, for requests signed with the key on the disk. Returns `None` while a run

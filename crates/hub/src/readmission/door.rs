@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::body::{JsonBody, Wire};
-use crate::cidr::Cidr;
+use crate::cidr::parse_list;
 use crate::clock::{Millis, parse_rfc3339, rfc3339};
 use crate::database::{TransactionError, from_json, to_json};
 use crate::receipt::TENANT;
@@ -22,7 +22,6 @@ use uuid::Uuid;
 /// One second to thirty days.
 const OPEN_SECS: RangeInclusive<i64> = 1..=2_592_000;
 const MAX_AGENTS: RangeInclusive<i64> = 1..=1_000_000_000;
-const MAX_CIDRS: usize = 64;
 
 /// The operator's body on the wire.
 #[derive(Deserialize)]
@@ -58,15 +57,7 @@ impl Wire for OpenBody {
             .issued_before
             .map(|text| parse_rfc3339(&text).ok_or("issued_before: must be an RFC 3339 time"))
             .transpose()?;
-        let allowed_cidrs = self.allowed_cidrs.unwrap_or_default();
-        if allowed_cidrs.len() > MAX_CIDRS {
-            return Err(format!("allowed_cidrs: at most {MAX_CIDRS} ranges"));
-        }
-        let allowed_cidrs = allowed_cidrs
-            .iter()
-            .map(|text| text.parse::<Cidr>().map(|cidr| cidr.to_string()))
-            .collect::<Result<_, _>>()
-            .map_err(|cause| format!("allowed_cidrs: {cause}"))?;
+        let allowed_cidrs = parse_list(self.allowed_cidrs)?;
         Ok(Opening {
             open_for: self.open_for_secs * 1000,
             max_agents: self.max_agents,
