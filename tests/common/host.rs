@@ -1,5 +1,6 @@
 //! A host: a folder that stands for `/`, and runs of the real binary on it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,7 +12,11 @@ use serde_json::Value;
 
 use super::TestHub;
 
-const AGENT: &str = env!("CARGO_BIN_EXE_monsys-agent");
+/// Returns the agent's program: the one that the suite has built, or else cargo's build for tests.
+fn program() -> OsString {
+    let built = std::env::var_os("MONSYS_TEST_AGENT");
+    built.unwrap_or_else(|| env!("CARGO_BIN_EXE_monsys-agent").into())
+}
 
 /// Directories and files of an enrolled host, and their modes.
 pub(crate) const MODES: [(&str, u32); 6] = [
@@ -135,7 +140,7 @@ impl TestHost {
 
     /// Returns the agent on this host, with an empty environment.
     pub(crate) fn agent(&self, arguments: &[&str]) -> Prepared {
-        let mut command = Command::new(AGENT);
+        let mut command = Command::new(program());
         command
             .args(arguments)
             .arg("--root")
