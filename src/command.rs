@@ -4,6 +4,7 @@ mod completions;
 mod doctor;
 mod enrol;
 mod facts;
+mod first_process;
 mod install;
 mod man;
 mod prepare;
@@ -82,7 +83,16 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
         .enable_all()
         .build()
         .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("the runtime"))?;
-    let result = runtime.block_on(run(cli, environment));
+    let result = runtime.block_on(async {
+        if !first_process::is_this() || matches!(cli.command, Command::Run(_)) {
+            return run(cli, environment).await;
+        }
+        tokio::select! {
+            biased;
+            stopped = first_process::stopped() => stopped,
+            result = run(cli, environment) => result,
+        }
+    });
     // Do not wait for a name server or a pipe that never answers.
     runtime.shutdown_background();
     result

@@ -190,7 +190,7 @@ catalogue! {
         "The path is a directory, a symbolic link or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or accepts no owner and mode. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --config PATH";
     StateUnwritable = "state-unwritable", Unwritable, "the state directory cannot be written",
-        "The path is not a directory; a file in it is a directory or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or has no owners, modes, locks or fsync of folders. This is checked before a use of the token is spent.",
+        "The path is not a directory; a file in it is a directory or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or has no owners or modes. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --state-dir DIR";
     JobsDirUnwritable = "jobs-dir-unwritable", Unwritable, "the jobs directory cannot be written",
         "LyftData's jobs directory, or a file in it, is a file of another kind or a mount point, the agent has no permission to write, or the file system is read-only or full. This is checked before a request is sent.",

@@ -21,6 +21,9 @@ use crate::token::Secret;
 /// The largest accepted file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
+/// The byte order mark of UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// `agent.toml` as it was read.
 #[derive(Clone)]
 pub struct AgentToml {
@@ -261,7 +264,36 @@ impl AgentToml {
             };
             set(&mut document, key, value);
         }
-        Ok(Zeroizing::new(document.to_string()))
+        Ok(self.in_own_form(document.to_string()))
+    }
+
+    /// Returns the text with the byte order mark and the line ends of this file, which editors on other systems
+    /// write.
+    fn in_own_form(&self, text: String) -> Zeroizing<String> {
+        let text = Zeroizing::new(text);
+        let has_mark = self.text.starts_with(BYTE_ORDER_MARK);
+        let ends = self.text.matches('\n').count();
+        let is_crlf = ends > 0 && ends == self.text.matches("\r\n").count();
+        if !has_mark && !is_crlf {
+            return text;
+        }
+        let mut own = Zeroizing::new(String::with_capacity(2 * text.len()));
+        if has_mark {
+            own.push(BYTE_ORDER_MARK);
+        }
+        for line in text
+            .trim_start_matches(BYTE_ORDER_MARK)
+            .split_inclusive('\n')
+        {
+            match line.strip_suffix('\n') {
+                Some(line) if is_crlf && !line.ends_with('\r') => {
+                    own.push_str(line);
+                    own.push_str("\r\n");
+                }
+                _ => own.push_str(line),
+            }
+        }
+        own
     }
 
     /// Returns true when the file has exactly this text.

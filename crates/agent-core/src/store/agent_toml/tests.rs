@@ -79,6 +79,24 @@ level = 'info' # chatty
 }
 
 #[test]
+fn line_ends_and_byte_order_mark_stay() {
+    for text in [
+        "\u{feff}# mine\r\nrole = \"db\"\r\nnote = \"\"\"\r\na\r\n\"\"\"\r\n",
+        "\u{feff}role = \"db\"\n",
+        "x = 1\r\nrole = \"db\"",
+    ] {
+        let after = enrolled(text, &[], None);
+        assert_eq!(after.starts_with('\u{feff}'), text.starts_with('\u{feff}'));
+        let is_crlf = text.contains("\r\n");
+        let ends = after.matches('\n').count();
+        let crlf = after.matches("\r\n").count();
+        assert_eq!(crlf, if is_crlf { ends } else { 0 }, "{after:?}");
+        assert!(after.contains("agent_token"), "{after:?}");
+        assert_eq!(enrolled(&after, &[], None), after, "not stable");
+    }
+}
+
+#[test]
 fn an_error_names_the_line_of_a_broken_file_without_its_text() {
     for (text, cause) in [
         ("a = 1\nagent_token = agt_secret\n", "line 2"),
