@@ -84,7 +84,9 @@ pub fn certificates(file: &[u8]) -> Result<Vec<Found>, String> {
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
                 "it is UTF-16 text: save it as UTF-8 or ASCII".into()
             }
-            [0x30, 0x80..=0x84, ..] => "it is DER, not PEM: openssl x509 -inform DER converts it".into(),
+            [0x30, 0x80..=0x84, ..] => {
+                "it is DER, not PEM: openssl x509 -inform DER converts it".into()
+            }
             _ => "it holds no PEM certificate (-----BEGIN CERTIFICATE-----)".into(),
         });
     }
@@ -287,15 +289,24 @@ mod tests {
             (format!("{ONE}{}", marked(TWO)), vec![(1, 1), (2, 5)]),
             (joined, vec![(1, 1), (2, 4)]),
             (ONE.replace('\n', "\r\n"), vec![(1, 1)]),
-            (format!("{ONE}{TWO}").replace('\n', "\r"), vec![(1, 1), (2, 5)]),
+            (
+                format!("{ONE}{TWO}").replace('\n', "\r"),
+                vec![(1, 1), (2, 5)],
+            ),
             (format!("CN=Root é\n{ONE}"), vec![(1, 2)]),
             (ONE.replace('\n', "\n    "), vec![(1, 1)]),
             (ONE.replace('=', ""), vec![(1, 1)]),
             (ONE.replace("CERT", "X509 CERT"), vec![(1, 1)]),
             (ONE.replace("CERT", "X.509 CERT"), vec![(1, 1)]),
             (ONE.replace("CERT", "TRUSTED CERT"), vec![(1, 1)]),
-            (format!("{}{TWO}", ONE.replace("CERTIFICATE", "DH PARAMETERS")), vec![(2, 5)]),
-            (format!("{}{TWO}", ONE.replace("-----B", "# -----B")), vec![(2, 5)]),
+            (
+                format!("{}{TWO}", ONE.replace("CERTIFICATE", "DH PARAMETERS")),
+                vec![(2, 5)],
+            ),
+            (
+                format!("{}{TWO}", ONE.replace("-----B", "# -----B")),
+                vec![(2, 5)],
+            ),
         ] {
             assert_eq!(read(&file), expected, "{file:?}");
         }
@@ -304,12 +315,27 @@ mod tests {
     #[test]
     fn a_broken_certificate_names_its_place() {
         for (file, cause) in [
-            (format!("{ONE}{}", TWO.replace("MAM", "M*M")), "certificate 2 (line 5) is not Base64"),
-            (format!("{ONE}{}", TWO.replace("--END", "--ENDE")), "certificate 2 (line 5) has no END line"),
-            (format!("{}{TWO}", ONE.replace("END", "")), "certificate 1 (line 1) has no END line"),
-            (ONE.replace("MAMC\nAQE=\n", ""), "certificate 1 (line 1) is empty"),
+            (
+                format!("{ONE}{}", TWO.replace("MAM", "M*M")),
+                "certificate 2 (line 5) is not Base64",
+            ),
+            (
+                format!("{ONE}{}", TWO.replace("--END", "--ENDE")),
+                "certificate 2 (line 5) has no END line",
+            ),
+            (
+                format!("{}{TWO}", ONE.replace("END", "")),
+                "certificate 1 (line 1) has no END line",
+            ),
+            (
+                ONE.replace("MAMC\nAQE=\n", ""),
+                "certificate 1 (line 1) is empty",
+            ),
             (String::new(), "no PEM certificate"),
-            (ONE.replace("CERTIFICATE", "PRIVATE KEY"), "no PEM certificate"),
+            (
+                ONE.replace("CERTIFICATE", "PRIVATE KEY"),
+                "no PEM certificate",
+            ),
         ] {
             let said = certificates(file.as_bytes()).unwrap_err();
             assert!(said.contains(cause), "{file:?}: {said}");

@@ -15,7 +15,10 @@ pub fn tls(error: &Error) -> String {
             "the server accepts no ECDSA certificate of a host".into()
         }
         Error::PeerIncompatible(detail) => {
-            format!("the server's TLS and the agent's have nothing in common: {}", words(detail))
+            format!(
+                "the server's TLS and the agent's have nothing in common: {}",
+                words(detail)
+            )
         }
         Error::PeerMisbehaved(detail) => {
             format!("the server breaks the rules of TLS: {}", words(detail))
@@ -25,7 +28,10 @@ pub fn tls(error: &Error) -> String {
             format!("the revocation list is not valid: {}", words(detail))
         }
         Error::InconsistentKeys(detail) => {
-            format!("the certificate and the key do not belong together: {}", words(detail))
+            format!(
+                "the certificate and the key do not belong together: {}",
+                words(detail)
+            )
         }
         Error::General(text) => text.clone(),
         Error::Other(error) => other(error),
@@ -39,9 +45,7 @@ pub fn tls(error: &Error) -> String {
 pub fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::Other(error) => other(error),
-        CertificateError::UnknownIssuer => {
-            "its chain ends in a CA that is not trusted here".into()
-        }
+        CertificateError::UnknownIssuer => "its chain ends in a CA that is not trusted here".into(),
         CertificateError::BadSignature => "its signature is not that of its CA".into(),
         CertificateError::BadEncoding => "it is not a certificate in DER".into(),
         CertificateError::Revoked => "it is revoked".into(),
@@ -104,9 +108,12 @@ fn other(OtherError(error): &OtherError) -> String {
 
 /// Returns the name of an enum's variant as words: `NoCipherSuitesInCommon` is `no cipher suites in common`.
 /// The data of the variant is left out.
-fn words(variant: &impl Debug) -> String {
+pub(crate) fn words(variant: &impl Debug) -> String {
     let name = format!("{variant:?}");
-    let letters: Vec<char> = name.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let letters: Vec<char> = name
+        .chars()
+        .take_while(char::is_ascii_alphanumeric)
+        .collect();
     let mut words = String::new();
     for (at, letter) in letters.iter().enumerate() {
         let follows_small = at > 0 && !letters[at - 1].is_ascii_uppercase();
@@ -120,4 +127,27 @@ fn words(variant: &impl Debug) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::words;
+
+    #[test]
+    fn the_name_of_a_variant_becomes_words() {
+        #[derive(Debug)]
+        #[expect(dead_code, reason = "the data is left out")]
+        enum Variant {
+            NoKxGroupsInCommon,
+            UnknownCA(u8),
+            UnknownPSKIdentity { id: u8 },
+        }
+        for (variant, expected) in [
+            (Variant::NoKxGroupsInCommon, "no kx groups in common"),
+            (Variant::UnknownCA(1), "unknown ca"),
+            (
+                Variant::UnknownPSKIdentity { id: 1 },
+                "unknown psk identity",
+            ),
+        ] {
+            assert_eq!(words(&variant), expected);
+        }
+    }
+}

@@ -106,7 +106,12 @@ impl Certificate {
             .iter()
             .map(|ca| anchor_from_trusted_cert(ca))
             .collect::<Result<_, _>>()
-            .map_err(|cause| in_ca(format!("a certificate is broken: {}", tls_words::webpki(&cause))))?;
+            .map_err(|cause| {
+                in_ca(format!(
+                    "a certificate is broken: {}",
+                    tls_words::webpki(&cause)
+                ))
+            })?;
         let (now, whose, hint) = match clock.server {
             Some(server) => (server, "the server's clock", Misfit::SERVERS_TIME),
             None => (clock.host, "this host's clock", Misfit::HOSTS_TIME),
@@ -368,8 +373,13 @@ mod tests {
                 "2029-12-31T23:59:59Z",
                 "valid from 2030-01-01T00:00:00Z",
             ),
-            (&good, String::new(), now, "ca_pem: there is no certificate"),
-            (&String::new(), ca.pem(), now, "there is no certificate"),
+            (
+                &good,
+                String::new(),
+                now,
+                "ca_pem: it holds no PEM certificate",
+            ),
+            (&String::new(), ca.pem(), now, "it holds no PEM certificate"),
         ] {
             let said = check(pem, &ca_pem, now).unwrap_err().cause;
             assert!(said.contains(cause), "{said} is not: {cause}");

@@ -74,7 +74,8 @@ pub(super) fn configuration(
             None => None,
         };
     let verifier = Verifier::new(settings, ca_anchors, Arc::clone(&provider));
-    let internal = |error: TlsError| Error::new(ErrorId::Internal, tls_words::tls(&error)).about("TLS");
+    let internal =
+        |error: TlsError| Error::new(ErrorId::Internal, tls_words::tls(&error)).about("TLS");
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(internal)?
@@ -108,8 +109,11 @@ pub fn anchors_in(file: &[u8]) -> std::result::Result<Vec<TrustAnchor<'static>>,
     found
         .iter()
         .map(|found| {
-            let anchor = webpki::anchor_from_trusted_cert(&found.certificate)
-                .map_err(|error| found.place.invalid(&format!("is broken: {}", tls_words::webpki(&error))))?;
+            let anchor = webpki::anchor_from_trusted_cert(&found.certificate).map_err(|error| {
+                found
+                    .place
+                    .invalid(&format!("is broken: {}", tls_words::webpki(&error)))
+            })?;
             Ok(anchor.to_owned())
         })
         .collect()

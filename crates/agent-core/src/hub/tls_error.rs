@@ -28,10 +28,10 @@ pub(super) fn explain(
         TlsError::InvalidCertificate(CertificateError::Other(OtherError(inner))) => {
             match inner.downcast_ref::<ProxyRefused>() {
                 Some(ProxyRefused(refused)) => of_proxy(refused, &named),
-                None => of_hub(error, trust),
+                None => of_hub(error, trust, is_proxys, &named),
             }
         }
-        TlsError::InvalidCertificate(_) => of_hub(error, trust),
+        TlsError::InvalidCertificate(_) => of_hub(error, trust, is_proxys, &named),
         TlsError::InvalidMessage(_) => {
             unreachable("that port does not speak TLS (is it plain http?)".into())
         }
@@ -51,17 +51,22 @@ pub(super) fn explain(
     }
 }
 
-/// Returns the error of the hub's certificate.
-fn of_hub(error: &TlsError, trust: Trust) -> SendError {
+/// Returns the error of the hub's certificate, or of a proxy's that has the hub's host name.
+fn of_hub(error: &TlsError, trust: Trust, is_proxys: bool, named: &str) -> SendError {
     let TlsError::InvalidCertificate(refused) = error else {
         let cause = format!("TLS failed: {}", tls_words::tls(error));
         return SendError::Transient(Error::new(ErrorId::Unreachable, cause));
     };
     let (cause, hint) = described(refused, trust);
-    let mut untrusted = Error::new(ErrorId::Untrusted, cause);
-    if let Some(hint) = hint {
-        untrusted = untrusted.hint(hint);
-    }
+    let untrusted = if is_proxys {
+        Error::new(ErrorId::ProxyUntrusted, format!("{cause}{named}")).hint(SAME_HOST)
+    } else {
+        Error::new(ErrorId::Untrusted, cause)
+    };
+    let untrusted = match hint {
+        Some(hint) if !is_proxys => untrusted.hint(hint),
+        _ => untrusted,
+    };
     sent(untrusted, refused)
 }
 
@@ -95,7 +100,10 @@ fn described(refused: &CertificateError, trust: Trust) -> (String, Option<&'stat
             let hint = (trust != Trust::Public).then_some(NOT_IN_FILE);
             ("its chain ends in a CA that is not trusted here (a private CA, an intermediate certificate that the server does not send, or a device that intercepts TLS)".into(), hint)
         }
-        CertificateError::NotValidForNameContext { expected, presented } => {
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => {
             let cause = format!(
                 "the certificate is not for {}, but for {}",
                 expected.to_str(),
@@ -103,16 +111,20 @@ fn described(refused: &CertificateError, trust: Trust) -> (String, Option<&'stat
             );
             (cause, Some(WRONG_NAME))
         }
-        CertificateError::NotValidForName => {
-            ("the certificate is not for this name".into(), Some(WRONG_NAME))
-        }
+        CertificateError::NotValidForName => (
+            "the certificate is not for this name".into(),
+            Some(WRONG_NAME),
+        ),
         CertificateError::Other(OtherError(inner)) if inner.is::<PinMismatch>() => (
             "no CA of its chain has the pinned key (--ca-pin)".into(),
             Some(OTHER_PIN),
         ),
         _ => {
             let hint = hint_for(refused, trust);
-            (format!("it does not verify: {}", tls_words::certificate(refused)), Some(hint))
+            (
+                format!("it does not verify: {}", tls_words::certificate(refused)),
+                Some(hint),
+            )
         }
     }
 }
@@ -135,7 +147,9 @@ fn hint_for(refused: &CertificateError, trust: Trust) -> &'static str {
         Some(webpki::Error::UnsupportedCertVersion) => {
             "issue the hub's certificate with extensions (openssl x509 -req needs -extfile), and give a root of version 1 with --ca-file"
         }
-        _ => "issue another certificate for the hub; openssl s_client -connect HOST:PORT -showcerts prints the one that it sends",
+        _ => {
+            "issue another certificate for the hub; openssl s_client -connect HOST:PORT -showcerts prints the one that it sends"
+        }
     }
 }
 
@@ -154,24 +168,26 @@ const fn is_about_our_certificate(alert: AlertDescription) -> bool {
     )
 }
 
+const SAME_HOST: &str = "the proxy has the host name of the hub, so --ca-file and --ca-pin count for both: name the proxy by another of its names or addresses";
 const NOT_IN_FILE: &str = "put the CA of the hub's chain, and the intermediate certificates that the server does not send, into the file of --ca-file, or pin that CA with --ca-pin; openssl s_client -connect HOST:PORT -showcerts prints the chain";
 const OTHER_PIN: &str = "ask for the pin of the hub's CA again (monsys hubs print it when they start); with --ca-file, the pinned CA has to be in that file too";
 const WRONG_NAME: &str = "set --hub-url to a name that the certificate is for, or issue a certificate for the hub that has this name too";
 
-/// Lists the names of a certificate. Each comes as `DnsName("hub.example.com")` or `IpAddress(192.0.2.1)`.
+/// Lists the names of a certificate. Each comes as `DnsName("hub.example.com")` or `IpAddress(192.0.2.1)`; names
+/// of other kinds do not matter.
 fn names(presented: &[String]) -> String {
     let bare = |name: &String| {
-        let inner = name.split_once('(').map_or(&**name, |(_, inner)| inner);
-        inner.trim_end_matches(')').trim_matches('"').to_owned()
+        let inner = name
+            .strip_prefix("DnsName(\"")
+            .and_then(|inner| inner.strip_suffix("\")"))
+            .or_else(|| name.strip_prefix("IpAddress(")?.strip_suffix(')'))?;
+        Some(inner.to_owned())
     };
-    match presented {
-        [] => "no name".into(),
-        names => names
-            .iter()
-            .take(8)
-            .map(bare)
-            .collect::<Vec<_>>()
-            .join(", "),
+    let names: Vec<_> = presented.iter().filter_map(bare).take(8).collect();
+    if names.is_empty() {
+        "no name".into()
+    } else {
+        names.join(", ")
     }
 }
 
@@ -180,8 +196,9 @@ fn too_old(named: &str) -> SendError {
         "the server supports neither TLS 1.2 nor TLS 1.3, and older versions are not safe{named}"
     );
     SendError::Final(
-        Error::new(ErrorId::NotThisProtocol, cause)
-        .hint("enable TLS 1.2 or 1.3 on the hub, or on the proxy or load balancer in front of it"),
+        Error::new(ErrorId::NotThisProtocol, cause).hint(
+            "enable TLS 1.2 or 1.3 on the hub, or on the proxy or load balancer in front of it",
+        ),
     )
 }
 
@@ -224,3 +241,6 @@ const CLOCK_IS_BEHIND: &str = "set this host's clock, and run the same command a
 fn shown(time: UnixTime) -> impl std::fmt::Display {
     clock::rfc3339(clock::of_1970(Duration::from_secs(time.as_secs())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,8 +105,10 @@ impl Verifier {
         });
         match self.verify(system, presented) {
             Ok(()) => Ok(()),
-            // What a store that knows the CA finds wrong says more than that the other does not know it.
-            Err(second) if first == CertificateError::UnknownIssuer.into() => Err(second),
+            // A store that knows the CA says more, and the name comes last of all.
+            Err(second) if first == CertificateError::UnknownIssuer.into() || is_name(&second) => {
+                Err(second)
+            }
             Err(_) => Err(first),
         }
     }
@@ -153,6 +155,15 @@ fn is_ca(error: &TlsError) -> bool {
         error,
         TlsError::InvalidCertificate(CertificateError::Other(OtherError(inner)))
             if matches!(inner.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+    )
+}
+
+fn is_name(error: &TlsError) -> bool {
+    matches!(
+        error,
+        TlsError::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        )
     )
 }
 
