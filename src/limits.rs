@@ -12,7 +12,7 @@ struct Need {
     about: &'static str,
     /// In the unit of the kernel: files, or bytes.
     least: u64,
-    /// How a shell and a unit raise the limit to that.
+    /// The setting of a shell and of a unit that raises the limit.
     remedy: &'static str,
 }
 

@@ -12,6 +12,7 @@ mod common;
 
 mod bad_input;
 mod bounded_reads;
+mod certificates;
 mod clocks;
 mod clones;
 mod clones_firmware;
@@ -27,6 +28,7 @@ mod foreign_root;
 mod golden_image;
 mod hidden_characters;
 mod hostile_values;
+mod https_proxy;
 mod install;
 mod locks;
 mod log_rotation;

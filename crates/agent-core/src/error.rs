@@ -183,6 +183,9 @@ catalogue! {
     Untrusted = "untrusted", Unreachable, "the hub's certificate is not trusted",
         "The chain ends in an unknown CA, the name does not match, or the chain does not have the CA pin; or, until the deadline (--wait), the certificate was expired or not yet valid by this host's clock. No data was sent.",
         "name the hub's CA with --ca-file PATH, or its pin with --ca-pin sha256:HEX";
+    ProxyUntrusted = "proxy-untrusted", Unreachable, "the proxy's certificate is not trusted",
+        "The certificate of an https proxy does not verify. The built-in roots and the system's store decide about it; --ca-file and --ca-pin are for the hub only. No data was sent.",
+        "add the proxy's CA to the system's store (update-ca-certificates, update-ca-trust), or set the proxy's URL to http://";
     LockBusy = "lock-busy", Unreachable, "another monsys-agent on this host did not end before the deadline",
         "Only one of `enrol`, `install`, `uninstall`, `rotate-token`, `rotate-key` and `unenrol` runs at a time. The others wait for it.",
         "find out why the other process waits, or end it, and run the same command again";

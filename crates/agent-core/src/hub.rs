@@ -7,4 +7,5 @@ pub mod response;
 pub mod retry;
 mod timeouts;
 pub mod tls;
+mod tls_error;
 mod transport_error;

@@ -63,6 +63,8 @@ pub struct Reply {
 /// Client of one hub.
 pub struct Client {
     http: reqwest::Client,
+    /// The trust in the hub's certificate.
+    trust: tls::Trust,
     /// The proxy that connections go through, if the settings name one.
     via: Option<Connection>,
 }
@@ -136,7 +138,8 @@ impl Client {
                 has_user: !url.username().is_empty(),
             }
         });
-        Ok(Self { http, via })
+        let trust = tls::Trust::of(settings);
+        Ok(Self { http, trust, via })
     }
 
     /// Sends one request and reads the complete response, by `deadline` at the latest.
@@ -201,7 +204,7 @@ impl Client {
         let mut response = request
             .send()
             .await
-            .map_err(|error| no_answer(&error, self.via.as_ref()))?;
+            .map_err(|error| no_answer(&error, self.trust, self.via.as_ref()))?;
 
         let text = |name| {
             let value: Option<&HeaderValue> = response.headers().get(name);
