@@ -10,8 +10,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::resolver::ClientResolver;
 use super::tls;
-use super::transport_error::{Connection, chain, no_answer, not_our_protocol, transient};
+use super::transport_error::{
+    Connection, chain, no_answer, not_our_protocol, transient, unresolved,
+};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -63,6 +66,7 @@ pub struct Reply {
 /// Client of one hub.
 pub struct Client {
     http: reqwest::Client,
+    resolver: ClientResolver,
     /// The proxy that connections go through, if the settings name one.
     via: Option<Connection>,
 }
@@ -107,7 +111,9 @@ impl Client {
         proof: Option<Proof>,
         lasts: bool,
     ) -> Result<Self> {
+        let resolver = ClientResolver::default();
         let mut builder = builder
+            .dns_resolver(resolver.clone())
             .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -137,7 +143,11 @@ impl Client {
                 has_user: !url.username().is_empty(),
             }
         });
-        Ok(Self { http, via })
+        Ok(Self {
+            http,
+            resolver,
+            via,
+        })
     }
 
     /// Sends one request and reads the complete response, by `deadline` at the latest.
@@ -186,11 +196,15 @@ impl Client {
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
         let limit = deadline.min(Instant::now() + EXCHANGE);
+        self.resolver.set_pending(None);
         match tokio::time::timeout_at(limit, self.exchange(request, environment)).await {
             Ok(result) => result,
-            Err(_) => Err(transient(
-                "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
-            )),
+            Err(_) => Err(match self.resolver.pending() {
+                Some(name) => unresolved(&name, self.via.as_ref()),
+                None => transient(
+                    "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
+                ),
+            }),
         }
     }
 
@@ -202,7 +216,7 @@ impl Client {
         let mut response = request
             .send()
             .await
-            .map_err(|error| no_answer(&error, self.via.as_ref()))?;
+            .map_err(|error| no_answer(&error, self.resolver.pending(), self.via.as_ref()))?;
 
         let text = |name| {
             let value: Option<&HeaderValue> = response.headers().get(name);

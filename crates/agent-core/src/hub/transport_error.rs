@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, OtherError, PeerIncompatible};
 
+use super::resolver::ResolveError;
 use super::timeouts::CONNECT;
 use super::tls::PinMismatch;
 use crate::clock;
@@ -28,10 +29,20 @@ pub(super) struct Connection {
 }
 
 /// Returns the error of a request that got `error` instead of a response, through the proxy `via` if there is
-/// one.
-pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Connection>) -> SendError {
+/// one. `pending` is the name that was not resolved yet.
+pub(super) fn no_answer(
+    error: &reqwest::Error,
+    pending: Option<ResolveError>,
+    via: Option<&Connection>,
+) -> SendError {
     if let Some(tls) = tls_error(error) {
         return tls;
+    }
+    if let Some(name) = resolve_error(error) {
+        return unresolved(name, via);
+    }
+    if let Some(name) = pending.filter(|_| error.is_timeout()) {
+        return unresolved(&name, via);
     }
     let cause = chain(error);
     if cause.contains("tunnel error: proxy authorization required") {
@@ -52,7 +63,6 @@ pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Connection>) -> Sen
     } else {
         format!("the connection broke before an answer: {cause}")
     };
-    let is_name = cause.contains("error resolving DNS");
     let hint = if cause.contains("invalid HTTP version") {
         " (does the server expect TLS? then the URL begins with https://)"
     } else {
@@ -62,14 +72,28 @@ pub(super) fn no_answer(error: &reqwest::Error, via: Option<&Connection>) -> Sen
         Some(via) if error.is_connect() => format!("{seen}{hint} ({})", via.named),
         _ => format!("{seen}{hint}"),
     };
-    let unreachable = Error::new(ErrorId::Unreachable, cause);
-    SendError::Transient(if is_name {
-        unreachable.hint(
-            "check the name, and the name server in /etc/resolv.conf: getent ahosts NAME; then run the same command again",
-        )
-    } else {
-        unreachable
-    })
+    SendError::Transient(Error::new(ErrorId::Unreachable, cause))
+}
+
+/// Returns the error of a name that was not resolved: the hub's, or that of the proxy `via`.
+pub(super) fn unresolved(error: &ResolveError, via: Option<&Connection>) -> SendError {
+    let cause = match via {
+        Some(via) => format!("{error} ({})", via.named),
+        None => error.to_string(),
+    };
+    SendError::Transient(Error::new(ErrorId::Unreachable, cause).hint(error.hint()))
+}
+
+/// Returns the failed name resolution behind `error`, if there is one.
+fn resolve_error(error: &reqwest::Error) -> Option<&ResolveError> {
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(error) = cause.downcast_ref::<ResolveError>() {
+            return Some(error);
+        }
+        next = cause.source();
+    }
+    None
 }
 
 /// Returns the error of a proxy's 407, which a retry would get too.
