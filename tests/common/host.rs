@@ -1,5 +1,6 @@
 //! A host: a folder that stands for `/`, and runs of the real binary on it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,7 +12,12 @@ use serde_json::Value;
 
 use super::TestHub;
 
-const AGENT: &str = env!("CARGO_BIN_EXE_monsys-agent");
+/// Returns the agent: the static binary that ships, where `cargo xtask test` names one, since its C library, its
+/// resolver and its optimisations differ; otherwise the program that cargo built with the tests.
+pub(crate) fn program() -> OsString {
+    let shipped = std::env::var_os("MONSYS_TEST_AGENT");
+    shipped.unwrap_or_else(|| env!("CARGO_BIN_EXE_monsys-agent").into())
+}
 
 /// Directories and files of an enrolled host, and their modes.
 pub(crate) const MODES: [(&str, u32); 6] = [
@@ -135,7 +141,7 @@ impl TestHost {
 
     /// Returns the agent on this host, with an empty environment.
     pub(crate) fn agent(&self, arguments: &[&str]) -> Prepared {
-        let mut command = Command::new(AGENT);
+        let mut command = Command::new(program());
         command
             .args(arguments)
             .arg("--root")

@@ -10,7 +10,7 @@ pub(crate) mod ravenxcope;
 mod service;
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
-pub(crate) use host::{MODES, Prepared, Run, TestHost, keys};
+pub(crate) use host::{MODES, Prepared, Run, TestHost, keys, program};
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use hub::{Mint, TestHub};
 #[allow(unused_imports, reason = "each test binary uses its part")]
