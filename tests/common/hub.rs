@@ -1,22 +1,18 @@
-//! A mock hub and the operator's requests to it.
+//! A mock hub in the process of the test.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mock_hub::{Hub, Options};
-use reqwest::Method;
-use serde_json::{Value, json};
-use tokio::runtime::Runtime;
+
+use super::Operator;
 
 /// A hub of one test.
 pub(crate) struct TestHub {
-    runtime: Runtime,
+    operator: Operator,
     hub: Option<Hub>,
-    operator: reqwest::Client,
 }
-
-/// The settings of an enrolment token that is to be minted.
-pub(crate) struct Mint(Value);
 
 impl TestHub {
     /// Starts a hub with TLS.
@@ -25,32 +21,16 @@ impl TestHub {
     }
 
     pub(crate) fn with(options: Options) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = Operator::runtime();
         let hub = runtime.block_on(mock_hub::start(options)).unwrap();
-        // Another test of this process may have installed the provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut operator = reqwest::Client::builder().no_proxy();
-        if let Some(ca_file) = hub.ca_file() {
-            let ca = reqwest::Certificate::from_pem(&std::fs::read(ca_file).unwrap()).unwrap();
-            operator = operator.tls_certs_only([ca]);
-        }
         Self {
-            runtime,
-            operator: operator.build().unwrap(),
+            operator: Operator::new(runtime, hub.url(), hub.ca_file(), hub.admin_token()),
             hub: Some(hub),
         }
     }
 
     fn hub(&self) -> &Hub {
         self.hub.as_ref().unwrap()
-    }
-
-    pub(crate) fn url(&self) -> String {
-        self.hub().url().to_owned()
     }
 
     pub(crate) fn ca_file(&self) -> Option<PathBuf> {
@@ -69,124 +49,20 @@ impl TestHub {
     pub(crate) fn set_clock_by(&self, seconds: i64) {
         self.hub().set_clock_by(seconds * 1000);
     }
+}
 
-    /// Sends an operator's request; panics unless it succeeds.
-    #[track_caller]
-    pub(crate) fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
-        // Requests of another dialect have their own paths.
-        let url = match path.strip_prefix('/') {
-            Some(path) => format!("{}/{path}", self.url()),
-            None => format!("{}/api/v1/{path}", self.url()),
-        };
-        let (status, text) = self.runtime.block_on(async {
-            let mut request = self
-                .operator
-                .request(method, url)
-                .bearer_auth(self.hub().admin_token());
-            if let Some(body) = body {
-                request = request
-                    .header("content-type", "application/json")
-                    .body(body.to_string());
-            }
-            let response = request.send().await.unwrap();
-            (response.status(), response.text().await.unwrap())
-        });
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or_default()
-    }
+impl Deref for TestHub {
+    type Target = Operator;
 
-    #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Value {
-        self.call(Method::GET, path, None)
-    }
-
-    #[track_caller]
-    pub(crate) fn post(&self, path: &str, body: Value) -> Value {
-        self.call(Method::POST, path, Some(body))
-    }
-
-    /// Mints a token for 50 uses with the defaults of the mass-provisioning document.
-    pub(crate) fn token(&self) -> String {
-        self.mint(&Mint::new()).0
-    }
-
-    /// Mints a token; returns it and its id.
-    pub(crate) fn mint(&self, mint: &Mint) -> (String, String) {
-        let minted = self.post("enrolment-tokens", mint.0.clone());
-        (text(&minted["token"]), text(&minted["id"]))
-    }
-
-    /// Makes a per-agent token, as one click in the dashboard does.
-    pub(crate) fn per_agent_token(&self, defaults: Value) -> (String, String) {
-        let agent = self.post("agents", defaults);
-        (text(&agent["token"]), text(&agent["agent_id"]))
-    }
-
-    pub(crate) fn agents(&self) -> Vec<Value> {
-        rows(&self.get("agents"))
-    }
-
-    pub(crate) fn tokens(&self) -> Vec<Value> {
-        rows(&self.get("enrolment-tokens"))
-    }
-
-    pub(crate) fn uses(&self, token_id: &str) -> Vec<Value> {
-        rows(&self.get(&format!("enrolment-tokens/{token_id}/uses")))
-    }
-
-    /// Returns the sum of the uses of all tokens.
-    pub(crate) fn spent(&self) -> u64 {
-        let uses = |token: &Value| token["uses"].as_u64().unwrap();
-        self.tokens().iter().map(uses).sum()
-    }
-
-    /// Injects a fault into the hub.
-    #[track_caller]
-    pub(crate) fn fault(&self, fault: Value) {
-        self.post("faults", fault);
-    }
-
-    /// Panics unless there is one agent and one use.
-    #[track_caller]
-    pub(crate) fn expect_one_slot(&self) {
-        assert_eq!((self.agents().len(), self.spent()), (1, 1));
+    fn deref(&self) -> &Operator {
+        &self.operator
     }
 }
 
 impl Drop for TestHub {
     fn drop(&mut self) {
         if let Some(hub) = self.hub.take() {
-            self.runtime.block_on(hub.stop());
+            self.operator.runtime.block_on(hub.stop());
         }
     }
-}
-
-impl Mint {
-    pub(crate) fn new() -> Self {
-        Self(json!({
-            "name": "production-cluster-eu-west",
-            "ttl_secs": 72 * 3600,
-            "max_uses": 50,
-            "default_tags": ["prod", "eu-west", "web"],
-            "default_role": "web",
-        }))
-    }
-
-    pub(crate) fn with(mut self, key: &str, value: Value) -> Self {
-        self.0[key] = value;
-        self
-    }
-}
-
-pub(crate) fn text(value: &Value) -> String {
-    value.as_str().unwrap().to_owned()
-}
-
-/// Returns the rows of a listing.
-fn rows(value: &Value) -> Vec<Value> {
-    value
-        .as_array()
-        .or_else(|| value.as_object()?.values().find_map(Value::as_array))
-        .unwrap()
-        .clone()
 }

@@ -81,7 +81,7 @@ impl LostHub {
 }
 
 /// Returns an address that nobody listens on, another one at each call.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     // Other test processes run at the same time.
     let first = (std::process::id() % 100) as u16 * 100;

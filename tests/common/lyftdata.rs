@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::hub::text;
+use super::operator::text;
 use super::{Prepared, TestHost, TestHub};
 
 /// The shared secret, in the format of `openssl rand -hex 32`.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::hub::text;
+use super::operator::text;
 use super::{Prepared, TestHost, TestHub};
 
 /// Path of the env file.

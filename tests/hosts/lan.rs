@@ -7,8 +7,8 @@ use mock_hub::Options;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::common::TestHub;
 use crate::common::namespace::{Namespace, ip};
+use crate::common::{HubProcess, TestHub};
 use crate::disk::Disk;
 use crate::machine::Machine;
 
@@ -49,6 +49,12 @@ impl Lan {
             dist: Some(crate::prepared::dist()),
             ..Options::default()
         })
+    }
+
+    /// Starts a hub at port 8443 as a process of its own, which requests a heartbeat every second.
+    pub(crate) fn hub_process(&self) -> HubProcess {
+        self.hub.enter();
+        HubProcess::at(format!("{HUB}:8443").parse().unwrap(), 1)
     }
 
     /// Boots the disk with a new address, and waits until the host is up.

@@ -23,6 +23,7 @@ mod disk;
 mod ephemeral;
 mod fleet;
 mod lan;
+mod lost_hub;
 mod machine;
 mod one_liner;
 mod packages;

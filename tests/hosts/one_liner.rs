@@ -16,7 +16,12 @@ pub(crate) const ONE_LINER: &str =
 
 /// Adds the hub's CA to the system's store, as companies do.
 pub(crate) fn trust(hub: &TestHub, disk: &Disk) {
-    let ca = fs::read_to_string(hub.ca_file().unwrap()).unwrap();
+    trust_ca(&hub.ca_file().unwrap(), disk);
+}
+
+/// Adds a CA to the system's store.
+pub(crate) fn trust_ca(ca_file: &Path, disk: &Disk) {
+    let ca = fs::read_to_string(ca_file).unwrap();
     disk.write("usr/local/share/ca-certificates/hub.crt", &ca);
     let status = std::process::Command::new("chroot")
         .arg(disk.root())

@@ -108,9 +108,14 @@ fn a_secret_becomes_a_certificate_and_is_stored_nowhere() {
     }
 
     // No setting is needed any more.
-    hub.fault(json!({"route": "mimir-self", "status": 500, "times": 9}));
     let again = later(&host, &["enrol", "--output", "json"]).run().expect(0);
+    assert_eq!(again.json()["confirmed"], true);
+    hub.fault(json!({"route": "mimir-self", "status": 500}));
+    let again = later(&host, &["enrol", "--output", "json"])
+        .run()
+        .expect(75);
     assert_eq!(again.json()["result"], "already_enrolled");
+    assert_eq!(again.json()["confirmed"], false);
     assert_eq!(again.json()["agent_id"], agents[0]["agent_id"]);
     let status = later(&host, &["status", "--output", "json"])
         .run()

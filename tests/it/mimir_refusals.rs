@@ -101,6 +101,7 @@ fn an_agent_enrolled_but_does_not_appear_its_heartbeats_are_rejected() {
         "{report}"
     );
     service.stop().expect(0);
+    later(&host, &["enrol"]).run().expect(77);
     // With a secret it enrols again, as a new agent, since the server does not know the old one.
     let force = crate::mimir::on(&host, &hub, &["enrol", "--force"]);
     force

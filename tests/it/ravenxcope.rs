@@ -190,7 +190,7 @@ fn other_lines_comments_and_order_are_preserved() {
 }
 
 #[test]
-fn an_enrolled_sensor_sends_nothing_and_force_enrols_again() {
+fn an_enrolled_sensor_is_confirmed_and_force_enrols_again() {
     let (hub, host, _) = fixture();
     let first = json_of(&host, &hub, &["enrol"], 0);
     assert_eq!(
@@ -203,6 +203,7 @@ fn an_enrolled_sensor_sends_nothing_and_force_enrols_again() {
         (&again["result"], &again["changed"]),
         (&json!("already_enrolled"), &json!(false))
     );
+    assert_eq!(again["confirmed"], true);
     assert_eq!(host.files("etc"), before);
     let dry = json_of(&host, &hub, &["enrol", "--dry-run"], 0);
     assert_eq!(dry["request"], Value::Null);
@@ -220,6 +221,27 @@ fn an_enrolled_sensor_sends_nothing_and_force_enrols_again() {
         "{text}"
     );
     assert_eq!(sensor(&hub, "sensor-1")["enrolments"], 2);
+}
+
+/// The backend is asked by a heartbeat with the sensor's own token.
+#[test]
+fn an_enrolled_sensor_asks_the_backend() {
+    let (hub, host, _) = fixture();
+    agent(&host, &hub, &["enrol"]).run().expect(0);
+    hub.fault(json!({"route": "ravenxcope-heartbeat", "status": 503}));
+    agent(&host, &hub, &["enrol"])
+        .run()
+        .expect(75)
+        .expect_stderr(&["did not confirm the enrolment in this run"]);
+    let offline = json_of(&host, &hub, &["enrol", "--offline"], 0);
+    assert_eq!(offline["confirmed"], false);
+    hub.post("/api/sensors/sensor-1/revoke", json!({}));
+    let refused = agent(&host, &hub, &["enrol"]).run().expect(77);
+    refused.expect_stderr(&["401 to this sensor's own token", "INSTALL_TOKEN"]);
+    agent(&host, &hub, &["doctor"]).run().expect(77);
+    agent(&host, &hub, &["status", "--check-hub"])
+        .run()
+        .expect(77);
 }
 
 #[test]

@@ -33,7 +33,7 @@ use crate::store::atomic::{self, Grant};
 use crate::store::lock::Lock;
 use crate::store::unwritable;
 use crate::token::Token;
-use run::{Run, pass_over};
+use run::{Run, pass_over, with_answer};
 use secret_cleanup::SecretCleanup;
 
 /// Time for the confirmation of a host that is enrolled already, unless `--wait` is set.
@@ -86,27 +86,29 @@ async fn run(
         cleanup.find_secret(&*before, environment, limit).await
     };
     let plan = before.plan(secret.as_ref().map(Token::kind), force)?;
-    if matches!(plan, Plan::Nothing) {
-        pass_over(&*before, secret.as_ref(), environment).await;
-        return before.enrolled();
-    }
     let is_confirmation = matches!(plan, Plan::Confirm(_));
+    let is_nothing = matches!(plan, Plan::Nothing);
     let sends = is_confirmation || matches!(plan, Plan::Exchange(_));
     drop(plan);
     if sends {
         limit = limit.later(splay(settings, environment).await);
     }
-    let is_brief = is_confirmation && settings.wait.source == Source::Default;
+    let is_brief = (is_confirmation || is_nothing) && settings.wait.source == Source::Default;
+    let brief = if is_brief {
+        Limit::of(CONFIRMATION)
+    } else {
+        limit
+    };
+    if is_nothing {
+        pass_over(&*before, secret.as_ref(), environment).await;
+        return with_answer(&*before, before.enrolled()?, brief).await;
+    }
     let run = Run {
         read,
         force,
         held,
         environment,
-        brief: if is_brief {
-            Limit::of(CONFIRMATION)
-        } else {
-            limit
-        },
+        brief,
         limit,
     };
     run.enrol(before, secret, cleanup, is_confirmation).await

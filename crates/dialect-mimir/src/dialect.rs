@@ -159,6 +159,10 @@ impl Dialect for Mimir<'_> {
         status::report(&self.state, self.environment)
     }
 
+    fn ask_hub(&self) -> FutureResult<'_, bool> {
+        Box::pin(renewal::accepts_certificate(self.flags, self.environment))
+    }
+
     fn checks(&self) -> Vec<Check> {
         checks::checks(self)
     }

@@ -65,6 +65,20 @@ pub(crate) async fn step(
     Ok(None)
 }
 
+/// Asks the server by one call whether it knows the certificate. Returns `false` when there is none, or when the
+/// server has no such call.
+///
+/// # Errors
+/// The server's rejection, and a server that does not answer.
+pub(crate) async fn accepts_certificate(flags: &Flags, environment: &Environment) -> Result<bool> {
+    let host = Mimir::read(flags, environment)?;
+    if host.enrolment_state()? != EnrolmentState::Enrolled {
+        return Ok(false);
+    }
+    let renewal = Renewal::load(flags, environment)?;
+    renewal.call_self().await.map_err(|miss| miss.error)
+}
+
 /// Renews a certificate that is due. A certificate that cannot be renewed yet is still valid.
 async fn renew_if_due(flags: &Flags, environment: &Environment) -> Result<Option<Error>> {
     let mut renewal = Renewal::load(flags, environment)?;
@@ -198,6 +212,21 @@ impl<'a> Renewal<'a> {
         }
     }
 
+    /// Calls the server. Returns `false` for a server without that call, which has accepted the certificate in TLS.
+    async fn call_self(&self) -> std::result::Result<bool, HeartbeatFailure> {
+        let myself = wire::myself(&self.on_disk.settings.hub_url.value);
+        match self.call(myself, wire::known_as).await {
+            Ok(_) => Ok(true),
+            Err(miss)
+                if self.on_disk.state.record.lacks_self_call
+                    && miss.error.id() == ErrorId::Refused =>
+            {
+                Ok(false)
+            }
+            Err(miss) => Err(miss),
+        }
+    }
+
     /// Returns whether the certificate is to be renewed.
     fn is_due(&self) -> bool {
         self.environment.now() >= self.on_disk.certificate.renew_at()
@@ -261,12 +290,8 @@ impl service::ServiceHost for Renewal<'_> {
             self.must_reload = false;
             tracing::info!("read {} again", self.on_disk.state.files.folder().display());
         }
-        let myself = wire::myself(&self.on_disk.settings.hub_url.value);
-        if let Err(miss) = self.call(myself, wire::known_as).await {
-            // A server that has never had this call still accepted the certificate in TLS.
-            if !(self.on_disk.state.record.lacks_self_call && miss.error.id() == ErrorId::Refused) {
-                return Ok(HeartbeatOutcome::Missed(miss));
-            }
+        if let Err(miss) = self.call_self().await {
+            return Ok(HeartbeatOutcome::Missed(miss));
         }
         if !self.is_due() {
             return Ok(HeartbeatOutcome::Accepted);

@@ -77,7 +77,7 @@ pub(crate) fn report(state: &HostState, environment: &Environment) -> Result<Sta
             failure.what, failure.since, failure.tries
         );
         table.push(("last failure", text));
-        table.push(("  why", failure.cause.clone()));
+        table.push(("  cause", failure.cause.clone()));
         table.push(("  hint", failure.hint.clone()));
     }
     let last = health.as_ref().and_then(|it| it.last_heartbeat.clone());

@@ -93,7 +93,7 @@ fn enrolled_report(
         };
         let text = format!("{} ({span}, {} tries)", failure.what, failure.tries);
         table.push(("last failure", text));
-        table.push(("  why", failure.cause.clone()));
+        table.push(("  cause", failure.cause.clone()));
         if failure.ended_at.is_none() {
             table.push(("  hint", failure.hint.clone()));
         }

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::exchange::EnrolRequest;
 use crate::ravenxcope::{LOCK, Ravenxcope, UnsavedCredential, warn_unsaved};
+use crate::sensor::Sensor;
 use crate::{checks, pending_request, preview, settings, status, step, wire};
 
 /// More bytes than a sensor token adds to the env file.
@@ -151,6 +152,17 @@ impl Dialect for Ravenxcope<'_> {
 
     fn status(&self) -> Result<StatusReport> {
         Ok(status::report(self))
+    }
+
+    fn ask_hub(&self) -> FutureResult<'_, bool> {
+        Box::pin(async {
+            if self.token.is_none() {
+                return Ok(false);
+            }
+            let host = Ravenxcope::read(self.flags, self.environment)?;
+            Sensor::from_disk(host)?.ask().await?;
+            Ok(true)
+        })
     }
 
     fn checks(&self) -> Vec<Check> {

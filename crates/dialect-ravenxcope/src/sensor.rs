@@ -151,6 +151,17 @@ impl<'a> Sensor<'a> {
         }
     }
 
+    /// Asks the backend by one heartbeat whether it accepts the sensor's token.
+    ///
+    /// # Errors
+    /// The backend's rejection, and a backend that does not answer.
+    pub(crate) async fn ask(&mut self) -> Result<()> {
+        match self.send().await {
+            HeartbeatOutcome::Missed(miss) => Err(miss.error),
+            HeartbeatOutcome::Accepted | HeartbeatOutcome::NotSent => Ok(()),
+        }
+    }
+
     /// Rewords a rejection of the sensor's own token.
     fn explain(&self, error: Error) -> Error {
         if error.id() != ErrorId::Rejected {

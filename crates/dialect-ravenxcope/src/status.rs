@@ -82,7 +82,7 @@ pub(crate) fn report(host: &Ravenxcope<'_>) -> StatusReport {
                 failure.what, failure.tries, failure.since
             ),
         ));
-        table.push(("  why", failure.cause.clone()));
+        table.push(("  cause", failure.cause.clone()));
         table.push(("  hint", failure.hint.clone()));
     }
     let warning = match lost {

@@ -169,6 +169,12 @@ pub(super) const SUITES: &[Suite] = &[
     ])
     .in_namespaces(),
     Suite::new(
+        "fleet",
+        "a fleet that returns to a hub which has lost its data",
+        Run::Tests("--test fleet", prepare::fleet),
+    )
+    .with(&[STRACE]),
+    Suite::new(
         "cloud-init",
         "the user data, run by cloud-init itself",
         Run::Tests("--test cloud_init -E not(test(scrub_boots::))", |_| {

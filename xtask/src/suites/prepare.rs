@@ -64,6 +64,21 @@ pub(super) fn crash(is_long: bool) -> Pending<Prepared> {
     Box::pin(async { Ok(prepared) })
 }
 
+/// A long run has 1,000 hosts.
+pub(super) fn fleet(is_long: bool) -> Pending<Prepared> {
+    Box::pin(async move {
+        let [hub] = tools::build(["mock-hub"], &[]).await?;
+        let mut prepared = shipped().await?;
+        prepared.variables.push(("MONSYS_TEST_HUB", hub.into()));
+        if is_long {
+            prepared
+                .variables
+                .push(("MONSYS_TEST_FLEET", "long".into()));
+        }
+        Ok(prepared)
+    })
+}
+
 /// Runs the examples in the documentation, which nextest does not run, and builds the binary that ships.
 pub(super) async fn rust() -> Result<Prepared> {
     let mut prepared = shipped().await?;
@@ -96,7 +111,9 @@ pub(super) async fn packages() -> Result<Prepared> {
 }
 
 pub(super) async fn hosts() -> Result<Prepared> {
+    let [hub] = tools::build(["mock-hub"], &[]).await?;
     Ok(Prepared::of([
+        ("MONSYS_TEST_HUB", hub),
         ("MONSYS_TEST_TREES", trees::all().await?),
         ("MONSYS_TEST_DIST", signed_release().await?),
         ("MONSYS_TEST_OLDER", older().await?),

@@ -103,10 +103,13 @@ impl<'a> Run<'_, 'a> {
             cleanup.remember(secret.as_ref());
         }
         let exchanged = match host.plan(secret.as_ref().map(Token::kind), self.force)? {
-            Plan::Nothing | Plan::Repair => Ok(Enrolment {
-                changed: host.repair()?,
-                ..host.enrolled()?
-            }),
+            Plan::Nothing | Plan::Repair => {
+                let enrolment = Enrolment {
+                    changed: host.repair()?,
+                    ..host.enrolled()?
+                };
+                with_answer(&*host, enrolment, self.brief).await
+            }
             Plan::Confirm(decided) => {
                 let is_repaired = host.repair()?;
                 let confirmed = self.exchange(&*host, decided, None, self.brief).await;
@@ -192,6 +195,33 @@ impl<'a> Run<'_, 'a> {
 /// Returns whether the hub has not answered. A page of a proxy, or a redirect, does not come from a hub.
 fn lacks_answer(error: &Error) -> bool {
     matches!(error.id().kind(), Kind::Unreachable | Kind::Protocol)
+}
+
+/// Adds to the result of a host that was enrolled before, and for which the run has no request, what the hub says to
+/// the host's own credential.
+///
+/// # Errors
+/// The hub's rejection.
+pub(super) async fn with_answer(
+    host: &dyn Dialect,
+    enrolment: Enrolment,
+    limit: Limit,
+) -> Result<Enrolment> {
+    let asked = tokio::time::timeout_at(limit.deadline, host.ask_hub()).await;
+    let confirmation = match asked.unwrap_or_else(|_| Err(no_answer())) {
+        Ok(true) => Confirmation::Confirmed,
+        Ok(false) => enrolment.confirmation,
+        Err(error) if lacks_answer(&error) => Confirmation::NoAnswer(not_confirmed(&error)),
+        Err(error) => return Err(error),
+    };
+    Ok(Enrolment {
+        confirmation,
+        ..enrolment
+    })
+}
+
+fn no_answer() -> Error {
+    Error::new(ErrorId::Unreachable, "no answer in time")
 }
 
 /// Returns whether the hub has answered no, so that another way is worth a try.
