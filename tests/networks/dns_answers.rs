@@ -268,3 +268,20 @@ fn a_deadline_before_the_answer_of_a_dead_name_server_is_an_error_of_dns() {
     scene.hub.write("resolv.conf", "");
     scene.fails("cause: DNS: no name server gave a usable answer for hub.test");
 }
+
+#[test]
+#[ignore = "needs root: makes network namespaces"]
+fn doctor_resolves_as_enrol_does() {
+    let scene = Scene::new();
+    let topology = &scene.hub.topology;
+    let doctor = || {
+        let agent = topology.host.agent(&["doctor", "--hub-url", &topology.url]);
+        topology.run(scene.hub.with_resolver(agent)).stdout
+    };
+    let silent = doctor();
+    let cause = "DNS: no name server gave a usable answer for hub.test";
+    assert!(silent.contains(cause), "{silent}");
+    let _server = NameServer::start(|question| ipv4_or(question, SERVFAIL));
+    let found = doctor();
+    assert!(found.contains("hub.test resolves to 192.0.2.1"), "{found}");
+}

@@ -38,8 +38,12 @@ impl NamedHub {
         self.topology.host.write_file(name, text);
     }
 
-    /// `enrol`, in a mount namespace where the files of this host's resolver are the system's.
     pub(crate) fn enrol(&self, more: &[&str]) -> Prepared {
+        self.with_resolver(self.topology.enrol(more))
+    }
+
+    /// Runs the agent in a mount namespace where the files of this host's resolver are the system's.
+    pub(crate) fn with_resolver(&self, agent: Prepared) -> Prepared {
         let script = "for file in resolv.conf nsswitch.conf hosts; do
               mount --bind \"$0/$file\" \"$(readlink -f /etc/$file)\" || exit 1
             done
@@ -55,6 +59,6 @@ impl NamedHub {
                 script,
             ])
             .arg(self.topology.host.path(""));
-        self.topology.enrol(more).under(&mut wrapper)
+        agent.under(&mut wrapper)
     }
 }
