@@ -85,7 +85,7 @@ fn a_closed_standard_output_is_a_failure() {
     use std::process::{Command, Stdio};
     let status = Command::new("/bin/sh")
         .args(["-c", "exec \"$0\" facts >/dev/full"])
-        .arg(env!("CARGO_BIN_EXE_monsys-agent"))
+        .arg(crate::common::program())
         .stderr(Stdio::null())
         .status()
         .unwrap();
