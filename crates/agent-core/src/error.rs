@@ -166,7 +166,7 @@ catalogue! {
         "A duration, a CA pin, a proxy URL or a boolean could not be parsed, or a path or URL contains a control character.",
         "correct the setting named above; `docs/configuration.md` lists the values of each setting";
     OtherHub = "other-hub", Usage, "this host is enrolled at another hub",
-        "`enrol` names one hub, and agent.toml has a credential of another hub.",
+        "The flag or the variable of this run names one hub, and agent.toml has a credential of another hub. The credential is sent to no other hub.",
         "to move the host: monsys-agent enrol --force, with a token of the new hub; to stay enrolled where it is: do not set the hub's URL";
     ImageHasIdentity = "image-has-identity", Usage, "an image must not carry an identity",
         "`enrol --defer` prepares a golden image, but this host has a key, a state or a credential. Every host that is made from the image would have the same identity.",
