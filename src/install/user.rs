@@ -4,7 +4,7 @@ use super::receipt::FOLDER;
 use super::system_commands::SystemCommands;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
-use agent_core::store::access::GROUP;
+use agent_core::store::access::{self, GROUP};
 use agent_core::store::atomic::Owner;
 use agent_core::store::passwd;
 
@@ -18,6 +18,59 @@ const SYSUSERS: &str = include_str!("../../packaging/systemd/monsys-agent.sysuse
 pub(super) fn find(environment: &Environment) -> Option<Owner> {
     let (uid, gid) = passwd::find(&environment.resolved_path("/etc/passwd"), USER)?;
     Some(Owner::new(uid, gid))
+}
+
+/// Checks a user that this host has already: the service runs as that user, with the group of the same name.
+///
+/// # Errors
+/// [`ErrorId::NotInstallable`] if the user is root, or if there is no such group.
+pub(super) fn check(environment: &Environment) -> Result<()> {
+    let Some(user) = find(environment) else {
+        return Ok(());
+    };
+    let fail = |cause: String, hint: String| {
+        Err(Error::new(ErrorId::NotInstallable, cause)
+            .about(format!("the user {USER}"))
+            .hint(hint))
+    };
+    if user.is_root() {
+        return fail(
+            "its uid is 0, so the service would run as root".into(),
+            format!("give {USER} another uid in /etc/passwd, and run the same command again"),
+        );
+    }
+    if !has_group(environment) {
+        return fail(
+            format!("the host has the user, and no group {USER}, which the service needs"),
+            format!(
+                "groupadd --system {USER}, or addgroup -S {USER}; then run the same command again"
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Checks that the user and its group exist after [`make`].
+///
+/// # Errors
+/// [`ErrorId::NotInstallable`], if the commands of the host know the user from another source than
+/// passwd(5), such as LDAP, and so did not make it.
+pub(super) fn check_made(environment: &Environment) -> Result<()> {
+    if find(environment).is_some() && has_group(environment) {
+        return Ok(());
+    }
+    let cause = format!(
+        "/etc/passwd and /etc/group do not have {USER}, although the command that makes it succeeded: the host knows a user of that name from another source, such as LDAP"
+    );
+    Err(Error::new(ErrorId::NotInstallable, cause)
+        .about(format!("the user {USER}"))
+        .hint(format!(
+            "copy the user: getent passwd {USER} >> /etc/passwd; getent group {USER} >> /etc/group; then run the same command again"
+        )))
+}
+
+fn has_group(environment: &Environment) -> bool {
+    access::has_group(&environment.resolved_path("/etc/group"))
 }
 
 /// Makes the user and its group, with the first suitable command of the host.

@@ -424,3 +424,75 @@ fn a_packaged_installation_is_not_changed() {
     }
     assert_eq!(machine.changes(), before);
 }
+
+#[test]
+#[ignore = "needs root: mounts an overlay"]
+fn a_lost_receipt_is_reported_and_written_again() {
+    let (machine, hub) = fixture();
+    let before = machine.changes();
+    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
+    fs::remove_file(machine.path("var/lib/monsys/install.json")).unwrap();
+    let refused = |arguments: &[&str]| {
+        agent(&machine, &hub, AGENT, arguments)
+            .expect(78)
+            .expect_stderr(&[UNIT, "monsys-agent install --no-enrol --no-start"]);
+        machine.changes()
+    };
+    assert_eq!(refused(&["uninstall"]), refused(&["uninstall", "--purge"]));
+    assert!(machine.path(UNIT).exists());
+    let again = ["install", "--no-enrol", "--no-start"];
+    agent(&machine, &hub, AGENT, &again).expect(0);
+    // The second run finds everything in its receipt.
+    let run = agent(&machine, &hub, AGENT, &again).expect(0);
+    assert!(run.stdout.contains("Nothing to change"), "{}", run.stdout);
+    agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
+    let left = machine.changes();
+    let left: Vec<_> = left
+        .keys()
+        .filter(|path| !before.contains_key(*path) && path.to_string_lossy().contains("monsys"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+#[ignore = "needs root: mounts an overlay"]
+fn a_user_that_cannot_run_the_service_is_refused_before_a_use() {
+    let (machine, hub) = fixture();
+    let token = hub.token();
+    let install = || {
+        let mut command = machine.command(&["/root/monsys-agent", "install", "--no-start"]);
+        command
+            .env("MONSYS_TOKEN", &token)
+            .env("MONSYS_HUB_URL", hub.url())
+            .env("MONSYS_CA_FILE", CA);
+        run(command)
+    };
+    let passwd = fs::read_to_string(machine.path("etc/passwd")).unwrap();
+    let group = fs::read_to_string(machine.path("etc/group")).unwrap();
+    for (line, hint) in [
+        ("monsys:x:4711:100::/:/bin/sh\n", "groupadd --system monsys"),
+        ("monsys:x:0:0::/:/bin/sh\n", "another uid"),
+    ] {
+        fs::write(machine.path("etc/passwd"), passwd.clone() + line).unwrap();
+        install()
+            .expect(73)
+            .expect_stderr(&["the user monsys", hint]);
+    }
+    // The commands of the host know the user from another source than /etc/passwd, and make none.
+    fs::write(machine.path("etc/passwd"), &passwd).unwrap();
+    for name in ["systemd-sysusers", "useradd", "adduser", "addgroup"] {
+        machine.remove_program(name);
+    }
+    machine.program("usr/bin/systemd-sysusers", "#!/bin/sh\nexit 0\n");
+    install()
+        .expect(73)
+        .expect_stderr(&["getent passwd monsys >> /etc/passwd"]);
+    assert!(hub.agents().is_empty());
+    // A group that exists already is used, and the user is made beside it.
+    machine.remove_program("systemd-sysusers");
+    let useradd = "/bin/sh -c 'echo monsys:x:4711:4712::/:/bin/false >>/etc/passwd'";
+    machine.program("usr/sbin/useradd", format!("#!/bin/sh\n{useradd}\n"));
+    fs::write(machine.path("etc/group"), group + "monsys:x:4712:\n").unwrap();
+    install().expect(0);
+    assert_eq!(hub.agents().len(), 1);
+}
