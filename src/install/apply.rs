@@ -90,7 +90,7 @@ impl<'a> AppliedChanges<'a> {
         }
         match change {
             Change::MakeUser => {
-                user::make(&self.system).await?;
+                user::make(&self.system, self.environment).await?;
                 self.environment.forget_access();
                 user::check_made(self.environment)?;
             }

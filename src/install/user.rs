@@ -73,8 +73,8 @@ fn has_group(environment: &Environment) -> bool {
     access::has_group(&environment.resolved_path("/etc/group"))
 }
 
-/// Makes the user and its group, with the first suitable command of the host.
-pub(super) async fn make(system: &SystemCommands<'_>) -> Result<()> {
+/// Makes the user, and its group if the host does not have it yet, with the first suitable command of the host.
+pub(super) async fn make(system: &SystemCommands<'_>, environment: &Environment) -> Result<()> {
     const NOLOGIN: &str = "/sbin/nologin";
     if system.has("systemd-sysusers") {
         let lines = SYSUSERS.lines().filter(|line| !line.starts_with('#'));
@@ -83,15 +83,24 @@ pub(super) async fn make(system: &SystemCommands<'_>) -> Result<()> {
     }
     if system.has("useradd") {
         let home = ["--home-dir", FOLDER, "--no-create-home"];
+        // `--user-group` is an error for a group that exists (useradd(8)).
+        let group: &[&str] = if has_group(environment) {
+            &["--gid", USER]
+        } else {
+            &["--user-group"]
+        };
         let arguments = [
-            &["--system", "--user-group", "--shell", NOLOGIN][..],
+            &["--system", "--shell", NOLOGIN][..],
+            group,
             &home,
             &["--comment", "monsys agent", USER],
         ];
         return system.run("useradd", &arguments.concat()).await;
     }
     if system.has("adduser") && system.has("addgroup") {
-        system.run("addgroup", &["-S", USER]).await?;
+        if !has_group(environment) {
+            system.run("addgroup", &["-S", USER]).await?;
+        }
         let home = ["-h", FOLDER, "-H", "-s", NOLOGIN];
         let arguments = [
             &["-S", "-D"][..],

@@ -11,11 +11,11 @@ use crate::machine::{Machine, run};
 use crate::release::{self, Release};
 use crate::script::{CA, mirror};
 
-const AGENT: &str = "/usr/local/bin/monsys-agent";
+pub(crate) const AGENT: &str = "/usr/local/bin/monsys-agent";
 const UNIT: &str = "etc/systemd/system/monsys-agent.service";
 
 /// Runs the program at `path` with these arguments, and with hub and token in its environment.
-fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Run {
+pub(crate) fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Run {
     let mut command = machine.command(&[&[path], arguments].concat());
     command
         .env("MONSYS_TOKEN", hub.token())
@@ -24,7 +24,7 @@ fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Ru
     run(command)
 }
 
-fn fixture() -> (Machine, TestHub) {
+pub(crate) fn fixture() -> (Machine, TestHub) {
     let release = Release::new();
     let machine = Machine::new();
     let hub = mirror(&release, &machine);
@@ -452,47 +452,4 @@ fn a_lost_receipt_is_reported_and_written_again() {
         .filter(|path| !before.contains_key(*path) && path.to_string_lossy().contains("monsys"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
-}
-
-#[test]
-#[ignore = "needs root: mounts an overlay"]
-fn a_user_that_cannot_run_the_service_is_refused_before_a_use() {
-    let (machine, hub) = fixture();
-    let token = hub.token();
-    let install = || {
-        let mut command = machine.command(&["/root/monsys-agent", "install", "--no-start"]);
-        command
-            .env("MONSYS_TOKEN", &token)
-            .env("MONSYS_HUB_URL", hub.url())
-            .env("MONSYS_CA_FILE", CA);
-        run(command)
-    };
-    let passwd = fs::read_to_string(machine.path("etc/passwd")).unwrap();
-    let group = fs::read_to_string(machine.path("etc/group")).unwrap();
-    for (line, hint) in [
-        ("monsys:x:4711:100::/:/bin/sh\n", "groupadd --system monsys"),
-        ("monsys:x:0:0::/:/bin/sh\n", "another uid"),
-    ] {
-        fs::write(machine.path("etc/passwd"), passwd.clone() + line).unwrap();
-        install()
-            .expect(73)
-            .expect_stderr(&["the user monsys", hint]);
-    }
-    // The commands of the host know the user from another source than /etc/passwd, and make none.
-    fs::write(machine.path("etc/passwd"), &passwd).unwrap();
-    for name in ["systemd-sysusers", "useradd", "adduser", "addgroup"] {
-        machine.remove_program(name);
-    }
-    machine.program("usr/bin/systemd-sysusers", "#!/bin/sh\nexit 0\n");
-    install()
-        .expect(73)
-        .expect_stderr(&["getent passwd monsys >> /etc/passwd"]);
-    assert!(hub.agents().is_empty());
-    // A group that exists already is used, and the user is made beside it.
-    machine.remove_program("systemd-sysusers");
-    let useradd = "/bin/sh -c 'echo monsys:x:4711:4712::/:/bin/false >>/etc/passwd'";
-    machine.program("usr/sbin/useradd", format!("#!/bin/sh\n{useradd}\n"));
-    fs::write(machine.path("etc/group"), group + "monsys:x:4712:\n").unwrap();
-    install().expect(0);
-    assert_eq!(hub.agents().len(), 1);
 }
