@@ -156,3 +156,14 @@ fn a_variable_that_names_another_hub_sends_it_no_credential() {
         .run()
         .expect(0);
 }
+
+#[test]
+fn a_host_that_was_renamed_is_known_by_its_new_name_after_a_confirmation() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    host.write_file("host-hostname", "named-later\n");
+    host.agent(&["enrol"]).run().expect(0);
+    let agents = hub.agents();
+    assert_eq!(agents.len(), 1);
+    assert_eq!(agents[0]["facts"]["hostname"], "named-later", "{agents:?}");
+}
