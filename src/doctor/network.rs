@@ -46,9 +46,15 @@ pub(super) async fn examine(settings: &Settings, environment: &Environment) -> V
 
 fn proxy(settings: &Settings) -> Check {
     let says = match &settings.proxy {
-        Some(proxy) if settings.hub_url.value.is_https() => {
+        Some(proxy) if settings.proxy_in_use().is_some() => {
             let (host, port) = route::peer(settings);
             format!("{} names {host}:{port}", proxy.source)
+        }
+        Some(proxy) if proxy.value.is_bypassed => {
+            format!(
+                "none: no_proxy names the hub (the proxy is set by {})",
+                proxy.source
+            )
         }
         Some(proxy) => format!("{} is for https, and the hub's URL is http", proxy.source),
         None => "none".into(),

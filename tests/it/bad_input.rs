@@ -43,6 +43,8 @@ fn every_bad_value_is_reported_with_its_source() {
         ("MONSYS_TOKEN", "ENRL_abc", "capitals"),
         ("MONSYS_TOKEN", "abc", "neither"),
         ("HTTPS_PROXY", "socks5://x", "a proxy's URL is"),
+        ("ALL_PROXY", "socks5h://x", "SOCKS is not supported"),
+        ("all_proxy", "http://svc:77#Secr3t@proxy:3128", "%23"),
         // The user would be the host, and messages would show the digits.
         ("HTTPS_PROXY", "http://svc:77#Secr3t@proxy:3128", "%23"),
         ("HTTPS_PROXY", "http://svc:99/Secr3t@proxy:3128", "%2F"),

@@ -56,8 +56,8 @@ impl Target {
 /// Returns the host and port that a connection to the hub goes to first.
 #[must_use]
 pub fn peer(settings: &Settings) -> (&str, u16) {
-    match &settings.proxy {
-        Some(proxy) if settings.hub_url.value.is_https() => (
+    match settings.proxy_in_use() {
+        Some(proxy) => (
             proxy
                 .value
                 .url
@@ -66,7 +66,7 @@ pub fn peer(settings: &Settings) -> (&str, u16) {
                 .trim_matches(['[', ']']),
             proxy.value.url.port_or_known_default().unwrap_or(80),
         ),
-        _ => (settings.hub_url.value.host(), settings.hub_url.value.port()),
+        None => (settings.hub_url.value.host(), settings.hub_url.value.port()),
     }
 }
 

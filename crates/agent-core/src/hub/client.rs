@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
-use reqwest::{Method, NoProxy, Proxy, Url};
+use reqwest::{Method, Proxy, Url};
 use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -115,17 +115,16 @@ impl Client {
             // `Environment` reads the proxy variables, so that each test has its own.
             .no_proxy()
             .tls_backend_preconfigured(tls::configuration(settings, proof, lasts)?);
-        if let Some(proxy) = &settings.proxy {
-            let bypass = proxy.value.bypass.as_deref().and_then(NoProxy::from_string);
+        if let Some(proxy) = settings.proxy_in_use() {
             let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {
                 Error::new(ErrorId::BadSetting, "it is not a valid proxy URL").about(&proxy.source)
             })?;
-            builder = builder.proxy(via.no_proxy(bypass));
+            builder = builder.proxy(via);
         }
         let http = builder.build().map_err(|error| {
             Error::new(ErrorId::Internal, chain(&error)).about("the HTTP client")
         })?;
-        let via = settings.proxy.as_ref().map(|proxy| {
+        let via = settings.proxy_in_use().map(|proxy| {
             let url = &proxy.value.url;
             let port = url.port_or_known_default().unwrap_or(80);
             Connection {
