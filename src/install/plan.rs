@@ -77,8 +77,15 @@ impl InstallPlan {
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
-            user::check(environment)?;
-            if user::find(environment).is_none() && environment.is_live() {
+            let is_complete = if receipt.made_user() {
+                // A run that was killed while it made the user may have left no group.
+                user::has_group(environment)
+            } else {
+                user::check(environment)?;
+                true
+            };
+            let has_user = user::find(environment).is_some() && is_complete;
+            if !has_user && environment.is_live() {
                 builder.changes.push(Change::MakeUser);
             }
             if user::find(environment).is_some() || environment.is_live() {

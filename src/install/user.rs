@@ -69,17 +69,22 @@ pub(super) fn check_made(environment: &Environment) -> Result<()> {
         )))
 }
 
-fn has_group(environment: &Environment) -> bool {
+/// Returns whether the host has the user's group.
+pub(super) fn has_group(environment: &Environment) -> bool {
     access::has_group(&environment.resolved_path("/etc/group"))
 }
 
-/// Makes the user, and its group if the host does not have it yet, with the first suitable command of the host.
+/// Makes what the host does not have of the user and its group, with the first suitable command of the host.
 pub(super) async fn make(system: &SystemCommands<'_>, environment: &Environment) -> Result<()> {
     const NOLOGIN: &str = "/sbin/nologin";
     if system.has("systemd-sysusers") {
         let lines = SYSUSERS.lines().filter(|line| !line.starts_with('#'));
         let arguments: Vec<&str> = std::iter::once("--inline").chain(lines).collect();
         return system.run("systemd-sysusers", &arguments).await;
+    }
+    let has_user = find(environment).is_some();
+    if system.has("useradd") && has_user {
+        return system.run("groupadd", &["--system", USER]).await;
     }
     if system.has("useradd") {
         let home = ["--home-dir", FOLDER, "--no-create-home"];
@@ -100,6 +105,9 @@ pub(super) async fn make(system: &SystemCommands<'_>, environment: &Environment)
     if system.has("adduser") && system.has("addgroup") {
         if !has_group(environment) {
             system.run("addgroup", &["-S", USER]).await?;
+        }
+        if has_user {
+            return Ok(());
         }
         let home = ["-h", FOLDER, "-H", "-s", NOLOGIN];
         let arguments = [

@@ -65,6 +65,25 @@ fn a_group_that_exists_already_is_the_group_of_the_new_user() {
     }
 }
 
+/// useradd(8) writes /etc/passwd before /etc/group, and a run may be killed in between.
+#[test]
+#[ignore = "needs root: mounts an overlay"]
+fn a_group_that_a_killed_run_did_not_make_is_made_by_the_next_run() {
+    let (machine, hub) = fixture();
+    for is_with_sysusers in [true, false] {
+        if !is_with_sysusers {
+            machine.remove_program("systemd-sysusers");
+        }
+        agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
+        for name in ["etc/group", "etc/gshadow"] {
+            remove_lines(&machine, name);
+        }
+        agent(&machine, &hub, AGENT, &["install"]).expect(0);
+        run(machine.command(&["getent", "group", "monsys"])).expect(0);
+        agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
+    }
+}
+
 /// The deb makes what is missing of user and group, with systemd-sysusers and without.
 #[test]
 #[ignore = "needs root: mounts an overlay"]
@@ -86,10 +105,7 @@ fn the_deb_makes_what_is_missing_of_user_and_group() {
             fs::write(machine.path(group.0), format!("{}{own_group}", group.1)).unwrap();
             // useradd(8) checks these for the name too.
             for name in ["etc/shadow", "etc/gshadow"] {
-                let lines = fs::read_to_string(machine.path(name)).unwrap();
-                let others = lines.lines().filter(|line| !line.starts_with("monsys:"));
-                let others: String = others.map(|line| format!("{line}\n")).collect();
-                fs::write(machine.path(name), others).unwrap();
+                remove_lines(&machine, name);
             }
             run(machine.command(&["sh", "-c", POSTINST, "postinst", "configure"])).expect(0);
             for name in ["passwd", "group"] {
@@ -97,4 +113,12 @@ fn the_deb_makes_what_is_missing_of_user_and_group() {
             }
         }
     }
+}
+
+/// Removes the lines of the service's user or group from a file such as passwd(5).
+fn remove_lines(machine: &Machine, name: &str) {
+    let text = fs::read_to_string(machine.path(name)).unwrap();
+    let others = text.lines().filter(|line| !line.starts_with("monsys:"));
+    let others: String = others.map(|line| format!("{line}\n")).collect();
+    fs::write(machine.path(name), others).unwrap();
 }
