@@ -22,6 +22,7 @@ use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape;
 use agent_core::redact::redact;
+use agent_core::settings::misspelled;
 
 /// The result of a command.
 #[derive(Debug)]
@@ -103,6 +104,13 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
 /// # Errors
 /// The error of the command.
 pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
+    if !matches!(cli.command, Command::Completions(_) | Command::Man(_)) {
+        for (name, similar) in misspelled::variables(environment) {
+            tracing::warn!(
+                "{name} is not a variable of the agent, and is ignored; {similar} is one"
+            );
+        }
+    }
     match &cli.command {
         Command::Enrol(args) => enrol::run(args, environment).await,
         Command::Doctor(args) => doctor::run(args, environment).await,

@@ -1,6 +1,9 @@
 //! `agent.toml`: reads the settings, and writes keys without a change to the user's own keys, order and
 //! comments.
 
+mod duration;
+mod types;
+
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -72,12 +75,15 @@ pub struct FileSettings {
     /// The key `host_os_release_file`.
     pub host_os_release_file: Option<String>,
     /// The key `wait`.
+    #[serde(deserialize_with = "duration::text")]
     pub wait: Option<String>,
     /// The key `splay`.
+    #[serde(deserialize_with = "duration::text")]
     pub splay: Option<String>,
     /// The key `scrub_cloud_init`.
     pub scrub_cloud_init: Option<String>,
     /// The key `readmission_interval`.
+    #[serde(deserialize_with = "duration::text")]
     pub readmission_interval: Option<String>,
 }
 
@@ -206,7 +212,7 @@ impl AgentToml {
         match text.expose_secret().trim() {
             "" => Ok(None),
             token => Secret::per_agent(token).map(Some).map_err(|cause| {
-                Error::new(ErrorId::ConfigBroken, format!("agent_token: {cause}"))
+                Error::new(ErrorId::ConfigBroken, format!("`agent_token`: {cause}"))
                     .about(self.path.display())
             }),
         }
@@ -220,7 +226,7 @@ impl AgentToml {
         match self.settings.agent_id.as_deref().map(str::trim) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
-                Error::new(ErrorId::ConfigBroken, "agent_id is not a UUID")
+                Error::new(ErrorId::ConfigBroken, "`agent_id` is not a UUID")
                     .about(self.path.display())
             }),
         }
@@ -429,10 +435,14 @@ fn broken(path: &Path, text: &str, error: &toml::de::Error) -> Error {
         let before = text.get(..span.start).unwrap_or_default();
         before.matches('\n').count() + 1
     });
-    let message = error.message().lines().next().unwrap_or_default();
+    let of_line = line.and_then(|line| text.lines().nth(line - 1));
+    let message = types::wrong(text, of_line.unwrap_or_default()).unwrap_or_else(|| {
+        let message = error.message().lines().next();
+        message.unwrap_or_default().to_owned()
+    });
     let cause = match line {
         Some(line) => format!("line {line}: {message}"),
-        None => message.to_owned(),
+        None => message,
     };
     Error::new(ErrorId::ConfigBroken, cause).about(path.display())
 }
