@@ -27,6 +27,7 @@ mod foreign_root;
 mod golden_image;
 mod hidden_characters;
 mod hostile_values;
+mod http;
 mod install;
 mod locks;
 mod log_rotation;
