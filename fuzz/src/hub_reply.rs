@@ -30,11 +30,10 @@ pub fn hub_reply(bytes: &[u8]) {
     let media_type = MEDIA_TYPES[kind % MEDIA_TYPES.len()];
     let reply = Reply {
         status,
-        retry_after: None,
-        date: None,
         location: Some(String::from_utf8_lossy(body).into_owned()),
         media_type: media_type.map(str::to_owned),
         body: zeroize::Zeroizing::new(body.to_vec()),
+        ..Reply::default()
     };
     let read = if is_enrolment { enrolled } else { registered };
     let message = match classify("https://hub.example", Ok(reply), read) {

@@ -28,6 +28,7 @@ mod foreign_root;
 mod golden_image;
 mod hidden_characters;
 mod hostile_values;
+mod http;
 mod https_proxy;
 mod install;
 mod locks;

@@ -20,7 +20,7 @@ fn survives(fault: Value, seen: &str) {
 
 #[test]
 fn a_temporary_status_is_retried() {
-    for status in [408, 425, 429, 500, 502, 503, 504] {
+    for status in [408, 425, 429, 500, 502, 503, 504, 507, 520, 522, 530, 599] {
         survives(
             json!({"route": "enrol", "status": status}),
             &format!("HTTP {status}"),

@@ -2,7 +2,9 @@
 //! content of its requests and responses.
 
 pub mod client;
+mod headers;
 pub mod optional;
+mod reply;
 pub mod resolver;
 pub mod response;
 pub mod retry;

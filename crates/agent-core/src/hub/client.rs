@@ -1,15 +1,17 @@
 //! The HTTP client, the only one in the agent: TLS, proxy, limits and time-outs.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, RETRY_AFTER,
 };
-use reqwest::{Method, Proxy, Url};
-use serde::Deserialize;
+use reqwest::{Method, Proxy, StatusCode, Url};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::headers::{coding, media_type};
+use super::reply::quoted;
 use super::resolver::ClientResolver;
 use super::tls;
 use super::transport_error::{
@@ -18,8 +20,11 @@ use super::transport_error::{
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
+use crate::sourced::Sourced;
 use crate::token::Secret;
 
+pub use super::headers::retry_after;
+pub use super::reply::Reply;
 use super::timeouts::CONNECT;
 pub use super::timeouts::EXCHANGE;
 pub use super::tls::Proof;
@@ -46,31 +51,22 @@ pub struct Request<'a> {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// A response, read completely.
-#[derive(Default)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: u16,
-    /// Pause that the hub requests (`Retry-After`).
-    pub retry_after: Option<Duration>,
-    /// Target of a redirect (`Location`).
-    pub location: Option<String>,
-    /// Time of day at the responding server (`Date`).
-    pub date: Option<SystemTime>,
-    /// Media type, without parameters, in lower case.
-    pub media_type: Option<String>,
-    /// The body, which may hold a token.
-    pub body: Zeroizing<Vec<u8>>,
-}
-
 /// Client of one hub.
 pub struct Client {
     http: reqwest::Client,
-    resolver: ClientResolver,
+    parts: Parts,
     /// The trust in the hub's certificate.
     trust: tls::Trust,
     /// The proxy that connections go through, if the settings name one.
     via: Option<Connection>,
+}
+
+/// What all clients of one hub share.
+struct Parts {
+    resolver: ClientResolver,
+    tls: rustls::ClientConfig,
+    /// The URL of the proxy, and the setting that has it.
+    proxy: Option<Sourced<Url>>,
 }
 
 impl Client {
@@ -113,25 +109,15 @@ impl Client {
         proof: Option<Proof>,
         lasts: bool,
     ) -> Result<Self> {
-        let resolver = ClientResolver::default();
-        let mut builder = builder
-            .dns_resolver(resolver.clone())
-            .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT)
-            // `Environment` reads the proxy variables, so that each test has its own.
-            .no_proxy()
-            .tls_backend_preconfigured(tls::configuration(settings, proof, lasts)?);
-        if let Some(proxy) = settings.proxy_in_use() {
-            let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {
-                Error::new(ErrorId::BadSetting, "it is not a valid proxy URL").about(&proxy.source)
-            })?;
-            builder = builder.proxy(via);
-        }
-        let http = builder.build().map_err(|error| {
-            Error::new(ErrorId::Internal, chain(&error)).about("the HTTP client")
-        })?;
+        let parts = Parts {
+            resolver: ClientResolver::default(),
+            tls: tls::configuration(settings, proof, lasts)?,
+            proxy: settings.proxy_in_use().map(|proxy| Sourced {
+                value: proxy.value.url.clone(),
+                source: proxy.source.clone(),
+            }),
+        };
+        let http = parts.client(builder)?;
         let via = settings.proxy_in_use().map(|proxy| {
             let url = &proxy.value.url;
             let port = url.port_or_known_default().unwrap_or(80);
@@ -144,11 +130,10 @@ impl Client {
                 has_user: !url.username().is_empty(),
             }
         });
-        let trust = tls::Trust::of(settings);
         Ok(Self {
             http,
-            resolver,
-            trust,
+            parts,
+            trust: tls::Trust::of(settings),
             via,
         })
     }
@@ -199,10 +184,11 @@ impl Client {
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
         let limit = deadline.min(Instant::now() + EXCHANGE);
-        self.resolver.set_pending(None);
+        let resolver = &self.parts.resolver;
+        resolver.set_pending(None);
         match tokio::time::timeout_at(limit, self.exchange(request, environment)).await {
             Ok(result) => result,
-            Err(_) => Err(match self.resolver.pending() {
+            Err(_) => Err(match resolver.pending() {
                 Some(name) => unresolved(&name, self.via.as_ref()),
                 None => transient(
                     "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
@@ -216,14 +202,24 @@ impl Client {
         request: reqwest::RequestBuilder,
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
-        let mut response = request.send().await.map_err(|error| {
-            no_answer(
-                &error,
-                self.resolver.pending(),
-                self.trust,
-                self.via.as_ref(),
-            )
-        })?;
+        let failed = |error: &reqwest::Error| {
+            let pending = self.parts.resolver.pending();
+            no_answer(error, pending, self.trust, self.via.as_ref())
+        };
+        let (client, request) = request.build_split();
+        let request = request.map_err(|error| failed(&error))?;
+        let again = request.try_clone();
+        let mut answered = client.execute(request).await;
+        // The server of that connection does not serve the hub's name (RFC 9110, section 15.5.20).
+        if let (Ok(response), Some(again)) = (&answered, again)
+            && response.status() == StatusCode::MISDIRECTED_REQUEST
+        {
+            let apart = self.parts.client(brief().pool_max_idle_per_host(0));
+            if let Ok(apart) = apart {
+                answered = apart.execute(again).await;
+            }
+        }
+        let mut response = answered.map_err(|error| failed(&error))?;
 
         let text = |name| {
             let value: Option<&HeaderValue> = response.headers().get(name);
@@ -237,6 +233,7 @@ impl Client {
             location: text(LOCATION),
             date: text(DATE).and_then(|value| httpdate::parse_http_date(&value).ok()),
             media_type: text(CONTENT_TYPE).map(|value| media_type(&value)),
+            coding: text(CONTENT_ENCODING).and_then(|value| coding(&value)),
             body: Zeroizing::default(),
         };
         loop {
@@ -245,7 +242,7 @@ impl Client {
                     return Err(not_our_protocol("the answer is larger than 1 MiB"));
                 }
                 Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
-                Ok(None) => return Ok(reply),
+                Ok(None) => return decoded(reply),
                 Err(error) => {
                     return Err(transient(format!(
                         "HTTP {}, and then the connection broke: {}",
@@ -255,6 +252,34 @@ impl Client {
                 }
             }
         }
+    }
+}
+
+impl Parts {
+    fn client(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+        let mut builder = builder
+            .dns_resolver(self.resolver.clone())
+            .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
+            // Without this header, a server may choose any coding (RFC 9110, section 12.5.3).
+            .default_headers(HeaderMap::from_iter([(
+                ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            )]))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT)
+            // `Environment` reads the proxy variables, so that each test has its own.
+            .no_proxy()
+            .tls_backend_preconfigured(self.tls.clone());
+        if let Some(proxy) = &self.proxy {
+            let via = Proxy::https(proxy.value.clone()).map_err(|_| {
+                Error::new(ErrorId::BadSetting, "it is not a valid proxy URL").about(&proxy.source)
+            })?;
+            builder = builder.proxy(via);
+        }
+        builder
+            .build()
+            .map_err(|error| Error::new(ErrorId::Internal, chain(&error)).about("the HTTP client"))
     }
 }
 
@@ -283,81 +308,21 @@ fn headers(request: &Request<'_>) -> Option<HeaderMap> {
     Some(headers)
 }
 
-impl Reply {
-    /// Returns the hub's message from an error body.
-    #[must_use]
-    pub fn message(&self) -> Option<String> {
-        let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
-        body.message.or(body.error).filter(|text| !text.is_empty())
-    }
-
-    /// Returns the hub's short code from an error body.
-    #[must_use]
-    pub fn error_code(&self) -> Option<String> {
-        let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
-        body.error
-    }
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: Option<String>,
-    message: Option<String>,
-}
-
-/// Reads a `Retry-After`: seconds or a date (RFC 9110, section 10.2.3). A date in the past is zero.
-pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    // Only digits: Rust's own parser also accepts a plus.
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return value.parse().ok().map(Duration::from_secs);
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
-}
-
-fn media_type(value: &str) -> String {
-    let essence = value.split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn retry_after_comes_in_seconds_or_as_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        for (value, seconds) in [
-            ("120", Some(120)),
-            (" 0 ", Some(0)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
-            ("-1", None),
-            ("+1", None),
-            ("1.5", None),
-            ("soon", None),
-            ("", None),
-            ("99999999999999999999999", None),
-        ] {
-            let expected = seconds.map(Duration::from_secs);
-            assert_eq!(retry_after(value, now), expected, "{value}");
+/// Returns the response if its body can be read. The body of an encoded refusal is removed, because its
+/// status says enough.
+fn decoded(mut reply: Reply) -> std::result::Result<Reply, SendError> {
+    match &reply.coding {
+        Some(coding) if (200..300).contains(&reply.status) && !reply.body.is_empty() => {
+            Err(not_our_protocol(&format!(
+                "the answer (HTTP {}) is encoded with {}, and the agent asked for `identity`: a proxy or load balancer compresses it",
+                reply.status,
+                quoted(coding)
+            )))
         }
-    }
-
-    #[test]
-    fn media_types_lose_their_parameters() {
-        assert_eq!(
-            media_type("Application/JSON; charset=utf-8"),
-            "application/json"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn retry_after_never_panics(value in "\\PC{0,60}") {
-            let _ = retry_after(&value, SystemTime::UNIX_EPOCH);
+        Some(_) => {
+            reply.body = Zeroizing::default();
+            Ok(reply)
         }
+        None => Ok(reply),
     }
 }

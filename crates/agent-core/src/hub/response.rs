@@ -1,8 +1,8 @@
 //! The class of each response: the table of HTTP statuses (contract, the table of answers).
 
 use super::client::{Reply, SendError};
+use super::reply::quoted;
 use crate::error::{Error, ErrorId};
-use crate::redact::redact;
 
 /// The meaning of an HTTP status for the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +29,12 @@ impl ResponseClass {
             200 | 201 => Self::Accepted,
             401 => Self::Rejected,
             403 => Self::Forbidden,
-            408 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Wait,
             // A redirect is not followed. A captive portal answers 511 (RFC 6585, section 6).
             300..=399 | 511 => Self::NotThisProtocol,
+            // The server does not have the method, or the version of HTTP: it will not have it later.
+            501 | 505 => Self::Refused,
+            // An unknown status has the meaning of the first one of its class (RFC 9110, section 15).
+            408 | 425 | 429 | 500..=599 => Self::Wait,
             _ => Self::Refused,
         }
     }
@@ -152,7 +155,7 @@ pub fn classify_by<T>(
         },
         ResponseClass::Refused => Outcome::Stop(refused(url, &reply)),
         ResponseClass::NotThisProtocol => Outcome::Stop(not_our_protocol(url, &reply)),
-        ResponseClass::Rejected => Outcome::Stop(rejected(url)),
+        ResponseClass::Rejected => Outcome::Stop(rejected(url, &reply)),
         ResponseClass::Forbidden => Outcome::Stop(forbidden(url, &reply)),
     }
 }
@@ -160,13 +163,22 @@ pub fn classify_by<T>(
 /// Returns the error of a temporary failure. The run ends with it when no other response comes before the
 /// deadline.
 fn waiting(url: &str, reply: &Reply) -> Error {
-    let seen = format!("HTTP {}{}", status_line(reply.status), hub_says(reply));
+    let status = reply.status;
+    let by = match reqwest::StatusCode::from_u16(status) {
+        Ok(known) if known.canonical_reason().is_some() => "",
+        _ => {
+            " (not a registered status: a CDN or proxy sends such a status when it does not reach the hub)"
+        }
+    };
+    let seen = format!("HTTP {}{by}{}", status_line(status), hub_says(reply));
     let error = Error::new(ErrorId::Unreachable, seen).about(url);
-    if is_page(reply) {
-        error.hint("check that the hub runs, and which server answers in its place, then run the same command again: no use is spent twice")
-    } else {
-        error
+    if reply.is_page() {
+        return error.hint("check that the hub runs, and which server answers in its place, then run the same command again: no use is spent twice");
     }
+    error.hint(match status {
+        429 => "the hub, or a proxy in front of it, limits the requests: wait, or give --wait a longer time, then run the same command again: no use is spent twice",
+        _ => "read in the log of the hub, and of the proxy or load balancer in front of it, why it fails, then run the same command again: no use is spent twice",
+    })
 }
 
 fn refused(url: &str, reply: &Reply) -> Error {
@@ -176,12 +188,12 @@ fn refused(url: &str, reply: &Reply) -> Error {
         hub_says(reply)
     );
     let error = Error::new(ErrorId::Refused, cause).about(url);
-    if reply.status == 404 {
-        error.hint("check the hub's URL: that address does not accept enrolments (is a part of the path missing, or is it another service?)")
-    } else if is_page(reply) {
-        error.hint("read in the log of the proxy or load balancer why it refuses the request; its limit on the size of a request must be at least 64 KiB")
-    } else {
-        error
+    match reply.status {
+        404 | 405 | 410 => error.hint("check the hub's URL: that address does not accept enrolments (is a part of the path missing, or is it another service?)"),
+        413 => error.hint("raise the limit on the size of a request, of the hub or of the proxy or load balancer in front of it, to at least 64 KiB"),
+        421 => error.hint("check the hub's URL: the server at that address does not serve that name (the virtual hosts of the proxy or load balancer in front of the hub decide)"),
+        _ if reply.is_page() => error.hint("read in the log of the proxy or load balancer why it refuses the request"),
+        _ => error,
     }
 }
 
@@ -202,33 +214,42 @@ fn not_our_protocol(url: &str, reply: &Reply) -> Error {
     Error::new(ErrorId::NotThisProtocol, cause).about(url)
 }
 
-fn rejected(url: &str) -> Error {
+fn rejected(url: &str, reply: &Reply) -> Error {
+    // The hub's own 401 never differs. Another text comes from a server in front of the hub.
+    let says = match reply.error_code().as_deref() {
+        Some("unauthorized") => String::new(),
+        _ => hub_says(reply),
+    };
     Error::new(
         ErrorId::Rejected,
-        "the hub answered 401, and never says which of these it is: the token is unknown, expired, revoked, or used up, or this host's source address is not among its allowed CIDRs",
+        format!(
+            "the hub answered 401, and never says which of these it is: the token is unknown, expired, revoked, or used up, or this host's source address is not among its allowed CIDRs{says}"
+        ),
     )
     .about(url)
 }
 
 fn forbidden(url: &str, reply: &Reply) -> Error {
-    match reply.error_code().as_deref() {
-        Some("secret_exhausted") => Error::new(
+    if reply.has_code("secret_exhausted") {
+        return Error::new(
             ErrorId::Forbidden,
             "the hub answered 403 `secret_exhausted`: the token was used up at this moment",
         )
         .about(url)
-        .hint("mint a new token, or one with more uses, and run the same command with it"),
-        Some("signature_invalid") => Error::new(
+        .hint("mint a new token, or one with more uses, and run the same command with it");
+    }
+    if reply.error_code().as_deref() == Some("signature_invalid") {
+        return Error::new(
             ErrorId::OtherKey,
             "the hub answered 403 `signature_invalid`: another signing key is pinned for this agent",
         )
-        .about(url),
-        _ => Error::new(
-            ErrorId::Forbidden,
-            format!("the hub answered HTTP 403{}", hub_says(reply)),
-        )
-        .about(url),
+        .about(url);
     }
+    Error::new(
+        ErrorId::Forbidden,
+        format!("the hub answered HTTP 403{}", hub_says(reply)),
+    )
+    .about(url)
 }
 
 fn status_line(status: u16) -> String {
@@ -244,24 +265,20 @@ fn status_line(status: u16) -> String {
 /// Returns the hub's message for an error: shortened, quoted and without tokens, as a text from outside.
 #[must_use]
 pub fn hub_says(reply: &Reply) -> String {
+    if let Some(coding) = &reply.coding {
+        return format!(
+            "; its text is encoded with {}, and the agent asked for `identity`",
+            quoted(coding)
+        );
+    }
+    if reply.is_page() {
+        return "; it came with an HTML page, so a proxy or load balancer answers in place of the hub"
+            .into();
+    }
     match reply.message() {
         Some(message) => format!("; it says: {}", quoted(&message)),
-        None if is_page(reply) => {
-            "; it came with an HTML page, so a proxy or load balancer answers in place of the hub"
-                .into()
-        }
         None => String::new(),
     }
-}
-
-/// Returns whether the response is an HTML page: a hub never sends one.
-fn is_page(reply: &Reply) -> bool {
-    reply.media_type.as_deref() == Some("text/html")
-}
-
-fn quoted(text: &str) -> String {
-    let short: String = text.chars().take(200).collect();
-    format!("{:?}", redact(&short))
 }
 
 #[cfg(test)]
@@ -275,13 +292,21 @@ mod tests {
             (&[400, 404, 409, 413, 415, 422], ResponseClass::Refused),
             (&[401], ResponseClass::Rejected),
             (&[403], ResponseClass::Forbidden),
-            (&[408, 425, 429, 500, 502, 503, 504], ResponseClass::Wait),
+            (
+                &[408, 425, 429, 500, 502, 503, 504, 506, 507, 508, 510],
+                ResponseClass::Wait,
+            ),
+            // Statuses of CDNs and proxies, which no standard has.
+            (
+                &[520, 521, 522, 525, 527, 529, 530, 598, 599],
+                ResponseClass::Wait,
+            ),
             (
                 &[301, 302, 303, 307, 308, 511],
                 ResponseClass::NotThisProtocol,
             ),
             (
-                &[204, 402, 405, 410, 418, 501, 505, 599],
+                &[204, 402, 405, 410, 418, 421, 460, 501, 505],
                 ResponseClass::Refused,
             ),
         ] {

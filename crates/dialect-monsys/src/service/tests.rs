@@ -56,6 +56,7 @@ impl Transport for Cut {
             retry_after: None,
             location: None,
             date: None,
+            coding: None,
             media_type: Some("application/json".into()),
             body: body.into_bytes().into(),
         })
