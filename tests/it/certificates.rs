@@ -171,7 +171,7 @@ fn a_self_signed_certificate_that_is_named_itself_is_trusted() {
         IsCa::ExplicitNoCa,
         IsCa::NoCa,
     ] {
-        let (url, pem) = self_signed(&|params| params.is_ca = is_ca.clone());
+        let (url, pem) = self_signed(&|params| params.is_ca = is_ca);
         enrol(&url, Trust::CaFile(&pem)).expect(TRUSTED);
         enrol(&url, Trust::System(&pem)).expect(TRUSTED);
         enrol(&url, Trust::Pin(&pin(&pem))).expect(TRUSTED);

@@ -170,7 +170,7 @@ fn https_goes_through_a_proxy_tunnel_and_no_proxy_bypasses_it() {
         .expect(0);
 }
 
-/// As curl(1): the lower case wins, ALL_PROXY counts too, and the exceptions have its forms and Go's.
+/// As curl(1): the lower case wins, `ALL_PROXY` counts too, and the exceptions have its forms and Go's.
 #[test]
 fn proxies_and_their_exceptions_are_those_of_curl() {
     let hub = TestHub::new();

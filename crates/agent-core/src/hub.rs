@@ -5,6 +5,7 @@ pub mod client;
 pub mod optional;
 pub mod response;
 pub mod retry;
+mod send_error;
 mod timeouts;
 pub mod tls;
 mod tls_error;

@@ -17,10 +17,10 @@ use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use crate::token::Secret;
 
+pub use super::send_error::SendError;
 use super::timeouts::CONNECT;
 pub use super::timeouts::EXCHANGE;
 pub use super::tls::Proof;
-pub use super::transport_error::SendError;
 
 /// Longest time without an acknowledgement on a connection of the service, before the connection counts as
 /// dead.

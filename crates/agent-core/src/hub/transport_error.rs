@@ -2,28 +2,12 @@
 
 use rustls::Error as TlsError;
 
+pub(super) use super::send_error::{Connection, SendError};
 use super::timeouts::CONNECT;
 use super::tls::Trust;
 use super::tls_error::explain;
 use crate::error::{Error, ErrorId};
 use crate::tls_words;
-
-/// The reason why a request has no usable response. The error does not name a URL yet.
-#[derive(Debug)]
-pub enum SendError {
-    /// A retry may succeed: no connection, time-out, broken body, a certificate out of its time.
-    Transient(Error),
-    /// A retry would fail too: an untrusted certificate, a body that is too large.
-    Final(Error),
-}
-
-/// A proxy, described without its secrets.
-pub(super) struct Connection {
-    /// The setting that names the proxy, with the proxy's host and port.
-    pub(super) named: String,
-    /// True when the proxy's URL has a user name.
-    pub(super) has_user: bool,
-}
 
 /// How hyper-util says that the connection to the proxy failed, and not that to the hub.
 const NO_WAY_TO_PROXY: &str = "tunnel error: failed to create underlying connection";

@@ -18,7 +18,7 @@ use webpki::Error as Webpki;
 
 use super::*;
 
-const TIME: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+const TIME: UnixTime = UnixTime::since_unix_epoch(Duration::from_hours(500_000));
 
 /// The text of a library's source file, in the locked version.
 fn source(library: &str, file: &str) -> String {
