@@ -43,6 +43,7 @@ mod per_agent_token;
 mod privilege;
 mod privilege_planted;
 mod privilege_takeover;
+mod process;
 mod races;
 mod ravenxcope;
 mod ravenxcope_failures;

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod optional;
+pub mod resolver;
 pub mod response;
 pub mod retry;
 mod send_error;

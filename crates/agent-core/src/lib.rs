@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+pub mod blocking;
 pub mod ca_copy;
 pub mod check;
 pub mod clock;

@@ -10,8 +10,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::resolver::ClientResolver;
 use super::tls;
-use super::transport_error::{Connection, chain, no_answer, not_our_protocol, transient};
+use super::transport_error::{
+    Connection, chain, no_answer, not_our_protocol, transient, unresolved,
+};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -63,6 +66,7 @@ pub struct Reply {
 /// Client of one hub.
 pub struct Client {
     http: reqwest::Client,
+    resolver: ClientResolver,
     /// The trust in the hub's certificate.
     trust: tls::Trust,
     /// The proxy that connections go through, if the settings name one.
@@ -109,7 +113,9 @@ impl Client {
         proof: Option<Proof>,
         lasts: bool,
     ) -> Result<Self> {
+        let resolver = ClientResolver::default();
         let mut builder = builder
+            .dns_resolver(resolver.clone())
             .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -139,7 +145,12 @@ impl Client {
             }
         });
         let trust = tls::Trust::of(settings);
-        Ok(Self { http, trust, via })
+        Ok(Self {
+            http,
+            resolver,
+            trust,
+            via,
+        })
     }
 
     /// Sends one request and reads the complete response, by `deadline` at the latest.
@@ -188,11 +199,15 @@ impl Client {
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
         let limit = deadline.min(Instant::now() + EXCHANGE);
+        self.resolver.set_pending(None);
         match tokio::time::timeout_at(limit, self.exchange(request, environment)).await {
             Ok(result) => result,
-            Err(_) => Err(transient(
-                "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
-            )),
+            Err(_) => Err(match self.resolver.pending() {
+                Some(name) => unresolved(&name, self.via.as_ref()),
+                None => transient(
+                    "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
+                ),
+            }),
         }
     }
 
@@ -201,10 +216,14 @@ impl Client {
         request: reqwest::RequestBuilder,
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| no_answer(&error, self.trust, self.via.as_ref()))?;
+        let mut response = request.send().await.map_err(|error| {
+            no_answer(
+                &error,
+                self.resolver.pending(),
+                self.trust,
+                self.via.as_ref(),
+            )
+        })?;
 
         let text = |name| {
             let value: Option<&HeaderValue> = response.headers().get(name);

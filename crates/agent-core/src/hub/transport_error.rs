@@ -2,6 +2,7 @@
 
 use rustls::Error as TlsError;
 
+use super::resolver::ResolveError;
 pub(super) use super::send_error::{Connection, SendError};
 use super::timeouts::CONNECT;
 use super::tls::Trust;
@@ -13,15 +14,22 @@ use crate::tls_words;
 const NO_WAY_TO_PROXY: &str = "tunnel error: failed to create underlying connection";
 
 /// Returns the error of a request that got `error` instead of a response, through the proxy `via` if there is
-/// one. `trust` is the one in the hub.
+/// one. `pending` is the name that was not resolved yet, and `trust` is the one in the hub.
 pub(super) fn no_answer(
     error: &reqwest::Error,
+    pending: Option<ResolveError>,
     trust: Trust,
     via: Option<&Connection>,
 ) -> SendError {
     if let Some(tls) = causes(error).find_map(|cause| cause.downcast_ref::<TlsError>()) {
         let is_proxys = causes(error).any(|cause| cause.to_string().starts_with(NO_WAY_TO_PROXY));
         return explain(tls, trust, via, is_proxys);
+    }
+    if let Some(name) = causes(error).find_map(|cause| cause.downcast_ref::<ResolveError>()) {
+        return unresolved(name, via);
+    }
+    if let Some(name) = pending.filter(|_| error.is_timeout()) {
+        return unresolved(&name, via);
     }
     let cause = chain(error);
     if cause.contains("tunnel error: proxy authorization required") {
@@ -42,7 +50,6 @@ pub(super) fn no_answer(
     } else {
         format!("the connection broke before an answer: {cause}")
     };
-    let is_name = cause.contains("error resolving DNS");
     let hint = if cause.contains("invalid HTTP version") {
         " (does the server expect TLS? then the URL begins with https://)"
     } else {
@@ -52,14 +59,16 @@ pub(super) fn no_answer(
         Some(via) if error.is_connect() => format!("{seen}{hint} ({})", via.named),
         _ => format!("{seen}{hint}"),
     };
-    let unreachable = Error::new(ErrorId::Unreachable, cause);
-    SendError::Transient(if is_name {
-        unreachable.hint(
-            "check the name, and the name server in /etc/resolv.conf: getent ahosts NAME; then run the same command again",
-        )
-    } else {
-        unreachable
-    })
+    SendError::Transient(Error::new(ErrorId::Unreachable, cause))
+}
+
+/// Returns the error of a name that was not resolved: the hub's, or that of the proxy `via`.
+pub(super) fn unresolved(error: &ResolveError, via: Option<&Connection>) -> SendError {
+    let cause = match via {
+        Some(via) => format!("{error} ({})", via.named),
+        None => error.to_string(),
+    };
+    SendError::Transient(Error::new(ErrorId::Unreachable, cause).hint(error.hint()))
 }
 
 /// Returns the error of a proxy's 407, which a retry would get too.
