@@ -10,7 +10,7 @@ use super::tls_error::explain;
 use crate::error::{Error, ErrorId};
 use crate::tls_words;
 
-/// How hyper-util says that the connection to the proxy failed, and not that to the hub.
+/// The text of hyper-util for a connection that failed on the way to the proxy, and not to the hub.
 const NO_WAY_TO_PROXY: &str = "tunnel error: failed to create underlying connection";
 
 /// Returns the error of a request that got `error` instead of a response, through the proxy `via` if there is
