@@ -54,6 +54,9 @@ fn a_user_without_a_process_left_gets_an_error() {
         run.expect_stderr(&["no thread was started"]);
     };
     with(&["--token-file", "-", "--hub-url", "https://127.0.0.1:1"]);
+    // A name server is asked in a thread.
+    host.write_file("token", "enrl_x\n");
+    with(&["--token-file", "token", "--hub-url", "https://hub.invalid"]);
 }
 
 /// The kernel does not end the first process of a container by a signal that it does not handle

@@ -21,6 +21,7 @@ use dns_lookup::{AddrFamily, AddrInfoHints, LookupError, LookupErrorKind, SockTy
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::timeout;
 
+use crate::blocking;
 use crate::store::safe_read;
 pub use order::local_towards;
 
@@ -167,10 +168,8 @@ async fn one_family(name: String, family: AddrFamily) -> Result<Vec<IpAddr>, Rea
             .collect::<io::Result<Vec<_>>>()
             .map_err(|error| Reason::Other(error.to_string()))
     };
-    match tokio::task::spawn_blocking(query).await {
-        Ok(found) => found,
-        Err(error) => Err(Reason::Other(error.to_string())),
-    }
+    let found = blocking::run(query).await;
+    found.unwrap_or_else(|error| Err(Reason::Other(error.to_string())))
 }
 
 fn reason(error: LookupError) -> Reason {
