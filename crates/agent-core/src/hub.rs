@@ -8,6 +8,7 @@ mod reply;
 pub mod resolver;
 pub mod response;
 pub mod retry;
+mod send_error;
 mod timeouts;
 pub mod tls;
 mod tls_error;

@@ -136,7 +136,7 @@ impl<'a> Sections<'a> {
         lines + more
     }
 
-    /// Returns whether nothing but blanks precedes `position` on its line, so that it is no comment.
+    /// Returns whether nothing but blanks precedes `position` on its line. Anything else makes it a comment.
     fn begins_a_line(&self, position: usize) -> bool {
         let before = &self.file[self.position..position];
         let line = before

@@ -25,10 +25,10 @@ use crate::token::Secret;
 
 pub use super::headers::retry_after;
 pub use super::reply::Reply;
+pub use super::send_error::SendError;
 use super::timeouts::CONNECT;
 pub use super::timeouts::EXCHANGE;
 pub use super::tls::Proof;
-pub use super::transport_error::SendError;
 
 /// Longest time without an acknowledgement on a connection of the service, before the connection counts as
 /// dead.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, OtherError, PeerIncompatible};
 
+use super::send_error::{Connection, SendError};
 use super::tls::{PinMismatch, ProxyRefused, Trust};
-use super::transport_error::{Connection, SendError};
 use crate::clock;
 use crate::error::{Error, ErrorId};
 use crate::tls_words;

@@ -3,30 +3,14 @@
 use rustls::Error as TlsError;
 
 use super::resolver::ResolveError;
+pub(super) use super::send_error::{Connection, SendError};
 use super::timeouts::CONNECT;
 use super::tls::Trust;
 use super::tls_error::explain;
 use crate::error::{Error, ErrorId};
 use crate::tls_words;
 
-/// The reason why a request has no usable response. The error does not name a URL yet.
-#[derive(Debug)]
-pub enum SendError {
-    /// A retry may succeed: no connection, time-out, broken body, a certificate out of its time.
-    Transient(Error),
-    /// A retry would fail too: an untrusted certificate, a body that is too large.
-    Final(Error),
-}
-
-/// A proxy, described without its secrets.
-pub(super) struct Connection {
-    /// The setting that names the proxy, with the proxy's host and port.
-    pub(super) named: String,
-    /// True when the proxy's URL has a user name.
-    pub(super) has_user: bool,
-}
-
-/// How hyper-util says that the connection to the proxy failed, and not that to the hub.
+/// The text of hyper-util for a connection that failed on the way to the proxy, and not to the hub.
 const NO_WAY_TO_PROXY: &str = "tunnel error: failed to create underlying connection";
 
 /// Returns the error of a request that got `error` instead of a response, through the proxy `via` if there is
@@ -41,7 +25,7 @@ pub(super) fn no_answer(
         let is_proxys = causes(error).any(|cause| cause.to_string().starts_with(NO_WAY_TO_PROXY));
         return explain(tls, trust, via, is_proxys);
     }
-    if let Some(name) = resolve_error(error) {
+    if let Some(name) = causes(error).find_map(|cause| cause.downcast_ref::<ResolveError>()) {
         return unresolved(name, via);
     }
     if let Some(name) = pending.filter(|_| error.is_timeout()) {
@@ -85,18 +69,6 @@ pub(super) fn unresolved(error: &ResolveError, via: Option<&Connection>) -> Send
         None => error.to_string(),
     };
     SendError::Transient(Error::new(ErrorId::Unreachable, cause).hint(error.hint()))
-}
-
-/// Returns the failed name resolution behind `error`, if there is one.
-fn resolve_error(error: &reqwest::Error) -> Option<&ResolveError> {
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if let Some(error) = cause.downcast_ref::<ResolveError>() {
-            return Some(error);
-        }
-        next = cause.source();
-    }
-    None
 }
 
 /// Returns the error of a proxy's 407, which a retry would get too.

@@ -31,7 +31,7 @@ pub(super) struct Verifier {
     system: OnceLock<RootCertStore>,
 }
 
-/// What a server presents.
+/// The chain that a server presents, and what it has to be valid for.
 struct Presented<'a> {
     end_entity: &'a CertificateDer<'a>,
     intermediates: &'a [CertificateDer<'a>],

@@ -62,7 +62,7 @@ fn names_of(variants: &[impl Debug]) -> BTreeSet<String> {
         .collect()
 }
 
-/// What a variant of a nested enum looks like to the printer.
+/// A variant of a nested enum, as the printer sees it.
 struct Nested(String);
 
 impl Debug for Nested {
