@@ -1,10 +1,12 @@
 //! `facts`: the exact content of an enrolment request.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::common::{TestHost, TestHub, keys};
+use crate::common::namespace::{Namespace, ip, tool};
+use crate::common::{TestHost, TestHub, keys, needs_root};
 
 fn facts(host: &TestHost, variables: &[(&str, &str)]) -> Value {
     let mut agent = host.agent(&[
@@ -183,4 +185,61 @@ fn facts_skip_unreadable_and_blocking_sources() {
     host.write_file("etc/monsys/agent.toml/x", "");
     let kernel = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(facts(&host, &[])["hostname"], kernel.trim());
+}
+
+/// The request has the limits of a hub: 4096 interfaces, and 1 MiB.
+#[test]
+fn more_interfaces_than_a_hub_takes_enrol() {
+    needs_root();
+    // This thread, with all that it starts, stays in the namespace.
+    Namespace::fresh();
+    let host = TestHost::new();
+    let links = (0..5000).map(|at| format!("link add b{at:04}-{:0>8} type bridge\n", at * 7));
+    let batch = host.write_file("links", &links.collect::<String>());
+    tool("/sbin/ip", &["-batch", batch.to_str().unwrap()]);
+    ip("link add zz0 type veth peer name zz1");
+    ip("addr add 192.0.2.7/24 dev zz0");
+    let hub = TestHub::new();
+    host.enrol(&hub, &hub.token())
+        .run()
+        .expect(0)
+        .expect_stderr(&["this host has 5003 network interfaces", "4096"]);
+    let agent = hub.get(&format!("agents/{}", host.key("agent_id").unwrap()));
+    let listed = agent["facts"]["interfaces"].as_array().unwrap();
+    assert_eq!(listed.len(), 4096);
+    assert!(listed.iter().any(|interface| interface["name"] == "zz0"));
+}
+
+#[test]
+fn an_address_with_a_label_belongs_to_its_interface() {
+    needs_root();
+    Namespace::fresh();
+    ip("link add v9 type veth peer name v9p");
+    ip("link set v9 up");
+    ip("addr add 192.0.2.77/24 dev v9 label v9:lbl");
+    ip("addr add 192.0.2.78/24 dev v9 label v9vip");
+    let found = facts(&TestHost::new(), &[]);
+    let interfaces = found["interfaces"].as_array().unwrap();
+    let names: Vec<&Value> = interfaces.iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["lo", "v9", "v9p"]);
+    let addresses = interfaces[1]["addresses"].as_array().unwrap();
+    for address in ["192.0.2.77", "192.0.2.78"] {
+        assert!(addresses.contains(&json!(address)), "{addresses:?}");
+    }
+}
+
+#[test]
+fn a_host_name_that_was_never_set_is_unknown() {
+    needs_root();
+    let host = TestHost::new();
+    for name in ["(none)", "localhost", "localhost.localdomain"] {
+        host.write_file("host-hostname", &format!("{name}\n"));
+        let script = format!("printf '%s' '{name}' >/proc/sys/kernel/hostname; exec \"$@\"");
+        let mut unshare = Command::new("/usr/bin/unshare");
+        unshare.args(["--uts", "/bin/sh", "-ec", &script, "sh"]);
+        let run = host
+            .agent(&["facts", "--output", "json"])
+            .under(&mut unshare);
+        assert_eq!(run.run().expect(0).json()["hostname"], "unknown", "{name}");
+    }
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::Environment;
 use crate::settings::Settings;
 pub use interfaces::Interface;
-use interfaces::Network;
+use interfaces::{Network, limited};
 use machine::MachineSize;
 use route::Target;
 
@@ -52,7 +52,15 @@ impl HostFacts {
                 .as_ref()
                 .map(|uname| part(uname).to_string_lossy().into_owned())
         };
-        let (primary_ip, interfaces) = network(environment, target);
+        let (primary_ip, all) = network(environment, target);
+        let count = all.len();
+        let interfaces = limited(all);
+        if interfaces.len() < count {
+            tracing::warn!(
+                "this host has {count} network interfaces: a request lists {} of them at most, those with addresses first",
+                interfaces.len()
+            );
+        }
         let size = MachineSize::read();
         Self {
             hostname: hostname::read(&host_file(environment, &settings.hostname_file)),
@@ -94,7 +102,7 @@ fn host_file(environment: &Environment, path: &Path) -> PathBuf {
 /// Returns the interfaces only, for a heartbeat. `target` is the hub's address.
 #[must_use]
 pub fn interfaces_now(environment: &Environment, target: &Target) -> Vec<Interface> {
-    network(environment, target).1
+    limited(network(environment, target).1)
 }
 
 /// Returns the primary address and the interfaces.

@@ -107,6 +107,7 @@ pub(super) const SUITES: &[Suite] = &[
         ("/usr/bin/bzip2", "bzip2"),
         ("/usr/bin/xz", "xz-utils"),
         ("/usr/bin/zstd", "zstd"),
+        IP,
         OPENSSL,
         STRACE,
         SYSTEMD_ANALYZE,

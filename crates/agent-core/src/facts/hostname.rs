@@ -27,7 +27,20 @@ pub fn usable(text: &str) -> Option<String> {
         .lines()
         .map(str::trim)
         .find(|line| !line.is_empty() && !line.starts_with('#'))?;
-    (line.len() <= LONGEST && !line.contains(is_hidden)).then(|| line.to_owned())
+    (line.len() <= LONGEST && !line.contains(is_hidden) && !is_placeholder(line))
+        .then(|| line.to_owned())
+}
+
+/// Returns whether `name` stands for a name that was never set: the kernel's `(none)`, or a name of the
+/// loopback address (RFC 6761, section 6.3), which every host has.
+fn is_placeholder(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    let name = name.strip_suffix(".localdomain").unwrap_or(name);
+    matches!(
+        name,
+        "" | "(none)" | "localhost" | "localhost4" | "localhost6" | "localdomain"
+    ) || name.ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -45,6 +58,24 @@ mod tests {
         assert_eq!(usable(&"a".repeat(254)), None);
         for hidden in ["a\u{1b}[31m", "a\u{202e}b", "a\u{200b}"] {
             assert_eq!(usable(hidden), None, "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_never_set_is_not_a_name() {
+        for name in [
+            "(none)",
+            "(none).localdomain",
+            "localhost",
+            "LocalHost.",
+            "localhost.localdomain",
+            "localhost6.localdomain",
+            "web-3.localhost",
+        ] {
+            assert_eq!(usable(name), None, "{name}");
+        }
+        for name in ["localhost-3", "my-localhost", "none", "web-3.localdomain"] {
+            assert_eq!(usable(name).as_deref(), Some(name));
         }
     }
 

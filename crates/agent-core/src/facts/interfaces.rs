@@ -1,14 +1,17 @@
 //! The host's network interfaces, as the kernel reports them. No packet is sent.
 
-use std::collections::BTreeMap;
+mod limit;
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::net::if_::InterfaceFlags;
-
 use crate::environment::Environment;
 use crate::store::safe_read;
+pub(super) use limit::limited;
+pub(super) use network::Network;
+use network::{Hardware, Link};
 
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,75 +39,6 @@ pub struct Interface {
     pub bytes_recv: u64,
 }
 
-/// The network as the kernel reports it in one netlink dump.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Network {
-    links: Vec<Link>,
-    addresses: Vec<Address>,
-}
-
-/// An interface, with or without addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Link {
-    name: String,
-    hardware: Hardware,
-    is_loopback: bool,
-    is_up: bool,
-}
-
-/// A hardware address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Hardware {
-    None,
-    Mac([u8; 6]),
-    /// An address that is longer than `getifaddrs` returns, such as `InfiniBand`'s. sysfs has all of it.
-    Other,
-}
-
-/// An address of an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Address {
-    interface: String,
-    ip: IpAddr,
-}
-
-impl Network {
-    /// Reads the present network. Returns an empty one when the kernel does not report it.
-    pub(super) fn now() -> Self {
-        let mut network = Self::default();
-        for reported in getifaddrs().into_iter().flatten() {
-            network.add(reported);
-        }
-        network
-    }
-
-    fn add(&mut self, reported: InterfaceAddress) {
-        let ip = reported.address.as_ref().and_then(|address| {
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        });
-        if let Some(ip) = ip {
-            self.addresses.push(Address {
-                interface: reported.interface_name,
-                ip,
-            });
-            return;
-        }
-        let link = reported.address.as_ref().and_then(|a| a.as_link_addr());
-        self.links.push(Link {
-            name: reported.interface_name,
-            hardware: match link.map(|link| (link.halen(), link.addr())) {
-                None | Some((0, _)) => Hardware::None,
-                Some((6, Some(mac))) => Hardware::Mac(mac),
-                Some((6, None)) => Hardware::Mac([0; 6]),
-                Some(_) => Hardware::Other,
-            },
-            is_loopback: reported.flags.contains(InterfaceFlags::IFF_LOOPBACK),
-            is_up: reported.flags.contains(InterfaceFlags::IFF_UP),
-        });
-    }
-}
-
 /// Returns all interfaces, by name. Netlink lists them, sysfs has their devices, and `/proc/net/dev` has
 /// their traffic.
 pub(super) fn list(
@@ -115,6 +49,10 @@ pub(super) fn list(
     let sysfs = environment.kernel_path("/sys/class/net");
     let has_sysfs = sysfs.exists();
     let traffic = safe_read::kernel(&environment.kernel_path("/proc/net/dev")).unwrap_or_default();
+    let traffic = traffic_in(&traffic);
+    let names = network.links.iter().map(|link| link.name.clone());
+    let names: Vec<String> = names.collect();
+    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let mut interfaces: BTreeMap<String, Interface> = network
         .links
         .into_iter()
@@ -125,8 +63,9 @@ pub(super) fn list(
         .collect();
     for address in network.addresses {
         let is_loopback = address.ip.is_loopback();
+        let device = Network::device(&names, &address.interface).to_owned();
         let interface = interfaces
-            .entry(address.interface)
+            .entry(device)
             .or_insert_with_key(|name| Interface {
                 name: name.clone(),
                 is_loopback,
@@ -141,12 +80,12 @@ pub(super) fn list(
 }
 
 impl Interface {
-    fn of(link: Link, sysfs: Option<&PathBuf>, traffic: &str) -> Self {
+    fn of(link: Link, sysfs: Option<&PathBuf>, traffic: &HashMap<&str, (u64, u64)>) -> Self {
         let folder = sysfs.map(|sysfs| sysfs.join(&link.name));
         let has = |file: &str| folder.as_ref().is_some_and(|f| f.join(file).exists());
         // A loopback interface never has a device, so sysfs is not read.
         let is_real = !link.is_loopback && has("device");
-        let (bytes_recv, bytes_sent) = bytes(traffic, &link.name).unwrap_or_default();
+        let (bytes_recv, bytes_sent) = traffic.get(&*link.name).copied().unwrap_or_default();
         Self {
             mac: match link.hardware {
                 _ if link.is_loopback => None,
@@ -170,21 +109,34 @@ impl Interface {
     }
 }
 
-/// Returns the bytes received and sent: the first and the ninth column of `/proc/net/dev` (proc(5)).
+/// Returns the bytes that the interface `name` received and sent, from the text of `/proc/net/dev`.
 #[must_use]
 pub fn bytes(traffic: &str, name: &str) -> Option<(u64, u64)> {
-    let columns = traffic
-        .lines()
-        .find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
-    let mut columns = columns.split_whitespace();
-    let received = columns.next()?.parse().ok()?;
-    Some((received, columns.nth(7)?.parse().ok()?))
+    traffic_in(traffic).get(name).copied()
+}
+
+/// Returns the bytes received and sent by interface: the first and the ninth column of `/proc/net/dev`
+/// (proc(5)).
+fn traffic_in(text: &str) -> HashMap<&str, (u64, u64)> {
+    let mut traffic = HashMap::new();
+    for line in text.lines() {
+        if let Some((name, columns)) = line.split_once(':') {
+            let mut columns = columns.split_whitespace();
+            let received = columns.next().and_then(|column| column.parse().ok());
+            let sent = columns.nth(7).and_then(|column| column.parse().ok());
+            if let (Some(received), Some(sent)) = (received, sent) {
+                traffic.entry(name.trim_start()).or_insert((received, sent));
+            }
+        }
+    }
+    traffic
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use super::network::Address;
     use super::*;
 
     fn lay(folder: &Path, files: &[(&str, &str)]) {
@@ -275,8 +227,7 @@ mod tests {
             found.iter().map(shown).collect::<Vec<_>>(),
             [
                 "docker0 02:42:00:00:00:01 0 tx=0 rx=0 [virtual up]",
-                "enp1s0 52:54:00:12:34:56 2 tx=1073741824 rx=2147483648 [management up]",
-                "enp1s0:1 - 1 tx=0 rx=0 [up]",
+                "enp1s0 52:54:00:12:34:56 3 tx=1073741824 rx=2147483648 [management up]",
                 "ib0 80:00:02:08:fe:80 0 tx=0 rx=0 [up]",
                 "lo - 1 tx=42 rx=42 [loopback virtual up]",
                 "wlan0 - 0 tx=0 rx=0 [wireless]",

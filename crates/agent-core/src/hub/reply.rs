@@ -11,7 +11,7 @@ use crate::redact::redact;
 const SHOWN: usize = 200;
 /// Most levels of a JSON body that are searched for a message.
 const DEEPEST: usize = 4;
-/// The keys of a message in the error bodies of common servers, the most telling one first. An object or a
+/// The keys of a message in the error bodies of common servers, the most specific one first. An object or a
 /// list at such a key is searched too. RFC 9457 has `detail` and `title`, and RFC 6749 `error_description`.
 const KEYS: [&str; 14] = [
     "message",
