@@ -73,12 +73,41 @@ fn a_ca_file_may_hold_several_certificates_and_a_broken_file_is_reported() {
         .expect_stderr(&["--ca-file", "no PEM certificate"]);
     enrol("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .expect(64)
-        .expect_stderr(&["--ca-file", "invalid certificate"]);
+        .expect_stderr(&["--ca-file", "certificate 1 (line 1) is broken"]);
+    let broken = own.replacen("\nMI", "\n!!", 1);
+    enrol(&format!("{other}{broken}"))
+        .expect(64)
+        .expect_stderr(&["certificate 2 (line", "is not Base64"]);
     enrol(&format!("{other}\n{own}")).expect(0);
     host.agent(&["enrol", "--force", "--ca-file", "/nonexistent.pem"])
         .run()
         .expect(74)
         .expect_stderr(&["--ca-file /nonexistent.pem"]);
+}
+
+/// As RFC 7468 reads them: a byte order mark, older labels, and no line break between two certificates.
+#[test]
+fn a_ca_file_is_read_as_editors_and_other_tools_leave_it() {
+    let hub = TestHub::new();
+    let other = std::fs::read_to_string(TestHub::new().ca_file().unwrap()).unwrap();
+    let own = std::fs::read_to_string(hub.ca_file().unwrap()).unwrap();
+    for text in [
+        format!("\u{feff}{own}"),
+        format!("\u{feff}{own}{other}"),
+        format!("{other}\u{feff}{own}"),
+        format!("{}{own}", other.trim_end()),
+        own.replace("CERTIFICATE", "X509 CERTIFICATE"),
+        own.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
+        own.replace('\n', "\r\n"),
+    ] {
+        let host = TestHost::new();
+        let path = host.write_file("etc/ssl/ca.pem", &text);
+        let (url, path) = (hub.url(), path.to_str().unwrap());
+        host.agent(&["enrol", "--hub-url", &url, "--ca-file", path])
+            .env("MONSYS_TOKEN", &hub.token())
+            .run()
+            .expect(0);
+    }
 }
 
 #[test]
@@ -141,7 +170,7 @@ fn https_goes_through_a_proxy_tunnel_and_no_proxy_bypasses_it() {
         .expect(0);
 }
 
-/// As curl(1): the lower case wins, ALL_PROXY counts too, and the exceptions have its forms and Go's.
+/// As curl(1): the lower case wins, `ALL_PROXY` counts too, and the exceptions have its forms and Go's.
 #[test]
 fn proxies_and_their_exceptions_are_those_of_curl() {
     let hub = TestHub::new();

@@ -2,6 +2,7 @@
 
 mod ca_file;
 mod hub_url;
+pub mod misspelled;
 mod proxy;
 mod reader;
 pub mod table;

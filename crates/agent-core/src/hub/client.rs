@@ -12,8 +12,11 @@ use zeroize::Zeroizing;
 
 use super::headers::{coding, media_type};
 use super::reply::quoted;
+use super::resolver::ClientResolver;
 use super::tls;
-use super::transport_error::{Connection, chain, no_answer, not_our_protocol, transient};
+use super::transport_error::{
+    Connection, chain, no_answer, not_our_protocol, transient, unresolved,
+};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -52,6 +55,9 @@ pub struct Client {
     http: reqwest::Client,
     /// Sends each request over a new connection.
     apart: reqwest::Client,
+    resolver: ClientResolver,
+    /// The trust in the hub's certificate.
+    trust: tls::Trust,
     /// The proxy that connections go through, if the settings name one.
     via: Option<Connection>,
 }
@@ -96,9 +102,11 @@ impl Client {
         proof: Option<Proof>,
         lasts: bool,
     ) -> Result<Self> {
+        let resolver = ClientResolver::default();
         let tls = tls::configuration(settings, proof, lasts)?;
-        let apart = built(settings, brief().pool_max_idle_per_host(0), tls.clone())?;
-        let http = built(settings, builder, tls)?;
+        let apart = brief().pool_max_idle_per_host(0);
+        let apart = built(settings, apart, &resolver, tls.clone())?;
+        let http = built(settings, builder, &resolver, tls)?;
         let via = settings.proxy_in_use().map(|proxy| {
             let url = &proxy.value.url;
             let port = url.port_or_known_default().unwrap_or(80);
@@ -111,7 +119,14 @@ impl Client {
                 has_user: !url.username().is_empty(),
             }
         });
-        Ok(Self { http, apart, via })
+        let trust = tls::Trust::of(settings);
+        Ok(Self {
+            http,
+            apart,
+            resolver,
+            trust,
+            via,
+        })
     }
 
     /// Sends one request and reads the complete response, by `deadline` at the latest.
@@ -160,11 +175,15 @@ impl Client {
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
         let limit = deadline.min(Instant::now() + EXCHANGE);
+        self.resolver.set_pending(None);
         match tokio::time::timeout_at(limit, self.exchange(request, environment)).await {
             Ok(result) => result,
-            Err(_) => Err(transient(
-                "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
-            )),
+            Err(_) => Err(match self.resolver.pending() {
+                Some(name) => unresolved(&name, self.via.as_ref()),
+                None => transient(
+                    "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
+                ),
+            }),
         }
     }
 
@@ -173,8 +192,16 @@ impl Client {
         request: reqwest::RequestBuilder,
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
+        let failed = |error: reqwest::Error| {
+            no_answer(
+                &error,
+                self.resolver.pending(),
+                self.trust,
+                self.via.as_ref(),
+            )
+        };
         let (client, request) = request.build_split();
-        let request = request.map_err(|error| no_answer(&error, self.via.as_ref()))?;
+        let request = request.map_err(failed)?;
         let again = request.try_clone();
         let mut answered = client.execute(request).await;
         // The server of that connection does not serve the hub's name (RFC 9110, section 15.5.20).
@@ -183,7 +210,7 @@ impl Client {
         {
             answered = self.apart.execute(again).await;
         }
-        let mut response = answered.map_err(|error| no_answer(&error, self.via.as_ref()))?;
+        let mut response = answered.map_err(failed)?;
 
         let text = |name| {
             let value: Option<&HeaderValue> = response.headers().get(name);
@@ -223,9 +250,11 @@ impl Client {
 fn built(
     settings: &Settings,
     builder: reqwest::ClientBuilder,
+    resolver: &ClientResolver,
     tls: rustls::ClientConfig,
 ) -> Result<reqwest::Client> {
     let mut builder = builder
+        .dns_resolver(resolver.clone())
         .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
         // Without this header, a server may choose any coding (RFC 9110, section 12.5.3).
         .default_headers(HeaderMap::from_iter([(
