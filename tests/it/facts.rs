@@ -189,6 +189,7 @@ fn facts_skip_unreadable_and_blocking_sources() {
 
 /// The request has the limits of a hub: 4096 interfaces, and 1 MiB.
 #[test]
+#[ignore = "needs root: makes a namespace"]
 fn more_interfaces_than_a_hub_takes_enrol() {
     needs_root();
     // This thread, with all that it starts, stays in the namespace.
@@ -211,6 +212,7 @@ fn more_interfaces_than_a_hub_takes_enrol() {
 }
 
 #[test]
+#[ignore = "needs root: makes a namespace"]
 fn an_address_with_a_label_belongs_to_its_interface() {
     needs_root();
     Namespace::fresh();
@@ -229,6 +231,7 @@ fn an_address_with_a_label_belongs_to_its_interface() {
 }
 
 #[test]
+#[ignore = "needs root: makes a namespace"]
 fn a_host_name_that_was_never_set_is_unknown() {
     needs_root();
     let host = TestHost::new();

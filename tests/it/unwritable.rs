@@ -192,6 +192,8 @@ fn expect_modes_under(umask: &str) {
     for (path, mode) in MODES {
         assert_eq!(host.mode(path), mode, "{path} under umask {umask}");
     }
+    let lock = "var/lib/monsys/lock";
+    assert_eq!(host.mode(lock), 0o600, "{lock} under umask {umask}");
 }
 
 #[test]

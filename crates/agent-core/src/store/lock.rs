@@ -92,6 +92,11 @@ impl Lock {
         };
         let metadata = file.metadata().map_err(unwritable)?;
         let takes_note = check(folder, &path, &file, &metadata).map_err(unwritable)?;
+        // The mode of the open is cut by the umask. The next run of this user has to open the file.
+        if takes_note && metadata.mode() & 0o600 != 0o600 {
+            let permissions = Permissions::from_mode(0o600);
+            file.set_permissions(permissions).map_err(unwritable)?;
+        }
         let pid_file = wait(&mut file, &path, deadline, unwritable).await?;
         if !is_still(&path, &metadata).map_err(unwritable)? {
             return Ok(None);

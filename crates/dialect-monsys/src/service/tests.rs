@@ -52,6 +52,7 @@ impl Transport for Cut {
             meanwhile();
         }
         Ok(Reply {
+            coding: None,
             status,
             retry_after: None,
             location: None,
