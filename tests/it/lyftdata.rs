@@ -110,10 +110,12 @@ mod rows {
             .run()
             .expect(64)
             .expect_stderr(&["LYFTDATA_AUTO_ENROLLMENT_KEY"]);
-        worker(&host, &hub, "", &RUN)
-            .run()
-            .expect(64)
-            .expect_stderr(&["unique name", "LYFTDATA_WORKER_NAME"]);
+        for name in ["", "  "] {
+            worker(&host, &hub, name, &RUN)
+                .run()
+                .expect(64)
+                .expect_stderr(&["unique name", "LYFTDATA_WORKER_NAME"]);
+        }
         for (there, missing) in [(FILES[0], FILES[1]), (FILES[1], FILES[0])] {
             let host = TestHost::new();
             host.write_file(&format!("{JOBS}/{there}"), "x");

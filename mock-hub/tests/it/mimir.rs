@@ -251,6 +251,9 @@ async fn failed_to_create_enrollment_secret() {
     }
     let (status, _) = operator.post(SECRETS, &json!({"max_uses": 1})).await;
     assert_eq!(status, 422, "a name is required");
+    let (status, refused) = operator.post(SECRETS, &json!({"name": "  "})).await;
+    assert_eq!(status, 422, "{refused}");
+    assert!(text(&refused, "message").contains("name"), "{refused}");
     for call in [
         operator
             .request(Method::POST, SECRETS)
