@@ -58,6 +58,7 @@ impl InstallPlan {
         environment: &Environment,
     ) -> Result<Self> {
         let manager = ServiceManager::of(environment);
+        refuse_other_dialect(manager, options, environment)?;
         let mut builder = PlanBuilder {
             environment,
             receipt,
@@ -166,6 +167,26 @@ impl InstallPlan {
             Change::PutFile(file) => Some(file.path.as_path()),
             _ => None,
         })
+    }
+}
+
+/// Refuses an installation for another dialect than the one that the host's service serves.
+///
+/// # Errors
+/// [`ErrorId::OtherDialect`].
+fn refuse_other_dialect(
+    manager: Option<ServiceManager>,
+    options: &InstallOptions,
+    environment: &Environment,
+) -> Result<()> {
+    let requested = dialects::select(&options.flags, environment)?.name;
+    let default = dialects::default().name;
+    match manager.and_then(|manager| manager.served_dialect(default, environment)) {
+        Some(served) if served != requested => Err(Error::new(
+            ErrorId::OtherDialect,
+            format!("the service serves {served}, and this run is for {requested}"),
+        )),
+        _ => Ok(()),
     }
 }
 
