@@ -4,6 +4,7 @@ mod completions;
 mod doctor;
 mod enrol;
 mod facts;
+mod first_process;
 mod install;
 mod man;
 mod prepare;
@@ -21,6 +22,7 @@ use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape;
 use agent_core::redact::redact;
+use agent_core::settings::misspelled;
 
 /// The result of a command.
 #[derive(Debug)]
@@ -82,7 +84,16 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
         .enable_all()
         .build()
         .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("the runtime"))?;
-    let result = runtime.block_on(run(cli, environment));
+    let result = runtime.block_on(async {
+        if !first_process::is_this() || matches!(cli.command, Command::Run(_)) {
+            return run(cli, environment).await;
+        }
+        tokio::select! {
+            biased;
+            stopped = first_process::stopped() => stopped,
+            result = run(cli, environment) => result,
+        }
+    });
     // Do not wait for a name server or a pipe that never answers.
     runtime.shutdown_background();
     result
@@ -93,6 +104,13 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
 /// # Errors
 /// The error of the command.
 pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
+    if !matches!(cli.command, Command::Completions(_) | Command::Man(_)) {
+        for (name, similar) in misspelled::variables(environment) {
+            tracing::warn!(
+                "{name} is not a variable of the agent, and is ignored; {similar} is one"
+            );
+        }
+    }
     match &cli.command {
         Command::Enrol(args) => enrol::run(args, environment).await,
         Command::Doctor(args) => doctor::run(args, environment).await,

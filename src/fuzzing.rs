@@ -114,7 +114,7 @@ pub fn response(call: Call, reply: Reply) -> Result<Vec<(&'static str, String)>>
 ///
 /// # Errors
 /// The reason why the file is not valid.
-pub fn ca_pins(pem: &[u8]) -> std::result::Result<Vec<String>, &'static str> {
+pub fn ca_pins(pem: &[u8]) -> std::result::Result<Vec<String>, String> {
     let anchors = tls::anchors_in(pem)?;
     Ok(anchors
         .iter()

@@ -5,33 +5,75 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use agent_core::error::{Error, ErrorId, Result};
 
-/// The number of open files that any command needs at most: the runtime's own, a connection, and the files
-/// that are written together.
-const OPEN_FILES: u64 = 32;
+/// A limit (getrlimit(2)), and the least value that any command needs.
+struct Need {
+    resource: Resource,
+    name: &'static str,
+    about: &'static str,
+    /// In the unit of the kernel: files, or bytes.
+    least: u64,
+    /// The setting of a shell and of a unit that raises the limit.
+    remedy: &'static str,
+}
 
-/// Raises the soft limit of open files (`RLIMIT_NOFILE`, getrlimit(2)) to the number that a command needs.
+/// The size of the program and of its data during an enrolment, twice over.
+const MEMORY: u64 = 16 * 1024 * 1024;
+
+const NEEDS: [Need; 3] = [
+    // The runtime's own files, a connection, and the files that are written together.
+    Need {
+        resource: Resource::RLIMIT_NOFILE,
+        name: "RLIMIT_NOFILE",
+        about: "the limit of open files",
+        least: 32,
+        remedy: "ulimit -n 32, or LimitNOFILE=",
+    },
+    Need {
+        resource: Resource::RLIMIT_AS,
+        name: "RLIMIT_AS",
+        about: "the limit of the address space",
+        least: MEMORY,
+        remedy: "ulimit -v unlimited, or LimitAS=",
+    },
+    Need {
+        resource: Resource::RLIMIT_DATA,
+        name: "RLIMIT_DATA",
+        about: "the limit of the data segment",
+        least: MEMORY,
+        remedy: "ulimit -d unlimited, or LimitDATA=",
+    },
+];
+
+/// Raises the soft limits to what a command needs.
 ///
 /// # Errors
-/// [`ErrorId::Internal`] if the hard limit is lower.
+/// [`ErrorId::Internal`] if a hard limit is lower.
 pub fn raise() -> Result<()> {
-    // If the limit cannot be read, a file that cannot be opened reports its own error.
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return Ok(());
-    };
-    if soft >= OPEN_FILES {
-        return Ok(());
+    NEEDS.iter().try_for_each(Need::ensure)
+}
+
+impl Need {
+    fn ensure(&self) -> Result<()> {
+        // If the limit cannot be read, whatever it forbids reports its own error.
+        let Ok((soft, hard)) = getrlimit(self.resource) else {
+            return Ok(());
+        };
+        if soft >= self.least {
+            return Ok(());
+        }
+        let is_raised = hard >= self.least && setrlimit(self.resource, self.least, hard).is_ok();
+        if is_raised {
+            return Ok(());
+        }
+        let (name, least) = (self.name, self.least);
+        Err(Error::new(
+            ErrorId::Internal,
+            format!("{name} is {soft}, and at least {least} is needed"),
+        )
+        .about(self.about)
+        .hint(format!(
+            "raise it: {} of the unit that runs this",
+            self.remedy
+        )))
     }
-    let is_raised =
-        hard >= OPEN_FILES && setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, hard).is_ok();
-    if is_raised {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorId::Internal,
-        format!("at most {soft} files may be open (RLIMIT_NOFILE), and {OPEN_FILES} are needed"),
-    )
-    .about("the limit of open files")
-    .hint(format!(
-        "raise it: ulimit -n {OPEN_FILES}, or LimitNOFILE= of the unit that runs this"
-    )))
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::Method;
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use agent_core::check::{Check, Finding};
@@ -14,6 +15,7 @@ use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId};
 use agent_core::facts::route::{self, Target};
 use agent_core::hub::client::{Client, Reply, SendError};
+use agent_core::hub::resolver::{self, ResolveError};
 use agent_core::settings::Settings;
 
 /// The time limit of one check.
@@ -46,9 +48,15 @@ pub(super) async fn examine(settings: &Settings, environment: &Environment) -> V
 
 fn proxy(settings: &Settings) -> Check {
     let says = match &settings.proxy {
-        Some(proxy) if settings.hub_url.value.is_https() => {
+        Some(proxy) if settings.proxy_in_use().is_some() => {
             let (host, port) = route::peer(settings);
             format!("{} names {host}:{port}", proxy.source)
+        }
+        Some(proxy) if proxy.value.is_bypassed => {
+            format!(
+                "none: no_proxy names the hub (the proxy is set by {})",
+                proxy.source
+            )
         }
         Some(proxy) => format!("{} is for https, and the hub's URL is http", proxy.source),
         None => "none".into(),
@@ -65,21 +73,20 @@ async fn name(host: &str, port: u16) -> (Check, Vec<SocketAddr>) {
             vec![SocketAddr::new(address, port)],
         );
     }
-    let cause = match timeout(TIME_LIMIT, tokio::net::lookup_host((host, port))).await {
+    let failed = match timeout(TIME_LIMIT, resolver::addresses(host)).await {
         Ok(Ok(found)) => {
-            let addresses: Vec<SocketAddr> = found.collect();
-            let list: Vec<String> = addresses.iter().map(|a| a.ip().to_string()).collect();
+            let list: Vec<String> = found.iter().map(ToString::to_string).collect();
             let says = format!("{host} resolves to {}", list.join(", "));
-            return (Check::good(title, says), addresses);
+            let found = found.into_iter();
+            let addresses = found.map(|address| SocketAddr::new(address, port));
+            return (Check::good(title, says), addresses.collect());
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "no name server answered within 5 s".into(),
+        Ok(Err(error)) => error,
+        Err(_) => ResolveError::pending(host),
     };
-    let error = Error::new(ErrorId::Unreachable, cause)
+    let error = Error::new(ErrorId::Unreachable, failed.to_string())
         .about(format!("the name {host}"))
-        .hint(format!(
-            "check the spelling, /etc/resolv.conf, and: getent hosts {host}"
-        ));
+        .hint(failed.hint());
     (Check::bad(title, &error), Vec::new())
 }
 
@@ -100,9 +107,22 @@ async fn route_to_hub(settings: &Settings) -> Check {
 
 async fn connection(addresses: &[SocketAddr]) -> Check {
     let title = "connection";
+    // All at once: a dead address must not delay the others.
+    let mut attempts: JoinSet<_> = addresses
+        .iter()
+        .map(|address| {
+            let address = *address;
+            async move {
+                (
+                    address,
+                    timeout(TIME_LIMIT, TcpStream::connect(address)).await,
+                )
+            }
+        })
+        .collect();
     let mut failures = Vec::new();
-    for address in addresses {
-        match timeout(TIME_LIMIT, TcpStream::connect(address)).await {
+    while let Some(Ok((address, attempt))) = attempts.join_next().await {
+        match attempt {
             Ok(Ok(_)) => return Check::good(title, format!("{address} accepts connections")),
             Ok(Err(error)) => failures.push(format!("{address}: {error}")),
             Err(_) => failures.push(format!("{address}: no answer within 5 s")),

@@ -7,6 +7,7 @@ use agent_core::environment::{Environment, SECRET_VARIABLE};
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
 use agent_core::facts::route::Target;
+use agent_core::settings::table;
 use agent_core::token::Kind;
 
 /// The path of the program in a package.
@@ -101,7 +102,13 @@ fn sudo_line(command: &str, environment: &Environment) -> String {
         environment
             .child_environment()
             .filter_map(|(name, _)| name.to_str())
-            .filter(|name| name.starts_with("MONSYS_") || *name == "HTTPS_PROXY"),
+            .filter(|name| {
+                let mut proxy = table::PROXY
+                    .variables
+                    .iter()
+                    .chain(table::NO_PROXY.variables);
+                name.starts_with("MONSYS_") || proxy.any(|variable| variable == name)
+            }),
     );
     format!(
         "sudo --preserve-env={} monsys-agent {command}",

@@ -57,12 +57,12 @@ impl InstallPlan {
         made: &[PathBuf],
         environment: &Environment,
     ) -> Result<Self> {
-        let manager = ServiceManager::of(environment);
-        refuse_other_dialect(manager, options, environment)?;
+        let manager = manager_for_dialect(options, environment)?;
         let mut builder = PlanBuilder {
             environment,
             receipt,
             made,
+            adopts: has_lost_receipt(receipt, environment),
             changes: Vec::new(),
         };
         let binary = builder.binary()?;
@@ -77,7 +77,15 @@ impl InstallPlan {
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
-            if user::find(environment).is_none() && environment.is_live() {
+            let is_complete = if receipt.made_user() {
+                // A run that was killed while it made the user may have left no group.
+                user::has_group(environment)
+            } else {
+                user::check(environment)?;
+                true
+            };
+            let has_user = user::find(environment).is_some() && is_complete;
+            if !has_user && environment.is_live() {
                 builder.changes.push(Change::MakeUser);
             }
             if user::find(environment).is_some() || environment.is_live() {
@@ -170,15 +178,15 @@ impl InstallPlan {
     }
 }
 
-/// Refuses an installation for another dialect than the one that the host's service serves.
+/// Returns the service manager. Refuses a host whose service serves another dialect than this run's.
 ///
 /// # Errors
 /// [`ErrorId::OtherDialect`].
-fn refuse_other_dialect(
-    manager: Option<ServiceManager>,
+fn manager_for_dialect(
     options: &InstallOptions,
     environment: &Environment,
-) -> Result<()> {
+) -> Result<Option<ServiceManager>> {
+    let manager = ServiceManager::of(environment);
     let requested = dialects::select(&options.flags, environment)?.name;
     let default = dialects::default().name;
     match manager.and_then(|manager| manager.served_dialect(default, environment)) {
@@ -186,8 +194,14 @@ fn refuse_other_dialect(
             ErrorId::OtherDialect,
             format!("the service serves {served}, and this run is for {requested}"),
         )),
-        _ => Ok(()),
+        _ => Ok(manager),
     }
+}
+
+/// Returns true if the host has the service of an installation, and no receipt of it.
+pub(super) fn has_lost_receipt(receipt: &Receipt, environment: &Environment) -> bool {
+    ServiceManager::installed_file(environment)
+        .is_some_and(|path| receipt.file(Path::new(path)).is_none())
 }
 
 /// Returns the environment variables that select the dialect of the service, and configure it.
@@ -227,6 +241,9 @@ struct PlanBuilder<'a> {
     receipt: &'a Receipt,
     /// The folders that this run has made for its lock. The plan treats them as missing.
     made: &'a [PathBuf],
+    /// The host has the files of an installation, and no receipt of them: the files that the plan needs are
+    /// recorded again, so that `uninstall` removes them.
+    adopts: bool,
     changes: Vec<Change>,
 }
 
@@ -310,16 +327,19 @@ impl PlanBuilder<'_> {
                 let old = fs::read(&on_disk).map_err(|error| unreadable(&on_disk, &error))?;
                 let is_owned = (metadata.uid(), metadata.gid()) == owner_of_new().ids();
                 let has_mode = metadata.permissions().mode() & 0o7777 == mode;
-                if old == bytes && is_owned && has_mode {
+                let recorded = self.receipt.file(path);
+                let is_lost = self.adopts && recorded.is_none();
+                if old == bytes && is_owned && has_mode && !is_lost {
                     return Ok(());
                 }
-                match self.receipt.file(path) {
+                match recorded {
                     Some((sums, _)) if sums.contains(&sha256(&old)) => ExistingFile::Ours,
                     // A run was killed before it gave the foreign file its second name.
                     Some((_, Some(kept))) if !self.environment.path(kept).exists() => {
                         ExistingFile::Foreign
                     }
                     Some(_) => ExistingFile::Changed,
+                    None if is_lost => ExistingFile::Ours,
                     None => ExistingFile::Foreign,
                 }
             }
@@ -338,8 +358,13 @@ impl PlanBuilder<'_> {
         self.folder(parent(path), 0o755)?;
         let on_disk = self.environment.path(path);
         match fs::read_link(&on_disk) {
-            Ok(known) if known == target => Ok(()),
+            Ok(known) if known == target && !self.adopts => Ok(()),
             Err(error) if error.kind() == NotFound => {
+                let (path, target) = (path.to_owned(), target.to_owned());
+                self.changes.push(Change::Link { path, target });
+                Ok(())
+            }
+            Ok(known) if known == target => {
                 let (path, target) = (path.to_owned(), target.to_owned());
                 self.changes.push(Change::Link { path, target });
                 Ok(())

@@ -178,6 +178,12 @@ impl Receipt {
         })
     }
 
+    /// Returns true if the installation made the service's user, or began to.
+    pub(super) fn made_user(&self) -> bool {
+        let is_user = |change: &RecordedChange| matches!(change, RecordedChange::MakeUser { .. });
+        self.done.iter().any(is_user)
+    }
+
     /// Returns the sums of the file that was written to `path`, and the second name of the former file.
     pub(super) fn file(&self, path: &Path) -> Option<(&[String], Option<&Path>)> {
         self.done.iter().find_map(|change| match change {

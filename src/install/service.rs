@@ -9,6 +9,7 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape::one_line;
 use agent_core::redact::redact;
 use agent_core::settings::Settings;
+use agent_core::store::safe_read;
 
 /// The name of the service.
 const NAME: &str = "monsys-agent";
@@ -16,6 +17,8 @@ const NAME: &str = "monsys-agent";
 const PACKAGED: &str = "/usr/bin/monsys-agent";
 const UNIT: &str = include_str!("../../packaging/systemd/monsys-agent.service");
 const OPENRC: &str = include_str!("../../packaging/openrc/monsys-agent");
+/// The first words of a unit that `install` has written.
+const UNIT_HEADER: &str = "# Written by `monsys-agent install`";
 const UNIT_PATH: &str = "/etc/systemd/system/monsys-agent.service";
 const DROP_INS: &str = "/etc/systemd/system/monsys-agent.service.d";
 const WANTED_PATH: &str = "/etc/systemd/system/multi-user.target.wants/monsys-agent.service";
@@ -100,7 +103,7 @@ impl ServiceManager {
         let mut files = vec![ServiceFile {
             path: UNIT_PATH.into(),
             text: format!(
-                "# Written by `monsys-agent install`; `monsys-agent uninstall` removes it.\n# To change something: systemctl edit monsys-agent\n{}",
+                "{UNIT_HEADER}; `monsys-agent uninstall` removes it.\n# To change something: systemctl edit monsys-agent\n{}",
                 &unit[header..]
             ),
             mode: 0o644,
@@ -146,6 +149,18 @@ impl ServiceManager {
                 .is_ok()
                 .then(|| default.to_owned()),
         }
+    }
+
+    /// Returns the file of the service that `install` wrote on this host, with or without a receipt.
+    pub(super) fn installed_file(environment: &Environment) -> Option<&'static str> {
+        let read = |path: &str| safe_read::text(&environment.resolved_path(path)).ok();
+        if read(UNIT_PATH).is_some_and(|text| text.starts_with(UNIT_HEADER)) {
+            return Some(UNIT_PATH);
+        }
+        // The same file as that of a package, with another program.
+        let (before_program, _) = OPENRC.split_once(PACKAGED)?;
+        let text = read(OPENRC_PATH)?;
+        (text.starts_with(before_program) && text != OPENRC).then_some(OPENRC_PATH)
     }
 
     /// Returns the path and the target of the link that enables the service at boot.

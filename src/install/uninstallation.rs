@@ -12,10 +12,10 @@ use super::receipt::{FOLDER, Receipt, RecordedChange};
 use super::rollback::{RollbackOutcome, roll_back};
 use super::service::ServiceManager;
 use super::system_commands::SystemCommands;
-use super::{enrolment_paths, inspect, plan, rollback, service, unwritable, user};
+use super::{enrolment_paths, inspect, plan, receipt, rollback, service, unwritable, user};
 use crate::dialects::DIALECTS;
 use agent_core::environment::Environment;
-use agent_core::error::Result;
+use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
 use agent_core::store::atomic::{self, Owner};
 use agent_core::store::{lock, names};
@@ -111,6 +111,7 @@ impl Uninstallation<'_> {
         let environment = self.environment;
         let mut receipt = Receipt::load(environment)?;
         refuse_package(&receipt, environment)?;
+        refuse_lost_receipt(&receipt, environment)?;
         let manager = ServiceManager::of(environment)
             .filter(|manager| manager.runs(environment) && has_service(&receipt));
         if let Some(manager) = manager {
@@ -264,6 +265,23 @@ impl Uninstallation<'_> {
 }
 
 /// Returns true if `install` installed the service.
+/// Refuses an installation without a receipt: its service would stay, and the run would report success.
+fn refuse_lost_receipt(receipt: &Receipt, environment: &Environment) -> Result<()> {
+    let Some(path) = ServiceManager::installed_file(environment)
+        .filter(|_| plan::has_lost_receipt(receipt, environment))
+    else {
+        return Ok(());
+    };
+    let path = environment.path(path);
+    let cause = format!(
+        "it has no record of {}, which `install` wrote",
+        path.display()
+    );
+    Err(Error::new(ErrorId::ReceiptBroken, cause)
+        .about(environment.path(receipt::PATH).display())
+        .hint("write the receipt again: monsys-agent install --no-enrol --no-start; then: monsys-agent uninstall"))
+}
+
 fn has_service(receipt: &Receipt) -> bool {
     let is_of_service =
         |path: &Path| path.starts_with("/etc/systemd") || path.starts_with("/etc/init.d");

@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use super::TestHub;
 
-/// Returns the agent's program: the one that the suite has built, or else cargo's build for tests.
-fn program() -> OsString {
-    let built = std::env::var_os("MONSYS_TEST_AGENT");
-    built.unwrap_or_else(|| env!("CARGO_BIN_EXE_monsys-agent").into())
+/// Returns the agent: the static binary that ships, where `cargo xtask test` names one, since its C library, its
+/// resolver and its optimisations differ; otherwise the program that cargo built with the tests.
+pub(crate) fn program() -> OsString {
+    let shipped = std::env::var_os("MONSYS_TEST_AGENT");
+    shipped.unwrap_or_else(|| env!("CARGO_BIN_EXE_monsys-agent").into())
 }
 
 /// Directories and files of an enrolled host, and their modes.

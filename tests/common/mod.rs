@@ -19,7 +19,7 @@ pub(crate) mod ravenxcope;
 mod service;
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
-pub(crate) use host::{MODES, Prepared, Run, TestHost, keys};
+pub(crate) use host::{MODES, Prepared, Run, TestHost, keys, program};
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use hub::TestHub;
 #[allow(unused_imports, reason = "each test binary uses its part")]

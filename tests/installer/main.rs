@@ -24,6 +24,7 @@ mod release;
 mod role;
 mod script;
 mod service;
+mod service_user;
 mod shells;
 mod sigkill;
 mod truncated;

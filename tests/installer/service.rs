@@ -11,11 +11,11 @@ use crate::machine::{Machine, run};
 use crate::release::{self, Release};
 use crate::script::{CA, mirror};
 
-const AGENT: &str = "/usr/local/bin/monsys-agent";
+pub(crate) const AGENT: &str = "/usr/local/bin/monsys-agent";
 const UNIT: &str = "etc/systemd/system/monsys-agent.service";
 
 /// Runs the program at `path` with these arguments, and with hub and token in its environment.
-fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Run {
+pub(crate) fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Run {
     let mut command = machine.command(&[&[path], arguments].concat());
     command
         .env("MONSYS_TOKEN", hub.token())
@@ -24,7 +24,7 @@ fn agent(machine: &Machine, hub: &TestHub, path: &str, arguments: &[&str]) -> Ru
     run(command)
 }
 
-fn fixture() -> (Machine, TestHub) {
+pub(crate) fn fixture() -> (Machine, TestHub) {
     let release = Release::new();
     let machine = Machine::new();
     let hub = mirror(&release, &machine);
@@ -423,4 +423,33 @@ fn a_packaged_installation_is_not_changed() {
             .expect_stderr(&["belongs to a package", "apt-get remove monsys-agent"]);
     }
     assert_eq!(machine.changes(), before);
+}
+
+#[test]
+#[ignore = "needs root: mounts an overlay"]
+fn a_lost_receipt_is_reported_and_written_again() {
+    let (machine, hub) = fixture();
+    let before = machine.changes();
+    agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
+    fs::remove_file(machine.path("var/lib/monsys/install.json")).unwrap();
+    let refused = |arguments: &[&str]| {
+        agent(&machine, &hub, AGENT, arguments)
+            .expect(78)
+            .expect_stderr(&[UNIT, "monsys-agent install --no-enrol --no-start"]);
+        machine.changes()
+    };
+    assert_eq!(refused(&["uninstall"]), refused(&["uninstall", "--purge"]));
+    assert!(machine.path(UNIT).exists());
+    let again = ["install", "--no-enrol", "--no-start"];
+    agent(&machine, &hub, AGENT, &again).expect(0);
+    // The second run finds everything in its receipt.
+    let run = agent(&machine, &hub, AGENT, &again).expect(0);
+    assert!(run.stdout.contains("Nothing to change"), "{}", run.stdout);
+    agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
+    let left = machine.changes();
+    let left: Vec<_> = left
+        .keys()
+        .filter(|path| !before.contains_key(*path) && path.to_string_lossy().contains("monsys"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -53,6 +53,7 @@ impl Host {
             "root:x:0:0::/root:/bin/sh\nmonsys:x:990:990::/:/\n",
         )
         .unwrap();
+        fs::write(host.path("etc/group"), "root:x:0:\nmonsys:x:990:\n").unwrap();
         fs::write(host.path("usr/local/bin/other"), "other").unwrap();
         symlink("other", host.path("usr/local/bin/link")).unwrap();
         // A foreign unit at the path of ours.

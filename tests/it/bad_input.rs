@@ -1,8 +1,6 @@
 //! Invalid input: exit code 64, and the flag or variable that it came from.
 
-use std::process::Command;
-
-use crate::common::{TestHost, TestHub};
+use crate::common::TestHost;
 
 #[test]
 fn every_bad_value_is_reported_with_its_source() {
@@ -43,6 +41,8 @@ fn every_bad_value_is_reported_with_its_source() {
         ("MONSYS_TOKEN", "ENRL_abc", "capitals"),
         ("MONSYS_TOKEN", "abc", "neither"),
         ("HTTPS_PROXY", "socks5://x", "a proxy's URL is"),
+        ("ALL_PROXY", "socks5h://x", "SOCKS is not supported"),
+        ("all_proxy", "http://svc:77#Secr3t@proxy:3128", "%23"),
         // The user would be the host, and messages would show the digits.
         ("HTTPS_PROXY", "http://svc:77#Secr3t@proxy:3128", "%23"),
         ("HTTPS_PROXY", "http://svc:99/Secr3t@proxy:3128", "%2F"),
@@ -58,27 +58,6 @@ fn every_bad_value_is_reported_with_its_source() {
     // Nothing was written.
     assert!(!host.path("etc/monsys").exists());
     assert!(!host.path("var").exists());
-}
-
-/// security.md, F1: a library panicked with a low limit of open files.
-#[test]
-fn a_low_limit_of_open_files_is_raised_or_reported() {
-    let (hub, host) = (TestHub::new(), TestHost::new());
-    let token = hub.token();
-    let under = |limit: &str| {
-        let limited = format!("ulimit {limit} && exec \"$@\"");
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &limited, "sh"]);
-        host.enrol(&hub, &token).under(&mut shell).run()
-    };
-    for count in 4..12 {
-        under(&format!("-n {count}"))
-            .expect(74)
-            .expect_stderr(&["the limit of open files", "ulimit -n 32"]);
-    }
-    assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
-    under("-S -n 6").expect(0);
-    hub.expect_one_slot();
 }
 
 #[test]

@@ -85,9 +85,31 @@ fn a_closed_standard_output_is_a_failure() {
     use std::process::{Command, Stdio};
     let status = Command::new("/bin/sh")
         .args(["-c", "exec \"$0\" facts >/dev/full"])
-        .arg(env!("CARGO_BIN_EXE_monsys-agent"))
+        .arg(crate::common::program())
         .stderr(Stdio::null())
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(74));
+}
+
+/// The default hub would get the token, and the operator would read nothing of the variable.
+#[test]
+fn a_misspelled_variable_is_named_without_its_value() {
+    let host = TestHost::new();
+    let run = host
+        .agent(&["enrol", "--dry-run"])
+        .env("MONSYS_HUBURL", "https://hub.example.com")
+        .env("MONSYS_TOKN", "enrl_secret")
+        .env("MONSYS_VERSION", "1")
+        .run()
+        .expect(0)
+        .expect_stderr(&[
+            "MONSYS_HUBURL is not a variable of the agent",
+            "MONSYS_HUB_URL is one",
+            "MONSYS_TOKEN is one",
+        ]);
+    assert!(!run.stderr.contains("enrl_secret"), "{}", run.stderr);
+    assert!(!run.stderr.contains("MONSYS_VERSION"), "{}", run.stderr);
+    let run = host.agent(&["man"]).env("MONSYS_HUBURL", "x").run();
+    assert_eq!(run.expect(0).stderr, "");
 }

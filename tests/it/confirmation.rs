@@ -109,3 +109,61 @@ fn a_hub_url_that_was_edited_gets_no_credential() {
         .expect(77)
         .expect_stderr(&["does not know this host any more", &other.url()]);
 }
+
+/// A variable of the hub's URL that was left behind, or belongs to another program, sends the credential
+/// nowhere: another hub could use what it reads.
+#[test]
+fn a_variable_that_names_another_hub_sends_it_no_credential() {
+    let hub = TestHub::new();
+    let host = TestHost::new();
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    let before = host.agent_toml();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", other.local_addr().unwrap());
+    for command in [
+        &["run"][..],
+        &["unenrol", "--wait", "0"],
+        &["unenrol", "--force", "--wait", "0"],
+        &["rotate-key"],
+        &["rotate-token"],
+        &["enrol"],
+        &["enrol", "--force"],
+    ] {
+        let agent = host.agent(command).env("MONSYS_HUB_URL", &url);
+        let agent = match command {
+            ["rotate-token"] => agent.env("MONSYS_TOKEN", "agt_new"),
+            _ => agent,
+        };
+        agent
+            .run()
+            .expect(64)
+            .expect_stderr(&["MONSYS_HUB_URL", &hub.url(), &url, "hint"]);
+    }
+    let error = other.accept().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    // `doctor` connects, and does not show the credential.
+    let doctor = host.agent(&["doctor"]).env("MONSYS_HUB_URL", &url).run();
+    assert!(
+        doctor.stdout.contains("FAIL  credential"),
+        "{}",
+        doctor.stdout
+    );
+    assert_eq!(host.agent_toml(), before);
+    // The same hub in another spelling is not another hub.
+    host.agent(&["enrol"])
+        .env("MONSYS_HUB_URL", &format!("{}/", hub.url()))
+        .run()
+        .expect(0);
+}
+
+#[test]
+fn a_host_that_was_renamed_is_known_by_its_new_name_after_a_confirmation() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    host.write_file("host-hostname", "named-later\n");
+    host.agent(&["enrol"]).run().expect(0);
+    let agents = hub.agents();
+    assert_eq!(agents.len(), 1);
+    assert_eq!(agents[0]["facts"]["hostname"], "named-later", "{agents:?}");
+}

@@ -73,12 +73,41 @@ fn a_ca_file_may_hold_several_certificates_and_a_broken_file_is_reported() {
         .expect_stderr(&["--ca-file", "no PEM certificate"]);
     enrol("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .expect(64)
-        .expect_stderr(&["--ca-file", "invalid certificate"]);
+        .expect_stderr(&["--ca-file", "certificate 1 (line 1) is broken"]);
+    let broken = own.replacen("\nMI", "\n!!", 1);
+    enrol(&format!("{other}{broken}"))
+        .expect(64)
+        .expect_stderr(&["certificate 2 (line", "is not Base64"]);
     enrol(&format!("{other}\n{own}")).expect(0);
     host.agent(&["enrol", "--force", "--ca-file", "/nonexistent.pem"])
         .run()
         .expect(74)
         .expect_stderr(&["--ca-file /nonexistent.pem"]);
+}
+
+/// As RFC 7468 reads them: a byte order mark, older labels, and no line break between two certificates.
+#[test]
+fn a_ca_file_is_read_as_editors_and_other_tools_leave_it() {
+    let hub = TestHub::new();
+    let other = std::fs::read_to_string(TestHub::new().ca_file().unwrap()).unwrap();
+    let own = std::fs::read_to_string(hub.ca_file().unwrap()).unwrap();
+    for text in [
+        format!("\u{feff}{own}"),
+        format!("\u{feff}{own}{other}"),
+        format!("{other}\u{feff}{own}"),
+        format!("{}{own}", other.trim_end()),
+        own.replace("CERTIFICATE", "X509 CERTIFICATE"),
+        own.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
+        own.replace('\n', "\r\n"),
+    ] {
+        let host = TestHost::new();
+        let path = host.write_file("etc/ssl/ca.pem", &text);
+        let (url, path) = (hub.url(), path.to_str().unwrap());
+        host.agent(&["enrol", "--hub-url", &url, "--ca-file", path])
+            .env("MONSYS_TOKEN", &hub.token())
+            .run()
+            .expect(0);
+    }
 }
 
 #[test]
@@ -139,6 +168,53 @@ fn https_goes_through_a_proxy_tunnel_and_no_proxy_bypasses_it() {
         .env("NO_PROXY", "127.0.0.0/8")
         .run()
         .expect(0);
+}
+
+/// As curl(1): the lower case wins, `ALL_PROXY` counts too, and the exceptions have its forms and Go's.
+#[test]
+fn proxies_and_their_exceptions_are_those_of_curl() {
+    let hub = TestHub::new();
+    let port = hub.url().rsplit(':').next().unwrap().to_owned();
+    let dead = "http://127.0.0.1:1";
+    let with = |variables: &[(&str, &str)]| {
+        let host = TestHost::new();
+        let enrol = host.enrol_with(&hub, &hub.token(), &["--wait", "0s"]);
+        let variables = variables.iter();
+        variables
+            .fold(enrol, |enrol, (name, value)| enrol.env(name, value))
+            .run()
+    };
+    for variables in [
+        [("ALL_PROXY", dead)].as_slice(),
+        &[("all_proxy", dead), ("no_proxy", "example.org")],
+        &[("https_proxy", dead), ("HTTPS_PROXY", "http://127.0.0.1:2")],
+    ] {
+        let names = format!("{} names the proxy 127.0.0.1:1", variables[0].0);
+        with(variables).expect(69).expect_stderr(&[&names]);
+    }
+    let with_port = format!("localhost,127.0.0.1:{port}");
+    for exceptions in ["*", "x 127.0.0.1", &with_port, "127.0.0.0/8"] {
+        with(&[("ALL_PROXY", dead), ("NO_PROXY", exceptions)]).expect(0);
+    }
+    with(&[("ALL_PROXY", "socks5h://127.0.0.1:1"), ("NO_PROXY", "*")]).expect(0);
+    with(&[("ALL_PROXY", dead), ("NO_PROXY", "127.*")])
+        .expect(69)
+        .expect_stderr(&["NO_PROXY: passing over 127.*"]);
+}
+
+/// doctor and the facts follow the exceptions too.
+#[test]
+fn doctor_goes_to_a_hub_among_the_exceptions_without_the_proxy() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let run = host
+        .enrol(&hub, &hub.token())
+        .env("ALL_PROXY", "http://127.0.0.1:1")
+        .env("NO_PROXY", "*")
+        .run();
+    run.expect(0);
+    let run = host.agent(&["doctor"]).run();
+    assert!(run.stdout.contains("no_proxy names the hub"), "{run:?}");
+    assert!(run.code == 0, "{run:?}");
 }
 
 #[test]

@@ -400,7 +400,7 @@ fn a_missing_root_is_rejected() {
     let host = TestHost::new();
     let missing = host.path("missing");
     for more in [&["--dry-run"][..], &[]] {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_monsys-agent"))
+        let output = std::process::Command::new(crate::common::program())
             .args(["install", "--no-enrol", "--root"])
             .arg(&missing)
             .args(more)

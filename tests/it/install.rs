@@ -172,7 +172,7 @@ fn install_enrols_and_uninstall_restores() {
         report["enrolment"]["tags"],
         json!(["prod", "eu-west", "web", "shard-3"])
     );
-    let agent = fs::read(env!("CARGO_BIN_EXE_monsys-agent")).unwrap();
+    let agent = fs::read(crate::common::program()).unwrap();
     assert!(
         fs::read(host.path(BINARY)).unwrap() == agent,
         "not this program"

@@ -350,3 +350,36 @@ fn a_lost_key_is_not_replaced_with_a_token_of_agent_toml() {
     assert_eq!(host.key("agent_id").unwrap(), id);
     hub.expect_one_slot();
 }
+
+/// A power loss on some file systems: a file that was just written has its name and no content.
+#[test]
+fn files_that_a_power_loss_emptied_cost_no_second_use() {
+    const EMPTY: &str = "";
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let token = hub.token();
+    host.enrol(&hub, &token).run().expect(0);
+    let id = host.key("agent_id").unwrap();
+    for path in ["var/lib/monsys/agent-id", STATE] {
+        host.write_file(path, EMPTY);
+        host.agent(&["status"]).run().expect(0);
+        host.agent(&["enrol"]).run().expect(0);
+        assert!(!fs::read(host.path(path)).unwrap().is_empty(), "{path}");
+    }
+    // The complete file of an interrupted replacement holds a credential: the next run removes it.
+    let left = "etc/monsys/.monsys-x1.tmp";
+    host.write_file(left, &host.agent_toml());
+    host.write_file("etc/monsys/agent.toml", EMPTY);
+    host.agent(&["status"]).run().expect(78);
+    host.agent(&["enrol"]).run().expect(64);
+    host.enrol(&hub, &token).run().expect(0);
+    assert_eq!(host.key("agent_id").unwrap(), id);
+    assert!(!host.path(left).exists());
+    // The key is the identity, so an empty one is left for a restoration.
+    host.write_file(KEY, EMPTY);
+    host.enrol(&hub, &token)
+        .run()
+        .expect(78)
+        .expect_stderr(&["the file has 0 bytes", "restore the file"]);
+    assert!(key(&host).is_empty());
+    hub.expect_one_slot();
+}

@@ -160,36 +160,65 @@ fn a_file_system_that_accepts_no_mode_is_reported() {
     assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
 }
 
-#[test]
-fn a_file_system_without_fsync_of_folders_is_reported() {
-    let (hub, host) = (TestHub::new(), TestHost::new());
+/// Runs `enrol` with faults in system calls, on a host that has its folders.
+fn with_faults(host: &TestHost, hub: &TestHub, faults: &[&str]) -> crate::common::Run {
     for folder in ["etc/monsys", STATE] {
         fs::create_dir_all(host.path(folder)).unwrap();
     }
     let mut strace = Command::new("strace");
-    strace
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=fsync",
-            "-e",
-            "inject=fsync:error=EINVAL",
-            "-P",
-        ])
-        .arg(host.path("etc/monsys"));
-    let run = host.enrol(&hub, &hub.token()).under(&mut strace).run();
-    run.expect(73)
-        .expect_stderr(&["no fsync for folders", "--config PATH"]);
-    assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
+    strace.args(["-f", "-qq", "-o", "/dev/null"]).args(faults);
+    host.enrol(hub, &hub.token()).under(&mut strace).run()
 }
 
+/// As `PostgreSQL` does, the agent passes over such a file system, and says so.
 #[test]
-fn a_file_system_without_locks_is_reported() {
+fn a_file_system_without_fsync_of_folders_is_passed_over_with_a_warning() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    let folder = host.path("etc/monsys");
+    let folder = folder.to_str().unwrap();
+    let faults = [
+        "-e",
+        "trace=fsync",
+        "-e",
+        "inject=fsync:error=EINVAL",
+        "-P",
+        folder,
+    ];
+    let run = with_faults(&host, &hub, &faults).expect(0);
+    let warning = "no fsync for folders";
+    assert_eq!(run.stderr.matches(warning).count(), 1, "{}", run.stderr);
+    hub.expect_one_slot();
+}
+
+/// As `PostgreSQL` does, a file with the process id is the lock then.
+#[test]
+fn a_file_system_without_locks_has_a_file_with_the_process_id() {
+    let hub = TestHub::new();
     for error in ["EOPNOTSUPP", "ENOLCK", "ENOSYS"] {
-        monsys_with("flock", error, 1, &["no file locks", "--state-dir DIR"]);
+        let host = TestHost::new();
+        host.write_file("var/lib/monsys/lock.pid", "1 1\n");
+        let inject = format!("inject=flock:error={error}");
+        let run = with_faults(&host, &hub, &["-e", "trace=flock", "-e", &inject]).expect(0);
+        assert_eq!(
+            run.stderr.matches("no file locks").count(),
+            1,
+            "{}",
+            run.stderr
+        );
+        assert!(!host.path("var/lib/monsys/lock.pid").exists());
+
+        // This process stands for another run.
+        let id = std::process::id().to_string();
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let after_name = stat.rsplit(')').next().unwrap();
+        let since = after_name.split_ascii_whitespace().nth(19).unwrap();
+        host.write_file("var/lib/monsys/lock.pid", &format!("{id} {since}\n"));
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e"]);
+        strace.arg(&inject);
+        let waiting = host.agent(&["enrol", "--tag", "more", "--wait", "0s"]);
+        let run = waiting.under(&mut strace).run().expect(69);
+        run.expect_stderr(&["another monsys-agent", &id]);
     }
 }
 

@@ -116,7 +116,7 @@ fn a_read_only_file_system_is_reported() {
                 "sh",
             ])
             .arg(host.path(folder))
-            .arg(env!("CARGO_BIN_EXE_monsys-agent"))
+            .arg(crate::common::program())
             .args(["enrol", "--hub-url", &hub.url(), "--root"])
             .arg(host.path(""))
             .arg("--ca-file")

@@ -18,8 +18,11 @@ mod certificates;
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
 mod dns;
+mod dns_answers;
 mod forward_proxy;
 mod link_faults;
+mod name_server;
+mod named_hub;
 mod network;
 mod reverse_proxies;
 mod running_agent;

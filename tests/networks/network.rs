@@ -108,6 +108,19 @@ impl Network {
         }
     }
 
+    /// Adds the addresses of another link to the same cable.
+    pub(crate) fn add(&self, link: Link) {
+        let address = |end: &str, address: &str| {
+            ip(&format!(
+                "address add {address}/{} dev {end} nodad",
+                link.prefix
+            ));
+        };
+        self.hub.enter();
+        address("hub0", link.hub);
+        self.on_host(|| address("eth0", link.host));
+    }
+
     /// Drops no packets any more.
     pub(crate) fn drop_no_packets(&self) {
         self.on_hub(NFT, &["flush", "ruleset"]);

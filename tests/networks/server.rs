@@ -38,6 +38,7 @@ impl Server {
                {http}
                server {{
                  listen {}:443 ssl;
+                 listen [::]:443 ssl;
                  ssl_certificate {path}/certificate.pem;
                  ssl_certificate_key {path}/key.pem;
                  location / {{

@@ -166,7 +166,7 @@ catalogue! {
         "A duration, a CA pin, a proxy URL or a boolean could not be parsed, or a path or URL contains a control character.",
         "correct the setting named above; `docs/configuration.md` lists the values of each setting";
     OtherHub = "other-hub", Usage, "this host is enrolled at another hub",
-        "`enrol` names one hub, and agent.toml has a credential of another hub.",
+        "The flag or the variable of this run names one hub, and agent.toml has a credential of another hub. The credential is sent to no other hub.",
         "to move the host: monsys-agent enrol --force, with a token of the new hub; to stay enrolled where it is: do not set the hub's URL";
     OtherDialect = "other-dialect", Usage, "this host's service serves another dialect",
         "`install` was run for a dialect, and the service of an earlier `install` serves another one, whose heartbeats and renewals would end.",
@@ -186,6 +186,9 @@ catalogue! {
     Untrusted = "untrusted", Unreachable, "the hub's certificate is not trusted",
         "The chain ends in an unknown CA, the name does not match, or the chain does not have the CA pin; or, until the deadline (--wait), the certificate was expired or not yet valid by this host's clock. No data was sent.",
         "name the hub's CA with --ca-file PATH, or its pin with --ca-pin sha256:HEX";
+    ProxyUntrusted = "proxy-untrusted", Unreachable, "the proxy's certificate is not trusted",
+        "The certificate of an https proxy does not verify. The built-in roots and the system's store decide about it; --ca-file and --ca-pin are for the hub only. No data was sent.",
+        "add the proxy's CA to the system's store (update-ca-certificates, update-ca-trust), or set the proxy's URL to http://";
     LockBusy = "lock-busy", Unreachable, "another monsys-agent on this host did not end before the deadline",
         "Only one of `enrol`, `install`, `uninstall`, `rotate-token`, `rotate-key` and `unenrol` runs at a time. The others wait for it.",
         "find out why the other process waits, or end it, and run the same command again";
@@ -193,7 +196,7 @@ catalogue! {
         "The path is a directory, a symbolic link or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or accepts no owner and mode. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --config PATH";
     StateUnwritable = "state-unwritable", Unwritable, "the state directory cannot be written",
-        "The path is not a directory; a file in it is a directory or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or has no owners, modes, locks or fsync of folders. This is checked before a use of the token is spent.",
+        "The path is not a directory; a file in it is a directory or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or has no owners or modes. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --state-dir DIR";
     JobsDirUnwritable = "jobs-dir-unwritable", Unwritable, "the jobs directory cannot be written",
         "LyftData's jobs directory, or a file in it, is a file of another kind or a mount point, the agent has no permission to write, or the file system is read-only or full. This is checked before a request is sent.",
@@ -254,7 +257,7 @@ catalogue! {
         "read the service's log: journalctl -u monsys-agent -e; and find the cause: monsys-agent doctor";
     ConfigBroken = "config-broken", Config, "agent.toml is broken",
         "The file is not TOML, not UTF-8, or a key has the wrong type. The agent never overwrites a broken file.",
-        "correct the line named above; or move the file away and enrol again";
+        "correct the line or the key named above; or move the file away and enrol again";
     EnvFileBroken = "env-file-broken", Config, "the env file is broken",
         "A value that a dialect reads from its env file has an unclosed quote, or is not UTF-8. The agent never overwrites a broken file.",
         "correct the line of the key named above";
@@ -268,7 +271,7 @@ catalogue! {
         "One of the files of the credential exists, and another is missing.",
         "restore the missing file, or remove the other file too, and enrol again";
     ReceiptBroken = "receipt-broken", Config, "the receipt of the installation is broken",
-        "/var/lib/monsys/install.json cannot be parsed, or other users than root could have written it. The agent rolls nothing back by such a receipt.",
+        "/var/lib/monsys/install.json cannot be parsed, other users than root could have written it, or it is gone although the host has the service of an installation. The agent rolls nothing back by such a receipt.",
         "move the file away, and run `monsys-agent install` again";
     ForeignOwner = "foreign-owner", Config, "root does not trust a file that others can write",
         "The command runs as root. A file that decides what the command does, or a folder above that file, belongs to another user, or other users can write it. The command used nothing from the file.",
@@ -445,7 +448,7 @@ mod tests {
         let error = Error::new(ErrorId::ConfigBroken, "line 3 is not TOML").about("/etc/x");
         assert_eq!(
             error.to_string(),
-            "agent.toml is broken: /etc/x\n  cause: line 3 is not TOML\n  hint:  correct the line named above; or move the file away and enrol again"
+            "agent.toml is broken: /etc/x\n  cause: line 3 is not TOML\n  hint:  correct the line or the key named above; or move the file away and enrol again"
         );
         assert_eq!(error.exit_code(), 78);
     }

@@ -3,8 +3,10 @@
 
 pub mod client;
 pub mod optional;
+pub mod resolver;
 pub mod response;
 pub mod retry;
 mod timeouts;
 pub mod tls;
+mod tls_error;
 mod transport_error;

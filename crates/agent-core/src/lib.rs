@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+pub mod blocking;
 pub mod ca_copy;
 pub mod check;
 pub mod clock;
@@ -38,6 +39,7 @@ pub mod facts;
 pub mod flags;
 pub mod hex;
 pub mod hub;
+pub mod pem;
 pub mod plain;
 pub mod quoted;
 pub mod redact;
@@ -48,6 +50,7 @@ pub mod sourced;
 pub mod store;
 pub mod tags;
 pub mod text;
+pub mod tls_words;
 pub mod token;
 pub mod token_source;
 

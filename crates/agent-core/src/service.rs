@@ -21,7 +21,7 @@ pub use health::{FILE as HEALTH_FILE, Failure, Health, HealthFile, SinceBoot};
 pub use heartbeat::{HeartbeatFailure, HeartbeatOutcome, ServiceHost};
 pub use liveness::{Liveness, Rate};
 use notify::Notify;
-pub use signals::until_stopped;
+pub use signals::{stop_signal, until_stopped};
 pub use vitals::Meter;
 
 use crate::clock::Moment;

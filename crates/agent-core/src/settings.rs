@@ -2,6 +2,8 @@
 
 mod ca_file;
 mod hub_url;
+pub mod misspelled;
+mod proxy;
 mod reader;
 pub mod table;
 
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 pub use ca_file::CaFile;
 pub use hub_url::HubUrl;
+pub use proxy::ProxySettings;
 pub use table::{Setting, TABLE};
 
 use crate::environment::Environment;
@@ -31,15 +34,6 @@ impl fmt::Display for CaPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", crate::hex::encode(&self.0))
     }
-}
-
-/// The proxy for https, and its exceptions.
-#[derive(Clone)]
-pub struct ProxySettings {
-    /// Proxy URL. The URL may contain a password, so messages never show all of it.
-    pub url: reqwest::Url,
-    /// Hosts and networks that are reached without the proxy, separated by commas.
-    pub bypass: Option<String>,
 }
 
 /// The checked settings of a run.
@@ -193,6 +187,7 @@ impl Settings {
             refuse_control(&sourced.value, &sourced.source)?;
             Ok(PathBuf::from(sourced.value))
         };
+        let proxy = reader.proxy(&hub_url.value)?;
         Ok(Self {
             state_dir,
             hub_url,
@@ -201,7 +196,7 @@ impl Settings {
             role: reader.role(flags)?,
             ca_file: reader.ca_file(flags)?,
             ca_pin: reader.ca_pin(flags)?,
-            proxy: reader.proxy()?,
+            proxy,
             allow_http,
             hostname_file: path(&table::HOSTNAME_FILE, &keys.host_hostname_file)?,
             os_release_file: path(&table::OS_RELEASE_FILE, &keys.host_os_release_file)?,
@@ -219,6 +214,16 @@ impl Settings {
             config_path: reader.path.to_owned(),
             file,
         })
+    }
+}
+
+impl Settings {
+    /// Returns the proxy that connections to the hub go through. Plain http, and a hub among the exceptions, have
+    /// none.
+    #[must_use]
+    pub fn proxy_in_use(&self) -> Option<&Sourced<ProxySettings>> {
+        let proxy = self.proxy.as_ref()?;
+        (self.hub_url.value.is_https() && !proxy.value.is_bypassed).then_some(proxy)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod named;
 mod obstacle;
 mod ownership;
 pub mod passwd;
+mod pid_file;
 pub mod proof;
 pub mod safe_read;
 pub mod trust;

@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
+use crate::blocking;
 use crate::environment::{Environment, SECRET_VARIABLE};
 use crate::error::{Error, ErrorId, Result};
 use crate::flags::Flags;
@@ -209,7 +210,7 @@ impl TokenSource {
             return;
         }
         let stdin = environment.stdin();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = blocking::run(move || {
             let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
             read_all(&mut *stdin).is_ok()
         });
@@ -223,10 +224,9 @@ impl TokenSource {
         deadline: Instant,
         read: impl FnOnce() -> io::Result<Zeroizing<Vec<u8>>> + Send + 'static,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        let cause = match timeout_at(deadline, tokio::task::spawn_blocking(read)).await {
+        let cause = match timeout_at(deadline, blocking::run(read)).await {
             Ok(Ok(Ok(bytes))) => return Ok(bytes),
-            Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(Err(error)) | Err(error)) => error.to_string(),
             Err(_) => "it did not end before the deadline (--wait)".into(),
         };
         Err(Error::new(ErrorId::Unreadable, cause).about(self))

@@ -3,11 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use agent_core::clock;
+use agent_core::{clock, pem, tls_words};
 
 /// A client certificate with the intermediate certificates of its CA.
 #[derive(Debug)]
@@ -107,7 +106,12 @@ impl Certificate {
             .iter()
             .map(|ca| anchor_from_trusted_cert(ca))
             .collect::<Result<_, _>>()
-            .map_err(|cause| in_ca(format!("a certificate is broken: {cause}")))?;
+            .map_err(|cause| {
+                in_ca(format!(
+                    "a certificate is broken: {}",
+                    tls_words::webpki(&cause)
+                ))
+            })?;
         let (now, whose, hint) = match clock.server {
             Some(server) => (server, "the server's clock", Misfit::SERVERS_TIME),
             None => (clock.host, "this host's clock", Misfit::HOSTS_TIME),
@@ -138,7 +142,10 @@ impl Certificate {
                 Misfit::new("the certificate is not meant for clients", Misfit::USAGE)
             }
             webpki::Error::UnsupportedCertVersion => version(),
-            cause => Misfit::broken(format!("the certificate is not valid: {cause}")),
+            cause => Misfit::broken(format!(
+                "the certificate is not valid: {}",
+                tls_words::webpki(&cause)
+            )),
         })?;
         let host = since_1970(clock.host);
         if !(self.from..=self.until).contains(&host) {
@@ -174,15 +181,9 @@ fn version() -> Misfit {
     Misfit::new(cause, Misfit::VERSION)
 }
 
-fn read(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Misfit> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| Misfit::broken("the certificate is not PEM"))?;
-    if certificates.is_empty() {
-        let cause = "there is no certificate in the file (-----BEGIN CERTIFICATE-----)";
-        return Err(Misfit::broken(cause));
-    }
-    Ok(certificates)
+fn read(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, Misfit> {
+    let found = pem::certificates(file).map_err(Misfit::broken)?;
+    Ok(found.into_iter().map(|found| found.certificate).collect())
 }
 
 fn leaf<'a>(chain: &'a [CertificateDer<'static>]) -> Result<&'a CertificateDer<'static>, Misfit> {
@@ -194,7 +195,10 @@ fn leaf<'a>(chain: &'a [CertificateDer<'static>]) -> Result<&'a CertificateDer<'
 fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, Misfit> {
     EndEntityCert::try_from(certificate).map_err(|cause| match cause {
         webpki::Error::UnsupportedCertVersion => version(),
-        cause => Misfit::broken(format!("the certificate is broken: {cause}")),
+        cause => Misfit::broken(format!(
+            "the certificate is broken: {}",
+            tls_words::webpki(&cause)
+        )),
     })
 }
 
@@ -369,8 +373,13 @@ mod tests {
                 "2029-12-31T23:59:59Z",
                 "valid from 2030-01-01T00:00:00Z",
             ),
-            (&good, String::new(), now, "ca_pem: there is no certificate"),
-            (&String::new(), ca.pem(), now, "there is no certificate"),
+            (
+                &good,
+                String::new(),
+                now,
+                "ca_pem: it holds no PEM certificate",
+            ),
+            (&String::new(), ca.pem(), now, "it holds no PEM certificate"),
         ] {
             let said = check(pem, &ca_pem, now).unwrap_err().cause;
             assert!(said.contains(cause), "{said} is not: {cause}");

@@ -46,7 +46,7 @@ impl HostKey {
     /// Reads a key from a PEM file (PKCS#8). Returns `None` for any other content.
     #[must_use]
     pub(crate) fn from_pem(pem: &[u8]) -> Option<Self> {
-        let der = PrivatePkcs8KeyDer::from_pem_slice(pem).ok()?;
+        let der = PrivatePkcs8KeyDer::from_pem_slice(agent_core::pem::without_mark(pem)).ok()?;
         Self::from_pkcs8(der.secret_pkcs8_der())
     }
 

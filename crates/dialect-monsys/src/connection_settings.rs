@@ -75,8 +75,8 @@ pub(crate) fn entries(
     {
         // The URL may hold a password, so only the owner may read agent.toml.
         entries.push(("https_proxy", Entry::Text(proxy.value.url.to_string())));
-        if let Some(bypass) = &proxy.value.bypass {
-            entries.push(("no_proxy", Entry::Text(bypass.clone())));
+        if let Some(exceptions) = &proxy.value.exceptions {
+            entries.push(("no_proxy", Entry::Text(exceptions.clone())));
         }
     }
     if settings.allow_http.value && settings.allow_http.source.is_explicit() {

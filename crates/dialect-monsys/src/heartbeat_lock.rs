@@ -7,6 +7,9 @@
 //!
 //! flock(2) has no queue: requests that share the lock could keep an exclusive lock out forever. So a run
 //! that changes the key first locks the key file, and from then on no request gets a shared lock.
+//!
+//! On a file system without flock(2), nothing separates them: a heartbeat during a change of the key may be
+//! rejected once.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -19,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::state::KEY_FILE;
 use agent_core::error::{Error, ErrorId, Result};
+use agent_core::store::lock::lacks_locks;
 
 /// Pause between two attempts to take a busy lock.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -47,6 +51,7 @@ impl HeartbeatLock {
             match file.try_lock_shared() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) if lacks_locks(&error) => {}
                 Err(TryLockError::Error(error)) => return Err(unreadable(error)),
             }
         }
@@ -76,6 +81,7 @@ async fn lock(file: &File, state_dir: &Path, deadline: Instant) -> Result<()> {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) if lacks_locks(&error) => return Ok(()),
             Err(TryLockError::Error(error)) => {
                 return Err(agent_core::store::unreadable(state_dir, &error));
             }

@@ -12,7 +12,7 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::plain::given;
 use agent_core::service::step;
-use agent_core::settings::Settings;
+use agent_core::settings::{HubUrl, Settings};
 use agent_core::sourced::Source;
 use agent_core::tags;
 use agent_core::token::Secret;
@@ -230,6 +230,35 @@ pub(crate) fn takes_over(
 }
 
 impl Enrolled {
+    /// Returns whether the credential is one of the hub that this run names.
+    pub(crate) fn is_of_hub(&self, settings: &Settings) -> bool {
+        // agent.toml may spell the same URL in another way.
+        HubUrl::parse(&self.hub_url, true, &Source::Default)
+            .is_ok_and(|own| own == settings.hub_url.value)
+    }
+
+    /// Returns whether a flag or a variable of this run names another hub than that of the credential.
+    pub(crate) fn is_of_other_hub(&self, settings: &Settings) -> bool {
+        settings.hub_url.source.is_explicit() && !self.is_of_hub(settings)
+    }
+
+    /// Checks that the flag or the variable of this run, if any, names the hub of this credential. Each
+    /// request that shows the credential comes after this check: another hub could use what it reads.
+    ///
+    /// # Errors
+    /// [`ErrorId::OtherHub`].
+    pub(crate) fn refuse_other_hub(&self, settings: &Settings) -> Result<()> {
+        let requested = &settings.hub_url;
+        if self.is_of_other_hub(settings) {
+            return Err(Error::new(
+                ErrorId::OtherHub,
+                format!("{} names {}", requested.source, requested.value),
+            )
+            .about(&self.hub_url));
+        }
+        Ok(())
+    }
+
     /// Returns whether the host has all of its files, and no remains of a killed run.
     #[must_use]
     pub(crate) fn is_complete(&self, paths: &Paths) -> bool {

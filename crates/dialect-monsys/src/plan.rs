@@ -12,7 +12,7 @@ use crate::state::{State, TagsAndRole};
 use crate::wire;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
-use agent_core::settings::{HubUrl, Settings};
+use agent_core::settings::Settings;
 use agent_core::sourced::Source;
 use agent_core::tags;
 use agent_core::token::{Kind, Secret};
@@ -160,7 +160,7 @@ pub(crate) fn plan(
             }
             if !force || token.is_none() {
                 // Without a token, the request would show this hub's credential to another hub.
-                refuse_other_hub(settings, &enrolled.hub_url)?;
+                enrolled.refuse_other_hub(settings)?;
             }
             let own = host_state::own(settings, enrolled.state.as_ref());
             let key = if enrolled.key_is_lost {
@@ -173,8 +173,7 @@ pub(crate) fn plan(
                 Some(kind) if again => PlannedRequest {
                     key,
                     // An enrolment at another hub, or with another key, does not touch this credential.
-                    replaces_credential: key == KeyPlace::Current
-                        && is_same_hub(settings, &enrolled.hub_url),
+                    replaces_credential: key == KeyPlace::Current && enrolled.is_of_hub(settings),
                     ..PlannedRequest::with_sourced_token(kind, own)
                 },
                 _ => PlannedRequest {
@@ -291,24 +290,6 @@ impl PlannedRequest {
             _ => error,
         }
     }
-}
-
-fn is_same_hub(settings: &Settings, enrolled_at: &str) -> bool {
-    // agent.toml may spell the same URL in another way.
-    HubUrl::parse(enrolled_at, true, &Source::Default)
-        .is_ok_and(|enrolled_at| enrolled_at == settings.hub_url.value)
-}
-
-fn refuse_other_hub(settings: &Settings, enrolled_at: &str) -> Result<()> {
-    let requested = &settings.hub_url;
-    if requested.source.is_explicit() && !is_same_hub(settings, enrolled_at) {
-        return Err(Error::new(
-            ErrorId::OtherHub,
-            format!("{} names {}", requested.source, requested.value),
-        )
-        .about(enrolled_at));
-    }
-    Ok(())
 }
 
 /// Returns the error of a host whose hub was dropped by a takeover: no token goes to the default hub then.

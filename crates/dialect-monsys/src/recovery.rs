@@ -35,7 +35,12 @@ pub(crate) async fn recover(host: &Monsys<'_>, limit: Limit) -> Result<Recovery>
         return Ok(Recovery::Completed);
     }
     let enrolled = match host.enrolment_state()? {
-        EnrolmentState::Enrolled(enrolled) if enrolled.is_next_key_unconfirmed => enrolled,
+        // Another hub must not see the credential: the next run at this hub completes the rotation.
+        EnrolmentState::Enrolled(enrolled)
+            if enrolled.is_next_key_unconfirmed && !enrolled.is_of_other_hub(&host.settings) =>
+        {
+            enrolled
+        }
         _ => return Ok(Recovery::Nothing),
     };
     tracing::info!("a rotation of the key was interrupted: registering the new key again");

@@ -138,7 +138,10 @@ fn with_key<'h>(host: &'h Monsys<'_>) -> Result<&'h Enrolled> {
 
 fn enrolled<'h>(host: &'h Monsys<'_>) -> Result<&'h Enrolled> {
     let cause = match host.enrolment_state()? {
-        EnrolmentState::Enrolled(enrolled) => return Ok(enrolled),
+        EnrolmentState::Enrolled(enrolled) => {
+            enrolled.refuse_other_hub(&host.settings)?;
+            return Ok(enrolled);
+        }
         EnrolmentState::Clone(_) => {
             "the identity on this disk belongs to another machine that this one was cloned from"
         }

@@ -43,8 +43,12 @@ pub(crate) async fn step(
     let cause = match host.enrolment_state()? {
         EnrolmentState::Enrolled(enrolled) if enrolled.key_is_lost => return Err(lost_key()),
         EnrolmentState::Enrolled(enrolled) => {
+            let renews = enrolled.is_renewing() && has_token;
+            if !renews {
+                enrolled.refuse_other_hub(&host.settings)?;
+            }
             share(paths, environment);
-            let later = if enrolled.is_renewing() && has_token {
+            let later = if renews {
                 // The credential may still be valid: the heartbeats show that.
                 enrol(flags, environment).await.err()
             } else if enrolled
@@ -141,7 +145,9 @@ pub(crate) async fn ask_hub(flags: &Flags, environment: &Environment) -> Result<
 /// The hub's rejection, and a hub that does not answer.
 pub(crate) async fn accepts_credential(host: &Monsys<'_>) -> Result<bool> {
     match host.enrolment_state()? {
-        EnrolmentState::Enrolled(enrolled) if !enrolled.key_is_lost => {}
+        EnrolmentState::Enrolled(enrolled) if !enrolled.key_is_lost => {
+            enrolled.refuse_other_hub(&host.settings)?;
+        }
         _ => return Ok(false),
     }
     match heartbeat(host).await? {

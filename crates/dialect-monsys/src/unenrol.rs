@@ -130,6 +130,7 @@ pub async fn unenrol(flags: &Flags, force: bool, environment: &Environment) -> R
         }
         Some(EnrolmentState::Enrolled(enrolled)) if enrolled.key_is_lost => return Err(keyless()),
         Some(EnrolmentState::Enrolled(enrolled)) => {
+            enrolled.refuse_other_hub(&host.settings)?;
             paths.prove_writable(&host.settings, environment, KeyWrite::Never)?;
             match request_removal(&host, &store, enrolled, limit).await {
                 Ok(outcome) => outcome,

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The linker for aarch64: rustc knows no static PIE for its musl target, though all that one is made
-# of is there. So this links with the objects for it.
+# of is there. So this links with the objects for it, by the lld of the toolchain ($RUST_LLD).
 for argument; do
   shift
   case "$argument" in
@@ -11,4 +11,4 @@ for argument; do
   esac
   set -- "$@" "$argument"
 done
-exec aarch64-linux-gnu-gcc "$@"
+exec aarch64-linux-gnu-gcc -B"$RUST_LLD" -fuse-ld=lld "$@"

@@ -1,5 +1,5 @@
 //! A compiler for musl where the toolchain has no such target: Debian's rustc, the sources of its
-//! standard library, and Debian's musl and libunwind, unpacked below `target/`.
+//! standard library, and Debian's libunwind, with the musl of a newer Debian, unpacked below `target/`.
 //!
 //! The standard library is then built along with the agent. That is for machines whose toolchain
 //! cannot be added to; a release takes the toolchain's own target.
@@ -16,6 +16,8 @@ use xtask::{process, tools};
 
 /// Change it when what is unpacked below changes.
 const RECIPE: &str = "1";
+/// The release of Debian that has the musl of [`Arch::musl`].
+const MUSL_RELEASE: &str = "trixie";
 
 pub(super) struct Sysroot {
     root: PathBuf,
@@ -80,12 +82,18 @@ impl Sysroot {
             Ok(())
         })
         .await?;
-        tools::once(musl, RECIPE, async || {
+        let pinned = arch.musl();
+        let recipe = format!("{RECIPE} {} {}", pinned.package, pinned.sha256);
+        tools::once(musl, &recipe, async || {
             let apt = match lists {
                 Some(apt) => apt,
                 None => Apt::new(folder.join("apt")).await?,
             };
             println!("unpacking Debian's musl into {}", tools::shown(musl));
+            Apt::of(MUSL_RELEASE, folder.join("apt-musl"))
+                .await?
+                .unpack_pinned(&pinned, musl)
+                .await?;
             // The oldest: newer ones are built with checks that only glibc has the functions for.
             let names = apt.names("libunwind-").await?;
             let unwind = names
@@ -94,7 +102,7 @@ impl Sysroot {
                 .min()
                 .ok_or_else(|| Stop::missing("no package libunwind-NN-dev"))?;
             let of = |name: &str| format!("{name}:{}", arch.debian());
-            apt.unpack(&[&of("musl-dev"), &of(unwind.1)], musl).await
+            apt.unpack(&[&of(unwind.1)], musl).await
         })
         .await
     }

@@ -100,7 +100,7 @@ pub(super) const SUITES: &[Suite] = &[
         "rust",
         "unit and integration tests, and examples in the documentation",
         // The suite `scrub` runs the scrubber's tests, on more documents.
-        Run::Tests("-E not(binary(scrub))", |_| Box::pin(prepare::doc_tests())),
+        Run::Tests("-E not(binary(scrub))", |_| Box::pin(prepare::rust())),
     )
     .with(&[
         ("/usr/sbin/logrotate", "logrotate"),
@@ -206,7 +206,7 @@ pub(super) const SUITES: &[Suite] = &[
     Suite::new(
         "networks",
         "proxies, cut links and bad names between agent and hub",
-        Run::Tests("--test networks", prepare::nothing),
+        Run::Tests("--test networks", |_| Box::pin(prepare::shipped())),
     )
     .with(&[
         IP,

@@ -43,6 +43,18 @@ pub(super) fn nothing(_: bool) -> Pending<Prepared> {
     Box::pin(async { Ok(Prepared::default()) })
 }
 
+/// Builds the static binary that ships, for the tests to run in place of cargo's build. On a machine that cannot
+/// build it, they run cargo's; in CI, that is a failure.
+pub(super) async fn shipped() -> Result<Prepared> {
+    match dist::static_agent().await {
+        Err(Stop::Missing(cause)) if !super::is_ci() => {
+            println!("\nNOT the binary that ships, but cargo's build: {cause}");
+            Ok(Prepared::default())
+        }
+        agent => Ok(Prepared::of([("MONSYS_TEST_AGENT", agent?)])),
+    }
+}
+
 /// A long run kills a return to a hub at each call, and refuses its calls with each error.
 pub(super) fn crash(is_long: bool) -> Pending<Prepared> {
     let mut prepared = Prepared::default();
@@ -56,8 +68,8 @@ pub(super) fn crash(is_long: bool) -> Pending<Prepared> {
 pub(super) fn fleet(is_long: bool) -> Pending<Prepared> {
     Box::pin(async move {
         let [hub] = tools::build(["mock-hub"], &[]).await?;
-        let agent = dist::static_agent().await?;
-        let mut prepared = Prepared::of([("MONSYS_TEST_HUB", hub), ("MONSYS_TEST_AGENT", agent)]);
+        let mut prepared = shipped().await?;
+        prepared.variables.push(("MONSYS_TEST_HUB", hub.into()));
         if is_long {
             prepared
                 .variables
@@ -67,9 +79,9 @@ pub(super) fn fleet(is_long: bool) -> Pending<Prepared> {
     })
 }
 
-/// Runs the examples in the documentation, which nextest does not run.
-pub(super) async fn doc_tests() -> Result<Prepared> {
-    let mut prepared = Prepared::default();
+/// Runs the examples in the documentation, which nextest does not run, and builds the binary that ships.
+pub(super) async fn rust() -> Result<Prepared> {
+    let mut prepared = shipped().await?;
     let mut cargo = tools::cargo(&["test", "--locked", "--workspace", "--doc"]);
     let outcome = process::run(&mut cargo).await;
     prepared

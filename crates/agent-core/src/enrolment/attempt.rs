@@ -12,12 +12,13 @@ use crate::settings::Settings;
 use crate::token::Token;
 
 /// Rejections after which it is certain that the hub issued no credential for an earlier try.
-const REFUSALS: [ErrorId; 5] = [
+const REFUSALS: [ErrorId; 6] = [
     ErrorId::Rejected,
     ErrorId::Forbidden,
     ErrorId::OtherKey,
     ErrorId::Refused,
     ErrorId::Untrusted,
+    ErrorId::ProxyUntrusted,
 ];
 
 /// Sends the requests of `exchange` until the deadline, and stores the results that the hub confirms. `secret`

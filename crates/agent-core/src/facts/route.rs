@@ -1,11 +1,11 @@
-//! The host's address on the route to the hub. connect(2) on a UDP socket queries the kernel's routing table
-//! and sends no packet.
+//! The host's address on the route to the hub.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use if_addrs::Interface;
 
+use crate::hub::resolver::{self, local_towards};
 use crate::settings::Settings;
 
 /// Time limit of the name resolution for the facts.
@@ -45,9 +45,14 @@ impl Target {
         if !literal.0.is_empty() {
             return literal;
         }
-        let lookup = tokio::net::lookup_host(peer(settings));
-        match tokio::time::timeout(RESOLVE, lookup).await {
-            Ok(Ok(found)) => Self(found.collect()),
+        let (host, port) = peer(settings);
+        match tokio::time::timeout(RESOLVE, resolver::addresses(host)).await {
+            Ok(Ok(found)) => Self(
+                found
+                    .into_iter()
+                    .map(|address| SocketAddr::new(address, port))
+                    .collect(),
+            ),
             _ => Self::default(),
         }
     }
@@ -56,8 +61,8 @@ impl Target {
 /// Returns the host and port that a connection to the hub goes to first.
 #[must_use]
 pub fn peer(settings: &Settings) -> (&str, u16) {
-    match &settings.proxy {
-        Some(proxy) if settings.hub_url.value.is_https() => (
+    match settings.proxy_in_use() {
+        Some(proxy) => (
             proxy
                 .value
                 .url
@@ -66,7 +71,7 @@ pub fn peer(settings: &Settings) -> (&str, u16) {
                 .trim_matches(['[', ']']),
             proxy.value.url.port_or_known_default().unwrap_or(80),
         ),
-        _ => (settings.hub_url.value.host(), settings.hub_url.value.port()),
+        None => (settings.hub_url.value.host(), settings.hub_url.value.port()),
     }
 }
 
@@ -104,18 +109,6 @@ fn source_towards(target: SocketAddr) -> Option<IpAddr> {
         return None;
     }
     local_towards(target).filter(|source| !source.is_loopback())
-}
-
-fn local_towards(target: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if target.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(target).ok()?;
-    let source = socket.local_addr().ok()?.ip().to_canonical();
-    (!source.is_unspecified()).then_some(source)
 }
 
 #[cfg(test)]

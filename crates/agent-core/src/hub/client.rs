@@ -5,13 +5,16 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
-use reqwest::{Method, NoProxy, Proxy, Url};
+use reqwest::{Method, Proxy, Url};
 use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::resolver::ClientResolver;
 use super::tls;
-use super::transport_error::{Connection, chain, no_answer, not_our_protocol, transient};
+use super::transport_error::{
+    Connection, chain, no_answer, not_our_protocol, transient, unresolved,
+};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -63,6 +66,9 @@ pub struct Reply {
 /// Client of one hub.
 pub struct Client {
     http: reqwest::Client,
+    resolver: ClientResolver,
+    /// The trust in the hub's certificate.
+    trust: tls::Trust,
     /// The proxy that connections go through, if the settings name one.
     via: Option<Connection>,
 }
@@ -107,7 +113,9 @@ impl Client {
         proof: Option<Proof>,
         lasts: bool,
     ) -> Result<Self> {
+        let resolver = ClientResolver::default();
         let mut builder = builder
+            .dns_resolver(resolver.clone())
             .user_agent(concat!("monsys-agent/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -115,17 +123,16 @@ impl Client {
             // `Environment` reads the proxy variables, so that each test has its own.
             .no_proxy()
             .tls_backend_preconfigured(tls::configuration(settings, proof, lasts)?);
-        if let Some(proxy) = &settings.proxy {
-            let bypass = proxy.value.bypass.as_deref().and_then(NoProxy::from_string);
+        if let Some(proxy) = settings.proxy_in_use() {
             let via = Proxy::https(proxy.value.url.clone()).map_err(|_| {
                 Error::new(ErrorId::BadSetting, "it is not a valid proxy URL").about(&proxy.source)
             })?;
-            builder = builder.proxy(via.no_proxy(bypass));
+            builder = builder.proxy(via);
         }
         let http = builder.build().map_err(|error| {
             Error::new(ErrorId::Internal, chain(&error)).about("the HTTP client")
         })?;
-        let via = settings.proxy.as_ref().map(|proxy| {
+        let via = settings.proxy_in_use().map(|proxy| {
             let url = &proxy.value.url;
             let port = url.port_or_known_default().unwrap_or(80);
             Connection {
@@ -137,7 +144,13 @@ impl Client {
                 has_user: !url.username().is_empty(),
             }
         });
-        Ok(Self { http, via })
+        let trust = tls::Trust::of(settings);
+        Ok(Self {
+            http,
+            resolver,
+            trust,
+            via,
+        })
     }
 
     /// Sends one request and reads the complete response, by `deadline` at the latest.
@@ -186,11 +199,15 @@ impl Client {
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
         let limit = deadline.min(Instant::now() + EXCHANGE);
+        self.resolver.set_pending(None);
         match tokio::time::timeout_at(limit, self.exchange(request, environment)).await {
             Ok(result) => result,
-            Err(_) => Err(transient(
-                "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
-            )),
+            Err(_) => Err(match self.resolver.pending() {
+                Some(name) => unresolved(&name, self.via.as_ref()),
+                None => transient(
+                    "no answer in time: packets are lost, a firewall drops them, or the hub hangs",
+                ),
+            }),
         }
     }
 
@@ -199,10 +216,14 @@ impl Client {
         request: reqwest::RequestBuilder,
         environment: &Environment,
     ) -> std::result::Result<Reply, SendError> {
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| no_answer(&error, self.via.as_ref()))?;
+        let mut response = request.send().await.map_err(|error| {
+            no_answer(
+                &error,
+                self.resolver.pending(),
+                self.trust,
+                self.via.as_ref(),
+            )
+        })?;
 
         let text = |name| {
             let value: Option<&HeaderValue> = response.headers().get(name);

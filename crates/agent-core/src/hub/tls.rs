@@ -1,21 +1,41 @@
-//! The trusted certificates: only the CA of the settings, or a pinned CA, or the built-in Mozilla roots and
-//! then the system's store.
+//! The configuration of TLS: versions, the trusted certificates, and the certificate of the host.
 
-use std::sync::{Arc, OnceLock};
+mod verifier;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use std::sync::Arc;
+
 use rustls::crypto::{CryptoProvider, KeyProvider};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
 use rustls::sign::SigningKey;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError,
-    RootCertStore, SignatureScheme,
-};
+use rustls::{ClientConfig, Error as TlsError};
 
 use crate::error::{Error, ErrorId, Result};
+use crate::pem;
 use crate::settings::{CaPin, Settings};
+use crate::tls_words;
+use verifier::Verifier;
+pub(super) use verifier::{PinMismatch, ProxyRefused};
+
+/// The trust in the hub's certificate, for the hint of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The built-in roots and the system's store.
+    Public,
+    /// The CA file of the settings.
+    CaFile,
+    /// A pinned CA, with or without a CA file.
+    Pin,
+}
+
+impl Trust {
+    pub(super) const fn of(settings: &Settings) -> Self {
+        match (&settings.ca_file, &settings.ca_pin) {
+            (_, Some(_)) => Self::Pin,
+            (Some(_), None) => Self::CaFile,
+            (None, None) => Self::Public,
+        }
+    }
+}
 
 /// A certificate of the host, and its private key.
 pub struct Proof {
@@ -53,14 +73,9 @@ pub(super) fn configuration(
             }
             None => None,
         };
-    let verifier = Verifier {
-        ca_anchors,
-        pin: settings.ca_pin.as_ref().map(|pin| pin.value),
-        provider: Arc::clone(&provider),
-        builtin: OnceLock::new(),
-        system: OnceLock::new(),
-    };
-    let internal = |error: TlsError| Error::new(ErrorId::Internal, error.to_string()).about("TLS");
+    let verifier = Verifier::new(settings, ca_anchors, Arc::clone(&provider));
+    let internal =
+        |error: TlsError| Error::new(ErrorId::Internal, tls_words::tls(&error)).about("TLS");
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(internal)?
@@ -89,95 +104,19 @@ impl KeyProvider for EcdsaKeys {
 ///
 /// # Errors
 /// The reason why the file is not usable.
-pub fn anchors_in(pem: &[u8]) -> std::result::Result<Vec<TrustAnchor<'static>>, &'static str> {
-    const BROKEN: &str = "it holds an invalid certificate";
-    let mut anchors = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|_| BROKEN)?;
-        anchors.push(anchor(&certificate).ok_or(BROKEN)?);
-    }
-    if anchors.is_empty() {
-        return Err("it holds no PEM certificate (-----BEGIN CERTIFICATE-----)");
-    }
-    Ok(anchors)
-}
-
-fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {
-    let anchor = webpki::anchor_from_trusted_cert(certificate).ok()?;
-    Some(anchor.to_owned())
-}
-
-/// Verifies a chain. It chooses the trust anchors, and rustls' own verifier does the rest.
-#[derive(Debug)]
-struct Verifier {
-    /// The CA file of the settings.
-    ca_anchors: Option<Vec<TrustAnchor<'static>>>,
-    pin: Option<CaPin>,
-    provider: Arc<CryptoProvider>,
-    builtin: OnceLock<Arc<WebPkiServerVerifier>>,
-    system: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
-}
-
-impl Verifier {
-    fn with(
-        &self,
-        anchors: Vec<TrustAnchor<'static>>,
-    ) -> std::result::Result<Arc<WebPkiServerVerifier>, TlsError> {
-        let store = Arc::new(RootCertStore { roots: anchors });
-        WebPkiServerVerifier::builder_with_provider(store, Arc::clone(&self.provider))
-            .build()
-            .map_err(|error| TlsError::General(error.to_string()))
-    }
-
-    fn builtin(&self) -> std::result::Result<&Arc<WebPkiServerVerifier>, TlsError> {
-        if let Some(verifier) = self.builtin.get() {
-            return Ok(verifier);
-        }
-        let verifier = self.with(webpki_roots::TLS_SERVER_ROOTS.to_vec())?;
-        Ok(self.builtin.get_or_init(|| verifier))
-    }
-
-    /// Returns the verifier with the system's store. Reading the store costs milliseconds and a thousand
-    /// system calls, so it is read only when the built-in roots do not know the chain.
-    fn system(&self) -> Option<&Arc<WebPkiServerVerifier>> {
-        self.system
-            .get_or_init(|| {
-                let found = rustls_native_certs::load_native_certs();
-                let anchors: Vec<_> = found.certs.iter().filter_map(anchor).collect();
-                tracing::debug!("{} CA certificates in the system's store", anchors.len());
-                (!anchors.is_empty())
-                    .then(|| self.with(anchors).ok())
-                    .flatten()
-            })
-            .as_ref()
-    }
-
-    /// Returns the verifier with the anchors that have the pinned key: from the CA file of the settings, or
-    /// else from the certificates that the hub sent and the built-in roots.
-    fn pinned(
-        &self,
-        pin: CaPin,
-        intermediates: &[CertificateDer<'_>],
-    ) -> std::result::Result<Arc<WebPkiServerVerifier>, TlsError> {
-        let known = match &self.ca_anchors {
-            Some(anchors) => anchors.clone(),
-            None => intermediates
-                .iter()
-                .filter_map(anchor)
-                .chain(webpki_roots::TLS_SERVER_ROOTS.iter().cloned())
-                .collect(),
-        };
-        let anchors: Vec<_> = known
-            .into_iter()
-            .filter(|anchor| spki_pin(anchor) == pin)
-            .collect();
-        if anchors.is_empty() {
-            return Err(TlsError::InvalidCertificate(CertificateError::Other(
-                OtherError(Arc::new(PinMismatch)),
-            )));
-        }
-        self.with(anchors)
-    }
+pub fn anchors_in(file: &[u8]) -> std::result::Result<Vec<TrustAnchor<'static>>, String> {
+    let found = pem::certificates(file)?;
+    found
+        .iter()
+        .map(|found| {
+            let anchor = webpki::anchor_from_trusted_cert(&found.certificate).map_err(|error| {
+                found
+                    .place
+                    .invalid(&format!("is broken: {}", tls_words::webpki(&error)))
+            })?;
+            Ok(anchor.to_owned())
+        })
+        .collect()
 }
 
 /// Returns the SHA-256 of the complete `SubjectPublicKeyInfo`. An anchor has it without its outer header.
@@ -198,79 +137,4 @@ pub fn spki_pin(anchor: &TrustAnchor<'_>) -> CaPin {
     let mut pin = [0; 32];
     pin.copy_from_slice(hasher.finish().as_ref());
     CaPin(pin)
-}
-
-/// The error that no certificate has the pinned key.
-#[derive(Debug)]
-pub(super) struct PinMismatch;
-
-impl std::fmt::Display for PinMismatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("no CA of the chain has the pinned key")
-    }
-}
-
-impl std::error::Error for PinMismatch {}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, TlsError> {
-        let verify = |verifier: &WebPkiServerVerifier| {
-            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
-        };
-        if let Some(pin) = self.pin {
-            return verify(&*self.pinned(pin, intermediates)?);
-        }
-        if let Some(anchors) = &self.ca_anchors {
-            return verify(&*self.with(anchors.clone())?);
-        }
-        match verify(self.builtin()?) {
-            Err(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
-            verified => return verified,
-        }
-        match self.system() {
-            Some(system) => verify(system),
-            None => Err(CertificateError::UnknownIssuer.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, TlsError> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, TlsError> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }

@@ -39,6 +39,22 @@ pub async fn until_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<O
     }
 }
 
+/// Waits for a signal that stops a command.
+///
+/// # Errors
+/// [`ErrorId::Internal`] when the system does not deliver signals.
+pub async fn stop_signal() -> Result<nix::sys::signal::Signal> {
+    use nix::sys::signal::Signal;
+    let mut signals = Signals::listen()?;
+    let Some(streams) = &mut signals.0 else {
+        return pending().await;
+    };
+    Ok(tokio::select! {
+        _ = streams.terminate.recv() => Signal::SIGTERM,
+        _ = streams.interrupt.recv() => Signal::SIGINT,
+    })
+}
+
 impl Signals {
     /// Listens for signals from now on.
     pub(super) fn listen() -> Result<Self> {

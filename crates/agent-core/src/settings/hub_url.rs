@@ -23,12 +23,9 @@ impl HubUrl {
         // The URL parser drops line breaks and tabs without an error.
         refuse_control(text, source)?;
         let fail = |cause: &str| Err(Error::new(ErrorId::BadHubUrl, cause).about(source));
-        let Ok(url) = Url::parse(text) else {
-            return if text.contains("://") {
-                fail("it is not a valid URL")
-            } else {
-                fail("the URL has no scheme")
-            };
+        let url = match Url::parse(text) {
+            Ok(url) => url,
+            Err(error) => return fail(&not_a_url(text, &error.to_string())),
         };
         if !matches!(url.scheme(), "http" | "https") {
             // `hub.example.com:8443` parses, with the host as its scheme.
@@ -111,6 +108,22 @@ impl fmt::Debug for HubUrl {
     }
 }
 
+/// Returns the cause of a text that is not a URL, without a user name or password of it.
+fn not_a_url(text: &str, error: &str) -> String {
+    let Some((_, rest)) = text.split_once("://") else {
+        return "the URL has no scheme".into();
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if !host.starts_with('[') && host.matches(':').count() > 1 {
+        return "an IPv6 address in a URL has brackets around it: https://[ADDRESS]:PORT".into();
+    }
+    if host.starts_with('[') && host.contains('%') {
+        return "the address has a zone, which a URL cannot have (RFC 3986, section 3.2.2): use a name, or an address that needs no zone".into();
+    }
+    format!("it is not a valid URL: {error}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +149,15 @@ mod tests {
             ("hub.example.com", "no scheme"),
             ("hub.example.com:8443", "no scheme"),
             ("ftp://hub.example.com", "`ftp`"),
-            ("https://", "not a valid URL"),
+            ("https://", "not a valid URL: empty host"),
+            ("https://hub.example.com:99999", "invalid port number"),
+            ("https://2001:db8::1", "https://[ADDRESS]:PORT"),
+            ("https://::1:8443/monsys", "https://[ADDRESS]:PORT"),
+            ("https://user:hunter2@fe80::1", "https://[ADDRESS]:PORT"),
+            ("https://[fe80::1%eth0]:8443", "a zone"),
+            ("https://[fe80::1%25eth0]", "a zone"),
+            ("https://[::1", "invalid IPv6 address"),
+            ("https://local host", "not a valid URL"),
             ("https://user:hunter2@hub.example.com", "user name"),
             ("https://hub.example.com/?token=x", "query"),
             ("https://hub.example.com/#x", "fragment"),

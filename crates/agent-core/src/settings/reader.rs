@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::table::{self, Setting};
-use super::{CaFile, CaPin, HubUrl, ProxySettings};
+use super::{CaFile, CaPin, HubUrl};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::flags::Flags;
@@ -107,7 +107,7 @@ impl Reader<'_> {
     }
 
     /// Resolves a setting that has no default.
-    fn resolve_optional(
+    pub(super) fn resolve_optional(
         &self,
         setting: &'static Setting,
         flag: Option<&str>,
@@ -232,49 +232,6 @@ impl Reader<'_> {
             .about(&sourced.source)
             .hint("copy the pin from the hub; or compute it: openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum")),
         }
-    }
-
-    pub(super) fn proxy(&self) -> Result<Option<Sourced<ProxySettings>>> {
-        let Some(sourced) =
-            self.resolve_optional(&table::PROXY, None, self.keys.https_proxy.as_deref())?
-        else {
-            return Ok(None);
-        };
-        let text = sourced.value.trim();
-        refuse_control(text, &sourced.source)?;
-        let text = if text.contains("://") {
-            text.to_owned()
-        } else {
-            format!("http://{text}")
-        };
-        // In a password with a raw `/`, `?` or `#` (RFC 3986, section 3.2), the user would be the host, and
-        // messages would show the beginning of the password.
-        let is_bare = |url: &reqwest::Url| {
-            matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none()
-        };
-        let url = reqwest::Url::parse(&text)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
-            .filter(is_bare)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorId::BadSetting,
-                    "a proxy's URL is http://[USER:PASSWORD@]HOST:PORT or https://…, and `/`, `?`, `#` and `@` in a password are %2F, %3F, %23 and %40",
-                )
-                .about(&sourced.source)
-            })?;
-        let bypass =
-            self.resolve_optional(&table::NO_PROXY, None, self.keys.no_proxy.as_deref())?;
-        if let Some(bypass) = &bypass {
-            refuse_control(&bypass.value, &bypass.source)?;
-        }
-        Ok(Some(Sourced {
-            value: ProxySettings {
-                url,
-                bypass: bypass.map(|sourced| sourced.value),
-            },
-            source: sourced.source,
-        }))
     }
 
     pub(super) fn allow_http(&self, flag: bool) -> Result<Sourced<bool>> {

@@ -47,13 +47,13 @@ table! {
     ROLE: "role", Some("--role"), ["MONSYS_ROLE"], Some("role"), None,
         "The host's role. It overrides the default role of the token.";
     CA_FILE: "private CA", Some("--ca-file"), ["MONSYS_CA_FILE"], Some("ca_file"), None,
-        "PEM file of CA certificates. If it is set, the agent trusts only these CAs. Otherwise it trusts the built-in Mozilla roots, and the system's store if those roots do not know the chain. A regular file of at most 1 MiB. The flag and the variable may also name a pipe, which has to end before the deadline.";
+        "PEM file of CA certificates. If it is set, the agent trusts only these CAs for the hub, and the hub's own certificate if the file has it. Otherwise it trusts the built-in Mozilla roots, and the system's store if those roots do not verify the chain: any one valid path is enough. A byte order mark, and the labels `X509 CERTIFICATE` and `TRUSTED CERTIFICATE`, are accepted. A regular file of at most 1 MiB. The flag and the variable may also name a pipe, which has to end before the deadline.";
     CA_PIN: "CA pin", Some("--ca-pin"), ["MONSYS_CA_PIN"], Some("ca_pin"), None,
-        "`sha256:HEX` of the public key (SPKI) of a CA. The hub's chain must contain this CA. No CA file is necessary if the hub sends that CA in its chain.";
-    PROXY: "proxy", None, ["HTTPS_PROXY", "https_proxy"], Some("https_proxy"), None,
-        "Proxy for https: `http://[USER:PASSWORD@]HOST:PORT`.";
-    NO_PROXY: "proxy exceptions", None, ["NO_PROXY", "no_proxy"], Some("no_proxy"), None,
-        "Hosts and networks that are reached without the proxy, separated by commas.";
+        "`sha256:HEX` of the public key (SPKI) of a CA. The hub's chain must contain this CA. No CA file is necessary if the hub sends that CA in its chain, or has a self-signed certificate with that key.";
+    PROXY: "proxy", None, ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"], Some("https_proxy"), None,
+        "Proxy for https: `http://[USER:PASSWORD@]HOST:PORT`, or `https://…`. The built-in roots and the system's store decide about the certificate of an https proxy, and not the private CA or the CA pin, unless the proxy has the hub's host name. SOCKS is not supported.";
+    NO_PROXY: "proxy exceptions", None, ["no_proxy", "NO_PROXY"], Some("no_proxy"), None,
+        "Hosts and networks that are reached without the proxy, separated by commas or blanks: `*`; `example.org` or `.example.org`, the domain and all below it; `*.example.org`, only those below; an address; a network such as `10.0.0.0/8`. A domain or an address may have a port: `hub.example.org:8443`, `[::1]:8443`.";
     ALLOW_HTTP: "plain http", Some("--allow-http"), ["MONSYS_ALLOW_HTTP"], Some("allow_http"), Some("false"),
         "Allows plain http to hosts other than a loopback address. The token is then sent without encryption.";
     CONFIG: "config path", Some("--config"), ["MONSYS_CONFIG"], None, Some("/etc/monsys/agent.toml"),

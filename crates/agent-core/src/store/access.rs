@@ -136,6 +136,12 @@ impl Access {
     }
 }
 
+/// Returns whether a group file (group(5)) has the service's group.
+#[must_use]
+pub fn has_group(group_file: &Path) -> bool {
+    safe_read::text(group_file).is_ok_and(|groups| group_id(&groups).is_some())
+}
+
 /// Returns the id of the service's group in a group file.
 fn group_id(groups: &str) -> Option<u32> {
     groups.lines().find_map(|line| {

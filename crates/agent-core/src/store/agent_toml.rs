@@ -1,6 +1,9 @@
 //! `agent.toml`: reads the settings, and writes keys without a change to the user's own keys, order and
 //! comments.
 
+mod duration;
+mod types;
+
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -20,6 +23,9 @@ use crate::token::Secret;
 
 /// The largest accepted file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
+
+/// The byte order mark of UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// `agent.toml` as it was read.
 #[derive(Clone)]
@@ -69,12 +75,15 @@ pub struct FileSettings {
     /// The key `host_os_release_file`.
     pub host_os_release_file: Option<String>,
     /// The key `wait`.
+    #[serde(deserialize_with = "duration::text")]
     pub wait: Option<String>,
     /// The key `splay`.
+    #[serde(deserialize_with = "duration::text")]
     pub splay: Option<String>,
     /// The key `scrub_cloud_init`.
     pub scrub_cloud_init: Option<String>,
     /// The key `readmission_interval`.
+    #[serde(deserialize_with = "duration::text")]
     pub readmission_interval: Option<String>,
 }
 
@@ -203,7 +212,7 @@ impl AgentToml {
         match text.expose_secret().trim() {
             "" => Ok(None),
             token => Secret::per_agent(token).map(Some).map_err(|cause| {
-                Error::new(ErrorId::ConfigBroken, format!("agent_token: {cause}"))
+                Error::new(ErrorId::ConfigBroken, format!("`agent_token`: {cause}"))
                     .about(self.path.display())
             }),
         }
@@ -217,7 +226,7 @@ impl AgentToml {
         match self.settings.agent_id.as_deref().map(str::trim) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
-                Error::new(ErrorId::ConfigBroken, "agent_id is not a UUID")
+                Error::new(ErrorId::ConfigBroken, "`agent_id` is not a UUID")
                     .about(self.path.display())
             }),
         }
@@ -261,7 +270,36 @@ impl AgentToml {
             };
             set(&mut document, key, value);
         }
-        Ok(Zeroizing::new(document.to_string()))
+        Ok(self.in_own_form(document.to_string()))
+    }
+
+    /// Returns the text with the byte order mark and the line ends of this file, which editors on other systems
+    /// write.
+    fn in_own_form(&self, text: String) -> Zeroizing<String> {
+        let text = Zeroizing::new(text);
+        let has_mark = self.text.starts_with(BYTE_ORDER_MARK);
+        let ends = self.text.matches('\n').count();
+        let is_crlf = ends > 0 && ends == self.text.matches("\r\n").count();
+        if !has_mark && !is_crlf {
+            return text;
+        }
+        let mut own = Zeroizing::new(String::with_capacity(2 * text.len()));
+        if has_mark {
+            own.push(BYTE_ORDER_MARK);
+        }
+        for line in text
+            .trim_start_matches(BYTE_ORDER_MARK)
+            .split_inclusive('\n')
+        {
+            match line.strip_suffix('\n') {
+                Some(line) if is_crlf && !line.ends_with('\r') => {
+                    own.push_str(line);
+                    own.push_str("\r\n");
+                }
+                _ => own.push_str(line),
+            }
+        }
+        own
     }
 
     /// Returns true when the file has exactly this text.
@@ -397,10 +435,14 @@ fn broken(path: &Path, text: &str, error: &toml::de::Error) -> Error {
         let before = text.get(..span.start).unwrap_or_default();
         before.matches('\n').count() + 1
     });
-    let message = error.message().lines().next().unwrap_or_default();
+    let of_line = line.and_then(|line| text.lines().nth(line - 1));
+    let message = types::wrong(text, of_line.unwrap_or_default()).unwrap_or_else(|| {
+        let message = error.message().lines().next();
+        message.unwrap_or_default().to_owned()
+    });
     let cause = match line {
         Some(line) => format!("line {line}: {message}"),
-        None => message.to_owned(),
+        None => message,
     };
     Error::new(ErrorId::ConfigBroken, cause).about(path.display())
 }

@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -343,12 +344,24 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Writes the names in a folder to the disk. Passes over a file system that has no fsync(2) for folders, as
+/// `PostgreSQL` does (`fsync_fname_ext`), and warns once in a run.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    let synced = open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?.sync_all();
-    synced.map_err(|error| match error.raw_os_error() {
-        Some(nix::libc::EINVAL) => Obstacle::FolderSync.into(),
-        _ => error,
-    })
+    use nix::libc::{EBADF, EINVAL};
+    static WARNED: Once = Once::new();
+    let opened = open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+    match opened.sync_all() {
+        Err(error) if matches!(error.raw_os_error(), Some(EBADF | EINVAL)) => {
+            WARNED.call_once(|| {
+                tracing::warn!(
+                    "{}: the file system has no fsync for folders: {error}; a power failure can undo the last change",
+                    folder.display()
+                );
+            });
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -14,7 +15,7 @@ use nix::sys::stat::Mode;
 use tokio::time::Instant;
 
 use super::ownership::Owner;
-use super::proof::Obstacle;
+use super::pid_file::{self, PidFile};
 use super::{atomic, trust};
 use crate::error::{Error, ErrorId, Result};
 
@@ -33,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Lock {
     #[expect(dead_code, reason = "holds the lock while it lives")]
     file: File,
+    /// The lock on a file system without flock(2).
+    #[expect(dead_code, reason = "holds the lock while it lives")]
+    pid_file: Option<PidFile>,
     path: PathBuf,
 }
 
@@ -88,7 +92,7 @@ impl Lock {
         };
         let metadata = file.metadata().map_err(unwritable)?;
         let takes_note = check(folder, &path, &file, &metadata).map_err(unwritable)?;
-        wait(&mut file, &path, deadline, unwritable).await?;
+        let pid_file = wait(&mut file, &path, deadline, unwritable).await?;
         if !is_still(&path, &metadata).map_err(unwritable)? {
             return Ok(None);
         }
@@ -99,7 +103,11 @@ impl Lock {
                 .and_then(|()| file.write_all_at(note.as_bytes(), 0))
                 .map_err(unwritable)?;
         }
-        Ok(Some(Self { file, path }))
+        Ok(Some(Self {
+            file,
+            pid_file,
+            path,
+        }))
     }
 
     /// Returns true when this is the lock `name` of `folder`.
@@ -129,6 +137,7 @@ pub fn remove_unheld(folder: &Path, name: &str) -> io::Result<()> {
 /// Returns true when `name` is the name of a lock file, which can be removed when no run holds the lock.
 #[must_use]
 pub fn is_lock(name: &str) -> bool {
+    let name = name.strip_suffix(pid_file::SUFFIX).unwrap_or(name);
     [FILE, DIALECT_FILE, INSTALL_FILE].contains(&name)
 }
 
@@ -147,8 +156,8 @@ fn check(folder: &Path, path: &Path, file: &File, metadata: &Metadata) -> io::Re
     // Only root can have put the file there. The service's user could make a hard link to the file, which
     // gives that user no access and must not stop root.
     trust::opened(path, metadata)?;
-    if is_only_name && metadata.mode() & 0o077 != 0 && Owner::ours().is_root() {
-        // A process that can open the lock file can hold the lock.
+    if is_only_name && metadata.mode() & 0o777 != 0o600 && Owner::ours().is_root() {
+        // A process that can open the lock file can hold the lock. The umask may have removed bits.
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(is_only_name)
@@ -163,21 +172,28 @@ fn is_still(path: &Path, file: &Metadata) -> io::Result<bool> {
     }
 }
 
-/// Waits until the lock is free, and logs once which process holds it.
+/// Waits until the lock is free, and logs once which process holds it. Returns the file of this process on a file
+/// system without flock(2).
 async fn wait(
     file: &mut File,
     path: &Path,
     deadline: Instant,
     unwritable: impl Fn(io::Error) -> Error,
-) -> Result<()> {
+) -> Result<Option<PidFile>> {
     let mut is_logged = false;
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::Error(error)) => return Err(unwritable(without_locks(error))),
-            Err(TryLockError::WouldBlock) => {}
-        }
-        let holder = holder(file);
+        let holder = match file.try_lock() {
+            Ok(()) => return Ok(None),
+            Err(TryLockError::Error(error)) if lacks_locks(&error) => {
+                warn_without_locks(path, &error);
+                if let Some(held) = PidFile::take(path).map_err(&unwritable)? {
+                    return Ok(Some(held));
+                }
+                named(pid_file::holder(path))
+            }
+            Err(TryLockError::Error(error)) => return Err(unwritable(error)),
+            Err(TryLockError::WouldBlock) => named(holder(file)),
+        };
         if Instant::now() + PAUSE > deadline {
             return Err(
                 Error::new(ErrorId::LockBusy, format!("{holder} holds the lock"))
@@ -192,23 +208,36 @@ async fn wait(
     }
 }
 
-/// Explains the error of a file system that has no locks (flock(2)).
-fn without_locks(error: io::Error) -> io::Error {
+/// Returns whether the error is that of a file system without locks (flock(2)).
+#[must_use]
+pub fn lacks_locks(error: &io::Error) -> bool {
     use nix::libc::{ENOLCK, ENOSYS, EOPNOTSUPP};
-    match error.raw_os_error() {
-        Some(ENOLCK | ENOSYS | EOPNOTSUPP) => Obstacle::Lock(error).into(),
-        _ => error,
-    }
+    matches!(error.raw_os_error(), Some(ENOLCK | ENOSYS | EOPNOTSUPP))
 }
 
-fn holder(file: &mut File) -> String {
+/// Warns once in a run.
+fn warn_without_locks(path: &Path, error: &io::Error) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "{}: the file system has no file locks (flock): {error}; a file with the process id is the lock, which other hosts and containers do not respect",
+            path.display()
+        );
+    });
+}
+
+/// Returns the process that the note in the lock file names.
+fn holder(file: &mut File) -> Option<u32> {
     let mut note = String::new();
-    let read = file
-        .seek(SeekFrom::Start(0))
-        .and_then(|_| file.take(16).read_to_string(&mut note));
-    match read.map(|_| note.trim()) {
-        Ok(pid) if pid.parse::<u32>().is_ok() => format!("another monsys-agent (process {pid})"),
-        _ => "another monsys-agent".into(),
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(16).read_to_string(&mut note).ok()?;
+    note.trim().parse().ok()
+}
+
+fn named(process: Option<u32>) -> String {
+    match process {
+        Some(pid) => format!("another monsys-agent (process {pid})"),
+        None => "another monsys-agent".into(),
     }
 }
 

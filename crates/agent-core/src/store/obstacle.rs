@@ -22,10 +22,6 @@ pub enum Obstacle {
     Owner(io::Error),
     /// The file system does not accept the permission bits of the file.
     Mode(u32, io::Error),
-    /// The file system has no fsync(2) for folders.
-    FolderSync,
-    /// The file system has no locks (flock(2)).
-    Lock(io::Error),
 }
 
 impl Obstacle {
@@ -57,7 +53,7 @@ impl Obstacle {
             }
             Self::Immutable => format!("chattr -i {path}; then run the same command again"),
             Self::AppendOnly => format!("chattr -a {path}; then run the same command again"),
-            Self::Owner(_) | Self::Mode(..) | Self::FolderSync | Self::Lock(_) => {
+            Self::Owner(_) | Self::Mode(..) => {
                 format!("{elsewhere}, on a file system that has it, such as ext4, xfs or btrfs")
             }
         }
@@ -80,12 +76,6 @@ impl fmt::Display for Obstacle {
                 f,
                 "the file system does not accept the mode {mode:04o} of a file (chmod): {error}"
             ),
-            Self::FolderSync => f.write_str(
-                "the file system has no fsync for folders (EINVAL), so a power failure could lose the file",
-            ),
-            Self::Lock(error) => {
-                write!(f, "the file system has no file locks (flock): {error}")
-            }
         }
     }
 }
@@ -98,10 +88,7 @@ impl From<Obstacle> for io::Error {
             Obstacle::Folder => io::ErrorKind::IsADirectory,
             Obstacle::MountPoint => io::ErrorKind::ResourceBusy,
             Obstacle::Immutable | Obstacle::AppendOnly => io::ErrorKind::PermissionDenied,
-            Obstacle::Owner(error) | Obstacle::Mode(_, error) | Obstacle::Lock(error) => {
-                error.kind()
-            }
-            Obstacle::FolderSync => io::ErrorKind::Unsupported,
+            Obstacle::Owner(error) | Obstacle::Mode(_, error) => error.kind(),
         };
         Self::new(kind, obstacle)
     }

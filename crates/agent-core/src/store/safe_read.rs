@@ -26,6 +26,14 @@ pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     regular(path, OFlag::O_NONBLOCK, LIMIT)
 }
 
+/// Reads a regular file of the system of up to `limit` bytes, as [`bytes`] does.
+///
+/// # Errors
+/// As [`bytes`].
+pub fn large(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    regular(path, OFlag::O_NONBLOCK, limit)
+}
+
 /// Reads a regular file of the agent that decides what the agent does. Root refuses a file that others
 /// can write.
 ///

@@ -80,6 +80,7 @@ impl<T: Transport> OnDisk<T> {
             }
             EnrolmentState::New(_) | EnrolmentState::Unconfirmed(..) => return Ok(None),
         };
+        enrolled.refuse_other_hub(&settings)?;
         let is_updated = CredentialStore::new(&paths, environment, &snapshot)
             .with_machine_of_now()
             .is_none();

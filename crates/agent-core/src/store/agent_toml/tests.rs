@@ -79,12 +79,31 @@ level = 'info' # chatty
 }
 
 #[test]
+fn line_ends_and_byte_order_mark_stay() {
+    for text in [
+        "\u{feff}# mine\r\nrole = \"db\"\r\nnote = \"\"\"\r\na\r\n\"\"\"\r\n",
+        "\u{feff}role = \"db\"\n",
+        "x = 1\r\nrole = \"db\"",
+    ] {
+        let after = enrolled(text, &[], None);
+        assert_eq!(after.starts_with('\u{feff}'), text.starts_with('\u{feff}'));
+        let is_crlf = text.contains("\r\n");
+        let ends = after.matches('\n').count();
+        let crlf = after.matches("\r\n").count();
+        assert_eq!(crlf, if is_crlf { ends } else { 0 }, "{after:?}");
+        assert!(after.contains("agent_token"), "{after:?}");
+        assert_eq!(enrolled(&after, &[], None), after, "not stable");
+    }
+}
+
+#[test]
 fn an_error_names_the_line_of_a_broken_file_without_its_text() {
     for (text, cause) in [
         ("a = 1\nagent_token = agt_secret\n", "line 2"),
         ("tags = 'a,b'\n", "line 1"),
         ("\n\nrole = 7\n", "line 3"),
         ("a = 1\na = 2\n", "line 2"),
+        ("agent_token = ['agt_secret']\n", "line 1: `agent_token`"),
     ] {
         let error = file(text).unwrap_err();
         assert_eq!(error.exit_code(), 78);
@@ -95,6 +114,48 @@ fn an_error_names_the_line_of_a_broken_file_without_its_text() {
     assert_eq!(file.agent_token().unwrap_err().exit_code(), 78);
     assert_eq!(file.agent_id().unwrap_err().exit_code(), 78);
     assert!(!format!("{:?}", file.settings()).contains("enrl_oops"));
+}
+
+#[test]
+fn an_error_names_the_key_of_a_wrong_type_and_the_right_type() {
+    for (text, cause) in [
+        (
+            "tags = 'a,b'\n",
+            "line 1: `tags` has to be an array of strings",
+        ),
+        ("tags = ['a', 1]\n", "line 1: `tags` has to be an array"),
+        (
+            "a = 1\nrole = {a = 1}\n",
+            "line 2: `role` has to be a string",
+        ),
+        ("[role]\na = 1\n", "line 1: `role` has to be a string"),
+        ("[[hub_url]]\n", "`hub_url` has to be a string"),
+        (
+            "agent_id = 7\nallow_http = 'yes'\n",
+            "line 1: `agent_id` has to be",
+        ),
+        (
+            "allow_http = 'yes'\n",
+            "`allow_http` has to be true or false",
+        ),
+        ("wait = [1]\n", "`wait` has to be a duration"),
+    ] {
+        let error = file(text).unwrap_err();
+        assert!(error.cause().contains(cause), "{text}: {error}");
+        // Words of the parser's library mean nothing to an operator.
+        for word in ["invalid type", "sequence", "map"] {
+            assert!(!error.cause().contains(word), "{text}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_bare_number_is_a_duration_in_seconds() {
+    let file = file("wait = 30\nsplay = '5m'\nreadmission_interval = -1\n").unwrap();
+    let settings = file.settings();
+    assert_eq!(settings.wait.as_deref(), Some("30"));
+    assert_eq!(settings.splay.as_deref(), Some("5m"));
+    assert_eq!(settings.readmission_interval.as_deref(), Some("-1"));
 }
 
 proptest! {
