@@ -4,6 +4,7 @@ use agent_core::enrolment::{self, Descriptor, Dialect, Enrolment};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
+use agent_core::plain::given;
 use agent_core::settings::table;
 use agent_core::store::lock::Lock;
 
@@ -42,8 +43,8 @@ pub fn secret_variables() -> impl Iterator<Item = &'static str> {
 /// [`ErrorId::BadSetting`] for a name that is not a dialect.
 pub fn select(flags: &Flags, environment: &Environment) -> Result<&'static Descriptor> {
     let variable = table::DIALECT.variables[0];
-    let (name, source) = match (&flags.dialect, environment.env(variable)) {
-        (Some(name), _) => (name.clone(), "--dialect"),
+    let (name, source) = match (given(flags.dialect.as_deref()), environment.env(variable)) {
+        (Some(name), _) => (name.to_owned(), "--dialect"),
         (None, Some(name)) => (name.to_string_lossy().trim().to_owned(), variable),
         (None, None) => {
             let meant = DIALECTS

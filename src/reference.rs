@@ -16,7 +16,7 @@ pub fn configuration_md() -> String {
         "{NOTE}# Configuration
 
 Every setting comes from the first of these sources that has a value: flag, environment variable, key in
-`agent.toml`, built-in default. An empty value counts as not given.
+`agent.toml`, built-in default. A value that is empty or blank counts as not given.
 
 Paths of the host (`agent.toml`, the state directory, the files of the host facts, and paths in
 `agent.toml`) are below `--root`. Paths that you type (`--token-file`, `--ca-file` and their variables)

@@ -41,7 +41,10 @@ pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<R
 /// Returns the report of an enrolment.
 pub(super) fn report(enrolment: &Enrolment, dialect: &Descriptor) -> Report {
     let host = one_line(enrolment.hostname.as_deref().unwrap_or("this host"));
-    let hub = &enrolment.hub_url;
+    let hub = match enrolment.hub_url.as_str() {
+        "" => "an unknown server",
+        hub => hub,
+    };
     let headline = match enrolment.done {
         Done::Enrolled => format!("Enrolled {host} at {hub}."),
         Done::Recovered => {

@@ -57,7 +57,7 @@ impl InstallPlan {
         made: &[PathBuf],
         environment: &Environment,
     ) -> Result<Self> {
-        let manager = ServiceManager::of(environment);
+        let manager = manager_for_dialect(options, environment)?;
         let mut builder = PlanBuilder {
             environment,
             receipt,
@@ -175,6 +175,26 @@ impl InstallPlan {
             Change::PutFile(file) => Some(file.path.as_path()),
             _ => None,
         })
+    }
+}
+
+/// Returns the service manager. Refuses a host whose service serves another dialect than this run's.
+///
+/// # Errors
+/// [`ErrorId::OtherDialect`].
+fn manager_for_dialect(
+    options: &InstallOptions,
+    environment: &Environment,
+) -> Result<Option<ServiceManager>> {
+    let manager = ServiceManager::of(environment);
+    let requested = dialects::select(&options.flags, environment)?.name;
+    let default = dialects::default().name;
+    match manager.and_then(|manager| manager.served_dialect(default, environment)) {
+        Some(served) if served != requested => Err(Error::new(
+            ErrorId::OtherDialect,
+            format!("the service serves {served}, and this run is for {requested}"),
+        )),
+        _ => Ok(manager),
     }
 }
 

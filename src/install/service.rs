@@ -1,5 +1,6 @@
 //! The service: the service manager of the host, the files for it, and its commands.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::system_commands::SystemCommands;
@@ -109,7 +110,7 @@ impl ServiceManager {
         }];
         if !variables.is_empty() {
             files.push(ServiceFile {
-                path: Path::new(DROP_INS).join("50-dialect.conf"),
+                path: Path::new(DROP_INS).join(DIALECT_DROP_IN),
                 text: dialect_drop_in(variables),
                 mode: 0o644,
             });
@@ -128,6 +129,26 @@ impl ServiceManager {
             });
         }
         files
+    }
+
+    /// Returns the name of the dialect that the installed service serves: the one in its drop-in, or
+    /// `default` when the service is enabled without one. `None` for a service that is not installed, and
+    /// for `OpenRC`, which has no drop-in.
+    pub(super) fn served_dialect(self, default: &str, environment: &Environment) -> Option<String> {
+        if self != Self::Systemd {
+            return None;
+        }
+        let drop_in = environment.path(Path::new(DROP_INS).join(DIALECT_DROP_IN));
+        match fs::read_to_string(drop_in) {
+            Ok(text) => {
+                let name = text.split("\"MONSYS_DIALECT=").nth(1)?;
+                Some(name.split('"').next()?.to_owned())
+            }
+            // The link is made after the drop-in, so that a run which was killed can be repeated.
+            Err(_) => fs::symlink_metadata(environment.path(self.enabling_link().0))
+                .is_ok()
+                .then(|| default.to_owned()),
+        }
     }
 
     /// Returns the file of the service that `install` wrote on this host, with or without a receipt.
@@ -240,6 +261,9 @@ impl ServiceManager {
         Ok(())
     }
 }
+
+/// Name of the drop-in that selects the dialect.
+const DIALECT_DROP_IN: &str = "50-dialect.conf";
 
 /// The drop-in of `--ephemeral`. `+` runs the command as root: systemd answers root even while the bus
 /// stops.

@@ -60,7 +60,7 @@ impl Case for Worker {
             let is_complete = if name == FILES[0] {
                 text == API_KEY
             } else {
-                text.len() == 36
+                text.len() == 32
             };
             ensure(is_complete, &format!("{name} is torn: {text:?}"), run)?;
         }
@@ -93,7 +93,12 @@ impl Case for Worker {
         if self.ids(hub) != [id] {
             return Err(format!("{:?} at the server", self.ids(hub)));
         }
-        let expected = [FILES[0], ".monsys-enrol.lock", FILES[1]];
+        let expected = [
+            FILES[0],
+            ".monsys-enrol.lock",
+            ".monsys-worker.json",
+            FILES[1],
+        ];
         if self.host.names(JOBS) != expected {
             return Err(format!(
                 "stray or missing files: {:?}",

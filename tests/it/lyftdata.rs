@@ -35,6 +35,7 @@ fn the_documented_commands_work_unchanged() {
         [
             ".LYFTDATA_WORKER_API_KEY",
             ".monsys-enrol.lock",
+            ".monsys-worker.json",
             "LYFTDATA_WORKER_ID"
         ]
     );
@@ -109,10 +110,12 @@ mod rows {
             .run()
             .expect(64)
             .expect_stderr(&["LYFTDATA_AUTO_ENROLLMENT_KEY"]);
-        worker(&host, &hub, "", &RUN)
-            .run()
-            .expect(64)
-            .expect_stderr(&["unique name", "LYFTDATA_WORKER_NAME"]);
+        for name in ["", "  "] {
+            worker(&host, &hub, name, &RUN)
+                .run()
+                .expect(64)
+                .expect_stderr(&["unique name", "LYFTDATA_WORKER_NAME"]);
+        }
         for (there, missing) in [(FILES[0], FILES[1]), (FILES[1], FILES[0])] {
             let host = TestHost::new();
             host.write_file(&format!("{JOBS}/{there}"), "x");
@@ -186,12 +189,19 @@ mod rows {
             "already exists",
             "clear LYFTDATA_WORKER_ID, or choose a different --worker-name",
         ]);
-        worker(&second, &hub, "w-1", &RUN)
+        worker(&second, &hub, "w-2", &RUN).run().expect(0);
+        // A server with unique names: its own words are reported.
+        hub.fault(
+            json!({"route": "lyftdata-enroll", "status": 409, "times": 1,
+            "body": r#"{"message": "the name w-1 already exists here"}"#}),
+        );
+        let third = TestHost::new();
+        worker(&third, &hub, "w-1", &RUN)
             .run()
             .expect(65)
-            .expect_stderr(&["already exists", "--worker-name"]);
-        let other = [&RUN[..], &["--worker-name", "w-2"]].concat();
-        worker(&second, &hub, "w-1", &other).run().expect(0);
+            .expect_stderr(&["the name w-1 already exists here", "--worker-name"]);
+        let other = [&RUN[..], &["--worker-name", "w-3"]].concat();
+        worker(&third, &hub, "w-1", &other).run().expect(0);
     }
 }
 
@@ -203,9 +213,83 @@ fn deleting_the_files_forces_a_new_enrolment() {
     for name in FILES {
         std::fs::remove_file(host.path(JOBS).join(name)).unwrap();
     }
-    hub.call(Method::DELETE, &format!("/api/workers/{id}"), None);
+    // "Delete its files and restart it with the current secret": the old worker may still be at the server.
     worker(&host, &hub, "w-1", &RUN).run().expect(0);
     assert_ne!(file(&host, "LYFTDATA_WORKER_ID"), id);
+    assert_eq!(workers(&hub).len(), 2);
+}
+
+#[test]
+fn other_settings_than_those_of_the_enrolled_worker_are_refused() {
+    let (hub, host) = (server(), TestHost::new());
+    worker(&host, &hub, "w-1", &RUN).run().expect(0);
+    let id = file(&host, "LYFTDATA_WORKER_ID");
+    let other = |variable: &str, value: &str, parts: &[&str]| {
+        let run = worker(&host, &hub, "w-1", &RUN)
+            .env(variable, value)
+            .run()
+            .expect(64);
+        run.expect_stderr(parts);
+        worker(&host, &hub, "w-1", &["doctor", "--dialect", "lyftdata"])
+            .env(variable, value)
+            .run()
+            .expect(64);
+    };
+    other(
+        "LYFTDATA_WORKER_ID",
+        "id-2",
+        &["LYFTDATA_WORKER_ID", "id-2", &id, "rm -f"],
+    );
+    other(
+        "LYFTDATA_WORKER_NAME",
+        "w-2",
+        &["LYFTDATA_WORKER_NAME", "w-2", "w-1", "rm -f"],
+    );
+    other(
+        "LYFTDATA_URL",
+        "https://other.example.com",
+        &["another hub", &hub.url(), "other.example.com", "rm -f"],
+    );
+    worker(&host, &hub, "w-1", &RUN)
+        .env("LYFTDATA_WORKER_ID", &id)
+        .run()
+        .expect(0);
+    // The fix that the messages name.
+    for name in FILES {
+        std::fs::remove_file(host.path(JOBS).join(name)).unwrap();
+    }
+    worker(&host, &hub, "w-2", &RUN).run().expect(0);
+}
+
+#[test]
+fn an_enrolled_worker_needs_no_server_to_be_reported() {
+    let (hub, host) = (server(), TestHost::new());
+    worker(&host, &hub, "w-1", &RUN).run().expect(0);
+    let id = file(&host, "LYFTDATA_WORKER_ID");
+    let status = |hub_url: &Value, name: &Value| {
+        let status = host
+            .agent(&["status", "--dialect", "lyftdata", "--output", "json"])
+            .run()
+            .expect(0)
+            .json();
+        assert_eq!(
+            (&status["worker"], &status["hub_url"], &status["name"]),
+            (&json!(id), hub_url, name)
+        );
+        host.agent(&RUN).run().expect(0).expect_stderr(&[JOBS]);
+    };
+    status(&json!(hub.url()), &json!("w-1"));
+    // LyftData's own program writes no record.
+    std::fs::remove_file(host.path(JOBS).join(".monsys-worker.json")).unwrap();
+    status(&Value::Null, &Value::Null);
+    // A worker that is not enrolled needs a server.
+    TestHost::new()
+        .agent(&RUN)
+        .env("LYFTDATA_WORKER_NAME", "w-1")
+        .env("LYFTDATA_AUTO_ENROLLMENT_KEY", SECRET)
+        .run()
+        .expect(64)
+        .expect_stderr(&["no URL is set", "LYFTDATA_URL"]);
 }
 
 #[test]
@@ -318,7 +402,11 @@ fn the_secret_is_never_sent_and_each_try_has_a_fresh_nonce() {
 fn an_unwritable_jobs_directory_is_reported_before_any_request() {
     let (hub, host) = (server(), TestHost::new());
     host.write_file("var/lib/lyftdata-worker", "a file in the directory's place");
-    worker(&host, &hub, "w-1", &RUN).run().expect(73);
+    // The hint is one that this dialect reads.
+    worker(&host, &hub, "w-1", &RUN)
+        .run()
+        .expect(73)
+        .expect_stderr(&["--worker-jobs-dir"]);
     assert!(workers(&hub).is_empty());
 }
 

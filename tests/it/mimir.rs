@@ -209,7 +209,12 @@ fn a_lost_response_uses_no_second_slot() {
         .expect(69);
     assert_eq!(
         host.names("etc/mimir"),
-        [".monsys-enrol.lock", "agent.json", "client.key"]
+        [
+            ".monsys-enrol.lock",
+            "agent.json",
+            "client.csr",
+            "client.key"
+        ]
     );
     let key = file(&host, "client.key");
     enrol(&host, &hub, &secret).run().expect(0);

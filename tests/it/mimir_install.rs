@@ -66,6 +66,36 @@ fn another_folder_is_passed_to_the_service() {
 }
 
 #[test]
+fn a_service_of_another_dialect_is_not_replaced() {
+    let (hub, host) = installed(&[]);
+    let drop_in = fs::read_to_string(host.path(DROP_IN)).unwrap();
+    let monsys = |more: &[&str]| {
+        let arguments = ["install", "--dialect", "monsys", "--hub-url"];
+        let ca_file = host.install_ca(&hub).unwrap();
+        let more = [&["--ca-file", ca_file.to_str().unwrap()], more].concat();
+        host.agent(&[&arguments[..], &[&hub.url()], &more].concat())
+            .env("MONSYS_TOKEN", &hub.token())
+            .run()
+    };
+    for more in [&[][..], &["--dry-run"]] {
+        monsys(more).expect(64).expect_stderr(&[
+            "serves mimir",
+            "for monsys",
+            "monsys-agent uninstall",
+        ]);
+    }
+    assert_eq!(fs::read_to_string(host.path(DROP_IN)).unwrap(), drop_in);
+    // The fix that the message names, and the same in the other direction.
+    host.agent(&["uninstall"]).run().expect(0);
+    monsys(&[]).expect(0);
+    let url = hub.url();
+    let mimir = ["install", "--dialect", "mimir", "--hub-url", &url];
+    let run = host.agent(&mimir).run().expect(64);
+    run.expect_stderr(&["serves monsys", "for mimir", "monsys-agent uninstall"]);
+    assert!(!host.path(DROP_IN).exists());
+}
+
+#[test]
 fn options_of_monsys_alone_are_rejected() {
     let host = TestHost::new();
     host.write_file("usr/lib/systemd/systemd", "");

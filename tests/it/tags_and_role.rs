@@ -28,12 +28,14 @@ fn default_tags_come_first_and_duplicates_are_dropped() {
 }
 
 #[test]
-fn an_explicit_role_wins_and_an_empty_role_is_unset() {
+fn an_explicit_role_wins_and_a_blank_role_is_unset() {
     let hub = TestHub::new();
     let bare = Mint::new().with("default_role", json!(null));
     for (mint, role, expected) in [
         (Mint::new(), "db", Some("db")),
         (Mint::new(), "", Some("web")),
+        (Mint::new(), " \t", Some("web")),
+        (Mint::new(), " db\r\n", Some("db")),
         (bare, "", None),
     ] {
         let host = TestHost::new();
@@ -44,6 +46,27 @@ fn an_explicit_role_wins_and_an_empty_role_is_unset() {
             .expect(0);
         assert_eq!(host.key("role").as_deref(), expected);
     }
+}
+
+#[test]
+fn blanks_in_a_flag_a_variable_and_a_key_are_not_given() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.write_file("etc/monsys/agent.toml", "role = \"  \"\nwait = \" \"\n");
+    host.enrol_with(&hub, &hub.token(), &["--role", " ", "--tag", " "])
+        .env("MONSYS_ROLE", "\t")
+        .env("MONSYS_TAGS", "a\n")
+        .env("MONSYS_CA_PIN", " ")
+        .env("MONSYS_STATE_DIR", " ")
+        .run()
+        .expect(0);
+    assert_eq!(host.key("role").as_deref(), Some("web"));
+    assert_eq!(
+        host.key("tags").unwrap(),
+        r#"["prod", "eu-west", "web", "a"]"#
+    );
+    // The role stays as it is.
+    host.agent(&["enrol", "--role", "  "]).run().expect(0);
+    assert_eq!(host.key("role").as_deref(), Some("web"));
 }
 
 #[test]

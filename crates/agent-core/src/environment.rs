@@ -268,13 +268,13 @@ impl Environment {
         &self.executable
     }
 
-    /// Returns the value of an environment variable. An empty value counts as unset.
+    /// Returns the value of an environment variable. A blank value counts as unset.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&OsStr> {
         self.variables
             .get(OsStr::new(name))
             .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
+            .filter(|value| value.to_str().is_none_or(|text| !text.trim().is_empty()))
     }
 
     /// Returns the secret in this environment variable. An empty value counts as unset.

@@ -168,6 +168,9 @@ catalogue! {
     OtherHub = "other-hub", Usage, "this host is enrolled at another hub",
         "The flag or the variable of this run names one hub, and agent.toml has a credential of another hub. The credential is sent to no other hub.",
         "to move the host: monsys-agent enrol --force, with a token of the new hub; to stay enrolled where it is: do not set the hub's URL";
+    OtherDialect = "other-dialect", Usage, "this host's service serves another dialect",
+        "`install` was run for a dialect, and the service of an earlier `install` serves another one, whose heartbeats and renewals would end.",
+        "to serve the new dialect: monsys-agent uninstall, which keeps the host's credential, then run the same command again";
     ImageHasIdentity = "image-has-identity", Usage, "an image must not carry an identity",
         "`enrol --defer` prepares a golden image, but this host has a key, a state or a credential. Every host that is made from the image would have the same identity.",
         "remove the files named above, and run the same command again";

@@ -44,6 +44,12 @@ pub fn absolute_path(path: &Path, source: &Source) -> Result<PathBuf> {
     })
 }
 
+/// Returns a value, unless it is empty or of white space alone. Such a value counts as not given.
+#[must_use]
+pub fn given(value: Option<&str>) -> Option<&str> {
+    value.filter(|value| !value.trim().is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,10 +23,10 @@ pub fn merge(defaults: &[String], own: &[String]) -> Vec<String> {
     merged
 }
 
-/// Returns the host's explicit role, or else the token's default. An empty role counts as unset.
+/// Returns the host's explicit role, or else the token's default. A blank role counts as unset.
 #[must_use]
 pub fn merge_role(default: Option<&str>, own: Option<&str>) -> Option<String> {
-    let is_set = |role: &&str| !role.is_empty();
+    let is_set = |role: &&str| !role.trim().is_empty();
     own.filter(is_set)
         .or(default.filter(is_set))
         .map(str::to_owned)
@@ -46,8 +46,8 @@ pub fn role_fault(role: &str) -> Option<String> {
 
 fn text_fault(text: &str) -> Option<String> {
     let length = text.chars().count();
-    if length == 0 {
-        Some("it is empty".into())
+    if text.trim().is_empty() {
+        Some("it is empty or blank".into())
     } else if length > MAX_CHARACTERS {
         Some(format!(
             "it has {length} characters, and at most {MAX_CHARACTERS} are allowed"
@@ -59,13 +59,13 @@ fn text_fault(text: &str) -> Option<String> {
     }
 }
 
-/// Checks own tags that came from `source`, and drops empty tags and duplicates.
+/// Checks own tags that came from `source`, and drops the white space around each, blank tags and duplicates.
 ///
 /// # Errors
 /// [`ErrorId::BadTag`], naming `source`.
 pub fn own_tags(raw: &[String], source: &Source) -> Result<Vec<String>> {
     let mut tags = Vec::new();
-    for tag in raw.iter().map(|tag| tag.trim_matches(' ')) {
+    for tag in raw.iter().map(|tag| tag.trim()) {
         if tag.is_empty() {
             continue;
         }
@@ -129,6 +129,16 @@ mod tests {
         assert_eq!(merge_role(Some("web"), Some("")).as_deref(), Some("web"));
         assert_eq!(merge_role(Some("web"), None).as_deref(), Some("web"));
         assert_eq!(merge_role(Some(""), None), None);
+        assert_eq!(merge_role(Some("web"), Some(" ")).as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn white_space_around_a_tag_does_not_count_and_a_blank_tag_is_none() {
+        let source = Source::Variable("MONSYS_TAGS");
+        for list in ["a\n", "a\r\n", " a\t, \u{a0}", "\n,a, ,"] {
+            assert_eq!(own_tags(&split(list), &source).unwrap(), ["a"], "{list:?}");
+        }
+        assert!(tag_fault(" ").is_some() && role_fault("\t").is_some());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::blocking;
 use crate::environment::{Environment, SECRET_VARIABLE};
 use crate::error::{Error, ErrorId, Result};
 use crate::flags::Flags;
-use crate::plain::refuse_control;
+use crate::plain::{given, refuse_control};
 use crate::redact::last_words;
 use crate::sourced::Source;
 use crate::store;
@@ -248,7 +248,7 @@ impl fmt::Display for TokenSource {
 }
 
 fn not_empty(value: Option<&String>) -> Option<String> {
-    value.filter(|value| !value.is_empty()).cloned()
+    given(value.map(String::as_str)).map(str::to_owned)
 }
 
 /// Reads a token file. A file that a flag or variable names may be a pipe or a terminal; a file that a key of

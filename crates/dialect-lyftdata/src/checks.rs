@@ -1,20 +1,22 @@
 //! The checks of `doctor` on a worker: its settings, its identity and its secret.
 
 use crate::files::EnrolmentState;
-use crate::lyftdata::{Lyftdata, no_secret};
+use crate::lyftdata::{Lyftdata, no_secret, no_server};
 use agent_core::check::Check;
 
 /// Returns the checks of the settings and of the worker's identity.
 pub(crate) fn checks(host: &Lyftdata<'_>) -> Vec<Check> {
     let hub = &host.settings.hub_url.value;
     let name = match host.name() {
+        _ if !host.has_server => Check::bad("settings", &no_server()),
         Ok(name) => Check::good("settings", format!("worker {name} of {hub}")),
         Err(error) => Check::bad("settings", &error),
     };
     let identity = match host.enrolment_state() {
-        Ok(EnrolmentState::Enrolled(worker)) => {
-            Check::good("identity", format!("enrolled as worker {worker}"))
-        }
+        Ok(EnrolmentState::Enrolled(worker)) => match host.refuse_other_worker(&worker) {
+            Ok(()) => Check::good("identity", format!("enrolled as worker {worker}")),
+            Err(error) => Check::bad("identity", &error),
+        },
         Ok(EnrolmentState::Unfinished) => Check::warning(
             "identity",
             "an interrupted run has not written all files of the worker",

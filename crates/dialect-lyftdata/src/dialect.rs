@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::exchange::EnrolRequest;
 use crate::files::{EnrolmentState, LOCK, PENDING_REQUEST};
-use crate::lyftdata::{Lyftdata, no_secret};
+use crate::lyftdata::{Lyftdata, no_secret, no_server};
 use crate::{checks, preview, settings, status};
 
 /// The entry of `LyftData` in the program's list of dialects.
@@ -64,11 +64,18 @@ impl Dialect for Lyftdata<'_> {
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         match self.enrolment_state()? {
             EnrolmentState::Unfinished => return Ok(Plan::Repair),
-            EnrolmentState::Enrolled(_) if !force && self.has_remains() => {
-                return Ok(Plan::Repair);
+            EnrolmentState::Enrolled(worker) if !force => {
+                self.refuse_other_worker(&worker)?;
+                return Ok(if self.has_remains() {
+                    Plan::Repair
+                } else {
+                    Plan::Nothing
+                });
             }
-            EnrolmentState::Enrolled(_) if !force => return Ok(Plan::Nothing),
             EnrolmentState::Enrolled(_) | EnrolmentState::New => {}
+        }
+        if !self.has_server {
+            return Err(no_server());
         }
         self.name()?;
         if secret.is_none() {
@@ -94,15 +101,12 @@ impl Dialect for Lyftdata<'_> {
     fn recover(&mut self, _: Limit) -> FutureResult<'_, ()> {
         Box::pin(async {
             atomic::sweep(&self.jobs_dir).map_err(|error| self.write_error(&error))?;
-            match self
-                .pending_request()?
-                .and_then(|pending| pending.confirmed)
-            {
-                Some(worker) => {
+            match self.pending_request()? {
+                Some(pending) if pending.confirmed.is_some() => {
                     tracing::info!("completing what an interrupted run began");
-                    self.finish(&worker)
+                    self.finish(pending)
                 }
-                None => Ok(()),
+                _ => Ok(()),
             }
         })
     }
@@ -127,14 +131,16 @@ impl Dialect for Lyftdata<'_> {
         let EnrolmentState::Enrolled(worker) = self.enrolment_state()? else {
             return Err(no_secret());
         };
+        let record = self.record_of(&worker)?;
+        let name = record.map(|record| record.name).or(self.name.clone());
         Ok(Enrolment {
             done: Done::AlreadyEnrolled,
-            hub_url: self.settings.hub_url.value.to_string(),
+            hub_url: self.hub_url().unwrap_or_default(),
             hostname: None,
             changed: false,
             confirmation: Confirmation::NotAvailable,
             changes: Vec::new(),
-            fields: self.report_fields(&worker, self.name.as_deref()),
+            fields: self.report_fields(&worker, name.as_deref()),
             cleanup: Cleanup::default(),
         })
     }

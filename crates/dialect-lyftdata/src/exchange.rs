@@ -6,7 +6,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::files::{PendingRequest, Worker};
+use crate::files::{RequestRecord, Worker};
 use crate::lyftdata::Lyftdata;
 use crate::settings::text_fault;
 use agent_core::clock;
@@ -29,6 +29,9 @@ pub(crate) struct EnrolRequest<'a> {
     client: Client,
     name: &'a str,
     secret: &'a Secret,
+    /// The requested id: the one in the settings, or one that the agent has made. All tries of an enrolment
+    /// send the same id, so that the server refuses a second worker after a lost response.
+    id: String,
     /// Time of an earlier request for the same name whose response was lost, RFC 3339.
     lost_at: Option<String>,
     confirmed: Option<Worker>,
@@ -39,8 +42,7 @@ struct EnrollBody<'a> {
     name: &'a str,
     nonce: String,
     hmac: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    worker: Option<&'a str>,
+    worker: &'a str,
 }
 
 /// The response to an accepted request.
@@ -63,16 +65,12 @@ impl Exchange for EnrolRequest<'_> {
     }
 
     fn request(&self, _: &HostFacts) -> Result<Request<'_>> {
-        let mut nonce = [0_u8; 16];
-        SystemRandom::new()
-            .fill(&mut nonce)
-            .map_err(|_| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
-        let nonce = hex::encode(&nonce);
+        let nonce = random()?;
         let body = EnrollBody {
             hmac: proof(self.secret, &nonce, self.name),
             nonce,
             name: self.name,
-            worker: self.host.worker.as_deref(),
+            worker: &self.id,
         };
         Ok(Request {
             method: Method::POST,
@@ -117,12 +115,12 @@ impl Exchange for EnrolRequest<'_> {
         let Some(worker) = self.confirmed.take() else {
             return Err(Error::new(ErrorId::Internal, "nothing was confirmed"));
         };
-        self.host.save_pending_request(&PendingRequest {
-            name: self.name.into(),
-            sent_at: clock::rfc3339(self.host.environment.now()),
+        let pending = RequestRecord {
             confirmed: Some(worker.clone()),
-        })?;
-        self.host.finish(&worker)?;
+            ..self.host.request_record(self.name, &self.id)
+        };
+        self.host.save_pending_request(&pending)?;
+        self.host.finish(pending)?;
         Ok(ExchangeStep::Enrolled(Enrolment {
             done: Done::Enrolled,
             hub_url: self.host.settings.hub_url.value.to_string(),
@@ -147,20 +145,24 @@ impl<'a> EnrolRequest<'a> {
         let client = Client::new(&host.settings)?;
         let lost = host
             .pending_request()?
-            .filter(|pending| pending.name == name);
-        if lost.is_none() {
-            host.save_pending_request(&PendingRequest {
-                name: name.into(),
-                sent_at: clock::rfc3339(host.environment.now()),
-                confirmed: None,
-            })?;
-        }
+            .filter(|pending| pending.name == name && pending.hub_url == host.hub_url())
+            .and_then(|pending| Some((pending.sent_at, pending.worker?)))
+            .filter(|(_, id)| host.worker.as_ref().is_none_or(|worker| worker == id));
+        let (lost_at, id) = match lost {
+            Some((sent_at, id)) => (Some(sent_at), id),
+            None => {
+                let id = host.worker.clone().map_or_else(random, Ok)?;
+                host.save_pending_request(&host.request_record(name, &id))?;
+                (None, id)
+            }
+        };
         Ok(Self {
             host,
             client,
             name,
             secret,
-            lost_at: lost.map(|pending| pending.sent_at),
+            id,
+            lost_at,
             confirmed: None,
         })
     }
@@ -182,35 +184,56 @@ impl<'a> EnrolRequest<'a> {
                 )
                 .hint("refresh LYFTDATA_AUTO_ENROLLMENT_KEY, and run the same command again; an admin sees what is enabled: GET /api/workers/auto-enrollment"),
             ),
-            409 => Some(self.exists()),
-            400 if says(reply, "already exists") => Some(self.exists()),
+            409 => Some(self.exists(reply)),
+            400 if says(reply, "already exists") => Some(self.exists(reply)),
             _ => None,
         }
     }
 
     /// Returns the error of a name or an id that the server knows already.
-    fn exists(&self) -> Error {
-        let name = self.name;
-        let cause = match (&self.lost_at, &self.host.worker) {
-            (Some(sent_at), _) => format!(
-                "the requested worker already exists at the server: a response to this host was lost (the request for {name:?} of {sent_at}), and the server sends it only once"
+    fn exists(&self, reply: &Reply) -> Error {
+        let (name, id) = (self.name, &self.id);
+        let cause = match &self.lost_at {
+            Some(sent_at) => format!(
+                "the requested worker already exists at the server: a response to this host was lost (the request for worker {id} with the name {name:?} of {sent_at}), and the server sends it only once"
             ),
-            (None, Some(id)) => format!(
-                "the requested worker ID {id}, or the name {name:?}, already exists at the server"
+            None => format!(
+                "the server answered {} to the request for worker {id} with the name {name:?}{}",
+                reply.status,
+                response::hub_says(reply)
             ),
-            (None, None) => {
-                format!("a worker with the requested name {name:?} already exists at the server")
-            }
         };
         let clear = match &self.host.worker {
             Some(_) => "clear LYFTDATA_WORKER_ID, or choose a different --worker-name",
             None => "choose a different --worker-name",
         };
         Error::new(ErrorId::Refused, cause).hint(match self.lost_at {
-            Some(_) => format!("an admin removes that worker, which has never run (GET /api/workers lists it), then run the same command again; or {clear}"),
-            None => clear.into(),
+            Some(_) => "an admin removes that worker, which has never run (GET /api/workers lists it), then run the same command again",
+            None => clear,
         })
     }
+}
+
+impl Lyftdata<'_> {
+    /// Returns the record of a request for the worker `id`, sent now.
+    fn request_record(&self, name: &str, id: &str) -> RequestRecord {
+        RequestRecord {
+            name: name.into(),
+            sent_at: clock::rfc3339(self.environment.now()),
+            hub_url: self.hub_url(),
+            worker: Some(id.into()),
+            confirmed: None,
+        }
+    }
+}
+
+/// Returns 16 random bytes as hexadecimal digits.
+fn random() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
+    Ok(hex::encode(&bytes))
 }
 
 /// Returns whether the server's message contains `text`.

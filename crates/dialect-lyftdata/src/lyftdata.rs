@@ -14,6 +14,8 @@ pub(crate) struct Lyftdata<'a> {
     pub(crate) flags: &'a Flags,
     pub(crate) environment: &'a Environment,
     pub(crate) settings: Settings,
+    /// A server is set, so that `settings` does not hold a placeholder.
+    pub(crate) has_server: bool,
     pub(crate) jobs_dir: PathBuf,
     pub(crate) name: Option<String>,
     /// The worker's id to request. Without one, the server makes an id.
@@ -36,6 +38,12 @@ impl Lyftdata<'_> {
         })
     }
 
+    /// Returns the server's URL, if one is set.
+    pub(crate) fn hub_url(&self) -> Option<String> {
+        self.has_server
+            .then(|| self.settings.hub_url.value.to_string())
+    }
+
     /// Returns the fields of an enrolled worker for the report of a run.
     pub(crate) fn report_fields(&self, worker: &str, name: Option<&str>) -> Vec<ReportField> {
         [
@@ -46,6 +54,12 @@ impl Lyftdata<'_> {
         .map(|(label, key, value)| ReportField { label, key, value })
         .into()
     }
+}
+
+/// Returns the error of a worker without a credential and without a server.
+pub(crate) fn no_server() -> Error {
+    Error::new(ErrorId::BadHubUrl, "no URL is set, and there is no default")
+        .hint("set one of: --hub-url, LYFTDATA_URL, MONSYS_HUB_URL")
 }
 
 /// Returns the error of a worker without a credential and without a secret.

@@ -7,7 +7,7 @@ use agent_core::escape::is_hidden;
 use agent_core::flags::Flags;
 use agent_core::settings::{DialectSettings, Setting, Settings};
 
-use crate::files::ID_FILE;
+use crate::files::{RECORD_FILE, read_record};
 
 /// The variable of the secret.
 const SECRET: &str = "LYFTDATA_AUTO_ENROLLMENT_KEY";
@@ -17,13 +17,16 @@ pub(crate) const SECRETS: &[&str] = &[SECRET];
 /// The variable of the worker's id.
 const WORKER_ID: &str = "LYFTDATA_WORKER_ID";
 
+/// The placeholder where no server is set and no request is sent.
+const NO_SERVER: &str = "https://localhost";
+
 static URL: Setting = Setting {
     name: "LyftData's server",
     flag: Some("--hub-url"),
     variables: &["LYFTDATA_URL", "MONSYS_HUB_URL"],
-    key: None,
+    key: Some("hub_url"),
     default: None,
-    help: "URL of the control plane.",
+    help: "URL of the control plane. Without one, an enrolled worker's is that of its enrolment.",
 };
 static NAME: Setting = Setting {
     name: "worker's name",
@@ -55,7 +58,7 @@ static ID: Setting = Setting {
     variables: &[WORKER_ID],
     key: None,
     default: None,
-    help: "The id to request. Without one, the server makes an id.",
+    help: "The id to request. Without one, the agent makes an id.",
 };
 
 /// The settings that only this dialect has.
@@ -82,23 +85,32 @@ impl<'a> Lyftdata<'a> {
                 );
             }
         }
+        let dir = environment.resolved_path(&jobs_dir);
+        // A jobs directory that cannot be read is an error of what needs the files.
+        let record = read_record(&dir.join(RECORD_FILE)).ok().flatten();
+        let known = record.and_then(|record| record.hub_url);
+        let is_set = URL
+            .resolve_one(flags.hub_url.as_deref(), environment)?
+            .is_some();
+        let has_server = known.is_some() || is_set;
         let settings = Settings::of_dialect(
             flags,
             environment,
             DialectSettings {
                 hub_url: &URL,
-                hub_url_in_file: None,
-                file: jobs_dir.join(ID_FILE),
-                folder: jobs_dir.clone(),
+                hub_url_in_file: known.or_else(|| Some(NO_SERVER.into())),
+                file: jobs_dir.join(RECORD_FILE),
+                folder: jobs_dir,
                 secrets: &[SECRET],
                 secret_in_file: None,
             },
         )?;
         Ok(Self {
-            jobs_dir: environment.resolved_path(&jobs_dir),
+            jobs_dir: dir,
             flags,
             environment,
             settings,
+            has_server,
             name,
             worker,
         })

@@ -14,19 +14,31 @@ use agent_core::text::rows;
 /// Files that cannot be read, and an incomplete credential.
 pub(crate) fn report(host: &Lyftdata<'_>) -> Result<StatusReport> {
     let dir = host.jobs_dir.display().to_string();
-    let hub = host.settings.hub_url.value.to_string();
     Ok(match host.enrolment_state()? {
-        EnrolmentState::Enrolled(worker) => StatusReport {
-            text: format!(
-                "This host is enrolled at {hub} as a LyftData worker.\n{}",
-                rows(&[("worker", worker.clone()), ("jobs dir", dir)])
-            ),
-            json: json!({
-                "enrolled": true, "state": "enrolled", "dialect": "lyftdata",
-                "hub_url": hub, "worker": worker, "jobs_dir": host.jobs_dir,
-            }),
-            exit_code: 0,
-        },
+        EnrolmentState::Enrolled(worker) => {
+            let record = host.record_of(&worker)?;
+            let (name, hub) =
+                record.map_or((None, None), |record| (Some(record.name), record.hub_url));
+            let hub = hub.or_else(|| host.hub_url());
+            let shown =
+                |value: &Option<String>| value.clone().unwrap_or_else(|| "not known".into());
+            StatusReport {
+                text: format!(
+                    "This host is enrolled as a LyftData worker.\n{}",
+                    rows(&[
+                        ("server", shown(&hub)),
+                        ("worker", worker.clone()),
+                        ("name", shown(&name)),
+                        ("jobs dir", dir)
+                    ])
+                ),
+                json: json!({
+                    "enrolled": true, "state": "enrolled", "dialect": "lyftdata",
+                    "hub_url": hub, "worker": worker, "name": name, "jobs_dir": host.jobs_dir,
+                }),
+                exit_code: 0,
+            }
+        }
         enrolment_state => {
             let (word, cause) = match enrolment_state {
                 EnrolmentState::Unfinished => (
@@ -43,7 +55,7 @@ pub(crate) fn report(host: &Lyftdata<'_>) -> Result<StatusReport> {
                 ),
                 json: json!({
                     "enrolled": false, "state": word, "dialect": "lyftdata",
-                    "hub_url": hub, "jobs_dir": host.jobs_dir,
+                    "hub_url": host.hub_url(), "jobs_dir": host.jobs_dir,
                 }),
                 exit_code: ErrorId::NotEnrolled.kind().exit_code(),
             }

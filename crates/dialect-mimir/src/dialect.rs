@@ -20,7 +20,7 @@ use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
 use crate::exchange::EnrolRequest;
-use crate::host_state::{EnrolmentState, RECORD_FILE};
+use crate::host_state::{EnrolmentState, RECORD_FILE, REQUEST_FILE};
 use crate::mimir::{LOCK, Mimir, no_secret};
 use crate::settings::{self, DEFAULT_FOLDER, FOLDER};
 use crate::{checks, exchange, preview, renewal, status};
@@ -112,7 +112,7 @@ impl Dialect for Mimir<'_> {
         let state = &self.state;
         let writes_key =
             state.key()?.is_none() || matches!(self.enrolment_state()?, EnrolmentState::Clone);
-        let public = [RECORD_FILE, CA, CERTIFICATE];
+        let public = [RECORD_FILE, REQUEST_FILE, CA, CERTIFICATE];
         let mut targets = state.files.targets(&public, writes_key);
         let folder = state.files.folder();
         targets.extend(ca_copy::target(&self.settings, folder, self.environment));

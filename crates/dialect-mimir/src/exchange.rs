@@ -2,12 +2,10 @@
 //!
 //! The proof asks the server for the agent id of the certificate. The enrolment succeeds after it.
 
-use std::cell::RefCell;
-
 use serde_json::{Value, json};
 
 use crate::certificate::{Certificate, Clock, Misfit};
-use crate::host_state::{EnrolmentState, HostState, KeyToCertify, Record};
+use crate::host_state::{EnrolmentState, HostState, KeyToCertify, REQUEST_FILE, Record};
 use crate::mimir::Mimir;
 use crate::wire::{self, Certified};
 use agent_core::ca_copy;
@@ -32,9 +30,6 @@ pub(crate) struct EnrolRequest<'a> {
     key: KeyToCertify,
     client: Client,
     step: Step,
-    /// The host name and the certificate request of the try before. All tries of one name send the same
-    /// request, for a server that recognises a host by it.
-    csr: RefCell<Option<(String, String)>>,
     /// The response to the try before may have been lost.
     is_uncertain: bool,
 }
@@ -78,26 +73,8 @@ impl<'a> EnrolRequest<'a> {
             key,
             client,
             step,
-            csr: RefCell::default(),
             is_uncertain: false,
         })
-    }
-
-    /// Returns the certificate request for this host name.
-    fn csr(&self, hostname: &str) -> Result<String> {
-        let mut known = self.csr.borrow_mut();
-        if let Some((name, csr)) = known.as_ref()
-            && name == hostname
-        {
-            return Ok(csr.clone());
-        }
-        let csr = self
-            .key
-            .key
-            .request(hostname)
-            .ok_or_else(|| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
-        *known = Some((hostname.to_owned(), csr.clone()));
-        Ok(csr)
     }
 
     /// Checks the certificate in the server's response, and writes the files of the enrolment.
@@ -190,7 +167,9 @@ impl Exchange for EnrolRequest<'_> {
                         "the response to the try before may have been lost: requesting a certificate for the same key again; a server that does not recognise the key spends a second use"
                     );
                 }
-                let csr = self.csr(&facts.hostname)?;
+                let csr = self
+                    .state
+                    .certificate_request(&self.key.key, &facts.hostname)?;
                 Ok(wire::enroll(hub, secret, &facts.hostname, &csr))
             }
             Step::Proof(_) => Ok(wire::myself(hub)),
@@ -221,10 +200,12 @@ impl Exchange for EnrolRequest<'_> {
     }
 
     fn refused(&mut self, error: Error, is_certain: bool) -> Error {
-        // A new key without any response of the server is of no use.
+        // A new key without any response of the server is of no use, and so is its certificate request.
         let drops_next_key = is_certain && self.key.is_new && self.key.file != KEY;
-        if drops_next_key && let Err(fault) = self.state.files.remove(&self.key.file) {
-            tracing::warn!("{}: {}", fault.what(), fault.cause());
+        for file in [self.key.file.as_str(), REQUEST_FILE] {
+            if drops_next_key && let Err(fault) = self.state.files.remove(file) {
+                tracing::warn!("{}: {}", fault.what(), fault.cause());
+            }
         }
         match self.step {
             Step::Certificate(..) => wire::explain_rejection(error),

@@ -16,6 +16,10 @@ use agent_core::store::key_files::{CA, CERTIFICATE, KEY, KeyFiles, NEXT_KEY};
 /// Name of the record, beside the key and the certificate.
 pub(crate) const RECORD_FILE: &str = "agent.json";
 
+/// Name of the certificate request of an open enrolment. All tries send the same request, also those of later
+/// runs, for a server that recognises a host by it.
+pub(crate) const REQUEST_FILE: &str = "client.csr";
+
 /// The record of an enrolment, beside key and certificate.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -209,11 +213,31 @@ impl HostState {
         self.files.keep(CERTIFICATE, certificate.as_bytes())
     }
 
-    /// Records that the certificate was proved.
+    /// Returns the certificate request of `key` for this host name, which is on the disk then.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub(crate) fn certificate_request(&self, key: &HostKey, hostname: &str) -> Result<String> {
+        if let Some(known) = self.files.load(REQUEST_FILE)?
+            && key.has_made(&known, hostname)
+            && let Ok(known) = std::str::from_utf8(&known)
+        {
+            return Ok(known.to_owned());
+        }
+        let request = key
+            .request(hostname)
+            .ok_or_else(|| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
+        self.files.keep(REQUEST_FILE, request.as_bytes())?;
+        Ok(request)
+    }
+
+    /// Records that the certificate was proved, and removes its request.
     ///
     /// # Errors
     /// A record that cannot be written.
     pub(crate) fn proved(&mut self, now: SystemTime) -> Result<()> {
+        // Before the record: a run that is killed here proves the certificate again.
+        self.files.remove(REQUEST_FILE)?;
         self.record.enrolled_at = Some(clock::rfc3339(now));
         self.write_record(&self.record)
     }

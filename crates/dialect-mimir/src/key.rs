@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 /// Longest common name of a subject, in characters (RFC 5280, ub-common-name).
@@ -87,19 +87,33 @@ impl HostKey {
     /// `None` when the system gives no random bytes.
     #[must_use]
     pub(crate) fn request(&self, hostname: &str) -> Option<String> {
-        let name: String = hostname.chars().take(COMMON_NAME).collect();
-        let name = der(UTF8_STRING, &[name.as_bytes()]);
-        let name = der(SEQUENCE, &[ID_COMMON_NAME, &name]);
-        let subject = der(SEQUENCE, &[&der(SET, &[&name])]);
-        let info = der(
-            SEQUENCE,
-            &[VERSION_0, &subject, &self.public(), NO_ATTRIBUTES],
-        );
+        let info = self.request_info(hostname);
         let signature = self.pair.sign(&self.random, &info).ok()?;
         let signature = der(BIT_STRING, &[&[0], signature.as_ref()]);
         let algorithm = der(SEQUENCE, &[ID_ECDSA_WITH_SHA256]);
         let request = der(SEQUENCE, &[&info, &algorithm, &signature]);
         Some(pem("CERTIFICATE REQUEST", &request).to_string())
+    }
+
+    /// Returns whether `pem` is a certificate request for this key with the host's name as its subject. The
+    /// signature is not verified.
+    #[must_use]
+    pub(crate) fn has_made(&self, pem: &[u8], hostname: &str) -> bool {
+        let info = self.request_info(hostname);
+        CertificateSigningRequestDer::from_pem_slice(pem)
+            .is_ok_and(|request| request.windows(info.len()).any(|part| part == info))
+    }
+
+    /// Returns the signed part of a certificate request.
+    fn request_info(&self, hostname: &str) -> Vec<u8> {
+        let name: String = hostname.chars().take(COMMON_NAME).collect();
+        let name = der(UTF8_STRING, &[name.as_bytes()]);
+        let name = der(SEQUENCE, &[ID_COMMON_NAME, &name]);
+        let subject = der(SEQUENCE, &[&der(SET, &[&name])]);
+        der(
+            SEQUENCE,
+            &[VERSION_0, &subject, &self.public(), NO_ATTRIBUTES],
+        )
     }
 }
 
@@ -182,6 +196,11 @@ mod tests {
             let said = openssl(&["req", "-verify", "-noout", "-text"], &request);
             assert!(said.contains("NIST CURVE: P-256"), "{said}");
             assert!(said.contains("verify OK"), "{said}");
+            assert!(key.has_made(request.as_bytes(), hostname));
+            assert!(!key.has_made(request.as_bytes(), "other"));
+            let other = HostKey::make().unwrap();
+            assert!(!other.has_made(request.as_bytes(), hostname));
+            assert!(!key.has_made(&request.as_bytes()[..99], hostname));
         }
     }
 

@@ -6,7 +6,7 @@ use crate::host_state::{HostState, RECORD_FILE};
 use agent_core::environment::Environment;
 use agent_core::error::Result;
 use agent_core::flags::Flags;
-use agent_core::plain::{absolute_path, refuse_control};
+use agent_core::plain::{absolute_path, given, refuse_control};
 use agent_core::settings::{CaFile, DialectSettings, Setting, Settings};
 use agent_core::sourced::Source;
 
@@ -84,7 +84,7 @@ pub(crate) fn resolve(
     };
     let known = state.record.server_url.clone();
     let has_server = known.is_some()
-        || flags.hub_url.as_ref().is_some_and(|url| !url.is_empty())
+        || given(flags.hub_url.as_deref()).is_some()
         || SERVER_URL
             .variables
             .iter()
@@ -110,7 +110,7 @@ pub(crate) fn resolve(
 /// # Errors
 /// A path that is not valid.
 pub(crate) fn folder(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
-    let (path, source) = match flags.state_dir.as_ref().filter(|dir| !dir.is_empty()) {
+    let (path, source) = match given(flags.state_dir.as_deref()) {
         Some(dir) => (PathBuf::from(dir), Source::Flag("--state-dir")),
         None => match environment.env(FOLDER) {
             Some(dir) => (PathBuf::from(dir), Source::Variable(FOLDER)),

@@ -10,6 +10,7 @@ use crate::state::{Next, State, TagsAndRole};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
+use agent_core::plain::given;
 use agent_core::service::step;
 use agent_core::settings::{HubUrl, Settings};
 use agent_core::sourced::Source;
@@ -156,7 +157,7 @@ impl EnrolmentState {
                 hub_url: issuer(settings, state.as_ref())?,
                 names_hub: file.settings().hub_url.is_some(),
                 tags: file.settings().tags.clone().unwrap_or_default(),
-                role: file.settings().role.clone().filter(|role| !role.is_empty()),
+                role: given(file.settings().role.as_deref()).map(|role| role.trim().to_owned()),
                 state,
                 key_is_lost,
                 is_next_key_unconfirmed,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
-use agent_core::plain::absolute_path;
+use agent_core::plain::{absolute_path, given};
 use agent_core::settings::Setting;
 use agent_core::sourced::{Source, Sourced};
 use agent_core::token::Secret;
@@ -90,7 +90,7 @@ pub(crate) fn is_meant(environment: &Environment) -> bool {
 
 /// Returns the path of the env file on the host, without `--root`.
 pub(crate) fn config_path(flags: &Flags, environment: &Environment) -> Result<PathBuf> {
-    let flag = flags.config.as_deref().filter(|path| !path.is_empty());
+    let flag = given(flags.config.as_deref());
     let (path, source) = match (flag, environment.env(CONFIG_FILE)) {
         (Some(path), _) => (Path::new(path), Source::Flag("--config")),
         (None, Some(path)) => (Path::new(path), Source::Variable(CONFIG_FILE)),

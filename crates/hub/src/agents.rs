@@ -190,7 +190,7 @@ impl Wire for NewAgent {
             self.default_tags.as_deref().unwrap_or_default(),
         )?;
         check_role("default_role", self.default_role.as_deref())?;
-        self.default_role = self.default_role.filter(|role| !role.is_empty());
+        self.default_role = self.default_role.filter(|role| !role.trim().is_empty());
         Ok(self)
     }
 }

@@ -16,20 +16,30 @@ pub(crate) fn merge_tags(defaults: &[String], own: &[String]) -> Vec<String> {
     merged
 }
 
-/// Merges roles: the host's own role if it gave one, else the default.
+/// Merges roles: the host's own role if it gave one that is not blank, else the default.
 pub(crate) fn merge_role(default: Option<&str>, own: Option<&str>) -> Option<String> {
-    own.filter(|role| !role.is_empty())
+    own.filter(|role| !role.trim().is_empty())
         .or(default)
         .map(str::to_owned)
 }
 
-/// Checks that a name is one line of 1 to 128 characters. The error is a message for the client.
+/// Checks that a name is one line of 1 to 128 characters, and not blank. The error is a message for the client.
 pub fn check_name(name: &str) -> Result<(), String> {
-    if (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+    if is_line(name) {
         Ok(())
     } else {
-        Err("name: must be 1 to 128 characters with no control character".to_owned())
+        Err(
+            "name: must be 1 to 128 characters, not only blanks, with no control character"
+                .to_owned(),
+        )
     }
+}
+
+/// Returns whether a text is one line of 1 to [`MAX_LENGTH`] characters, and not blank.
+fn is_line(text: &str) -> bool {
+    !text.trim().is_empty()
+        && text.chars().count() <= MAX_LENGTH
+        && !text.chars().any(char::is_control)
 }
 
 /// Checks a list of tags against the limits. The error is a message for the client.
@@ -37,20 +47,17 @@ pub(crate) fn check_tags(field: &str, tags: &[String]) -> Result<(), String> {
     if tags.len() > MAX_TAGS {
         return Err(format!("{field}: at most {MAX_TAGS} tags"));
     }
-    let fits = |tag: &String| {
-        (1..=MAX_LENGTH).contains(&tag.chars().count())
-            && !tag.chars().any(|c| c == ',' || c.is_control())
-    };
+    let fits = |tag: &String| is_line(tag) && !tag.contains(',');
     if tags.iter().all(fits) {
         Ok(())
     } else {
         Err(format!(
-            "{field}: a tag is 1 to {MAX_LENGTH} characters with no comma or control character"
+            "{field}: a tag is 1 to {MAX_LENGTH} characters, not only blanks, with no comma or control character"
         ))
     }
 }
 
-/// Checks a role against the limits. An empty role counts as not given.
+/// Checks a role against the limits. A blank role counts as not given.
 pub(crate) fn check_role(field: &str, role: Option<&str>) -> Result<(), String> {
     let role = role.unwrap_or_default();
     if role.chars().count() <= MAX_LENGTH && !role.chars().any(char::is_control) {
@@ -92,6 +99,7 @@ mod tests {
         assert_eq!(merge_role(Some("web"), Some("")).as_deref(), Some("web"));
         assert_eq!(merge_role(Some("web"), Some("db")).as_deref(), Some("db"));
         assert_eq!(merge_role(None, Some("")), None);
+        assert_eq!(merge_role(Some("web"), Some(" ")).as_deref(), Some("web"));
     }
 
     #[test]
@@ -99,7 +107,7 @@ mod tests {
         let list = |tag: &str| vec![tag.to_owned()];
         assert!(check_tags("tags", &list(&"é".repeat(128))).is_ok());
         assert!(check_tags("tags", &list(&"é".repeat(129))).is_err());
-        for tag in ["", "a,b", "a\nb", "a\u{7f}b", "a\u{85}b"] {
+        for tag in ["", "  ", "\u{3000}", "a,b", "a\nb", "a\u{7f}b", "a\u{85}b"] {
             assert!(check_tags("tags", &list(tag)).is_err(), "{tag:?}");
         }
         assert!(check_tags("tags", &vec!["a".to_owned(); 65]).is_err());

@@ -66,7 +66,7 @@ impl Wire for NewTokenBody {
             ttl: Duration::from_secs(self.ttl_secs),
             max_uses: self.max_uses,
             default_tags: merge_tags(&default_tags, &[]),
-            default_role: self.default_role.filter(|role| !role.is_empty()),
+            default_role: self.default_role.filter(|role| !role.trim().is_empty()),
             allowed_cidrs,
         })
     }

@@ -3,8 +3,7 @@
 //! The mock hub follows LyftData's documentation: the two calls of auto enrolment, the enrolment,
 //! the key that all workers share, the Community Edition. The documentation names no fields of the
 //! enrolment, so those are the contract's. These rules are ours: a worker may request an id
-//! (`worker`); ids and names are unique, so that a lost response ends in "already exists" and never
-//! in a second worker; a nonce counts once; an operator removes a worker with DELETE, and chooses
+//! (`worker`), and only ids are unique; a nonce counts once; an operator removes a worker with DELETE, and chooses
 //! the edition.
 
 mod enroll;
@@ -29,7 +28,7 @@ CREATE TABLE IF NOT EXISTS lyftdata_enrolment (
 INSERT OR IGNORE INTO lyftdata_enrolment (only) VALUES (1);
 CREATE TABLE IF NOT EXISTS lyftdata_workers (
     worker      TEXT PRIMARY KEY,
-    name        TEXT NOT NULL UNIQUE,
+    name        TEXT NOT NULL,
     api_key     TEXT NOT NULL,
     enrolled_at INTEGER NOT NULL
 ) STRICT;

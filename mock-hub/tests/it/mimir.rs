@@ -243,14 +243,19 @@ async fn a_burst_never_passes_the_cap() {
 async fn failed_to_create_enrollment_secret() {
     let hub = hub().await;
     let operator = Caller::of(&hub);
-    for max_uses in [0, -1] {
+    for max_uses in [0, -1, 1_000_000_001, i64::MAX] {
         let body = json!({"name": "n", "max_uses": max_uses});
         let (status, refused) = operator.post(SECRETS, &body).await;
         assert_eq!(status, 422);
-        assert!(text(&refused, "message").starts_with("Failed to create enrollment secret"));
+        let message = text(&refused, "message");
+        assert!(message.starts_with("Failed to create enrollment secret"));
+        assert!(message.contains("1000000000"), "the limit: {message}");
     }
     let (status, _) = operator.post(SECRETS, &json!({"max_uses": 1})).await;
     assert_eq!(status, 422, "a name is required");
+    let (status, refused) = operator.post(SECRETS, &json!({"name": "  "})).await;
+    assert_eq!(status, 422, "{refused}");
+    assert!(text(&refused, "message").contains("name"), "{refused}");
     for call in [
         operator
             .request(Method::POST, SECRETS)

@@ -100,7 +100,9 @@ async fn a_token_outside_the_limits_is_not_made() {
         ("max_uses", json!(u64::MAX)),
         ("name", json!("")),
         ("name", json!("a\nb")),
+        ("name", json!("  ")),
         ("default_tags", json!(["a,b"])),
+        ("default_tags", json!(["a", "  "])),
         ("default_role", json!("x".repeat(129))),
         ("allowed_cidrs", json!(["10.0.0.0/33"])),
         ("allowed_cidrs", json!(["localhost"])),
@@ -120,7 +122,7 @@ async fn a_token_outside_the_limits_is_not_made() {
         operator
             .create_token(
                 1,
-                json!({"ttl_secs": ttl, "default_role": "", "allowed_cidrs": null}),
+                json!({"ttl_secs": ttl, "default_role": " ", "allowed_cidrs": null}),
             )
             .await;
     }

@@ -8,7 +8,7 @@ use super::{CaFile, CaPin, HubUrl};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::flags::Flags;
-use crate::plain::{absolute_path, refuse_control};
+use crate::plain::{absolute_path, given, refuse_control};
 use crate::sourced::{Source, Sourced};
 use crate::store::agent_toml::FileSettings;
 use crate::tags;
@@ -24,7 +24,7 @@ pub(super) fn resolve_one(
         value: value.to_owned(),
         source,
     };
-    if let Some(value) = flag.filter(|value| !value.is_empty()) {
+    if let Some(value) = given(flag) {
         return Ok(sourced(
             value,
             Source::Flag(setting.flag.unwrap_or_default()),
@@ -42,7 +42,7 @@ pub(super) fn resolve_one(
         }
     }
     if let (Some((value, path)), Some(name)) = (key, setting.key)
-        && !value.is_empty()
+        && given(Some(value)).is_some()
     {
         return Ok(sourced(value, Source::Key(name, path.into())));
     }
@@ -175,6 +175,10 @@ impl Reader<'_> {
             flags.role.as_deref(),
             self.keys.role.as_deref(),
         )?;
+        let role = role.map(|role| Sourced {
+            value: role.value.trim().to_owned(),
+            source: role.source,
+        });
         match role
             .as_ref()
             .and_then(|role| Some((role, tags::role_fault(&role.value)?)))

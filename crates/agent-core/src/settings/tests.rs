@@ -102,6 +102,25 @@ fn an_error_names_the_source_of_the_value() {
 }
 
 #[test]
+fn blanks_count_as_not_given_in_every_variable() {
+    let root = host("");
+    let resolve = |value: &str| {
+        let names = TABLE.iter().flat_map(|setting| setting.variables);
+        let variables: Vec<_> = names.map(|name| (*name, value)).collect();
+        Settings::resolve(&Flags::default(), &environment(root.path(), &variables)).unwrap()
+    };
+    let (blank, absent) = (resolve(" \t\r\n"), resolve(""));
+    assert_eq!(blank.hub_url, absent.hub_url);
+    assert_eq!(blank.state_dir, absent.state_dir);
+    assert_eq!(blank.config_path, absent.config_path);
+    assert_eq!(blank.wait, absent.wait);
+    assert_eq!(blank.tags, absent.tags);
+    assert_eq!(blank.hostname_file, absent.hostname_file);
+    assert!(blank.role.is_none() && blank.ca_pin.is_none() && blank.token.is_none());
+    assert!(blank.proxy.is_none() && blank.ca_file.is_none());
+}
+
+#[test]
 fn a_pin_is_read_in_either_case() {
     let hex = "00ff".repeat(16);
     assert_eq!(parse_pin(&format!("sha256:{hex}")).unwrap().0[1], 255);

@@ -106,8 +106,8 @@ fn admit(
     }
     let worker = body.worker.unwrap_or_else(|| Uuid::new_v4().to_string());
     let taken = savepoint
-        .prepare_cached("SELECT worker FROM lyftdata_workers WHERE worker = ?1 OR name = ?2")?
-        .query_row(params![worker, body.name], |row| row.get::<_, String>(0))
+        .prepare_cached("SELECT worker FROM lyftdata_workers WHERE worker = ?1")?
+        .query_row([&worker], |row| row.get::<_, String>(0))
         .optional()?;
     if let Some(taken) = taken {
         let cause = format!("auto enrollment error, requested worker ID {taken} already exists");

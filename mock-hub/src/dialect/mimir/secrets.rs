@@ -35,8 +35,9 @@ impl Wire for NewSecret {
             .max_uses
             .is_some_and(|uses| !(1..=MAX_USES).contains(&uses))
         {
-            let cause = "max_uses: must be a positive integer, or null for no cap";
-            return Err(format!("Failed to create enrollment secret: {cause}"));
+            return Err(format!(
+                "Failed to create enrollment secret: max_uses: must be 1 to {MAX_USES}, or null for no cap"
+            ));
         }
         Ok(self)
     }
