@@ -126,7 +126,7 @@ fn is_usable(settings: &Settings) {
         let url = &proxy.value.url;
         assert!(matches!(url.scheme(), "http" | "https"), "{url}");
         assert!(url.host_str().is_some_and(|host| !host.is_empty()), "{url}");
-        let bypass = proxy.value.bypass.as_deref().unwrap_or_default();
+        let bypass = proxy.value.exceptions.as_deref().unwrap_or_default();
         assert!(!bypass.contains(char::is_control), "{bypass:?}");
     }
 }
@@ -180,7 +180,7 @@ fn is_the_same_when_written(settings: &Settings, environment: &Environment) {
         ),
         (
             "no_proxy",
-            optional(proxy.and_then(|proxy| proxy.bypass.clone())),
+            optional(proxy.and_then(|proxy| proxy.exceptions.clone())),
         ),
         ("host_hostname_file", path(&settings.hostname_file)),
         ("host_os_release_file", path(&settings.os_release_file)),
@@ -199,7 +199,7 @@ fn is_the_same_when_written(settings: &Settings, environment: &Environment) {
     let values = |settings: &Settings| {
         let role = settings.role.as_ref().map(|role| role.value.clone());
         let proxy = settings.proxy.as_ref().map(|proxy| {
-            let bypass = proxy.value.bypass.clone();
+            let bypass = proxy.value.exceptions.clone();
             (
                 proxy.value.url.to_string(),
                 bypass.filter(|bypass| !bypass.is_empty()),

@@ -407,6 +407,12 @@ fn an_unwritable_jobs_directory_is_reported_before_any_request() {
         .run()
         .expect(73)
         .expect_stderr(&["--worker-jobs-dir"]);
+    // A flag that this dialect has no use for is not ignored.
+    let other = [&RUN[..], &["--state-dir", "/other"]].concat();
+    worker(&host, &hub, "w-1", &other)
+        .run()
+        .expect(64)
+        .expect_stderr(&["--state-dir", "--worker-jobs-dir"]);
     assert!(workers(&hub).is_empty());
 }
 

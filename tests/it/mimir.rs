@@ -216,6 +216,7 @@ fn a_lost_response_uses_no_second_slot() {
             "client.key"
         ]
     );
+    assert_eq!(host.mode("etc/mimir/client.csr"), 0o600);
     let key = file(&host, "client.key");
     enrol(&host, &hub, &secret).run().expect(0);
     assert_eq!(file(&host, "client.key"), key);

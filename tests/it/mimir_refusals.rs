@@ -167,7 +167,7 @@ fn all_tries_send_one_certificate_request_also_in_later_runs() {
             .env("MONSYS_WAIT", "0")
             .run()
             .expect(69);
-        assert_eq!(host.mode("etc/mimir/client.csr"), 0o644);
+        assert_eq!(host.mode("etc/mimir/client.csr"), 0o600);
     }
     let [first, second, other_name] = server.join().unwrap();
     assert_eq!(first, second);

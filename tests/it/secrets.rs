@@ -75,7 +75,7 @@ fn a_token_argument_is_rejected_and_redacted() {
     for arguments in [
         &["enrol", "--hub-url", "https://enrl_verysecret@hub"][..],
         &["enrol", "--hub-url", "enrl_verysecret"],
-        &["enrol", "--role", "enrl_verysecret\n"],
+        &["enrol", "--role", "a\nenrl_verysecret"],
         &["enrol", "--tag", "enrl_verysecret,"],
         &["enrol", "--tag", "a\nenrl_verysecret"],
         &["enrol", "--tags", "x\tagt_verysecret"],

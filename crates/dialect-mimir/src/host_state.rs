@@ -227,7 +227,7 @@ impl HostState {
         let request = key
             .request(hostname)
             .ok_or_else(|| Error::new(ErrorId::Internal, "the system gave no random bytes"))?;
-        self.files.keep(REQUEST_FILE, request.as_bytes())?;
+        self.files.keep_private(REQUEST_FILE, request.as_bytes())?;
         Ok(request)
     }
 

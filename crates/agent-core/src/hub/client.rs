@@ -61,7 +61,7 @@ pub struct Client {
     via: Option<Connection>,
 }
 
-/// What all clients of one hub share.
+/// The parts that all clients of one hub share.
 struct Parts {
     resolver: ClientResolver,
     tls: rustls::ClientConfig,

@@ -113,6 +113,14 @@ impl KeyFiles {
         }
     }
 
+    /// Stores a file that only its owner may read.
+    ///
+    /// # Errors
+    /// [`ErrorId::StateUnwritable`].
+    pub fn keep_private(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write(name, bytes, self.access.secret())
+    }
+
     /// Returns true when a killed run has left a temporary file.
     #[must_use]
     pub fn has_temporary_files(&self) -> bool {

@@ -161,8 +161,8 @@ fn check(folder: &Path, path: &Path, file: &File, metadata: &Metadata) -> io::Re
     // Only root can have put the file there. The service's user could make a hard link to the file, which
     // gives that user no access and must not stop root.
     trust::opened(path, metadata)?;
-    if is_only_name && metadata.mode() & 0o777 != 0o600 && Owner::ours().is_root() {
-        // A process that can open the lock file can hold the lock. The umask may have removed bits.
+    if is_only_name && metadata.mode() & 0o077 != 0 && Owner::ours().is_root() {
+        // A process that can open the lock file can hold the lock.
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(is_only_name)

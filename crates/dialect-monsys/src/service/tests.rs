@@ -52,7 +52,6 @@ impl Transport for Cut {
             meanwhile();
         }
         Ok(Reply {
-            coding: None,
             status,
             retry_after: None,
             location: None,
