@@ -281,7 +281,7 @@ fn a_certificate_is_checked_before_it_is_stored() {
         (theirs, "for another key than this host's"),
         (
             json!({"agent_id": "x", "certificate_pem": "", "ca_pem": ""}),
-            "no certificate in the file",
+            "it holds no PEM certificate",
         ),
         (
             json!({"agent_id": "", "certificate_pem": "", "ca_pem": ""}),
