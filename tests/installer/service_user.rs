@@ -20,7 +20,6 @@ fn a_user_that_cannot_run_the_service_is_refused_before_a_use() {
         run(command)
     };
     let passwd = fs::read_to_string(machine.path("etc/passwd")).unwrap();
-    let group = fs::read_to_string(machine.path("etc/group")).unwrap();
     for (line, hint) in [
         ("monsys:x:4711:100::/:/bin/sh\n", "groupadd --system monsys"),
         ("monsys:x:0:0::/:/bin/sh\n", "another uid"),
@@ -118,7 +117,7 @@ fn the_deb_makes_what_is_missing_of_user_and_group() {
 /// Removes the lines of the service's user or group from a file such as passwd(5).
 fn remove_lines(machine: &Machine, name: &str) {
     let text = fs::read_to_string(machine.path(name)).unwrap();
-    let others = text.lines().filter(|line| !line.starts_with("monsys:"));
-    let others: String = others.map(|line| format!("{line}\n")).collect();
+    let others = text.split_inclusive('\n');
+    let others: String = others.filter(|line| !line.starts_with("monsys:")).collect();
     fs::write(machine.path(name), others).unwrap();
 }

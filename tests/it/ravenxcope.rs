@@ -244,6 +244,33 @@ fn an_enrolled_sensor_asks_the_backend() {
         .expect(77);
 }
 
+/// The backend of the enrolment was named by the environment, so the env file does not have it.
+#[test]
+fn another_backend_gets_no_sensor_token() {
+    let (hub, host, _) = fixture();
+    let other = TestHub::new();
+    agent(&host, &hub, &["enrol"]).run().expect(0);
+    for command in [
+        &["enrol"][..],
+        &["run"],
+        &["doctor"],
+        &["status", "--check-hub"],
+    ] {
+        let run = agent(&host, &hub, command)
+            .env("BACKEND_URL", &other.url())
+            .run();
+        assert_ne!(run.code, 0, "{command:?} {run:?}");
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(
+            said.contains("the sensor token is from"),
+            "{command:?} {said}"
+        );
+    }
+    agent(&host, &hub, &["enrol"]).run().expect(0);
+    let known = other.get("/api/sensors").to_string();
+    assert!(!known.contains("sensor-1"), "{known}");
+}
+
 #[test]
 fn two_concurrent_runs_enrol_once() {
     let (hub, host, _) = fixture();

@@ -63,6 +63,7 @@ impl Dialect for Ravenxcope<'_> {
 
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         if self.token.is_some() && !force {
+            self.refuse_other_backend()?;
             return Ok(if self.needs_repair() {
                 Plan::Repair
             } else {
@@ -119,7 +120,7 @@ impl Dialect for Ravenxcope<'_> {
             return Ok(false);
         };
         pending
-            .recovered(self.environment)
+            .recovered(self.own_token(), self.environment)
             .save(self.file.folder(), self.environment.access())?;
         Ok(true)
     }

@@ -41,6 +41,7 @@ impl<'a> EnrolRequest<'a> {
             host.pending.as_ref(),
             host.id()?,
             host.own_token(),
+            &host.settings.hub_url.value,
             host.environment,
         );
         match pending.save(host.file.folder(), host.environment.access()) {
@@ -177,6 +178,14 @@ impl Exchange for EnrolRequest<'_> {
         };
         let host = self.host;
         let (id, interval) = (host.id()?, admission.interval);
+        let backend = &host.settings.hub_url.value;
+        let pending = PendingRequest::enrolled(
+            id,
+            &facts.hostname,
+            (&admission.token, interval),
+            backend,
+            host.environment,
+        );
         let is_saved = match (
             save_token(host, Some(&self.install_token), &admission.token),
             host.unsaved,
@@ -195,12 +204,10 @@ impl Exchange for EnrolRequest<'_> {
                 return Err(error.hint(hint));
             }
         };
-        if is_saved {
-            let pending = PendingRequest::enrolled(id, &facts.hostname, interval, host.environment);
-            if let Err(error) = pending.save(host.file.folder(), host.environment.access()) {
-                // The credential is written, so the enrolment has succeeded.
-                tracing::warn!("{}: {}", error.what(), error.cause());
-            }
+        if is_saved && let Err(error) = pending.save(host.file.folder(), host.environment.access())
+        {
+            // The credential is written, so the enrolment has succeeded.
+            tracing::warn!("{}: {}", error.what(), error.cause());
         }
         Ok(ExchangeStep::Enrolled(Enrolment {
             confirmation: Confirmation::Confirmed,
@@ -216,7 +223,7 @@ impl Exchange for EnrolRequest<'_> {
 }
 
 impl Ravenxcope<'_> {
-    fn own_token(&self) -> Option<&Secret> {
+    pub(crate) fn own_token(&self) -> Option<&Secret> {
         self.token.as_ref().map(|token| &token.value)
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use agent_core::clock;
 use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
+use agent_core::settings::HubUrl;
 use agent_core::store::access::{Access, Grant};
 use agent_core::store::{atomic, safe_read, unwritable};
 use agent_core::token::Secret;
@@ -33,6 +34,17 @@ pub(crate) struct PendingRequest {
     /// Host name that the backend got.
     pub(crate) hostname: Option<String>,
     heartbeat_interval_seconds: Option<u64>,
+    /// Origin (RFC 6454) of the backend that got the open request.
+    asked: Option<String>,
+    /// The issued sensor token, as a part of its hash, and the origin of the backend that issued it.
+    issued: Option<Issued>,
+}
+
+/// A sensor token, as a part of its hash, and its backend.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Issued {
+    token: String,
+    by: String,
 }
 
 impl PendingRequest {
@@ -48,12 +60,14 @@ impl PendingRequest {
         before: Option<&Self>,
         id: &str,
         token: Option<&Secret>,
+        backend: &HubUrl,
         environment: &Environment,
     ) -> Self {
         Self {
             sensor_id: id.to_owned(),
             sent_at: Some(now(environment)),
             replacing: token.map(short_hash),
+            asked: Some(backend.origin()),
             ..before.cloned().unwrap_or_default()
         }
     }
@@ -62,7 +76,8 @@ impl PendingRequest {
     pub(crate) fn enrolled(
         id: &str,
         hostname: &str,
-        interval: Duration,
+        (token, interval): (&Secret, Duration),
+        backend: &HubUrl,
         environment: &Environment,
     ) -> Self {
         Self {
@@ -70,16 +85,37 @@ impl PendingRequest {
             enrolled_at: Some(now(environment)),
             hostname: Some(hostname.to_owned()),
             heartbeat_interval_seconds: Some(interval.as_secs()),
+            issued: Some(Issued {
+                token: short_hash(token),
+                by: backend.origin(),
+            }),
             ..Self::default()
         }
     }
 
-    /// Returns the record of an accepted request that an interrupted run did not complete.
-    pub(crate) fn recovered(&self, environment: &Environment) -> Self {
+    /// Returns the record of an accepted request that an interrupted run did not complete, and that brought `token`.
+    pub(crate) fn recovered(&self, token: Option<&Secret>, environment: &Environment) -> Self {
+        let issued = |token| {
+            let by = self.issuer_of(token)?.to_owned();
+            let token = short_hash(token);
+            Some(Issued { token, by })
+        };
         Self {
             sensor_id: self.sensor_id.clone(),
             enrolled_at: self.sent_at.clone().or_else(|| Some(now(environment))),
+            issued: token.and_then(issued),
             ..Self::default()
+        }
+    }
+
+    /// Returns the origin of the backend that issued this sensor token. It is not known for a token that an operator
+    /// has written into the env file.
+    pub(crate) fn issuer_of(&self, token: &Secret) -> Option<&str> {
+        let token = short_hash(token);
+        match &self.issued {
+            Some(issued) if issued.token == token => Some(&issued.by),
+            _ if self.is_open() && self.replacing.as_ref() != Some(&token) => self.asked.as_deref(),
+            _ => None,
         }
     }
 

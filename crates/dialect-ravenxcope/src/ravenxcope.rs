@@ -201,6 +201,31 @@ impl<'a> Ravenxcope<'a> {
         })
     }
 
+    /// Refuses another backend than the one that issued the sensor token of the env file. A token in the environment
+    /// is the operator's, as the backend's URL is.
+    ///
+    /// # Errors
+    /// [`ErrorId::OtherHub`].
+    pub(crate) fn refuse_other_backend(&self) -> Result<()> {
+        let in_file = |token: &&Sourced<Secret>| matches!(token.source, Source::Key(..));
+        let token = self.token.as_ref().filter(in_file);
+        let pending = self.pending.as_ref();
+        let issuer = token.and_then(|token| pending?.issuer_of(&token.value));
+        let backend = &self.settings.hub_url;
+        match issuer {
+            Some(issuer) if issuer != backend.value.origin() => Err(Error::new(
+                ErrorId::OtherHub,
+                format!("the sensor token is from {issuer}"),
+            )
+            .about(&backend.value)
+            .hint(format!(
+                "to stay at that backend: set BACKEND_URL={issuer} in {}; to move to the new one: monsys-agent enrol --dialect ravenxcope --force, with an install token of that backend",
+                self.settings.config_path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the record of an earlier request whose response was lost, if there is one.
     pub(crate) fn lost_response(&self) -> Option<&PendingRequest> {
         let token = self.token.as_ref().map(|token| &token.value);

@@ -46,8 +46,9 @@ impl<'a> Sensor<'a> {
     /// Returns the sensor whose token is on the disk, or in the environment.
     ///
     /// # Errors
-    /// [`ErrorId::NotEnrolled`], and wrong settings.
+    /// [`ErrorId::NotEnrolled`], [`ErrorId::OtherHub`], and wrong settings.
     pub(crate) fn from_disk(host: Ravenxcope<'a>) -> Result<Self> {
+        host.refuse_other_backend()?;
         let credential = host.credential().ok_or_else(|| {
             Error::new(ErrorId::NotEnrolled, "SENSOR_TOKEN is no longer set")
                 .about(host.file.path().display())

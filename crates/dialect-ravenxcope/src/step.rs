@@ -94,8 +94,14 @@ fn store(host: &Ravenxcope<'_>, credential: &Credential) -> Result<()> {
         .as_ref()
         .and_then(|pending| pending.hostname.clone());
     let hostname = hostname.unwrap_or_default();
-    let pending =
-        PendingRequest::enrolled(host.id()?, &hostname, credential.interval, host.environment);
+    let backend = &host.settings.hub_url.value;
+    let pending = PendingRequest::enrolled(
+        host.id()?,
+        &hostname,
+        (&credential.token, credential.interval),
+        backend,
+        host.environment,
+    );
     pending.save(host.file.folder(), host.environment.access())?;
     step::remove_handover(FILE, host.environment);
     Ok(())
