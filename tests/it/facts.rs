@@ -195,11 +195,17 @@ fn more_interfaces_than_a_hub_takes_enrol() {
     // This thread, with all that it starts, stays in the namespace.
     Namespace::fresh();
     let host = TestHost::new();
-    let links = (0..5000).map(|at| format!("link add b{at:04}-{:0>8} type bridge\n", at * 7));
-    let batch = host.write_file("links", &links.collect::<String>());
-    tool("/sbin/ip", &["-batch", batch.to_str().unwrap()]);
     ip("link add zz0 type veth peer name zz1");
     ip("addr add 192.0.2.7/24 dev zz0");
+    // The kernel removes 5,000 bridges in a minute, and answers no question about interfaces meanwhile.
+    let link = |at| {
+        format!(
+            "link add link zz1 name b{at:04}-{:0>8} type macvlan\n",
+            at * 7
+        )
+    };
+    let batch = host.write_file("links", &(0..5000).map(link).collect::<String>());
+    tool("/sbin/ip", &["-batch", batch.to_str().unwrap()]);
     let hub = TestHub::new();
     host.enrol(&hub, &hub.token())
         .run()

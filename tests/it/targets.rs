@@ -216,7 +216,7 @@ fn a_file_system_without_locks_has_a_file_with_the_process_id() {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e"]);
         strace.arg(&inject);
-        let waiting = host.agent(&["enrol", "--tag", "more", "--wait", "0s"]);
+        let waiting = host.agent(&["enrol", "--tag", "more", "--wait", "1s"]);
         let run = waiting.under(&mut strace).run().expect(69);
         run.expect_stderr(&["another monsys-agent", &id]);
     }

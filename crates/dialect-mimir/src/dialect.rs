@@ -69,7 +69,7 @@ impl Dialect for Mimir<'_> {
                 _ => {}
             }
             match enrolment_state {
-                EnrolmentState::Enrolled if self.state.files.has_temporary_files() => {
+                EnrolmentState::Enrolled if self.state.has_remains() => {
                     return Ok(Plan::Repair);
                 }
                 EnrolmentState::Enrolled => return Ok(Plan::Nothing),
@@ -125,8 +125,7 @@ impl Dialect for Mimir<'_> {
     }
 
     fn repair(&self) -> Result<bool> {
-        // `recover` has removed the remains of killed runs, and no other repair exists.
-        Ok(false)
+        self.state.remove_request()
     }
 
     fn enrolled(&self) -> Result<Enrolment> {

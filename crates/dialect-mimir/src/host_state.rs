@@ -231,6 +231,25 @@ impl HostState {
         Ok(request)
     }
 
+    /// Returns whether a killed run has left files. `recover` removes the temporary ones.
+    pub(crate) fn has_remains(&self) -> bool {
+        self.files.has_temporary_files() || self.request_path().exists()
+    }
+
+    /// Removes the certificate request of a forced enrolment that was killed. Returns whether there was one.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub(crate) fn remove_request(&self) -> Result<bool> {
+        let exists = self.request_path().exists();
+        self.files.remove(REQUEST_FILE)?;
+        Ok(exists)
+    }
+
+    fn request_path(&self) -> PathBuf {
+        self.files.folder().join(REQUEST_FILE)
+    }
+
     /// Records that the certificate was proved, and removes its request.
     ///
     /// # Errors
