@@ -21,6 +21,8 @@ const OPENRC: &str = include_str!("../../packaging/openrc/monsys-agent");
 const UNIT_HEADER: &str = "# Written by `monsys-agent install`";
 const UNIT_PATH: &str = "/etc/systemd/system/monsys-agent.service";
 const DROP_INS: &str = "/etc/systemd/system/monsys-agent.service.d";
+/// Name of the drop-in that selects the dialect.
+const DIALECT_DROP_IN: &str = "50-dialect.conf";
 const WANTED_PATH: &str = "/etc/systemd/system/multi-user.target.wants/monsys-agent.service";
 const OPENRC_PATH: &str = "/etc/init.d/monsys-agent";
 const RUNLEVEL_PATH: &str = "/etc/runlevels/default/monsys-agent";
@@ -138,8 +140,8 @@ impl ServiceManager {
         if self != Self::Systemd {
             return None;
         }
-        let drop_in = environment.path(Path::new(DROP_INS).join(DIALECT_DROP_IN));
-        match fs::read_to_string(drop_in) {
+        let drop_in = environment.resolved_path(Path::new(DROP_INS).join(DIALECT_DROP_IN));
+        match safe_read::text(&drop_in) {
             Ok(text) => {
                 let name = text.split("\"MONSYS_DIALECT=").nth(1)?;
                 Some(name.split('"').next()?.to_owned())
@@ -261,9 +263,6 @@ impl ServiceManager {
         Ok(())
     }
 }
-
-/// Name of the drop-in that selects the dialect.
-const DIALECT_DROP_IN: &str = "50-dialect.conf";
 
 /// The drop-in of `--ephemeral`. `+` runs the command as root: systemd answers root even while the bus
 /// stops.

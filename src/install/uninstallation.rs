@@ -264,7 +264,6 @@ impl Uninstallation<'_> {
     }
 }
 
-/// Returns true if `install` installed the service.
 /// Refuses an installation without a receipt: its service would stay, and the run would report success.
 fn refuse_lost_receipt(receipt: &Receipt, environment: &Environment) -> Result<()> {
     let Some(path) = ServiceManager::installed_file(environment)
@@ -282,6 +281,7 @@ fn refuse_lost_receipt(receipt: &Receipt, environment: &Environment) -> Result<(
         .hint("write the receipt again: monsys-agent install --no-enrol --no-start; then: monsys-agent uninstall"))
 }
 
+/// Returns true if `install` installed the service.
 fn has_service(receipt: &Receipt) -> bool {
     let is_of_service =
         |path: &Path| path.starts_with("/etc/systemd") || path.starts_with("/etc/init.d");

@@ -292,6 +292,24 @@ fn an_enrolled_worker_needs_no_server_to_be_reported() {
         .expect_stderr(&["no URL is set", "LYFTDATA_URL"]);
 }
 
+/// The user of the worker can write the jobs directory.
+#[test]
+fn a_planted_record_names_no_server() {
+    let (hub, host) = (server(), TestHost::new());
+    let record = json!({"hub_url": hub.url(), "name": "w-1", "worker": "x", "sent_at": ""});
+    let path = format!("{JOBS}/.monsys-worker.json");
+    host.write_file(path.trim_start_matches('/'), &record.to_string());
+    let ca_file = host.install_ca(&hub).unwrap();
+    host.agent(&RUN)
+        .env("LYFTDATA_WORKER_NAME", "w-1")
+        .env("LYFTDATA_AUTO_ENROLLMENT_KEY", SECRET)
+        .env("MONSYS_CA_FILE", ca_file.to_str().unwrap())
+        .run()
+        .expect(64)
+        .expect_stderr(&["no URL is set"]);
+    assert!(workers(&hub).is_empty());
+}
+
 #[test]
 fn a_rotated_secret_and_a_disabled_enrollment_are_rejected() {
     let hub = server();

@@ -132,10 +132,13 @@ impl Dialect for Lyftdata<'_> {
             return Err(no_secret());
         };
         let record = self.record_of(&worker)?;
-        let name = record.map(|record| record.name).or(self.name.clone());
+        let (known_url, known_name) = record
+            .map(|record| (record.hub_url, Some(record.name)))
+            .unwrap_or_default();
+        let name = known_name.or(self.name.clone());
         Ok(Enrolment {
             done: Done::AlreadyEnrolled,
-            hub_url: self.hub_url().unwrap_or_default(),
+            hub_url: self.hub_url().or(known_url).unwrap_or_default(),
             hostname: None,
             changed: false,
             confirmation: Confirmation::NotAvailable,

@@ -265,7 +265,7 @@ impl Lyftdata<'_> {
 ///
 /// # Errors
 /// [`ErrorId::Unreadable`].
-pub(crate) fn read_record(path: &Path) -> Result<Option<RequestRecord>> {
+fn read_record(path: &Path) -> Result<Option<RequestRecord>> {
     Ok(read(path)?.and_then(|text| serde_json::from_str(&text).ok()))
 }
 

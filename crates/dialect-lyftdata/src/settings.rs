@@ -8,7 +8,7 @@ use agent_core::flags::Flags;
 use agent_core::plain::given;
 use agent_core::settings::{DialectSettings, Setting, Settings};
 
-use crate::files::{RECORD_FILE, read_record};
+use crate::files::RECORD_FILE;
 
 /// The variable of the secret.
 const SECRET: &str = "LYFTDATA_AUTO_ENROLLMENT_KEY";
@@ -27,7 +27,7 @@ static URL: Setting = Setting {
     variables: &["LYFTDATA_URL", "MONSYS_HUB_URL"],
     key: Some("hub_url"),
     default: None,
-    help: "URL of the control plane. Without one, an enrolled worker's is that of its enrolment.",
+    help: "URL of the control plane. An enrolled worker is reported without one.",
 };
 static NAME: Setting = Setting {
     name: "worker's name",
@@ -95,19 +95,17 @@ impl<'a> Lyftdata<'a> {
             }
         }
         let dir = environment.resolved_path(&jobs_dir);
-        // A jobs directory that cannot be read is an error of what needs the files.
-        let record = read_record(&dir.join(RECORD_FILE)).ok().flatten();
-        let known = record.and_then(|record| record.hub_url);
-        let is_set = URL
+        let has_server = URL
             .resolve_one(flags.hub_url.as_deref(), environment)?
             .is_some();
-        let has_server = known.is_some() || is_set;
         let settings = Settings::of_dialect(
             flags,
             environment,
             DialectSettings {
                 hub_url: &URL,
-                hub_url_in_file: known.or_else(|| Some(NO_SERVER.into())),
+                // The server in the record of the enrolment is not a setting: the user of LyftData's worker can write
+                // that file, and root would send a request to the server that it names.
+                hub_url_in_file: Some(NO_SERVER.into()),
                 file: jobs_dir.join(RECORD_FILE),
                 folder: jobs_dir,
                 secrets: &[SECRET],
