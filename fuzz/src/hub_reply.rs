@@ -1,10 +1,13 @@
 //! Responses of a hub, or of an impostor of the hub.
 
+use std::collections::BTreeMap;
+
 use agent_core::hub::client::Reply;
 use agent_core::hub::response::{Outcome, classify};
 use agent_core::tags;
 use dialect_monsys::wire::{Admission, enrolled, registered};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 const STATUSES: [u16; 16] = [
     200, 201, 204, 301, 400, 401, 403, 404, 409, 410, 422, 429, 500, 503, 511, 599,
@@ -57,7 +60,7 @@ pub fn hub_reply(bytes: &[u8]) {
 }
 
 fn is_of_the_protocol(admission: &Admission, body: &[u8], is_enrolment: bool) {
-    let json: Value = serde_json::from_slice(body).expect("what is accepted is JSON");
+    let json = object(body).expect("what is accepted is JSON");
     let id = json["agent_id"].as_str().and_then(|id| id.parse().ok());
     assert_eq!(Some(admission.agent_id), id);
     assert_eq!(admission.agent_token.is_some(), is_enrolment);
@@ -76,6 +79,22 @@ fn is_of_the_protocol(admission: &Admission, body: &[u8], is_enrolment: bool) {
         assert_eq!(tags::role_fault(role), None);
     }
     assert!((1..=86_400).contains(&admission.heartbeat_interval_secs));
+}
+
+/// Returns a JSON object without the fields that serde_json passes over but cannot read: a string with a lone
+/// surrogate or with bytes that are not UTF-8, a number out of range. The agent needs none of them, and refuses no
+/// response for one.
+pub(crate) fn object(json: &[u8]) -> Option<Value> {
+    let text = String::from_utf8_lossy(json);
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(&text).ok()?;
+    let read = |field: &RawValue| {
+        let field = field.get();
+        let value = serde_json::from_str(field).ok();
+        value.or_else(|| object(field.as_bytes()))
+    };
+    let fields = fields.into_iter();
+    let fields = fields.filter_map(|(name, field)| Some((name, read(field)?)));
+    Some(Value::Object(fields.collect()))
 }
 
 /// Returns every string in a JSON value.

@@ -7,7 +7,7 @@ use agent_core::hub::client::Reply;
 use monsys_agent::fuzzing::{self, Call};
 use serde_json::Value;
 
-use crate::hub_reply::{contains_token, texts, tokens};
+use crate::hub_reply::{contains_token, object, texts, tokens};
 
 const CALLS: [Call; 6] = [
     Call::RavenxcopeEnrol,
@@ -50,7 +50,7 @@ pub fn responses(bytes: &[u8]) {
                 _ => matches!(status, 200 | 201) && media_type == Some(JSON),
             };
             assert!(is_expected, "{call:?} accepts {status}, {media_type:?}");
-            let json = serde_json::from_slice(body).unwrap_or_default();
+            let json = object(body).unwrap_or_default();
             for (name, value) in &fields {
                 is_within_limits(name, value, &json);
             }
