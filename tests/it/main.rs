@@ -31,6 +31,7 @@ mod hostile_values;
 mod http;
 mod https_proxy;
 mod install;
+mod late_token;
 mod locks;
 mod log_rotation;
 mod lyftdata;
