@@ -82,7 +82,8 @@ impl Settings {
     ///
     /// # Errors
     /// Usage errors name the flag, variable or key. [`ErrorId::ConfigBroken`] for a broken `agent.toml`,
-    /// [`ErrorId::ConfigUnwritable`] for an `agent.toml` that could not be replaced.
+    /// [`ErrorId::ConfigUnwritable`] for an `agent.toml` that could not be replaced,
+    /// [`ErrorId::ConfigUnreadable`] for one that this user may not read.
     pub fn resolve(flags: &Flags, environment: &Environment) -> Result<Self> {
         let config_path = config_path(flags, environment)?;
         let path = environment.path(&config_path);
@@ -104,7 +105,12 @@ impl Settings {
         let path = environment.path(&config_path);
         environment.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = match AgentToml::load(&path) {
-            Err(error) if error.id() == ErrorId::ConfigUnwritable => {
+            Err(error)
+                if matches!(
+                    error.id(),
+                    ErrorId::ConfigUnwritable | ErrorId::ConfigUnreadable
+                ) =>
+            {
                 tracing::debug!("{} is ignored: {}", path.display(), error.cause());
                 AgentToml::absent(&path)
             }
