@@ -59,9 +59,9 @@ pub struct Settings {
     /// True when plain http to other hosts is allowed.
     pub allow_http: Sourced<bool>,
     /// File that contains the host's name, on the host.
-    pub hostname_file: PathBuf,
+    pub hostname_file: Sourced<PathBuf>,
     /// os-release file of the host, on the host.
-    pub os_release_file: PathBuf,
+    pub os_release_file: Sourced<PathBuf>,
     /// Longest total time of an enrolment.
     pub wait: Sourced<Duration>,
     /// The run asks no hub for a confirmation (`--offline`).
@@ -188,10 +188,13 @@ impl Settings {
         file: AgentToml,
     ) -> Result<Self> {
         let keys = reader.keys;
-        let path = |setting, key: &Option<String>| -> Result<PathBuf> {
+        let path = |setting, key: &Option<String>| -> Result<Sourced<PathBuf>> {
             let sourced = reader.resolve_one(setting, None, key.as_deref())?;
             refuse_control(&sourced.value, &sourced.source)?;
-            Ok(PathBuf::from(sourced.value))
+            Ok(Sourced {
+                value: PathBuf::from(sourced.value),
+                source: sourced.source,
+            })
         };
         let proxy = reader.proxy(&hub_url.value)?;
         Ok(Self {
