@@ -18,6 +18,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const LABELS: [&[u8]; 3] = [b"CERTIFICATE", b"X509 CERTIFICATE", b"X.509 CERTIFICATE"];
 /// OpenSSL's label of a certificate that is followed by what it is trusted for.
 const TRUSTED: &[u8] = b"TRUSTED CERTIFICATE";
+/// The reason for a certificate that is whole, but is not for servers.
+pub const DISTRUSTED: &str = "is not trusted for servers, as it says itself";
 /// Base64 with or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -259,7 +261,7 @@ fn without_trust(der: &[u8]) -> Result<Vec<u8>, &'static str> {
                 _ => false,
             };
             if is_refused {
-                return Err("is not trusted for servers, as it says itself");
+                return Err(DISTRUSTED);
             }
             rest = part.after;
         }
