@@ -11,14 +11,14 @@ use rustls::pki_types::CertificateDer;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const DASHES: &[u8] = b"-----";
-/// What every BEGIN line begins with, also a damaged one.
+/// The begin of every BEGIN line, also of a damaged one.
 const SOME_DASHES: &[u8] = b"---";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The label of a certificate, and its older names (RFC 7468, section 5.1).
 const LABELS: [&[u8]; 3] = [b"CERTIFICATE", b"X509 CERTIFICATE", b"X.509 CERTIFICATE"];
 /// OpenSSL's label of a certificate that is followed by what it is trusted for.
 const TRUSTED: &[u8] = b"TRUSTED CERTIFICATE";
-/// The reason for a certificate that is whole, but is not for servers.
+/// The reason for a certificate that is complete, but is not for servers.
 pub const DISTRUSTED: &str = "is not trusted for servers, as it says itself";
 /// Base64 with or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
