@@ -106,8 +106,13 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
 pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
     if !matches!(cli.command, Command::Completions(_) | Command::Man(_)) {
         for (name, similar) in misspelled::variables(environment) {
+            let is = if similar.starts_with('-') {
+                "the flag"
+            } else {
+                "one"
+            };
             tracing::warn!(
-                "{name} is not a variable of the agent, and is ignored; {similar} is one"
+                "{name} is not a variable of the agent, and is ignored; {similar} is {is}"
             );
         }
     }

@@ -77,16 +77,16 @@ impl InstallPlan {
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
-            let is_complete = if record.made_user() {
+            let (is_complete, group) = if let Some(group) = record.made_user() {
                 // A run that was killed while it made the user may have left no group.
-                user::has_group(environment)
+                (user::has_group(environment), group)
             } else {
                 user::check(environment)?;
-                true
+                (true, user::group(environment))
             };
             let has_user = user::find(environment).is_some() && is_complete;
             if !has_user && environment.is_live() {
-                builder.changes.push(Change::MakeUser);
+                builder.changes.push(Change::MakeUser { group });
             }
             if user::find(environment).is_some() || environment.is_live() {
                 let is_made =

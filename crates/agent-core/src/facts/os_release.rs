@@ -1,5 +1,6 @@
 //! The os-release file, as os-release(5) defines it: shell-like assignments without expansion.
 
+use std::io;
 use std::path::Path;
 
 use crate::escape::is_hidden;
@@ -9,8 +10,14 @@ use crate::quoted::unquote;
 pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> String {
     files
         .into_iter()
-        .find_map(|path| name_in(&crate::store::safe_read::bytes(path.as_ref()).ok()?))
+        .find_map(|path| in_file(path.as_ref()).ok())
         .unwrap_or_else(|| "linux".into())
+}
+
+/// Returns `PRETTY_NAME` of `file`.
+pub(super) fn in_file(file: &Path) -> io::Result<String> {
+    let bytes = crate::store::safe_read::bytes(file)?;
+    name_in(&bytes).ok_or_else(|| io::Error::other("it has no PRETTY_NAME"))
 }
 
 /// Returns `PRETTY_NAME` of one file, unless the name is blank.

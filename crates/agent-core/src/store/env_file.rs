@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::access::{Access, Grant};
 use super::proof::{self, Target};
-use super::{atomic, safe_read};
+use super::{atomic, forbidden, safe_read};
 use crate::error::{Error, ErrorId, Result};
 use crate::quoted::unquote;
 
@@ -33,11 +33,15 @@ impl EnvFile {
     /// missing file counts as empty.
     ///
     /// # Errors
-    /// [`ErrorId::EnvFileUnwritable`] when the file is not a regular file, or may not be read.
+    /// [`ErrorId::EnvFileUnwritable`] when the file is not a regular file, [`ErrorId::ConfigUnreadable`] when this
+    /// user may not read it.
     pub fn load(path: &Path, target: &Path, access: Access) -> Result<Self> {
         let text = match safe_read::bytes(target) {
             Ok(text) => Some(Zeroizing::new(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(forbidden(path));
+            }
             Err(error) => return Err(unwritable(path, &error)),
         };
         Ok(Self {

@@ -14,7 +14,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::spki_pin;
+use super::{spki_pin, system_store};
 use crate::settings::{CaPin, Settings};
 use crate::tls_words;
 
@@ -98,8 +98,7 @@ impl Verifier {
             return Ok(());
         };
         let system = self.system.get_or_init(|| {
-            let found = rustls_native_certs::load_native_certs();
-            let roots: Vec<_> = found.certs.iter().filter_map(anchor).collect();
+            let roots = system_store::roots();
             tracing::debug!("{} CA certificates in the system's store", roots.len());
             RootCertStore { roots }
         });
