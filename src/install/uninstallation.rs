@@ -14,6 +14,7 @@ use super::service::ServiceManager;
 use super::system_commands::SystemCommands;
 use super::{enrolment_paths, inspect, plan, record, rollback, service, unwritable, user};
 use crate::dialects::DIALECTS;
+use agent_core::ca_copy::CA_COPY;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
@@ -183,7 +184,10 @@ impl Uninstallation<'_> {
             remaining.push((path.display().to_string(), cause));
         }
         self.uninstalled.forgets_agent = ours.iter().any(|path| path.ends_with("agent-id"));
-        for path in ours {
+        // The boot scripts and the Ansible role write a CA there too, before `install` runs.
+        let ca = config.with_file_name(CA_COPY);
+        let ca = Some(ca).filter(|path| path.symlink_metadata().is_ok_and(|file| file.is_file()));
+        for path in ours.into_iter().chain(ca) {
             atomic::remove(&path).map_err(|error| unwritable(&path, &error))?;
             self.uninstalled.removed.push(path.display().to_string());
         }

@@ -233,6 +233,8 @@ fn install_enrols_and_uninstall_restores() {
     install(&host, &hub, "", &[]).expect(0);
     hub.expect_one_slot();
 
+    // As the role and the boot scripts leave it.
+    host.write_file("etc/monsys/hub-ca.pem", "a CA");
     let report = host
         .agent(&["uninstall", "--purge", "--output", "json"])
         .run()
