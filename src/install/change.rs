@@ -1,11 +1,11 @@
-//! One change of the host: its text, its JSON, and its record in the receipt.
+//! One change of the host: its text, its JSON, and its record in the install record.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::receipt::RecordedChange;
+use super::record::RecordedChange;
 use agent_core::store::access::GROUP;
 
 /// A step of the plan. Paths are the host's own, without `--root`.
@@ -20,7 +20,7 @@ pub enum Change {
         /// Permissions.
         mode: u32,
     },
-    /// Let the service's group read a file of root's, or enter a folder. The receipt has no record of
+    /// Let the service's group read a file of root's, or enter a folder. The install record has no record of
     /// this: the rollback of [`Change::MakeUser`] undoes it too.
     Share {
         /// The path of the file or folder.
@@ -110,7 +110,7 @@ impl Change {
         }
     }
 
-    /// Returns the record of this change for the receipt.
+    /// Returns the record of this change for the install record.
     pub(super) fn recorded(&self) -> Option<RecordedChange> {
         Some(match self {
             Self::MakeUser => RecordedChange::MakeUser { name: GROUP.into() },

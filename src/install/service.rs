@@ -153,7 +153,7 @@ impl ServiceManager {
         }
     }
 
-    /// Returns the file of the service that `install` wrote on this host, with or without a receipt.
+    /// Returns the file of the service that `install` wrote on this host, with or without an install record.
     pub(super) fn installed_file(environment: &Environment) -> Option<&'static str> {
         let read = |path: &str| safe_read::text(&environment.resolved_path(path)).ok();
         if read(UNIT_PATH).is_some_and(|text| text.starts_with(UNIT_HEADER)) {

@@ -1,6 +1,6 @@
 //! The user that the service runs as.
 
-use super::receipt::FOLDER;
+use super::record::FOLDER;
 use super::system_commands::SystemCommands;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};

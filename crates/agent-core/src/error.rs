@@ -270,8 +270,8 @@ catalogue! {
     CredentialIncomplete = "credential-incomplete", Config, "the credential on this host is incomplete",
         "One of the files of the credential exists, and another is missing.",
         "restore the missing file, or remove the other file too, and enrol again";
-    ReceiptBroken = "receipt-broken", Config, "the receipt of the installation is broken",
-        "/var/lib/monsys/install.json cannot be parsed, other users than root could have written it, or it is gone although the host has the service of an installation. The agent rolls nothing back by such a receipt.",
+    InstallRecordBroken = "install-record-broken", Config, "the install record is broken",
+        "/var/lib/monsys/install.json cannot be parsed, other users than root could have written it, or it is gone although the host has the service of an installation. The agent rolls nothing back by such a record.",
         "move the file away, and run `monsys-agent install` again";
     ForeignOwner = "foreign-owner", Config, "root does not trust a file that others can write",
         "The command runs as root. A file that decides what the command does, or a folder above that file, belongs to another user, or other users can write it. The command used nothing from the file.",

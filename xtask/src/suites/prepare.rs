@@ -110,15 +110,23 @@ pub(super) async fn packages() -> Result<Prepared> {
     ]))
 }
 
-pub(super) async fn hosts() -> Result<Prepared> {
-    let [hub] = tools::build(["mock-hub"], &[]).await?;
-    Ok(Prepared::of([
-        ("MONSYS_TEST_HUB", hub),
-        ("MONSYS_TEST_TREES", trees::all().await?),
-        ("MONSYS_TEST_DIST", signed_release().await?),
-        ("MONSYS_TEST_OLDER", older().await?),
-        ("MONSYS_TEST_ANSIBLE", ansible_bin().await?),
-    ]))
+/// A long run boots each release with every way to install.
+pub(super) fn hosts(is_long: bool) -> Pending<Prepared> {
+    Box::pin(async move {
+        let [hub] = tools::build(["mock-hub"], &[]).await?;
+        let mut prepared = Prepared::of([
+            ("MONSYS_TEST_HUB", hub),
+            ("MONSYS_TEST_TREES", trees::all().await?),
+            ("MONSYS_TEST_DIST", signed_release().await?),
+            ("MONSYS_TEST_OLDER", older().await?),
+            ("MONSYS_TEST_ANSIBLE", ansible_bin().await?),
+        ]);
+        if is_long {
+            let long = ("MONSYS_TEST_MATRIX", "long".into());
+            prepared.variables.push(long);
+        }
+        Ok(prepared)
+    })
 }
 
 pub(super) async fn ansible() -> Result<Prepared> {

@@ -1,6 +1,6 @@
-//! The receipt: the changes of `install`, so that `uninstall` undoes exactly those.
+//! The install record: the changes of `install`, so that `uninstall` undoes exactly those.
 //!
-//! A run records each change before it makes the change. So the receipt of a killed run has all its
+//! A run records each change before it makes the change. So the install record of a killed run has all its
 //! changes. The rollback recognises a recorded change that was not made.
 
 use std::fmt;
@@ -17,11 +17,11 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::store::atomic::{self, Owner};
 use agent_core::store::{safe_read, unreadable};
 
-/// The path of the receipt. It does not depend on `--state-dir`, because it is about the host and not
+/// The path of the install record. It does not depend on `--state-dir`, because it is about the host and not
 /// about one agent.
 pub const PATH: &str = "/var/lib/monsys/install.json";
 
-/// The folder of the receipt.
+/// The folder of the install record.
 pub(super) const FOLDER: &str = "/var/lib/monsys";
 
 /// A change that was made. Paths are the host's own, without `--root`.
@@ -79,23 +79,23 @@ impl fmt::Display for RecordedChange {
 
 /// All changes that were made, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Receipt {
+pub(crate) struct InstallRecord {
     /// The version of the installed agent.
     pub(super) version: String,
     /// The changes, the first one first.
     pub(super) done: Vec<RecordedChange>,
 }
 
-impl Receipt {
-    /// Reads the receipt. Returns an empty one if the file does not exist.
+impl InstallRecord {
+    /// Reads the install record. Returns an empty one if the file does not exist.
     ///
     /// # Errors
-    /// [`ErrorId::ReceiptBroken`], also if another user could have written the file: root removes nothing
+    /// [`ErrorId::InstallRecordBroken`], also if another user could have written the file: root removes nothing
     /// that the service's user has listed. [`ErrorId::Unreadable`].
     pub(super) fn load(environment: &Environment) -> Result<Self> {
         let path = environment.path(PATH);
         let broken =
-            |cause: String| Error::new(ErrorId::ReceiptBroken, cause).about(path.display());
+            |cause: String| Error::new(ErrorId::InstallRecordBroken, cause).about(path.display());
         let file = fs::OpenOptions::new()
             .read(true)
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
@@ -126,7 +126,7 @@ impl Receipt {
         serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))
     }
 
-    /// Writes the receipt, or removes it when it has no changes. Does nothing if its folder does not
+    /// Writes the install record, or removes it when it has no changes. Does nothing if its folder does not
     /// exist: that is made by the first change, and removed by the last one.
     ///
     /// # Errors
