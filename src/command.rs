@@ -88,7 +88,7 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
         if matches!(cli.command, Command::Run(_)) {
             return run(cli, environment).await;
         }
-        first_process::until_signal(run(cli, environment)).await
+        first_process::until_signal(Box::pin(run(cli, environment))).await
     });
     // Do not wait for a name server or a pipe that never answers.
     runtime.shutdown_background();

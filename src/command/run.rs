@@ -34,7 +34,7 @@ pub(super) async fn run(args: &RunArgs, environment: &Environment) -> Result<Rep
     }
     let host = dialects::open(&flags, environment)?;
     if !host.has_service() {
-        // It only enrols, so a signal that ends it is no orderly stop.
+        // It only enrols, so a signal ends it as it ends an enrolment.
         let enrolled = async { host.serve().await.map(|()| stopped()) };
         return first_process::until_signal(enrolled).await;
     }
