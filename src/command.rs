@@ -85,14 +85,10 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
         .build()
         .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("the runtime"))?;
     let result = runtime.block_on(async {
-        if !first_process::is_this() || matches!(cli.command, Command::Run(_)) {
+        if matches!(cli.command, Command::Run(_)) {
             return run(cli, environment).await;
         }
-        tokio::select! {
-            biased;
-            stopped = first_process::stopped() => stopped,
-            result = run(cli, environment) => result,
-        }
+        first_process::until_signal(Box::pin(run(cli, environment))).await
     });
     // Do not wait for a name server or a pipe that never answers.
     runtime.shutdown_background();

@@ -207,9 +207,9 @@ fn a_store_is_read_as_editors_and_other_tools_leave_it() {
     run.expect_stderr(&["/nonexistent.pem: No such file"]);
 }
 
-/// `openssl req -x509` makes a server's certificate with CA:TRUE. It is trusted where it is named itself.
+/// A server's certificate is trusted where it is named itself, also with CA:TRUE, as `openssl req -x509` makes it.
 #[test]
-fn a_self_signed_certificate_that_is_named_itself_is_trusted() {
+fn a_certificate_that_is_named_itself_is_trusted() {
     let self_signed = |change: &dyn Fn(&mut CertificateParams)| {
         let key = KeyPair::generate().unwrap();
         let mut params = server();
@@ -228,6 +228,16 @@ fn a_self_signed_certificate_that_is_named_itself_is_trusted() {
         enrol(&url, Trust::System(&pem)).expect(TRUSTED);
         enrol(&url, Trust::Pin(&pin(&pem))).expect(TRUSTED);
     }
+    // One that another CA has issued needs no chain either.
+    let key = KeyPair::generate().unwrap();
+    let pem = server()
+        .signed_by(&key, &authority(ca("other")))
+        .unwrap()
+        .pem();
+    let url = hub(&pem, &key.serialize_pem());
+    enrol(&url, Trust::CaFile(&pem)).expect(TRUSTED);
+    enrol(&url, Trust::System(&pem)).expect(TRUSTED);
+    enrol(&url, Trust::Pin(&pin(&pem))).expect(TRUSTED);
     // Time and name count all the same.
     let (url, pem) = self_signed(&|params| params.not_after = date_time_ymd(2021, 1, 1));
     let (other_url, other) = self_signed(&|params| params.subject_alt_names.clear());

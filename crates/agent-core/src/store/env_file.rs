@@ -156,7 +156,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Error {
 }
 
 /// Returns the value of `key` in `text`, without its quotes. The last of several values wins; an empty
-/// value is `None`.
+/// value, or one of blanks, is `None`.
 ///
 /// # Errors
 /// The cause, which never repeats the value.
@@ -172,7 +172,7 @@ pub fn value(text: &[u8], key: &str) -> Result<Option<Zeroizing<String>>, &'stat
     let raw = std::str::from_utf8(&raw).map_err(|_| "the value is not UTF-8")?;
     let value = unquote(raw.trim()).map(Zeroizing::new);
     let value = value.ok_or("the value has an unclosed quote")?;
-    Ok((!value.is_empty()).then_some(value))
+    Ok((!value.trim().is_empty()).then_some(value))
 }
 
 /// Returns the text with `key` set: in each line that sets `key`, or in a new line at the end.
