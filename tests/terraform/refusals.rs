@@ -2,9 +2,9 @@
 //! `cargo xtask docs` writes them.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
+use crate::page;
 use crate::terraform::code;
 
 const BEGIN: &str = "<!-- BEGIN_REFUSALS -->\n";
@@ -13,16 +13,7 @@ const END: &str = "<!-- END_REFUSALS -->";
 #[test]
 fn the_page_has_each_refusal_of_the_code() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/terraform.md");
-    let page = fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
-    let expected = format!("{before}{BEGIN}{}{END}{after}", table());
-    if std::env::var_os("MONSYS_WRITE_PAGES").is_some() {
-        fs::write(&path, &expected).unwrap();
-        println!("wrote docs/terraform.md");
-    } else {
-        assert!(page == expected, "not up to date: run `cargo xtask docs`");
-    }
+    page::check(&path, (BEGIN, END), &table());
 }
 
 fn table() -> String {
