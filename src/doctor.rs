@@ -29,7 +29,7 @@ pub async fn examine(flags: &Flags, environment: &Environment) -> Vec<Check> {
     };
     let settings = host.settings();
     let mut checks = host.checks();
-    let limit = Limit::of(settings.wait.value);
+    let limit = Limit::of(settings.wait.value).once();
     let (check, token) = host::token(&*host, environment, limit).await;
     checks.push(check);
     checks.push(host::plan(&*host, token.as_ref(), environment));

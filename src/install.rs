@@ -104,6 +104,8 @@ pub enum EnrolOutcome {
 pub enum ServiceOutcome {
     /// The service was down, and is up now.
     Started,
+    /// The boot has not reached the service yet, and starts it then.
+    Queued,
     /// The service was up, and now runs the new program, unit or credential.
     Restarted,
     /// The service was up, and nothing that it uses has changed.
@@ -120,6 +122,7 @@ impl ServiceOutcome {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Started => "started",
+            Self::Queued => "queued",
             Self::Restarted => "restarted",
             Self::Running => "running",
             Self::NotStarted => "not_started",

@@ -41,8 +41,9 @@ locals {
     [for tag in var.tags : "TAG=${tag}"],
   )
   settings_text = join("", [for line in local.lines : "${line}\n"])
-  boot_text     = file("${path.module}/boot.sh")
-  ca_text       = var.ca_pem == null ? "" : "${trimspace(var.ca_pem)}\n"
+  # A checkout on Windows may have changed the ends of lines, and a shell would read them as a part of each line.
+  boot_text = replace(file("${path.module}/boot.sh"), "\r\n", "\n")
+  ca_text   = var.ca_pem == null ? "" : "${replace(trimspace(var.ca_pem), "\r\n", "\n")}\n"
 
   # A control character, which no tag has, marks the place of the zone until the rest is escaped. The zone
   # is an expression, because after a block cloud-init's jinja removes the end of the line.

@@ -111,7 +111,7 @@ variable "splay" {
 }
 
 variable "wait" {
-  description = "How long a host tries to reach the hub before it gives up, such as `15m`. If null, the agent's default of five minutes."
+  description = "How long a host tries the source of its token and the hub before it gives up, such as `15m`. If null, the agent's default of five minutes."
   type        = string
   default     = null
 

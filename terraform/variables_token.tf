@@ -1,7 +1,7 @@
 # The secret, or the source from which the host gets it.
 
 variable "monsys_token" {
-  description = "Enrolment token (`enrl_…`) for all hosts, or the per-agent token (`agt_…`, `ms_…`) of one. Terraform stores it in state, plan and user data. `monsys_token_from` avoids all three."
+  description = "Enrolment token (`enrl_…`) for all hosts, or the per-agent token (`agt_…`, `ms_…`) of one. Terraform stores it in state, plan and user data. `monsys_token_from` avoids all three. Terraform refuses an ephemeral value here, because user data is a part of the state."
   type        = string
   default     = null
   sensitive   = true

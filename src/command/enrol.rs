@@ -225,7 +225,7 @@ async fn secret<'a>(
     if matches!(source, TokenSource::Command(..)) {
         return Ok(Some((None, source)));
     }
-    let limit = Limit::of(host.settings().wait.value);
+    let limit = Limit::of(host.settings().wait.value).once();
     let secret = enrolment::fetch(host, environment, limit).await?;
     Ok(secret.map(|secret| (Some(secret.kind()), source)))
 }

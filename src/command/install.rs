@@ -90,6 +90,7 @@ fn report(installed: &Installed, dialect: &Descriptor) -> Report {
     let steps: Vec<String> = installed.changes.iter().map(ToString::to_string).collect();
     let service = match installed.service {
         ServiceOutcome::Started => "The service is up.\n",
+        ServiceOutcome::Queued => "The service starts as soon as the boot reaches it.\n",
         ServiceOutcome::Restarted => "The service was restarted, and is up.\n",
         ServiceOutcome::Running => "The service was up already, and was not restarted.\n",
         ServiceOutcome::NotStarted => "The service was not started; it starts at the next boot.\n",

@@ -121,7 +121,12 @@ impl Installation<'_> {
         Ok(Installed {
             changed: !self.applied.is_empty()
                 || has_new_credential
-                || [ServiceOutcome::Started, ServiceOutcome::Restarted].contains(&service),
+                || [
+                    ServiceOutcome::Started,
+                    ServiceOutcome::Queued,
+                    ServiceOutcome::Restarted,
+                ]
+                .contains(&service),
             changes: std::mem::take(&mut self.made),
             enrolled,
             service,
@@ -239,6 +244,13 @@ impl Installation<'_> {
             // Without a credential, the service would exit at once.
             (false, _) if self.failure.is_some() && !self.is_enrolled() => {
                 return Ok(ServiceOutcome::NotStarted);
+            }
+            (false, _) if manager.is_before_service(&self.applied.system).await => {
+                tracing::info!("starting the service when the boot reaches it");
+                self.is_service_touched = true;
+                let queued = manager.start_later(&self.applied.system).await;
+                self.check(queued)?;
+                return Ok(ServiceOutcome::Queued);
             }
             (false, _) => ("start", ServiceOutcome::Started),
         };

@@ -211,6 +211,25 @@ impl ServiceManager {
         Ok(output.success)
     }
 
+    /// Returns whether a unit that the service waits for is still to start. If such a unit runs this program, as
+    /// cloud-init does at `bootcmd`, a start that waits would never end: systemd.unit(5), `After=`.
+    pub(super) async fn is_before_service(self, system: &SystemCommands<'_>) -> bool {
+        if self != Self::Systemd {
+            return false;
+        }
+        let show = ["show", "--property=Job", "--", "cloud-config.service"];
+        let output = system.output("systemctl", &show).await;
+        let jobs = output.map(|output| output.stdout).unwrap_or_default();
+        let mut jobs = jobs.lines().filter_map(|line| line.strip_prefix("Job="));
+        jobs.any(|job| !["", "0"].contains(&job.trim()))
+    }
+
+    /// Makes systemd start the service when the boot reaches it.
+    pub(super) async fn start_later(self, system: &SystemCommands<'_>) -> Result<()> {
+        let start = ["start", "--no-block", NAME];
+        system.run("systemctl", &start).await
+    }
+
     /// Starts or restarts the service, and waits until it is up.
     pub(super) async fn bring_up(self, verb: &str, system: &SystemCommands<'_>) -> Result<()> {
         let done = match self {

@@ -25,8 +25,13 @@ impl Terraform {
     /// Copies the module, but for the files of the examples that name a provider, which would have to
     /// be downloaded.
     pub(crate) fn new() -> Self {
+        Self::of(&source(""))
+    }
+
+    /// Copies the module from that folder.
+    pub(crate) fn of(folder: &Path) -> Self {
         let terraform = Self(tempfile::tempdir().unwrap());
-        copy(&source(""), terraform.0.path());
+        copy(folder, terraform.0.path());
         terraform
     }
 

@@ -76,6 +76,7 @@ fn root_owns_every_file_and_the_service_reads_through_its_group() {
         [
             "is-active --quiet monsys-agent",
             "daemon-reload",
+            "show --property=Job -- cloud-config.service",
             "start monsys-agent",
             "is-active --quiet monsys-agent"
         ]
@@ -95,6 +96,27 @@ fn files_of_an_enrolled_host_get_the_service_group_and_lose_it_again() {
     agent(&machine, &hub, AGENT, &["uninstall"]).expect(0);
     assert_eq!(machine.changes(), before);
     hub.expect_one_slot();
+}
+
+/// As cloud-init runs `bootcmd`: the service waits for cloud-config.service, which waits for this run.
+#[test]
+#[ignore = "needs root: mounts an overlay"]
+fn an_install_before_the_boot_reaches_the_service_does_not_wait_for_it() {
+    let (machine, hub) = fixture();
+    let systemctl = fs::read_to_string(machine.path("usr/bin/systemctl")).unwrap();
+    let booting = systemctl.replace("show) echo", "show) echo Job=12; echo");
+    assert_ne!(booting, systemctl);
+    machine.program("usr/bin/systemctl", &booting);
+    let arguments = ["install", "--output", "json"];
+    let report = agent(&machine, &hub, "/root/monsys-agent", &arguments)
+        .expect(0)
+        .json();
+    assert_eq!(report["service"], "queued");
+    let calls = machine.service_calls();
+    assert!(
+        calls.contains(&"start --no-block monsys-agent".to_owned()),
+        "{calls:?}"
+    );
 }
 
 #[test]

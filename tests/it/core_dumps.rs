@@ -168,7 +168,7 @@ fn the_process_is_not_dumpable_after_it_has_re_executed_itself() {
 fn a_token_command_dumps_no_core() {
     let host = TestHost::new();
     let command = "ulimit -c >soft; ulimit -Hc >hard; exit 1";
-    host.agent(&["enrol", "--token-command", command])
+    host.agent(&["enrol", "--wait", "0s", "--token-command", command])
         .run()
         .expect(74);
     for name in ["soft", "hard"] {

@@ -239,7 +239,8 @@ fn paths_in_agent_toml_are_below_the_root() {
             "etc/monsys/agent.toml",
             &format!("hub_url = \"{}\"\ntoken_file = \"{named}\"\n", hub.url()),
         );
-        tree.run(|host| host.agent(&["enrol"]).run()).expect(74);
+        tree.run(|host| host.agent(&["enrol", "--wait", "0s"]).run())
+            .expect(74);
         assert_eq!(hub.spent(), 0);
     }
     let state = format!("/../../../../..{}/state", tree.outside.path().display());

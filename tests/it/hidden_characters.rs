@@ -139,7 +139,7 @@ fn hidden_characters_of_the_host_and_its_commands_are_escaped() {
 
     let command = "printf 'a\\033[31m\\302\\2331m\\342\\200\\256z' >&2; exit 1";
     let run = clean(
-        host.agent(&["enrol", "--token-command", command])
+        host.agent(&["enrol", "--wait", "0s", "--token-command", command])
             .run()
             .expect(74),
     );

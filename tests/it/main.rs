@@ -32,6 +32,7 @@ mod http;
 mod https_proxy;
 mod ignored_settings;
 mod install;
+mod late_token;
 mod locks;
 mod log_rotation;
 mod lyftdata;

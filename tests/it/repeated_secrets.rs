@@ -44,7 +44,7 @@ fn a_secret_printed_by_a_failed_token_command_is_redacted() {
                         "--hub-url",
                         "https://127.0.0.1:9",
                         "--wait",
-                        "1s",
+                        "0s",
                         "--output",
                         format,
                         "--worker-name",
@@ -69,13 +69,15 @@ fn redaction_preserves_what_helps_an_operator() {
     let host = TestHost::new();
     host.agent(&[
         "enrol",
+        "--wait",
+        "0s",
         "--token-command",
         "echo 'cat: /run/secrets/monsys-token: Permission denied' >&2; exit 1",
     ])
     .run()
     .expect(74)
     .expect_stderr(&["cat: /run/secrets/monsys-token: Permission denied"]);
-    host.agent(&["enrol", "--token-command", "exit 3"])
+    host.agent(&["enrol", "--wait", "0s", "--token-command", "exit 3"])
         .run()
         .expect(74)
         .expect_stderr(&["exit status: 3", "it said nothing"]);

@@ -79,7 +79,7 @@ fn a_token_argument_is_rejected_and_redacted() {
         &["enrol", "--tag", "enrl_verysecret,"],
         &["enrol", "--tag", "a\nenrl_verysecret"],
         &["enrol", "--tags", "x\tagt_verysecret"],
-        &["enrol", "--token-file", "/enrl_verysecret"],
+        &["enrol", "--wait", "0s", "--token-file", "/enrl_verysecret"],
         &["enrol", "--wait", "enrl_verysecret"],
         &["enrol", "--ca-file", "/enrl_verysecret"],
         &["enrol", "--toke", "agt_verysecret"],

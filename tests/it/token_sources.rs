@@ -103,12 +103,12 @@ fn a_missing_token_lists_every_source() {
 #[test]
 fn a_failing_token_source_is_reported() {
     let (hub, host) = (TestHub::new(), TestHost::new());
-    let file = |path| ["--token-file", path];
+    let file = |path| ["--wait", "0s", "--token-file", path];
     host.enrol_with(&hub, "", &file("/nonexistent/token"))
         .run()
         .expect(74)
         .expect_stderr(&["--token-file /nonexistent/token", "No such file"]);
-    let command = |command| ["--token-command", command];
+    let command = |command| ["--wait", "0s", "--token-command", command];
     host.enrol_with(&hub, "", &command("echo enrl_leakedbyerror >&2; exit 3"))
         .run()
         .expect(74)

@@ -11,8 +11,12 @@
     reason = "tests lay out files, run programs, and fail by panicking"
 )]
 
+mod checkout;
+mod ephemeral;
 mod guard;
 mod page;
+mod policies;
+mod refusals;
 #[path = "../common/terraform.rs"]
 #[allow(dead_code, reason = "the other tests use all of it")]
 mod terraform;

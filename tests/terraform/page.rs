@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 use crate::terraform::{code, source};
 
@@ -19,14 +20,19 @@ struct Block {
 
 #[test]
 fn the_page_has_the_tables_of_the_code() {
-    let path = source("README.md");
-    let page = fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
-    let expected = format!("{before}{BEGIN}{}{END}{after}", tables());
+    check(&source("README.md"), (BEGIN, END), &tables());
+}
+
+/// Checks that a page has `text` between its marks, or writes it for `cargo xtask docs`.
+#[track_caller]
+pub(crate) fn check(path: &Path, (begin, end): (&str, &str), text: &str) {
+    let page = fs::read_to_string(path).unwrap();
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    let expected = format!("{before}{begin}{text}{end}{after}");
     if std::env::var_os("MONSYS_WRITE_PAGES").is_some() {
-        fs::write(&path, &expected).unwrap();
-        println!("wrote terraform/README.md");
+        fs::write(path, &expected).unwrap();
+        println!("wrote {}", path.display());
     } else {
         assert!(page == expected, "not up to date: run `cargo xtask docs`");
     }

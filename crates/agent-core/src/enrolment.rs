@@ -10,6 +10,7 @@ pub mod dialect;
 mod offline;
 pub mod outcome;
 mod run;
+mod secret;
 mod secret_cleanup;
 pub mod step_record;
 
@@ -22,6 +23,7 @@ pub use dialect::{
     Prepare, Preview, StatusReport, WayBack, checked, step_record_in,
 };
 pub use outcome::{ChangedSetting, Cleanup, Confirmation, Done, Enrolment, ReportField};
+pub use secret::{fetch, fetch_from};
 pub use secret_cleanup::scrub_again;
 
 use crate::environment::Environment;
@@ -207,24 +209,6 @@ fn update_access(host: &dyn Dialect, before: &[(PathBuf, Grant)]) {
             tracing::warn!("{}: {error}", path.display());
         }
     }
-}
-
-/// Fetches the secret of this run, if the settings name a source.
-///
-/// # Errors
-/// A secret that cannot be fetched or is not valid.
-pub async fn fetch(
-    host: &dyn Dialect,
-    environment: &Environment,
-    limit: Limit,
-) -> Result<Option<Token>> {
-    let Some(source) = &host.settings().token else {
-        return Ok(None);
-    };
-    let text = source.fetch(environment, limit.deadline).await?;
-    let secret = host.read_secret(&text, source)?;
-    tracing::debug!("{} from {source}", secret.kind());
-    Ok(Some(secret))
 }
 
 /// Waits for a random time up to the setting `splay`. Returns that time.

@@ -217,10 +217,10 @@ catalogue! {
         "The agent has no permission to write a folder or file of the installation, the file system is read-only or full, or another file is in the way. The changes of the run are rolled back. If the host is enrolled, the changes stay, and the next run continues.",
         "correct the path named above, and run the same command again";
     Unreadable = "unreadable", Io, "a file could not be read",
-        "A file that the command needs is missing, not readable, larger than 1 MiB, or not a regular file; or it is a pipe that did not end before the deadline (--wait).",
+        "A file that the command needs is missing, not readable, larger than 1 MiB, or not a regular file; or it is a pipe that did not end before the deadline (--wait). A missing --token-file is waited for until the deadline.",
         "correct the path or its permissions";
     TokenCommandFailed = "token-command-failed", Io, "the token command failed",
-        "The command in --token-command could not be run, ended with an error, printed nothing, or did not end before the deadline.",
+        "The command in --token-command could not be run, ended with an error, printed nothing, or did not end. It is run again until the deadline (--wait). If the shell does not find or cannot execute a program (127, 126), the agent fails at once.",
         "run the command by hand as the same user";
     TokenLeftBehind = "token-left-behind", Io, "this host is enrolled, but the enrolment token may still be on its disk",
         "`--scrub-cloud-init` was set, or cloud-init ran the agent. A file of cloud-init has the token in a form that cannot be removed, or the file could not be searched. All other work is complete.",

@@ -1,40 +1,36 @@
 //! The source of the token. The token is fetched only when an exchange needs it.
 
+mod command;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::process::Stdio;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::Mode;
-use nix::unistd::Pid;
 use secrecy::ExposeSecret;
-use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::blocking;
+use crate::clock;
 use crate::environment::{Environment, SECRET_VARIABLE};
 use crate::error::{Error, ErrorId, Result};
 use crate::flags::Flags;
 use crate::plain::{given, refuse_control};
-use crate::redact::last_words;
 use crate::sourced::Source;
 use crate::store;
 use crate::store::agent_toml::FileSettings;
 use crate::token::Secret;
+use command::CommandFailure;
 
 /// Limit for reading a token, in bytes. A longer text is refused as malformed, without reading all of it.
 const READ_LIMIT: u64 = 4096;
-/// Limit for storing the output of a command, in bytes.
-const OUTPUT_LIMIT: usize = 4096;
-/// Time limit for a command's pipes to close after the end of the command.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Time limit of one run of a command, so that one that hangs leaves time for another.
+pub const ONE_RUN: Duration = Duration::from_mins(2);
 /// Time limit for reading a token that is not needed.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Name of the systemd credential (`LoadCredential=monsys-token:…`).
@@ -144,16 +140,17 @@ impl TokenSource {
         }
     }
 
-    /// Fetches the text of the token, until `deadline` at the latest.
+    /// Fetches the text of the token once, until `deadline` at the latest. A command has `one_run`.
     ///
     /// # Errors
     /// [`ErrorId::Unreadable`], [`ErrorId::TokenCommandFailed`], [`ErrorId::TokenMissing`] or
     /// [`ErrorId::TokenMalformed`].
     pub async fn fetch(
         &self,
+        one_run: Duration,
         environment: &Environment,
         deadline: Instant,
-    ) -> Result<Zeroizing<String>> {
+    ) -> Result<Zeroizing<String>, FetchError> {
         let bytes = match self {
             Self::Value(secret, _) => Zeroizing::new(secret.expose_secret().as_bytes().to_vec()),
             Self::Variable(name) => Zeroizing::new(
@@ -171,34 +168,95 @@ impl TokenSource {
                 })
                 .await?
             }
-            Self::File(path, Source::Key(..)) => {
-                environment.refuse_foreign_file(path)?;
+            Self::File(path, source) => {
+                let is_key = matches!(source, Source::Key(..));
+                if is_key {
+                    environment.refuse_foreign_file(path)?;
+                }
                 let path = path.clone();
-                self.read(deadline, move || read_file(&path, true)).await?
+                self.read(deadline, move || read_file(&path, is_key))
+                    .await?
             }
-            Self::File(path, _) | Self::Credential(path) => {
+            Self::Credential(path) => {
                 let path = path.clone();
                 self.read(deadline, move || read_file(&path, false)).await?
             }
             Self::Command(command, source) => {
                 refuse_foreign(source, environment)?;
                 tracing::info!("running the token command");
-                run(command, environment, deadline)
+                let end = clock::after(Instant::now(), one_run);
+                command::run(command, environment, end.min(deadline))
                     .await
-                    .map_err(|cause| Error::new(ErrorId::TokenCommandFailed, cause).about(self))?
+                    .map_err(|failure| self.command_error(failure, end < deadline))?
             }
         };
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| Error::new(ErrorId::TokenMalformed, "it is not UTF-8").about(self))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| {
+            self.not_a_token(Error::new(ErrorId::TokenMalformed, "it is not UTF-8").about(self))
+        })?;
         if text.trim().is_empty() {
-            return Err(match self {
-                Self::Command(..) => {
-                    Error::new(ErrorId::TokenCommandFailed, "it printed nothing").about(self)
-                }
-                _ => Error::new(ErrorId::TokenMissing, "it is empty").about(self),
-            });
+            let (id, cause, may_recover) = match self {
+                Self::Command(..) => (ErrorId::TokenCommandFailed, "it printed nothing", true),
+                // A pipe that was read has nothing more.
+                Self::File(path, _) => (ErrorId::TokenMissing, "it is empty", path.is_file()),
+                _ => (ErrorId::TokenMissing, "it is empty", false),
+            };
+            let error = Error::new(id, cause).about(self);
+            return Err(FetchError { error, may_recover });
         }
         Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    /// Returns the failure of a fetch whose text is not a token. A command may print the page of a proxy, or an
+    /// error, and later the token. A file has what somebody has put there.
+    #[must_use]
+    pub fn not_a_token(&self, error: Error) -> FetchError {
+        FetchError {
+            error,
+            may_recover: matches!(self, Self::Command(..)),
+        }
+    }
+
+    fn command_error(&self, failure: CommandFailure, is_one_run: bool) -> FetchError {
+        let error = |cause: String| Error::new(ErrorId::TokenCommandFailed, cause).about(self);
+        match failure {
+            CommandFailure::NotStarted(cause) => error(cause).into(),
+            CommandFailure::NoProgram(cause) => FetchError::from(error(cause).hint(
+                "install the program that the command names, or write its complete path: 127 means that it was not found, and 126 that it cannot be executed",
+            )),
+            CommandFailure::Failed(cause) => FetchError {
+                error: error(cause),
+                may_recover: true,
+            },
+            CommandFailure::TimedOut => FetchError {
+                error: error(if is_one_run {
+                    format!(
+                        "it did not end within {}",
+                        humantime::format_duration(ONE_RUN)
+                    )
+                } else {
+                    "it did not end before the deadline (--wait)".into()
+                }),
+                may_recover: true,
+            },
+        }
+    }
+}
+
+/// A fetch that failed.
+#[derive(Debug)]
+pub struct FetchError {
+    /// The failure.
+    pub error: Error,
+    /// A later try may succeed.
+    pub may_recover: bool,
+}
+
+impl From<Error> for FetchError {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            may_recover: false,
+        }
     }
 }
 
@@ -223,13 +281,18 @@ impl TokenSource {
         &self,
         deadline: Instant,
         read: impl FnOnce() -> io::Result<Zeroizing<Vec<u8>>> + Send + 'static,
-    ) -> Result<Zeroizing<Vec<u8>>> {
-        let cause = match timeout_at(deadline, blocking::run(read)).await {
+    ) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+        let (cause, is_missing) = match timeout_at(deadline, blocking::run(read)).await {
             Ok(Ok(Ok(bytes))) => return Ok(bytes),
-            Ok(Ok(Err(error)) | Err(error)) => error.to_string(),
-            Err(_) => "it did not end before the deadline (--wait)".into(),
+            Ok(Ok(Err(error)) | Err(error)) => {
+                (error.to_string(), error.kind() == io::ErrorKind::NotFound)
+            }
+            Err(_) => ("it did not end before the deadline (--wait)".into(), false),
         };
-        Err(Error::new(ErrorId::Unreadable, cause).about(self))
+        Err(FetchError {
+            error: Error::new(ErrorId::Unreadable, cause).about(self),
+            may_recover: is_missing && matches!(self, Self::File(..)),
+        })
     }
 }
 
@@ -286,56 +349,6 @@ fn read_all(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-async fn run(
-    command: &str,
-    environment: &Environment,
-    deadline: Instant,
-) -> std::result::Result<Zeroizing<Vec<u8>>, String> {
-    let mut child = tokio::process::Command::new("/bin/sh")
-        .args(["-c", command])
-        .env_clear()
-        .envs(environment.child_environment())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("/bin/sh could not be started: {error}"))?;
-    let group = child.id();
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (mut output, mut errors) = (buffer(), buffer());
-    let ended = async {
-        let mut pipes =
-            pin!(async { tokio::join!(drain(stdout, &mut output), drain(stderr, &mut errors)) });
-        let mut status_first = None;
-        tokio::select! {
-            _ = &mut pipes => {}
-            status = child.wait() => {
-                status_first = Some(status);
-                // A background process of the command may keep the pipes open.
-                drop(tokio::time::timeout(LAST_WORDS, &mut pipes).await);
-            }
-        }
-        match status_first {
-            Some(status) => status,
-            None => child.wait().await,
-        }
-    };
-    let Ok(status) = timeout_at(deadline, ended).await else {
-        end_group(group);
-        return Err("it did not end before the deadline (--wait)".into());
-    };
-    let status = status.map_err(|error| error.to_string())?;
-    if status.success() {
-        return Ok(output);
-    }
-    Err(match last_words(&errors, &output) {
-        Some(said) => format!("{status}; it said: {said:?}"),
-        None => format!("{status}; it said nothing on its standard error"),
-    })
-}
-
 /// Refuses to run a command from a file that other users can write. Root refuses such an agent.toml
 /// completely, but another user may use an agent.toml of a third user.
 fn refuse_foreign(source: &Source, environment: &Environment) -> Result<()> {
@@ -360,27 +373,4 @@ fn refuse_foreign(source: &Source, environment: &Environment) -> Result<()> {
     )
     .about(source)
     .hint("pass the command as a flag: --token-command CMD"))
-}
-
-/// Ends the shell and its child processes, by their process group.
-fn end_group(leader: Option<u32>) {
-    if let Some(leader) = leader.and_then(|pid| i32::try_from(pid).ok()) {
-        // The group may have ended by itself.
-        let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
-    }
-}
-
-/// Returns a buffer of the full size: a buffer that grows would leave a copy of the secret in memory.
-fn buffer() -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(Vec::with_capacity(OUTPUT_LIMIT))
-}
-
-/// Reads a pipe to its end, so that the child process never blocks, and stores the beginning.
-async fn drain(pipe: Option<impl tokio::io::AsyncRead + Unpin>, output: &mut Vec<u8>) {
-    let Some(mut pipe) = pipe else { return };
-    let mut chunk = Zeroizing::new([0_u8; 1024]);
-    while let Ok(length @ 1..) = pipe.read(chunk.as_mut_slice()).await {
-        let room = OUTPUT_LIMIT.saturating_sub(output.len());
-        output.extend_from_slice(&chunk[..length.min(room)]);
-    }
 }

@@ -12,7 +12,7 @@ use crate::monsys::{Monsys, locked};
 use crate::paths::KeyWrite;
 use crate::plan::{PlannedRequest, lost_key};
 use crate::recovery::{Recovery, recovered, roll_forward};
-use agent_core::enrolment::Enrolment;
+use agent_core::enrolment::{Enrolment, fetch_from};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
@@ -171,7 +171,8 @@ async fn explicit_token(
         )
         .hint("printf %s \"$TOKEN\" | monsys-agent rotate-token --token-file -; or --token-file PATH, --token-command CMD, MONSYS_TOKEN"));
     };
-    let token = Token::parse(&source.fetch(environment, limit.deadline).await?, source)?;
+    let parse = |text: &str| Token::parse(text, source);
+    let token = fetch_from(source, &parse, environment, limit).await?;
     refuse_enrolment_token(&token, source)?;
     Ok(token)
 }

@@ -76,4 +76,7 @@ resource "aws_autoscaling_group" "web" {
     id      = aws_launch_template.web.id
     version = aws_launch_template.web.latest_version
   }
+
+  # The policy first: nothing in this block refers to it, and a host reads the token as soon as it boots.
+  depends_on = [aws_iam_role_policy.token]
 }

@@ -47,5 +47,6 @@ resource "google_compute_instance" "web" {
     scopes = ["cloud-platform"]
   }
 
+  # The policy first: nothing else in this block refers to it, and a host reads the token as soon as it boots.
   depends_on = [google_secret_manager_secret_iam_member.token]
 }

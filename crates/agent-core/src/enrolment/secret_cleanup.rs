@@ -68,7 +68,7 @@ impl SecretCleanup {
         if is_command || !self.is_wanted {
             return None;
         }
-        match fetch(host, environment, limit).await {
+        match fetch(host, environment, limit.once()).await {
             Ok(secret) => {
                 self.remember(secret.as_ref());
                 secret

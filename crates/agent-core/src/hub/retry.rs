@@ -1,4 +1,5 @@
-//! Retries until the hub accepts or rejects a request, or until the deadline. Pauses have full jitter below a
+//! Retries until an action succeeds or fails for good, or until the deadline: a request, until the hub accepts or
+//! rejects it, and the fetch of a token. Pauses have full jitter below a
 //! ceiling that doubles from 1 s to 60 s, and `Retry-After` is the least pause.
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::response::Outcome;
 use super::timeouts::EXCHANGE;
 use crate::clock;
 use crate::environment::Environment;
-use crate::error::{Error, ErrorId, Result};
+use crate::error::{Error, Result};
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
@@ -19,8 +20,8 @@ const LONGEST: Duration = Duration::from_mins(1);
 pub struct Limit {
     /// The latest end of the run.
     pub deadline: Instant,
-    /// The run has only one try, as with `--wait 0`.
-    is_single: bool,
+    /// The time that was set for the run. Zero means one try, as with `--wait 0`.
+    pub wait: Duration,
 }
 
 impl Limit {
@@ -33,15 +34,94 @@ impl Limit {
         }
     }
 
+    /// Returns the same limit for one try.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self {
+            wait: Duration::ZERO,
+            ..self
+        }
+    }
+
+    /// Returns whether the limit is for one try.
+    #[must_use]
+    pub fn is_single(self) -> bool {
+        self.wait.is_zero()
+    }
+
     /// Returns the limit of a run that may last for `wait` from now on. Zero means one try, which may last for
     /// [`EXCHANGE`].
     #[must_use]
     pub fn of(wait: Duration) -> Self {
-        let is_single = wait.is_zero();
+        let longest = if wait.is_zero() { EXCHANGE } else { wait };
         Self {
-            deadline: clock::after(Instant::now(), if is_single { EXCHANGE } else { wait }),
-            is_single,
+            deadline: clock::after(Instant::now(), longest),
+            wait,
         }
+    }
+}
+
+/// The tries of one action, and the pauses between them.
+pub(crate) struct Tries<'a> {
+    limit: Limit,
+    environment: &'a Environment,
+    started: Instant,
+    number: u32,
+    ceiling: Duration,
+}
+
+impl<'a> Tries<'a> {
+    /// Returns the state before the first try.
+    pub(crate) fn new(limit: Limit, environment: &'a Environment) -> Self {
+        Self {
+            limit,
+            environment,
+            started: Instant::now(),
+            number: 0,
+            ceiling: FIRST,
+        }
+    }
+
+    /// Logs the failure of a try, and waits until the next one, for `asked` at least.
+    ///
+    /// # Errors
+    /// The number of tries and their time, when the limit leaves no room for another try.
+    pub(crate) async fn pause(
+        &mut self,
+        cause: &str,
+        asked: Option<Duration>,
+    ) -> std::result::Result<(), String> {
+        self.number = self.number.saturating_add(1);
+        let number = self.number;
+        // The jitter also comes on top of the pause that the hub requests: otherwise all hosts with
+        // the same `Retry-After` would come back in the same second.
+        let pause = asked
+            .unwrap_or_default()
+            .saturating_add(self.environment.random_up_to(self.ceiling));
+        self.ceiling = (self.ceiling * 2).min(LONGEST);
+        let left = self
+            .limit
+            .deadline
+            .saturating_duration_since(Instant::now());
+        if pause >= left || self.limit.is_single() {
+            let spent = humantime::format_duration(rounded(self.started.elapsed()));
+            let tries = if number == 1 { "try" } else { "tries" };
+            let asks = match asked {
+                Some(asked) if asked >= left => format!(
+                    "; the hub asks to wait {} more",
+                    humantime::format_duration(rounded(asked))
+                ),
+                _ => String::new(),
+            };
+            return Err(format!("{number} {tries} in {spent}{asks}"));
+        }
+        tracing::warn!(
+            "try {number}: {cause}; next try in {:.1} s, {} left",
+            pause.as_secs_f64(),
+            humantime::format_duration(rounded(left))
+        );
+        wait(pause, self.limit, self.environment).await;
+        Ok(())
     }
 }
 
@@ -55,45 +135,20 @@ pub async fn until<T>(
     environment: &Environment,
     mut attempt: impl AsyncFnMut() -> Result<Outcome<T>>,
 ) -> Result<T> {
-    let started = Instant::now();
-    let mut ceiling = FIRST;
-    for number in 1_u32.. {
+    let mut tries = Tries::new(limit, environment);
+    loop {
         let (error, asked) = match attempt().await? {
             Outcome::Done(value) => return Ok(value),
             Outcome::Stop(error) => return Err(error),
             Outcome::Wait { error, retry_after } => (error, retry_after),
         };
-        // The jitter also comes on top of the pause that the hub requests: otherwise all hosts with
-        // the same `Retry-After` would come back in the same second.
-        let pause = asked
-            .unwrap_or_default()
-            .saturating_add(environment.random_up_to(ceiling));
-        ceiling = (ceiling * 2).min(LONGEST);
-        let left = limit.deadline.saturating_duration_since(Instant::now());
-        if pause >= left || limit.is_single {
-            let spent = humantime::format_duration(rounded(started.elapsed()));
-            let tries = if number == 1 { "try" } else { "tries" };
-            let asks = match asked {
-                Some(asked) if asked >= left => format!(
-                    "; the hub asks to wait {} more",
-                    humantime::format_duration(rounded(asked))
-                ),
-                _ => String::new(),
-            };
-            let cause = format!("{} ({number} {tries} in {spent}{asks})", error.cause());
+        if let Err(spent) = tries.pause(error.cause(), asked).await {
+            let cause = format!("{} ({spent})", error.cause());
             return Err(Error::new(error.id(), cause)
                 .about(url)
                 .hint(error.next_step()));
         }
-        tracing::warn!(
-            "try {number}: {}; next try in {:.1} s, {} left",
-            error.cause(),
-            pause.as_secs_f64(),
-            humantime::format_duration(rounded(left))
-        );
-        wait(pause, limit, environment).await;
     }
-    Err(Error::new(ErrorId::Internal, "more tries than can be counted").about(url))
 }
 
 /// Waits for `pause`. On a terminal, a line counts the seconds down.
@@ -129,6 +184,7 @@ fn rounded(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorId;
 
     fn wait_for(retry_after: Option<u64>) -> Outcome<()> {
         Outcome::Wait {

@@ -65,7 +65,7 @@ table! {
     OS_RELEASE_FILE: "os-release file", None, ["HOST_OS_RELEASE_FILE"], Some("host_os_release_file"), Some("/host-os-release"),
         "The host's os-release file, for an agent in a container. Symbolic links of `/host/etc/os-release` are resolved below `/host`.";
     WAIT: "deadline", Some("--wait"), ["MONSYS_WAIT"], Some("wait"), Some("5m"),
-        "Longest total time of an enrolment, with all retries. If it is not set, a host that is enrolled already waits 10 seconds for the hub's confirmation.";
+        "Longest total time of an enrolment, with all retries of the token source and of the hub. If it is not set, a host that is enrolled already waits 10 seconds for the hub's confirmation.";
     SPLAY: "splay", Some("--splay"), ["MONSYS_SPLAY"], Some("splay"), Some("0s"),
         "Longest random wait before the first try, so that many hosts do not connect at the same time.";
     READMISSION_INTERVAL: "readmission interval", None, ["MONSYS_READMISSION_INTERVAL"], Some("readmission_interval"), Some("1h"),
