@@ -57,7 +57,7 @@ impl Format {
     pub(crate) fn verification(self) -> &'static str {
         match self {
             // The dpkg of the trees leaves documentation out.
-            Self::Deb => "test -z \"$(dpkg --verify monsys-agent | grep -v '^missing')\"",
+            Self::Deb => "! dpkg --verify monsys-agent | grep -v ' /usr/share/\\(doc\\|man\\)/'",
             Self::Rpm => "rpm --verify --nodeps monsys-agent",
         }
     }
