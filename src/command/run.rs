@@ -36,9 +36,11 @@ pub(super) async fn run(args: &RunArgs, environment: &Environment) -> Result<Rep
     if host.has_service() && !args.is_prepared {
         if !step::is_own(&*host) || step::was_done_for_us(environment) {
             if let Err(error) = step::check(&*host, environment) {
-                return Err(match args.if_enrolled && is_idle(&error, &*host) {
-                    true => idle(error, environment),
-                    false => error,
+                let is_idle = args.if_enrolled && is_idle(&error, &*host);
+                return Err(if is_idle {
+                    idle(&error, environment)
+                } else {
+                    error
                 });
             }
         } else if host.steps_apart() {
@@ -67,7 +69,7 @@ fn is_idle(error: &Error, host: &dyn Dialect) -> bool {
 }
 
 /// Reports the end of a service that has nothing to do, and returns its error.
-fn idle(error: Error, environment: &Environment) -> Error {
+fn idle(error: &Error, environment: &Environment) -> Error {
     let idle = Error::new(ErrorId::Idle, error.cause());
     report_idle(environment, &idle.what());
     idle

@@ -241,7 +241,7 @@ impl Installation<'_> {
             (true, false) => return Ok(ServiceOutcome::Running),
             (true, true) => ("restart", ServiceOutcome::Restarted),
             (false, _) if !self.options.starts() => return Ok(ServiceOutcome::NotStarted),
-            // It would end with 86 at once, which is no failure.
+            // It would end with 86 at once, and systemd would report a success.
             (false, _) if self.is_untouched() => return Ok(ServiceOutcome::NotStarted),
             // Without a credential, the service would exit at once.
             (false, _) if self.failure.is_some() && !self.is_enrolled() => {

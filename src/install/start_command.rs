@@ -25,19 +25,20 @@ pub fn start_command(
     }
     let is_enabled = std::fs::symlink_metadata(environment.path(manager.enabling_link().0)).is_ok();
     if manager == ServiceManager::OpenRc {
-        return has(manager.enabling_link().1).then_some(match is_enabled {
-            true => "rc-service monsys-agent start",
-            false => "rc-update add monsys-agent && rc-service monsys-agent start",
-        });
+        let command = if is_enabled {
+            "rc-service monsys-agent start"
+        } else {
+            "rc-update add monsys-agent && rc-service monsys-agent start"
+        };
+        return has(manager.enabling_link().1).then_some(command);
     }
     let mut folders = UNIT_FOLDERS.iter();
     let is_installed = folders.any(|folder| has(&format!("{folder}/monsys-agent.service")));
     let served = manager.served_dialect(default, environment);
-    if !is_installed || served.as_deref().unwrap_or(default) != dialect {
-        return None;
-    }
-    Some(match is_enabled {
-        true => "systemctl start monsys-agent",
-        false => "systemctl enable --now monsys-agent",
-    })
+    let command = if is_enabled {
+        "systemctl start monsys-agent"
+    } else {
+        "systemctl enable --now monsys-agent"
+    };
+    (is_installed && served.as_deref().unwrap_or(default) == dialect).then_some(command)
 }

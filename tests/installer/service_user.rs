@@ -118,8 +118,8 @@ fn the_deb_makes_what_is_missing_of_user_and_group() {
     }
 }
 
-/// Makes stand-ins for the four programs of BusyBox the only ones that change users: Debian's BusyBox has none of
-/// them. They take the options of BusyBox alone, and refuse a name that exists, as BusyBox does.
+/// Makes stand-ins for the four programs of `BusyBox` the only ones that change users: Debian's `BusyBox` has none of
+/// them. They take the options of `BusyBox` alone, and refuse a name that exists, as `BusyBox` does.
 fn only_busybox_adduser(machine: &Machine) {
     machine.remove_program("systemd-sysusers");
     for name in ["useradd", "groupadd", "userdel", "groupdel"] {

@@ -79,6 +79,21 @@ fn systemd_accepts_every_line_of_the_unit() {
     assert!(stderr.contains("perhaps"), "{stderr:?}");
 }
 
+/// A second line adds to the first, or replaces it: each reader has to know which.
+#[test]
+fn no_setting_of_the_unit_is_written_twice() {
+    let settings = UNIT
+        .lines()
+        .filter_map(|line| Some(line.split_once('=')?.0));
+    let settings: Vec<_> = settings.filter(|name| !name.starts_with('#')).collect();
+    for name in &settings {
+        let count = settings.iter().filter(|other| *other == name).count();
+        // A list of what is allowed, and a list of exceptions.
+        let allowed = if *name == "SystemCallFilter" { 2 } else { 1 };
+        assert_eq!(count, allowed, "{name}");
+    }
+}
+
 #[test]
 fn permanent_failures_are_not_restarted() {
     use agent_core::error::Kind;

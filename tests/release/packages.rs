@@ -170,9 +170,12 @@ fn has_files(list: &str, owner: &str) {
 fn files_below(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries
-        .map(|entry| match entry.file_type().unwrap().is_dir() {
-            true => files_below(&entry.path()),
-            false => 1,
+        .map(|entry| {
+            if entry.file_type().unwrap().is_dir() {
+                files_below(&entry.path())
+            } else {
+                1
+            }
         })
         .sum()
 }

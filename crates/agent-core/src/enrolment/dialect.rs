@@ -202,7 +202,7 @@ pub trait Dialect {
     }
 
     /// Returns whether nothing on this host asks for an enrolment: the host has no identity, no credential, no
-    /// interrupted run and no source of a secret. Then a service that does not run is no failure.
+    /// interrupted run and no source of a secret. A service that does not run has not failed then.
     fn is_untouched(&self) -> bool {
         false
     }
