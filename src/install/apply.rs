@@ -89,7 +89,7 @@ impl<'a> AppliedChanges<'a> {
                 .map_err(not_written)?;
         }
         match change {
-            Change::MakeUser => {
+            Change::MakeUser { .. } => {
                 user::make(&self.system, self.environment).await?;
                 self.environment.forget_access();
                 user::check_made(self.environment)?;

@@ -210,7 +210,7 @@ impl Installation<'_> {
     async fn label(&self, from: usize) -> Result<()> {
         let paths: Vec<&str> = self.made[from..]
             .iter()
-            .filter(|change| !matches!(change, Change::MakeUser))
+            .filter(|change| !matches!(change, Change::MakeUser { .. }))
             .filter_map(|change| change.path().to_str())
             .collect();
         if paths.is_empty() || !self.applied.system.has("restorecon") {

@@ -9,8 +9,8 @@ use super::change::{Change, ExistingFile, PutFile, sha256};
 use super::inspect::{
     ca_for_service, has_only_temporary_files, on_host, owner_of_new, parent, shares, takes_programs,
 };
-use super::record::{self, InstallRecord};
-use super::service::ServiceManager;
+use super::record::{self, InstallRecord, RecordedChange};
+use super::service::{OPENRC_SETTINGS, ServiceManager};
 use super::user::{self, USER};
 use super::{InstallOptions, NotDone, unwritable};
 use crate::dialects;
@@ -57,7 +57,10 @@ impl InstallPlan {
         made: &[PathBuf],
         environment: &Environment,
     ) -> Result<Self> {
-        let manager = manager_for_dialect(options, environment)?;
+        let variables = service_variables(options, host, environment)?;
+        let found = manager_for_dialect(options, environment)?;
+        // Without its variables, the service would serve another dialect.
+        let manager = found.filter(|manager| manager.gives(&variables, environment));
         let mut builder = PlanBuilder {
             environment,
             record,
@@ -77,16 +80,10 @@ impl InstallPlan {
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
-            let is_complete = if record.made_user() {
-                // A run that was killed while it made the user may have left no group.
-                user::has_group(environment)
-            } else {
-                user::check(environment)?;
-                true
-            };
+            let (is_complete, group) = service_group(record, environment)?;
             let has_user = user::find(environment).is_some() && is_complete;
             if !has_user && environment.is_live() {
-                builder.changes.push(Change::MakeUser);
+                builder.changes.push(Change::MakeUser { group });
             }
             if user::find(environment).is_some() || environment.is_live() {
                 let is_made =
@@ -110,6 +107,8 @@ impl InstallPlan {
                     hint: "no action is needed: the service starts at the next boot".into(),
                 });
             }
+        } else if found.is_some() {
+            not_done.push(variables_not_set(&variables));
         } else {
             not_done.push(NotDone {
                 what: "the service".into(),
@@ -124,10 +123,6 @@ impl InstallPlan {
             let copy = config_dir.join(CA_COPY);
             builder.file(&copy, ca, 0o644)?;
             flags.ca_file = Some(environment.path(&copy).to_string_lossy().into_owned());
-        }
-        let variables = service_variables(options, host, environment)?;
-        if manager == Some(ServiceManager::OpenRc) && !variables.is_empty() {
-            not_done.push(variables_not_set(&variables));
         }
         let program = environment.executable();
         let bytes = fs::read(program).map_err(|error| unreadable(program, &error))?;
@@ -198,6 +193,16 @@ fn manager_for_dialect(
     }
 }
 
+/// Returns whether the service's user can have its group, and the id of the group that existed before the user.
+fn service_group(record: &InstallRecord, environment: &Environment) -> Result<(bool, Option<u32>)> {
+    if let Some(RecordedChange::MakeUser { group, .. }) = record.made_user() {
+        // A run that was killed while it made the user may have left no group.
+        return Ok((user::has_group(environment), *group));
+    }
+    user::check(environment)?;
+    Ok((true, user::group(environment)))
+}
+
 /// Returns true if the host has the service of an installation, and no install record of it.
 pub(super) fn has_lost_record(record: &InstallRecord, environment: &Environment) -> bool {
     ServiceManager::installed_file(environment)
@@ -226,10 +231,10 @@ fn variables_not_set(variables: &[(&str, String)]) -> NotDone {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     NotDone {
-        what: "the service's environment".into(),
-        cause: "OpenRC reads it from a file that only the operator changes".into(),
+        what: "the service".into(),
+        cause: "OpenRC reads its dialect from a file that only the operator changes".into(),
         hint: format!(
-            "add to /etc/conf.d/monsys-agent, and restart the service: export {}",
+            "add to {OPENRC_SETTINGS}, and run the same command again: export {}",
             assignments.join(" ")
         ),
     }

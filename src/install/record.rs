@@ -29,7 +29,12 @@ pub(super) const FOLDER: &str = "/var/lib/monsys";
 #[serde(tag = "did", rename_all = "snake_case")]
 pub(crate) enum RecordedChange {
     /// Made the service's user, with a group of the same name.
-    MakeUser { name: String },
+    MakeUser {
+        name: String,
+        /// The id of the group, if it existed before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<u32>,
+    },
     /// Made a folder.
     MakeFolder { path: PathBuf },
     /// Gave a path to the service's user. Only an older release did, and the rollback does nothing,
@@ -55,7 +60,7 @@ impl RecordedChange {
     /// Returns the path of the change, or the name of the user.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::MakeUser { name } => Path::new(name),
+            Self::MakeUser { name, .. } => Path::new(name),
             Self::MakeFolder { path }
             | Self::Give { path, .. }
             | Self::PutFile { path, .. }
@@ -68,7 +73,7 @@ impl RecordedChange {
 impl fmt::Display for RecordedChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MakeUser { name } => write!(f, "the user {name}"),
+            Self::MakeUser { name, .. } => write!(f, "the user {name}"),
             Self::MakeFolder { path } => write!(f, "the folder {}", path.display()),
             Self::Give { path, .. } => write!(f, "the owner of {}", path.display()),
             Self::PutFile { path, .. } => write!(f, "{}", path.display()),
@@ -178,10 +183,10 @@ impl InstallRecord {
         })
     }
 
-    /// Returns true if the installation made the service's user, or began to.
-    pub(super) fn made_user(&self) -> bool {
-        let is_user = |change: &RecordedChange| matches!(change, RecordedChange::MakeUser { .. });
-        self.done.iter().any(is_user)
+    /// Returns the record of the service's user, if the installation made it, or began to.
+    pub(super) fn made_user(&self) -> Option<&RecordedChange> {
+        let mut done = self.done.iter();
+        done.find(|change| matches!(change, RecordedChange::MakeUser { .. }))
     }
 
     /// Returns the sums of the file that was written to `path`, and the second name of the former file.

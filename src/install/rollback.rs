@@ -37,11 +37,15 @@ pub(super) async fn roll_back(
 ) -> RollbackOutcome {
     let remains = |error: io::Error| RollbackOutcome::Remains(error.to_string());
     match change {
-        RecordedChange::MakeUser { .. } if user::find(environment).is_none() => {
+        RecordedChange::MakeUser { group, .. }
+            if user::find(environment).is_none()
+                && (group.is_none() || user::has_group(environment)) =>
+        {
             RollbackOutcome::AlreadyGone
         }
-        RecordedChange::MakeUser { .. } => {
-            match inspect::unshare(&[], environment).and(user::remove(system).await) {
+        RecordedChange::MakeUser { group, .. } => {
+            let unshared = inspect::unshare(&[], environment);
+            match unshared.and(user::remove(system, environment, *group).await) {
                 Ok(()) => RollbackOutcome::RolledBack,
                 Err(error) => {
                     RollbackOutcome::Remains(format!("{}: {}", error.what(), error.cause()))

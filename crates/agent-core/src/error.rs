@@ -202,6 +202,9 @@ catalogue! {
     ConfigUnwritable = "config-unwritable", Unwritable, "agent.toml cannot be written",
         "The path is a directory, a symbolic link or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or accepts no owner and mode. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --config PATH";
+    ConfigUnreadable = "config-unreadable", Unwritable, "the configuration file cannot be read",
+        "Another user than root or the owner ran the command: no other user may read agent.toml, or the env file of a dialect, because it holds the host's credential. `status --check-hub` ends with 74.",
+        "run the command as root (sudo), or as the owner of the file";
     StateUnwritable = "state-unwritable", Unwritable, "the state directory cannot be written",
         "The path is not a directory; a file in it is a directory or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or has no owners or modes. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --state-dir DIR";
