@@ -15,6 +15,7 @@ mod plan;
 pub(crate) mod record;
 mod rollback;
 mod service;
+mod start_command;
 mod system_commands;
 mod uninstallation;
 mod user;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 pub use change::{Change, ExistingFile, PutFile};
 pub use record::PATH as INSTALL_RECORD;
+pub use start_command::start_command;
 pub use uninstallation::{Uninstalled, uninstall};
 pub use user::USER;
 

@@ -22,6 +22,10 @@ pub struct RunArgs {
     /// Skip the privileged step, which this process did before it executed itself again
     #[arg(long = "prepared", hide = true)]
     pub is_prepared: bool,
+    /// On a host that is not enrolled and has no token source, end with 86, which a service manager does
+    /// not count as a failure
+    #[arg(long)]
+    pub if_enrolled: bool,
     /// Do the privileged step first, then run as this user; for service managers that start both as
     /// one command, such as OpenRC
     #[arg(long, value_name = "NAME")]

@@ -1,10 +1,13 @@
 //! `monsys-agent enrol`.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::Report;
 use crate::cli::EnrolArgs;
 use crate::dialects;
+use crate::install::start_command;
 use agent_core::enrolment::{self, Confirmation, Done, Enrolment};
 use agent_core::enrolment::{Descriptor, Dialect};
 use agent_core::environment::Environment;
@@ -32,10 +35,13 @@ pub(super) async fn run(args: &EnrolArgs, environment: &Environment) -> Result<R
         return Ok(deferred(&monsys::defer(&args.flags(), environment).await?));
     }
     let enrolment = dialects::enrol(None, &args.flags(), args.force, environment).await?;
-    Ok(report(
-        &enrolment,
-        dialects::select(&args.flags(), environment)?,
-    ))
+    let dialect = dialects::select(&args.flags(), environment)?;
+    let mut report = report(&enrolment, dialect);
+    if let Some(start) = start_command(dialect.name, dialects::default().name, environment) {
+        // The command does nothing on a host whose service runs.
+        let _ = writeln!(report.text, "To start the service, unless it runs: {start}");
+    }
+    Ok(report)
 }
 
 /// Returns the report of an enrolment.

@@ -5,10 +5,10 @@ use serde_json::json;
 use super::{Report, first_process};
 use crate::cli::{PREPARED, RunArgs};
 use crate::dialects;
-use agent_core::enrolment;
+use agent_core::enrolment::{self, Dialect};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
-use agent_core::service::{step, until_stopped};
+use agent_core::service::{report_idle, step, until_stopped};
 
 /// Sends heartbeats until the process is stopped.
 ///
@@ -40,7 +40,14 @@ pub(super) async fn run(args: &RunArgs, environment: &Environment) -> Result<Rep
     }
     if !args.is_prepared {
         if !step::is_own(&*host) || step::was_done_for_us(environment) {
-            step::check(&*host, environment)?;
+            if let Err(error) = step::check(&*host, environment) {
+                let is_idle = args.if_enrolled && is_idle(&error, &*host);
+                return Err(if is_idle {
+                    idle(&error, environment)
+                } else {
+                    error
+                });
+            }
         } else if host.steps_apart() {
             let Some(later) = until_stopped(host.step(true)).await? else {
                 return Ok(stopped());
@@ -59,6 +66,18 @@ pub(super) async fn run(args: &RunArgs, environment: &Environment) -> Result<Rep
     drop(host);
     dialects::open(&flags, environment)?.serve().await?;
     Ok(stopped())
+}
+
+/// Returns whether the step has ended because nothing on this host asks for an enrolment.
+fn is_idle(error: &Error, host: &dyn Dialect) -> bool {
+    matches!(error.id(), ErrorId::NotEnrolled | ErrorId::TokenMissing) && host.is_untouched()
+}
+
+/// Reports the end of a service that has nothing to do, and returns its error.
+fn idle(error: &Error, environment: &Environment) -> Error {
+    let idle = Error::new(ErrorId::Idle, error.cause());
+    report_idle(environment, &idle.what());
+    idle
 }
 
 /// Executes this program again. Returns only if that fails, or is not needed.

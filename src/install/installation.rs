@@ -206,6 +206,11 @@ impl Installation<'_> {
             .unwrap_or(false)
     }
 
+    /// Returns true if nothing on this host asks for an enrolment.
+    fn is_untouched(&self) -> bool {
+        dialects::open(&self.options.flags, self.environment).is_ok_and(|host| host.is_untouched())
+    }
+
     /// Sets the `SELinux` labels of the changes from index `from`, on a host with restorecon(8).
     async fn label(&self, from: usize) -> Result<()> {
         let paths: Vec<&str> = self.made[from..]
@@ -241,6 +246,8 @@ impl Installation<'_> {
             (true, false) => return Ok(ServiceOutcome::Running),
             (true, true) => ("restart", ServiceOutcome::Restarted),
             (false, _) if !self.options.starts() => return Ok(ServiceOutcome::NotStarted),
+            // It would end with 86 at once, and systemd would report a success.
+            (false, _) if self.is_untouched() => return Ok(ServiceOutcome::NotStarted),
             // Without a credential, the service would exit at once.
             (false, _) if self.failure.is_some() && !self.is_enrolled() => {
                 return Ok(ServiceOutcome::NotStarted);

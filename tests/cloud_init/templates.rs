@@ -71,7 +71,7 @@ fn templates() -> Vec<Template> {
             "For the machine that becomes an image, with Packer or manually. This installs the agent and\n\
              spends no use. Each host made from the image enrols at its first boot, with a token from the\n\
              command. The last step before you create the image:\n\
-             cloud-init clean --logs --machine-id",
+             cloud-init clean --logs && truncate -s 0 /etc/machine-id",
             json!({"hub_url": hub, "tags": ["image-1"], "role": "web", "defer": true,
                    "monsys_token_from": {"command": "vault kv get -field=token secret/monsys/enrolment"}}),
         ),

@@ -28,6 +28,7 @@ mod machine;
 mod matrix;
 mod one_liner;
 mod packages;
+mod packages_offline;
 mod prepared;
 mod privilege;
 mod scrubbed;

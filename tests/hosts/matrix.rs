@@ -18,8 +18,8 @@ use crate::machine::Machine;
 use crate::one_liner::{
     ONE_LINER, PROGRAM, expect_in_service, expect_no_trace, put_older_program, trust,
 };
-use crate::packages::{OLDER, VERSION, bring, enrol};
-use crate::prepared::{dist, older_packages};
+use crate::packages::enrol;
+use crate::packages_offline::{Format, VERSION};
 use crate::templates::template;
 
 /// A way to install.
@@ -177,9 +177,7 @@ fn row(release: &str, way: Way) {
         seed(&disk, &user_data);
     }
     if way == Way::Deb {
-        let name = |version: &str| format!("monsys-agent_{version}-1_amd64.deb");
-        bring(&disk, &older_packages().join(name(OLDER)), "old.deb");
-        bring(&disk, &dist().join(name(VERSION)), "new.deb");
+        Format::Deb.bring(&disk);
     }
     let host = lan.boot(&disk);
     let controller = (way == Way::Ansible).then(|| {

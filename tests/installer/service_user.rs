@@ -53,10 +53,12 @@ fn a_group_that_exists_already_is_the_group_of_the_new_user() {
         let user = user.unwrap_or_else(|| panic!("no user: {passwd}"));
         user.split(':').nth(3).unwrap().to_owned()
     };
-    for is_with_sysusers in [true, false] {
+    for tools in ["systemd-sysusers", "useradd", "adduser"] {
         fs::write(machine.path("etc/group"), &group).unwrap();
-        if !is_with_sysusers {
-            machine.remove_program("systemd-sysusers");
+        match tools {
+            "useradd" => machine.remove_program("systemd-sysusers"),
+            "adduser" => only_busybox_adduser(&machine),
+            _ => {}
         }
         agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
         assert_eq!(gid_of_user(), "4712");
@@ -77,9 +79,11 @@ fn a_group_that_exists_already_is_the_group_of_the_new_user() {
 #[ignore = "needs root: mounts an overlay"]
 fn a_group_that_a_killed_run_did_not_make_is_made_by_the_next_run() {
     let (machine, hub) = fixture();
-    for is_with_sysusers in [true, false] {
-        if !is_with_sysusers {
-            machine.remove_program("systemd-sysusers");
+    for tools in ["systemd-sysusers", "useradd", "adduser"] {
+        match tools {
+            "useradd" => machine.remove_program("systemd-sysusers"),
+            "adduser" => only_busybox_adduser(&machine),
+            _ => {}
         }
         agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
         for name in ["etc/group", "etc/gshadow"] {
@@ -119,6 +123,30 @@ fn the_deb_makes_what_is_missing_of_user_and_group() {
                 run(machine.command(&["getent", name, "monsys"])).expect(0);
             }
         }
+    }
+}
+
+/// Makes stand-ins for the four programs of `BusyBox` the only ones that change users: Debian's `BusyBox` has none of
+/// them. They take the options of `BusyBox` alone, and refuse a name that exists, as `BusyBox` does.
+fn only_busybox_adduser(machine: &Machine) {
+    machine.remove_program("systemd-sysusers");
+    for name in ["useradd", "groupadd", "userdel", "groupdel"] {
+        let program = fs::read(machine.path("usr/sbin").join(name)).unwrap();
+        machine.program(&format!("srv/{name}"), program);
+        machine.remove_program(name);
+    }
+    for (name, script) in [
+        ("addgroup", "[ \"$1\" = -S ] && [ $# = 2 ] && exec /srv/groupadd --system \"$2\""),
+        (
+            "adduser",
+            "while getopts SDHh:s:G:g: option; do case $option in h) home=$OPTARG ;; s) shell=$OPTARG ;; G) group=$OPTARG ;; S | D | H | g) ;; *) exit 1 ;; esac; done
+            shift $((OPTIND - 1)); [ $# = 1 ] && exec /srv/useradd --system --no-create-home --home-dir \"$home\" --shell \"$shell\" --gid \"$group\" \"$1\"",
+        ),
+        ("deluser", "exec /srv/userdel \"$1\""),
+        ("delgroup", "exec /srv/groupdel \"$1\""),
+    ] {
+        machine.remove_program(name);
+        machine.program(&format!("usr/sbin/{name}"), format!("#!/bin/sh\n{script}\nexit 1\n"));
     }
 }
 

@@ -79,6 +79,21 @@ fn systemd_accepts_every_line_of_the_unit() {
     assert!(stderr.contains("perhaps"), "{stderr:?}");
 }
 
+/// A second line adds to the first, or replaces it: each reader has to know which.
+#[test]
+fn no_setting_of_the_unit_is_written_twice() {
+    let settings = UNIT
+        .lines()
+        .filter_map(|line| Some(line.split_once('=')?.0));
+    let settings: Vec<_> = settings.filter(|name| !name.starts_with('#')).collect();
+    for name in &settings {
+        let count = settings.iter().filter(|other| *other == name).count();
+        // A list of what is allowed, and a list of exceptions.
+        let allowed = if *name == "SystemCallFilter" { 2 } else { 1 };
+        assert_eq!(count, allowed, "{name}");
+    }
+}
+
 #[test]
 fn permanent_failures_are_not_restarted() {
     use agent_core::error::Kind;
@@ -96,6 +111,7 @@ fn permanent_failures_are_not_restarted() {
         assert_eq!(codes.contains(&kind.exit_code()), !is_passing, "{kind:?}");
     }
     assert_eq!(codes.len(), Kind::ALL.len() - 4);
-    // 85 requests the privileged step: the manager runs both again, and that is not a failure.
-    assert!(UNIT.contains("\nSuccessExitStatus=85\n"));
+    // 85 requests the privileged step: the manager runs both again, and that is not a failure. 86 is a host that
+    // is not enrolled.
+    assert!(UNIT.contains("\nSuccessExitStatus=85 86\n"));
 }

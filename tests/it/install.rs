@@ -186,7 +186,7 @@ fn install_enrols_and_uninstall_restores() {
     assert_eq!(host.mode(BINARY), 0o755);
     let unit = fs::read_to_string(host.path(UNIT)).unwrap();
     assert!(
-        unit.contains("\nExecStart=/usr/local/bin/monsys-agent run\n"),
+        unit.contains("\nExecStart=/usr/local/bin/monsys-agent run --if-enrolled\n"),
         "{unit}"
     );
     assert_eq!(

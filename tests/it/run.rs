@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::common::{Service, TestHost, TestHub, needs_root, until};
+use crate::common::{SERVICE_USER, Service, TestHost, TestHub, needs_root, until};
 
 const JOURNAL: &str = "var/lib/monsys/heartbeat.json";
 
@@ -95,6 +95,92 @@ fn an_unenrolled_host_without_a_token_prints_a_hint() {
     let run = host.agent(&["run"]).run().expect(78);
     run.expect_stderr(&["not enrolled", "MONSYS_TOKEN=enrl_… monsys-agent enrol"]);
     assert!(!host.path("var/lib/monsys").exists(), "it writes nothing");
+}
+
+/// As the unit runs it: the step as root, then `run --if-enrolled` as the service's user.
+#[test]
+#[ignore = "needs root: changes owners"]
+fn an_untouched_host_ends_with_86_and_any_other_without_a_token_with_78() {
+    let host = TestHost::with_service_user();
+    let state_dir = host.path("var/lib/monsys");
+    fs::create_dir_all(&state_dir).unwrap();
+    let socket = UnixDatagram::bind(host.path("run/notify")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    std::os::unix::fs::chown(host.path("run/notify"), Some(SERVICE_USER), None).unwrap();
+    let service = |arguments: &[&str]| {
+        host.agent(&["prepare"]).run().expect(0);
+        host.agent(arguments)
+            .env("NOTIFY_SOCKET", host.path("run/notify").to_str().unwrap())
+            .by_user(SERVICE_USER)
+            .run()
+    };
+    let idle = |arguments: &[&str]| {
+        let run = service(arguments).expect(86);
+        run.expect_stderr(&["is not enrolled, and the service has nothing to do"]);
+        let mut bytes = [0; 512];
+        let length = socket.recv(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        assert!(
+            text.starts_with("READY=1\nSTATUS=this host is not enrolled"),
+            "{text}"
+        );
+    };
+    idle(&["run", "--if-enrolled"]);
+    // An image may have settings without a credential.
+    host.write_file(
+        "etc/monsys/agent.toml",
+        "hub_url = \"https://hub.example\"\ntags = [\"a\"]\n",
+    );
+    idle(&["run", "--if-enrolled"]);
+    service(&["run"])
+        .expect(78)
+        .expect_stderr(&["not enrolled"]);
+    host.agent(&["status"]).run().expect(78);
+
+    // A key is what a killed or rejected enrolment leaves.
+    let (hub, token) = (TestHub::new(), "enrl_0123456789abcdefghij");
+    host.enrol(&hub, token).run().expect(77);
+    service(&["run", "--if-enrolled"]).expect(78);
+    // An enrolled host whose credential is gone.
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    host.write_file("etc/monsys/agent.toml", "");
+    service(&["run", "--if-enrolled"]).expect(78);
+    assert!(
+        socket.recv(&mut [0; 8]).is_err(),
+        "a failure is not reported as a start"
+    );
+
+    // An unenrolled host is untouched again.
+    let host = TestHost::with_service_user();
+    host.enrol(&hub, &hub.token()).run().expect(0);
+    host.agent(&["unenrol"]).run().expect(0);
+    host.agent(&["prepare"]).run().expect(0);
+    let run = host.agent(&["run", "--if-enrolled"]).by_user(SERVICE_USER);
+    run.run().expect(86);
+}
+
+/// Other dialects, whose folders hold their settings.
+#[test]
+#[ignore = "needs root: changes owners"]
+fn an_untouched_host_of_each_dialect_with_a_service_ends_with_86() {
+    for (dialect, file, text) in [
+        (
+            "ravenxcope",
+            "etc/ravenxcope/sensor-agent.env",
+            "SENSOR_ID=s1\nBACKEND_URL=http://127.0.0.1:9\n",
+        ),
+        ("mimir", "", ""),
+    ] {
+        let host = TestHost::with_service_user();
+        if !file.is_empty() {
+            host.write_file(file, text);
+        }
+        host.agent(&["prepare", "--dialect", dialect])
+            .run()
+            .expect(0);
+        let run = host.agent(&["run", "--if-enrolled", "--dialect", dialect]);
+        run.by_user(SERVICE_USER).run().expect(86);
+    }
 }
 
 #[test]

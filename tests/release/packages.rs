@@ -88,9 +88,15 @@ fn has_fields_and_files(deb: &Path, arch: &str, debian: &str, version: &str) {
     let names: BTreeSet<_> = names
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let expected = ["control", "postinst", "postrm", "prerm"];
+    let expected = ["control", "md5sums", "postinst", "postrm", "prerm"];
     assert_eq!(names, BTreeSet::from(expected.map(str::to_owned)));
     enrols_nothing(&fs::read_to_string(control.join("postinst")).unwrap());
+    // `dpkg --verify` compares with these.
+    let sums = fs::read_to_string(control.join("md5sums")).unwrap();
+    assert_eq!(sums.lines().count(), files_below(&tree), "{sums}");
+    let mut check = Command::new("md5sum");
+    check.args(["--check", "--strict", "--quiet"]);
+    succeeded(check.arg(control.join("md5sums")).current_dir(&tree));
     is_the_binary(&tree.join("usr/bin/monsys-agent"), arch);
 }
 
@@ -160,6 +166,20 @@ fn has_files(list: &str, owner: &str) {
     }
 }
 
+/// Counts the files below a folder.
+fn files_below(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| {
+            if entry.file_type().unwrap().is_dir() {
+                files_below(&entry.path())
+            } else {
+                1
+            }
+        })
+        .sum()
+}
+
 /// A script may say how to enrol; it must not do it.
 #[track_caller]
 fn enrols_nothing(script: &str) {
@@ -174,7 +194,9 @@ fn enrols_nothing(script: &str) {
 #[test]
 fn lintian_reports_nothing_but_the_overrides() {
     let mut lintian = Command::new("lintian");
-    lintian.args(["--allow-root", "--no-cfg", "--fail-on", "error,warning"]);
+    lintian.args(["--allow-root", "--no-cfg", "-EiIL", "+pedantic"]);
+    let every = "error,warning,info,pedantic,experimental";
+    lintian.args(["--fail-on", every]);
     for (_, debian) in ARCHITECTURES {
         lintian.arg(deb(&dist(), VERSION, debian));
     }

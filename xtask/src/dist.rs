@@ -11,6 +11,7 @@ mod folder;
 mod installer;
 mod licences;
 mod linked;
+mod md5sums;
 mod packages;
 mod sbom;
 mod signature;

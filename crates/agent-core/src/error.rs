@@ -34,6 +34,8 @@ pub enum Kind {
     Config,
     /// The privileged step before the service has to run again.
     StepNeeded,
+    /// The host is not enrolled, and the service has nothing to do.
+    Idle,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             Self::Rejected => 77,
             Self::Config => 78,
             Self::StepNeeded => 85,
+            Self::Idle => 86,
         }
     }
 
@@ -76,11 +79,14 @@ impl Kind {
             Self::StepNeeded => {
                 "the service manager has to run the privileged step and the service again; only from `run`"
             }
+            Self::Idle => {
+                "the host is not enrolled, and nothing on it asks for an enrolment; only from `run --if-enrolled`"
+            }
         }
     }
 
     /// All classes, in the order of their exit codes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Usage,
         Self::Refused,
         Self::Unreachable,
@@ -91,6 +97,7 @@ impl Kind {
         Self::Rejected,
         Self::Config,
         Self::StepNeeded,
+        Self::Idle,
     ];
 }
 
@@ -282,6 +289,9 @@ catalogue! {
     StepNeeded = "step-needed", StepNeeded, "the privileged step before the service has to run again",
         "`run` writes only below /run/monsys. The service manager runs `monsys-agent prepare` first, for the work that needs root (a deferred enrolment, the end of an interrupted rotation). That step did not run since the boot, or there is new work for it.",
         "start the service by its manager, which runs both: systemctl restart monsys-agent, or rc-service monsys-agent restart";
+    Idle = "idle", Idle, "this host is not enrolled, and the service has nothing to do",
+        "The host was never enrolled, or is unenrolled, and no token source is set. The unit runs `run --if-enrolled`, which ends so. The service manager does not count this as a failure, so an image with a package boots without one.",
+        "MONSYS_TOKEN=enrl_… monsys-agent enrol; then start the service: systemctl start monsys-agent";
     NotEnrolled = "not-enrolled", Config, "this host is not enrolled",
         "agent.toml has no confirmed credential, or its credential belongs to the host from which this host was cloned.",
         "MONSYS_TOKEN=enrl_… monsys-agent enrol";

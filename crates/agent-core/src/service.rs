@@ -57,6 +57,12 @@ pub async fn run_heartbeats<H: ServiceHost>(
     ended
 }
 
+/// Reports to the service manager that the service has started and has nothing to do. A service of `Type=notify`
+/// (systemd.service(5)) that ends before that report has failed, whatever its exit code.
+pub fn report_idle(environment: &Environment, status: &str) {
+    Notify::of(environment).ready(status);
+}
+
 /// Sends the heartbeats of `host` without a service manager and without signals, for tests in paused time.
 ///
 /// # Errors

@@ -50,6 +50,13 @@ impl Dialect for Mimir<'_> {
             ))
     }
 
+    fn is_untouched(&self) -> bool {
+        let is_new = |state| state == EnrolmentState::New;
+        self.settings.token.is_none()
+            && self.enrolment_state().is_ok_and(is_new)
+            && self.state.key().is_ok_and(|key| key.is_none())
+    }
+
     fn read_secret(&self, text: &str, source: &TokenSource) -> Result<Token> {
         Token::shared(text, source)
     }

@@ -22,7 +22,7 @@ use agent_core::token_source::TokenSource;
 use serde_json::{Value, json};
 
 use crate::exchange::EnrolRequest;
-use crate::host_state::EnrolmentState;
+use crate::host_state::{EnrolmentState, HostState};
 use crate::monsys::{Monsys, report_fields};
 use crate::paths::KeyWrite;
 use crate::plan::{PlannedRequest, Purpose};
@@ -134,6 +134,16 @@ impl Dialect for Monsys<'_> {
             self.enrolment_state()?,
             EnrolmentState::Enrolled(_)
         ))
+    }
+
+    fn is_untouched(&self) -> bool {
+        let has_no_identity = |state: &HostState| {
+            matches!(state.enrolment_state, EnrolmentState::New(None))
+                && state.snapshot.key.is_none()
+        };
+        self.settings.token.is_none()
+            && self.state().is_ok_and(has_no_identity)
+            && Receipt::load(&self.paths.state_dir).is_none()
     }
 
     fn enrolled(&self) -> Result<Enrolment> {

@@ -61,6 +61,10 @@ impl Dialect for Ravenxcope<'_> {
         Token::shared(text, source)
     }
 
+    fn is_untouched(&self) -> bool {
+        self.token.is_none() && self.pending.is_none() && self.settings.token.is_none()
+    }
+
     fn plan(&self, secret: Option<Kind>, force: bool) -> Result<Plan<'_>> {
         if self.token.is_some() && !force {
             self.refuse_other_backend()?;

@@ -18,6 +18,9 @@ const NO_UNWIND_TABLES: &str = "-Cforce-unwind-tables=no";
 /// A position-independent program relocates itself: packed, the list of its places is 150 KB less.
 const PACKED_RELOCATIONS: &str = "-Clink-arg=-Wl,-z,pack-relative-relocs";
 
+/// The name of the section with the names of the compilers, in the table of the sections' names.
+const COMMENT: &[u8] = b"\0.comment\0";
+
 /// Builds the agent for all of these at once, which is nothing to do when nothing has changed.
 pub(super) async fn build(all: &[Arch]) -> Result<()> {
     let (mut own, mut other) = (Vec::new(), Vec::new());
@@ -32,9 +35,35 @@ pub(super) async fn build(all: &[Arch]) -> Result<()> {
         build_with(Some(Sysroot::new()), &other).await?;
     }
     for arch in all {
+        without_comment(*arch).await?;
         is_static_pie(&built(*arch)).await?;
     }
     Ok(())
+}
+
+/// Removes the section with the names of the compilers, which nothing reads and `strip` keeps.
+///
+/// The file stays the same one: cargo puts back another one at each build, and tests run it meanwhile.
+async fn without_comment(arch: Arch) -> Result<()> {
+    let built = built(arch);
+    let has_comment = |bytes: &[u8]| bytes.windows(COMMENT.len()).any(|part| part == COMMENT);
+    if !has_comment(&read(&built)?) {
+        return Ok(());
+    }
+    let copy = built.with_extension("stripped");
+    let mut objcopy = Command::new(compilers(arch).await?.objcopy);
+    objcopy
+        .arg("--remove-section=.comment")
+        .arg(&built)
+        .arg(&copy);
+    process::run(&mut objcopy).await?;
+    let bytes = read(&copy)?;
+    if has_comment(&bytes) {
+        return Err(Stop::failed("objcopy has not removed .comment"));
+    }
+    let what = || format!("could not write {}", built.display());
+    std::fs::write(&built, bytes).context(what)?;
+    std::fs::remove_file(&copy).context(what)
 }
 
 /// Builds it with the toolchain's own compiler, or with one of a sysroot.
@@ -101,11 +130,12 @@ async fn has_target(arch: Arch) -> Result<bool> {
     Ok(Path::new(folder.trim()).is_dir())
 }
 
-/// Compiler of C for musl, which ring needs; the gcc that links; and what rustc calls to link, which
+/// Compiler of C for musl, which ring needs; the gcc that links, with its objcopy; and what rustc calls to link, which
 /// is not musl-gcc: with that the binary is not static.
 struct Compilers {
     cc: &'static str,
     gcc: &'static str,
+    objcopy: &'static str,
     linker: &'static str,
 }
 
@@ -133,6 +163,7 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
             Compilers {
                 cc: "musl-gcc",
                 gcc: "gcc",
+                objcopy: "objcopy",
                 linker: "gcc",
             },
             &["gcc", "musl-tools"],
@@ -141,6 +172,7 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
             Compilers {
                 cc: "aarch64-linux-gnu-gcc",
                 gcc: "aarch64-linux-gnu-gcc",
+                objcopy: "aarch64-linux-gnu-objcopy",
                 linker: "link-static-pie.sh",
             },
             &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],

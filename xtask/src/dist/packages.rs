@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::arch::Arch;
 use super::folder::{read, sha256, write};
-use super::{Folder, binary, stage, sysroot};
+use super::{Folder, binary, md5sums, stage, sysroot};
 use xtask::error::{Context, Result, Stop};
 use xtask::{process, tools};
 
@@ -36,6 +36,7 @@ pub(super) async fn make(arch: Arch, version: &str, epoch: u64, folder: &mut Fol
             .env("CARGO_TARGET_DIR", sysroot::target())
             .env("SOURCE_DATE_EPOCH", epoch.to_string());
         process::run(&mut cargo_deb).await?;
+        write(&deb, &md5sums::added(&read(&deb)?, epoch)?, 0o644)?;
         made_from(&deb, &inputs)?;
     }
     let rpm = format!("monsys-agent-{version}-{REVISION}.{}.rpm", arch.kernel());
@@ -116,7 +117,7 @@ async fn tool((name, version): (&str, &str)) -> Result<Command> {
 
 /// All that a package is made from, in one number.
 fn inputs(arch: Arch, version: &str, epoch: u64) -> Result<String> {
-    let mut all = format!("{version} {epoch}\n");
+    let mut all = format!("{version} {epoch} md5sums\n");
     let mut add = |file: &Path| -> Result<()> {
         let _ = writeln!(all, "{} {}", sha256(&read(file)?), file.display());
         Ok(())

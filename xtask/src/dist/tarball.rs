@@ -53,7 +53,7 @@ pub(super) fn make(folder: &str, entries: &[Entry], epoch: u64) -> Result<Vec<u8
     gzip(&tar.into_inner().context(what)?)
 }
 
-fn header(kind: EntryType, mode: u32, size: u64, epoch: u64) -> Header {
+pub(super) fn header(kind: EntryType, mode: u32, size: u64, epoch: u64) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(mode);

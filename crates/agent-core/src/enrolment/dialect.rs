@@ -254,6 +254,12 @@ pub trait Dialect {
         Ok(!self.takes_secret(false)?)
     }
 
+    /// Returns whether nothing on this host asks for an enrolment: the host has no identity, no credential, no
+    /// interrupted run and no source of a secret. A service that does not run has not failed then.
+    fn is_untouched(&self) -> bool {
+        false
+    }
+
     /// Returns the result for a host that is enrolled already.
     ///
     /// # Errors
