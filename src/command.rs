@@ -118,7 +118,7 @@ pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
         Command::Doctor(args) => doctor::run(args, environment).await,
         Command::RotateToken(args) => rotate::token(args, environment).await,
         Command::RotateKey(args) => rotate::key(args, environment).await,
-        Command::Unenrol(args) => Box::pin(unenrol::run(args, environment)).await,
+        Command::Unenrol(args) => unenrol::run(args, environment).await,
         Command::Run(args) => run::run(args, environment).await,
         Command::Prepare(args) => prepare::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,

@@ -16,7 +16,7 @@ use dialect_monsys::{self as monsys, UnenrolOutcome};
 /// See [`monsys::unenrol`].
 pub(super) async fn run(args: &UnenrolArgs, environment: &Environment) -> Result<Report> {
     dialects::monsys_only("unenrol", &args.flags(), environment)?;
-    let unenrolment = monsys::unenrol(&args.flags(), args.force, environment).await?;
+    let unenrolment = Box::pin(monsys::unenrol(&args.flags(), args.force, environment)).await?;
     let hub = &unenrolment.hub_url;
     let (result, headline) = match unenrolment.outcome {
         UnenrolOutcome::Unenrolled => ("left", format!("This host is unenrolled from {hub}.")),

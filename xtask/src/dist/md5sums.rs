@@ -135,7 +135,7 @@ mod tests {
             ],
             7,
         );
-        assert!(written.len() % 2 == 0);
+        assert!(written.len().is_multiple_of(2));
         let read = members(&written).unwrap();
         let read: Vec<_> = read
             .iter()
