@@ -6,9 +6,12 @@
 )]
 
 mod controller;
+mod image;
 mod install_methods;
 mod leaks;
+mod read_only;
 mod vectors;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fs;
