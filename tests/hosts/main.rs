@@ -25,6 +25,7 @@ mod fleet;
 mod lan;
 mod lost_hub;
 mod machine;
+mod matrix;
 mod one_liner;
 mod packages;
 mod prepared;

@@ -8,37 +8,30 @@ use tokio::process::Command;
 use xtask::error::{Context, Result};
 use xtask::tools;
 
-/// Releases, and what is on their hosts beyond what boots.
-const TREES: [(&str, &str); 4] = [
-    (
-        "bookworm",
-        "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget",
-    ),
-    ("trixie", "ca-certificates,curl,iproute2,procps"),
-    // systemd 247, the oldest that the unit is booted with, and cloud-init 20.4, the oldest here.
-    (
-        "bullseye",
-        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
-    ),
-    // Debian testing, for the newest cloud-init that is packaged.
-    (
-        "forky",
-        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
-    ),
-];
+/// Releases. Bullseye has systemd 247, the oldest that the unit is booted with, and cloud-init 20.4, the oldest
+/// here; forky is Debian testing.
+const RELEASES: [&str; 4] = ["bookworm", "trixie", "bullseye", "forky"];
+/// Packages of every host beyond those that boot it, so that each way to install works on each release.
+const PACKAGES: &str = "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget";
+/// The release whose Python is new enough for every ansible-core.
+pub(super) const CONTROLLER: &str = "trixie";
 
 /// Makes the trees that are not there yet; gives the folder that they are in.
 pub(crate) async fn all() -> Result<PathBuf> {
     let folder = tools::target().join("trees");
     fs::create_dir_all(&folder).context(|| format!("could not make {}", folder.display()))?;
-    for (release, packages) in TREES {
+    for release in RELEASES {
         let tree = folder.join(release);
         let stamps = folder.join(format!("{release}.made"));
+        let packages = match release {
+            CONTROLLER => format!("{PACKAGES},python3-venv"),
+            _ => PACKAGES.to_owned(),
+        };
         // The stamp is not in the tree: a host should not find it.
-        tools::once(&stamps, packages, async || {
+        tools::once(&stamps, &packages, async || {
             fs::create_dir_all(&stamps)
                 .context(|| format!("could not make {}", stamps.display()))?;
-            make(release, packages, &tree).await
+            make(release, &packages, &tree).await
         })
         .await?;
     }
