@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::controller::Controller;
-use super::{differences, settings, with};
+use super::{differences, scene, settings, with};
 use crate::common::TestHub;
 use crate::disk::Disk;
 use crate::lan::Lan;
@@ -27,9 +26,7 @@ fn an_image_with_the_package_is_only_enrolled() {
     let hub = lan.hub();
     let token = hub.token();
     let disk = Disk::debian("trixie", "web-1");
-    let host = lan.boot(&disk);
-    let controller = Controller::new();
-    controller.adopt(&host, &[]);
+    let (host, controller) = scene(&lan, &disk, &[]);
     let bare = disk.entries();
     let package = concat!("monsys-agent_", env!("CARGO_PKG_VERSION"), "-1_amd64.deb");
     std::fs::copy(
@@ -98,9 +95,7 @@ fn an_existing_group_or_user_is_used_and_the_user_stays() {
     ] {
         let token = hub.token();
         let disk = Disk::debian("bookworm", name);
-        let host = lan.boot(&disk);
-        let controller = Controller::new();
-        controller.adopt(&host, &[]);
+        let (host, controller) = scene(&lan, &disk, &[]);
         host.run_ok(line);
         let fresh = disk.entries();
         let settings = settings(&hub);

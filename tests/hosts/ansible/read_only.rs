@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::controller::Controller;
-use super::{differences, settings, with};
+use super::{differences, scene, settings, with};
 use crate::disk::Disk;
 use crate::lan::Lan;
 use crate::machine::Machine;
@@ -30,9 +29,7 @@ fn a_read_only_host_is_enrolled_and_nothing_of_it_stays() {
     let hub = lan.hub();
     let token = hub.token();
     let disk = Disk::debian("bookworm", "web-1");
-    let host = lan.boot(&disk);
-    let controller = Controller::new();
-    controller.adopt(&host, &[]);
+    let (host, controller) = scene(&lan, &disk, &[]);
     remount_read_only(&host);
     let fresh = disk.entries();
     let mut settings = with(settings(&hub), "monsys_agent_method", "auto");
@@ -62,9 +59,7 @@ fn a_removal_without_the_program_fails_and_loses_no_record() {
     let hub = lan.hub();
     let token = hub.token();
     let disk = Disk::debian("bookworm", "web-1");
-    let host = lan.boot(&disk);
-    let controller = Controller::new();
-    controller.adopt(&host, &[]);
+    let (host, controller) = scene(&lan, &disk, &[]);
     let settings = settings(&hub);
     let fresh = disk.entries();
     controller.role(&token, &settings, &[]).expect_success();

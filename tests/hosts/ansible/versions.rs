@@ -4,8 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::controller::Controller;
-use super::{settings, with};
+use super::{scene, settings, with};
 use crate::disk::Disk;
 use crate::lan::Lan;
 use crate::machine::Machine;
@@ -48,9 +47,7 @@ fn one_form_of_the_version_is_for_repository_and_file() {
     let hub = lan.hub();
     let token = hub.token();
     let disk = Disk::debian("bookworm", "web-1");
-    let host = lan.boot(&disk);
-    let controller = Controller::new();
-    controller.adopt(&host, &[]);
+    let (host, controller) = scene(&lan, &disk, &[]);
     repository(&host);
     let mut settings = with(settings(&hub), "monsys_agent_method", "package");
     settings["monsys_agent_binary"] = json!("");

@@ -1,5 +1,6 @@
 //! The role's download, with each downloader.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use ring::digest::{SHA256, digest};
@@ -56,6 +57,9 @@ fn the_fetch_follows_no_redirect_from_https_to_http() {
         .expect_stderr(&["is not a regular file"]);
 }
 
+/// Prepares the downloaders of a machine.
+type Lay = fn(&Machine);
+
 /// Over http, and over https with a checksum, which verifies the download.
 #[test]
 #[ignore = "needs root: mounts an overlay"]
@@ -63,7 +67,6 @@ fn the_fetch_uses_options_that_every_wget_knows() {
     let release = Release::new();
     let plain = http_mirror(&release);
     let url = format!("{}/install.sh", plain.url());
-    type Lay = fn(&Machine);
     let tools: [(&str, Lay); 3] = [
         ("BusyBox", |machine| only_busybox_wget(machine)),
         ("an old BusyBox", |machine| only_old_busybox_wget(machine)),
@@ -76,12 +79,10 @@ fn the_fetch_uses_options_that_every_wget_knows() {
         role(&machine, false, "fetch.sh", &[&url, "/srv/it", "", ""]).expect(0);
         let it = fs::read(machine.path("srv/it")).unwrap();
         assert!(it.starts_with(b"#!/bin/sh"));
-        let sum = digest(&SHA256, &it);
-        let sum: String = sum
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mut sum = String::new();
+        for byte in digest(&SHA256, &it).as_ref() {
+            write!(sum, "{byte:02x}").unwrap();
+        }
         role(&machine, false, "fetch.sh", &[&url, "/srv/it", &sum, ""]).expect(0);
         let wrong = sum.replace(|_| true, "0");
         role(&machine, false, "fetch.sh", &[&url, "/srv/it", &wrong, ""])
