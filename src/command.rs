@@ -85,10 +85,11 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
         .build()
         .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("the runtime"))?;
     let result = runtime.block_on(async {
+        let command = Box::pin(run(cli, environment));
         if matches!(cli.command, Command::Run(_)) {
-            return run(cli, environment).await;
+            return command.await;
         }
-        first_process::until_signal(Box::pin(run(cli, environment))).await
+        first_process::until_signal(command).await
     });
     // Do not wait for a name server or a pipe that never answers.
     runtime.shutdown_background();
@@ -117,7 +118,7 @@ pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
         Command::Doctor(args) => doctor::run(args, environment).await,
         Command::RotateToken(args) => rotate::token(args, environment).await,
         Command::RotateKey(args) => rotate::key(args, environment).await,
-        Command::Unenrol(args) => unenrol::run(args, environment).await,
+        Command::Unenrol(args) => Box::pin(unenrol::run(args, environment)).await,
         Command::Run(args) => run::run(args, environment).await,
         Command::Prepare(args) => prepare::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,

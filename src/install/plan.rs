@@ -9,7 +9,7 @@ use super::change::{Change, ExistingFile, PutFile, sha256};
 use super::inspect::{
     ca_for_service, has_only_temporary_files, on_host, owner_of_new, parent, shares, takes_programs,
 };
-use super::record::{self, InstallRecord};
+use super::record::{self, InstallRecord, RecordedChange};
 use super::service::{OPENRC_SETTINGS, ServiceManager};
 use super::user::{self, USER};
 use super::{InstallOptions, NotDone, unwritable};
@@ -80,13 +80,7 @@ impl InstallPlan {
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
-            let (is_complete, group) = if let Some(group) = record.made_user() {
-                // A run that was killed while it made the user may have left no group.
-                (user::has_group(environment), group)
-            } else {
-                user::check(environment)?;
-                (true, user::group(environment))
-            };
+            let (is_complete, group) = service_group(record, environment)?;
             let has_user = user::find(environment).is_some() && is_complete;
             if !has_user && environment.is_live() {
                 builder.changes.push(Change::MakeUser { group });
@@ -197,6 +191,16 @@ fn manager_for_dialect(
         )),
         _ => Ok(manager),
     }
+}
+
+/// Returns whether the service's user can have its group, and the id of the group that existed before the user.
+fn service_group(record: &InstallRecord, environment: &Environment) -> Result<(bool, Option<u32>)> {
+    if let Some(RecordedChange::MakeUser { group, .. }) = record.made_user() {
+        // A run that was killed while it made the user may have left no group.
+        return Ok((user::has_group(environment), *group));
+    }
+    user::check(environment)?;
+    Ok((true, user::group(environment)))
 }
 
 /// Returns true if the host has the service of an installation, and no install record of it.

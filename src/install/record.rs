@@ -183,12 +183,10 @@ impl InstallRecord {
         })
     }
 
-    /// Returns the id of the group that existed before, if the installation made the service's user, or began to.
-    pub(super) fn made_user(&self) -> Option<Option<u32>> {
-        self.done.iter().find_map(|change| match change {
-            RecordedChange::MakeUser { group, .. } => Some(*group),
-            _ => None,
-        })
+    /// Returns the record of the service's user, if the installation made it, or began to.
+    pub(super) fn made_user(&self) -> Option<&RecordedChange> {
+        let mut done = self.done.iter();
+        done.find(|change| matches!(change, RecordedChange::MakeUser { .. }))
     }
 
     /// Returns the sums of the file that was written to `path`, and the second name of the former file.

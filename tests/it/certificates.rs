@@ -155,7 +155,7 @@ fn any_one_valid_path_is_enough() {
         .expect_stderr(&["expired at 2021-01-01T00:00:00Z"]);
 }
 
-/// The files of SSL_CERT_FILE and SSL_CERT_DIR. What is broken in one of them is named, and hides no other
+/// The files of `SSL_CERT_FILE` and `SSL_CERT_DIR`. What is broken in one of them is named, and hides no other
 /// certificate.
 #[test]
 fn a_store_is_read_as_editors_and_other_tools_leave_it() {

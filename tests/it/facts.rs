@@ -220,6 +220,7 @@ fn more_interfaces_than_a_hub_takes_enrol() {
 #[test]
 #[ignore = "needs root: makes a namespace"]
 fn an_address_with_a_label_belongs_to_its_interface() {
+    const LONG: &str = "v8-with-15-char";
     needs_root();
     Namespace::fresh();
     ip("link add v9 type veth peer name v9p");
@@ -228,7 +229,6 @@ fn an_address_with_a_label_belongs_to_its_interface() {
     ip("addr add 192.0.2.78/24 dev v9 label v9vip");
     ip("addr add 192.0.2.79/24 dev v9 label v9:vip");
     // The kernel shortens the name in a label, so that this one begins with no interface.
-    const LONG: &str = "v8-with-15-char";
     ip("link set v9 down");
     for name in ["v9", LONG] {
         if name == LONG {

@@ -1,4 +1,4 @@
-//! The rows of LyftData's troubleshooting table, in its order: a test for each, by its name.
+//! The rows of `LyftData`'s troubleshooting table, in its order: a test for each, by its name.
 
 use serde_json::json;
 

@@ -95,9 +95,10 @@ async fn update_machine(flags: &Flags, environment: &Environment) -> Result<()> 
     let _lock = Lock::take(folder, LOCK, Instant::now() + LOCK_WAIT).await?;
     // Another run may have written the record meanwhile.
     let host = Mimir::read(flags, environment)?;
-    match host.state.has_old_machine() {
-        true => host.state.save_machine(),
-        false => Ok(()),
+    if host.state.has_old_machine() {
+        host.state.save_machine()
+    } else {
+        Ok(())
     }
 }
 

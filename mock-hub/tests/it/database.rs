@@ -131,7 +131,10 @@ async fn workers_of_an_old_database_stay_and_their_names_need_not_be_unique() {
     let body = |id: &str, nonce: &str| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret-of-workers");
         let proof = hmac::sign(&key, format!("{nonce}\ningest").as_bytes());
-        let proof: String = proof.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let proof = proof
+            .as_ref()
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         json!({"name": "ingest", "worker": id, "nonce": nonce, "hmac": proof})
     };
     // The second start moves nothing.
