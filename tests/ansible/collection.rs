@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const COLLECTION: &str = "ansible";
+pub(crate) const COLLECTION: &str = "ansible";
 /// The role, by its full name.
 pub(crate) const ROLE: &str = "gotrust.monsys.monsys_agent";
 

@@ -12,5 +12,13 @@
 
 mod collection;
 mod outcomes;
+mod quality;
 mod refusals;
 mod variables;
+mod versions;
+
+/// Returns the end of a long output.
+fn end_of(output: &str) -> &str {
+    let start = output.char_indices().nth_back(4_000);
+    &output[start.map_or(0, |(at, _)| at)..]
+}

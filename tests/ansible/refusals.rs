@@ -78,6 +78,27 @@ fn cases() -> Vec<Case> {
             json!({"monsys_agent_version": TOKEN}),
             &["other than monsys_agent_token holds a token"],
         ),
+        validate(
+            json!({"monsys_agent_version": "latest"}),
+            &["monsys_agent_version is not a version such as 0.1.0"],
+        ),
+        validate(
+            json!({"monsys_agent_version": "0.2.0", "monsys_agent_method": "package",
+                   "monsys_agent_package": "/d/monsys-agent_0.1.0-1_amd64.deb"}),
+            &["is of version 0.1.0-1"],
+        ),
+        Case {
+            tasks: "failed",
+            vars: json!({"__monsys_agent_what": "the host was not enrolled",
+                         "__monsys_agent_ran": {"rc": 13, "msg": "Error executing command."}}),
+            says: &["cause: Error executing command. (exit code 13)"],
+        },
+        Case {
+            tasks: "failed",
+            vars: json!({"__monsys_agent_what": "the host was not enrolled",
+                         "__monsys_agent_ran": {"rc": -11, "stdout": "", "stderr": ""}}),
+            says: &["cause: ", "(exit code -11)"],
+        },
         Case {
             tasks: "missing",
             vars: json!({"monsys_agent_method": "binary"}),

@@ -6,9 +6,13 @@
 )]
 
 pub(crate) mod controller;
+mod cores;
+mod image;
 mod install_methods;
 mod leaks;
+mod read_only;
 mod vectors;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +36,14 @@ pub(crate) fn settings(hub: &TestHub) -> Value {
         "monsys_agent_method": "binary",
         "monsys_agent_binary": program(),
     })
+}
+
+/// Makes a host that Ansible can reach.
+fn scene<'a>(lan: &Lan, disk: &'a Disk, groups: &[&str]) -> (Machine<'a>, Controller) {
+    let host = lan.boot(disk);
+    let controller = Controller::new();
+    controller.adopt(&host, groups);
+    (host, controller)
 }
 
 fn with(mut settings: Value, key: &str, value: impl Into<Value>) -> Value {
@@ -74,9 +86,7 @@ fn the_role_enrols_changes_and_removes_a_host() {
     let hub = lan.hub();
     let token = hub.token();
     let disk = Disk::debian("bookworm", "web-1");
-    let host = lan.boot(&disk);
-    let controller = Controller::new();
-    controller.adopt(&host, &["web", "eu_north"]);
+    let (host, controller) = scene(&lan, &disk, &["web", "eu_north"]);
     let settings = settings(&hub);
     let fresh = disk.entries();
 
@@ -161,9 +171,7 @@ fn a_rejected_enrolment_fails_the_play_with_its_reason() {
     let hub = lan.hub();
     let token = format!("{}x", hub.token());
     let disk = Disk::debian("bookworm", "web-1");
-    let host = lan.boot(&disk);
-    let controller = Controller::new();
-    controller.adopt(&host, &[]);
+    let (host, controller) = scene(&lan, &disk, &[]);
     let settings = settings(&hub);
 
     // Check mode reports the failure of a real run.
@@ -200,9 +208,7 @@ fn the_play_completes_an_enrolled_host_before_it_fails() {
     let hub = lan.hub();
     let token = hub.token();
     let disk = Disk::debian("bookworm", "web-1");
-    let host = lan.boot(&disk);
-    let controller = Controller::new();
-    controller.adopt(&host, &[]);
+    let (host, controller) = scene(&lan, &disk, &[]);
     let settings = settings(&hub);
     let seed = "var/lib/cloud/seed/nocloud";
     disk.write(&format!("{seed}/user-data"), &format!("T={token}\n"));

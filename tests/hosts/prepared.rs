@@ -17,6 +17,11 @@ pub(crate) fn ansible() -> PathBuf {
     folder("MONSYS_TEST_ANSIBLE")
 }
 
+/// Returns the folders of other versions of Ansible, from the oldest that the role supports to the newest.
+pub(crate) fn ansible_cores() -> Vec<PathBuf> {
+    std::env::split_paths(&folder("MONSYS_TEST_CORES")).collect()
+}
+
 /// Returns the released agent for this machine.
 pub(crate) fn program() -> PathBuf {
     let name = format!("monsys-agent-{}-linux-x86_64", env!("CARGO_PKG_VERSION"));

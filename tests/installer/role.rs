@@ -1,15 +1,13 @@
 //! The scripts of the Ansible role that root runs on a host, in different shells and with different tools.
 
+mod fetch;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::process::Command;
 
-use serde_json::json;
-
 use crate::common::Run;
 use crate::machine::{Machine, run};
-use crate::release::Release;
-use crate::script::{CA, http_mirror, mirror, only_busybox_wget};
 
 /// A user other than root, and a group other than root's.
 const NOBODY: u32 = 65534;
@@ -268,48 +266,49 @@ fn a_fetched_file_is_where_only_root_can_replace_it() {
     }
 }
 
+/// The role stays with a package, so it has to see each state of one.
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn the_fetch_follows_no_redirect_from_https_to_http() {
-    let release = Release::new();
-    for gone in ["wget", "curl", "both but BusyBox's"] {
-        let machine = Machine::new();
-        let hub = mirror(&release, &machine);
-        let plain = http_mirror(&release);
-        match gone {
-            "curl" | "wget" => machine.remove_program(gone),
-            _ => only_busybox_wget(&machine),
-        }
-        let url = format!("{}/install.sh", hub.url());
-        let fetch = || role(&machine, false, "fetch.sh", &[&url, "/srv/it", "", CA]);
-        if gone.starts_with("both") {
-            fetch()
-                .expect(69)
-                .expect_stderr(&["neither curl nor GNU wget"]);
-            continue;
-        }
-        fetch().expect(0);
-        hub.fault(json!({
-            "route": "install",
-            "times": 9,
-            "status": 302,
-            "location": format!("{}/install.sh", plain.url()),
-        }));
-        fs::remove_file(machine.path("srv/it")).unwrap();
-        let run = fetch();
-        println!("without {gone}: {} {}", run.code, run.stderr);
-        assert_ne!(run.code, 0);
-        let it = fs::read(machine.path("srv/it")).unwrap_or_default();
-        assert!(it.is_empty(), "it was fetched without TLS");
-        // An http URL is fetched over http.
-        let url = format!("{}/install.sh", plain.url());
-        role(&machine, false, "fetch.sh", &[&url, "/srv/it", "", ""]).expect(0);
-    }
+fn the_package_is_found_in_each_of_its_states() {
     let machine = Machine::new();
-    run(machine.command(&["mkfifo", "/srv/pipe"])).expect(0);
-    let mut command = prepare(&machine, false, "fetch.sh");
-    command.args(["file:///srv/pipe", "/srv/it", "", ""]);
-    run(command)
-        .expect(69)
-        .expect_stderr(&["is not a regular file"]);
+    for (dpkg, rpm, expected) in [
+        (
+            "exit 1",
+            "echo package monsys-agent is not installed; exit 1",
+            "",
+        ),
+        (
+            "echo installed 0.1.0-1",
+            "exit 1",
+            "deb installed 0.1.0-1\n",
+        ),
+        (
+            "echo config-files 0.1.0-1",
+            "exit 1",
+            "deb config-files 0.1.0-1\n",
+        ),
+        (
+            "echo half-configured 0.1.0-1",
+            "exit 1",
+            "deb half-configured 0.1.0-1\n",
+        ),
+        ("echo not-installed", "exit 1", ""),
+        (
+            "exit 1",
+            "echo installed 0.1.0-1",
+            "rpm installed 0.1.0-1\n",
+        ),
+    ] {
+        machine.program("usr/bin/dpkg-query", format!("#!/bin/sh\n{dpkg}\n"));
+        machine.program("usr/bin/rpm", format!("#!/bin/sh\n{rpm}\n"));
+        let found = role(&machine, false, "packaged.sh", &[]).expect(0);
+        assert_eq!(found.stdout, expected, "{dpkg}, {rpm}");
+    }
+    for name in ["dpkg-query", "rpm"] {
+        machine.remove_program(name);
+    }
+    assert_eq!(
+        role(&machine, false, "packaged.sh", &[]).expect(0).stdout,
+        ""
+    );
 }

@@ -4,6 +4,7 @@
 //! own whose output is printed when it ends. A suite that cannot run here returns [`Stop::Missing`]:
 //! that is printed loudly, and is a failure in CI.
 
+mod cores;
 mod deps;
 mod fuzz;
 mod list;

@@ -23,6 +23,8 @@ pub(crate) const TOKEN: &str = "TEST_ENROLMENT_TOKEN";
 
 /// A controller with hosts in its inventory. It runs on the hub's machine.
 pub(crate) struct Controller {
+    /// The folder of Ansible's programs.
+    bin: PathBuf,
     home: TempDir,
     /// Hosts by name, each with its variables.
     hosts: RefCell<BTreeMap<String, Value>>,
@@ -46,7 +48,13 @@ pub(crate) struct Played {
 
 impl Controller {
     pub(crate) fn new() -> Self {
+        Self::of(crate::prepared::ansible())
+    }
+
+    /// Makes a controller with the Ansible of this folder.
+    pub(crate) fn of(bin: PathBuf) -> Self {
         let controller = Self {
+            bin,
             home: tempfile::tempdir().unwrap(),
             hosts: RefCell::default(),
             groups: RefCell::default(),
@@ -136,9 +144,8 @@ impl Controller {
 
     /// Returns a program of Ansible with an empty environment.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let bin = crate::prepared::ansible();
-        let mut command = Command::new(bin.join(program));
-        let path = format!("{}:/usr/bin:/bin", bin.display());
+        let mut command = Command::new(self.bin.join(program));
+        let path = format!("{}:/usr/bin:/bin", self.bin.display());
         let ssh = format!(
             "-o ControlMaster=auto -o ControlPersist=20s -o UserKnownHostsFile={}",
             self.path("known_hosts").display()

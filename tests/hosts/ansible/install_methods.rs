@@ -5,21 +5,12 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::controller::{Controller, TOKEN};
-use super::{expect_no_trace_anywhere, settings, tags, with};
+use super::controller::TOKEN;
+use super::{expect_no_trace_anywhere, scene, settings, tags, with};
 use crate::common::TestHub;
 use crate::disk::Disk;
 use crate::lan::Lan;
-use crate::machine::Machine;
 use crate::one_liner::{expect_in_service, trust};
-
-/// Makes a host that Ansible can reach.
-fn scene<'a>(lan: &Lan, disk: &'a Disk, groups: &[&str]) -> (Machine<'a>, Controller) {
-    let host = lan.boot(disk);
-    let controller = Controller::new();
-    controller.adopt(&host, groups);
-    (host, controller)
-}
 
 fn role(hub: &TestHub) -> String {
     hub.agents()[0]["role"].as_str().unwrap().to_owned()

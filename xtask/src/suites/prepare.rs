@@ -13,7 +13,7 @@ use tokio::process::Command;
 use xtask::error::{Context, Result, Stop};
 use xtask::{process, tools};
 
-use super::{Count, Pending, nextest, trees};
+use super::{Count, Pending, cores, nextest, trees};
 use crate::dist;
 
 /// The oldest Terraform that has all that the module's tests use.
@@ -114,13 +114,16 @@ pub(super) async fn packages() -> Result<Prepared> {
 pub(super) fn hosts(is_long: bool) -> Pending<Prepared> {
     Box::pin(async move {
         let [hub] = tools::build(["mock-hub"], &[]).await?;
+        let trees = trees::all().await?;
+        let cores = cores::all(is_long, &trees).await?;
         let mut prepared = Prepared::of([
             ("MONSYS_TEST_HUB", hub),
-            ("MONSYS_TEST_TREES", trees::all().await?),
+            ("MONSYS_TEST_TREES", trees),
             ("MONSYS_TEST_DIST", signed_release().await?),
             ("MONSYS_TEST_OLDER", older().await?),
             ("MONSYS_TEST_ANSIBLE", ansible_bin().await?),
         ]);
+        prepared.variables.push(("MONSYS_TEST_CORES", cores));
         if is_long {
             let long = ("MONSYS_TEST_MATRIX", "long".into());
             prepared.variables.push(long);

@@ -13,6 +13,8 @@ use xtask::tools;
 const RELEASES: [&str; 4] = ["bookworm", "trixie", "bullseye", "forky"];
 /// Packages of every host beyond those that boot it, so that each way to install works on each release.
 const PACKAGES: &str = "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget";
+/// The release whose Python is new enough for every ansible-core.
+pub(super) const CONTROLLER: &str = "trixie";
 
 /// Makes the trees that are not there yet; gives the folder that they are in.
 pub(crate) async fn all() -> Result<PathBuf> {
@@ -21,18 +23,22 @@ pub(crate) async fn all() -> Result<PathBuf> {
     for release in RELEASES {
         let tree = folder.join(release);
         let stamps = folder.join(format!("{release}.made"));
+        let packages = match release {
+            CONTROLLER => format!("{PACKAGES},python3-venv"),
+            _ => PACKAGES.to_owned(),
+        };
         // The stamp is not in the tree: a host should not find it.
-        tools::once(&stamps, PACKAGES, async || {
+        tools::once(&stamps, &packages, async || {
             fs::create_dir_all(&stamps)
                 .context(|| format!("could not make {}", stamps.display()))?;
-            make(release, &tree).await
+            make(release, &packages, &tree).await
         })
         .await?;
     }
     Ok(folder)
 }
 
-async fn make(release: &str, tree: &Path) -> Result<()> {
+async fn make(release: &str, packages: &str, tree: &Path) -> Result<()> {
     println!("laying out a bootable {release} in {}", tools::shown(tree));
     if tree.exists() {
         fs::remove_dir_all(tree).context(|| format!("could not remove {}", tree.display()))?;
@@ -40,7 +46,7 @@ async fn make(release: &str, tree: &Path) -> Result<()> {
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap
         .args(["--quiet", "--format=directory", "--variant=minbase"])
-        .arg(format!("--include=systemd,systemd-sysv,dbus,{PACKAGES}"))
+        .arg(format!("--include=systemd,systemd-sysv,dbus,{packages}"))
         .args([
             "--aptopt=Acquire::Languages \"none\"",
             "--aptopt=APT::Install-Recommends \"false\"",

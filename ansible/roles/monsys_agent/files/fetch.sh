@@ -25,9 +25,19 @@ file://*)
     wget -nv -t 3 -T 60 --max-redirect="$redirects" ${ca:+--ca-certificate="$ca"} -O "$file" "$url" || code=$?
     [ "$code" != 8 ] || echo 'wget follows no redirect from https: set the final address, or install curl' >&2
     [ "$code" = 0 ] || exit "$code"
-  else # BusyBox wget verifies no certificate, and follows any redirect
-    echo 'neither curl nor GNU wget is installed: install one of them, or copy a file from the controller' >&2
+  elif ! command -v wget >/dev/null 2>&1; then
+    echo 'neither curl nor wget is installed: install one of them, or copy a file from the controller' >&2
     exit 69
+  else
+    # BusyBox wget verifies no certificate and follows any redirect, and Debian 12's fails with -T.
+    case $url in
+    http://*) ;;
+    *) [ -n "$wanted" ] || {
+      echo 'BusyBox wget verifies no certificate: install curl or GNU wget, or copy a file from the controller' >&2
+      exit 69
+    } ;;
+    esac
+    wget -q -O "$file" "$url"
   fi
   ;;
 esac
