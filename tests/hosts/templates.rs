@@ -18,7 +18,7 @@ const AWS: &str = "aws ssm get-parameter --region 'eu-west-1' --name '/monsys/en
 const VAULT: &str = "vault kv get -field=token secret/monsys/enrolment";
 
 /// Returns the template with this hub and with these replacements.
-fn template(name: &str, hub: &TestHub, replaced: &[(&str, &str)]) -> String {
+pub(crate) fn template(name: &str, hub: &TestHub, replaced: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("cloud-init")
         .join(name);
