@@ -12,14 +12,18 @@ const AWS: &str = "aws ssm get-parameter --region 'eu-west-1' --name '/monsys/en
 /// Settings with short pauses, and a short deadline for the agent.
 const QUICK: &str = "PAUSE=1\n    LONGEST_PAUSE=2\n    MONSYS_WAIT=1s\n    TAG=shard-1";
 
-/// Mounts /var noexec, as hardened images do.
-fn mount_var_noexec(disk: &Disk) {
-    let unit = "[Unit]\nDefaultDependencies=no\nBefore=local-fs.target\n\
-                [Mount]\nWhat=/var\nWhere=/var\nType=none\nOptions=bind,noexec\n";
-    disk.write("etc/systemd/system/var.mount", unit);
+/// Mounts a folder over itself at each boot, as hardened images do: `/var` noexec, `/usr/local` read-only.
+fn mount_over_itself(disk: &Disk, folder: &str, option: &str) {
+    let unit = format!(
+        "[Unit]\nDefaultDependencies=no\nBefore=local-fs.target\n\
+         [Mount]\nWhat=/{folder}\nWhere=/{folder}\nType=none\nOptions=bind,{option}\n"
+    );
+    let name = format!("{}.mount", folder.replace('/', "-"));
+    disk.write(&format!("etc/systemd/system/{name}"), &unit);
     let wants = disk.path("etc/systemd/system/local-fs.target.requires");
     std::fs::create_dir_all(&wants).unwrap();
-    std::os::unix::fs::symlink("/etc/systemd/system/var.mount", wants.join("var.mount")).unwrap();
+    let path = format!("/etc/systemd/system/{name}");
+    std::os::unix::fs::symlink(path, wants.join(name)).unwrap();
 }
 
 /// Checks that cloud-init reports the failure, and that the service will try again.
@@ -61,7 +65,8 @@ fn a_late_token(release: &str) {
     let token = hub.token();
     let disk = Disk::with_cloud_init(release, "web-1");
     trust(&hub, &disk);
-    mount_var_noexec(&disk);
+    mount_over_itself(&disk, "var", "noexec");
+    mount_over_itself(&disk, "usr/local", "ro");
     let replaced = [(AWS, LATE), ("TAG=shard-1", QUICK)];
     seed(
         &disk,
@@ -72,6 +77,11 @@ fn a_late_token(release: &str) {
         host.run("cp /bin/true /var/true; /var/true").code,
         126,
         "/var is executable"
+    );
+    assert_ne!(
+        host.run("touch /usr/local/bin/x").code,
+        0,
+        "/usr/local is writable"
     );
     expect_trying(&host);
     let host = host.reboot();
@@ -109,12 +119,12 @@ fn a_late_token(release: &str) {
 }
 
 #[test]
-fn a_late_token_with_a_noexec_var_enrols_after_a_reboot_on_debian_12() {
+fn a_late_token_on_a_hardened_host_enrols_after_a_reboot_on_debian_12() {
     a_late_token("bookworm");
 }
 
 #[test]
-fn a_late_token_with_a_noexec_var_enrols_after_a_reboot_on_debian_13() {
+fn a_late_token_on_a_hardened_host_enrols_after_a_reboot_on_debian_13() {
     a_late_token("trixie");
 }
 

@@ -110,15 +110,21 @@ pub(super) async fn packages() -> Result<Prepared> {
     ]))
 }
 
-pub(super) async fn hosts() -> Result<Prepared> {
+/// A long run boots each template with each cloud-init.
+pub(super) async fn hosts(is_long: bool) -> Result<Prepared> {
     let [hub] = tools::build(["mock-hub"], &[]).await?;
-    Ok(Prepared::of([
+    let mut prepared = Prepared::of([
         ("MONSYS_TEST_HUB", hub),
         ("MONSYS_TEST_TREES", trees::all().await?),
         ("MONSYS_TEST_DIST", signed_release().await?),
         ("MONSYS_TEST_OLDER", older().await?),
         ("MONSYS_TEST_ANSIBLE", ansible_bin().await?),
-    ]))
+    ]);
+    if is_long {
+        let all = ("MONSYS_TEST_CLOUD_INITS", "all".into());
+        prepared.variables.push(all);
+    }
+    Ok(prepared)
 }
 
 pub(super) async fn ansible() -> Result<Prepared> {

@@ -14,7 +14,10 @@ const TREES: [(&str, &str); 4] = [
         "bookworm",
         "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget",
     ),
-    ("trixie", "ca-certificates,curl,iproute2,procps"),
+    (
+        "trixie",
+        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
+    ),
     // systemd 247, the oldest that the unit is booted with, and cloud-init 20.4, the oldest here.
     (
         "bullseye",
