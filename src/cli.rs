@@ -231,7 +231,7 @@ pub enum Command {
     /// Takes the same options as enrol. Safe to repeat: only what differs is changed. If the run fails
     /// before a hub has accepted the host, its changes are rolled back. --dry-run lists every change.
     Install(Box<InstallArgs>),
-    /// Undo what `install` did, as recorded in its receipt
+    /// Undo what `install` did, as its install record lists it
     ///
     /// agent.toml, the host's key and its state stay, unless --purge is given.
     Uninstall(UninstallArgs),

@@ -86,14 +86,11 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
         .build()
         .map_err(|error| Error::new(ErrorId::Internal, error.to_string()).about("the runtime"))?;
     let result = runtime.block_on(async {
-        if !first_process::is_this() || matches!(cli.command, Command::Run(_)) {
-            return run(cli, environment).await;
+        let command = Box::pin(run(cli, environment));
+        if matches!(cli.command, Command::Run(_)) {
+            return command.await;
         }
-        tokio::select! {
-            biased;
-            stopped = first_process::stopped() => stopped,
-            result = run(cli, environment) => result,
-        }
+        first_process::until_signal(command).await
     });
     // Do not wait for a name server or a pipe that never answers.
     runtime.shutdown_background();
@@ -107,8 +104,13 @@ pub fn run_blocking(cli: &Cli, environment: &Environment) -> Result<Report> {
 pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
     if !matches!(cli.command, Command::Completions(_) | Command::Man(_)) {
         for (name, similar) in misspelled::variables(environment) {
+            let is = if similar.starts_with('-') {
+                "the flag"
+            } else {
+                "one"
+            };
             tracing::warn!(
-                "{name} is not a variable of the agent, and is ignored; {similar} is one"
+                "{name} is not a variable of the agent, and is ignored; {similar} is {is}"
             );
         }
     }
@@ -117,7 +119,7 @@ pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
         Command::Doctor(args) => doctor::run(args, environment).await,
         Command::RotateToken(args) => rotate::token(args, environment).await,
         Command::RotateKey(args) => rotate::key(args, environment).await,
-        Command::Unenrol(args) => unenrol::run(args, environment).await,
+        Command::Unenrol(args) => Box::pin(unenrol::run(args, environment)).await,
         Command::Run(args) => run::run(args, environment).await,
         Command::Prepare(args) => prepare::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,

@@ -75,12 +75,14 @@ pub fn open<'a>(flags: &'a Flags, environment: &'a Environment) -> Result<Box<dy
 /// Reads the settings for a command that reports only the facts. Skips the files that need other rights.
 ///
 /// # Errors
-/// As [`select`], and wrong settings.
+/// As [`select`], wrong settings, and flags that the dialect ignores.
 pub fn open_for_facts<'a>(
     flags: &'a Flags,
     environment: &'a Environment,
 ) -> Result<Box<dyn Dialect + 'a>> {
-    (select(flags, environment)?.read_for_facts)(flags, environment)
+    let dialect = select(flags, environment)?;
+    dialect.refuse_ignored(flags, environment)?;
+    (dialect.read_for_facts)(flags, environment)
 }
 
 /// Enrols this host. `held` is the lock, if the caller holds it already.

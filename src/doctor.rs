@@ -34,7 +34,11 @@ pub async fn examine(flags: &Flags, environment: &Environment) -> Vec<Check> {
     checks.push(check);
     checks.push(host::plan(&*host, token.as_ref(), environment));
     checks.extend(host::folders(&*host, environment));
-    checks.extend(network::examine(settings, environment).await);
+    if host.has_hub() {
+        checks.extend(network::examine(settings, environment).await);
+    } else {
+        checks.push(Check::skipped("hub", "no hub is set"));
+    }
     checks.push(host::credential(&*host).await);
     checks.push(host::service_manager(environment));
     checks.push(cloud_init::examine(environment));

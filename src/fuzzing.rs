@@ -18,7 +18,7 @@ pub use dialect_mimir::fuzzing::{certificate_times, check_certificate, client_ke
 pub use dialect_monsys::fuzzing::{signing_key, stamp_by_hub};
 
 use crate::doctor::metadata;
-use crate::install::receipt::Receipt;
+use crate::install::record::InstallRecord;
 
 /// Returns `PRETTY_NAME` of an os-release file, with printable characters only.
 #[must_use]
@@ -53,10 +53,10 @@ pub fn settings(
     Settings::with_file(flags, environment, path, &agent_toml(path, text)?)
 }
 
-/// Returns the bytes of a receipt as the agent writes them. Returns `None` for a broken receipt.
+/// Returns the bytes of an install record as the agent writes them. Returns `None` for a broken record.
 #[must_use]
 pub fn install_record(bytes: &[u8]) -> Option<Vec<u8>> {
-    let record: Receipt = serde_json::from_slice(bytes).ok()?;
+    let record: InstallRecord = serde_json::from_slice(bytes).ok()?;
     serde_json::to_vec(&record).ok()
 }
 

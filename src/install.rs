@@ -1,7 +1,7 @@
 //! `install` and `uninstall`.
 //!
 //! An installation inspects the host, plans every change, makes the changes, enrols the host, and starts
-//! the service. The receipt records each change before it is made. So a failed run can be rolled back,
+//! the service. The install record records each change before it is made. So a failed run can be rolled back,
 //! and `uninstall` undoes exactly what all runs did. After a hub has accepted the host, a failure rolls
 //! nothing back: see `installation.rs`.
 
@@ -12,7 +12,7 @@ mod inspect;
 mod installation;
 mod locks;
 mod plan;
-pub(crate) mod receipt;
+pub(crate) mod record;
 mod rollback;
 mod service;
 mod system_commands;
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use tokio::time::Instant;
 
 pub use change::{Change, ExistingFile, PutFile};
-pub use receipt::PATH as RECEIPT;
+pub use record::PATH as INSTALL_RECORD;
 pub use uninstallation::{Uninstalled, uninstall};
 pub use user::USER;
 
@@ -43,7 +43,7 @@ use dialect_monsys::{self as monsys, Deferred, Paths};
 use installation::{Acceptance, Installation};
 use locks::Locks;
 use plan::InstallPlan;
-use receipt::Receipt;
+use record::InstallRecord;
 use service::ServiceManager;
 
 /// The options of an installation.
@@ -144,10 +144,10 @@ pub struct NotDone {
 /// As [`install`] before its first change.
 pub fn preview(options: &InstallOptions, environment: &Environment) -> Result<Installed> {
     let host = dialects::open(&options.flags, environment)?;
-    let receipt = Receipt::load(environment)?;
-    refuse_package(&receipt, environment)?;
+    let record = InstallRecord::load(environment)?;
+    refuse_package(&record, environment)?;
     check_enrolment(options, environment)?;
-    let plan = InstallPlan::of(options, &*host, &receipt, &[], environment)?;
+    let plan = InstallPlan::of(options, &*host, &record, &[], environment)?;
     let service = match plan.manager {
         Some(manager) if manager.runs(environment) && options.starts() => ServiceOutcome::Started,
         Some(_) => ServiceOutcome::NotStarted,
@@ -172,8 +172,8 @@ pub fn preview(options: &InstallOptions, environment: &Environment) -> Result<In
 /// that a hub may have seen stays. On an enrolled host, everything that could be done stays.
 pub async fn install(options: &InstallOptions, environment: &Environment) -> Result<Installed> {
     require_root("install", environment)?;
-    let receipt = Receipt::load(environment)?;
-    refuse_package(&receipt, environment)?;
+    let record = InstallRecord::load(environment)?;
+    refuse_package(&record, environment)?;
     let stopped = take_over(options, environment).await?;
     let installed = under_lock(options, stopped.is_some(), environment).await;
     match (installed, stopped) {
@@ -209,7 +209,7 @@ async fn under_lock(
     let mut locks = Locks::take(environment, deadline)
         .await
         .map_err(InstallFailure::BeforeChanges)?;
-    let (plan, receipt) = match planned(options, &*host, &mut locks, deadline, environment).await {
+    let (plan, record) = match planned(options, &*host, &mut locks, deadline, environment).await {
         Ok(planned) => planned,
         Err(error) => {
             locks.release_all();
@@ -229,7 +229,7 @@ async fn under_lock(
         is_service_touched: was_up,
         manager: plan.manager.filter(|manager| manager.runs(environment)),
         acceptance,
-        applied: AppliedChanges::new(environment, receipt),
+        applied: AppliedChanges::new(environment, record),
         made: Vec::new(),
         failure: None,
     };
@@ -246,15 +246,15 @@ async fn planned(
     locks: &mut Locks,
     deadline: Instant,
     environment: &Environment,
-) -> Result<(InstallPlan, Receipt)> {
-    let receipt = Receipt::load(environment)?;
+) -> Result<(InstallPlan, InstallRecord)> {
+    let record = InstallRecord::load(environment)?;
     check_enrolment(options, environment)?;
-    let plan = InstallPlan::of(options, host, &receipt, locks.made(), environment)?;
+    let plan = InstallPlan::of(options, host, &record, locks.made(), environment)?;
     // A run without changes writes nothing, and an enrolment takes the lock itself.
     if !(plan.before.is_empty() && plan.after.is_empty()) {
         locks.take_files(deadline).await?;
     }
-    let placed = plan.files().chain(receipt.files());
+    let placed = plan.files().chain(record.files());
     let folders = placed
         .filter_map(Path::parent)
         .map(|path| environment.resolved_path(path));
@@ -262,7 +262,7 @@ async fn planned(
     // Another run may be writing to the folders of the enrolment, and removes temporary files there.
     let is_ours = |folder: &PathBuf| of_enrolment.iter().all(|other| other.path != *folder);
     sweep(folders.filter(is_ours))?;
-    Ok((plan, receipt))
+    Ok((plan, record))
 }
 
 /// Takes over the files of an older release, which requires that the service is down. Returns the
@@ -313,7 +313,7 @@ fn enrolment_paths(flags: &Flags, environment: &Environment) -> (PathBuf, PathBu
         Err(error) => {
             tracing::warn!("{}: {}", error.what(), error.cause());
             let config = flags.config.as_deref().unwrap_or("/etc/monsys/agent.toml");
-            let state_dir = flags.state_dir.as_deref().unwrap_or(receipt::FOLDER);
+            let state_dir = flags.state_dir.as_deref().unwrap_or(record::FOLDER);
             (
                 environment.path(config),
                 environment.resolved_path(state_dir),

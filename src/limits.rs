@@ -19,7 +19,10 @@ struct Need {
 /// The size of the program and of its data during an enrolment, twice over.
 const MEMORY: u64 = 16 * 1024 * 1024;
 
-const NEEDS: [Need; 3] = [
+/// Twice the size of the largest file that is written: the program, by `install`.
+const FILE: u64 = 8 * 1024 * 1024;
+
+const NEEDS: [Need; 4] = [
     // The runtime's own files, a connection, and the files that are written together.
     Need {
         resource: Resource::RLIMIT_NOFILE,
@@ -41,6 +44,14 @@ const NEEDS: [Need; 3] = [
         about: "the limit of the data segment",
         least: MEMORY,
         remedy: "ulimit -d unlimited, or LimitDATA=",
+    },
+    // The kernel would end the process by SIGXFSZ in the middle of a write.
+    Need {
+        resource: Resource::RLIMIT_FSIZE,
+        name: "RLIMIT_FSIZE",
+        about: "the limit of the size of a file",
+        least: FILE,
+        remedy: "ulimit -f unlimited, or LimitFSIZE=",
     },
 ];
 

@@ -38,7 +38,7 @@ untrusted user may be able to change the tree while a command works on it.
         meaning(&mut page, setting);
     }
     page.push_str(AGENT_TOML);
-    page.push_str("\n## Other dialects\n\nEach other dialect has its own names for its hub and its secret, in addition to the settings above. `docs/dialects` has a page for each.\n");
+    page.push_str("\n## Other dialects\n\nEach other dialect has its own names for its hub and its secret, in addition to the settings above. `docs/dialects` has a page for each. Tags, role, config path, state directory and readmission interval are only for monsys hubs, unless the dialect's table has their flag: such a flag is an error (64), and such a variable is ignored with a warning.\n");
     for dialect in dialects::DIALECTS
         .iter()
         .filter(|dialect| !dialect.settings.is_empty())

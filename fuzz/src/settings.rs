@@ -104,8 +104,8 @@ fn is_usable(settings: &Settings) {
     let ca_file = settings.ca_file.as_ref().map(|file| file.value.clone());
     let paths = [
         state_dir,
-        &settings.hostname_file,
-        &settings.os_release_file,
+        &settings.hostname_file.value,
+        &settings.os_release_file.value,
     ];
     for path in paths.into_iter().chain(&ca_file) {
         let path = path.to_str().expect("it was text");
@@ -182,8 +182,11 @@ fn is_the_same_when_written(settings: &Settings, environment: &Environment) {
             "no_proxy",
             optional(proxy.and_then(|proxy| proxy.exceptions.clone())),
         ),
-        ("host_hostname_file", path(&settings.hostname_file)),
-        ("host_os_release_file", path(&settings.os_release_file)),
+        ("host_hostname_file", path(&settings.hostname_file.value)),
+        (
+            "host_os_release_file",
+            path(&settings.os_release_file.value),
+        ),
         ("wait", seconds(settings.wait.value)),
         ("splay", seconds(settings.splay.value)),
     ];

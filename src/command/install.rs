@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::{Report, enrol};
 use crate::cli::InstallArgs;
 use crate::dialects;
-use crate::install::{self, EnrolOutcome, InstallOptions, Installed, RECEIPT, ServiceOutcome};
+use crate::install::{
+    self, EnrolOutcome, INSTALL_RECORD, InstallOptions, Installed, ServiceOutcome,
+};
 use agent_core::VERSION;
 use agent_core::enrolment::Descriptor;
 use agent_core::environment::Environment;
@@ -126,7 +128,7 @@ fn json(installed: &Installed, result: &str) -> Value {
         "changed": installed.changed,
         "version": VERSION,
         "binary": installed.binary,
-        "receipt": RECEIPT,
+        "install_record": INSTALL_RECORD,
         "changes": changes,
         "not_done": not_done,
     })

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Report;
+use super::{Report, first_process};
 use crate::cli::{PREPARED, RunArgs};
 use crate::dialects;
 use agent_core::enrolment;
@@ -33,7 +33,12 @@ pub(super) async fn run(args: &RunArgs, environment: &Environment) -> Result<Rep
         execute_again(Some(user), environment)?;
     }
     let host = dialects::open(&flags, environment)?;
-    if host.has_service() && !args.is_prepared {
+    if !host.has_service() {
+        // It only enrols, so a signal ends it as it ends an enrolment.
+        let enrolled = async { host.serve().await.map(|()| stopped()) };
+        return first_process::until_signal(enrolled).await;
+    }
+    if !args.is_prepared {
         if !step::is_own(&*host) || step::was_done_for_us(environment) {
             step::check(&*host, environment)?;
         } else if host.steps_apart() {

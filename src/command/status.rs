@@ -69,7 +69,7 @@ pub(super) async fn run(args: &StatusArgs, environment: &Environment) -> Result<
 
 /// Returns whether the error is that of a user who may not read agent.toml.
 fn is_unreadable(error: &Error) -> bool {
-    error.id() == ErrorId::ConfigUnwritable && !nix::unistd::geteuid().is_root()
+    error.id() == ErrorId::ConfigUnreadable && !nix::unistd::geteuid().is_root()
 }
 
 /// Returns the status for a user who may not read agent.toml, by the health file of the service, which every user
@@ -109,7 +109,8 @@ fn by_health_file(error: &Error, environment: &Environment) -> Report {
 
 /// Turns a file that cannot be replaced into one that cannot be read, because `status` writes nothing.
 fn for_reading(error: Error) -> Error {
-    if error.id() != ErrorId::ConfigUnwritable {
+    let of_file = [ErrorId::ConfigUnwritable, ErrorId::ConfigUnreadable];
+    if !of_file.contains(&error.id()) {
         return error;
     }
     let subject = error.subject().unwrap_or_default().to_owned();

@@ -20,7 +20,7 @@ pub(super) async fn run(args: &UninstallArgs, environment: &Environment) -> Resu
     let changed = !done.removed.is_empty();
     let mut text = String::from(match (changed, done.remaining.is_empty()) {
         (true, _) => "Uninstalled monsys-agent. Removed or restored:\n",
-        (false, true) => "Nothing to uninstall: there is no receipt of an installation.\n",
+        (false, true) => "Nothing to uninstall: there is no install record.\n",
         (false, false) => "Nothing more can be uninstalled.\n",
     });
     for what in &done.removed {

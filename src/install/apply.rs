@@ -1,4 +1,4 @@
-//! The changes of a run: the receipt records each before it is made, and all are rolled back when a
+//! The changes of a run: the install record records each before it is made, and all are rolled back when a
 //! later step fails.
 
 use std::io;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::change::{Change, ExistingFile, PutFile, kept};
 use super::locks::Locks;
-use super::receipt::{Receipt, RecordedChange};
+use super::record::{InstallRecord, RecordedChange};
 use super::rollback::{RollbackOutcome, roll_back};
 use super::system_commands::SystemCommands;
 use super::{unwritable, user};
@@ -18,14 +18,14 @@ use agent_core::store::atomic::{self, Grant, Owner};
 pub(super) struct AppliedChanges<'a> {
     environment: &'a Environment,
     pub(super) system: SystemCommands<'a>,
-    pub(super) receipt: Receipt,
+    pub(super) record: InstallRecord,
     changes: Vec<AppliedChange>,
 }
 
 /// A change that this run has made or begun.
 struct AppliedChange {
     recorded: RecordedChange,
-    /// The former record of the same path in the receipt.
+    /// The former record of the same path in the install record.
     before: Option<RecordedChange>,
     /// The second name of the file that is replaced.
     backup: Option<PathBuf>,
@@ -35,11 +35,11 @@ struct AppliedChange {
 }
 
 impl<'a> AppliedChanges<'a> {
-    pub(super) fn new(environment: &'a Environment, receipt: Receipt) -> Self {
+    pub(super) fn new(environment: &'a Environment, record: InstallRecord) -> Self {
         Self {
             environment,
             system: SystemCommands::of(environment),
-            receipt,
+            record,
             changes: Vec::new(),
         }
     }
@@ -71,7 +71,7 @@ impl<'a> AppliedChanges<'a> {
             return self.share(change);
         };
         let mut done = AppliedChange {
-            before: self.receipt.find(&recorded).cloned(),
+            before: self.record.find(&recorded).cloned(),
             recorded,
             backup: None,
             is_backup_temporary: false,
@@ -79,17 +79,17 @@ impl<'a> AppliedChanges<'a> {
         if let Change::PutFile(file) = change {
             self.plan_backup(file, &mut done);
         }
-        self.receipt.put(done.recorded.clone());
+        self.record.put(done.recorded.clone());
         let backup = done.backup.clone();
         self.changes.push(done);
-        self.save_receipt()?;
+        self.save_record()?;
         if let Some(backup) = backup {
             atomic::remove(&backup)
                 .and_then(|()| atomic::second_name(&path, &backup))
                 .map_err(not_written)?;
         }
         match change {
-            Change::MakeUser => {
+            Change::MakeUser { .. } => {
                 user::make(&self.system, self.environment).await?;
                 self.environment.forget_access();
                 user::check_made(self.environment)?;
@@ -107,14 +107,14 @@ impl<'a> AppliedChanges<'a> {
                 atomic::write(&path, &file.bytes, file.mode, Owner::root()).map_err(not_written)?;
             }
             Change::Link { target, .. } => match atomic::link(&path, target) {
-                // The link of an installation whose receipt is lost.
+                // The link of an installation whose install record is lost.
                 Err(_) if std::fs::read_link(&path).is_ok_and(|known| known == *target) => {}
                 made => made.map_err(not_written)?,
             },
         }
-        // The folder may be the receipt's own, which can be written only now.
+        // The folder may be the install record's own, which can be written only now.
         match change {
-            Change::MakeFolder { .. } => self.save_receipt(),
+            Change::MakeFolder { .. } => self.save_record(),
             _ => Ok(()),
         }
     }
@@ -170,11 +170,11 @@ impl<'a> AppliedChanges<'a> {
         }
     }
 
-    /// Saves the receipt. Does nothing while the folder of the receipt does not exist.
-    fn save_receipt(&self) -> Result<()> {
-        self.receipt
+    /// Saves the install record. Does nothing while the folder of the install record does not exist.
+    fn save_record(&self) -> Result<()> {
+        self.record
             .save(self.environment)
-            .map_err(|error| unwritable(&self.environment.path(super::receipt::PATH), &error))
+            .map_err(|error| unwritable(&self.environment.path(super::record::PATH), &error))
     }
 
     /// Records that all changes are made. A rollback can still restore the replaced files.
@@ -187,14 +187,14 @@ impl<'a> AppliedChanges<'a> {
         }
         for done in &self.changes {
             if let RecordedChange::PutFile { path, sha256, kept } = &done.recorded {
-                self.receipt.put(RecordedChange::PutFile {
+                self.record.put(RecordedChange::PutFile {
                     path: path.clone(),
                     sha256: sha256[..1].to_vec(),
                     kept: kept.clone(),
                 });
             }
         }
-        self.save_receipt()
+        self.save_record()
     }
 
     /// Removes the temporary backups. The next run removes a backup that cannot be removed now.
@@ -208,7 +208,7 @@ impl<'a> AppliedChanges<'a> {
     }
 
     /// Rolls back the changes of this run, the last change first. Logs each change that cannot be rolled
-    /// back, which then stays in the receipt.
+    /// back, which then stays in the install record.
     pub(super) async fn roll_back(&mut self, locks: &Locks) {
         for done in std::mem::take(&mut self.changes).into_iter().rev() {
             self.undo(done, locks).await;
@@ -245,11 +245,11 @@ impl<'a> AppliedChanges<'a> {
                 _ => tracing::warn!("not rolled back: {}: {cause}", done.recorded),
             }
         } else if let Some(before) = done.before {
-            self.receipt.put(before);
+            self.record.put(before);
         } else {
-            self.receipt.forget(&done.recorded);
+            self.record.forget(&done.recorded);
         }
-        if let Err(error) = self.save_receipt() {
+        if let Err(error) = self.save_record() {
             tracing::warn!("{}: {}", error.what(), error.cause());
         }
     }

@@ -1,18 +1,21 @@
-//! One change of the host: its text, its JSON, and its record in the receipt.
+//! One change of the host: its text, its JSON, and its record in the install record.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::receipt::RecordedChange;
+use super::record::RecordedChange;
 use agent_core::store::access::GROUP;
 
 /// A step of the plan. Paths are the host's own, without `--root`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change {
     /// Make the service's user and its group.
-    MakeUser,
+    MakeUser {
+        /// The id of the group, if it exists already.
+        group: Option<u32>,
+    },
     /// Make a folder that belongs to root.
     MakeFolder {
         /// The path of the folder.
@@ -20,7 +23,7 @@ pub enum Change {
         /// Permissions.
         mode: u32,
     },
-    /// Let the service's group read a file of root's, or enter a folder. The receipt has no record of
+    /// Let the service's group read a file of root's, or enter a folder. The install record has no record of
     /// this: the rollback of [`Change::MakeUser`] undoes it too.
     Share {
         /// The path of the file or folder.
@@ -78,7 +81,7 @@ impl Change {
     pub fn json(&self) -> Value {
         let octal = |mode: u32| format!("{mode:04o}");
         match self {
-            Self::MakeUser => json!({"do": "make_user", "name": GROUP}),
+            Self::MakeUser { .. } => json!({"do": "make_user", "name": GROUP}),
             Self::MakeFolder { path, mode } => {
                 json!({"do": "make_folder", "path": path, "mode": octal(*mode)})
             }
@@ -102,7 +105,7 @@ impl Change {
     /// Returns the path for an error of this change.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::MakeUser => Path::new("/etc/passwd"),
+            Self::MakeUser { .. } => Path::new("/etc/passwd"),
             Self::MakeFolder { path, .. } | Self::Share { path, .. } | Self::Link { path, .. } => {
                 path
             }
@@ -110,10 +113,13 @@ impl Change {
         }
     }
 
-    /// Returns the record of this change for the receipt.
+    /// Returns the record of this change for the install record.
     pub(super) fn recorded(&self) -> Option<RecordedChange> {
         Some(match self {
-            Self::MakeUser => RecordedChange::MakeUser { name: GROUP.into() },
+            Self::MakeUser { group } => RecordedChange::MakeUser {
+                name: GROUP.into(),
+                group: *group,
+            },
             Self::MakeFolder { path, .. } => RecordedChange::MakeFolder { path: path.clone() },
             Self::Share { .. } => return None,
             Self::PutFile(file) => RecordedChange::PutFile {
@@ -133,7 +139,8 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MakeUser => write!(f, "make the user and group {GROUP}"),
+            Self::MakeUser { group: Some(_) } => write!(f, "make the user {GROUP}"),
+            Self::MakeUser { group: None } => write!(f, "make the user and group {GROUP}"),
             Self::MakeFolder { path, mode } => {
                 write!(f, "make the folder {} ({mode:04o})", path.display())
             }

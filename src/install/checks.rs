@@ -1,7 +1,7 @@
 //! The checks before the plan: the user, a package of the agent, and the token of the enrolment.
 
 use super::InstallOptions;
-use super::receipt::Receipt;
+use super::record::InstallRecord;
 use crate::dialects;
 use agent_core::environment::{Environment, SECRET_VARIABLE};
 use agent_core::error::{Error, ErrorId, Result};
@@ -19,8 +19,8 @@ const DPKG: &str = "/var/lib/dpkg/info/monsys-agent.list";
 ///
 /// # Errors
 /// [`ErrorId::PackageOwned`].
-pub(super) fn refuse_package(receipt: &Receipt, environment: &Environment) -> Result<()> {
-    if !receipt.done.is_empty() || !environment.resolved_path(BINARY).exists() {
+pub(super) fn refuse_package(record: &InstallRecord, environment: &Environment) -> Result<()> {
+    if !record.done.is_empty() || !environment.resolved_path(BINARY).exists() {
         return Ok(());
     }
     let remove = if environment.resolved_path(DPKG).exists() {
@@ -29,7 +29,7 @@ pub(super) fn refuse_package(receipt: &Receipt, environment: &Environment) -> Re
         "dnf remove monsys-agent, or zypper or rpm -e"
     };
     Err(
-        Error::new(ErrorId::PackageOwned, format!("{BINARY} exists, and there is no receipt of `install`"))
+        Error::new(ErrorId::PackageOwned, format!("{BINARY} exists, and there is no install record of `install`"))
             .hint(format!(
                 "to enrol and start it: monsys-agent enrol && systemctl enable --now monsys-agent; to remove it: {remove}"
             )),

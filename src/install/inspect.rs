@@ -8,8 +8,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
 use super::change::Change;
-use super::receipt::Receipt;
-use super::{receipt, unwritable, user};
+use super::record::InstallRecord;
+use super::{record, unwritable, user};
 use agent_core::enrolment::Dialect;
 use agent_core::environment::Environment;
 use agent_core::error::Result;
@@ -25,7 +25,7 @@ const CONFIG: &str = "/etc/monsys/agent.toml";
 /// operator's.
 pub(super) fn shares(
     host: &dyn Dialect,
-    receipt: &Receipt,
+    record: &InstallRecord,
     environment: &Environment,
 ) -> Vec<Change> {
     let access = environment.access();
@@ -41,11 +41,11 @@ pub(super) fn shares(
     };
     let mut changes = Vec::new();
     let own_folder = |path: &Path| {
-        let made = receipt
+        let made = record
             .done
             .iter()
-            .any(|change| matches!(change, receipt::RecordedChange::MakeFolder { path: known } if known == path));
-        made || path == Path::new(receipt::FOLDER)
+            .any(|change| matches!(change, record::RecordedChange::MakeFolder { path: known } if known == path));
+        made || path == Path::new(record::FOLDER)
     };
     for folder in host.folders() {
         let path = on_host(&folder.path, environment);
@@ -72,7 +72,7 @@ pub(super) fn unshare(files: &[PathBuf], environment: &Environment) -> Result<()
     let Some(service) = user::find(environment) else {
         return Ok(());
     };
-    let folder = environment.resolved_path(receipt::FOLDER);
+    let folder = environment.resolved_path(record::FOLDER);
     let config = environment.path(CONFIG);
     let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
     let inside = inside.map(|entry| entry.path()).chain([config, folder]);
@@ -120,8 +120,8 @@ pub(super) fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
-/// Returns true if the receipt's folder contains only the files of a run that was killed before it wrote
-/// a receipt.
+/// Returns true if the install record's folder contains only the files of a run that was killed before it wrote
+/// an install record.
 pub(super) fn has_only_temporary_files(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| {
         entries.all(|entry| {

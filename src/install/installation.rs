@@ -98,9 +98,9 @@ impl Installation<'_> {
         self.check(labelled)?;
         let enrolled = self.enrol(&plan.flags).await;
         let enrolled = self.check(enrolled)?.flatten();
-        // A folder that this run made is shared only after the group exists and the receipt has it.
+        // A folder that this run made is shared only after the group exists and the install record has it.
         if plan.manager.is_some() && user::find(self.environment).is_some() {
-            let shares = inspect::shares(&*self.host, &self.applied.receipt, self.environment);
+            let shares = inspect::shares(&*self.host, &self.applied.record, self.environment);
             self.apply(shares).await?;
         }
         self.apply(plan.after).await?;
@@ -205,7 +205,7 @@ impl Installation<'_> {
     async fn label(&self, from: usize) -> Result<()> {
         let paths: Vec<&str> = self.made[from..]
             .iter()
-            .filter(|change| !matches!(change, Change::MakeUser))
+            .filter(|change| !matches!(change, Change::MakeUser { .. }))
             .filter_map(|change| change.path().to_str())
             .collect();
         if paths.is_empty() || !self.applied.system.has("restorecon") {

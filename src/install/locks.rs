@@ -1,4 +1,4 @@
-//! The locks of an installation, in the folder of its receipt, which only root can enter or open.
+//! The locks of an installation, in the folder of its install record, which only root can enter or open.
 //!
 //! A run holds [`lock::INSTALL_FILE`] from its beginning to its end, so that only one installation or
 //! uninstallation runs at a time. It holds [`lock::FILE`] while files change, so that no enrolment runs
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tokio::time::Instant;
 
 use super::inspect::has_only_temporary_files;
-use super::receipt::FOLDER;
+use super::record::FOLDER;
 use super::unwritable;
 use agent_core::environment::Environment;
 use agent_core::error::{ErrorId, Result};
@@ -57,7 +57,7 @@ impl Locks {
             match taken {
                 Ok(Some(install)) => {
                     if !has_only_temporary_files(&folder) {
-                        // Another run has just made the folder, and has recorded it in its receipt.
+                        // Another run has just made the folder, and has recorded it in its install record.
                         made.clear();
                     }
                     return Ok(Self {

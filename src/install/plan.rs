@@ -9,8 +9,8 @@ use super::change::{Change, ExistingFile, PutFile, sha256};
 use super::inspect::{
     ca_for_service, has_only_temporary_files, on_host, owner_of_new, parent, shares, takes_programs,
 };
-use super::receipt::{self, Receipt};
-use super::service::ServiceManager;
+use super::record::{self, InstallRecord, RecordedChange};
+use super::service::{OPENRC_SETTINGS, ServiceManager};
 use super::user::{self, USER};
 use super::{InstallOptions, NotDone, unwritable};
 use crate::dialects;
@@ -53,45 +53,42 @@ impl InstallPlan {
     pub(super) fn of(
         options: &InstallOptions,
         host: &dyn Dialect,
-        receipt: &Receipt,
+        record: &InstallRecord,
         made: &[PathBuf],
         environment: &Environment,
     ) -> Result<Self> {
-        let manager = manager_for_dialect(options, environment)?;
+        let variables = service_variables(options, host, environment)?;
+        let found = manager_for_dialect(options, environment)?;
+        // Without its variables, the service would serve another dialect.
+        let manager = found.filter(|manager| manager.gives(&variables, environment));
         let mut builder = PlanBuilder {
             environment,
-            receipt,
+            record,
             made,
-            adopts: has_lost_receipt(receipt, environment),
+            adopts: has_lost_record(record, environment),
             changes: Vec::new(),
         };
         let binary = builder.binary()?;
         let mut flags = options.flags.clone();
         let mut not_done = Vec::new();
 
-        // The receipt is written first, so its folder is made first.
-        builder.folder(Path::new(receipt::FOLDER), 0o700)?;
+        // The install record is written first, so its folder is made first.
+        builder.folder(Path::new(record::FOLDER), 0o700)?;
         let settings = host.settings();
         for folder in host.folders() {
             builder.folder(&on_host(&folder.path, environment), folder.grant.mode)?;
         }
         let config_dir = parent(&settings.config_path);
         if let Some(manager) = manager {
-            let is_complete = if receipt.made_user() {
-                // A run that was killed while it made the user may have left no group.
-                user::has_group(environment)
-            } else {
-                user::check(environment)?;
-                true
-            };
+            let (is_complete, group) = service_group(record, environment)?;
             let has_user = user::find(environment).is_some() && is_complete;
             if !has_user && environment.is_live() {
-                builder.changes.push(Change::MakeUser);
+                builder.changes.push(Change::MakeUser { group });
             }
             if user::find(environment).is_some() || environment.is_live() {
                 let is_made =
                     |change: &Change| made.contains(&environment.resolved_path(change.path()));
-                let shares = shares(host, builder.receipt, environment);
+                let shares = shares(host, builder.record, environment);
                 builder
                     .changes
                     .extend(shares.into_iter().filter(|change| !is_made(change)));
@@ -110,6 +107,8 @@ impl InstallPlan {
                     hint: "no action is needed: the service starts at the next boot".into(),
                 });
             }
+        } else if found.is_some() {
+            not_done.push(variables_not_set(&variables));
         } else {
             not_done.push(NotDone {
                 what: "the service".into(),
@@ -124,10 +123,6 @@ impl InstallPlan {
             let copy = config_dir.join(CA_COPY);
             builder.file(&copy, ca, 0o644)?;
             flags.ca_file = Some(environment.path(&copy).to_string_lossy().into_owned());
-        }
-        let variables = service_variables(options, host, environment)?;
-        if manager == Some(ServiceManager::OpenRc) && !variables.is_empty() {
-            not_done.push(variables_not_set(&variables));
         }
         let program = environment.executable();
         let bytes = fs::read(program).map_err(|error| unreadable(program, &error))?;
@@ -198,10 +193,20 @@ fn manager_for_dialect(
     }
 }
 
-/// Returns true if the host has the service of an installation, and no receipt of it.
-pub(super) fn has_lost_receipt(receipt: &Receipt, environment: &Environment) -> bool {
+/// Returns whether the service's user can have its group, and the id of the group that existed before the user.
+fn service_group(record: &InstallRecord, environment: &Environment) -> Result<(bool, Option<u32>)> {
+    if let Some(RecordedChange::MakeUser { group, .. }) = record.made_user() {
+        // A run that was killed while it made the user may have left no group.
+        return Ok((user::has_group(environment), *group));
+    }
+    user::check(environment)?;
+    Ok((true, user::group(environment)))
+}
+
+/// Returns true if the host has the service of an installation, and no install record of it.
+pub(super) fn has_lost_record(record: &InstallRecord, environment: &Environment) -> bool {
     ServiceManager::installed_file(environment)
-        .is_some_and(|path| receipt.file(Path::new(path)).is_none())
+        .is_some_and(|path| record.file(Path::new(path)).is_none())
 }
 
 /// Returns the environment variables that select the dialect of the service, and configure it.
@@ -226,10 +231,10 @@ fn variables_not_set(variables: &[(&str, String)]) -> NotDone {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     NotDone {
-        what: "the service's environment".into(),
-        cause: "OpenRC reads it from a file that only the operator changes".into(),
+        what: "the service".into(),
+        cause: "OpenRC reads its dialect from a file that only the operator changes".into(),
         hint: format!(
-            "add to /etc/conf.d/monsys-agent, and restart the service: export {}",
+            "add to {OPENRC_SETTINGS}, and run the same command again: export {}",
             assignments.join(" ")
         ),
     }
@@ -238,10 +243,10 @@ fn variables_not_set(variables: &[(&str, String)]) -> NotDone {
 /// The changes that are planned so far.
 struct PlanBuilder<'a> {
     environment: &'a Environment,
-    receipt: &'a Receipt,
+    record: &'a InstallRecord,
     /// The folders that this run has made for its lock. The plan treats them as missing.
     made: &'a [PathBuf],
-    /// The host has the files of an installation, and no receipt of them: the files that the plan needs are
+    /// The host has the files of an installation, and no install record of them: the files that the plan needs are
     /// recorded again, so that `uninstall` removes them.
     adopts: bool,
     changes: Vec<Change>,
@@ -255,7 +260,7 @@ impl PlanBuilder<'_> {
                 .lines()
                 .map(|folder| Path::new(folder).join(BIN_NAME))
         };
-        if let Some(known) = candidates().find(|path| self.receipt.file(path).is_some()) {
+        if let Some(known) = candidates().find(|path| self.record.file(path).is_some()) {
             return Ok(known);
         }
         candidates()
@@ -275,7 +280,7 @@ impl PlanBuilder<'_> {
     /// Plans the folder and its parents, if they do not exist.
     fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
         let on_disk = self.environment.resolved_path(path);
-        let is_of_receipt = path == Path::new(receipt::FOLDER);
+        let is_of_record = path == Path::new(record::FOLDER);
         // A link below `--root` may point to folders that do not exist yet.
         let path = &self
             .environment
@@ -288,7 +293,7 @@ impl PlanBuilder<'_> {
             return Ok(());
         }
         let is_incomplete =
-            is_of_receipt && self.receipt.done.is_empty() && has_only_temporary_files(&on_disk);
+            is_of_record && self.record.done.is_empty() && has_only_temporary_files(&on_disk);
         match fs::metadata(&on_disk) {
             Ok(metadata) if metadata.is_dir() && self.made.contains(&on_disk) => {
                 self.folder(parent(path), 0o755)?;
@@ -327,7 +332,7 @@ impl PlanBuilder<'_> {
                 let old = fs::read(&on_disk).map_err(|error| unreadable(&on_disk, &error))?;
                 let is_owned = (metadata.uid(), metadata.gid()) == owner_of_new().ids();
                 let has_mode = metadata.permissions().mode() & 0o7777 == mode;
-                let recorded = self.receipt.file(path);
+                let recorded = self.record.file(path);
                 let is_lost = self.adopts && recorded.is_none();
                 if old == bytes && is_owned && has_mode && !is_lost {
                     return Ok(());

@@ -1,4 +1,4 @@
-//! Rollback of one change in the receipt. An object that somebody has changed since stays.
+//! Rollback of one change in the install record. An object that somebody has changed since stays.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::change::sha256;
 use super::locks::Locks;
-use super::receipt::{self, RecordedChange};
+use super::record::{self, RecordedChange};
 use super::system_commands::SystemCommands;
 use super::{inspect, user};
 use agent_core::environment::Environment;
@@ -37,11 +37,15 @@ pub(super) async fn roll_back(
 ) -> RollbackOutcome {
     let remains = |error: io::Error| RollbackOutcome::Remains(error.to_string());
     match change {
-        RecordedChange::MakeUser { .. } if user::find(environment).is_none() => {
+        RecordedChange::MakeUser { group, .. }
+            if user::find(environment).is_none()
+                && (group.is_none() || user::has_group(environment)) =>
+        {
             RollbackOutcome::AlreadyGone
         }
-        RecordedChange::MakeUser { .. } => {
-            match inspect::unshare(&[], environment).and(user::remove(system).await) {
+        RecordedChange::MakeUser { group, .. } => {
+            let unshared = inspect::unshare(&[], environment);
+            match unshared.and(user::remove(system, environment, *group).await) {
                 Ok(()) => RollbackOutcome::RolledBack,
                 Err(error) => {
                     RollbackOutcome::Remains(format!("{}: {}", error.what(), error.cause()))
@@ -113,7 +117,7 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Removes a folder if it contains only locks, temporary files and the receipt, and no file of an enrolled
+/// Removes a folder if it contains only locks, temporary files and the install record, and no file of an enrolled
 /// host.
 pub(super) async fn remove_folder(
     folder: &Path,
@@ -128,10 +132,10 @@ pub(super) async fn remove_folder(
         Err(error) => return remains(error),
         Ok(names) => names,
     };
-    let has_receipt = folder == environment.resolved_path(receipt::FOLDER);
-    let is_receipt = |name: &str| has_receipt && name == "install.json";
+    let has_record = folder == environment.resolved_path(record::FOLDER);
+    let is_record = |name: &str| has_record && name == "install.json";
     let is_other =
-        |name: &&String| !is_receipt(name) && !lock::is_lock(name) && !atomic::is_temporary(name);
+        |name: &&String| !is_record(name) && !lock::is_lock(name) && !atomic::is_temporary(name);
     let others: Vec<&str> = names.iter().filter(is_other).map(String::as_str).collect();
     if !others.is_empty() {
         return RollbackOutcome::Remains(format!("it contains {}", others.join(", ")));

@@ -25,6 +25,8 @@ const DROP_INS: &str = "/etc/systemd/system/monsys-agent.service.d";
 const DIALECT_DROP_IN: &str = "50-dialect.conf";
 const WANTED_PATH: &str = "/etc/systemd/system/multi-user.target.wants/monsys-agent.service";
 const OPENRC_PATH: &str = "/etc/init.d/monsys-agent";
+/// The operator's settings of the service with `OpenRC`.
+pub(super) const OPENRC_SETTINGS: &str = "/etc/conf.d/monsys-agent";
 const RUNLEVEL_PATH: &str = "/etc/runlevels/default/monsys-agent";
 
 /// The folders that may contain files or links of the agent, for either service manager.
@@ -74,6 +76,22 @@ impl ServiceManager {
             Self::OpenRc => "/run/openrc",
         };
         environment.is_live() && environment.resolved_path(mark).exists()
+    }
+
+    /// Returns whether the service gets these variables: `OpenRC` reads them from a file of the operator.
+    pub(super) fn gives(self, variables: &[(&str, String)], environment: &Environment) -> bool {
+        if self == Self::Systemd || variables.is_empty() {
+            return true;
+        }
+        let text = safe_read::text(&environment.resolved_path(OPENRC_SETTINGS)).unwrap_or_default();
+        let text = text.replace(['"', '\''], "");
+        let words = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'));
+        let set: Vec<&str> = words.flat_map(str::split_ascii_whitespace).collect();
+        variables
+            .iter()
+            .all(|(name, value)| set.contains(&format!("{name}={value}").as_str()))
     }
 
     /// Returns the name for people.
@@ -153,7 +171,7 @@ impl ServiceManager {
         }
     }
 
-    /// Returns the file of the service that `install` wrote on this host, with or without a receipt.
+    /// Returns the file of the service that `install` wrote on this host, with or without an install record.
     pub(super) fn installed_file(environment: &Environment) -> Option<&'static str> {
         let read = |path: &str| safe_read::text(&environment.resolved_path(path)).ok();
         if read(UNIT_PATH).is_some_and(|text| text.starts_with(UNIT_HEADER)) {

@@ -1,4 +1,4 @@
-//! One uninstallation: the rollback of all changes in the receipt.
+//! One uninstallation: the rollback of all changes in the install record.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::checks::{refuse_package, require_root};
 use super::locks::Locks;
-use super::receipt::{FOLDER, Receipt, RecordedChange};
+use super::record::{FOLDER, InstallRecord, RecordedChange};
 use super::rollback::{RollbackOutcome, roll_back};
 use super::service::ServiceManager;
 use super::system_commands::SystemCommands;
-use super::{enrolment_paths, inspect, plan, receipt, rollback, service, unwritable, user};
+use super::{enrolment_paths, inspect, plan, record, rollback, service, unwritable, user};
 use crate::dialects::DIALECTS;
+use agent_core::ca_copy::CA_COPY;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
@@ -64,7 +65,7 @@ fn remove_runtime_folders(environment: &Environment) {
 ///
 /// # Errors
 /// [`agent_core::error::ErrorId::NeedsRoot`], [`agent_core::error::ErrorId::PackageOwned`],
-/// [`agent_core::error::ErrorId::ReceiptBroken`], [`agent_core::error::ErrorId::LockBusy`], and
+/// [`agent_core::error::ErrorId::InstallRecordBroken`], [`agent_core::error::ErrorId::LockBusy`], and
 /// [`agent_core::error::ErrorId::NotInstallable`].
 pub async fn uninstall(
     flags: &Flags,
@@ -72,10 +73,10 @@ pub async fn uninstall(
     environment: &Environment,
 ) -> Result<Uninstalled> {
     require_root("uninstall", environment)?;
-    // Another user could have written a receipt in a folder that is not root's. `install` takes such a
+    // Another user could have written an install record in a folder that is not root's. `install` takes such a
     // folder over.
     environment.refuse_foreign_folder(&environment.resolved_path(FOLDER))?;
-    refuse_package(&Receipt::load(environment)?, environment)?;
+    refuse_package(&InstallRecord::load(environment)?, environment)?;
     let deadline = Instant::now() + LOCK_TIMEOUT;
     let locks = Locks::take(environment, deadline).await?;
     let mut uninstallation = Uninstallation {
@@ -109,11 +110,11 @@ struct Uninstallation<'a> {
 impl Uninstallation<'_> {
     async fn run(&mut self, flags: &Flags) -> Result<()> {
         let environment = self.environment;
-        let mut receipt = Receipt::load(environment)?;
-        refuse_package(&receipt, environment)?;
-        refuse_lost_receipt(&receipt, environment)?;
+        let mut record = InstallRecord::load(environment)?;
+        refuse_package(&record, environment)?;
+        refuse_lost_record(&record, environment)?;
         let manager = ServiceManager::of(environment)
-            .filter(|manager| manager.runs(environment) && has_service(&receipt));
+            .filter(|manager| manager.runs(environment) && has_service(&record));
         if let Some(manager) = manager {
             // The privileged step of the service may hold the lock, so the service stops first.
             manager.stop(&self.system).await?;
@@ -129,13 +130,13 @@ impl Uninstallation<'_> {
 
         self.forget_host(&config, &state_dir)?;
         remove_runtime_folders(environment);
-        self.sweep(&receipt, &config, &state_dir);
+        self.sweep(&record, &config, &state_dir);
         // An enrolment that waits for a lock begins when its folder is gone, so these folders are last.
         let is_last = |change: &RecordedChange| matches!(change, RecordedChange::MakeFolder { path } if state_dir.starts_with(environment.resolved_path(path)) || Path::new(FOLDER).starts_with(path));
         let (last, first): (Vec<RecordedChange>, Vec<RecordedChange>) =
-            receipt.done.clone().into_iter().rev().partition(is_last);
+            record.done.clone().into_iter().rev().partition(is_last);
         for change in first {
-            self.roll_back(change, &mut receipt).await?;
+            self.roll_back(change, &mut record).await?;
         }
         if let Some(service) = service.filter(|_| user::find(environment).is_none()) {
             self.remove_group_access(service, flags).await;
@@ -151,15 +152,15 @@ impl Uninstallation<'_> {
             .into_iter()
             .partition(|change| own.starts_with(environment.resolved_path(change.path())));
         for change in last {
-            self.roll_back(change, &mut receipt).await?;
+            self.roll_back(change, &mut record).await?;
         }
         if self.purge && state_dir != environment.resolved_path(FOLDER) {
             drop(rollback::remove_folder(&state_dir, environment, &self.locks).await);
         }
         for change in own {
-            self.roll_back(change, &mut receipt).await?;
+            self.roll_back(change, &mut record).await?;
         }
-        if self.purge && receipt.done.is_empty() {
+        if self.purge && record.done.is_empty() {
             let folder = environment.resolved_path(FOLDER);
             drop(rollback::remove_folder(&folder, environment, &self.locks).await);
         }
@@ -183,14 +184,21 @@ impl Uninstallation<'_> {
             remaining.push((path.display().to_string(), cause));
         }
         self.uninstalled.forgets_agent = ours.iter().any(|path| path.ends_with("agent-id"));
-        for path in ours {
+        // The boot scripts and the Ansible role write a CA there too, before `install` runs.
+        let ca = config.with_file_name(CA_COPY);
+        let ca = Some(ca).filter(|path| path.symlink_metadata().is_ok_and(|file| file.is_file()));
+        for path in ours.into_iter().chain(ca) {
             atomic::remove(&path).map_err(|error| unwritable(&path, &error))?;
             self.uninstalled.removed.push(path.display().to_string());
         }
         Ok(())
     }
 
-    async fn roll_back(&mut self, change: RecordedChange, receipt: &mut Receipt) -> Result<()> {
+    async fn roll_back(
+        &mut self,
+        change: RecordedChange,
+        record: &mut InstallRecord,
+    ) -> Result<()> {
         let environment = self.environment;
         match roll_back(&change, self.purge, environment, &self.system, &self.locks).await {
             RollbackOutcome::RolledBack => self.uninstalled.removed.push(change.to_string()),
@@ -200,15 +208,15 @@ impl Uninstallation<'_> {
                 return Ok(());
             }
         }
-        receipt.forget(&change);
-        receipt
+        record.forget(&change);
+        record
             .save(environment)
-            .map_err(|error| unwritable(&environment.path(super::RECEIPT), &error))
+            .map_err(|error| unwritable(&environment.path(super::INSTALL_RECORD), &error))
     }
 
     /// Removes the temporary files of killed runs in every folder that the agent writes to.
-    fn sweep(&mut self, receipt: &Receipt, config: &Path, state_dir: &Path) {
-        let written = receipt.files().filter_map(Path::parent).map(Path::to_owned);
+    fn sweep(&mut self, record: &InstallRecord, config: &Path, state_dir: &Path) {
+        let written = record.files().filter_map(Path::parent).map(Path::to_owned);
         let known = plan::program_folders()
             .chain(service::FOLDERS)
             .chain([FOLDER]);
@@ -264,10 +272,10 @@ impl Uninstallation<'_> {
     }
 }
 
-/// Refuses an installation without a receipt: its service would stay, and the run would report success.
-fn refuse_lost_receipt(receipt: &Receipt, environment: &Environment) -> Result<()> {
+/// Refuses an installation without an install record: its service would stay, and the run would report success.
+fn refuse_lost_record(record: &InstallRecord, environment: &Environment) -> Result<()> {
     let Some(path) = ServiceManager::installed_file(environment)
-        .filter(|_| plan::has_lost_receipt(receipt, environment))
+        .filter(|_| plan::has_lost_record(record, environment))
     else {
         return Ok(());
     };
@@ -276,16 +284,16 @@ fn refuse_lost_receipt(receipt: &Receipt, environment: &Environment) -> Result<(
         "it has no record of {}, which `install` wrote",
         path.display()
     );
-    Err(Error::new(ErrorId::ReceiptBroken, cause)
-        .about(environment.path(receipt::PATH).display())
-        .hint("write the receipt again: monsys-agent install --no-enrol --no-start; then: monsys-agent uninstall"))
+    Err(Error::new(ErrorId::InstallRecordBroken, cause)
+        .about(environment.path(record::PATH).display())
+        .hint("write the install record again: monsys-agent install --no-enrol --no-start; then: monsys-agent uninstall"))
 }
 
 /// Returns true if `install` installed the service.
-fn has_service(receipt: &Receipt) -> bool {
+fn has_service(record: &InstallRecord) -> bool {
     let is_of_service =
         |path: &Path| path.starts_with("/etc/systemd") || path.starts_with("/etc/init.d");
-    receipt
+    record
         .done
         .iter()
         .any(|change| matches!(change, RecordedChange::PutFile { path, .. } if is_of_service(path)))

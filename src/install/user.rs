@@ -1,6 +1,6 @@
 //! The user that the service runs as.
 
-use super::receipt::FOLDER;
+use super::record::FOLDER;
 use super::system_commands::SystemCommands;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
@@ -69,9 +69,14 @@ pub(super) fn check_made(environment: &Environment) -> Result<()> {
         )))
 }
 
+/// Returns the id of the user's group, if the host has it.
+pub(super) fn group(environment: &Environment) -> Option<u32> {
+    access::group_in(&environment.resolved_path("/etc/group"))
+}
+
 /// Returns whether the host has the user's group.
 pub(super) fn has_group(environment: &Environment) -> bool {
-    access::has_group(&environment.resolved_path("/etc/group"))
+    group(environment).is_some()
 }
 
 /// Makes what the host does not have of the user and its group, with the first suitable command of the host.
@@ -127,17 +132,36 @@ pub(super) async fn make(system: &SystemCommands<'_>, environment: &Environment)
     )))
 }
 
-/// Removes the user and its group.
-pub(super) async fn remove(system: &SystemCommands<'_>) -> Result<()> {
+/// Removes the user, and its group unless it existed before with the id `kept`.
+pub(super) async fn remove(
+    system: &SystemCommands<'_>,
+    environment: &Environment,
+    kept: Option<u32>,
+) -> Result<()> {
     let (user, group) = if system.has("userdel") {
         ("userdel", "groupdel")
     } else {
         ("deluser", "delgroup")
     };
-    system.run(user, &[USER]).await?;
-    // Usually the group is removed with its user, and a remaining group does no harm.
-    if system.has(group) {
-        drop(system.output(group, &[USER]).await);
+    if find(environment).is_some() {
+        system.run(user, &[USER]).await?;
     }
-    Ok(())
+    match kept.map(|id| id.to_string()) {
+        // userdel(8) removes a group of the user's name without members, also an older one.
+        Some(id) if !has_group(environment) => {
+            if system.has("groupadd") {
+                let arguments = ["--system", "--gid", &id, USER];
+                return system.run("groupadd", &arguments).await;
+            }
+            system.run("addgroup", &["-S", "-g", &id, USER]).await
+        }
+        Some(_) => Ok(()),
+        None => {
+            // Usually the group is removed with its user, and a remaining group does no harm.
+            if system.has(group) {
+                drop(system.output(group, &[USER]).await);
+            }
+            Ok(())
+        }
+    }
 }

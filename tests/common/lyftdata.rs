@@ -12,6 +12,14 @@ pub(crate) const JOBS: &str = "var/lib/lyftdata-worker";
 /// Names of a worker's files.
 pub(crate) const FILES: [&str; 2] = [".LYFTDATA_WORKER_API_KEY", "LYFTDATA_WORKER_ID"];
 
+/// Returns `lyftdata run worker --worker-jobs-dir /var/lib/lyftdata-worker` with the agent as the program.
+pub(crate) const RUN: [&str; 4] = [
+    "run",
+    "worker",
+    "--worker-jobs-dir",
+    "/var/lib/lyftdata-worker",
+];
+
 /// Starts a server with auto enrollment on.
 pub(crate) fn server() -> TestHub {
     let hub = TestHub::new();

@@ -11,9 +11,12 @@ mod hub_process;
 )]
 pub(crate) mod lost_data;
 mod lost_hub;
+#[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) mod lyftdata;
 #[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) mod namespace;
+#[allow(dead_code, reason = "each test binary uses its part")]
+pub(crate) mod one_answer;
 mod operator;
 pub(crate) mod ravenxcope;
 mod service;

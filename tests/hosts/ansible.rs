@@ -5,7 +5,7 @@
     reason = "how much was looked at, for who runs it by hand"
 )]
 
-mod controller;
+pub(crate) mod controller;
 mod install_methods;
 mod leaks;
 mod vectors;
@@ -25,7 +25,7 @@ use crate::prepared::program;
 use controller::{Controller, TOKEN};
 
 /// The variables of the role in every test.
-fn settings(hub: &TestHub) -> Value {
+pub(crate) fn settings(hub: &TestHub) -> Value {
     json!({
         "monsys_agent_hub_url": hub.url(),
         "monsys_agent_ca_pem": fs::read_to_string(hub.ca_file().unwrap()).unwrap(),

@@ -24,7 +24,8 @@ pub(crate) fn seed(disk: &Disk, user_data: &str) {
 /// Waits until cloud-init is done, and checks that it reports no failure.
 #[track_caller]
 pub(crate) fn expect_done(host: &Machine<'_>) {
-    let status = host.run("cloud-init status --wait --long");
+    // It waits forever for a boot that has never begun.
+    let status = host.run("timeout 240 cloud-init status --wait --long");
     let log = fs::read_to_string(host.path("var/log/cloud-init-output.log")).unwrap_or_default();
     assert_eq!(status.code, 0, "{}\n{log}", status.stdout);
     assert!(status.stdout.contains("status: done"), "{}", status.stdout);

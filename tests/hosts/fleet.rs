@@ -20,7 +20,7 @@ const BOOTED: usize = 10;
 
 /// Renders the user data of 50 instances with Terraform from `examples/aws-count`, with the address and the CA
 /// of this hub added.
-fn render(hub: &TestHub, token: &str) -> Vec<String> {
+pub(crate) fn render(hub: &TestHub, token: &str) -> Vec<String> {
     let folder = TempDir::new().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("terraform");
     let copied = Command::new("cp")

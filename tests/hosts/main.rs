@@ -26,6 +26,7 @@ mod fleet;
 mod lan;
 mod lost_hub;
 mod machine;
+mod matrix;
 mod one_liner;
 mod packages;
 mod prepared;

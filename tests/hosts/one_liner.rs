@@ -14,6 +14,9 @@ use crate::watch::Watch;
 pub(crate) const ONE_LINER: &str =
     "curl --proto '=https' --tlsv1.2 -fsSL https://192.0.2.1:8443/install.sh | sh";
 
+/// The place of the program, by `install`.
+pub(crate) const PROGRAM: &str = "usr/local/bin/monsys-agent";
+
 /// Adds the hub's CA to the system's store, as companies do.
 pub(crate) fn trust(hub: &TestHub, disk: &Disk) {
     trust_ca(&hub.ca_file().unwrap(), disk);
@@ -62,6 +65,19 @@ pub(crate) fn expect_no_trace(host: &Machine<'_>, token: &str) -> usize {
     );
     assert!(read > 1000, "only {read} files were read");
     read
+}
+
+/// Puts another program into service in the place of the installed one, as a stand-in for the version before.
+/// Returns the installed program.
+pub(crate) fn put_older_program(host: &Machine<'_>) -> Vec<u8> {
+    let program = host.disk.path(PROGRAM);
+    let new = fs::read(&program).unwrap();
+    let aside = program.with_file_name(".old");
+    fs::write(&aside, [new.as_slice(), b"the version before"].concat()).unwrap();
+    fs::set_permissions(&aside, fs::metadata(&program).unwrap().permissions()).unwrap();
+    fs::rename(&aside, &program).unwrap();
+    host.run_ok("systemctl restart monsys-agent");
+    new
 }
 
 /// Returns the differences between two states of a disk, except for files that every running system writes.
@@ -160,27 +176,12 @@ fn an_upgrade_preserves_the_identity_and_the_service() {
     host.run_with(&[("MONSYS_TOKEN", &token)], ONE_LINER)
         .expect(0);
     expect_in_service(&hub, &host);
-    let binary = Path::new("usr/local/bin/monsys-agent");
-    let new = fs::read(disk.path("usr/local/bin/monsys-agent")).unwrap();
-    // A stand-in for the previous version: a different binary in service.
-    let mut old = new.clone();
-    old.extend(b"the version before");
-    let aside = disk.path("usr/local/bin/.old");
-    fs::write(&aside, old).unwrap();
-    fs::set_permissions(
-        &aside,
-        fs::metadata(disk.path("usr/local/bin/monsys-agent"))
-            .unwrap()
-            .permissions(),
-    )
-    .unwrap();
-    fs::rename(&aside, disk.root().join(binary)).unwrap();
-    host.run_ok("systemctl restart monsys-agent");
+    let new = put_older_program(&host);
     let credential = disk.read("etc/monsys/agent.toml");
 
     host.run_with(&[("MONSYS_TOKEN", &token)], ONE_LINER)
         .expect(0);
-    assert!(fs::read(disk.root().join(binary)).unwrap() == new);
+    assert!(fs::read(disk.path(PROGRAM)).unwrap() == new);
     let pid = host.run_ok("systemctl show --value --property=MainPID monsys-agent");
     let running = fs::read(host.path(&format!("proc/{}/exe", pid.trim()))).unwrap();
     assert!(running == new, "the old binary is still in service");

@@ -9,17 +9,17 @@ use crate::machine::Machine;
 use crate::one_liner::{expect_in_service, expect_no_trace, trust};
 use crate::prepared::{dist, older_packages};
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-const OLDER: &str = "0.0.9";
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const OLDER: &str = "0.0.9";
 
 /// Copies a package to `/root/NAME` on the host.
-fn bring(disk: &Disk, package: &std::path::Path, name: &str) {
+pub(crate) fn bring(disk: &Disk, package: &std::path::Path, name: &str) {
     fs::copy(package, disk.path(&format!("root/{name}"))).unwrap();
 }
 
 /// The operator's commands after the package: enrol with the token from the environment, start the service.
 #[track_caller]
-fn enrol(host: &Machine<'_>, token: &str) {
+pub(crate) fn enrol(host: &Machine<'_>, token: &str) {
     let enrol = "monsys-agent enrol --hub-url https://192.0.2.1:8443";
     host.run_with(&[("MONSYS_TOKEN", token)], enrol).expect(0);
     host.run_ok("systemctl start monsys-agent");

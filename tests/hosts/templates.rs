@@ -39,7 +39,7 @@ pub(crate) fn template(name: &str, hub: &TestHub, replaced: &[(&str, &str)]) -> 
 
 /// Returns the releases whose cloud-init boots a template: Debian 12 and another one, or all of them in a long run.
 fn releases(other: &'static str) -> Vec<&'static str> {
-    match std::env::var_os("MONSYS_TEST_CLOUD_INITS") {
+    match std::env::var_os("MONSYS_TEST_MATRIX") {
         Some(_) => vec!["bookworm", "trixie", "forky"],
         None => vec!["bookworm", other],
     }

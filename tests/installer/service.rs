@@ -205,7 +205,7 @@ fn a_changed_file_stays_unless_purged() {
     let preserved: Vec<&Value> = report["kept"].as_array().unwrap().iter().collect();
     assert_eq!(preserved.len(), 4, "{preserved:?}");
     assert!(machine.path(UNIT).exists());
-    // The receipt still lists what is left.
+    // The install record still lists what is left.
     agent(
         &machine,
         &hub,
@@ -218,36 +218,33 @@ fn a_changed_file_stays_unless_purged() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_receipt_that_the_service_could_have_written_is_rejected() {
+fn an_install_record_that_the_service_could_have_written_is_rejected() {
     let (machine, hub) = fixture();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
-    let receipt = machine.path("var/lib/monsys/install.json");
+    let record = machine.path("var/lib/monsys/install.json");
     let victim = machine.write_file("etc/victim", "precious");
     let digest = ring::digest::digest(&ring::digest::SHA256, b"precious");
     let sum = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").unwrap();
         hex
     });
-    let mut forged: Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
+    let mut forged: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     let actions = forged["done"].as_array_mut().unwrap();
     actions.push(json!({"did": "put_file", "path": "/etc/victim", "sha256": [sum], "kept": null}));
-    fs::remove_file(&receipt).unwrap();
-    fs::write(&receipt, forged.to_string()).unwrap();
+    fs::remove_file(&record).unwrap();
+    fs::write(&record, forged.to_string()).unwrap();
     let service = fs::metadata(machine.path("var/lib/monsys")).unwrap().gid();
-    std::os::unix::fs::chown(&receipt, Some(service), None).unwrap();
+    std::os::unix::fs::chown(&record, Some(service), None).unwrap();
     let before = machine.changes();
     for command in ["install", "uninstall"] {
         agent(&machine, &hub, AGENT, &[command])
             .expect(78)
-            .expect_stderr(&[
-                "the receipt of the installation is broken",
-                "can write the file",
-            ]);
+            .expect_stderr(&["the install record is broken", "can write the file"]);
     }
     assert_eq!(machine.changes(), before);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    // A receipt that root wrote would have removed it.
-    std::os::unix::fs::chown(&receipt, Some(0), None).unwrap();
+    // A install record that root wrote would have removed it.
+    std::os::unix::fs::chown(&record, Some(0), None).unwrap();
     agent(&machine, &hub, AGENT, &["uninstall"]).expect(0);
     assert!(!victim.exists());
 }
@@ -427,7 +424,7 @@ fn a_packaged_installation_is_not_changed() {
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
-fn a_lost_receipt_is_reported_and_written_again() {
+fn a_lost_install_record_is_reported_and_written_again() {
     let (machine, hub) = fixture();
     let before = machine.changes();
     agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
@@ -442,7 +439,7 @@ fn a_lost_receipt_is_reported_and_written_again() {
     assert!(machine.path(UNIT).exists());
     let again = ["install", "--no-enrol", "--no-start"];
     agent(&machine, &hub, AGENT, &again).expect(0);
-    // The second run finds everything in its receipt.
+    // The second run finds everything in its install record.
     let run = agent(&machine, &hub, AGENT, &again).expect(0);
     assert!(run.stdout.contains("Nothing to change"), "{}", run.stdout);
     agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);

@@ -61,6 +61,14 @@ fn a_group_that_exists_already_is_the_group_of_the_new_user() {
         agent(&machine, &hub, "/root/monsys-agent", &["install"]).expect(0);
         assert_eq!(gid_of_user(), "4712");
         agent(&machine, &hub, AGENT, &["uninstall", "--purge"]).expect(0);
+        // Only the user was made, so only the user is removed, whatever userdel(8) does.
+        let after = fs::read_to_string(machine.path("etc/group")).unwrap();
+        assert!(
+            after.lines().any(|line| line == "monsys:x:4712:"),
+            "{after}"
+        );
+        let passwd = fs::read_to_string(machine.path("etc/passwd")).unwrap();
+        assert!(!passwd.contains("monsys:"), "{passwd}");
     }
 }
 

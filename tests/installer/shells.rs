@@ -39,8 +39,8 @@ fn every_shell_installs_enrols_and_starts_the_service() {
                 "changed",
                 "changes",
                 "enrolment",
+                "install_record",
                 "not_done",
-                "receipt",
                 "result",
                 "service",
                 "version"

@@ -214,3 +214,28 @@ fn facts_fall_back_from_files_that_would_block() {
         assert_ne!(run.json()["hostname"], "web-3");
     }
 }
+
+#[test]
+fn a_file_of_a_fact_that_was_given_and_is_of_no_use_is_named_with_the_reason() {
+    let host = TestHost::new();
+    fifo(&host);
+    host.write_file("folder/file", "");
+    host.write_file("blank", " \n");
+    let large = "x".repeat(1024 * 1024 + 1);
+    host.write_file("large", &large);
+    for (path, reason) in [
+        ("/missing", "No such file"),
+        ("/folder", "not a regular file"),
+        ("/fifo", "not a regular file"),
+        ("/large", "larger than 1 MiB"),
+        ("/blank", "it has no"),
+    ] {
+        for variable in ["HOST_HOSTNAME_FILE", "HOST_OS_RELEASE_FILE"] {
+            let run = host.agent(&["facts"]).env(variable, path).run().expect(0);
+            run.expect_stderr(&[&format!("{variable}: {path} is not used: "), reason]);
+        }
+    }
+    // The built-in paths exist in containers only.
+    let run = host.agent(&["facts"]).run().expect(0);
+    assert!(!run.stderr.contains("is not used"), "{}", run.stderr);
+}

@@ -155,9 +155,61 @@ fn any_one_valid_path_is_enough() {
         .expect_stderr(&["expired at 2021-01-01T00:00:00Z"]);
 }
 
-/// `openssl req -x509` makes a server's certificate with CA:TRUE. It is trusted where it is named itself.
+/// The files of `SSL_CERT_FILE` and `SSL_CERT_DIR`. What is broken in one of them is named, and hides no other
+/// certificate.
 #[test]
-fn a_self_signed_certificate_that_is_named_itself_is_trusted() {
+fn a_store_is_read_as_editors_and_other_tools_leave_it() {
+    let root = authority(ca("root"));
+    let other = authority(ca("other")).pem();
+    let key = KeyPair::generate().unwrap();
+    let own = server().signed_by(&key, &root).unwrap().pem();
+    let url = hub(&own, &key.serialize_pem());
+    let root = root.pem();
+    let lines = other.lines().count();
+    let begin = other.replacen("CERTIFICATE-----", "CERTIFICATE----", 1);
+    let host = TestHost::new();
+    for (text, warning) in [
+        (format!("\u{feff}{root}"), None),
+        (format!("{}{root}", other.trim_end()), None),
+        (root.replace("CERTIFICATE", "X509 CERTIFICATE"), None),
+        (root.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), None),
+        (root.replace('\n', "\r\n"), None),
+        (
+            format!("{begin}{root}"),
+            Some("certificate 1 (line 1) has a damaged BEGIN line".to_owned()),
+        ),
+        (
+            format!("{root}{}", other.replacen("MII", "M*I", 1)),
+            Some(format!("certificate 2 (line {}) is not Base64", lines + 1)),
+        ),
+    ] {
+        let file = host.write_file("certs/root.pem", &text);
+        host.write_file("certs/README", "No certificate.\n");
+        let folder = file.parent().unwrap();
+        for (variable, path) in [("SSL_CERT_FILE", &*file), ("SSL_CERT_DIR", folder)] {
+            let run = host
+                .agent(&["enrol", "--wait", "0s", "--hub-url", &url])
+                .env("MONSYS_TOKEN", "enrl_x1")
+                .env(variable, path.to_str().unwrap())
+                .run();
+            let run = run.expect(TRUSTED);
+            match &warning {
+                Some(warning) => {
+                    run.expect_stderr(&["the system's store: ", file.to_str().unwrap(), warning]);
+                }
+                None => assert!(!run.stderr.contains("store: "), "{}", run.stderr),
+            }
+        }
+    }
+    let missing = host.agent(&["enrol", "--wait", "0s", "--hub-url", &url]);
+    let missing = missing.env("SSL_CERT_FILE", "/nonexistent.pem");
+    let run = missing.env("MONSYS_TOKEN", "enrl_x1").run().expect(69);
+    run.expect_stderr(&["/nonexistent.pem: No such file"]);
+}
+
+/// A server's certificate is trusted where it is named itself, also with CA:TRUE, as `openssl req -x509` makes it.
+#[test]
+fn a_certificate_that_is_named_itself_is_trusted() {
     let self_signed = |change: &dyn Fn(&mut CertificateParams)| {
         let key = KeyPair::generate().unwrap();
         let mut params = server();
@@ -176,6 +228,16 @@ fn a_self_signed_certificate_that_is_named_itself_is_trusted() {
         enrol(&url, Trust::System(&pem)).expect(TRUSTED);
         enrol(&url, Trust::Pin(&pin(&pem))).expect(TRUSTED);
     }
+    // One that another CA has issued needs no chain either.
+    let key = KeyPair::generate().unwrap();
+    let pem = server()
+        .signed_by(&key, &authority(ca("other")))
+        .unwrap()
+        .pem();
+    let url = hub(&pem, &key.serialize_pem());
+    enrol(&url, Trust::CaFile(&pem)).expect(TRUSTED);
+    enrol(&url, Trust::System(&pem)).expect(TRUSTED);
+    enrol(&url, Trust::Pin(&pin(&pem))).expect(TRUSTED);
     // Time and name count all the same.
     let (url, pem) = self_signed(&|params| params.not_after = date_time_ymd(2021, 1, 1));
     let (other_url, other) = self_signed(&|params| params.subject_alt_names.clear());

@@ -100,6 +100,7 @@ fn a_misspelled_variable_is_named_without_its_value() {
         .agent(&["enrol", "--dry-run"])
         .env("MONSYS_HUBURL", "https://hub.example.com")
         .env("MONSYS_TOKN", "enrl_secret")
+        .env("MONSYS_TOKEN_COMMAND", "cat /secret")
         .env("MONSYS_VERSION", "1")
         .run()
         .expect(0)
@@ -107,8 +108,10 @@ fn a_misspelled_variable_is_named_without_its_value() {
             "MONSYS_HUBURL is not a variable of the agent",
             "MONSYS_HUB_URL is one",
             "MONSYS_TOKEN is one",
+            "MONSYS_TOKEN_COMMAND is not a variable of the agent, and is ignored; --token-command is the flag",
         ]);
     assert!(!run.stderr.contains("enrl_secret"), "{}", run.stderr);
+    assert!(!run.stderr.contains("/secret"), "{}", run.stderr);
     assert!(!run.stderr.contains("MONSYS_VERSION"), "{}", run.stderr);
     let run = host.agent(&["man"]).env("MONSYS_HUBURL", "x").run();
     assert_eq!(run.expect(0).stderr, "");

@@ -1,6 +1,9 @@
 //! `enrol` on a host that is enrolled already: exit 0 means that the hub has confirmed it in this run.
 
+use std::io::Read;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
@@ -118,7 +121,7 @@ fn a_variable_that_names_another_hub_sends_it_no_credential() {
     let host = TestHost::new();
     host.enrol(&hub, &hub.token()).run().expect(0);
     let before = host.agent_toml();
-    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
     other.set_nonblocking(true).unwrap();
     let url = format!("http://{}", other.local_addr().unwrap());
     for command in [
@@ -143,18 +146,37 @@ fn a_variable_that_names_another_hub_sends_it_no_credential() {
     let error = other.accept().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     // `doctor` connects, and does not show the credential.
+    let received = recorded(other);
     let doctor = host.agent(&["doctor"]).env("MONSYS_HUB_URL", &url).run();
     assert!(
         doctor.stdout.contains("FAIL  credential"),
         "{}",
         doctor.stdout
     );
+    let received = String::from_utf8_lossy(&received.lock().unwrap()).into_owned();
+    assert!(received.contains(" HTTP/1.1"), "{received}");
+    assert!(!received.contains("agt_"), "{received}");
     assert_eq!(host.agent_toml(), before);
     // The same hub in another spelling is not another hub.
     host.agent(&["enrol"])
         .env("MONSYS_HUB_URL", &format!("{}/", hub.url()))
         .run()
         .expect(0);
+}
+
+/// Records what each connection sends, and closes the connection then.
+fn recorded(listener: TcpListener) -> Arc<Mutex<Vec<u8>>> {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&received);
+    listener.set_nonblocking(false).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = vec![0; 64 * 1024];
+            let length = stream.read(&mut bytes).unwrap_or_default();
+            record.lock().unwrap().extend_from_slice(&bytes[..length]);
+        }
+    });
+    received
 }
 
 #[test]

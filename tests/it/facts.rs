@@ -220,19 +220,35 @@ fn more_interfaces_than_a_hub_takes_enrol() {
 #[test]
 #[ignore = "needs root: makes a namespace"]
 fn an_address_with_a_label_belongs_to_its_interface() {
+    const LONG: &str = "v8-with-15-char";
     needs_root();
     Namespace::fresh();
     ip("link add v9 type veth peer name v9p");
     ip("link set v9 up");
     ip("addr add 192.0.2.77/24 dev v9 label v9:lbl");
     ip("addr add 192.0.2.78/24 dev v9 label v9vip");
-    let found = facts(&TestHost::new(), &[]);
-    let interfaces = found["interfaces"].as_array().unwrap();
-    let names: Vec<&Value> = interfaces.iter().map(|it| &it["name"]).collect();
-    assert_eq!(names, ["lo", "v9", "v9p"]);
-    let addresses = interfaces[1]["addresses"].as_array().unwrap();
-    for address in ["192.0.2.77", "192.0.2.78"] {
-        assert!(addresses.contains(&json!(address)), "{addresses:?}");
+    ip("addr add 192.0.2.79/24 dev v9 label v9:vip");
+    // The kernel shortens the name in a label, so that this one begins with no interface.
+    ip("link set v9 down");
+    for name in ["v9", LONG] {
+        if name == LONG {
+            ip(&format!("link set v9 name {LONG}"));
+        }
+        let found = facts(&TestHost::new(), &[]);
+        let interfaces = found["interfaces"].as_array().unwrap();
+        let mut names: Vec<&str> = interfaces
+            .iter()
+            .map(|it| it["name"].as_str().unwrap())
+            .collect();
+        names.sort_unstable();
+        let mut expected = ["lo", name, "v9p"];
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+        let of_name = interfaces.iter().find(|it| it["name"] == name).unwrap();
+        let addresses = of_name["addresses"].as_array().unwrap();
+        for address in ["192.0.2.77", "192.0.2.78", "192.0.2.79"] {
+            assert!(addresses.contains(&json!(address)), "{addresses:?}");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `install` and `uninstall` of a host's tree (`--root`): plan, receipt and rollback.
+//! `install` and `uninstall` of a host's tree (`--root`): plan, install record and rollback.
 //! `cargo xtask test installer` tests them on a complete machine.
 
 use std::fmt::Write;
@@ -88,7 +88,13 @@ fn a_dry_run_lists_every_change_and_makes_none() {
     assert_eq!(
         keys(&report),
         [
-            "binary", "changed", "changes", "not_done", "receipt", "result", "version"
+            "binary",
+            "changed",
+            "changes",
+            "install_record",
+            "not_done",
+            "result",
+            "version"
         ]
     );
     assert_eq!(report["result"], "dry_run");
@@ -158,8 +164,8 @@ fn install_enrols_and_uninstall_restores() {
             "changed",
             "changes",
             "enrolment",
+            "install_record",
             "not_done",
-            "receipt",
             "result",
             "service",
             "version"
@@ -227,6 +233,8 @@ fn install_enrols_and_uninstall_restores() {
     install(&host, &hub, "", &[]).expect(0);
     hub.expect_one_slot();
 
+    // As the role and the boot scripts leave it.
+    host.write_file("etc/monsys/hub-ca.pem", "a CA");
     let report = host
         .agent(&["uninstall", "--purge", "--output", "json"])
         .run()
@@ -396,10 +404,10 @@ fn an_upgrade_replaces_only_unchanged_files() {
     host.agent(&["install", "--no-enrol"]).run().expect(0);
     let inode = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
     let (binary, unit) = (inode(BINARY), inode(UNIT));
-    // A unit of an older agent, by its receipt.
+    // A unit of an older agent, by its install record.
     let old = "# an older unit\n";
-    let receipt = host.path("var/lib/monsys/install.json");
-    let text = fs::read_to_string(&receipt).unwrap();
+    let record = host.path("var/lib/monsys/install.json");
+    let text = fs::read_to_string(&record).unwrap();
     let mut known: Value = serde_json::from_str(&text).unwrap();
     let path = format!("/{UNIT}");
     for change in known["done"].as_array_mut().unwrap() {
@@ -412,7 +420,7 @@ fn an_upgrade_replaces_only_unchanged_files() {
             change["sha256"] = json!([hex]);
         }
     }
-    fs::write(&receipt, known.to_string()).unwrap();
+    fs::write(&record, known.to_string()).unwrap();
     fs::write(host.path(UNIT), old).unwrap();
     let report = host
         .agent(&["install", "--no-enrol", "--output", "json"])
@@ -492,7 +500,7 @@ fn hosts_without_systemd_are_supported() {
 }
 
 #[test]
-fn a_packaged_host_and_an_invalid_receipt_are_rejected() {
+fn a_packaged_host_and_an_invalid_install_record_are_rejected() {
     let host = host();
     host.write_file("usr/bin/monsys-agent", "");
     for command in [&["install", "--no-enrol"][..], &["uninstall"]] {
@@ -503,13 +511,13 @@ fn a_packaged_host_and_an_invalid_receipt_are_rejected() {
     }
     let host = self::host();
     for (text, mode) in [("{", 0o644), ("{\"version\":\"1\",\"done\":[]}", 0o666)] {
-        let receipt = host.write_file("var/lib/monsys/install.json", text);
-        fs::set_permissions(&receipt, fs::Permissions::from_mode(mode)).unwrap();
+        let record = host.write_file("var/lib/monsys/install.json", text);
+        fs::set_permissions(&record, fs::Permissions::from_mode(mode)).unwrap();
         for command in [&["install", "--no-enrol"][..], &["uninstall"]] {
             host.agent(command)
                 .run()
                 .expect(78)
-                .expect_stderr(&["install.json", "receipt"]);
+                .expect_stderr(&["install.json", "install record"]);
         }
     }
 }

@@ -1,22 +1,13 @@
-//! `--dialect lyftdata`: the unchanged commands of "Worker Auto Enrollment", and each row of its
-//! troubleshooting table.
+//! `--dialect lyftdata`: the unchanged commands of "Worker Auto Enrollment".
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::common::lyftdata::{FILES, JOBS, SECRET, configure, file, server, worker, workers};
+use crate::common::lyftdata::{FILES, JOBS, RUN, SECRET, configure, file, server, worker, workers};
+use crate::common::one_answer::answer;
 use crate::common::{TestHost, TestHub};
-
-/// Returns `lyftdata run worker --worker-jobs-dir /var/lib/lyftdata-worker` with the agent as the program.
-const RUN: [&str; 4] = [
-    "run",
-    "worker",
-    "--worker-jobs-dir",
-    "/var/lib/lyftdata-worker",
-];
 
 #[test]
 fn the_documented_commands_work_unchanged() {
@@ -94,114 +85,6 @@ fn every_command_supports_the_dialect() {
     for text in [enrolled, again, status] {
         let key = file(&host, ".LYFTDATA_WORKER_API_KEY");
         assert!(!text.to_string().contains(&key), "{text}");
-    }
-}
-
-/// The rows of the troubleshooting table, in its order.
-mod rows {
-    use super::*;
-
-    #[test]
-    fn worker_exits_immediately() {
-        let (hub, host) = (server(), TestHost::new());
-        // "Secret missing, worker name unset, or cached ID/API key mismatch"
-        worker(&host, &hub, "w-1", &RUN)
-            .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "")
-            .run()
-            .expect(64)
-            .expect_stderr(&["LYFTDATA_AUTO_ENROLLMENT_KEY"]);
-        for name in ["", "  "] {
-            worker(&host, &hub, name, &RUN)
-                .run()
-                .expect(64)
-                .expect_stderr(&["unique name", "LYFTDATA_WORKER_NAME"]);
-        }
-        for (there, missing) in [(FILES[0], FILES[1]), (FILES[1], FILES[0])] {
-            let host = TestHost::new();
-            host.write_file(&format!("{JOBS}/{there}"), "x");
-            worker(&host, &hub, "w-1", &RUN)
-                .run()
-                .expect(78)
-                .expect_stderr(&[there, missing, "rm -f"]);
-        }
-        assert!(workers(&hub).is_empty());
-    }
-
-    #[test]
-    fn unauthorized_401_in_worker_logs() {
-        let (hub, host) = (server(), TestHost::new());
-        worker(&host, &hub, "w-1", &RUN)
-            .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "wrong-secret")
-            .run()
-            .expect(77)
-            .expect_stderr(&[
-                "401",
-                "the secret of this worker is wrong",
-                "refresh LYFTDATA_AUTO_ENROLLMENT_KEY",
-            ]);
-        // A definite rejection leaves no pending request.
-        assert_eq!(host.names(JOBS), [".monsys-enrol.lock"]);
-        worker(&host, &hub, "w-1", &RUN).run().expect(0);
-    }
-
-    #[test]
-    fn community_edition_only_supports_the_built_in_worker() {
-        let (hub, host) = (server(), TestHost::new());
-        hub.post("/api/workers/edition", json!({"community": true}));
-        worker(&host, &hub, "w-1", &RUN)
-            .run()
-            .expect(65)
-            .expect_stderr(&[
-                "Community Edition only supports the built-in worker",
-                "manual API key",
-            ]);
-    }
-
-    #[test]
-    fn repeated_enrollments_reuse_the_same_api_key() {
-        let hub = server();
-        let enrolled = |name: &str| {
-            let host = TestHost::new();
-            worker(&host, &hub, name, &RUN).run().expect(0);
-            file(&host, ".LYFTDATA_WORKER_API_KEY")
-        };
-        let keys = ["w-1", "w-2", "w-3"].map(enrolled);
-        assert!(keys.iter().all(|key| *key == keys[0] && !key.is_empty()));
-        assert_eq!(workers(&hub).len(), 3);
-        // "Rotate the shared API key": future enrollments return the new one.
-        configure(
-            &hub,
-            json!({"enabled": true, "enrollment_secret": SECRET, "enrollment_api_key": "key-2"}),
-        );
-        assert_eq!(enrolled("w-4"), "key-2");
-    }
-
-    #[test]
-    fn worker_never_appears_since_its_id_already_exists() {
-        let (hub, first, second) = (server(), TestHost::new(), TestHost::new());
-        let with_id = |host: &TestHost, name: &str| {
-            worker(host, &hub, name, &RUN).env("LYFTDATA_WORKER_ID", "worker-7")
-        };
-        with_id(&first, "w-1").run().expect(0);
-        assert_eq!(file(&first, "LYFTDATA_WORKER_ID"), "worker-7");
-        with_id(&second, "w-2").run().expect(65).expect_stderr(&[
-            "requested worker ID worker-7",
-            "already exists",
-            "clear LYFTDATA_WORKER_ID, or choose a different --worker-name",
-        ]);
-        worker(&second, &hub, "w-2", &RUN).run().expect(0);
-        // A server with unique names: its own words are reported.
-        hub.fault(
-            json!({"route": "lyftdata-enroll", "status": 409, "times": 1,
-            "body": r#"{"message": "the name w-1 already exists here"}"#}),
-        );
-        let third = TestHost::new();
-        worker(&third, &hub, "w-1", &RUN)
-            .run()
-            .expect(65)
-            .expect_stderr(&["the name w-1 already exists here", "--worker-name"]);
-        let other = [&RUN[..], &["--worker-name", "w-3"]].concat();
-        worker(&third, &hub, "w-1", &other).run().expect(0);
     }
 }
 
@@ -292,6 +175,24 @@ fn an_enrolled_worker_needs_no_server_to_be_reported() {
         .expect_stderr(&["no URL is set", "LYFTDATA_URL"]);
 }
 
+#[test]
+fn doctor_reports_an_enrolled_worker_by_its_files() {
+    let (hub, host) = (server(), TestHost::new());
+    worker(&host, &hub, "w-1", &RUN).run().expect(0);
+    let id = file(&host, "LYFTDATA_WORKER_ID");
+    let doctor = |host: &TestHost, code: i32| {
+        let doctor = ["doctor", "--dialect", "lyftdata", "--output", "json"];
+        host.agent(&doctor).run().expect(code).json()
+    };
+    let report = doctor(&host, 0);
+    assert_eq!(report["ok"], true, "{report}");
+    for part in [JOBS, &id, "no hub is set"] {
+        assert!(report.to_string().contains(part), "{part}: {report}");
+    }
+    let report = doctor(&TestHost::new(), 64);
+    assert!(report.to_string().contains("no URL is set"), "{report}");
+}
+
 /// The user of the worker can write the jobs directory.
 #[test]
 fn a_planted_record_names_no_server() {
@@ -378,22 +279,7 @@ fn the_secret_is_never_sent_and_each_try_has_a_fresh_nonce() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let seen = std::thread::spawn(move || {
-        ["503 Service Unavailable", "401 Unauthorized"].map(|status| {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            // The last byte of the body is the closing brace.
-            while !request.ends_with(b"}") {
-                let mut chunk = [0; 4096];
-                let length = stream.read(&mut chunk).unwrap();
-                request.extend_from_slice(&chunk[..length]);
-            }
-            write!(
-                stream,
-                "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            )
-            .unwrap();
-            String::from_utf8(request).unwrap()
-        })
+        ["503 Service Unavailable", "401 Unauthorized"].map(|status| answer(&listener, status))
     });
     let run = TestHost::new()
         .agent(&["enrol", "--dialect", "lyftdata"])
@@ -404,8 +290,8 @@ fn the_secret_is_never_sent_and_each_try_has_a_fresh_nonce() {
         .expect(77);
     assert!(!run.stderr.contains(SECRET));
     let nonces = seen.join().unwrap().map(|request| {
-        assert!(!request.contains(SECRET), "{request}");
-        let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert!(!request.text.contains(SECRET), "{}", request.text);
+        let body = request.body;
         let nonce = body["nonce"].as_str().unwrap().to_owned();
         assert!(
             nonce.len() == 32 && body["hmac"].as_str().unwrap().len() == 64,
@@ -430,7 +316,7 @@ fn an_unwritable_jobs_directory_is_reported_before_any_request() {
     worker(&host, &hub, "w-1", &other)
         .run()
         .expect(64)
-        .expect_stderr(&["--state-dir", "--worker-jobs-dir"]);
+        .expect_stderr(&["--state-dir", "lyftdata", "--worker-jobs-dir"]);
     assert!(workers(&hub).is_empty());
 }
 

@@ -65,6 +65,32 @@ fn another_folder_is_passed_to_the_service() {
         .expect(0);
 }
 
+/// `OpenRC` has no separate file for the dialect of a service.
+#[test]
+fn openrc_gets_no_service_of_another_dialect() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    host.write_file("sbin/openrc-run", "");
+    let url = hub.url();
+    let install = || {
+        let arguments = ["install", "--no-enrol", "--dialect", "mimir", "--hub-url"];
+        let run = host.agent(&[&arguments[..], &[&url]].concat()).run();
+        run.expect(0).stdout
+    };
+    let settings = "/etc/conf.d/monsys-agent";
+    let report = install();
+    for part in ["Not done: the service", settings, "MONSYS_DIALECT=mimir"] {
+        assert!(report.contains(part), "{report}");
+    }
+    assert!(!host.path("etc/init.d/monsys-agent").exists());
+    assert!(!host.path("etc/runlevels/default/monsys-agent").is_symlink());
+    // The fix that the message names.
+    host.write_file(&settings[1..], "export MONSYS_DIALECT=\"mimir\"\n");
+    let report = install();
+    assert!(!report.contains(settings), "{report}");
+    assert!(host.path("etc/init.d/monsys-agent").exists());
+    assert!(host.path("etc/runlevels/default/monsys-agent").is_symlink());
+}
+
 #[test]
 fn a_service_of_another_dialect_is_not_replaced() {
     let (hub, host) = installed(&[]);

@@ -1,10 +1,10 @@
 //! Mimir's troubleshooting list: a test for each entry about the agent, by its name.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::common::one_answer::answer;
 use crate::common::{Run, TestHost, TestHub, until};
 use crate::mimir::{agents, enrol, file, later, mint, uses};
 
@@ -135,30 +135,13 @@ fn a_certificate_of_another_ca_is_reported() {
     ]);
 }
 
-/// Answers 503 to a request on this listener, and returns the `csr` of the request.
-fn certificate_request(listener: &TcpListener) -> Value {
-    let (mut stream, _) = listener.accept().unwrap();
-    let mut request = Vec::new();
-    // The last byte of the body is the closing brace.
-    while !request.ends_with(b"}") {
-        let mut chunk = [0; 4096];
-        let length = stream.read(&mut chunk).unwrap();
-        request.extend_from_slice(&chunk[..length]);
-    }
-    stream
-        .write_all(b"HTTP/1.1 503 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        .unwrap();
-    let request = String::from_utf8(request).unwrap();
-    let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    body["csr"].clone()
-}
-
 #[test]
 fn all_tries_send_one_certificate_request_also_in_later_runs() {
     let host = TestHost::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || [(); 3].map(|()| certificate_request(&listener)));
+    let server =
+        std::thread::spawn(move || [(); 3].map(|()| answer(&listener, "503 x").body["csr"].take()));
     for name in ["web-1", "web-1", "web-2"] {
         host.write_file("host-hostname", name);
         host.agent(&["enrol"])

@@ -129,6 +129,27 @@ fn a_takeover_preserves_the_identity_and_drops_paths_and_urls() {
     hub.expect_one_slot();
 }
 
+/// Editors on other systems write both.
+#[test]
+#[ignore = "needs root: gives files to other users"]
+fn a_takeover_preserves_the_byte_order_mark_and_the_line_ends() {
+    let hub = TestHub::new();
+    let host = older(&hub);
+    let text = format!("\u{feff}# A comment.\n{}", host.agent_toml());
+    fs::write(host.path(CONFIG), text.replace('\n', "\r\n")).unwrap();
+    step(&host, None);
+    expect_roots(&host);
+    let text = fs::read_to_string(host.path(CONFIG)).unwrap();
+    assert!(text.starts_with("\u{feff}agent_id"), "{text:?}");
+    for line in ["# A comment.\r\n", "# dropped: hub_url = "] {
+        assert!(text.contains(line), "no {line} in {text:?}");
+    }
+    let ends = text.matches('\n').count();
+    assert_eq!(text.matches("\r\n").count(), ends, "{text:?}");
+    // Still TOML, with the same identity.
+    assert!(host.key("agent_id").is_some());
+}
+
 #[test]
 #[ignore = "needs root: gives files to other users"]
 fn a_hub_of_the_command_line_is_stored() {

@@ -32,8 +32,14 @@ fn a_low_limit_of_files_or_memory_is_raised_or_reported() {
             .expect(74)
             .expect_stderr(&["the limit of the data segment", "ulimit -d unlimited"]);
     }
+    // In units of 512 bytes: the kernel ended the process in the middle of a write.
+    for size in [0, 1, 8] {
+        under(&format!("-f {size}"))
+            .expect(74)
+            .expect_stderr(&["the limit of the size of a file", "ulimit -f unlimited"]);
+    }
     assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
-    under("-S -n 6 && ulimit -S -d 12000").expect(0);
+    under("-S -n 6 && ulimit -S -d 12000 && ulimit -S -f 0").expect(0);
     hub.expect_one_slot();
 }
 
@@ -65,12 +71,23 @@ fn a_user_without_a_process_left_gets_an_error() {
 #[ignore = "needs root: makes a namespace of processes"]
 fn the_first_process_of_a_container_ends_by_a_signal() {
     needs_root();
-    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+    let enrol = ["enrol", "--wait", "10m", "--hub-url", "https://127.0.0.1:1"];
+    // A LyftData worker enrols, and ends: it is the container's program.
+    let worker = ["run", "worker", "--worker-name", "w"];
+    for (arguments, signal, code) in [
+        (&enrol[..], Signal::SIGTERM, 143),
+        (&enrol[..], Signal::SIGINT, 130),
+        (&worker[..], Signal::SIGTERM, 143),
+        (&worker[..], Signal::SIGINT, 130),
+    ] {
         let host = TestHost::new();
-        let arguments = ["enrol", "--wait", "10m", "--hub-url", "https://127.0.0.1:1"];
         let mut unshare = Command::new("unshare");
         unshare.args(["--pid", "--fork", "--kill-child"]);
-        let agent = host.agent(&arguments).env("MONSYS_TOKEN", "enrl_x");
+        let agent = host
+            .agent(arguments)
+            .env("MONSYS_TOKEN", "enrl_x")
+            .env("LYFTDATA_URL", "https://127.0.0.1:1")
+            .env("LYFTDATA_AUTO_ENROLLMENT_KEY", "k");
         let unshared = agent.under(&mut unshare).start();
         let children = format!("/proc/{0}/task/{0}/children", unshared.id());
         let mut first = None;

@@ -99,6 +99,18 @@ fn a_401_that_is_not_the_hubs_is_waited_for() {
     }
 }
 
+/// An operator of the hub finds no cause of a page that a proxy has sent.
+#[test]
+fn a_refusal_that_is_a_page_sends_to_the_proxy() {
+    let (hub, host) = (TestHub::new(), TestHost::new());
+    for status in [401, 403, 400] {
+        hub.fault(json!({"route": "enrol", "status": status, "body": "<html>No</html>", "content_type": "text/html"}));
+        let run = host.enrol(&hub, &hub.token()).run();
+        run.expect(if status == 400 { 65 } else { 77 })
+            .expect_stderr(&["an HTML page", "read in the log of the proxy"]);
+    }
+}
+
 #[test]
 fn a_hub_that_lost_its_data_accepts_the_host_again_with_its_key() {
     let (lost, host) = (TestHub::new(), TestHost::new());

@@ -1,5 +1,7 @@
 //! `status`: the check after an enrolment.
 
+use std::os::unix::fs::PermissionsExt;
+
 use nix::sys::signal::Signal;
 
 use crate::common::{TestHost, TestHub, until};
@@ -143,6 +145,23 @@ fn any_user_sees_what_the_service_reports() {
     assert_eq!(good["agent_id"], hub.agents()[0]["agent_id"]);
     // This user has no credential to ask the hub with.
     status(&["--check-hub"]).expect(74);
+    // No command blames a write, also when the folder is closed too.
+    for mode in [0o755, 0o700] {
+        let folder = host.path("etc/monsys");
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+        for command in [&["doctor"][..], &["unenrol"], &["status", "--check-hub"]] {
+            let run = host.agent(command).by_user(MONITORING).run();
+            let said = format!("{}{}", run.stdout, run.stderr);
+            for part in ["cannot be read", "no permission to read it", "sudo"] {
+                let part = match part {
+                    "cannot be read" if command[0] == "status" => "could not be read",
+                    part => part,
+                };
+                assert!(said.contains(part), "{command:?}: {said}");
+            }
+            assert!(!said.contains("cannot be written"), "{command:?}: {said}");
+        }
+    }
     service.stop().expect(0);
     assert_eq!(status(&[]).expect(75).json()["heartbeats"], "stopped");
 }

@@ -2,11 +2,12 @@
 //! is spent.
 
 use std::fs;
+use std::os::unix::fs::{chown, symlink};
 use std::process::Command;
 
 use crate::common::lyftdata::{JOBS, server, worker, workers};
 use crate::common::ravenxcope::{FILE, agent, env_text, mint, sensor};
-use crate::common::{Prepared, TestHost, TestHub, needs_root};
+use crate::common::{Prepared, SERVICE_USER, TestHost, TestHub, needs_root};
 use crate::mimir;
 
 /// Runs `agent` after `script` in a mount namespace of its own. The script has `$1`, and `$2` if given.
@@ -207,19 +208,53 @@ fn a_file_system_without_locks_has_a_file_with_the_process_id() {
         );
         assert!(!host.path("var/lib/monsys/lock.pid").exists());
 
-        // This process stands for another run.
-        let id = std::process::id().to_string();
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let after_name = stat.rsplit(')').next().unwrap();
-        let since = after_name.split_ascii_whitespace().nth(19).unwrap();
-        host.write_file("var/lib/monsys/lock.pid", &format!("{id} {since}\n"));
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e"]);
-        strace.arg(&inject);
+        host.write_file("var/lib/monsys/lock.pid", &note_of_this_process());
         let waiting = host.agent(&["enrol", "--tag", "more", "--wait", "1s"]);
-        let run = waiting.under(&mut strace).run().expect(69);
+        let run = waiting.under(&mut without_flock(error)).run().expect(69);
+        let id = std::process::id().to_string();
         run.expect_stderr(&["another monsys-agent", &id]);
     }
+}
+
+/// Returns the note in the lock of a run. This process stands for that run.
+fn note_of_this_process() -> String {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let after_name = stat.rsplit(')').next().unwrap();
+    let since = after_name.split_ascii_whitespace().nth(19).unwrap();
+    format!("{} {since}\n", std::process::id())
+}
+
+fn without_flock(error: &str) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e"]);
+    strace.arg(format!("inject=flock:error={error}"));
+    strace
+}
+
+/// The user of `LyftData`'s worker owns the jobs directory.
+#[test]
+#[ignore = "needs root: files of another user"]
+fn a_lock_that_another_user_has_planted_stops_no_run_of_root() {
+    needs_root();
+    let hub = server();
+    for is_link in [false, true] {
+        let host = TestHost::new();
+        let lock = format!("{JOBS}/.monsys-enrol.lock.pid");
+        host.write_file(&lock, &note_of_this_process());
+        for path in [JOBS, &lock] {
+            chown(host.path(path), Some(SERVICE_USER), Some(SERVICE_USER)).unwrap();
+        }
+        if is_link {
+            fs::rename(host.path(&lock), host.path("note")).unwrap();
+            symlink(host.path("note"), host.path(&lock)).unwrap();
+        }
+        let arguments = ["enrol", "--dialect", "lyftdata", "--wait", "20s"];
+        let run = worker(&host, &hub, &format!("w-{is_link}"), &arguments);
+        run.under(&mut without_flock("ENOLCK")).run().expect(0);
+        let names = host.names(JOBS);
+        assert!(!names.iter().any(|name| name.contains("pid")), "{names:?}");
+    }
+    assert_eq!(workers(&hub).len(), 2);
 }
 
 #[test]

@@ -91,7 +91,11 @@ fn files_of_another_user_are_reported() {
         .by_user(NOBODY)
         .run()
         .expect(73)
-        .expect_stderr(&["no permission to read"]);
+        .expect_stderr(&[
+            "the configuration file cannot be read",
+            "no permission to read",
+            "sudo",
+        ]);
     assert_eq!((hub.agents().len(), hub.spent()), (0, 0));
 }
 

@@ -42,7 +42,7 @@ const VOLATILE: [&str; 20] = [
 pub struct Project {
     /// The checkout.
     pub root: PathBuf,
-    /// What the suites build.
+    /// The output of all builds.
     pub target: PathBuf,
 }
 
@@ -157,13 +157,12 @@ impl Watch {
         if changed.is_empty() {
             return Ok(());
         }
-        let paths: String = changed
-            .iter()
-            .map(|path| format!("\n  {}", path.display()))
-            .collect();
-        Err(Stop::failed(format!(
-            "the suites have changed files of this machine:{paths}"
-        )))
+        let mut cause = "the suites have changed files of this machine:".to_owned();
+        for path in changed {
+            cause.push_str("\n  ");
+            cause.push_str(&path.display().to_string());
+        }
+        Err(Stop::failed(cause))
     }
 }
 

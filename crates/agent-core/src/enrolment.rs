@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use attempt::run_exchange;
 pub use dialect::{
     Descriptor, Dialect, Exchange, ExchangeStep, FlagScope, Folder, FutureResult, OwnFlag, Plan,
-    Prepare, Preview, StatusReport, WayBack, checked,
+    Prepare, Preview, StatusReport, WayBack, checked, step_record_in,
 };
 pub use outcome::{ChangedSetting, Cleanup, Confirmation, Done, Enrolment, ReportField};
 pub use secret_cleanup::scrub_again;

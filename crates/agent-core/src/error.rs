@@ -195,6 +195,9 @@ catalogue! {
     ConfigUnwritable = "config-unwritable", Unwritable, "agent.toml cannot be written",
         "The path is a directory, a symbolic link or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or accepts no owner and mode. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --config PATH";
+    ConfigUnreadable = "config-unreadable", Unwritable, "the configuration file cannot be read",
+        "Another user than root or the owner ran the command: no other user may read agent.toml, or the env file of a dialect, because it holds the host's credential. `status --check-hub` ends with 74.",
+        "run the command as root (sudo), or as the owner of the file";
     StateUnwritable = "state-unwritable", Unwritable, "the state directory cannot be written",
         "The path is not a directory; a file in it is a directory or a mount point, or has an attribute that forbids its replacement (chattr); the agent has no permission to write; or the file system is read-only or full, or has no owners or modes. This is checked before a use of the token is spent.",
         "correct the path named above, or choose another path with --state-dir DIR";
@@ -270,8 +273,8 @@ catalogue! {
     CredentialIncomplete = "credential-incomplete", Config, "the credential on this host is incomplete",
         "One of the files of the credential exists, and another is missing.",
         "restore the missing file, or remove the other file too, and enrol again";
-    ReceiptBroken = "receipt-broken", Config, "the receipt of the installation is broken",
-        "/var/lib/monsys/install.json cannot be parsed, other users than root could have written it, or it is gone although the host has the service of an installation. The agent rolls nothing back by such a receipt.",
+    InstallRecordBroken = "install-record-broken", Config, "the install record is broken",
+        "/var/lib/monsys/install.json cannot be parsed, other users than root could have written it, or it is gone although the host has the service of an installation. The agent rolls nothing back by such a record.",
         "move the file away, and run `monsys-agent install` again";
     ForeignOwner = "foreign-owner", Config, "root does not trust a file that others can write",
         "The command runs as root. A file that decides what the command does, or a folder above that file, belongs to another user, or other users can write it. The command used nothing from the file.",

@@ -9,11 +9,14 @@ pub mod machine_ids;
 pub mod os_release;
 pub mod route;
 
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::environment::Environment;
 use crate::settings::Settings;
+use crate::sourced::{Source, Sourced};
 pub use interfaces::Interface;
 use interfaces::{Network, limited};
 use machine::MachineSize;
@@ -63,16 +66,13 @@ impl HostFacts {
         }
         let size = MachineSize::read();
         Self {
-            hostname: hostname::read(&host_file(environment, &settings.hostname_file)),
-            os_info: {
-                let files = [
-                    settings.os_release_file.as_path(),
-                    Path::new("/etc/os-release"),
-                    Path::new("/usr/lib/os-release"),
-                ];
-                let files = files.into_iter().map(|file| host_file(environment, file));
-                os_release::pretty_name(files)
-            },
+            hostname: given(&settings.hostname_file, environment, hostname::in_file)
+                .unwrap_or_else(hostname::of_kernel),
+            os_info: given(&settings.os_release_file, environment, os_release::in_file)
+                .unwrap_or_else(|| {
+                    let files = ["/etc/os-release", "/usr/lib/os-release"].map(Path::new);
+                    os_release::pretty_name(files.map(|file| host_file(environment, file)))
+                }),
             architecture: uname(nix::sys::utsname::UtsName::machine)
                 .map_or_else(|| std::env::consts::ARCH.into(), architecture),
             agent_version: crate::VERSION,
@@ -83,6 +83,26 @@ impl HostFacts {
             interfaces,
         }
     }
+}
+
+/// Returns the fact in a file of the settings. Warns once in a run of a file that was set, and is of no use.
+fn given(
+    file: &Sourced<PathBuf>,
+    environment: &Environment,
+    read: fn(&Path) -> io::Result<String>,
+) -> Option<String> {
+    static WARNED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let error = match read(&host_file(environment, &file.value)) {
+        Ok(fact) => return Some(fact),
+        Err(error) => error,
+    };
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if file.source != Source::Default && !warned.contains(&file.value) {
+        let (source, path) = (&file.source, file.value.display());
+        tracing::warn!("{source}: {path} is not used: {error}; the host's own value is sent");
+        warned.push(file.value.clone());
+    }
+    None
 }
 
 /// Returns the path on this machine of a file with a fact of the host. `/host/etc/os-release` is a file

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::plain::given;
+
 /// Settings of the command line, before any check. `None` means that the flag is absent.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -46,5 +48,19 @@ impl Flags {
     #[must_use]
     pub fn own(&self, name: &str) -> Option<&str> {
         self.own.get(name).map(String::as_str)
+    }
+
+    /// Returns the flag that gives the setting of this flag on this command line: `--tag` adds to `--tags`.
+    #[must_use]
+    pub fn given(&self, flag: &'static str) -> Option<&'static str> {
+        let value = match flag {
+            "--tags" if !self.tag.is_empty() => return Some("--tag"),
+            "--tags" => &self.tags,
+            "--role" => &self.role,
+            "--config" => &self.config,
+            "--state-dir" => &self.state_dir,
+            _ => return None,
+        };
+        given(value.as_deref()).map(|_| flag)
     }
 }

@@ -11,11 +11,15 @@ use rustls::pki_types::CertificateDer;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const DASHES: &[u8] = b"-----";
+/// The begin of every BEGIN line, also of a damaged one.
+const SOME_DASHES: &[u8] = b"---";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The label of a certificate, and its older names (RFC 7468, section 5.1).
 const LABELS: [&[u8]; 3] = [b"CERTIFICATE", b"X509 CERTIFICATE", b"X.509 CERTIFICATE"];
 /// OpenSSL's label of a certificate that is followed by what it is trusted for.
 const TRUSTED: &[u8] = b"TRUSTED CERTIFICATE";
+/// The reason for a certificate that is complete, but is not for servers.
+pub const DISTRUSTED: &str = "is not trusted for servers, as it says itself";
 /// Base64 with or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -59,26 +63,7 @@ impl Place {
 /// # Errors
 /// The reason why the file is not usable. A broken certificate is named, never passed over.
 pub fn certificates(file: &[u8]) -> Result<Vec<Found>, String> {
-    let mut all = Vec::new();
-    for section in Sections::of(file) {
-        let is_trusted = section.label == TRUSTED;
-        if !is_trusted && !LABELS.contains(&section.label) {
-            continue;
-        }
-        let number = all.len() + 1;
-        let place = Place {
-            number,
-            line: section.line,
-        };
-        let der = decoded(&section).map_err(|reason| place.invalid(reason))?;
-        let der = if is_trusted {
-            without_trust(&der).map_err(|reason| place.invalid(reason))?
-        } else {
-            der
-        };
-        let certificate = CertificateDer::from(der);
-        all.push(Found { certificate, place });
-    }
+    let all = each(file).collect::<Result<Vec<_>, _>>()?;
     if all.is_empty() {
         return Err(match file {
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
@@ -93,6 +78,24 @@ pub fn certificates(file: &[u8]) -> Result<Vec<Found>, String> {
     Ok(all)
 }
 
+/// Returns each certificate of a file, or the cause why it is not usable.
+pub fn each(file: &[u8]) -> impl Iterator<Item = Result<Found, String>> {
+    let of_certificates = Sections::of(file).filter(|section| is_certificate(section.label));
+    of_certificates.enumerate().map(|(index, section)| {
+        let place = Place {
+            number: index + 1,
+            line: section.line,
+        };
+        let der = decoded(&section).map_err(|reason| place.invalid(reason))?;
+        let certificate = CertificateDer::from(der);
+        Ok(Found { certificate, place })
+    })
+}
+
+fn is_certificate(label: &[u8]) -> bool {
+    label == TRUSTED || LABELS.contains(&label)
+}
+
 /// Returns a text without its byte order mark.
 #[must_use]
 pub fn without_mark(text: &[u8]) -> &[u8] {
@@ -102,9 +105,38 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 /// A section: what stands between a BEGIN line and its END line.
 struct Section<'a> {
     label: &'a [u8],
-    /// `None` without an END line.
-    body: Option<&'a [u8]>,
+    /// The text, or why there is none.
+    body: Result<&'a [u8], &'static str>,
     line: usize,
+}
+
+/// A line that begins a section.
+enum BeginLine<'a> {
+    Whole(&'a [u8]),
+    /// The label of a certificate, with other dashes or blanks around it, or in other letters.
+    Damaged(&'static [u8]),
+}
+
+impl<'a> BeginLine<'a> {
+    /// Reads a line from its first dash on. Returns `None` for a comment.
+    fn of(line: &'a [u8]) -> Option<Self> {
+        let rest = line.strip_prefix(BEGIN);
+        let whole = rest.and_then(|rest| Some(&rest[..memmem::find(rest, DASHES)?]));
+        if whole.is_some_and(is_certificate) {
+            return whole.map(Self::Whole);
+        }
+        let is_letter = |byte: &u8| !matches!(byte, b'-' | b' ' | b'\t');
+        let word = &line[line.iter().position(is_letter)?..];
+        let (word, rest) = word.split_at_checked(5)?;
+        let end = |rest: &[u8]| rest.iter().position(|byte| *byte == b'-');
+        let label = &rest[rest.iter().position(is_letter)?..];
+        let label = label[..end(label).unwrap_or(label.len())].trim_ascii();
+        let mut known = LABELS.into_iter().chain([TRUSTED]);
+        known
+            .find(|known| word.eq_ignore_ascii_case(b"BEGIN") && known.eq_ignore_ascii_case(label))
+            .map(Self::Damaged)
+            .or_else(|| whole.map(Self::Whole))
+    }
 }
 
 struct Sections<'a> {
@@ -152,30 +184,33 @@ impl<'a> Iterator for Sections<'a> {
 
     fn next(&mut self) -> Option<Section<'a>> {
         loop {
-            let begin = self.position + memmem::find(&self.file[self.position..], BEGIN)?;
-            let is_section = self.begins_a_line(begin);
-            let start = begin + BEGIN.len();
-            if !is_section {
-                self.position = start;
+            let begin = self.position + memmem::find(&self.file[self.position..], SOME_DASHES)?;
+            let is_first = self.begins_a_line(begin);
+            let rest = &self.file[begin..];
+            let length = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+            let begin_line = BeginLine::of(&rest[..length]).filter(|_| is_first);
+            let Some(begin_line) = begin_line else {
+                self.position = begin + length;
                 continue;
-            }
+            };
             let line = self.line_of(begin);
-            let rest = &self.file[start..];
-            self.position = start;
-            let label = memmem::find(rest, DASHES).map_or(rest, |length| &rest[..length]);
-            if label.contains(&b'\n') || label.contains(&b'\r') {
-                continue;
-            }
-            let text = rest.get(label.len() + DASHES.len()..).unwrap_or_default();
+            let label = match begin_line {
+                BeginLine::Whole(label) => label,
+                BeginLine::Damaged(label) => {
+                    self.position = begin + length;
+                    let body = Err("has a damaged BEGIN line");
+                    return Some(Section { label, body, line });
+                }
+            };
+            let start = begin + BEGIN.len() + label.len() + DASHES.len();
+            let text = &self.file[start..];
             let end = [b"-----END ", label, DASHES].concat();
             let next = memmem::find(text, BEGIN).unwrap_or(text.len());
             let body = memmem::find(text, &end).filter(|length| *length < next);
-            if let Some(length) = body {
-                self.position = start + label.len() + DASHES.len() + length + end.len();
-            }
+            self.position = start + body.map_or(0, |length| length + end.len());
             return Some(Section {
                 label,
-                body: body.map(|length| &text[..length]),
+                body: body.map(|length| &text[..length]).ok_or("has no END line"),
                 line,
             });
         }
@@ -183,8 +218,8 @@ impl<'a> Iterator for Sections<'a> {
 }
 
 fn decoded(section: &Section<'_>) -> Result<Vec<u8>, &'static str> {
-    let body = section.body.ok_or("has no END line")?;
-    let body: Vec<u8> = body
+    let body: Vec<u8> = section
+        .body?
         .iter()
         .copied()
         .filter(|byte| !byte.is_ascii_whitespace())
@@ -192,6 +227,9 @@ fn decoded(section: &Section<'_>) -> Result<Vec<u8>, &'static str> {
     let der = BASE64.decode(body).map_err(|_| "is not Base64")?;
     if der.is_empty() {
         return Err("is empty");
+    }
+    if section.label == TRUSTED {
+        return without_trust(&der);
     }
     Ok(der)
 }
@@ -223,7 +261,7 @@ fn without_trust(der: &[u8]) -> Result<Vec<u8>, &'static str> {
                 _ => false,
             };
             if is_refused {
-                return Err("is not trusted for servers, as it says itself");
+                return Err(DISTRUSTED);
             }
             rest = part.after;
         }
@@ -263,116 +301,4 @@ impl<'a> Element<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const ONE: &str = "-----BEGIN CERTIFICATE-----\nMAMC\nAQE=\n-----END CERTIFICATE-----\n";
-    const TWO: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQI=\n-----END CERTIFICATE-----\n";
-
-    /// The last byte of each certificate, and its line.
-    fn read(file: &str) -> Vec<(u8, usize)> {
-        certificates(file.as_bytes())
-            .unwrap_or_else(|cause| panic!("{file:?}: {cause}"))
-            .iter()
-            .map(|found| (*found.certificate.last().unwrap(), found.place.line))
-            .collect()
-    }
-
-    #[test]
-    fn no_certificate_of_a_bundle_is_passed_over() {
-        let marked = |text: &str| format!("\u{feff}{text}");
-        let joined = format!("{}{TWO}", ONE.trim_end());
-        for (file, expected) in [
-            (format!("{ONE}{TWO}"), vec![(1, 1), (2, 5)]),
-            (marked(&format!("{ONE}{TWO}")), vec![(1, 1), (2, 5)]),
-            (format!("{ONE}{}", marked(TWO)), vec![(1, 1), (2, 5)]),
-            (joined, vec![(1, 1), (2, 4)]),
-            (ONE.replace('\n', "\r\n"), vec![(1, 1)]),
-            (
-                format!("{ONE}{TWO}").replace('\n', "\r"),
-                vec![(1, 1), (2, 5)],
-            ),
-            (format!("CN=Root é\n{ONE}"), vec![(1, 2)]),
-            (ONE.replace('\n', "\n    "), vec![(1, 1)]),
-            (ONE.replace('=', ""), vec![(1, 1)]),
-            (ONE.replace("CERT", "X509 CERT"), vec![(1, 1)]),
-            (ONE.replace("CERT", "X.509 CERT"), vec![(1, 1)]),
-            (ONE.replace("CERT", "TRUSTED CERT"), vec![(1, 1)]),
-            (
-                format!("{}{TWO}", ONE.replace("CERTIFICATE", "DH PARAMETERS")),
-                vec![(2, 5)],
-            ),
-            (
-                format!("{}{TWO}", ONE.replace("-----B", "# -----B")),
-                vec![(2, 5)],
-            ),
-        ] {
-            assert_eq!(read(&file), expected, "{file:?}");
-        }
-    }
-
-    #[test]
-    fn a_broken_certificate_names_its_place() {
-        for (file, cause) in [
-            (
-                format!("{ONE}{}", TWO.replace("MAM", "M*M")),
-                "certificate 2 (line 5) is not Base64",
-            ),
-            (
-                format!("{ONE}{}", TWO.replace("--END", "--ENDE")),
-                "certificate 2 (line 5) has no END line",
-            ),
-            (
-                format!("{}{TWO}", ONE.replace("END", "")),
-                "certificate 1 (line 1) has no END line",
-            ),
-            (
-                ONE.replace("MAMC\nAQE=\n", ""),
-                "certificate 1 (line 1) is empty",
-            ),
-            (String::new(), "no PEM certificate"),
-            (
-                ONE.replace("CERTIFICATE", "PRIVATE KEY"),
-                "no PEM certificate",
-            ),
-        ] {
-            let said = certificates(file.as_bytes()).unwrap_err();
-            assert!(said.contains(cause), "{file:?}: {said}");
-        }
-        let utf16 = certificates(&[0xff, 0xfe, b'-', 0]).unwrap_err();
-        assert!(utf16.contains("UTF-16"), "{utf16}");
-        let der = certificates(&[0x30, 0x82, 1, 0]).unwrap_err();
-        assert!(der.contains("DER"), "{der}");
-    }
-
-    #[test]
-    fn the_trust_of_a_trusted_certificate_counts() {
-        const SERVERS: [u8; 10] = [0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 3, 1];
-        const CLIENTS: [u8; 10] = [0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 3, 2];
-        let certificate = [0x30, 3, 2, 1, 1];
-        let with = |tag: u8, purpose: [u8; 10]| {
-            let trust = [&[0x30, 12, tag, 10], &purpose[..]].concat();
-            without_trust(&[&certificate[..], &trust].concat())
-        };
-        let accepted = Ok(certificate.to_vec());
-        assert_eq!(without_trust(&certificate), accepted);
-        assert_eq!(with(0x30, SERVERS), accepted);
-        assert_eq!(with(0xa0, CLIENTS), accepted);
-        assert!(with(0x30, CLIENTS).is_err());
-        assert!(with(0xa0, SERVERS).is_err());
-        assert!(without_trust(&[0x30, 3, 2, 1, 1, 0x30]).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_or_refused(text in "(-----|BEGIN |END |CERTIFICATE|TRUSTED |[MA=\\r\\n #]|\u{feff}){0,40}") {
-            let _ = certificates(text.as_bytes());
-        }
-
-        #[test]
-        fn any_trust_is_read_or_refused(der in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = without_trust(&der);
-        }
-    }
-}
+mod tests;

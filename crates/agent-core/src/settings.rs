@@ -59,9 +59,9 @@ pub struct Settings {
     /// True when plain http to other hosts is allowed.
     pub allow_http: Sourced<bool>,
     /// File that contains the host's name, on the host.
-    pub hostname_file: PathBuf,
+    pub hostname_file: Sourced<PathBuf>,
     /// os-release file of the host, on the host.
-    pub os_release_file: PathBuf,
+    pub os_release_file: Sourced<PathBuf>,
     /// Longest total time of an enrolment.
     pub wait: Sourced<Duration>,
     /// The run asks no hub for a confirmation (`--offline`).
@@ -82,7 +82,8 @@ impl Settings {
     ///
     /// # Errors
     /// Usage errors name the flag, variable or key. [`ErrorId::ConfigBroken`] for a broken `agent.toml`,
-    /// [`ErrorId::ConfigUnwritable`] for an `agent.toml` that could not be replaced.
+    /// [`ErrorId::ConfigUnwritable`] for an `agent.toml` that could not be replaced,
+    /// [`ErrorId::ConfigUnreadable`] for one that this user may not read.
     pub fn resolve(flags: &Flags, environment: &Environment) -> Result<Self> {
         let config_path = config_path(flags, environment)?;
         let path = environment.path(&config_path);
@@ -104,7 +105,12 @@ impl Settings {
         let path = environment.path(&config_path);
         environment.refuse_foreign_folder(path.parent().unwrap_or(&path))?;
         let file = match AgentToml::load(&path) {
-            Err(error) if error.id() == ErrorId::ConfigUnwritable => {
+            Err(error)
+                if matches!(
+                    error.id(),
+                    ErrorId::ConfigUnwritable | ErrorId::ConfigUnreadable
+                ) =>
+            {
                 tracing::debug!("{} is ignored: {}", path.display(), error.cause());
                 AgentToml::absent(&path)
             }
@@ -182,10 +188,13 @@ impl Settings {
         file: AgentToml,
     ) -> Result<Self> {
         let keys = reader.keys;
-        let path = |setting, key: &Option<String>| -> Result<PathBuf> {
+        let path = |setting, key: &Option<String>| -> Result<Sourced<PathBuf>> {
             let sourced = reader.resolve_one(setting, None, key.as_deref())?;
             refuse_control(&sourced.value, &sourced.source)?;
-            Ok(PathBuf::from(sourced.value))
+            Ok(Sourced {
+                value: PathBuf::from(sourced.value),
+                source: sourced.source,
+            })
         };
         let proxy = reader.proxy(&hub_url.value)?;
         Ok(Self {

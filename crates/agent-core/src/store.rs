@@ -110,6 +110,16 @@ fn elsewhere(id: ErrorId) -> &'static str {
     }
 }
 
+/// Returns the error for a configuration file that this user may not read.
+#[must_use]
+pub fn forbidden(path: &Path) -> Error {
+    Error::new(
+        ErrorId::ConfigUnreadable,
+        "this user has no permission to read it",
+    )
+    .about(path.display())
+}
+
 /// Returns the error for a path that could not be read, with a hint that fits the cause.
 #[must_use]
 pub fn unreadable(path: &Path, error: &io::Error) -> Error {

@@ -46,7 +46,10 @@ pub fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::Other(error) => other(error),
         CertificateError::UnknownIssuer => "its chain ends in a CA that is not trusted here".into(),
-        CertificateError::BadSignature => "its signature is not that of its CA".into(),
+        CertificateError::BadSignature => {
+            "its signature is not that of its CA, or the CA's key is RSA of less than 2048 bits"
+                .into()
+        }
         CertificateError::BadEncoding => "it is not a certificate in DER".into(),
         CertificateError::Revoked => "it is revoked".into(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {

@@ -6,13 +6,23 @@ use agent_core::check::Check;
 
 /// Returns the checks of the settings and of the worker's identity.
 pub(crate) fn checks(host: &Lyftdata<'_>) -> Vec<Check> {
+    let state = host.enrolment_state();
     let hub = &host.settings.hub_url.value;
     let name = match host.name() {
+        // The files of a worker are enough, as for `enrol` and `status`.
+        _ if matches!(
+            state,
+            Ok(EnrolmentState::Enrolled(_) | EnrolmentState::Unfinished)
+        ) && !(host.has_server && host.name.is_some()) =>
+        {
+            let dir = host.jobs_dir.display();
+            Check::good("settings", format!("the worker is in {dir}"))
+        }
         _ if !host.has_server => Check::bad("settings", &no_server()),
         Ok(name) => Check::good("settings", format!("worker {name} of {hub}")),
         Err(error) => Check::bad("settings", &error),
     };
-    let identity = match host.enrolment_state() {
+    let identity = match state {
         Ok(EnrolmentState::Enrolled(worker)) => match host.refuse_other_worker(&worker) {
             Ok(()) => Check::good("identity", format!("enrolled as worker {worker}")),
             Err(error) => Check::bad("identity", &error),

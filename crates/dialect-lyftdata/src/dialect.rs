@@ -169,6 +169,10 @@ impl Dialect for Lyftdata<'_> {
         status::report(self)
     }
 
+    fn has_hub(&self) -> bool {
+        self.has_server
+    }
+
     fn checks(&self) -> Vec<Check> {
         checks::checks(self)
     }

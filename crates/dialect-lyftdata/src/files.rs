@@ -170,7 +170,7 @@ impl Lyftdata<'_> {
                 )
                 .about(self.jobs_dir.display())
                 .hint(format!(
-                    "restore the missing file; or enrol again under a name that the server does not know, after: rm -f {} {}",
+                    "restore the missing file; or enrol a new worker by the same command with the secret, after: rm -f {} {}",
                     id.display(),
                     key.display()
                 )))

@@ -5,7 +5,6 @@ use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::escape::is_hidden;
 use agent_core::flags::Flags;
-use agent_core::plain::given;
 use agent_core::settings::{DialectSettings, Setting, Settings};
 
 use crate::files::RECORD_FILE;
@@ -76,14 +75,6 @@ impl<'a> Lyftdata<'a> {
     /// # Errors
     /// Usage errors, which name the flag or variable.
     pub(crate) fn read(flags: &'a Flags, environment: &'a Environment) -> Result<Self> {
-        if given(flags.state_dir.as_deref()).is_some() {
-            return Err(Error::new(
-                ErrorId::BadArguments,
-                "a LyftData worker has no state directory but its jobs directory",
-            )
-            .about("--state-dir")
-            .hint("name the folder with --worker-jobs-dir DIR"));
-        }
         let jobs_dir = JOBS_DIR.resolve_path(flags.own("--worker-jobs-dir"), environment)?;
         let name = NAME.resolve_one(flags.own("--worker-name"), environment)?;
         let worker = ID.resolve_one(None, environment)?;

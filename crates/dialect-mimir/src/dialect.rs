@@ -69,7 +69,7 @@ impl Dialect for Mimir<'_> {
                 _ => {}
             }
             match enrolment_state {
-                EnrolmentState::Enrolled if self.state.has_remains() => {
+                EnrolmentState::Enrolled if self.state.has_remains() || self.keeps_machine() => {
                     return Ok(Plan::Repair);
                 }
                 EnrolmentState::Enrolled => return Ok(Plan::Nothing),
@@ -125,6 +125,12 @@ impl Dialect for Mimir<'_> {
     }
 
     fn repair(&self) -> Result<bool> {
+        // An update of the fingerprint is not a change of the enrolment, and no reason to fail.
+        if self.keeps_machine()
+            && let Err(error) = self.state.save_machine()
+        {
+            tracing::warn!("{}: {}", error.what(), error.cause());
+        }
         self.state.remove_request()
     }
 
@@ -160,6 +166,10 @@ impl Dialect for Mimir<'_> {
 
     fn ask_hub(&self) -> FutureResult<'_, bool> {
         Box::pin(renewal::accepts_certificate(self.flags, self.environment))
+    }
+
+    fn has_hub(&self) -> bool {
+        self.has_server
     }
 
     fn checks(&self) -> Vec<Check> {

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::Certificate;
 use crate::key::HostKey;
 use agent_core::clock;
+use agent_core::enrolment::step_record_in;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::fingerprint::Fingerprint;
+use agent_core::service::step;
 use agent_core::store::key_files::{CA, CERTIFICATE, KEY, KeyFiles, NEXT_KEY};
 
 /// Name of the record, beside the key and the certificate.
@@ -81,6 +83,7 @@ impl HostState {
     /// # Errors
     /// A broken record, and files that cannot be read.
     pub(crate) fn read(folder: PathBuf, environment: &Environment) -> Result<Self> {
+        let step = step_record_in(&folder);
         let files = KeyFiles::of(folder, environment.access());
         let record = match files.load(RECORD_FILE)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|cause| {
@@ -94,7 +97,7 @@ impl HostState {
         Ok(Self {
             files,
             record,
-            machine: Fingerprint::of(environment)?,
+            machine: step::machine(step.as_ref(), environment)?,
         })
     }
 
@@ -130,6 +133,33 @@ impl HostState {
             self.record.machine.is_empty() || self.record.machine.is_same_machine(&self.machine);
         // A next key that cannot be read is an error: it may be the key of this machine.
         Ok(is_made_here && self.files.load(&self.next_key_name())?.is_none())
+    }
+
+    /// Returns the fingerprint for the record: the recorded one with the ids as they are now, or the one of this
+    /// machine when the record is of another machine.
+    fn machine_of_now(&self) -> Fingerprint {
+        let recorded = &self.record.machine;
+        if recorded.is_same_machine(&self.machine) {
+            recorded.updated(&self.machine)
+        } else {
+            self.machine.clone()
+        }
+    }
+
+    /// Returns whether the record of this machine lacks an id, or has one that has changed since.
+    pub(crate) fn has_old_machine(&self) -> bool {
+        self.is_ours().unwrap_or(false) && self.machine_of_now() != self.record.machine
+    }
+
+    /// Writes the ids of the machine as they are now into the record.
+    ///
+    /// # Errors
+    /// A record that cannot be written.
+    pub(crate) fn save_machine(&self) -> Result<()> {
+        self.write_record(&Record {
+            machine: self.machine_of_now(),
+            ..self.record.clone()
+        })
     }
 
     /// Returns the certificate of the host's key, if both files exist.
@@ -180,7 +210,7 @@ impl HostState {
         if enrolment_state != EnrolmentState::Clone {
             // A copy of the disk that is made from now on is recognised as a clone.
             self.write_record(&Record {
-                machine: self.machine.clone(),
+                machine: self.machine_of_now(),
                 ..self.record.clone()
             })?;
         }
@@ -202,7 +232,7 @@ impl HostState {
         ca: &str,
     ) -> Result<()> {
         self.record = Record {
-            machine: self.machine.clone(),
+            machine: self.machine_of_now(),
             ..record
         };
         self.write_record(&self.record)?;

@@ -4,8 +4,9 @@ use agent_core::enrolment::{self, Dialect, Enrolment};
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
+use agent_core::service::step;
 use agent_core::settings::Settings;
-use agent_core::store::lock;
+use agent_core::store::{lock, proof};
 
 use crate::host_state::{EnrolmentState, HostState};
 use crate::settings;
@@ -47,6 +48,12 @@ impl<'a> Mimir<'a> {
     /// As [`HostState::enrolment_state`].
     pub(crate) fn enrolment_state(&self) -> Result<EnrolmentState> {
         self.state.enrolment_state(self.environment.now())
+    }
+
+    /// Returns whether the record lacks an id of this machine, and this user can write the record.
+    pub(crate) fn keeps_machine(&self) -> bool {
+        let folder = self.state.files.folder();
+        self.state.has_old_machine() && step::owns(folder) && proof::may_write(folder)
     }
 
     /// Refuses a run that names another server than the one that issued the certificate.

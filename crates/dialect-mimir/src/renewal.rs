@@ -14,6 +14,7 @@ use agent_core::clock;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::facts::HostFacts;
+use agent_core::facts::fingerprint::Fingerprint;
 use agent_core::facts::route::Target;
 use agent_core::flags::Flags;
 use agent_core::hub::client::{Client, EXCHANGE, Reply, Request};
@@ -53,8 +54,13 @@ pub(crate) async fn step(
     let host = Mimir::read(flags, environment)?;
     let enrolment_state = host.enrolment_state()?;
     match enrolment_state {
-        EnrolmentState::Enrolled if is_service => return Ok(None),
-        EnrolmentState::Enrolled => return renew_if_due(flags, environment).await,
+        EnrolmentState::Enrolled => {
+            let later = update_machine(flags, environment).await.err();
+            if is_service || later.is_some() {
+                return Ok(later);
+            }
+            return renew_if_due(flags, environment).await;
+        }
         EnrolmentState::Unproved => {}
         _ if host.settings.token.is_some() => {}
         _ => return Err(not_enrolled(enrolment_state, &host.state)),
@@ -77,6 +83,23 @@ pub(crate) async fn accepts_certificate(flags: &Flags, environment: &Environment
     }
     let renewal = Renewal::load(flags, environment)?;
     renewal.call_self().await.map_err(|miss| miss.error)
+}
+
+/// Writes the ids of the machine as they are now into the record, if it lacks them.
+async fn update_machine(flags: &Flags, environment: &Environment) -> Result<()> {
+    let host = Mimir::read(flags, environment)?;
+    if !host.state.has_old_machine() {
+        return Ok(());
+    }
+    let folder = host.state.files.folder();
+    let _lock = Lock::take(folder, LOCK, Instant::now() + LOCK_WAIT).await?;
+    // Another run may have written the record meanwhile.
+    let host = Mimir::read(flags, environment)?;
+    if host.state.has_old_machine() {
+        host.state.save_machine()
+    } else {
+        Ok(())
+    }
 }
 
 /// Renews a certificate that is due. A certificate that cannot be renewed yet is still valid.
@@ -126,6 +149,8 @@ struct OnDisk {
     certificate: Certificate,
     client: Client,
     stamp: Stamp,
+    /// The machine as this user saw it when the files were read.
+    seen: Fingerprint,
 }
 
 /// The versions of certificate and record: inode, and time of change in seconds and nanoseconds.
@@ -138,6 +163,12 @@ impl OnDisk {
         } = Mimir::read(flags, environment)?;
         let stamp = stamp(&state);
         let enrolment_state = state.enrolment_state(environment.now())?;
+        // Without root's view of the machine, this is not certain.
+        if enrolment_state == EnrolmentState::Clone && !step::owns(state.files.folder()) {
+            return Err(step::needed(
+                "the ids of this machine are not those of the host that was enrolled",
+            ));
+        }
         // The server decides about an expired certificate: this host's clock may be wrong.
         if !matches!(
             enrolment_state,
@@ -154,6 +185,7 @@ impl OnDisk {
             state,
             certificate,
             stamp,
+            seen: Fingerprint::of(environment)?,
         })
     }
 }
@@ -232,15 +264,21 @@ impl<'a> Renewal<'a> {
         self.environment.now() >= self.on_disk.certificate.renew_at()
     }
 
-    /// Requests the privileged step, which renews the certificate: the service may not write the files.
+    /// Returns whether the machine shows other ids than when the files were read, as after a migration. The
+    /// product UUID counts only for root.
+    fn is_other_machine(&self) -> bool {
+        Fingerprint::of(self.environment).is_ok_and(|now| now != self.on_disk.seen)
+    }
+
+    /// Requests the privileged step, which writes the files: the service may not.
     /// After a step that failed, the service continues with the valid certificate until the pause of that
     /// step is over.
-    fn request_step(&self) -> Result<HeartbeatOutcome> {
+    fn request_step(&self, cause: &str) -> Result<HeartbeatOutcome> {
         let host = Mimir::read(self.flags, self.environment)?;
         let last = step::recorded(&host, self.environment);
         match last.filter(|last| !last.pause_left(self.environment.now()).is_zero()) {
             Some(_) => Ok(HeartbeatOutcome::Accepted),
-            None => Err(step::needed("the client certificate is to be renewed")),
+            None => Err(step::needed(cause)),
         }
     }
 
@@ -285,7 +323,7 @@ impl<'a> Renewal<'a> {
 
 impl service::ServiceHost for Renewal<'_> {
     async fn heartbeat(&mut self) -> Result<HeartbeatOutcome> {
-        if self.must_reload || self.is_stale() {
+        if self.must_reload || self.is_stale() || self.is_other_machine() {
             self.on_disk = OnDisk::read(self.flags, self.environment)?;
             self.must_reload = false;
             tracing::info!("read {} again", self.on_disk.state.files.folder().display());
@@ -293,11 +331,20 @@ impl service::ServiceHost for Renewal<'_> {
         if let Err(miss) = self.call_self().await {
             return Ok(HeartbeatOutcome::Missed(miss));
         }
+        let is_owner = step::owns(self.on_disk.state.files.folder());
+        if self.is_due() && !is_owner {
+            return self.request_step("the client certificate is to be renewed");
+        }
+        if self.on_disk.state.has_old_machine() {
+            if !is_owner {
+                return self.request_step("the machine has another id than at the enrolment");
+            }
+            if let Err(error) = update_machine(self.flags, self.environment).await {
+                tracing::debug!("{}: {}", error.what(), error.cause());
+            }
+        }
         if !self.is_due() {
             return Ok(HeartbeatOutcome::Accepted);
-        }
-        if !step::owns(self.on_disk.state.files.folder()) {
-            return self.request_step();
         }
         match self.renew().await {
             Ok(Ok(())) => Ok(HeartbeatOutcome::Accepted),

@@ -43,7 +43,7 @@ static SECRET_SETTING: Setting = Setting {
 
 static FOLDER_SETTING: Setting = Setting {
     name: "folder",
-    flag: None,
+    flag: Some("--state-dir"),
     variables: &[FOLDER],
     key: None,
     default: Some(DEFAULT_FOLDER),

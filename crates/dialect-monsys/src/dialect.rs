@@ -34,6 +34,7 @@ use crate::{checks, preview, service, status, step, takeover, wire};
 /// The entry of the monsys hub in the program's list of dialects.
 pub static DESCRIPTOR: Descriptor = Descriptor {
     is_meant,
+    ignored: &[],
     read_for_facts: |flags, environment| Ok(Box::new(Monsys::read_for_facts(flags, environment)?)),
     take_over: takeover::take_over,
     ..Descriptor::new("monsys", "The monsys hub", |flags, environment| {

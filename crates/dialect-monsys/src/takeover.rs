@@ -24,7 +24,7 @@ use agent_core::scrub::record;
 use agent_core::service::HEALTH_FILE;
 use agent_core::settings::{Setting, config_path, table};
 use agent_core::store::access::{Access, GROUP};
-use agent_core::store::agent_toml::KNOWN_KEYS;
+use agent_core::store::agent_toml::{KNOWN_KEYS, in_form_of};
 use agent_core::store::atomic::{self, Owner};
 use agent_core::store::{lock, names, passwd, safe_read, unreadable, unwritable};
 
@@ -221,8 +221,14 @@ impl Tree {
         let mut dropped = Vec::new();
         let mut comments = Zeroizing::new(String::new());
         for key in KNOWN_KEYS.iter().filter(|key| !IDENTITY.contains(key)) {
+            let over = document
+                .key(key)
+                .and_then(|key| key.leaf_decor().prefix()?.as_str());
+            let over = Zeroizing::new(over.unwrap_or_default().to_owned());
             if let Some(item) = document.remove(key) {
                 dropped.push((*key).to_owned());
+                // The lines above a key are a comment of the user.
+                comments.push_str(&over);
                 let value = Zeroizing::new(item.to_string());
                 comments.extend(["# dropped: ", key, " = ", &one_line(value.trim()), "\n"]);
             }
@@ -231,7 +237,7 @@ impl Tree {
             document.insert("hub_url", toml_edit::value(url));
             dropped.retain(|key| key != "hub_url");
         }
-        let text = Zeroizing::new(format!("{}{}", document, comments.as_str()));
+        let text = in_form_of(text, format!("{}{}", document, comments.as_str()));
         self.write(path, text.as_bytes())?;
         Ok(dropped)
     }

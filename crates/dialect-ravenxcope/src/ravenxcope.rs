@@ -149,8 +149,10 @@ impl<'a> Ravenxcope<'a> {
             if environment.env(key).is_none()
                 && let Some(value) = in_file(key)?
             {
-                refuse_control(&value, &Source::Key(key, path.to_owned()))?;
-                *place = value.into();
+                let source = Source::Key(key, path.to_owned());
+                refuse_control(&value, &source)?;
+                let value = value.into();
+                *place = Sourced { value, source };
             }
         }
         let sourced = |key: &'static str| -> Result<Option<Sourced<String>>> {

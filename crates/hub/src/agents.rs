@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::body::{JsonBody, Wire};
 use crate::clock::{Millis, rfc3339};
 use crate::database::{TransactionError, from_json, to_json};
-use crate::labels::{check_name, check_role, check_tags, merge_tags};
+use crate::labels::{check_name, read_role, read_tags};
 use crate::refusal::Refusal;
 use crate::request::{Admin, Id};
 use crate::revocations::{self, Entry};
@@ -185,12 +185,9 @@ impl Wire for NewAgent {
         if let Some(name) = &self.name {
             check_name(name)?;
         }
-        check_tags(
-            "default_tags",
-            self.default_tags.as_deref().unwrap_or_default(),
-        )?;
-        check_role("default_role", self.default_role.as_deref())?;
-        self.default_role = self.default_role.filter(|role| !role.trim().is_empty());
+        let tags = self.default_tags.unwrap_or_default();
+        self.default_tags = Some(read_tags("default_tags", &tags)?);
+        self.default_role = read_role("default_role", self.default_role.as_deref())?;
         Ok(self)
     }
 }
@@ -214,7 +211,7 @@ pub(crate) async fn create(
     let token = fresh_token(TokenKind::Agent).map_err(|_| Refusal::internal())?;
     let hash = TokenHash::of(&token);
     let now = app.clock.now();
-    let tags = merge_tags(&new.default_tags.unwrap_or_default(), &[]);
+    let tags = new.default_tags.unwrap_or_default();
     app.database
         .transact(move |savepoint| {
             let tags = to_json(&tags)?;

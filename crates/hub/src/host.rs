@@ -1,7 +1,7 @@
 //! The body with which a host registers, the same for enrol and register.
 
 use crate::body::Wire;
-use crate::labels::{check_role, check_tags};
+use crate::labels::{read_role, read_tags};
 use crate::signature::PublicKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -82,15 +82,15 @@ impl Wire for Registration {
         }
         check_version(&self.agent_version)?;
         check_interfaces(&self.interfaces)?;
-        check_tags("tags", &self.tags)?;
-        check_role("role", self.role.as_deref())?;
+        let tags = read_tags("tags", &self.tags)?;
+        let role = read_role("role", self.role.as_deref())?;
         let key = PublicKey::from_base64(&self.signing_pubkey)
             .map_err(|cause| format!("signing_pubkey: must be {cause}"))?;
         Ok(Host {
             facts: serde_json::to_value(&self).map_err(|cause| cause.to_string())?,
             agent_version: self.agent_version,
-            tags: self.tags,
-            role: self.role,
+            tags,
+            role,
             key,
         })
     }

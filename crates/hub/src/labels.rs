@@ -37,36 +37,40 @@ pub fn check_name(name: &str) -> Result<(), String> {
 
 /// Returns whether a text is one line of 1 to [`MAX_LENGTH`] characters, and not blank.
 fn is_line(text: &str) -> bool {
-    !text.trim().is_empty()
-        && text.chars().count() <= MAX_LENGTH
-        && !text.chars().any(char::is_control)
+    !text.trim().is_empty() && is_short(text)
 }
 
-/// Checks a list of tags against the limits. The error is a message for the client.
-pub(crate) fn check_tags(field: &str, tags: &[String]) -> Result<(), String> {
+/// Returns whether a text is one line of at most [`MAX_LENGTH`] characters.
+fn is_short(text: &str) -> bool {
+    text.chars().count() <= MAX_LENGTH && !text.chars().any(char::is_control)
+}
+
+/// Checks a list of tags against the limits, and returns it without white space around a tag, without blank
+/// tags and without duplicates. The error is a message for the client.
+pub(crate) fn read_tags(field: &str, tags: &[String]) -> Result<Vec<String>, String> {
     if tags.len() > MAX_TAGS {
         return Err(format!("{field}: at most {MAX_TAGS} tags"));
     }
-    let fits = |tag: &String| is_line(tag) && !tag.contains(',');
-    if tags.iter().all(fits) {
-        Ok(())
-    } else {
-        Err(format!(
-            "{field}: a tag is 1 to {MAX_LENGTH} characters, not only blanks, with no comma or control character"
-        ))
+    if !tags.iter().all(|tag| is_short(tag) && !tag.contains(',')) {
+        return Err(format!(
+            "{field}: a tag is at most {MAX_LENGTH} characters, with no comma or control character"
+        ));
     }
+    let trimmed = tags.iter().map(|tag| tag.trim().to_owned());
+    let given: Vec<String> = trimmed.filter(|tag| !tag.is_empty()).collect();
+    Ok(merge_tags(&given, &[]))
 }
 
-/// Checks a role against the limits. A blank role counts as not given.
-pub(crate) fn check_role(field: &str, role: Option<&str>) -> Result<(), String> {
+/// Checks a role against the limits, and returns it without white space around it. A blank role counts as not
+/// given. The error is a message for the client.
+pub(crate) fn read_role(field: &str, role: Option<&str>) -> Result<Option<String>, String> {
     let role = role.unwrap_or_default();
-    if role.chars().count() <= MAX_LENGTH && !role.chars().any(char::is_control) {
-        Ok(())
-    } else {
-        Err(format!(
+    if !is_short(role) {
+        return Err(format!(
             "{field}: at most {MAX_LENGTH} characters and no control character"
-        ))
+        ));
     }
+    Ok(Some(role.trim().to_owned()).filter(|role| !role.is_empty()))
 }
 
 #[cfg(test)]
@@ -105,11 +109,22 @@ mod tests {
     #[test]
     fn limits_are_counted_in_characters() {
         let list = |tag: &str| vec![tag.to_owned()];
-        assert!(check_tags("tags", &list(&"é".repeat(128))).is_ok());
-        assert!(check_tags("tags", &list(&"é".repeat(129))).is_err());
-        for tag in ["", "  ", "\u{3000}", "a,b", "a\nb", "a\u{7f}b", "a\u{85}b"] {
-            assert!(check_tags("tags", &list(tag)).is_err(), "{tag:?}");
+        assert!(read_tags("tags", &list(&"é".repeat(128))).is_ok());
+        assert!(read_tags("tags", &list(&"é".repeat(129))).is_err());
+        for tag in ["a,b", "a\nb", "a\u{7f}b", "a\u{85}b"] {
+            assert!(read_tags("tags", &list(tag)).is_err(), "{tag:?}");
         }
-        assert!(check_tags("tags", &vec!["a".to_owned(); 65]).is_err());
+        assert!(read_tags("tags", &vec!["a".to_owned(); 65]).is_err());
+    }
+
+    #[test]
+    fn white_space_around_a_value_is_dropped_and_a_blank_one_is_not_given() {
+        let raw = [" db ", "", "  ", "\u{3000}", "db", "eu west"].map(str::to_owned);
+        assert_eq!(read_tags("tags", &raw).unwrap(), ["db", "eu west"]);
+        let role = |raw| read_role("role", Some(raw)).unwrap();
+        assert_eq!(role(" web\u{a0}").as_deref(), Some("web"));
+        for blank in ["", " ", "\u{3000}"] {
+            assert_eq!(role(blank), None, "{blank:?}");
+        }
     }
 }

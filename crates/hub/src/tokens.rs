@@ -5,7 +5,7 @@ use crate::body::{JsonBody, Wire};
 use crate::cidr::parse_list;
 use crate::clock::{Millis, millis, rfc3339};
 use crate::database::{from_json, to_json};
-use crate::labels::{check_name, check_role, check_tags, merge_tags};
+use crate::labels::{check_name, read_role, read_tags};
 use crate::refusal::Refusal;
 use crate::request::{Admin, Id};
 use crate::revocations::Entry;
@@ -58,15 +58,15 @@ impl Wire for NewTokenBody {
             return Err("max_uses: must be 1 to 1000000000".to_owned());
         }
         let default_tags = self.default_tags.unwrap_or_default();
-        check_tags("default_tags", &default_tags)?;
-        check_role("default_role", self.default_role.as_deref())?;
+        let default_tags = read_tags("default_tags", &default_tags)?;
+        let default_role = read_role("default_role", self.default_role.as_deref())?;
         let allowed_cidrs = parse_list(self.allowed_cidrs)?;
         Ok(NewToken {
             name: self.name,
             ttl: Duration::from_secs(self.ttl_secs),
             max_uses: self.max_uses,
-            default_tags: merge_tags(&default_tags, &[]),
-            default_role: self.default_role.filter(|role| !role.trim().is_empty()),
+            default_tags,
+            default_role,
             allowed_cidrs,
         })
     }

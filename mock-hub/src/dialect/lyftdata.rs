@@ -16,7 +16,8 @@ use axum::Router;
 use axum::http::Method;
 use axum::routing::{delete, get, post};
 
-/// SQL that creates the tables unless they exist.
+/// SQL that creates the tables unless they exist. Earlier releases had the workers in a table with unique names,
+/// which SQLite cannot change: its rows move.
 pub(super) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS lyftdata_enrolment (
     only      INTEGER PRIMARY KEY CHECK (only = 1),
@@ -26,12 +27,17 @@ CREATE TABLE IF NOT EXISTS lyftdata_enrolment (
     community INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 INSERT OR IGNORE INTO lyftdata_enrolment (only) VALUES (1);
-CREATE TABLE IF NOT EXISTS lyftdata_workers (
+CREATE TABLE IF NOT EXISTS lyftdata_workers_2 (
     worker      TEXT PRIMARY KEY,
     name        TEXT NOT NULL,
     api_key     TEXT NOT NULL,
     enrolled_at INTEGER NOT NULL
 ) STRICT;
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS lyftdata_workers (worker TEXT, name TEXT, api_key TEXT, enrolled_at INTEGER) STRICT;
+INSERT INTO lyftdata_workers_2 SELECT worker, name, api_key, enrolled_at FROM lyftdata_workers;
+DROP TABLE lyftdata_workers;
+COMMIT;
 CREATE TABLE IF NOT EXISTS lyftdata_nonces (
     nonce   TEXT PRIMARY KEY,
     used_at INTEGER NOT NULL

@@ -4,6 +4,7 @@ use crate::clients::{Agent, Caller, Host, hub_with};
 use crate::program::{Running, refused};
 use mock_hub::Options;
 use nix::sys::signal::Signal;
+use ring::hmac;
 use rusqlite::backup::Backup;
 use serde_json::json;
 use std::fs;
@@ -101,6 +102,58 @@ async fn a_backup_is_made_while_the_hub_runs() {
     assert_eq!(host.register(&operator, &agent.token).await.0, 200);
     restored.stop().await;
     hub.stop().await;
+}
+
+/// Earlier releases wanted unique names of LyftData's workers.
+#[tokio::test]
+async fn workers_of_an_old_database_stay_and_their_names_need_not_be_unique() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = || Options {
+        database: Some(dir.path().join("hub.db")),
+        admin_token_file: Some(dir.path().join("admin-token")),
+        ..Options::default()
+    };
+    hub_with(options()).await.stop().await;
+    let old = rusqlite::Connection::open(dir.path().join("hub.db")).expect("the database");
+    old.execute_batch(
+        "DROP TABLE lyftdata_workers_2;
+         CREATE TABLE lyftdata_workers (
+             worker      TEXT PRIMARY KEY,
+             name        TEXT NOT NULL UNIQUE,
+             api_key     TEXT NOT NULL,
+             enrolled_at INTEGER NOT NULL
+         ) STRICT;
+         INSERT INTO lyftdata_workers VALUES ('w-1', 'ingest', 'key', 1700000000000);",
+    )
+    .expect("an old table");
+    drop(old);
+
+    let body = |id: &str, nonce: &str| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret-of-workers");
+        let proof = hmac::sign(&key, format!("{nonce}\ningest").as_bytes());
+        let proof = proof
+            .as_ref()
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        json!({"name": "ingest", "worker": id, "nonce": nonce, "hmac": proof})
+    };
+    // The second start moves nothing.
+    for (id, nonce) in [("w-2", "2".repeat(32)), ("w-3", "3".repeat(32))] {
+        let hub = hub_with(options()).await;
+        let operator = Caller::of(&hub);
+        let rules = json!({"enabled": true, "enrollment_secret": "s3cret-of-workers"});
+        operator.post("/api/workers/auto-enrollment", &rules).await;
+        let (status, answer) = operator
+            .post("/api/workers/enroll", &body(id, &nonce))
+            .await;
+        assert_eq!(status, 200, "{answer}");
+        let (_, workers) = operator.get("/api/workers").await;
+        let workers = workers.as_array().expect("a list");
+        assert_eq!(workers[0]["worker"], "w-1");
+        assert!(workers.iter().all(|worker| worker["name"] == "ingest"));
+        assert!(workers.iter().any(|worker| worker["worker"] == id));
+        hub.stop().await;
+    }
 }
 
 /// SQLite has names for a database in memory, and for URIs with settings.

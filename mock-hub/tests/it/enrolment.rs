@@ -48,6 +48,31 @@ async fn a_new_host_gets_a_credential_and_the_defaults() {
 }
 
 #[tokio::test]
+async fn white_space_around_tags_and_roles_is_dropped_and_blank_ones_are_not_given() {
+    let hub = hub().await;
+    let operator = Caller::of(&hub);
+    let defaults = json!({"default_tags": [" db ", "  ", "db"], "default_role": " web\u{a0}"});
+    let created = operator.create_token(2, defaults.clone()).await;
+    let (_, minted) = operator.get(&created.path).await;
+    assert_eq!(minted["default_tags"], json!(["db"]));
+    assert_eq!(minted["default_role"], "web");
+    let host = Host::new()
+        .with("tags", json!([" db", "", "shard-3 "]))
+        .with("role", json!("\u{3000}"));
+    let (_, body) = host.enrol(&operator, &created.token).await;
+    assert_eq!(body["tags"], json!(["db", "shard-3"]));
+    assert_eq!(body["role"], "web");
+    let host = Host::new().with("role", json!(" cache "));
+    let click = crate::clients::click(&operator, &defaults).await;
+    let (_, body) = host.register(&operator, &click.token).await;
+    assert_eq!(
+        (&body["tags"], &body["role"]),
+        (&json!(["db"]), &json!("cache"))
+    );
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn the_same_host_is_the_same_agent_even_when_the_token_is_used_up() {
     let hub = hub().await;
     let operator = Caller::of(&hub);

@@ -19,10 +19,10 @@ use super::leaks::{Found, Leaks, contains_secret};
 /// The project's collection.
 const COLLECTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ansible");
 /// The variable from which the plays take the token.
-pub(super) const TOKEN: &str = "TEST_ENROLMENT_TOKEN";
+pub(crate) const TOKEN: &str = "TEST_ENROLMENT_TOKEN";
 
 /// A controller with hosts in its inventory. It runs on the hub's machine.
-pub(super) struct Controller {
+pub(crate) struct Controller {
     home: TempDir,
     /// Hosts by name, each with its variables.
     hosts: RefCell<BTreeMap<String, Value>>,
@@ -30,22 +30,22 @@ pub(super) struct Controller {
     /// Folders for Ansible's modules on the hosts.
     folders: RefCell<Vec<PathBuf>>,
     /// Strings other than the token that must be in none of these folders.
-    pub(super) secrets: RefCell<Vec<String>>,
+    pub(crate) secrets: RefCell<Vec<String>>,
 }
 
 /// The result of a play.
-pub(super) struct Played {
-    pub(super) success: bool,
+pub(crate) struct Played {
+    pub(crate) success: bool,
     /// Output of the play.
-    pub(super) output: String,
+    pub(crate) output: String,
     /// Arguments of the processes meanwhile.
-    pub(super) seen: Seen,
+    pub(crate) seen: Seen,
     /// Content of Ansible's folders meanwhile, on controller and hosts.
     found: Found,
 }
 
 impl Controller {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let controller = Self {
             home: tempfile::tempdir().unwrap(),
             hosts: RefCell::default(),
@@ -69,12 +69,12 @@ impl Controller {
         controller
     }
 
-    pub(super) fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.home.path().join(path)
     }
 
     /// Gives the controller access to the host: as `ops`, who may use sudo, and as root.
-    pub(super) fn adopt(&self, host: &Machine<'_>, groups: &[&str]) {
+    pub(crate) fn adopt(&self, host: &Machine<'_>, groups: &[&str]) {
         let name = &host.disk.name;
         let key = fs::read_to_string(self.path("key.pub")).unwrap();
         host.run_ok("useradd --create-home --shell /bin/sh ops");
@@ -111,12 +111,12 @@ impl Controller {
     }
 
     /// Sets a variable of a host in the inventory.
-    pub(super) fn set(&self, host: &str, variable: &str, value: Value) {
+    pub(crate) fn set(&self, host: &str, variable: &str, value: Value) {
         self.hosts.borrow_mut().get_mut(host).unwrap()[variable] = value;
     }
 
     /// Writes the inventory as a file. JSON is YAML.
-    pub(super) fn inventory(&self) -> PathBuf {
+    pub(crate) fn inventory(&self) -> PathBuf {
         let members = |names: &Vec<String>| -> Value {
             let hosts: BTreeMap<&String, Value> =
                 names.iter().map(|name| (name, json!({}))).collect();
@@ -135,7 +135,7 @@ impl Controller {
     }
 
     /// Returns a program of Ansible with an empty environment.
-    pub(super) fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let bin = crate::prepared::ansible();
         let mut command = Command::new(bin.join(program));
         let path = format!("{}:/usr/bin:/bin", bin.display());
@@ -164,7 +164,7 @@ impl Controller {
     }
 
     /// Runs the role on all hosts with these variables, and with `token` in the operator's environment.
-    pub(super) fn role(&self, token: &str, variables: &Value, options: &[&str]) -> Played {
+    pub(crate) fn role(&self, token: &str, variables: &Value, options: &[&str]) -> Played {
         let mut variables = variables.clone();
         variables["monsys_agent_token"] = json!(format!(
             "{{{{ lookup('ansible.builtin.env', '{TOKEN}') }}}}"
@@ -181,7 +181,7 @@ impl Controller {
     }
 
     /// Runs a play at full verbosity.
-    pub(super) fn play(&self, token: &str, play: &str, options: &[&str]) -> Played {
+    pub(crate) fn play(&self, token: &str, play: &str, options: &[&str]) -> Played {
         let file = self.path("play.yml");
         fs::write(&file, play).unwrap();
         let mut command = self.command("ansible-playbook");
@@ -193,7 +193,7 @@ impl Controller {
         self.run(token, command)
     }
 
-    pub(super) fn run(&self, token: &str, mut command: Command) -> Played {
+    pub(crate) fn run(&self, token: &str, mut command: Command) -> Played {
         let mut folders = self.folders.borrow().clone();
         folders.extend([self.folder("tmp"), self.folder(".ansible/tmp")]);
         let mut secrets = self.secrets.borrow().clone();
@@ -212,7 +212,7 @@ impl Controller {
     }
 
     /// Returns the files of the controller that contain `needle`.
-    pub(super) fn files_with(&self, needle: &str) -> Vec<PathBuf> {
+    pub(crate) fn files_with(&self, needle: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         crate::disk::walk(self.home.path(), &mut |path, metadata| {
             let is_leak = |bytes: Vec<u8>| contains_secret(&bytes, needle);
@@ -224,7 +224,7 @@ impl Controller {
     }
 
     /// Returns a folder where molecule finds the collection of the clone.
-    pub(super) fn clone_of_collection(&self) -> PathBuf {
+    pub(crate) fn clone_of_collection(&self) -> PathBuf {
         let folder = self.folder("clone/ansible_collections/gotrust");
         let clone = folder.join("monsys");
         if !clone.exists() {
@@ -262,14 +262,14 @@ fn end_connection(socket: &Path) {
 impl Played {
     /// Panics unless the play succeeded.
     #[track_caller]
-    pub(super) fn expect_success(self) -> Self {
+    pub(crate) fn expect_success(self) -> Self {
         assert!(self.success, "{}", self.output);
         self
     }
 
     /// Panics unless the play failed and printed all of `parts`.
     #[track_caller]
-    pub(super) fn expect_failure(self, parts: &[&str]) -> Self {
+    pub(crate) fn expect_failure(self, parts: &[&str]) -> Self {
         assert!(!self.success, "{}", self.output);
         for part in parts {
             assert!(
@@ -283,7 +283,7 @@ impl Played {
 
     /// Returns how many tasks changed the host, by the recap.
     #[track_caller]
-    pub(super) fn changed(&self, host: &str) -> u32 {
+    pub(crate) fn changed(&self, host: &str) -> u32 {
         let recap =
             self.output.lines().rev().find(|line| {
                 line.split_whitespace().next() == Some(host) && line.contains("changed=")
@@ -299,7 +299,7 @@ impl Played {
     /// Panics if the output, the arguments of a process or a temporary module of Ansible contained the secret,
     /// or if the arguments of `program` were not seen.
     #[track_caller]
-    pub(super) fn expect_no_secret(self, secret: &str, program: &str) -> Self {
+    pub(crate) fn expect_no_secret(self, secret: &str, program: &str) -> Self {
         if let Some(line) = self.output.lines().find(|line| line.contains(secret)) {
             panic!("the secret is in the output: {line}");
         }

@@ -159,7 +159,7 @@ pub(super) const SUITES: &[Suite] = &[
     Suite::new(
         "hosts",
         "booted hosts, with every way to install and enrol",
-        Run::Tests("--test hosts", |is_long| Box::pin(prepare::hosts(is_long))),
+        Run::Tests("--test hosts", prepare::hosts),
     )
     .with(&[
         IP,

@@ -8,47 +8,31 @@ use tokio::process::Command;
 use xtask::error::{Context, Result};
 use xtask::tools;
 
-/// Releases, and what is on their hosts beyond what boots.
-const TREES: [(&str, &str); 4] = [
-    (
-        "bookworm",
-        "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget",
-    ),
-    (
-        "trixie",
-        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
-    ),
-    // systemd 247, the oldest that the unit is booted with, and cloud-init 20.4, the oldest here.
-    (
-        "bullseye",
-        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
-    ),
-    // Debian testing, for the newest cloud-init that is packaged.
-    (
-        "forky",
-        "ca-certificates,cloud-init,curl,iproute2,openssh-client,procps",
-    ),
-];
+/// Releases. Bullseye has systemd 247, the oldest that the unit is booted with, and cloud-init 20.4, the oldest
+/// here; forky is Debian testing.
+const RELEASES: [&str; 4] = ["bookworm", "trixie", "bullseye", "forky"];
+/// Packages of every host beyond those that boot it, so that each way to install works on each release.
+const PACKAGES: &str = "ca-certificates,cloud-init,curl,iproute2,openssh-server,procps,python3,python3-apt,rpm,sudo,wget";
 
 /// Makes the trees that are not there yet; gives the folder that they are in.
 pub(crate) async fn all() -> Result<PathBuf> {
     let folder = tools::target().join("trees");
     fs::create_dir_all(&folder).context(|| format!("could not make {}", folder.display()))?;
-    for (release, packages) in TREES {
+    for release in RELEASES {
         let tree = folder.join(release);
         let stamps = folder.join(format!("{release}.made"));
         // The stamp is not in the tree: a host should not find it.
-        tools::once(&stamps, packages, async || {
+        tools::once(&stamps, PACKAGES, async || {
             fs::create_dir_all(&stamps)
                 .context(|| format!("could not make {}", stamps.display()))?;
-            make(release, packages, &tree).await
+            make(release, &tree).await
         })
         .await?;
     }
     Ok(folder)
 }
 
-async fn make(release: &str, packages: &str, tree: &Path) -> Result<()> {
+async fn make(release: &str, tree: &Path) -> Result<()> {
     println!("laying out a bootable {release} in {}", tools::shown(tree));
     if tree.exists() {
         fs::remove_dir_all(tree).context(|| format!("could not remove {}", tree.display()))?;
@@ -56,7 +40,7 @@ async fn make(release: &str, packages: &str, tree: &Path) -> Result<()> {
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap
         .args(["--quiet", "--format=directory", "--variant=minbase"])
-        .arg(format!("--include=systemd,systemd-sysv,dbus,{packages}"))
+        .arg(format!("--include=systemd,systemd-sysv,dbus,{PACKAGES}"))
         .args([
             "--aptopt=Acquire::Languages \"none\"",
             "--aptopt=APT::Install-Recommends \"false\"",

@@ -3,8 +3,9 @@
 //! A dialect's crate exports one [`Descriptor`], which the program lists, and implements [`Dialect`] and
 //! [`Exchange`]. The workflow ([`crate::enrolment`]) knows none of them by name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Once;
 
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use crate::flags::Flags;
 use crate::hub::client::{Client, Reply, Request, SendError};
 use crate::hub::response::Outcome;
 use crate::hub::retry::Limit;
-use crate::settings::{Setting, Settings};
+use crate::settings::{Setting, Settings, table};
 use crate::store::access::{Access, Grant};
 use crate::store::proof::Target;
 use crate::store::{atomic, safe_read, unwritable};
@@ -31,6 +32,15 @@ const STEP_RECORD: &str = ".monsys-step.json";
 /// Reads the settings, and the host's state, of one dialect.
 pub type ReadHost = for<'a> fn(&'a Flags, &'a Environment) -> Result<Box<dyn Dialect + 'a>>;
 
+/// The settings that only hosts of a monsys hub have.
+pub static OF_MONSYS: &[&Setting] = &[
+    &table::TAGS,
+    &table::ROLE,
+    &table::CONFIG,
+    &table::STATE_DIR,
+    &table::READMISSION_INTERVAL,
+];
+
 /// One dialect as the program lists it.
 pub struct Descriptor {
     /// The value of `--dialect` and `MONSYS_DIALECT`.
@@ -39,6 +49,8 @@ pub struct Descriptor {
     pub about: &'static str,
     /// The settings that only this dialect has.
     pub settings: &'static [&'static Setting],
+    /// Settings of the program that the dialect has no use for, unless `settings` has their flag or variable.
+    pub ignored: &'static [&'static Setting],
     /// Flags that only this dialect has.
     pub flags: &'static [OwnFlag],
     /// Environment variables that hold a secret. No child process inherits them.
@@ -87,6 +99,7 @@ impl Descriptor {
             name,
             about,
             settings: &[],
+            ignored: OF_MONSYS,
             flags: &[],
             secret_variables: &[],
             secret_flag: None,
@@ -101,13 +114,46 @@ impl Descriptor {
     /// Reads the settings and the host, and refuses folders of the host that others than root can write.
     ///
     /// # Errors
-    /// Wrong settings, broken files of the host, and [`ErrorId::ForeignOwner`].
+    /// Wrong settings, flags that the dialect ignores, broken files of the host, and [`ErrorId::ForeignOwner`].
     pub fn open<'a>(
         &self,
         flags: &'a Flags,
         environment: &'a Environment,
     ) -> Result<Box<dyn Dialect + 'a>> {
+        self.refuse_ignored(flags, environment)?;
         checked((self.read)(flags, environment)?, environment)
+    }
+
+    /// Refuses a flag that the dialect ignores. A variable may be for other runs, so it is only warned of, once.
+    ///
+    /// # Errors
+    /// [`ErrorId::BadArguments`] with the flag and the dialect.
+    pub fn refuse_ignored(&self, flags: &Flags, environment: &Environment) -> Result<()> {
+        static WARNED: Once = Once::new();
+        let own_flags = || self.settings.iter().filter_map(|setting| setting.flag);
+        let cause = || format!("the dialect {} has no such setting", self.name);
+        for setting in self.ignored {
+            if let Some(flag) = setting.flag.and_then(|flag| flags.given(flag))
+                && !own_flags().any(|own| own == flag)
+            {
+                let own: Vec<&str> = own_flags().collect();
+                return Err(Error::new(ErrorId::BadArguments, cause())
+                    .about(flag)
+                    .hint(format!(
+                        "leave it out; the settings of that dialect are {}",
+                        own.join(", ")
+                    )));
+            }
+        }
+        let variables = self.ignored.iter().flat_map(|setting| setting.variables);
+        let set = variables.filter(|name| environment.env(name).is_some());
+        let is_own = |name: &&str| self.settings.iter().any(|own| own.variables.contains(name));
+        WARNED.call_once(|| {
+            for name in set.filter(|name| !is_own(name)) {
+                tracing::warn!("{name} is ignored: {}", cause());
+            }
+        });
+        Ok(())
     }
 }
 
@@ -123,6 +169,13 @@ pub fn checked<'a>(
         environment.refuse_foreign_folder(&folder.path)?;
     }
     Ok(host)
+}
+
+/// Returns the record of the last step from the folder of a dialect that has no state file.
+#[must_use]
+pub fn step_record_in(folder: &Path) -> Option<StepRecord> {
+    let bytes = safe_read::own(&folder.join(STEP_RECORD)).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// The future that a method of a trait object returns.
@@ -237,6 +290,11 @@ pub trait Dialect {
         Box::pin(async { Ok(false) })
     }
 
+    /// Returns whether a hub is set. Without one, the settings hold a placeholder, which no run connects to.
+    fn has_hub(&self) -> bool {
+        true
+    }
+
     /// Returns the checks of `doctor` for this dialect: its settings, and the owner of the credential.
     fn checks(&self) -> Vec<Check>;
 
@@ -285,9 +343,7 @@ pub trait Dialect {
 
     /// Returns the record of the last step from the host's own state.
     fn step_record(&self) -> Option<StepRecord> {
-        let folder = self.folders().into_iter().next()?;
-        let bytes = safe_read::own(&folder.path.join(STEP_RECORD)).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        step_record_in(&self.folders().into_iter().next()?.path)
     }
 
     /// Writes the record of a step into the host's own state. Returns `false` when the host has no state yet.

@@ -1,5 +1,6 @@
 //! The host's name: from the bind-mounted file of a container, from the kernel, or `unknown`.
 
+use std::io;
 use std::path::Path;
 
 use crate::escape::is_hidden;
@@ -7,16 +8,16 @@ use crate::escape::is_hidden;
 /// Longest name that is read from a file, in bytes. Linux allows 64, DNS 253.
 const LONGEST: usize = 253;
 
-/// Returns the name from the first source that has one: `file`, gethostname(2), `"unknown"`.
-pub(super) fn read(file: &Path) -> String {
-    let from_file = crate::store::safe_read::text(file)
-        .ok()
-        .and_then(|text| usable(&text));
-    from_file
-        .or_else(|| {
-            let name = nix::unistd::gethostname().ok()?;
-            usable(&name.to_string_lossy())
-        })
+/// Returns the name in `file`.
+pub(super) fn in_file(file: &Path) -> io::Result<String> {
+    let text = crate::store::safe_read::text(file)?;
+    usable(&text).ok_or_else(|| io::Error::other("it has no host name"))
+}
+
+/// Returns the name that the kernel has, or `"unknown"`.
+pub(super) fn of_kernel() -> String {
+    let name = nix::unistd::gethostname().ok();
+    name.and_then(|name| usable(&name.to_string_lossy()))
         .unwrap_or_else(|| "unknown".into())
 }
 
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn falls_back_to_the_kernels_name() {
-        let name = read(Path::new("/nonexistent/host-hostname"));
-        assert!(!name.is_empty());
+        assert!(in_file(Path::new("/nonexistent/host-hostname")).is_err());
+        assert!(!of_kernel().is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! The host's network interfaces, as the kernel reports them. No packet is sent.
 
+mod labels;
 mod limit;
 mod network;
 

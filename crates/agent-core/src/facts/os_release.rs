@@ -1,16 +1,26 @@
 //! The os-release file, as os-release(5) defines it: shell-like assignments without expansion.
 
+use std::io;
 use std::path::Path;
 
 use crate::escape::is_hidden;
 use crate::quoted::unquote;
 
+/// Longest name that is sent, in characters: a hub refuses a longer one, and no fact fails an enrolment.
+const LONGEST: usize = 1024;
+
 /// Returns `PRETTY_NAME` of the first file that has it, or else `linux`.
 pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> String {
     files
         .into_iter()
-        .find_map(|path| name_in(&crate::store::safe_read::bytes(path.as_ref()).ok()?))
+        .find_map(|path| in_file(path.as_ref()).ok())
         .unwrap_or_else(|| "linux".into())
+}
+
+/// Returns `PRETTY_NAME` of `file`.
+pub(super) fn in_file(file: &Path) -> io::Result<String> {
+    let bytes = crate::store::safe_read::bytes(file)?;
+    name_in(&bytes).ok_or_else(|| io::Error::other("it has no PRETTY_NAME"))
 }
 
 /// Returns `PRETTY_NAME` of one file, unless the name is blank.
@@ -18,7 +28,8 @@ pub(super) fn pretty_name<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) ->
 pub fn name_in(bytes: &[u8]) -> Option<String> {
     let name = value(&String::from_utf8_lossy(bytes), "PRETTY_NAME")?;
     // "All strings should not contain non-printable characters."
-    let printable: String = name.chars().filter(|c| !is_hidden(*c)).collect();
+    let printable = name.chars().filter(|c| !is_hidden(*c));
+    let printable: String = printable.take(LONGEST).collect();
     (!printable.trim().is_empty()).then_some(printable)
 }
 
@@ -73,6 +84,12 @@ mod tests {
         let text = "PRETTY_NAME=\"De\u{1b}[31mbian\u{202e} 13\u{200b}\"\n";
         assert_eq!(name_in(text.as_bytes()).as_deref(), Some("De[31mbian 13"));
         assert_eq!(name_in("PRETTY_NAME=\u{200b}\n".as_bytes()), None);
+    }
+
+    #[test]
+    fn a_name_has_at_most_the_length_that_hubs_take() {
+        let text = format!("PRETTY_NAME={}\n", "é".repeat(3000));
+        assert_eq!(name_in(text.as_bytes()), Some("é".repeat(1024)));
     }
 
     proptest! {

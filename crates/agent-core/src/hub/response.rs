@@ -192,7 +192,7 @@ fn refused(url: &str, reply: &Reply) -> Error {
         404 | 405 | 410 => error.hint("check the hub's URL: that address does not accept enrolments (is a part of the path missing, or is it another service?)"),
         413 => error.hint("raise the limit on the size of a request, of the hub or of the proxy or load balancer in front of it, to at least 64 KiB"),
         421 => error.hint("check the hub's URL: the server at that address does not serve that name (the virtual hosts of the proxy or load balancer in front of the hub decide)"),
-        _ if reply.is_page() => error.hint("read in the log of the proxy or load balancer why it refuses the request"),
+        _ if reply.is_page() => error.hint(PROXY_LOG),
         _ => error,
     }
 }
@@ -220,13 +220,21 @@ fn rejected(url: &str, reply: &Reply) -> Error {
         Some("unauthorized") => String::new(),
         _ => hub_says(reply),
     };
-    Error::new(
+    let error = Error::new(
         ErrorId::Rejected,
         format!(
             "the hub answered 401, and never says which of these it is: the token is unknown, expired, revoked, or used up, or this host's source address is not among its allowed CIDRs{says}"
         ),
-    )
-    .about(url)
+    );
+    hint_of_page(error.about(url), reply)
+}
+
+/// Returns the error with the hint to look where an HTML page came from: no operator of the hub knows its cause.
+fn hint_of_page(error: Error, reply: &Reply) -> Error {
+    if reply.is_page() {
+        return error.hint(PROXY_LOG);
+    }
+    error
 }
 
 fn forbidden(url: &str, reply: &Reply) -> Error {
@@ -245,12 +253,14 @@ fn forbidden(url: &str, reply: &Reply) -> Error {
         )
         .about(url);
     }
-    Error::new(
+    let error = Error::new(
         ErrorId::Forbidden,
         format!("the hub answered HTTP 403{}", hub_says(reply)),
-    )
-    .about(url)
+    );
+    hint_of_page(error.about(url), reply)
 }
+
+const PROXY_LOG: &str = "read in the log of the proxy or load balancer why it refuses the request";
 
 fn status_line(status: u16) -> String {
     match reqwest::StatusCode::from_u16(status)

@@ -1,5 +1,6 @@
 //! The configuration of TLS: versions, the trusted certificates, and the certificate of the host.
 
+mod system_store;
 mod verifier;
 
 use std::sync::Arc;
@@ -105,18 +106,17 @@ impl KeyProvider for EcdsaKeys {
 /// # Errors
 /// The reason why the file is not usable.
 pub fn anchors_in(file: &[u8]) -> std::result::Result<Vec<TrustAnchor<'static>>, String> {
-    let found = pem::certificates(file)?;
-    found
-        .iter()
-        .map(|found| {
-            let anchor = webpki::anchor_from_trusted_cert(&found.certificate).map_err(|error| {
-                found
-                    .place
-                    .invalid(&format!("is broken: {}", tls_words::webpki(&error)))
-            })?;
-            Ok(anchor.to_owned())
-        })
-        .collect()
+    pem::certificates(file)?.iter().map(anchor).collect()
+}
+
+fn anchor(found: &pem::Found) -> std::result::Result<TrustAnchor<'static>, String> {
+    match webpki::anchor_from_trusted_cert(&found.certificate) {
+        Ok(anchor) => Ok(anchor.to_owned()),
+        Err(error) => {
+            let reason = format!("is broken: {}", tls_words::webpki(&error));
+            Err(found.place.invalid(&reason))
+        }
+    }
 }
 
 /// Returns the SHA-256 of the complete `SubjectPublicKeyInfo`. An anchor has it without its outer header.

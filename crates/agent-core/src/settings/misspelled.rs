@@ -7,8 +7,8 @@ use crate::environment::Environment;
 /// The prefix of the agent's variables.
 const PREFIX: &str = "MONSYS_";
 
-/// Returns each variable of the environment that no setting has, with the similar one that a setting has. Values
-/// are not read: they may be secrets.
+/// Returns each variable of the environment that no setting has, with the variable of the setting that it
+/// resembles, or with the flag of a setting that has no variable. Values are not read: they may be secrets.
 pub fn variables(environment: &Environment) -> impl Iterator<Item = (&str, &'static str)> {
     environment
         .child_environment()
@@ -16,28 +16,38 @@ pub fn variables(environment: &Environment) -> impl Iterator<Item = (&str, &'sta
         .filter_map(|name| Some((name, similar(name)?)))
 }
 
-/// Returns the variable of a setting that `name` is almost, unless `name` is one itself.
+/// Returns the variable or flag of the setting that `name` resembles, unless `name` is a variable itself.
 fn similar(name: &str) -> Option<&'static str> {
-    let name = name.strip_prefix(PREFIX)?;
-    let known = || TABLE.iter().flat_map(|setting| setting.variables);
-    let ours = || known().filter_map(|known| Some((*known, known.strip_prefix(PREFIX)?)));
-    if ours().any(|(_, known)| known == name) {
+    let typed = name.strip_prefix(PREFIX)?;
+    let variables = || TABLE.iter().flat_map(|setting| setting.variables);
+    if variables().any(|known| *known == name) {
         return None;
     }
-    let typed = letters(name);
-    let distances = ours().filter_map(|(variable, known)| {
-        let known = letters(known);
-        let is_part = typed.len() > 2 && (known.starts_with(&typed) || known.ends_with(&typed));
-        let distance = distance(&typed, &known);
-        let limit = if known.len() > 4 { 2 } else { 1 };
-        (is_part || distance <= limit).then_some((distance, variable))
+    let typed = letters(typed);
+    let distances = TABLE.iter().filter_map(|setting| {
+        let ours = setting.variables.iter().find(|v| v.starts_with(PREFIX));
+        let shown = ours
+            .or(setting.variables.first())
+            .or(setting.flag.as_ref())?;
+        let words = setting.variables.iter().chain([&setting.name]);
+        let distances = words.filter_map(|word| {
+            let own = word.strip_prefix(PREFIX);
+            let word = letters(own.or(word.strip_prefix("HOST_")).unwrap_or(word));
+            let is_part = own.is_some()
+                && typed.len() > 2
+                && (word.starts_with(&typed) || word.ends_with(&typed));
+            let distance = distance(&typed, &word);
+            let limit = if word.len() > 4 { 2 } else { 1 };
+            (is_part || distance <= limit).then_some(distance)
+        });
+        Some((distances.min()?, *shown))
     });
-    distances.min().map(|(_, variable)| variable)
+    distances.min().map(|(_, shown)| shown)
 }
 
-/// Returns the letters of a name without its underscores.
+/// Returns the letters and digits of a name.
 fn letters(name: &str) -> Vec<char> {
-    let name = name.chars().filter(|letter| *letter != '_');
+    let name = name.chars().filter(|letter| !"_- ".contains(*letter));
     name.map(|letter| letter.to_ascii_uppercase()).collect()
 }
 
@@ -71,8 +81,24 @@ mod tests {
             ("MONSYS_ROLES", "MONSYS_ROLE"),
             ("MONSYS_CAFILE", "MONSYS_CA_FILE"),
             ("MONSYS_CONFIG_", "MONSYS_CONFIG"),
+            ("MONSYS_TOKENS_FILE", "MONSYS_TOKEN_FILE"),
+            ("MONSYS_DEADLINE", "MONSYS_WAIT"),
         ] {
             assert_eq!(similar(name), Some(variable), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_of_a_setting_that_has_another_one_or_none_is_explained() {
+        for (name, shown) in [
+            ("MONSYS_TOKEN_COMMAND", "--token-command"),
+            ("MONSYS_TOKENCOMMAND", "--token-command"),
+            ("MONSYS_PROXY", "https_proxy"),
+            ("MONSYS_HTTP_PROXY", "https_proxy"),
+            ("MONSYS_NO_PROXY", "no_proxy"),
+            ("MONSYS_HOSTNAME_FILE", "HOST_HOSTNAME_FILE"),
+        ] {
+            assert_eq!(similar(name), Some(shown), "{name}");
         }
     }
 

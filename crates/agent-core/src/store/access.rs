@@ -136,10 +136,10 @@ impl Access {
     }
 }
 
-/// Returns whether a group file (group(5)) has the service's group.
+/// Returns the id of the service's group, if a group file (group(5)) has it.
 #[must_use]
-pub fn has_group(group_file: &Path) -> bool {
-    safe_read::text(group_file).is_ok_and(|groups| group_id(&groups).is_some())
+pub fn group_in(group_file: &Path) -> Option<u32> {
+    group_id(&safe_read::text(group_file).ok()?)
 }
 
 /// Returns the id of the service's group in a group file.

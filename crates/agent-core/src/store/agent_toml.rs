@@ -17,7 +17,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::access::{Access, Grant};
-use super::{atomic, open, trust, unreadable};
+use super::{atomic, forbidden, open, trust, unreadable};
 use crate::error::{Error, ErrorId, Result};
 use crate::token::Secret;
 
@@ -143,7 +143,8 @@ impl AgentToml {
     ///
     /// # Errors
     /// [`ErrorId::ConfigBroken`] when the file is not TOML or a key has the wrong type;
-    /// [`ErrorId::ConfigUnwritable`] for a directory or a symbolic link, which cannot be replaced.
+    /// [`ErrorId::ConfigUnwritable`] for a directory or a symbolic link, which cannot be replaced;
+    /// [`ErrorId::ConfigUnreadable`] for a user without the permission to read it.
     pub fn load(path: &Path) -> Result<Self> {
         let (text, stamp) = read(path)?;
         let file = Self::of(path, text)?;
@@ -270,36 +271,7 @@ impl AgentToml {
             };
             set(&mut document, key, value);
         }
-        Ok(self.in_own_form(document.to_string()))
-    }
-
-    /// Returns the text with the byte order mark and the line ends of this file, which editors on other systems
-    /// write.
-    fn in_own_form(&self, text: String) -> Zeroizing<String> {
-        let text = Zeroizing::new(text);
-        let has_mark = self.text.starts_with(BYTE_ORDER_MARK);
-        let ends = self.text.matches('\n').count();
-        let is_crlf = ends > 0 && ends == self.text.matches("\r\n").count();
-        if !has_mark && !is_crlf {
-            return text;
-        }
-        let mut own = Zeroizing::new(String::with_capacity(2 * text.len()));
-        if has_mark {
-            own.push(BYTE_ORDER_MARK);
-        }
-        for line in text
-            .trim_start_matches(BYTE_ORDER_MARK)
-            .split_inclusive('\n')
-        {
-            match line.strip_suffix('\n') {
-                Some(line) if is_crlf && !line.ends_with('\r') => {
-                    own.push_str(line);
-                    own.push_str("\r\n");
-                }
-                _ => own.push_str(line),
-            }
-        }
-        own
+        Ok(in_form_of(&self.text, document.to_string()))
     }
 
     /// Returns true when the file has exactly this text.
@@ -324,6 +296,36 @@ impl std::fmt::Debug for AgentToml {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the text with the byte order mark and the line ends of `old`, which editors on other systems
+/// write.
+#[must_use]
+pub fn in_form_of(old: &str, text: String) -> Zeroizing<String> {
+    let text = Zeroizing::new(text);
+    let has_mark = old.starts_with(BYTE_ORDER_MARK);
+    let ends = old.matches('\n').count();
+    let is_crlf = ends > 0 && ends == old.matches("\r\n").count();
+    if !has_mark && !is_crlf {
+        return text;
+    }
+    let mut own = Zeroizing::new(String::with_capacity(2 * text.len()));
+    if has_mark {
+        own.push(BYTE_ORDER_MARK);
+    }
+    for line in text
+        .trim_start_matches(BYTE_ORDER_MARK)
+        .split_inclusive('\n')
+    {
+        match line.strip_suffix('\n') {
+            Some(line) if is_crlf && !line.ends_with('\r') => {
+                own.push_str(line);
+                own.push_str("\r\n");
+            }
+            _ => own.push_str(line),
+        }
+    }
+    own
 }
 
 /// Sets a key in its place, with its comment, or appends it.
@@ -368,6 +370,9 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Stamp>)> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok((Zeroizing::default(), None));
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(forbidden(path));
         }
         Err(error) => {
             return Err(
@@ -421,10 +426,7 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Stamp>)> {
                     .about(path.display())),
             }
         }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unwritable(
-            "this user has no permission to read it".into(),
-            "run the command as root (sudo), or as the owner of the file",
-        ),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(path)),
         Err(error) => Err(unreadable(path, &error)),
     }
 }

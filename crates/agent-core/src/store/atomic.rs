@@ -176,9 +176,9 @@ pub fn set_access(path: &Path, grant: Grant) -> io::Result<()> {
         return Err(io::Error::other("the file has another hard link"));
     }
     // A change of the owner clears bits (chown(2)), so the mode comes last.
-    grant.owner.own(&file).map_err(Obstacle::Owner)?;
+    grant.owner.own(&file).map_err(Obstacle::owner)?;
     file.set_permissions(Permissions::from_mode(grant.mode))
-        .map_err(|error| Obstacle::Mode(grant.mode, error).into())
+        .map_err(|error| Obstacle::mode(grant.mode, error))
 }
 
 /// Removes the access control lists of `folder` (acl(5)): its own list, and the default list for new
@@ -325,12 +325,12 @@ pub(super) fn unsynced(folder: &Path, bytes: &[u8], grant: Grant) -> io::Result<
         })?;
     let metadata = file.as_file().metadata()?;
     let owned = owner.own_as(file.as_file(), &metadata);
-    owned.map_err(Obstacle::Owner)?;
+    owned.map_err(Obstacle::owner)?;
     // The mode of the open is cut by the umask.
     if metadata.mode() & 0o7777 != mode {
         let permissions = Permissions::from_mode(mode);
         let set = file.as_file().set_permissions(permissions);
-        set.map_err(|error| Obstacle::Mode(mode, error))?;
+        set.map_err(|error| Obstacle::mode(mode, error))?;
     }
     file.write_all(bytes)?;
     Ok(file)

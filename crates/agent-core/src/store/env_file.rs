@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::access::{Access, Grant};
 use super::proof::{self, Target};
-use super::{atomic, safe_read};
+use super::{atomic, forbidden, safe_read};
 use crate::error::{Error, ErrorId, Result};
 use crate::quoted::unquote;
 
@@ -33,11 +33,15 @@ impl EnvFile {
     /// missing file counts as empty.
     ///
     /// # Errors
-    /// [`ErrorId::EnvFileUnwritable`] when the file is not a regular file, or may not be read.
+    /// [`ErrorId::EnvFileUnwritable`] when the file is not a regular file, [`ErrorId::ConfigUnreadable`] when this
+    /// user may not read it.
     pub fn load(path: &Path, target: &Path, access: Access) -> Result<Self> {
         let text = match safe_read::bytes(target) {
             Ok(text) => Some(Zeroizing::new(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(forbidden(path));
+            }
             Err(error) => return Err(unwritable(path, &error)),
         };
         Ok(Self {
@@ -152,7 +156,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Error {
 }
 
 /// Returns the value of `key` in `text`, without its quotes. The last of several values wins; an empty
-/// value is `None`.
+/// value, or one of blanks, is `None`.
 ///
 /// # Errors
 /// The cause, which never repeats the value.
@@ -168,7 +172,7 @@ pub fn value(text: &[u8], key: &str) -> Result<Option<Zeroizing<String>>, &'stat
     let raw = std::str::from_utf8(&raw).map_err(|_| "the value is not UTF-8")?;
     let value = unquote(raw.trim()).map(Zeroizing::new);
     let value = value.ok_or("the value has an unclosed quote")?;
-    Ok((!value.is_empty()).then_some(value))
+    Ok((!value.trim().is_empty()).then_some(value))
 }
 
 /// Returns the text with `key` set: in each line that sets `key`, or in a new line at the end.

@@ -60,6 +60,24 @@ impl Obstacle {
     }
 }
 
+impl Obstacle {
+    /// Returns why a file does not get its owner. A read-only file system accepts no owner, and says so itself.
+    pub(super) fn owner(error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => error,
+            _ => Self::Owner(error).into(),
+        }
+    }
+
+    /// Returns why a file does not get its mode, as [`owner`](Self::owner) does.
+    pub(super) fn mode(mode: u32, error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => error,
+            _ => Self::Mode(mode, error).into(),
+        }
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

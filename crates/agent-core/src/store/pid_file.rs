@@ -3,6 +3,9 @@
 //!
 //! The kernel does not remove the file of a killed process. So a file counts only while its process lives: the id, and
 //! the start time of the process, because ids are used again.
+//!
+//! In a folder that another user can write, that user can make the file, with the id of any process. Root does not
+//! wait for that: it removes a file that is not root's.
 
 use std::fs;
 use std::io;
@@ -34,11 +37,12 @@ impl PidFile {
     pub(super) fn take(lock: &Path) -> io::Result<Option<Self>> {
         let path = path(lock);
         let note = note(std::process::id());
-        if let Some(held) = read(&path) {
-            if is_alive(&held) {
-                return Ok(None);
-            }
-            remove_stale(&path, &held)?;
+        match read(&path) {
+            Ok(held) if is_alive(&held) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Of a file that it cannot read, only root knows that it counts for nothing.
+            Err(_) if !Owner::ours().is_root() => return Ok(None),
+            held => remove_stale(&path, held.ok().as_deref())?,
         }
         let grant = Grant {
             owner: Owner::ours(),
@@ -55,7 +59,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if read(&self.path).is_some_and(|note| note == self.note) {
+        if read(&self.path).is_ok_and(|note| note == self.note) {
             let _ = atomic::remove(&self.path);
         }
     }
@@ -63,7 +67,7 @@ impl Drop for PidFile {
 
 /// Returns the process that holds the lock, for a message.
 pub(super) fn holder(lock: &Path) -> Option<u32> {
-    read(&path(lock))?.split(' ').next()?.parse().ok()
+    read(&path(lock)).ok()?.split(' ').next()?.parse().ok()
 }
 
 fn path(lock: &Path) -> PathBuf {
@@ -72,9 +76,9 @@ fn path(lock: &Path) -> PathBuf {
     path.into()
 }
 
-fn read(path: &Path) -> Option<String> {
-    let bytes = safe_read::own(path).ok()?;
-    String::from_utf8(bytes).ok()
+/// Reads the file of a process. For root, a file that another user can write is an error.
+fn read(path: &Path) -> io::Result<String> {
+    String::from_utf8(safe_read::own(path)?).map_err(io::Error::other)
 }
 
 /// Returns the content of the file of a process: its id, and the start time (proc(5), field 22 of `stat`), or 0 where
@@ -100,14 +104,14 @@ fn is_alive(held: &str) -> bool {
     kill(Pid::from_raw(raw), None) != Err(Errno::ESRCH) && held == note(pid)
 }
 
-/// Removes the file of a dead process, unless another process has just replaced it by its own.
-fn remove_stale(path: &Path, stale: &str) -> io::Result<()> {
+/// Removes the file of a dead process, or of another user, unless another process has just replaced it by its own.
+fn remove_stale(path: &Path, stale: Option<&str>) -> io::Result<()> {
     let aside = atomic::aside(path);
     match atomic::rename(path, &aside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
     }
-    if read(&aside).is_some_and(|now| now != stale) {
+    if read(&aside).is_ok_and(|now| stale != Some(&now)) {
         return atomic::rename(&aside, path);
     }
     atomic::remove(&aside)

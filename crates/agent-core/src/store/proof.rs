@@ -86,6 +86,12 @@ fn blocks(room: usize) -> usize {
     room.div_ceil(BLOCK) * BLOCK
 }
 
+/// Returns whether the user of this process may write in `folder`, without a change.
+#[must_use]
+pub fn may_write(folder: &Path) -> bool {
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
 /// Checks that a rename can replace `path`, without a change. A missing file is accepted.
 ///
 /// # Errors

@@ -106,7 +106,7 @@ fn admit(
     }
     let worker = body.worker.unwrap_or_else(|| Uuid::new_v4().to_string());
     let taken = savepoint
-        .prepare_cached("SELECT worker FROM lyftdata_workers WHERE worker = ?1")?
+        .prepare_cached("SELECT worker FROM lyftdata_workers_2 WHERE worker = ?1")?
         .query_row([&worker], |row| row.get::<_, String>(0))
         .optional()?;
     if let Some(taken) = taken {
@@ -120,7 +120,7 @@ fn admit(
         .prepare_cached("UPDATE lyftdata_enrolment SET api_key = ?1")?
         .execute([&api_key])?;
     savepoint
-        .prepare_cached("INSERT INTO lyftdata_workers VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached("INSERT INTO lyftdata_workers_2 VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![worker, body.name, api_key, now])?;
     Ok(Enrolled {
         worker,

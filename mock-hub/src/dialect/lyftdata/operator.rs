@@ -150,7 +150,7 @@ pub(super) async fn list(
         .database
         .transact(|savepoint| -> Result<Vec<Worker>, TransactionError> {
             let mut statement = savepoint.prepare_cached(
-                "SELECT worker, name, enrolled_at FROM lyftdata_workers ORDER BY enrolled_at, name",
+                "SELECT worker, name, enrolled_at FROM lyftdata_workers_2 ORDER BY enrolled_at, name",
             )?;
             let workers = statement.query_map([], |row| {
                 Ok(Worker {
@@ -175,7 +175,7 @@ pub(super) async fn remove(
     app.database
         .transact(move |savepoint| -> Result<(), TransactionError> {
             let removed = savepoint
-                .prepare_cached("DELETE FROM lyftdata_workers WHERE worker = ?1")?
+                .prepare_cached("DELETE FROM lyftdata_workers_2 WHERE worker = ?1")?
                 .execute([worker])?;
             if removed == 0 {
                 return Err(Refusal::not_found("worker").into());

@@ -69,10 +69,7 @@ async fn a_lost_hub_takes_its_agent_back() {
 
 #[tokio::test]
 async fn a_rotated_receipt_key_verifies_what_the_old_one_signed() {
-    let site = Site::new();
-    let (hub, operator) = site.start().await;
-    let Enrolled { host, receipt, .. } = enrol(&operator).await;
-    hub.stop().await;
+    let (site, Enrolled { host, receipt, .. }) = Site::enrolled().await;
     site.lose_database();
     let rotated = Options {
         receipt_keys: vec![site.path("next.key"), site.path("receipt.key")],

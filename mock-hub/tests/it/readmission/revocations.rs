@@ -10,16 +10,13 @@ use std::fs;
 
 #[tokio::test]
 async fn a_deleted_agent_stays_deleted_until_it_is_allowed() {
-    let site = Site::new();
-    let (hub, operator) = site.start().await;
+    let (site, enrolled) = Site::enrolled().await;
     let Enrolled {
         host,
         agent,
         receipt,
-    } = enrol(&operator).await;
+    } = enrolled;
     let path = format!("/api/v1/agents/{}", agent.id);
-    hub.stop().await;
-    site.save_database();
     let (hub, operator) = site.start().await;
     assert_eq!(
         operator.post(&format!("{path}/allow"), &json!({})).await.0,
@@ -35,8 +32,7 @@ async fn a_deleted_agent_stays_deleted_until_it_is_allowed() {
         |_| {},
     ] {
         lose(&site);
-        let (hub, operator) = site.start().await;
-        opened(&operator, json!({})).await;
+        let (hub, operator) = site.start_open().await;
         assert_eq!(operator.agent_count().await, 0);
         refused(&hub, "deleted", &request(&host, &receipt, ORIGIN, 0)).await;
         let created = operator.create_token(1, json!({})).await;
@@ -56,8 +52,7 @@ async fn a_deleted_agent_stays_deleted_until_it_is_allowed() {
     );
     hub.stop().await;
     site.lose_database();
-    let (hub, operator) = site.start().await;
-    opened(&operator, json!({})).await;
+    let (hub, operator) = site.start_open().await;
     let (status, body) = readmit(&operator, &host, &receipt).await;
     assert_eq!((status, text(&body, "agent_id")), (201, agent.id));
     hub.stop().await;
@@ -65,22 +60,18 @@ async fn a_deleted_agent_stays_deleted_until_it_is_allowed() {
 
 #[tokio::test]
 async fn what_unenrolled_does_not_come_back_and_its_key_is_free() {
-    let site = Site::new();
-    let (hub, operator) = site.start().await;
+    let (site, enrolled) = Site::enrolled().await;
     let Enrolled {
         host,
         agent,
         receipt,
-    } = enrol(&operator).await;
-    hub.stop().await;
-    site.save_database();
+    } = enrolled;
     let (hub, operator) = site.start().await;
     assert_eq!(host.unenrol(&operator, &agent).await.0, 204);
     hub.stop().await;
     for lose in [Site::lose_database as fn(&Site), Site::restore_database] {
         lose(&site);
-        let (hub, operator) = site.start().await;
-        opened(&operator, json!({})).await;
+        let (hub, operator) = site.start_open().await;
         assert_eq!(operator.agent_count().await, 0);
         refused(&hub, "unenrolled", &request(&host, &receipt, ORIGIN, 0)).await;
         let created = operator.create_token(1, json!({})).await;
@@ -91,15 +82,12 @@ async fn what_unenrolled_does_not_come_back_and_its_key_is_free() {
 
 #[tokio::test]
 async fn a_replaced_key_stays_replaced() {
-    let site = Site::new();
-    let (hub, operator) = site.start().await;
+    let (site, enrolled) = Site::enrolled().await;
     let Enrolled {
         host,
         agent,
         receipt,
-    } = enrol(&operator).await;
-    hub.stop().await;
-    site.save_database();
+    } = enrolled;
     let (hub, operator) = site.start().await;
     let rotate = format!("/api/v1/agents/{}/rotate-signing-key", agent.id);
     // The clock is set back meanwhile: the new receipt counts as newer nevertheless.
@@ -122,8 +110,7 @@ async fn a_replaced_key_stays_replaced() {
     hub.stop().await;
 
     site.lose_database();
-    let (hub, operator) = site.start().await;
-    opened(&operator, json!({})).await;
+    let (hub, operator) = site.start_open().await;
     refused(&hub, "old key", &request(&host, &receipt, ORIGIN, 0)).await;
     assert_eq!(readmit(&operator, &next, &new_receipt).await.0, 201);
     hub.stop().await;
@@ -250,15 +237,12 @@ async fn revocations_of_the_database_are_added_to_a_new_file() {
 /// A crash after the file was written, and before the database has committed.
 #[tokio::test]
 async fn a_crash_between_file_and_database_is_made_good_at_the_start() {
-    let site = Site::new();
-    let (hub, operator) = site.start().await;
+    let (site, enrolled) = Site::enrolled().await;
     let Enrolled {
         host,
         agent,
         receipt,
-    } = enrol(&operator).await;
-    hub.stop().await;
-    site.save_database();
+    } = enrolled;
     let before = fs::read(site.path("revocations")).expect("the file");
     let (hub, operator) = site.start().await;
     operator

@@ -46,6 +46,23 @@ impl Site {
         (hub, caller)
     }
 
+    /// Makes the site of a hub that has enrolled a host, has saved its database, and has stopped.
+    pub(super) async fn enrolled() -> (Self, Enrolled) {
+        let site = Self::new();
+        let (hub, operator) = site.start().await;
+        let enrolled = enrol(&operator).await;
+        hub.stop().await;
+        site.save_database();
+        (site, enrolled)
+    }
+
+    /// Starts the hub, and opens the door.
+    pub(super) async fn start_open(&self) -> (Hub, Caller) {
+        let (hub, operator) = self.start().await;
+        opened(&operator, json!({})).await;
+        (hub, operator)
+    }
+
     pub(super) fn lose_database(&self) {
         for name in ["hub.db", "hub.db-wal", "hub.db-shm"] {
             let _ = fs::remove_file(self.path(name));

@@ -1,10 +1,12 @@
 //! Links and addresses as the kernel reports them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
+
+use super::labels::Labelled;
 
 /// The types of interfaces whose hardware address is the IP address of a tunnel's end (`linux/if_arp.h`):
 /// `ARPHRD_TUNNEL`, `ARPHRD_TUNNEL6`, `ARPHRD_SIT`, `ARPHRD_IPGRE` and `ARPHRD_IP6GRE`.
@@ -50,7 +52,29 @@ impl Network {
         for reported in getifaddrs().into_iter().flatten() {
             network.add(reported);
         }
+        network.resolve_labels();
         network
+    }
+
+    /// Replaces each label by the name of its interface.
+    fn resolve_labels(&mut self) {
+        let names: HashSet<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
+        let is_label = |address: &Address| !names.contains(address.interface.as_str());
+        if names.is_empty() || !self.addresses.iter().any(is_label) {
+            return;
+        }
+        let Some(all) = Labelled::all() else {
+            return;
+        };
+        for address in self
+            .addresses
+            .iter_mut()
+            .filter(|address| is_label(address))
+        {
+            if let Some(name) = Labelled::interface(&all, &address.interface, address.ip) {
+                address.interface = name;
+            }
+        }
     }
 
     fn add(&mut self, reported: InterfaceAddress) {
@@ -75,8 +99,9 @@ impl Network {
             is_up: reported.flags.contains(InterfaceFlags::IFF_UP),
         });
     }
-    /// Returns the interface with an address of the label `label`. A label is the name of the interface, or
-    /// begins with it (ip-address(8)), as in `eth0:1`.
+
+    /// Returns the interface with an address of the label `label`, if the kernel does not report it. A label usually
+    /// is the name of the interface, or begins with it (ip-address(8)), as in `eth0:1`.
     pub(super) fn device<'a>(names: &BTreeSet<&str>, label: &'a str) -> &'a str {
         if names.contains(label) {
             return label;

@@ -14,7 +14,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::spki_pin;
+use super::{spki_pin, system_store};
 use crate::settings::{CaPin, Settings};
 use crate::tls_words;
 
@@ -63,9 +63,9 @@ impl Verifier {
         }
     }
 
-    /// Verifies with the anchors of `store`. A server's own certificate that is an anchor itself needs no chain,
-    /// even when it is that of a CA: openssl req -x509 makes such certificates. Name, time and handshake are
-    /// verified all the same; webpki verifies the time before it verifies the kind.
+    /// Verifies with the anchors of `store`. A server's own certificate that is an anchor itself needs no chain, and
+    /// may be that of a CA: openssl req -x509 makes such certificates. Name, time and handshake are verified all the
+    /// same; webpki verifies the time before it verifies the kind and looks for an issuer.
     fn verify(&self, store: &RootCertStore, presented: &Presented<'_>) -> Result<(), TlsError> {
         let certificate = ParsedCertificate::try_from(presented.end_entity)?;
         let verified = verify_server_cert_signed_by_trust_anchor(
@@ -76,7 +76,7 @@ impl Verifier {
             self.provider.signature_verification_algorithms.all,
         );
         match verified {
-            Err(error) if is_ca(&error) => {
+            Err(error) if is_ca(&error) || error == CertificateError::UnknownIssuer.into() => {
                 let own = anchor(presented.end_entity);
                 if !own.is_some_and(|own| store.roots.contains(&own)) {
                     return Err(error);
@@ -98,8 +98,7 @@ impl Verifier {
             return Ok(());
         };
         let system = self.system.get_or_init(|| {
-            let found = rustls_native_certs::load_native_certs();
-            let roots: Vec<_> = found.certs.iter().filter_map(anchor).collect();
+            let roots = system_store::roots();
             tracing::debug!("{} CA certificates in the system's store", roots.len());
             RootCertStore { roots }
         });

@@ -1,6 +1,6 @@
-//! The receipt: the changes of `install`, so that `uninstall` undoes exactly those.
+//! The install record: the changes of `install`, so that `uninstall` undoes exactly those.
 //!
-//! A run records each change before it makes the change. So the receipt of a killed run has all its
+//! A run records each change before it makes the change. So the install record of a killed run has all its
 //! changes. The rollback recognises a recorded change that was not made.
 
 use std::fmt;
@@ -17,11 +17,11 @@ use agent_core::error::{Error, ErrorId, Result};
 use agent_core::store::atomic::{self, Owner};
 use agent_core::store::{safe_read, unreadable};
 
-/// The path of the receipt. It does not depend on `--state-dir`, because it is about the host and not
+/// The path of the install record. It does not depend on `--state-dir`, because it is about the host and not
 /// about one agent.
 pub const PATH: &str = "/var/lib/monsys/install.json";
 
-/// The folder of the receipt.
+/// The folder of the install record.
 pub(super) const FOLDER: &str = "/var/lib/monsys";
 
 /// A change that was made. Paths are the host's own, without `--root`.
@@ -29,7 +29,12 @@ pub(super) const FOLDER: &str = "/var/lib/monsys";
 #[serde(tag = "did", rename_all = "snake_case")]
 pub(crate) enum RecordedChange {
     /// Made the service's user, with a group of the same name.
-    MakeUser { name: String },
+    MakeUser {
+        name: String,
+        /// The id of the group, if it existed before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<u32>,
+    },
     /// Made a folder.
     MakeFolder { path: PathBuf },
     /// Gave a path to the service's user. Only an older release did, and the rollback does nothing,
@@ -55,7 +60,7 @@ impl RecordedChange {
     /// Returns the path of the change, or the name of the user.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::MakeUser { name } => Path::new(name),
+            Self::MakeUser { name, .. } => Path::new(name),
             Self::MakeFolder { path }
             | Self::Give { path, .. }
             | Self::PutFile { path, .. }
@@ -68,7 +73,7 @@ impl RecordedChange {
 impl fmt::Display for RecordedChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MakeUser { name } => write!(f, "the user {name}"),
+            Self::MakeUser { name, .. } => write!(f, "the user {name}"),
             Self::MakeFolder { path } => write!(f, "the folder {}", path.display()),
             Self::Give { path, .. } => write!(f, "the owner of {}", path.display()),
             Self::PutFile { path, .. } => write!(f, "{}", path.display()),
@@ -79,23 +84,23 @@ impl fmt::Display for RecordedChange {
 
 /// All changes that were made, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Receipt {
+pub(crate) struct InstallRecord {
     /// The version of the installed agent.
     pub(super) version: String,
     /// The changes, the first one first.
     pub(super) done: Vec<RecordedChange>,
 }
 
-impl Receipt {
-    /// Reads the receipt. Returns an empty one if the file does not exist.
+impl InstallRecord {
+    /// Reads the install record. Returns an empty one if the file does not exist.
     ///
     /// # Errors
-    /// [`ErrorId::ReceiptBroken`], also if another user could have written the file: root removes nothing
+    /// [`ErrorId::InstallRecordBroken`], also if another user could have written the file: root removes nothing
     /// that the service's user has listed. [`ErrorId::Unreadable`].
     pub(super) fn load(environment: &Environment) -> Result<Self> {
         let path = environment.path(PATH);
         let broken =
-            |cause: String| Error::new(ErrorId::ReceiptBroken, cause).about(path.display());
+            |cause: String| Error::new(ErrorId::InstallRecordBroken, cause).about(path.display());
         let file = fs::OpenOptions::new()
             .read(true)
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
@@ -126,7 +131,7 @@ impl Receipt {
         serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))
     }
 
-    /// Writes the receipt, or removes it when it has no changes. Does nothing if its folder does not
+    /// Writes the install record, or removes it when it has no changes. Does nothing if its folder does not
     /// exist: that is made by the first change, and removed by the last one.
     ///
     /// # Errors
@@ -178,10 +183,10 @@ impl Receipt {
         })
     }
 
-    /// Returns true if the installation made the service's user, or began to.
-    pub(super) fn made_user(&self) -> bool {
-        let is_user = |change: &RecordedChange| matches!(change, RecordedChange::MakeUser { .. });
-        self.done.iter().any(is_user)
+    /// Returns the record of the service's user, if the installation made it, or began to.
+    pub(super) fn made_user(&self) -> Option<&RecordedChange> {
+        let mut done = self.done.iter();
+        done.find(|change| matches!(change, RecordedChange::MakeUser { .. }))
     }
 
     /// Returns the sums of the file that was written to `path`, and the second name of the former file.
