@@ -4,6 +4,7 @@ mod completions;
 mod doctor;
 mod enrol;
 mod facts;
+mod first_boot;
 mod first_process;
 mod install;
 mod man;

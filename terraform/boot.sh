@@ -1,24 +1,41 @@
 #!/bin/sh
 # Installs monsys-agent at the first boot. This script fetches install.sh, checks that the file is
 # complete, and runs it with the settings in the same folder. Then it removes the token and all files.
-# After a failure the files stay, and the same command retries:
-#     sh /var/lib/monsys-boot/boot.sh
+# After a failure that may pass, a service of systemd tries again until the host is enrolled, also after
+# a reboot. The same command tries at once, and give-up removes the settings with the token:
+#     sh /var/lib/monsys-boot/boot.sh [give-up]
 # Settings are data, one NAME=VALUE a line. A value is used literally and never executed.
 set -u
 umask 077
 
-DIR=${MONSYS_BOOT_DIR:-/var/lib/monsys-boot}
-# cloud-init runs this file. A success removes it, so that no copy of this disk runs it.
-HOOK=${MONSYS_BOOT_HOOK:-/var/lib/cloud/scripts/per-instance/monsys-agent}
+DIR=/var/lib/monsys-boot
 SETTINGS=$DIR/settings
 INSTALLER=$DIR/install.sh
+STATE=$DIR/state # for `monsys-agent status`
+# cloud-init runs the link at each boot. A success removes both, so that no copy of this disk runs them.
+HOOK=/var/lib/cloud/scripts/per-boot/monsys-agent
+HOOK_FILE=/etc/monsys-boot
+SERVICE=monsys-agent-boot.service
+UNIT=/etc/systemd/system/$SERVICE
+MODE=${1:-now}
 
 main() {
-  tags='' install_url=https://get.monsys.ai/install.sh install_sha256='' tries=12
+  tags='' install_url=https://get.monsys.ai/install.sh install_sha256='' tries=12 token=''
   sha256_x86_64='' sha256_aarch64=''
-  [ -f "$SETTINGS" ] ||
-    fail 78 "there is no $SETTINGS" 'write the file again: cloud-init clean --logs && reboot'
+  need_settings
   chmod 700 "$DIR" || fail 73 "the mode of $DIR could not be set" 'run this as root'
+  case $MODE in
+  give-up) give_up ;;
+  retry) retry ;;
+  at-boot) # After a final failure only an operator tries again, but each boot reports it.
+    [ "$(noted state)" != final ] || report_final "$(noted code)" "$(noted error)" 'fix the cause'
+    ;;
+  esac
+  if command -v flock >/dev/null; then
+    exec 9>"$DIR/lock"
+    flock 9
+    need_settings
+  fi
   set --
   while IFS= read -r line || [ -n "$line" ]; do
     value=${line#*=}
@@ -31,26 +48,52 @@ main() {
   [ -z "$tags" ] || export "MONSYS_TAGS=$tags"
   [ -z "${HTTPS_PROXY:-}" ] || export "https_proxy=$HTTPS_PROXY"
   [ -z "${NO_PROXY:-}" ] || export "no_proxy=$NO_PROXY"
+  [ "$MODE" != again ] || tries=1 # the pause between two runs of the service is longer
   choose_checksum
   fetch_with_patience
   check_installer
-  code=0
-  sh "$INSTALLER" "$@" || code=$?
+  # The status of a pipe is that of tee. Only the installer gets the token.
+  {
+    code=0 && run_installer "$@" || code=$?
+    echo "$code" >"$DIR/code"
+  } 2>&1 | tee "$DIR/install.log" >&2
+  code=$(cat "$DIR/code")
   case $code in
   0) ;;
-  75) say 'this host was enrolled before, and the hub does not confirm it now; the service retries' ;;
-  *)
-    if [ "$code" != 74 ] || ! is_enrolled; then
-      fail "$code" "install.sh ended with $code; its error is above" 'fix the cause'
-    fi
-    say "this host is enrolled, but install.sh ended with 74; its error above names the open step"
+  74 | 75)
+    is_enrolled || fail_install
+    [ "$code" = 75 ] ||
+      say "this host is enrolled, but install.sh ended with 74; its error above names the open step"
+    [ "$code" = 74 ] ||
+      say 'this host was enrolled before, and the hub does not confirm it now; the service retries'
     ;;
+  *) fail_install ;;
   esac
-  clean_up
+  erase || {
+    say "this host is enrolled, but $DIR could not be removed: rm -rf $HOOK $HOOK_FILE $DIR"
+    exit 73
+  }
   [ "$code" != 74 ] || exit 74
 }
 
-# A run that never reached the hub can also end with 74.
+# Ends this run if another one has enrolled the host, and removed the settings.
+need_settings() {
+  [ -f "$SETTINGS" ] && return
+  ! is_enrolled || exit 0
+  fail 78 "there is no $SETTINGS" 'write the file again: cloud-init clean --logs && reboot'
+}
+
+run_installer() (
+  [ -z "$token" ] || export "MONSYS_TOKEN=$token"
+  exec sh "$INSTALLER" "$@" 9>&-
+)
+
+fail_install() {
+  why=$(sed -n 's/^error: //p' "$DIR/install.log" | tail -n 1)
+  fail "${code:-74}" "install.sh ended with ${code:-74}${why:+: $why}" 'its error is above: fix the cause'
+}
+
+# A run that never reached the hub can also end with 74 or 75.
 is_enrolled() {
   for program in monsys-agent /opt/monsys/bin/monsys-agent /var/opt/monsys/bin/monsys-agent; do
     command -v "$program" >/dev/null || continue
@@ -73,6 +116,8 @@ take() {
   SHA256_x86_64) sha256_x86_64=$2 ;;
   SHA256_aarch64) sha256_aarch64=$2 ;;
   TRIES) tries=$2 ;;
+  PAUSE | LONGEST_PAUSE) ;; # for the service
+  MONSYS_TOKEN) token=$2 ;;
   MONSYS_* | HTTPS_PROXY | NO_PROXY) export "$1=$2" ;;
   *) fail 78 "$SETTINGS has the unknown setting $1" "edit $SETTINGS" ;;
   esac
@@ -182,14 +227,14 @@ except Exception as why:
 check_installer() {
   case $(head -n 1 "$INSTALLER") in
   '#!'*) ;;
-  *) fail 76 "the file from $install_url is not a script" "inspect $INSTALLER" ;;
+  *) fail 76 "the file from $install_url is not a script" "inspect $INSTALLER" passing ;;
   esac
   # The last line of a complete script calls main.
   # shellcheck disable=SC2016 # the pattern is literal text
   case $(tail -n 1 "$INSTALLER") in
   *main*'"$@"' | *main*'"$@"; }') sh -n "$INSTALLER" ;;
   *) false ;;
-  esac || fail 76 "the file from $install_url is incomplete" "inspect $INSTALLER"
+  esac || fail 76 "the file from $install_url is incomplete" "inspect $INSTALLER" passing
   [ -n "$install_sha256" ] || return 0
   found=$(sha256 "$INSTALLER") || fail 69 'no sha256sum is installed' 'add sha256sum to the image'
   [ "$found" = "$install_sha256" ] ||
@@ -205,24 +250,124 @@ sha256() {
   fi
 }
 
+# Tries again and again, for the service. Each host has other pauses, and they grow.
+retry() {
+  pause=$(setting PAUSE) longest=$(setting LONGEST_PAUSE)
+  pause=${pause:-30} longest=${longest:-1800}
+  while
+    random=$(od -An -N2 -tu2 /dev/urandom)
+    wait=$((pause / 2 + random % (pause + 1)))
+    note "$(grep -v '^next=' "$STATE")" "next=$(($(date +%s) + wait))"
+    say "the next try is in $wait s"
+    sleep "$wait"
+    code=0
+    sh "$DIR/boot.sh" again || code=$?
+    [ -f "$SETTINGS" ] && [ "$(noted state)" != final ]
+  do
+    pause=$((pause * 2))
+    [ "$pause" -le "$longest" ] || pause=$longest
+  done
+  exit "$code"
+}
+
+setting() {
+  sed -n "s/^$1=//p" "$SETTINGS"
+}
+
+# noted NAME: prints a value of the state.
+noted() {
+  sed -n "s/^$1=//p" "$STATE" 2>/dev/null
+}
+
+# note LINE...: writes the state.
+note() {
+  printf '%s\n' "$@" >"$STATE.new" && mv -f "$STATE.new" "$STATE"
+}
+
+start_service() {
+  if [ ! -d /run/systemd/system ]; then
+    say 'there is no systemd here: the next boot of a host with cloud-init tries again'
+    return
+  fi
+  [ -e "$UNIT" ] || (
+    umask 022
+    cat >"$UNIT" <<END
+[Unit]
+Description=enrolment of this host by monsys-agent, after a first boot without success
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart=/bin/sh $DIR/boot.sh retry
+Restart=on-abnormal
+RestartSec=1min
+
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl daemon-reload
+  )
+  systemctl enable --quiet --now --no-block "$SERVICE" || say "$SERVICE could not be started"
+}
+
+# The run that the service itself has started lets it end.
+stop_service() {
+  [ -e "$UNIT" ] || return 0
+  systemctl disable --quiet "$SERVICE"
+  [ "$MODE" = again ] || systemctl stop "$SERVICE"
+}
+
 # Overwrites the token before its file is removed.
-clean_up() {
+erase() {
+  stop_service
   bytes=$(wc -c <"$SETTINGS")
   dd if=/dev/zero of="$SETTINGS" bs="$bytes" count=1 conv=notrunc,fsync 2>/dev/null
-  rm -rf "$HOOK" "$DIR" && return
-  say "this host is enrolled, but $DIR could not be removed: rm -rf $HOOK $DIR"
-  exit 73
+  [ ! -e "$UNIT" ] || { rm "$UNIT" && systemctl daemon-reload && systemctl reset-failed "$SERVICE" 2>/dev/null; }
+  rm -rf "$HOOK" "$HOOK_FILE" "$DIR"
+}
+
+# Prints the files that contain the token, which is in no argument.
+places() {
+  token=$(setting MONSYS_TOKEN 2>/dev/null)
+  [ -z "$token" ] || printf '%s\n' "$token" |
+    grep -rlF -f - "$DIR" /var/lib/cloud /run/cloud-init /var/log/cloud-init* 2>/dev/null | tr '\n' ' '
+}
+
+give_up() {
+  found=$(places)
+  found=$(echo "$found" | sed "s#$SETTINGS ##")
+  erase || exit 73
+  [ -n "$found" ] || exit 0
+  say "the settings are removed, and the token is still in $found: remove these files, or revoke the token"
+  exit 74
 }
 
 say() {
   echo "monsys boot: $*" >&2
 }
 
-# fail CODE ERROR HINT
+# fail CODE ERROR HINT [passing]: passing is for a code that is final in other places.
 fail() {
-  say "this host is not enrolled: $2
-  $3, then: sh $DIR/boot.sh
-  To give up, and remove the token: rm -rf $DIR $HOOK"
+  case $1${4-} in
+  64 | 65 | 73 | 76 | 77 | 78) report_final "$@" ;;
+  esac
+  note state=trying "code=$1" "error=$2"
+  say "this host is not enrolled yet: $2
+  $3; to try at once: sh $DIR/boot.sh
+  To give up, and remove the token: sh $DIR/boot.sh give-up"
+  [ "$MODE" = again ] || start_service
+  exit "$1"
+}
+
+# report_final CODE ERROR HINT
+report_final() {
+  [ ! -d "$DIR" ] || note state=final "code=$1" "error=$2"
+  stop_service
+  found=$(places)
+  say "this host is not enrolled, and only an operator tries again: $2
+  $3, then: sh $DIR/boot.sh${found:+
+  The token is still in $found}
+  To give up, and remove the token: sh $DIR/boot.sh give-up"
   exit "$1"
 }
 

@@ -7,6 +7,17 @@ locals {
   settings = "${local.folder}/settings"
   boot     = "${local.folder}/boot.sh"
   ca_file  = "/etc/monsys/hub-ca.pem"
+  # cloud-init runs each file in this folder at each boot, before any runcmd, and `cloud-init status` always
+  # reports a failure. The failure of a runcmd is lost unless the runcmd is the last one.
+  hook = "/var/lib/cloud/scripts/per-boot/monsys-agent"
+  # cloud-init executes nothing below a /var that is mounted noexec. So the hook is a link to a file in /etc.
+  # bootcmd runs through sh and before write_files, which then writes through the link. Without the link, as
+  # when another part of the user data replaces bootcmd, the hook is a file. The guard is false after the
+  # first boot of the instance.
+  link = join("; ", [
+    "h=${local.hook}",
+    "[ -e /var/lib/cloud/instance/sem/config_scripts_user ] || { mkdir -p $${h%/*} && ln -sf /etc/monsys-boot $h; }",
+  ])
 
   token       = var.monsys_token == null ? null : trimspace(var.monsys_token)
   source      = "https://get.monsys.ai"
@@ -42,7 +53,8 @@ locals {
   )
   settings_text = join("", [for line in local.lines : "${line}\n"])
   # A checkout on Windows may have changed the ends of lines, and a shell would read them as a part of each line.
-  boot_text = replace(file("${path.module}/boot.sh"), "\r\n", "\n")
+  # User data has a limit, so the comments stay here.
+  boot_text = replace(replace(file("${path.module}/boot.sh"), "\r\n", "\n"), "/(?m)^ *# .*\n/", "")
   ca_text   = var.ca_pem == null ? "" : "${replace(trimspace(var.ca_pem), "\r\n", "\n")}\n"
 
   # A control character, which no tag has, marks the place of the zone until the rest is escaped. The zone
@@ -54,6 +66,7 @@ locals {
     # In multipart user data, this keeps the parts before this one.
     { merge_how = "list(append)+dict(no_replace,recurse_list)+str()" },
     var.extra_cloud_config,
+    { bootcmd = concat([["sh", "-c", local.link]], try(var.extra_cloud_config.bootcmd, [])) },
     { write_files = concat(
       [{
         path        = local.settings
@@ -61,12 +74,10 @@ locals {
         content     = "${local.settings_text}${var.availability_zone_tag ? local.zone_mark : ""}"
       }],
       [{ path = local.boot, permissions = "0600", content = local.boot_text }],
-      # cloud-init runs this file before any runcmd. `cloud-init status` always reports its failure. The
-      # failure of a runcmd is lost unless the runcmd is the last one.
       [{
-        path        = "/var/lib/cloud/scripts/per-instance/monsys-agent"
+        path        = local.hook
         permissions = "0700"
-        content     = "#!/bin/sh\nexec sh ${local.boot}\n"
+        content     = "#!/bin/sh\nexec sh ${local.boot} at-boot\n"
       }],
       var.ca_pem == null ? [] : [{ path = local.ca_file, permissions = "0644", content = local.ca_text }],
       try(var.extra_cloud_config.write_files, []),

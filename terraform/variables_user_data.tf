@@ -27,7 +27,7 @@ variable "extra_runcmd" {
 }
 
 variable "extra_cloud_config" {
-  description = "Your own cloud-config for the same document, such as `{ packages = [\"awscli\"] }`. The module adds to its `write_files` and `runcmd`, and does not change the rest."
+  description = "Your own cloud-config for the same document, such as `{ packages = [\"awscli\"] }`. The module adds to its `bootcmd`, `write_files` and `runcmd`, and does not change the rest."
   type        = any
   default     = {}
   nullable    = false

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::Report;
+use super::{Report, first_boot};
 use crate::cli::StatusArgs;
 use crate::dialects;
 use agent_core::environment::Environment;
@@ -36,6 +36,9 @@ pub(super) async fn run(args: &StatusArgs, environment: &Environment) -> Result<
         exit_code: status.exit_code,
         error: None,
     };
+    if report.json["enrolled"] == false {
+        first_boot::add_to(&mut report, environment);
+    }
     if args.check_hub && host.is_enrolled()? {
         let (accepted, says, error) = match host.ask_hub().await {
             Ok(true) => (

@@ -13,7 +13,7 @@ run "aws_ssm_parameter" {
     error_message = "the command has to be one argument"
   }
   assert {
-    condition     = !strcontains(output.cloud_init, "MONSYS_TOKEN=")
+    condition     = !strcontains(output.cloud_init, "\\nMONSYS_TOKEN=")
     error_message = "the document contains a token"
   }
 }

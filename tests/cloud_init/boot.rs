@@ -5,6 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use crate::terraform::succeeded;
 
 /// The meta-data of an instance without anything special.
@@ -32,6 +34,18 @@ impl Boot {
         Self::with_meta_data(user_data, META_DATA, after)
     }
 
+    /// Boots with a `/var/lib` that is mounted noexec.
+    #[track_caller]
+    pub(crate) fn noexec(user_data: &str, after: &str) -> Self {
+        Self::in_folder(
+            &tempfile::tempdir().unwrap(),
+            user_data,
+            META_DATA,
+            after,
+            true,
+        )
+    }
+
     #[track_caller]
     pub(crate) fn with_meta_data(
         user_data: impl AsRef<[u8]>,
@@ -39,7 +53,21 @@ impl Boot {
         after: &str,
     ) -> Self {
         let work = tempfile::tempdir().unwrap();
+        Self::in_folder(&work, user_data, meta_data, after, false)
+    }
+
+    #[track_caller]
+    fn in_folder(
+        work: &TempDir,
+        user_data: impl AsRef<[u8]>,
+        meta_data: &str,
+        after: &str,
+        is_noexec: bool,
+    ) -> Self {
         let path = |name: &str| work.path().join(name);
+        if is_noexec {
+            fs::write(path("noexec"), "").unwrap();
+        }
         fs::write(path("user-data"), user_data).unwrap();
         fs::write(path("meta-data"), meta_data).unwrap();
         if !after.is_empty() {

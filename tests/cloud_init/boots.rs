@@ -102,7 +102,7 @@ fn a_rejected_token_is_reported_and_can_be_fixed() {
     );
     let boot = scene.boot("enrl_NobodyKnowsThisOne", &host.install_url, &more, &again);
     let is_reported = boot.is_failed()
-        && boot.status.contains("scripts-per-instance")
+        && boot.status.contains("scripts-per-boot")
         && boot.output.contains("install.sh ended with 77")
         && boot
             .output

@@ -12,7 +12,7 @@ use crate::scene::{Host, Scene};
 use crate::server::Server;
 
 /// The programs that the scripts use, but for those that fetch.
-const TOOLS: [&str; 17] = [
+const TOOLS: [&str; 20] = [
     "cat",
     "chmod",
     "cut",
@@ -22,12 +22,15 @@ const TOOLS: [&str; 17] = [
     "grep",
     "head",
     "mkdir",
+    "mv",
+    "od",
     "rm",
     "sed",
     "sh",
     "sha256sum",
     "sleep",
     "tail",
+    "tee",
     "uname",
     "wc",
 ];

@@ -19,6 +19,7 @@ mod boots;
 #[allow(dead_code, reason = "the other tests use all of it")]
 mod common;
 mod fetching;
+mod noexec;
 mod outcomes;
 mod references;
 mod scene;

@@ -21,6 +21,7 @@ mod cloud_init;
 mod common;
 mod disk;
 mod ephemeral;
+mod first_boot;
 mod fleet;
 mod lan;
 mod lost_hub;

@@ -37,6 +37,14 @@ pub(crate) fn template(name: &str, hub: &TestHub, replaced: &[(&str, &str)]) -> 
     text
 }
 
+/// Returns the releases whose cloud-init boots a template: Debian 12 and another one, or all of them in a long run.
+fn releases(other: &'static str) -> Vec<&'static str> {
+    match std::env::var_os("MONSYS_TEST_MATRIX") {
+        Some(_) => vec!["bookworm", "trixie", "forky"],
+        None => vec!["bookworm", other],
+    }
+}
+
 fn tags(hub: &TestHub) -> serde_json::Value {
     hub.agents()[0]["tags"].clone()
 }
@@ -53,10 +61,16 @@ fn joined(hub: &TestHub, host: &Machine<'_>, token: &str, tag: &str) {
 
 #[test]
 fn a_token_in_the_user_data_enrols_and_is_removed() {
+    for release in releases("trixie") {
+        plain(release);
+    }
+}
+
+fn plain(release: &str) {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
-    let disk = Disk::with_cloud_init("bookworm", "web-1");
+    let disk = Disk::with_cloud_init(release, "web-1");
     trust(&hub, &disk);
     seed(
         &disk,
@@ -67,10 +81,16 @@ fn a_token_in_the_user_data_enrols_and_is_removed() {
 
 #[test]
 fn a_missing_zone_adds_no_tag() {
+    for release in releases("forky") {
+        availability_zone(release);
+    }
+}
+
+fn availability_zone(release: &str) {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
-    let disk = Disk::with_cloud_init("bookworm", "web-1");
+    let disk = Disk::with_cloud_init(release, "web-1");
     trust(&hub, &disk);
     let replaced = [("enrl_REPLACE-THIS", token.as_str())];
     seed(&disk, &template("availability-zone.yaml", &hub, &replaced));
@@ -79,10 +99,16 @@ fn a_missing_zone_adds_no_tag() {
 
 #[test]
 fn a_multipart_user_data_runs_all_its_parts() {
+    for release in releases("trixie") {
+        compose(release);
+    }
+}
+
+fn compose(release: &str) {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
-    let disk = Disk::with_cloud_init("bookworm", "web-1");
+    let disk = Disk::with_cloud_init(release, "web-1");
     trust(&hub, &disk);
     seed(
         &disk,
@@ -98,10 +124,16 @@ fn a_multipart_user_data_runs_all_its_parts() {
 
 #[test]
 fn a_token_by_reference_is_in_no_user_data_or_metadata() {
+    for release in releases("forky") {
+        secret_by_reference(release);
+    }
+}
+
+fn secret_by_reference(release: &str) {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
-    let disk = Disk::with_cloud_init("bookworm", "web-1");
+    let disk = Disk::with_cloud_init(release, "web-1");
     trust(&hub, &disk);
     // A stand-in for the cloud's own tool.
     let command = format!("curl -fsS {}", web::serve_once(&token));
@@ -113,10 +145,16 @@ fn a_token_by_reference_is_in_no_user_data_or_metadata() {
 
 #[test]
 fn each_host_of_a_golden_image_enrols_separately_at_first_boot() {
+    for release in releases("trixie") {
+        golden_image(release);
+    }
+}
+
+fn golden_image(release: &str) {
     let lan = Lan::new();
     let hub = lan.hub();
     let token = hub.token();
-    let image = Disk::with_cloud_init("bookworm", "image");
+    let image = Disk::with_cloud_init(release, "image");
     trust(&hub, &image);
     let command = format!("curl -fsS {}", web::serve_once(&token));
     seed(

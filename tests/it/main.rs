@@ -24,6 +24,7 @@ mod doctor;
 mod documentation;
 mod enrol;
 mod facts;
+mod first_boot;
 mod foreign_root;
 mod golden_image;
 mod hidden_characters;

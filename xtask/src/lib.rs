@@ -7,6 +7,7 @@
 )]
 
 pub mod error;
+pub mod machine;
 pub mod process;
 pub mod tools;
 

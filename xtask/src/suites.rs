@@ -25,6 +25,7 @@ use clap::Args;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use xtask::error::{Context, Result, Stop};
+use xtask::machine::Watch;
 use xtask::process::{self, Running};
 use xtask::tools;
 
@@ -42,7 +43,7 @@ pub(crate) struct Options {
     /// List the suites and their subjects
     #[arg(long)]
     list: bool,
-    /// Run a million cases of the suite `scrub`, and all faults of the suite `crash`
+    /// Run a million cases of the suite `scrub`, all faults of `crash`, and each cloud-init in `hosts`
     #[arg(long)]
     long: bool,
     /// Number of suites that run at the same time
@@ -67,6 +68,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         return fs::write(file, ran.to_json()).context(|| format!("no {}", file.display()));
     }
     let mut report = Report::new(is_ci());
+    let watch = Watch::start(tools::project())?;
     if let [suite] = chosen.as_slice() {
         println!("=== {}: {} ===", suite.name, suite.about);
         let ran = here(suite, options.long).await;
@@ -75,8 +77,21 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     } else {
         beside_each_other(&chosen, options, &mut report).await?;
     }
+    report.add(unchanged(watch));
     println!("\n{report}");
     report.result()
+}
+
+/// Checks that no suite has changed a file of this machine.
+fn unchanged(watch: Watch) -> Ran {
+    let start = Instant::now();
+    let mut count = Count::default();
+    count.check("this machine is unchanged", watch.end());
+    Ran {
+        name: "machine",
+        outcome: Ok(count),
+        time: start.elapsed(),
+    }
 }
 
 /// Returns whether a suite that cannot run is a failure.

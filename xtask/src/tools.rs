@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::error::{Context, Result, Stop};
+use crate::machine::{Installation, Project};
 use crate::process;
 
 /// The file that Debian's package scripts run before they start a service.
@@ -148,6 +149,14 @@ pub async fn programs(wanted: &[(&str, &str)]) -> Result<()> {
     apt(&missing).await
 }
 
+/// Returns the folders of the project.
+pub fn project() -> Project {
+    Project {
+        root: root().into(),
+        target: target(),
+    }
+}
+
 /// Installs Debian packages, which takes root and apt. No service is started: each test starts its own.
 pub async fn apt(packages: &[&str]) -> Result<()> {
     /// The lists of packages are brought up to date once.
@@ -169,11 +178,15 @@ pub async fn apt(packages: &[&str]) -> Result<()> {
     if !UPDATED.swap(true, Ordering::Relaxed) {
         install(apt().args(["update", "-qq"])).await?;
     }
-    let _policy = NoServices::new();
+    let installation = Installation::start(project());
+    let policy = NoServices::new();
     let mut get = apt();
     get.args(["install", "-qq", "--no-install-recommends"])
         .args(packages);
-    install(&mut get).await
+    let outcome = install(&mut get).await;
+    drop(policy);
+    installation.end()?;
+    outcome
 }
 
 /// While it lives, no package that is installed starts a service.

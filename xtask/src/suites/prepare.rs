@@ -110,7 +110,7 @@ pub(super) async fn packages() -> Result<Prepared> {
     ]))
 }
 
-/// A long run boots each release with every way to install.
+/// A long run boots each release with every way to install, and each template with each cloud-init.
 pub(super) fn hosts(is_long: bool) -> Pending<Prepared> {
     Box::pin(async move {
         let [hub] = tools::build(["mock-hub"], &[]).await?;
