@@ -35,7 +35,8 @@ struct Credential<'a> {
 pub fn agent_toml(bytes: &[u8]) {
     let [text, tags, role, token] = parts(bytes);
     let tags: Vec<String> = tags.lines().map(str::to_owned).collect();
-    let role = Some(role.as_str()).filter(|role| !role.is_empty());
+    // No value of an enrolment has more than one line: a role with a line break is refused before.
+    let role = role.lines().next().filter(|role| !role.is_empty());
     let Ok(token) = Secret::per_agent(&format!("agt_{}", token.trim())) else {
         return;
     };

@@ -218,8 +218,8 @@ fn is_the_same_when_written(settings: &Settings, environment: &Environment) {
             settings.ca_pin.as_ref().map(|pin| pin.value),
             proxy,
             (
-                settings.hostname_file.clone(),
-                settings.os_release_file.clone(),
+                settings.hostname_file.value.clone(),
+                settings.os_release_file.value.clone(),
             ),
             (settings.wait.value, settings.splay.value),
         )

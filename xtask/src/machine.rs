@@ -10,32 +10,27 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Result, Stop};
 
-const FOLDERS: [&str; 8] = [
-    "/boot", "/etc", "/opt", "/root", "/srv", "/usr", "/var/lib", "/var/opt",
+/// Of `/var/lib`, only what the agent, its packages and cloud-init write: the services of a running machine write
+/// the rest.
+const FOLDERS: [&str; 13] = [
+    "/boot",
+    "/etc",
+    "/opt",
+    "/root",
+    "/srv",
+    "/usr",
+    "/var/lib/cloud",
+    "/var/lib/dpkg",
+    "/var/lib/lyftdata-worker",
+    "/var/lib/mimir",
+    "/var/lib/monsys",
+    "/var/lib/monsys-boot",
+    "/var/opt",
 ];
-/// Folders that change on a running machine, and caches of tools.
-const VOLATILE: [&str; 20] = [
-    "/root/.ansible",
-    "/root/.cache",
-    "/root/.cargo",
-    "/root/.config",
-    "/root/.local",
-    "/root/.npm",
-    "/root/.rustup",
-    "/root/.terraform.d",
-    "/usr/local/cargo",
-    "/usr/local/rustup",
-    "/var/lib/apt",
-    "/var/lib/chrony",
-    "/var/lib/containerd",
-    "/var/lib/dhcp",
-    "/var/lib/docker",
-    "/var/lib/logrotate",
-    "/var/lib/private",
-    "/var/lib/snapd",
-    "/var/lib/systemd",
-    "/var/lib/waagent",
-];
+/// Tools that may be installed there.
+const VOLATILE: [&str; 2] = ["/usr/local/cargo", "/usr/local/rustup"];
+/// The folder whose hidden entries are the caches and the history of tools.
+const HOME: &str = "/root";
 
 /// The folders of the project, which the suites may change.
 #[derive(Clone, Debug)]
@@ -85,7 +80,9 @@ impl Snapshot {
     fn walk(&mut self, folder: &Path, skipped: &[PathBuf]) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_cache = entry.file_name() == "__pycache__";
+            let name = entry.file_name();
+            let is_hidden = || name.as_encoded_bytes().starts_with(b".");
+            let is_cache = name == "__pycache__" || (folder == Path::new(HOME) && is_hidden());
             if is_cache || skipped.contains(&path) {
                 continue;
             }
