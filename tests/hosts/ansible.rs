@@ -60,7 +60,7 @@ fn differences(
     let mut differing = one_liner::differences(before, after);
     differing.retain(|path| {
         let is_ansibles = path.ends_with(".ansible") || path.ends_with(".ansible/tmp");
-        !is_ansibles && !path.starts_with("root/.rpmdb")
+        !is_ansibles && !path.starts_with("root/.rpmdb") && !path.starts_with("var/lib/rpm")
     });
     differing
 }
