@@ -136,7 +136,11 @@ fn only_busybox_adduser(machine: &Machine) {
         machine.remove_program(name);
     }
     for (name, script) in [
-        ("addgroup", "[ \"$1\" = -S ] && [ $# = 2 ] && exec /srv/groupadd --system \"$2\""),
+        (
+            "addgroup",
+            "[ \"$1\" = -S ] && [ $# = 2 ] && exec /srv/groupadd --system \"$2\"
+            [ \"$1$2\" = -S-g ] && [ $# = 4 ] && exec /srv/groupadd --system --gid \"$3\" \"$4\"",
+        ),
         (
             "adduser",
             "while getopts SDHh:s:G:g: option; do case $option in h) home=$OPTARG ;; s) shell=$OPTARG ;; G) group=$OPTARG ;; S | D | H | g) ;; *) exit 1 ;; esac; done
