@@ -81,7 +81,7 @@ fn has_fields_and_files(deb: &Path, arch: &str, debian: &str, version: &str) {
     }
     let scratch = tempfile::tempdir().unwrap();
     let [tree, control] = ["tree", "control"].map(|name| scratch.path().join(name));
-    succeeded(dpkg_deb("--raw-extract").arg(&tree));
+    succeeded(dpkg_deb("--extract").arg(&tree));
     succeeded(dpkg_deb("--control").arg(&control));
     // No conffiles: no question about agent.toml, ever.
     let names = fs::read_dir(&control).unwrap();
