@@ -33,7 +33,10 @@ main() {
   esac
   if command -v flock >/dev/null; then
     exec 9>"$DIR/lock"
-    flock 9
+    flock -n 9 || {
+      say 'another run is trying; this one waits for its end'
+      flock 9
+    }
     need_settings
   fi
   set --

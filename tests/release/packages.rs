@@ -111,10 +111,10 @@ fn the_rpms_have_the_right_fields_and_files() {
 
 #[track_caller]
 fn is_right(rpm: &Path, arch: &str, version: &str) {
+    let scratch = tempfile::tempdir().unwrap();
     let query = |options: &[&str]| {
-        let mut command = Command::new("rpm");
         succeeded(
-            command
+            with_home("rpm", scratch.path())
                 .args(["--query", "--package"])
                 .args(options)
                 .arg(rpm),
@@ -141,18 +141,24 @@ fn is_right(rpm: &Path, arch: &str, version: &str) {
         lists_file(&list, "-rw-r--r--", file);
     }
     enrols_nothing(&query(&["--scripts"]));
-    let mut check = Command::new("rpm");
+    let mut check = with_home("rpm", scratch.path());
     let digests = succeeded(check.args(["--checksig", "--nosignature"]).arg(rpm));
     assert!(digests.trim_end().ends_with("digests OK"), "{digests}");
-    let scratch = tempfile::tempdir().unwrap();
     let copy = scratch.path().join("package.rpm");
     fs::copy(rpm, &copy).unwrap();
-    let mut convert = Command::new("rpm2archive");
+    let mut convert = with_home("rpm2archive", scratch.path());
     succeeded(convert.arg("--nocompression").arg(&copy));
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--file", "package.rpm.tar"]);
     succeeded(tar.current_dir(scratch.path()));
     is_the_binary(&scratch.path().join("usr/bin/monsys-agent"), arch);
+}
+
+/// Returns a program of rpm with a home of its own: Debian's rpm keeps its database in the home of its user.
+fn with_home(program: &str, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("HOME", home);
+    command
 }
 
 /// Fails the test unless root owns all files, none is in /etc, and all of [`FILES`] are there.
@@ -205,7 +211,8 @@ fn lintian_reports_nothing_but_the_overrides() {
 
 #[test]
 fn rpmlint_reports_nothing() {
-    let mut rpmlint = Command::new("rpmlint");
+    let home = tempfile::tempdir().unwrap();
+    let mut rpmlint = with_home("rpmlint", home.path());
     rpmlint
         .args(["--strict", "--config", "packaging/rpm/rpmlint.toml"])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
