@@ -79,18 +79,29 @@ impl Release {
 }
 
 /// Returns the path of the agent without its debug information, the largest part of the file.
+///
+/// It is made once for all tests of a build: each test is a process of its own, and a copy for each would fill
+/// the disk.
 pub(crate) fn agent() -> &'static Path {
-    static STRIPPED: OnceLock<tempfile::TempPath> = OnceLock::new();
+    static STRIPPED: OnceLock<PathBuf> = OnceLock::new();
     STRIPPED.get_or_init(|| {
-        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let built = Path::new(env!("CARGO_BIN_EXE_monsys-agent"));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let stripped = folder.join("monsys-agent.stripped");
+        let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
+        if modified(&stripped).is_ok_and(|time| time > modified(built).unwrap()) {
+            return stripped;
+        }
+        let new = tempfile::NamedTempFile::new_in(folder).unwrap();
         let status = Command::new("strip")
             .arg("-o")
-            .arg(&path)
-            .arg(env!("CARGO_BIN_EXE_monsys-agent"))
+            .arg(new.path())
+            .arg(built)
             .status()
             .unwrap();
         assert!(status.success());
-        path
+        new.persist(&stripped).unwrap();
+        stripped
     })
 }
 
