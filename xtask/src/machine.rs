@@ -3,7 +3,7 @@
 //! A test that writes outside of its own overlay leaves a program or a unit on the machine of whoever runs the
 //! suites. Only a comparison of all files shows that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -123,6 +123,16 @@ fn properties(metadata: &Metadata) -> Properties {
 pub struct Watch {
     project: Project,
     before: Snapshot,
+    temporary: BTreeSet<PathBuf>,
+}
+
+/// Returns the files and folders in the folder for temporary files whose names the crate `tempfile` makes.
+fn temporary(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".tmp"))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 impl Watch {
@@ -137,20 +147,26 @@ impl Watch {
             fs::create_dir_all(folder).context(what)?;
         }
         fs::write(&list, "").context(what)?;
-        let before = Snapshot::of_machine(&project);
-        Ok(Self { project, before })
+        Ok(Self {
+            before: Snapshot::of_machine(&project),
+            temporary: temporary(&std::env::temp_dir()),
+            project,
+        })
     }
 
     /// Ends the watch.
     ///
     /// # Errors
-    /// A file has changed that no installation of a package has changed.
+    /// A file has changed that no installation of a package has changed, or a test has left temporary files, which
+    /// fill the disk sooner or later.
     pub fn end(self) -> Result<()> {
         let text = fs::read_to_string(self.project.installed()).unwrap_or_default();
         let _ = fs::remove_file(self.project.installed());
         let by_packages: Vec<_> = text.lines().map(Path::new).collect();
         let mut changed = self.before.changed_in(&Snapshot::of_machine(&self.project));
         changed.retain(|path| !by_packages.contains(&path.as_path()));
+        let left = temporary(&std::env::temp_dir());
+        changed.extend(left.difference(&self.temporary).cloned());
         if changed.is_empty() {
             return Ok(());
         }
@@ -197,6 +213,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn temporary_files_are_those_with_the_names_of_the_crate() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
+        fs::write(folder.path().join("another"), "").unwrap();
+        let found: Vec<_> = temporary(folder.path()).into_iter().collect();
+        assert_eq!(found, [ours.path()]);
+    }
 
     #[test]
     fn each_kind_of_change_is_found_and_temporary_files_are_not() {
