@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::common::{Run, needs_root};
@@ -16,6 +17,13 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// A machine. It exists in the mount namespace of the thread that made it.
 pub(crate) struct Machine {
     folder: tempfile::TempDir,
+}
+
+impl Drop for Machine {
+    /// Unmounts all of it, so that the removal of the folder reaches nothing of this machine, and succeeds.
+    fn drop(&mut self) {
+        let _ = umount2(self.folder.path(), MntFlags::MNT_DETACH);
+    }
 }
 
 /// The changes of a machine: each path that differs from this machine, with its description.
