@@ -18,6 +18,13 @@ const NO_UNWIND_TABLES: &str = "-Cforce-unwind-tables=no";
 /// A position-independent program relocates itself: packed, the list of its places is 150 KB less.
 const PACKED_RELOCATIONS: &str = "-Clink-arg=-Wl,-z,pack-relative-relocs";
 
+/// What many functions have in common becomes one function: 110 KB less.
+const OUTLINED: &str = "-Cllvm-args=-enable-machine-outliner=always";
+/// `{:?}` prints the name of a type or variant alone: the agent shows no more of one to anybody.
+const SHORT_DEBUG: &str = "-Zfmt-debug=shallow";
+/// What rustc calls to link: not musl-gcc, with which the binary is not static.
+const LINKER: &str = "link-static-pie.sh";
+
 /// The name of the section with the names of the compilers, in the table of the sections' names.
 const COMMENT: &[u8] = b"\0.comment\0";
 
@@ -88,18 +95,35 @@ async fn build_with(sysroot: Option<Sysroot>, all: &[Arch]) -> Result<()> {
         (tools::root().to_owned(), "/monsys-agent"),
         (cargo_home()?.join("registry/src"), "/cargo"),
     ];
+    let mut flags = [NO_UNWIND_TABLES, PACKED_RELOCATIONS, OUTLINED]
+        .map(str::to_owned)
+        .to_vec();
+    let sources = match &sysroot {
+        Some(sysroot) => Some(sysroot.sources()),
+        None => Some(toolchain().await?.join("lib/rustlib/src/rust")).filter(|path| path.exists()),
+    };
+    match sources {
+        Some(sources) => {
+            // Without its own features, it has no backtraces, which would show nothing.
+            cargo
+                .args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="])
+                .env("RUSTC_BOOTSTRAP", "1");
+            flags.push(SHORT_DEBUG.to_owned());
+            // Cargo names what is below the workspace by its path there.
+            hidden.push((PathBuf::from(tools::shown(&sources)), "/rustc"));
+            hidden.push((sources, "/rustc"));
+        }
+        None => eprintln!(
+            "the binary will be larger than it has to be: the toolchain has not got the sources of the standard \
+             library (rustup component add rust-src)"
+        ),
+    }
     if let Some(sysroot) = &sysroot {
         cargo
-            .arg("-Zbuild-std=std,panic_abort")
             .env("RUSTC", sysroot.rustc())
-            .env("RUSTC_BOOTSTRAP", "1")
             .env("LD_LIBRARY_PATH", sysroot.libraries());
-        let sources = sysroot.path().join("usr/lib/rustlib/src/rust");
-        // Cargo names what is below the workspace by its path there.
-        hidden.push((PathBuf::from(tools::shown(&sources)), "/rustc"));
         hidden.push((sysroot.path().to_owned(), "/rustc"));
     }
-    let mut flags = vec![NO_UNWIND_TABLES.to_owned(), PACKED_RELOCATIONS.to_owned()];
     for (path, name) in &hidden {
         flags.push(format!("--remap-path-prefix={}={name}", path.display()));
     }
@@ -136,7 +160,6 @@ struct Compilers {
     cc: &'static str,
     gcc: &'static str,
     objcopy: &'static str,
-    linker: &'static str,
 }
 
 impl Compilers {
@@ -148,7 +171,7 @@ impl Compilers {
             (format!("CC_{target}"), self.cc),
             // Some distributions' gcc adds calls that musl has not got.
             (format!("CFLAGS_{target}"), "-U_FORTIFY_SOURCE"),
-            (linker, self.linker),
+            (linker, LINKER),
         ] {
             if std::env::var_os(&name).is_none() {
                 cargo.env(name, value);
@@ -164,7 +187,6 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
                 cc: "musl-gcc",
                 gcc: "gcc",
                 objcopy: "objcopy",
-                linker: "gcc",
             },
             &["gcc", "musl-tools"],
         ),
@@ -173,7 +195,6 @@ async fn compilers(arch: Arch) -> Result<Compilers> {
                 cc: "aarch64-linux-gnu-gcc",
                 gcc: "aarch64-linux-gnu-gcc",
                 objcopy: "aarch64-linux-gnu-objcopy",
-                linker: "link-static-pie.sh",
             },
             &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
         ),
@@ -199,19 +220,27 @@ fn path_of_linkers() -> Result<OsString> {
 
 /// The folder of the toolchain's own lld: for aarch64, GNU ld packs no relocations before 2.43.
 async fn toolchain_lld() -> Result<PathBuf> {
-    let ask = async |what: &str| -> Result<String> {
-        let mut rustc = Command::new("rustc");
-        rustc.args(["--print", what]).current_dir(tools::root());
-        Ok(process::stdout_of(&mut rustc).await?.trim().to_owned())
-    };
-    let folder = PathBuf::from(ask("sysroot").await?)
+    let host = ask_toolchain("host-tuple").await?;
+    let folder = toolchain()
+        .await?
         .join("lib/rustlib")
-        .join(ask("host-tuple").await?)
+        .join(host)
         .join("bin/gcc-ld");
     if folder.join("ld.lld").exists() {
         return Ok(folder);
     }
     Err(Stop::missing(format!("no ld.lld in {}", folder.display())))
+}
+
+/// The folder of the toolchain.
+async fn toolchain() -> Result<PathBuf> {
+    ask_toolchain("sysroot").await.map(PathBuf::from)
+}
+
+async fn ask_toolchain(what: &str) -> Result<String> {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", what]).current_dir(tools::root());
+    Ok(process::stdout_of(&mut rustc).await?.trim().to_owned())
 }
 
 fn cargo_home() -> Result<PathBuf> {

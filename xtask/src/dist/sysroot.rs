@@ -58,9 +58,14 @@ impl Sysroot {
         self.root.join("usr/lib/x86_64-linux-gnu")
     }
 
-    /// The folder of the standard library's sources, which must not be named in the binary.
+    /// Its folder, which must not be named in the binary.
     pub(super) fn path(&self) -> &Path {
         &self.root
+    }
+
+    /// The folder of the sources of its standard library.
+    pub(super) fn sources(&self) -> PathBuf {
+        self.root.join("usr/lib/rustlib/src/rust")
     }
 
     async fn unpack(&self, folder: &Path, arch: Arch, musl: &Path) -> Result<()> {
