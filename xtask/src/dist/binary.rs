@@ -18,11 +18,11 @@ const NO_UNWIND_TABLES: &str = "-Cforce-unwind-tables=no";
 /// A position-independent program relocates itself: packed, the list of its places is 150 KB less.
 const PACKED_RELOCATIONS: &str = "-Clink-arg=-Wl,-z,pack-relative-relocs";
 
-/// What many functions have in common becomes one function: 110 KB less.
+/// Equal parts of many functions become one function: 110 KB less.
 const OUTLINED: &str = "-Cllvm-args=-enable-machine-outliner=always";
 /// `{:?}` prints the name of a type or variant alone: the agent shows no more of one to anybody.
 const SHORT_DEBUG: &str = "-Zfmt-debug=shallow";
-/// What rustc calls to link: not musl-gcc, with which the binary is not static.
+/// The program that rustc calls to link: not musl-gcc, with which the binary is not static.
 const LINKER: &str = "link-static-pie.sh";
 
 /// The name of the section with the names of the compilers, in the table of the sections' names.
