@@ -28,6 +28,7 @@ mod service_user;
 mod shells;
 mod sigkill;
 mod truncated;
+mod umask;
 mod unit;
 mod untrusted_files;
 mod vectors;

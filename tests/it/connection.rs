@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 
 use mock_hub::Options;
 
@@ -215,6 +216,29 @@ fn doctor_goes_to_a_hub_among_the_exceptions_without_the_proxy() {
     let run = host.agent(&["doctor"]).run();
     assert!(run.stdout.contains("no_proxy names the hub"), "{run:?}");
     assert!(run.code == 0, "{run:?}");
+}
+
+/// A security module, a local firewall, the service manager, or a kernel without IPv6.
+#[test]
+fn a_connection_that_this_host_forbids_is_explained() {
+    let hub = TestHub::new();
+    for (error, cause) in [
+        ("EACCES", "a firewall rule, SELinux, or `IPAddressDeny=`"),
+        ("EPERM", "this host forbids the connection"),
+        ("EAFNOSUPPORT", "its kernel has no IPv6"),
+    ] {
+        let mut strace = Command::new("strace");
+        let inject = format!("inject=connect:error={error}");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=connect", "-e"]);
+        strace.arg(inject);
+        TestHost::new()
+            .enrol_with(&hub, &hub.token(), &["--wait", "0s"])
+            .under(&mut strace)
+            .run()
+            .expect(69)
+            .expect_stderr(&["no connection", cause]);
+    }
+    assert_eq!(hub.spent(), 0);
 }
 
 #[test]

@@ -104,9 +104,9 @@ fn every_flag_that_the_docs_show_exists() {
     assert!(seen > 10);
 }
 
-/// Each threat of the threat model has to have a test.
+/// Each threat of the threat model, and each public report, has to have a test.
 #[test]
-fn every_test_that_the_threat_model_names_exists() {
+fn every_test_that_a_page_names_exists() {
     fn sources(folder: &Path, found: &mut String) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -122,22 +122,24 @@ fn every_test_that_the_threat_model_names_exists() {
     for folder in ["tests", "mock-hub/tests", "mock-hub/src", "crates", "src"] {
         sources(&root.join(folder), &mut code);
     }
-    let page = read("docs/threat-model.md");
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let mut named = 0;
-    for (_, rest) in page
-        .match_indices("::")
-        .map(|(at, _)| page.split_at(at + 2))
-    {
-        let name: String = rest.chars().take_while(|c| is_name(*c)).collect();
-        if name.is_empty() || name == "NAME" {
-            continue;
+    for (path, least) in [("docs/threat-model.md", 20), ("tests/REPORTS.md", 150)] {
+        let page = read(path);
+        let mut named = 0;
+        for (_, rest) in page
+            .match_indices("::")
+            .map(|(at, _)| page.split_at(at + 2))
+        {
+            let name: String = rest.chars().take_while(|c| is_name(*c)).collect();
+            if name.is_empty() || name == "NAME" {
+                continue;
+            }
+            named += 1;
+            assert!(
+                code.contains(&format!("fn {name}(")),
+                "{path}: there is no test {name}"
+            );
         }
-        named += 1;
-        assert!(
-            code.contains(&format!("fn {name}(")),
-            "there is no test {name}"
-        );
+        assert!(named > least, "{path}: only {named} tests are named");
     }
-    assert!(named > 20, "only {named} tests are named");
 }

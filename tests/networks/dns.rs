@@ -50,6 +50,20 @@ fn a_silent_name_server_is_waited_for() {
     fails_and_then_answers(|| UdpSocket::bind("192.0.2.1:53").unwrap());
 }
 
+/// DHCP may write the list of name servers after the agent's start.
+#[test]
+#[ignore = "needs root: makes network namespaces"]
+fn a_list_of_name_servers_that_is_written_later_is_read() {
+    let named = named_hub();
+    let _answers = Server::dnsmasq(&[RECORD]);
+    let early = "nameserver 192.0.2.99\noptions timeout:1 attempts:1\n";
+    named.write("resolv.conf", early);
+    let mut agent = named.topology.start(named.enrol(&[]));
+    agent.wait_for("try 1");
+    named.write("resolv.conf", RESOLV_CONF);
+    named.topology.expect_enrolled(agent.end());
+}
+
 #[test]
 #[ignore = "needs root: makes network namespaces"]
 fn the_second_address_of_a_name_is_tried_when_the_first_fails() {

@@ -1,5 +1,6 @@
 //! Errors of requests without a usable response. Their texts hold no secret.
 
+use rustix::io::Errno;
 use rustls::Error as TlsError;
 
 use super::resolver::ResolveError;
@@ -53,13 +54,28 @@ pub(super) fn no_answer(
     let hint = if cause.contains("invalid HTTP version") {
         " (does the server expect TLS? then the URL begins with https://)"
     } else {
-        ""
+        on_this_host(error)
     };
     let cause = match via {
         Some(via) if error.is_connect() => format!("{seen}{hint} ({})", via.named),
         _ => format!("{seen}{hint}"),
     };
     SendError::Transient(Error::new(ErrorId::Unreachable, cause))
+}
+
+/// Returns the likely reasons of an error that comes from this host and not from the network, connect(2).
+fn on_this_host(error: &reqwest::Error) -> &'static str {
+    let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    match io.and_then(Errno::from_io_error) {
+        Some(Errno::ACCESS | Errno::PERM) if error.is_connect() => {
+            " (this host forbids the connection: a firewall rule, SELinux, or `IPAddressDeny=` of the service)"
+        }
+        Some(Errno::AFNOSUPPORT) => {
+            " (this host forbids this family of addresses: its kernel has no IPv6, or `RestrictAddressFamilies=` \
+             of the service)"
+        }
+        _ => "",
+    }
 }
 
 /// Returns the error of a name that was not resolved: the hub's, or that of the proxy `via`.
