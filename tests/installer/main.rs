@@ -16,6 +16,7 @@ mod after_acceptance;
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod common;
 mod documented_commands;
+mod download_folder;
 mod failures;
 mod machine;
 mod purge;
