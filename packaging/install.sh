@@ -105,16 +105,19 @@ main() {
     why='programs cannot run there, for example because it is mounted noexec'
     printf '#!/bin/sh\n' >"$dir/probe" && chmod 700 "$dir/probe" && "$dir/probe" 2>/dev/null
   }
-  get() { # NAME CA, which may be empty. Only an http:// URL may be redirected to http://
+  # get NAME CA, which may be empty. Only an http:// URL may be redirected to http://. The settings of curl
+  # and wget in root's home do not apply (-q is curl's first argument), since the agent does not read them.
+  get() {
     case $url in
     http://*) protocols='=http,https' redirects=20 ;;
     *) protocols='=https' redirects=0 ;; # wget's --https-only does not apply to redirects
     esac
     if has curl; then
-      why=$(curl -fsSL --proto "$protocols" --tlsv1.2 --retry 3 --connect-timeout 30 \
+      why=$(curl -q -fsSL --proto "$protocols" --tlsv1.2 --retry 3 --connect-timeout 30 \
         --speed-limit 1 --speed-time 60 ${2:+--cacert "$2"} -o "$dir/$1" "$url/$1" 2>&1)
     elif wget --help 2>&1 | grep -q -e --ca-certificate; then
-      why=$(wget -nv -t 3 -T 60 --max-redirect="$redirects" ${2:+--ca-certificate="$2"} \
+      : >"$dir/$1" # an empty file takes the place of ~/.wgetrc; /etc/wgetrc still applies
+      why=$(WGETRC="$dir/$1" WGET2RC="$dir/$1" wget -nv -t 3 -T 60 --max-redirect="$redirects" ${2:+--ca-certificate="$2"} \
         -O "$dir/$1" "$url/$1" 2>&1)
     else # BusyBox wget has no option for a CA or for redirects, only the checksum protects; Debian 12's fails with -T
       why=$(wget -q -O "$dir/$1" "$url/$1" 2>&1)

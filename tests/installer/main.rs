@@ -17,6 +17,7 @@ mod after_acceptance;
 mod common;
 mod documented_commands;
 mod download_folder;
+mod download_settings;
 mod failures;
 mod machine;
 mod purge;
