@@ -1,5 +1,5 @@
-//! The folder into which install.sh downloads: the first one that has room, allows programs to run, and in
-//! which only root can replace files.
+//! The folder into which install.sh downloads: the first one that has room, allows programs to run, and belongs
+//! to root.
 
 use crate::machine::Machine;
 use crate::untrusted_files::{NOBODY, fixture, folder, ran_below};

@@ -1,6 +1,6 @@
 //! Settings of curl and wget on the machine, and which of them apply to the downloads of install.sh.
 
-use crate::failures::Fixture;
+use crate::fixture::Fixture;
 use crate::script::{CURLRC, WGETRC};
 
 const HOME: (&str, &str) = ("HOME", "/root");

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use crate::failures::Fixture;
+use crate::fixture::Fixture;
 use crate::release::binary;
 use crate::script::{feed, served};
 
