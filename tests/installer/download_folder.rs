@@ -8,27 +8,36 @@ use crate::untrusted_files::{NOBODY, fixture, folder, ran_below};
 #[ignore = "needs root: mounts an overlay"]
 fn an_unusable_tmp_is_skipped() {
     type Breakage = fn(&Machine);
-    let cases: [(&str, Breakage); 4] = [
-        ("no room for a file", |machine| {
+    let cases: [(&str, &[(&str, &str)], Breakage); 5] = [
+        ("no room for a file", &[], |machine| {
             machine.mount_small("tmp", "64k");
         }),
-        ("no room for the program", |machine| {
-            machine.mount_small("tmp", "1m");
-        }),
-        ("read-only", |machine| machine.remount("tmp", "ro")),
-        ("noexec", |machine| machine.remount("tmp", "noexec")),
+        (
+            "no room for the program",
+            &[("TMPDIR", "/tmp")],
+            |machine| {
+                machine.mount_small("tmp", "1m");
+            },
+        ),
+        (
+            "no TMPDIR, and no room",
+            &[("TMPDIR", "/srv/gone")],
+            |machine| {
+                machine.mount_small("tmp", "1m");
+            },
+        ),
+        ("read-only", &[], |machine| machine.remount("tmp", "ro")),
+        ("noexec", &[], |machine| machine.remount("tmp", "noexec")),
     ];
-    for (what, break_it) in cases {
-        for variables in [&[][..], &[("TMPDIR", "/tmp")], &[("TMPDIR", "/srv/gone")]] {
-            let fixture = fixture();
-            break_it(&fixture.machine);
-            println!("{what}, {variables:?}");
-            fixture.install(variables).expect(0);
-            assert_eq!(ran_below(&fixture), "/var/tmp");
-            fixture.hub.expect_one_slot();
-            let left = std::fs::read_dir(fixture.machine.path("tmp")).unwrap();
-            assert_eq!(left.count(), 0);
-        }
+    for (what, variables, break_it) in cases {
+        let fixture = fixture();
+        break_it(&fixture.machine);
+        println!("{what}, {variables:?}");
+        fixture.install(variables).expect(0);
+        assert_eq!(ran_below(&fixture), "/var/tmp");
+        fixture.hub.expect_one_slot();
+        let left = std::fs::read_dir(fixture.machine.path("tmp")).unwrap();
+        assert_eq!(left.count(), 0);
     }
 }
 
