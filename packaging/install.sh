@@ -23,6 +23,8 @@ main() {
   set -eu
   script=$1
   shift
+  newline='
+'
   token=${MONSYS_TOKEN-}
   unset MONSYS_TOKEN # only the agent gets the token, not curl or wget
 
@@ -86,19 +88,39 @@ main() {
     done
     return 1
   }
-  get() { # NAME CA, which may be empty. Only an http:// URL may be redirected to http://
+  make_folder() { # PLACE: makes $dir in it, with room for 8 MiB, or sets $why
+    why='there is no such folder'
+    place=$(CDPATH='' cd -P -- "$1" 2>/dev/null && pwd -P) || return
+    why='others than root can replace files in it'
+    only_root "$place" || return
+    dir=$(LC_ALL=C mktemp -d "$place/monsys-install.XXXXXX" 2>&1) || {
+      why=${dir##*: } dir=''
+      return 1
+    }
+    why=$(LC_ALL=C dd if=/dev/zero of="$dir/probe" bs=65536 count=128 2>&1) || {
+      why=${why%%"$newline"*} # below the error, dd prints numbers of blocks
+      why=${why##*: }
+      return 1
+    }
+    why='programs cannot run there, for example because it is mounted noexec'
+    printf '#!/bin/sh\n' >"$dir/probe" && chmod 700 "$dir/probe" && "$dir/probe" 2>/dev/null
+  }
+  # get NAME CA, which may be empty. Only an http:// URL may be redirected to http://. The settings of curl
+  # and wget in root's home do not apply (-q is curl's first argument), since the agent does not read them.
+  get() {
     case $url in
     http://*) protocols='=http,https' redirects=20 ;;
     *) protocols='=https' redirects=0 ;; # wget's --https-only does not apply to redirects
     esac
     if has curl; then
-      curl -fsSL --proto "$protocols" --tlsv1.2 --retry 3 --connect-timeout 30 \
-        --speed-limit 1 --speed-time 60 ${2:+--cacert "$2"} -o "$dir/$1" "$url/$1" 2>"$dir/why"
+      why=$(curl -q -fsSL --proto "$protocols" --tlsv1.2 --retry 3 --connect-timeout 30 \
+        --speed-limit 1 --speed-time 60 ${2:+--cacert "$2"} -o "$dir/$1" "$url/$1" 2>&1)
     elif wget --help 2>&1 | grep -q -e --ca-certificate; then
-      wget -nv -t 3 -T 60 --max-redirect="$redirects" ${2:+--ca-certificate="$2"} \
-        -O "$dir/$1" "$url/$1" 2>"$dir/why"
+      : >"$dir/$1" # an empty file takes the place of ~/.wgetrc; /etc/wgetrc still applies
+      why=$(WGETRC="$dir/$1" WGET2RC="$dir/$1" wget -nv -t 3 -T 60 --max-redirect="$redirects" ${2:+--ca-certificate="$2"} \
+        -O "$dir/$1" "$url/$1" 2>&1)
     else # BusyBox wget has no option for a CA or for redirects, only the checksum protects; Debian 12's fails with -T
-      wget -q -O "$dir/$1" "$url/$1" 2>"$dir/why"
+      why=$(wget -q -O "$dir/$1" "$url/$1" 2>&1)
     fi
   }
   fetch() { # NAME, from $url into $dir
@@ -108,13 +130,21 @@ main() {
       # A read of a pipe may block forever, and a device may have no end.
       [ ! -e "$from" ] || [ -f "$from" ] || fail 69 "$1 could not be copied from $shown" \
         "$from is not a regular file" 'set the folder of a release: MONSYS_DOWNLOAD_URL=file:///FOLDER'
-      cp "$from" "$dir/$1" 2>"$dir/why"
+      why=$(cp "$from" "$dir/$1" 2>&1)
       ;;
     *) # The download server may have another CA than the hub: exit codes 60 and 5 are "not trusted".
       get "$1" "${MONSYS_CA_FILE-}" || case $? in 5 | 60) get "$1" '' ;; *) false ;; esac
       ;;
     esac && return
-    why=$(tail -n 1 "$dir/why")
+    code=$?
+    case $why in
+    *'curl: ('*) # curl prints advice below its error
+      why="curl: (${why##*'curl: ('}"
+      why=${why%%"$newline"*}
+      ;;
+    esac
+    why=${why##*"$newline"}
+    why=${why:-"the download ended with $code and printed no reason"}
     case $why in
     *redirect* | *'Protocol "http"'*) fail 69 "$1 could not be downloaded from $shown" "$why" \
       'curl follows redirects from https only to https, and wget follows none: set the final address, MONSYS_DOWNLOAD_URL=URL' ;;
@@ -173,24 +203,24 @@ main() {
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  for place in "${TMPDIR:-/tmp}" /var/tmp /run /opt; do
-    place=$(CDPATH='' cd -P -- "$place" 2>/dev/null && pwd -P) || continue
-    only_root "$place" || continue
-    dir=$(mktemp -d "$place/monsys-install.XXXXXX" 2>/dev/null) || continue
-    printf '#!/bin/sh\n' 2>/dev/null >"$dir/probe" && chmod 700 "$dir/probe" && "$dir/probe" 2>/dev/null && break
-    rm -rf "$dir" && dir=''
+  failed=''
+  for folder in "${TMPDIR:-/tmp}" /tmp /var/tmp /run /opt; do
+    case $failed in *"; $folder: "*) continue ;; esac
+    make_folder "$folder" && break
+    failed="$failed; $folder: $why"
+    [ -z "$dir" ] || rm -rf "$dir"
+    dir=''
   done
-  [ -n "$dir" ] || fail 73 'no folder allows the program to run' \
-    "${TMPDIR:-/tmp}, /var/tmp, /run and /opt are read-only, full, mounted noexec, or others than root can replace files in them" \
-    'set a folder that belongs to root, with all folders above it: TMPDIR=FOLDER'
+  [ -n "$dir" ] || fail 73 'there is no folder for the download' "${failed#; }" \
+    'free 8 MiB in one of these folders; or set a folder that belongs to root, with all folders above it: TMPDIR=FOLDER'
 
   echo "Downloading monsys-agent $version for $platform from $shown" >&2
   signed=''
   if [ -n "$MINISIGN_KEY" ] && has minisign; then
     fetch SHA256SUMS
     fetch SHA256SUMS.minisig
-    minisign -Vqm "$dir/SHA256SUMS" -P "$MINISIGN_KEY" >"$dir/why" 2>&1 || fail 76 \
-      "the signature of $shown/SHA256SUMS is wrong" "$(tail -n 1 "$dir/why")" 'do not trust this mirror; use another one'
+    why=$(minisign -Vqm "$dir/SHA256SUMS" -P "$MINISIGN_KEY" 2>&1) || fail 76 \
+      "the signature of $shown/SHA256SUMS is wrong" "${why##*"$newline"}" 'do not trust this mirror; use another one'
     signed=$(sum_of "$file" <"$dir/SHA256SUMS")
     [ -n "$signed" ] || fail 76 "the release at $shown has no $file" 'SHA256SUMS does not list this file' \
       'check MONSYS_VERSION and MONSYS_DOWNLOAD_URL'
@@ -212,8 +242,8 @@ main() {
       "its SHA-256 is $found, and the release has $sum" 'download it again; if the SHA-256 stays wrong, do not trust this mirror'
   done
   chmod 700 "$dir/$file"
-  "$dir/$file" --version >"$dir/why" 2>&1 || fail 74 'the program does not run on this host' \
-    "$(tail -n 1 "$dir/why")" 'check noexec, SELinux, fapolicyd and AppArmor'
+  why=$("$dir/$file" --version 2>&1) || fail 74 'the program does not run on this host' \
+    "${why##*"$newline"}" 'check noexec, SELinux, fapolicyd and AppArmor'
 
   [ -z "${MONSYS_HUB_URL:-$DEFAULT_HUB_URL}" ] || export MONSYS_HUB_URL="${MONSYS_HUB_URL:-$DEFAULT_HUB_URL}"
   [ -z "$token" ] || export MONSYS_TOKEN="$token"

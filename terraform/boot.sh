@@ -186,6 +186,8 @@ fetch() (
 
 # get CA: downloads with the program that exists; cloud-init itself needs Python. Only an http: URL may
 # be redirected to http:. GNU wget's --https-only does not apply to redirects, so wget follows none.
+# The settings of curl and wget in root's home do not apply, since the agent does not read them: -q is
+# curl's first argument, and an empty file takes the place of ~/.wgetrc. /etc/wgetrc still applies.
 get() {
   if command -v curl >/dev/null; then
     set -- ${1:+--cacert "$1"}
@@ -193,12 +195,13 @@ get() {
     http:*) set -- "$@" --proto =http,https ;;
     *) set -- "$@" --proto =https --tlsv1.2 ;;
     esac
-    curl --fail --silent --show-error --location --connect-timeout 10 --max-time 120 "$@" \
+    curl -q --fail --silent --show-error --location --connect-timeout 10 --max-time 120 "$@" \
       --output "$INSTALLER" "$install_url"
   elif wget --version 2>/dev/null | grep -q 'GNU Wget'; then
     set -- ${1:+--ca-certificate="$1"}
     case $install_url in http:*) ;; *) set -- "$@" --max-redirect=0 ;; esac
-    wget --no-verbose --tries=1 --timeout=30 "$@" --output-document="$INSTALLER" "$install_url" && return
+    : >"$INSTALLER"
+    WGETRC=$INSTALLER WGET2RC=$INSTALLER wget --no-verbose --tries=1 --timeout=30 "$@" --output-document="$INSTALLER" "$install_url" && return
     ! grep -q '^0 redirections exceeded' "$DIR/fetch.log" ||
       echo 'this URL is a redirect, and wget follows none from https: add curl to the image, or set the final URL' >&2
     return 1

@@ -1,5 +1,6 @@
 # The command that gets the token on the host, for each source in monsys_token_from. No secret is an
-# argument of a process: curl reads its headers from a pipe.
+# argument of a process: curl reads its headers from a pipe. With -q as its first argument, curl reads no
+# ~/.curlrc.
 
 locals {
   from = var.monsys_token_from
@@ -32,12 +33,12 @@ locals {
 
     local.gcp == null ? null : join(" && ", [
       join("", [
-        "answer=$(curl -sSf --noproxy '*' -H Metadata-Flavor:Google ",
+        "answer=$(curl -q -sSf --noproxy '*' -H Metadata-Flavor:Google ",
         "\"http://$${GCE_METADATA_HOST:-metadata.google.internal}/computeMetadata/v1",
         "/instance/service-accounts/default/token\")",
       ]),
       join("", [
-        "answer=$(${local.as_bearer} | curl -sSf -K - ",
+        "answer=$(${local.as_bearer} | curl -q -sSf -K - ",
         "\"$${CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER:-https://secretmanager.googleapis.com/}",
         "v1/projects/${local.gcp.project}/secrets/${local.gcp.secret}/versions/${local.gcp.version}:access\")",
       ]),
@@ -46,13 +47,13 @@ locals {
 
     local.key == null ? null : join(" && ", [
       join("", [
-        "answer=$(curl -sSf --noproxy '*' -H Metadata:true ",
+        "answer=$(curl -q -sSf --noproxy '*' -H Metadata:true ",
         "\"$${AZURE_POD_IDENTITY_AUTHORITY_HOST:-http://169.254.169.254}/metadata/identity/oauth2/token",
         "?api-version=2018-02-01&resource=https://${local.key_audience}",
         local.key.client_id == null ? "" : "&client_id=${local.key.client_id}", "\")",
       ]),
       join("", [
-        "answer=$(${local.as_bearer} | curl -sSf -K - ",
+        "answer=$(${local.as_bearer} | curl -q -sSf -K - ",
         "'${local.key_url}/secrets/${local.key.secret}?api-version=7.4')",
       ]),
       "printf %s \"$answer\" | tr -d '\\n' | sed -n 's/.*\"value\" *: *\"\\([^\"]*\\)\".*/\\1/p'",

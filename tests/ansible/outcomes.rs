@@ -76,6 +76,40 @@ fn ended(ansible: &Ansible, enrol: i32, status: i32) -> (bool, String) {
     ansible.play(&tasks, &vars)
 }
 
+/// The errors of apt-get 2.6, dpkg 1.21 and the module while another program has a lock, and others.
+#[test]
+fn the_role_recognizes_the_error_of_a_lock() {
+    let locked = [
+        json!({"msg": "'apt-get' failed: E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)"}),
+        json!({"msg": "E: Unable to lock the administration directory (/var/lib/dpkg/), is another process using it?"}),
+        json!({"msg": "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?"}),
+        json!({"msg": "dpkg -i x.deb failed", "stderr": "dpkg: error: dpkg frontend lock was locked by another process with pid 467"}),
+        json!({"msg": "Failed to lock apt for exclusive operation"}),
+    ];
+    let others = [
+        json!({"msg": "No package matching 'monsys-agent' is available"}),
+        json!({"msg": "dpkg -i x.deb failed", "stderr": "dpkg: error processing archive x.deb (--install)"}),
+        json!({"msg": "E: Unable to locate package monsys-agent"}),
+        json!({}),
+    ];
+    let recognized = |result: &serde_json::Value, expected: bool| {
+        json!({
+            "ansible.builtin.assert": {
+                "that": [if expected { "__monsys_agent_is_locked" } else { "not __monsys_agent_is_locked" }],
+                "fail_msg": format!("{} for {{{{ __monsys_agent_apt }}}}", !expected),
+            },
+            "vars": {"__monsys_agent_apt": result},
+        })
+    };
+    let tries =
+        json!({"ansible.builtin.assert": {"that": ["__monsys_agent_lock_tries | int == 60"]}});
+    let mut tasks = vec![include("validate"), tries];
+    tasks.extend(locked.iter().map(|result| recognized(result, true)));
+    tasks.extend(others.iter().map(|result| recognized(result, false)));
+    let (is_failed, output) = Ansible::new().play(&tasks, &json!({}));
+    assert!(!is_failed, "{}", crate::end_of(&output));
+}
+
 #[test]
 fn the_guard_takes_every_token_for_one_and_no_name() {
     let mut tokens = Vec::new();

@@ -88,6 +88,7 @@ impl Variable {
             _ if !self.choices.is_empty() => self.choices.join(", "),
             "raw" => "list or string".to_owned(),
             "bool" => "true, false".to_owned(),
+            "int" => "integer".to_owned(),
             _ => "string".to_owned(),
         };
         let default = match &self.default {

@@ -196,6 +196,30 @@ fn a_redirect_to_https_is_followed_except_by_wget() {
     }
 }
 
+/// The agent does not read these files either.
+#[test]
+#[ignore = "needs root: makes mount namespaces"]
+fn the_settings_of_curl_and_wget_in_the_home_of_root_do_not_apply() {
+    let mirror = Mirror::new();
+    let home = mirror.scene.folder.path().join("home");
+    fs::create_dir(&home).unwrap();
+    for (file, text) in [
+        (".curlrc", "proxy = http://127.0.0.1:1\ninclude\n"),
+        (".wgetrc", "https_proxy = http://127.0.0.1:1\n"),
+    ] {
+        fs::write(home.join(file), text).unwrap();
+    }
+    for program in ["curl", "wget"] {
+        let name = format!("home-{program}");
+        let host = mirror.scene.host(&name);
+        let token = mirror.scene.token();
+        let script = mirror.scene.script(&token, &mirror.url(&name), &json!({}));
+        let script = format!("export HOME={}\n{}", home.display(), tried_once(&script));
+        let boot = on_host(&mirror.scene, &script, &[program]);
+        boot.expect(host.is_enrolled() && boot.left.is_empty(), program);
+    }
+}
+
 /// Nothing waits for a writer of a pipe.
 #[test]
 #[ignore = "needs root: makes mount namespaces"]

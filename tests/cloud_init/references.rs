@@ -80,7 +80,8 @@ fn with_token() -> (Scene, String) {
     (scene, token)
 }
 
-/// The token is on the host only once the host has fetched it, and not in the user data.
+/// The token is on the host only once the host has fetched it, and not in the user data. A `~/.curlrc` of
+/// root does not apply.
 #[track_caller]
 fn enrols(scene: &Scene, name: &str, from: &Value, environment: &str, token: &str) {
     let host = scene.host(&format!("token-from-{name}"));
@@ -89,8 +90,15 @@ fn enrols(scene: &Scene, name: &str, from: &Value, environment: &str, token: &st
     assert!(!script.contains(token), "the script holds the token");
     let path = scene.folder.path().join("reference");
     fs::write(&path, script).unwrap();
+    let home = scene.folder.path();
+    fs::write(
+        home.join(".curlrc"),
+        "proxy = http://127.0.0.1:1\ninclude\n",
+    )
+    .unwrap();
     let run = format!(
-        "CURL_CA_BUNDLE={} {environment} sh {}",
+        "HOME={} CURL_CA_BUNDLE={} {environment} sh {}",
+        home.display(),
         scene.hub.ca_file().unwrap().display(),
         path.display()
     );

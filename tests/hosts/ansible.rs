@@ -10,6 +10,7 @@ mod cores;
 mod image;
 mod install_methods;
 mod leaks;
+mod lock;
 mod read_only;
 mod vectors;
 mod versions;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::failures::Fixture;
+use crate::fixture::Fixture;
 use crate::release::binary;
 use crate::script::http_mirror;
 

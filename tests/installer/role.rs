@@ -1,6 +1,7 @@
 //! The scripts of the Ansible role that root runs on a host, in different shells and with different tools.
 
 mod fetch;
+mod stage;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
@@ -242,28 +243,6 @@ fn a_program_that_does_not_run_is_reported() {
     let run = look(&machine, false).expect(0);
     assert_eq!(run.stdout, "");
     run.expect_stderr(&["/usr/local/bin/monsys-agent does not run"]);
-}
-
-#[test]
-#[ignore = "needs root: mounts an overlay"]
-fn a_fetched_file_is_where_only_root_can_replace_it() {
-    for is_busybox in [false, true] {
-        for (owner, mode, below) in [
-            (NOBODY, 0o755, "/var/tmp/"),
-            (NOBODY, 0o1777, "/var/tmp/"),
-            (0, 0o777, "/var/tmp/"),
-            (0, 0o1777, "/srv/tmp/"),
-            (0, 0o700, "/srv/tmp/"),
-        ] {
-            let machine = Machine::new();
-            fs::create_dir_all(machine.path("srv/tmp")).unwrap();
-            give(&machine, "srv/tmp", owner, USERS, mode);
-            let mut stage = prepare(&machine, is_busybox, "stage.sh");
-            stage.env("TMPDIR", "/srv/tmp");
-            let staged = run(stage).expect(0).stdout;
-            assert!(staged.starts_with(below), "{owner} {mode:o}: {staged}");
-        }
-    }
 }
 
 /// The role stays with a package, so it has to see each state of one.

@@ -12,6 +12,10 @@ use crate::release::Release;
 /// Path of the hub's CA on the machine.
 pub(crate) const CA: &str = "/etc/ssl/hub-ca.pem";
 
+/// Settings of curl and of wget that make each download fail.
+pub(crate) const CURLRC: &str = "proxy = http://127.0.0.1:1\ninclude\n";
+pub(crate) const WGETRC: &str = "https_proxy = http://127.0.0.1:1\n";
+
 /// Starts a hub that serves `release`, and installs its CA on the machine.
 pub(crate) fn mirror(release: &Release, machine: &Machine) -> TestHub {
     let hub = TestHub::with(Options {

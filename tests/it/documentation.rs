@@ -29,6 +29,27 @@ fn the_generated_pages_are_up_to_date() {
     }
 }
 
+/// Words and paths that are not in a generated page.
+#[test]
+fn states_of_the_service_and_the_first_boot_are_documented() {
+    use monsys_agent::install::ServiceOutcome::{
+        None, NotStarted, Queued, Restarted, Running, Started,
+    };
+    let install = read("docs/install.md");
+    for outcome in [Started, Queued, Restarted, Running, NotStarted, None] {
+        let row = format!("\n| `{}` | ", outcome.word());
+        assert!(install.contains(&row), "docs/install.md has no row {row}");
+    }
+    let operations = read("docs/operations.md");
+    for word in ["`first_boot`", "`next_try`", "`trying`", "`final`", "86"] {
+        assert!(operations.contains(word), "docs/operations.md: {word}");
+    }
+    let cloud_init = read("docs/cloud-init.md");
+    for path in ["/etc/monsys-boot", "/var/lib/monsys-boot/settings"] {
+        assert!(cloud_init.contains(path), "docs/cloud-init.md: {path}");
+    }
+}
+
 #[test]
 fn every_flag_of_the_table_exists_and_every_flag_of_enrol_is_in_the_table() {
     use clap::CommandFactory;

@@ -1,23 +1,21 @@
 //! `install` and `uninstall` of a host's tree (`--root`): plan, install record and rollback.
 //! `cargo xtask test installer` tests them on a complete machine.
 
-use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use crate::common::{Run, TestHost, TestHub, keys};
 
-const UNIT: &str = "etc/systemd/system/monsys-agent.service";
-const LINK: &str = "etc/systemd/system/multi-user.target.wants/monsys-agent.service";
-const BINARY: &str = "usr/local/bin/monsys-agent";
+pub(crate) const UNIT: &str = "etc/systemd/system/monsys-agent.service";
+pub(crate) const LINK: &str = "etc/systemd/system/multi-user.target.wants/monsys-agent.service";
+pub(crate) const BINARY: &str = "usr/local/bin/monsys-agent";
 
 /// Makes a host with systemd, which does not run, since `--root` is not a running host.
-fn host() -> TestHost {
+pub(crate) fn host() -> TestHost {
     let host = TestHost::new();
     host.write_file("usr/lib/systemd/systemd", "");
     host.write_file("etc/systemd/system/other.service", "");
@@ -26,7 +24,7 @@ fn host() -> TestHost {
     host
 }
 
-fn install(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Run {
+pub(crate) fn install(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Run {
     // Written once, since some tests compare times of modification.
     let ca_file = Some(host.path("etc/ssl/hub-ca.pem")).filter(|path| path.exists());
     let ca_file = ca_file.or_else(|| host.install_ca(hub)).unwrap();
@@ -44,7 +42,7 @@ fn install(host: &TestHost, hub: &TestHub, token: &str, more: &[&str]) -> Run {
 }
 
 /// Returns path, permissions, owner and content of every file.
-fn tree(host: &TestHost) -> Vec<(PathBuf, u32, u32, Vec<u8>)> {
+pub(crate) fn tree(host: &TestHost) -> Vec<(PathBuf, u32, u32, Vec<u8>)> {
     let files = host.files("").into_iter().map(|(path, bytes)| {
         let metadata = fs::symlink_metadata(&path).unwrap();
         (path, metadata.mode(), metadata.uid(), bytes)
@@ -279,181 +277,6 @@ fn no_token_is_written_anywhere() {
 }
 
 #[test]
-fn errors_in_the_input_are_reported_before_any_change() {
-    let hub = TestHub::new();
-    let obstacle = |host: &TestHost, path: &str| {
-        host.write_file(&format!("{path}/x"), "");
-    };
-    for (path, message) in [
-        (BINARY, "it is not a regular file"),
-        (UNIT, "it is not a regular file"),
-        (LINK, "it is not a symbolic link"),
-    ] {
-        let host = host();
-        obstacle(&host, path);
-        host.install_ca(&hub);
-        let before = tree(&host);
-        let token = hub.token();
-        install(&host, &hub, &token, &[])
-            .expect(73)
-            .expect_stderr(&[path, message, "  hint:  move it away", ".old"]);
-        assert_eq!(tree(&host), before);
-    }
-    let host = host();
-    host.write_file("etc/monsys", "");
-    host.write_file("etc/x", "");
-    let before = tree(&host);
-    host.agent(&["install", "--no-enrol"])
-        .run()
-        .expect(73)
-        .expect_stderr(&["agent.toml cannot be written", "Not a directory"]);
-    assert_eq!(tree(&host), before);
-
-    let host = self::host();
-    let before = tree(&host);
-    host.agent(&["install"])
-        .run()
-        .expect(64)
-        .expect_stderr(&["no token was given"]);
-    host.agent(&["install"])
-        .env("SUDO_USER", "ada")
-        .env("MONSYS_TAGS", "a")
-        .run()
-        .expect(64)
-        .expect_stderr(&["sudo --preserve-env=MONSYS_TOKEN,MONSYS_TAGS monsys-agent install"]);
-    host.agent(&["install", "--hub-url", "nonsense"])
-        .run()
-        .expect(64);
-    host.agent(&["install", "--no-enrol", "--defer"])
-        .run()
-        .expect(64);
-    assert_eq!(tree(&host), before);
-    assert!(hub.agents().is_empty());
-}
-
-#[test]
-fn a_failed_enrolment_rolls_back_all_but_a_key_that_the_hub_may_know() {
-    let (hub, host) = (TestHub::new(), host());
-    host.install_ca(&hub);
-    let before = tree(&host);
-    install(&host, &hub, "enrl_unknown0000", &[])
-        .expect(77)
-        .expect_stderr(&[
-            "rolling back what this run did",
-            "the hub rejected the token",
-        ]);
-    let remaining: Vec<_> = tree(&host)
-        .into_iter()
-        .map(|entry| entry.0)
-        .filter(|path| !before.iter().any(|entry| entry.0 == *path))
-        .collect();
-    let names = [
-        "",
-        "/agent-signing.key",
-        "/install.json",
-        "/lock",
-        "/state.json",
-    ];
-    let expected = names.map(|name| host.path(&format!("var/lib/monsys{name}")));
-    assert_eq!(remaining, expected);
-    let key = fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap();
-    let token = hub.token();
-    install(&host, &hub, &token, &[]).expect(0);
-    assert_eq!(
-        fs::read(host.path("var/lib/monsys/agent-signing.key")).unwrap(),
-        key
-    );
-    hub.expect_one_slot();
-    host.agent(&["uninstall", "--purge"]).run().expect(0);
-    assert_eq!(tree(&host), before);
-}
-
-#[test]
-fn two_installations_at_once_run_in_sequence() {
-    let (hub, host) = (TestHub::new(), host());
-    let ca_file = host.install_ca(&hub).unwrap();
-    let token = hub.token();
-    hub.fault(json!({"route": "enrol", "times": 1, "delay_ms": 300}));
-    let url = hub.url();
-    let start = || -> Child {
-        let ca_file = ca_file.to_str().unwrap();
-        host.agent(&[
-            "install",
-            "--hub-url",
-            &url,
-            "--ca-file",
-            ca_file,
-            "--output",
-            "json",
-        ])
-        .env("MONSYS_TOKEN", &token)
-        .start()
-    };
-    let (one, other) = (start(), start());
-    let results = [one, other].map(|child| Run::of(child).expect(0).json()["changed"].clone());
-    assert!(
-        results.contains(&json!(true)) && results.contains(&json!(false)),
-        "{results:?}"
-    );
-    hub.expect_one_slot();
-}
-
-#[test]
-fn an_upgrade_replaces_only_unchanged_files() {
-    let host = host();
-    host.agent(&["install", "--no-enrol"]).run().expect(0);
-    let inode = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
-    let (binary, unit) = (inode(BINARY), inode(UNIT));
-    // A unit of an older agent, by its install record.
-    let old = "# an older unit\n";
-    let record = host.path("var/lib/monsys/install.json");
-    let text = fs::read_to_string(&record).unwrap();
-    let mut known: Value = serde_json::from_str(&text).unwrap();
-    let path = format!("/{UNIT}");
-    for change in known["done"].as_array_mut().unwrap() {
-        if change["path"] == path.as_str() {
-            let digest = ring::digest::digest(&ring::digest::SHA256, old.as_bytes());
-            let hex = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-                write!(hex, "{byte:02x}").unwrap();
-                hex
-            });
-            change["sha256"] = json!([hex]);
-        }
-    }
-    fs::write(&record, known.to_string()).unwrap();
-    fs::write(host.path(UNIT), old).unwrap();
-    let report = host
-        .agent(&["install", "--no-enrol", "--output", "json"])
-        .run()
-        .expect(0)
-        .json();
-    assert_eq!(report["changes"].as_array().unwrap().len(), 1, "{report}");
-    assert_eq!(report["changes"][0]["replaces"], "ours");
-    assert_eq!(inode(BINARY), binary);
-    assert_ne!(inode(UNIT), unit);
-    assert_eq!(
-        host.names("etc/systemd/system"),
-        [
-            "monsys-agent.service",
-            "multi-user.target.wants",
-            "other.service"
-        ]
-    );
-
-    // A changed file is reported before it is replaced.
-    fs::write(host.path(UNIT), "# mine\n").unwrap();
-    let text = host
-        .agent(&["install", "--no-enrol", "--dry-run"])
-        .run()
-        .expect(0)
-        .stdout;
-    assert!(text.contains("which somebody has changed"), "{text}");
-    host.agent(&["install", "--no-enrol"]).run().expect(0);
-    host.agent(&["uninstall"]).run().expect(0);
-    assert!(!host.path(UNIT).exists());
-}
-
-#[test]
 fn paths_of_flags_reach_the_service() {
     let (hub, host) = (TestHub::new(), host());
     let token = hub.token();
@@ -497,27 +320,4 @@ fn hosts_without_systemd_are_supported() {
     );
     assert_eq!(not_done[1]["what"], "--ephemeral");
     hub.expect_one_slot();
-}
-
-#[test]
-fn a_packaged_host_and_an_invalid_install_record_are_rejected() {
-    let host = host();
-    host.write_file("usr/bin/monsys-agent", "");
-    for command in [&["install", "--no-enrol"][..], &["uninstall"]] {
-        host.agent(command)
-            .run()
-            .expect(64)
-            .expect_stderr(&["belongs to a package", "systemctl enable --now"]);
-    }
-    let host = self::host();
-    for (text, mode) in [("{", 0o644), ("{\"version\":\"1\",\"done\":[]}", 0o666)] {
-        let record = host.write_file("var/lib/monsys/install.json", text);
-        fs::set_permissions(&record, fs::Permissions::from_mode(mode)).unwrap();
-        for command in [&["install", "--no-enrol"][..], &["uninstall"]] {
-            host.agent(command)
-                .run()
-                .expect(78)
-                .expect_stderr(&["install.json", "install record"]);
-        }
-    }
 }

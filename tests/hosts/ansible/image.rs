@@ -80,9 +80,9 @@ fn an_image_with_the_package_is_only_enrolled() {
     assert_eq!(again.changed("web-1"), 0, "{}", again.output);
 }
 
-/// A user that the operator made is used, and it stays. A group alone is used.
+/// A user or a group that the operator made is used, and it stays.
 #[test]
-fn an_existing_group_or_user_is_used_and_the_user_stays() {
+fn an_existing_group_or_user_is_used_and_stays() {
     let lan = Lan::new();
     let hub = lan.hub();
     for (name, line, kept) in [
@@ -106,13 +106,7 @@ fn an_existing_group_or_user_is_used_and_the_user_stays() {
         let mut gone = with(settings, "monsys_agent_state", "absent");
         gone["monsys_agent_purge"] = json!(true);
         controller.role("", &gone, &[]).expect_success();
-        let mut left = differences(&fresh, &disk.entries());
-        // `userdel` removes a group of the user's name with the user that the installation has made.
-        left.retain(|path| {
-            kept || !["etc/group", "etc/gshadow"]
-                .map(Path::new)
-                .contains(&path.as_path())
-        });
+        let left = differences(&fresh, &disk.entries());
         assert_eq!(left, Vec::<PathBuf>::new(), "{line}");
         assert_eq!(host.run("getent passwd monsys").code == 0, kept, "{line}");
         assert_eq!(hub.agents().len(), 0);

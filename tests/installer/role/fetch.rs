@@ -9,7 +9,9 @@ use serde_json::json;
 use super::{prepare, role};
 use crate::machine::{Machine, run};
 use crate::release::Release;
-use crate::script::{CA, http_mirror, mirror, only_busybox_wget, only_old_busybox_wget};
+use crate::script::{
+    CA, CURLRC, WGETRC, http_mirror, mirror, only_busybox_wget, only_old_busybox_wget,
+};
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
@@ -55,6 +57,32 @@ fn the_fetch_follows_no_redirect_from_https_to_http() {
     run(command)
         .expect(69)
         .expect_stderr(&["is not a regular file"]);
+}
+
+#[test]
+#[ignore = "needs root: mounts an overlay"]
+fn the_settings_of_curl_and_wget_in_the_home_of_root_do_not_apply() {
+    let release = Release::new();
+    for gone in ["wget", "curl"] {
+        let machine = Machine::new();
+        let hub = mirror(&release, &machine);
+        machine.remove_program(gone);
+        machine.write_file("root/.curlrc", CURLRC);
+        machine.write_file("root/.wgetrc", WGETRC);
+        let url = format!("{}/install.sh", hub.url());
+        let fetch = || {
+            let mut fetch = prepare(&machine, false, "fetch.sh");
+            fetch.env("HOME", "/root").args([&url, "/srv/it", "", CA]);
+            run(fetch)
+        };
+        println!("without {gone}");
+        fetch().expect(0);
+        let it = fs::read(machine.path("srv/it")).unwrap();
+        assert!(it.starts_with(b"#!/bin/sh"));
+        // The settings of the machine apply.
+        machine.write_file("etc/wgetrc", WGETRC);
+        assert_eq!(fetch().code == 0, gone == "wget");
+    }
 }
 
 /// Prepares the downloaders of a machine.

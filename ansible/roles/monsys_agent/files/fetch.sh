@@ -1,6 +1,7 @@
 #!/bin/sh
 # fetch.sh URL FILE SHA256 CA_FILE: fetches and verifies a file. The last two may be empty. Only an
-# http:// URL may be redirected to http://.
+# http:// URL may be redirected to http://. The settings of curl and wget in the user's home do not apply
+# (-q is curl's first argument), since the agent does not read them.
 set -eu
 url=$1 file=$2 wanted=$3 ca=$4
 case $url in
@@ -18,11 +19,12 @@ file://*)
   ;;
 *)
   if command -v curl >/dev/null 2>&1; then
-    curl -fsSL --proto "$protocols" --tlsv1.2 --retry 3 --connect-timeout 30 --speed-limit 1 \
+    curl -q -fsSL --proto "$protocols" --tlsv1.2 --retry 3 --connect-timeout 30 --speed-limit 1 \
       --speed-time 60 ${ca:+--cacert "$ca"} -o "$file" "$url"
   elif wget --help 2>&1 | grep -q -e --ca-certificate; then
     code=0
-    wget -nv -t 3 -T 60 --max-redirect="$redirects" ${ca:+--ca-certificate="$ca"} -O "$file" "$url" || code=$?
+    : >"$file" # an empty file takes the place of ~/.wgetrc; /etc/wgetrc still applies
+    WGETRC=$file WGET2RC=$file wget -nv -t 3 -T 60 --max-redirect="$redirects" ${ca:+--ca-certificate="$ca"} -O "$file" "$url" || code=$?
     [ "$code" != 8 ] || echo 'wget follows no redirect from https: set the final address, or install curl' >&2
     [ "$code" = 0 ] || exit "$code"
   elif ! command -v wget >/dev/null 2>&1; then
