@@ -28,6 +28,7 @@ mod first_boot;
 mod foreign_root;
 mod golden_image;
 mod hidden_characters;
+mod host_names;
 mod hostile_values;
 mod http;
 mod https_proxy;

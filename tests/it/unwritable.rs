@@ -23,6 +23,8 @@ fn a_broken_agent_toml_is_reported() {
     for (text, message) in [
         ("a = 1\nnonsense\n", "line 2"),
         ("tags = 'web'\n", "line 1"),
+        // An error at the write alone would come after the exchange.
+        ("mine = 9223372036854775808\n", "line 1"),
         ("agent_id = 'x'\nagent_token = 'agt_abcd'\n", "not a UUID"),
     ] {
         host.write_file("etc/monsys/agent.toml", text);

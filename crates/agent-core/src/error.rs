@@ -161,7 +161,7 @@ catalogue! {
         "The token has an unknown prefix, contains a space, a control or a non-ASCII character, or is longer than 512 bytes. The prefix alone decides the kind of a token.",
         "copy the token again: an enrolment token begins with `enrl_`, a per-agent token with `agt_` or `ms_`";
     BadHubUrl = "bad-hub-url", Usage, "the hub's URL is not valid",
-        "The URL has no scheme, a scheme other than https, a user name, a password or a query; or it is plain http to another host.",
+        "The URL has no scheme, a scheme other than https, a user name, a password, a query or a host name that is not ASCII; or it is plain http to another host.",
         "write the URL as https://HOST[:PORT]; plain http to another host needs --allow-http";
     BadTag = "bad-tag", Usage, "a tag is not valid",
         "A tag has 1 to 128 characters, without commas and control characters. A host has at most 64 tags.",
@@ -170,7 +170,7 @@ catalogue! {
         "A role has 1 to 128 characters, without control characters.",
         "shorten or correct the role in the setting named above";
     BadSetting = "bad-setting", Usage, "a setting is not valid",
-        "A duration, a CA pin, a proxy URL or a boolean could not be parsed, or a path or URL contains a control character.",
+        "A duration, a CA pin, a proxy URL or a boolean could not be parsed, a path or URL contains a control character, or a proxy's host name is not ASCII.",
         "correct the setting named above; `docs/configuration.md` lists the values of each setting";
     OtherHub = "other-hub", Usage, "this host is enrolled at another hub",
         "The flag or the variable of this run names one hub, and agent.toml has a credential of another hub. The credential is sent to no other hub.",

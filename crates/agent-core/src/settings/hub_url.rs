@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 
 use crate::error::{Error, ErrorId, Result};
-use crate::plain::refuse_control;
+use crate::plain::{refuse_control, refuse_non_ascii_host};
 use crate::sourced::Source;
 
 /// The base URL of a hub: http or https, no user name, query or fragment, no slash at the end.
@@ -22,6 +22,7 @@ impl HubUrl {
         let text = text.trim();
         // The URL parser drops line breaks and tabs without an error.
         refuse_control(text, source)?;
+        refuse_non_ascii_host(text, ErrorId::BadHubUrl, source)?;
         let fail = |cause: &str| Err(Error::new(ErrorId::BadHubUrl, cause).about(source));
         let url = match Url::parse(text) {
             Ok(url) => url,
@@ -144,6 +145,24 @@ mod tests {
     }
 
     #[test]
+    fn an_a_label_stays_as_it_is() {
+        for text in [
+            "https://xn--bcher-kva.example",
+            "https://XN--BCHER-KVA.example",
+            "https://xn--mgbh0fb.xn--kgbechtv:8443/x",
+            // A label with a joiner, and labels from right to left, one of them with a digit.
+            "https://xn--1ug6825plhas9r.example",
+            "https://xn--ghb.example",
+            "https://xn--9-ymca.example",
+        ] {
+            let hub = parse(text).unwrap();
+            assert_eq!(hub.to_string(), text.to_ascii_lowercase());
+            assert!(hub.host().starts_with("xn--"), "{text}");
+        }
+        assert!(parse("https://xn--\u{fc}.example").is_err());
+    }
+
+    #[test]
     fn an_error_names_the_cause_and_the_source() {
         for (text, cause) in [
             ("hub.example.com", "no scheme"),
@@ -161,6 +180,11 @@ mod tests {
             ("https://user:hunter2@hub.example.com", "user name"),
             ("https://hub.example.com/?token=x", "query"),
             ("https://hub.example.com/#x", "fragment"),
+            (
+                "https://b\u{fc}cher.example.com",
+                "U+00FC, which is not ASCII",
+            ),
+            ("https://user:hunter2@b\u{fc}cher.example", "U+00FC"),
             ("http://hub.example.com", "without encryption"),
             ("http://10.0.0.1", "without encryption"),
         ] {

@@ -11,7 +11,7 @@ use super::reader::Reader;
 use super::{HubUrl, table};
 use crate::error::{Error, ErrorId, Result};
 use crate::escape::one_line;
-use crate::plain::refuse_control;
+use crate::plain::{refuse_control, refuse_non_ascii_host};
 use crate::sourced::{Source, Sourced};
 
 /// The proxy for https, and its exceptions.
@@ -84,6 +84,7 @@ fn parse(sourced: &Sourced<String>) -> Result<Url> {
     {
         return Err(error().hint("SOCKS is not supported: set https_proxy to an http proxy, or no_proxy to the hub's host to connect without a proxy"));
     }
+    refuse_non_ascii_host(&text, ErrorId::BadSetting, &sourced.source)?;
     Url::parse(&text)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
@@ -133,7 +134,7 @@ impl<'a> Entry<'a> {
         };
         let name = below.strip_suffix('.').unwrap_or(below);
         let is_label = |label: &str| {
-            let is_letter = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+            let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
             !label.is_empty() && label.chars().all(is_letter)
         };
         name.split('.').all(is_label).then_some(Self::Domain {
@@ -265,6 +266,8 @@ mod tests {
             "*.",
             "a..b",
             "@hub",
+            // The host's name is in its A-label form, to which no other form is equal.
+            "b\u{fc}cher.test",
         ] {
             assert_eq!(Entry::parse(entry), None, "{entry}");
         }

@@ -33,7 +33,7 @@ macro_rules! table {
 
 table! {
     HUB_URL: "hub", Some("--hub-url"), ["MONSYS_HUB_URL"], Some("hub_url"), Some("https://api.monsys.ai"),
-        "URL of the hub: https, without user name, password or query. The agent keeps a path before `/api`.";
+        "URL of the hub: https, without user name, password or query. The agent keeps a path before `/api`. A host name that is not ASCII, here or of a proxy, is written in its A-label form: `xn--bcher-kva.example`.";
     DIALECT: "dialect", Some("--dialect"), ["MONSYS_DIALECT"], None, Some("monsys"),
         "The system that the host enrols into. Other dialects than monsys have settings of their own; `docs/dialects` describes them.";
     TOKEN: "token", None, ["MONSYS_TOKEN"], None, None,

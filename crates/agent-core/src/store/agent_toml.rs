@@ -1,20 +1,22 @@
 //! `agent.toml`: reads the settings, and writes keys without a change to the user's own keys, order and
 //! comments.
 
-mod duration;
-mod types;
+mod keys;
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use serde::Deserialize;
-use toml_edit::{Array, DocumentMut, Item, Value};
+use toml_edit::{Array, Document, DocumentMut, Item, Value};
 use uuid::Uuid;
 use zeroize::Zeroizing;
+
+use keys::WrongType;
+pub use keys::{FileSettings, KNOWN_KEYS};
 
 use super::access::{Access, Grant};
 use super::{atomic, forbidden, open, trust, unreadable};
@@ -40,85 +42,6 @@ pub struct AgentToml {
 /// The version of a file: device, inode, size, and the times of change. An edit or a replacement changes
 /// one of them.
 type Stamp = [i128; 5];
-
-/// The keys that the agent knows. Other keys belong to the user.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct FileSettings {
-    /// The key `hub_url`.
-    pub hub_url: Option<String>,
-    /// The key `agent_id`.
-    pub agent_id: Option<String>,
-    agent_token: Option<FileSecret>,
-    /// The key `tags`.
-    pub tags: Option<Vec<String>>,
-    /// The key `role`.
-    pub role: Option<String>,
-    /// The key `token_file`.
-    pub token_file: Option<String>,
-    /// The key `token_command`.
-    pub token_command: Option<String>,
-    /// The key `ca_file`.
-    pub ca_file: Option<String>,
-    /// The key `ca_pin`.
-    pub ca_pin: Option<String>,
-    /// The key `https_proxy`.
-    pub https_proxy: Option<String>,
-    /// The key `no_proxy`.
-    pub no_proxy: Option<String>,
-    /// The key `allow_http`.
-    pub allow_http: Option<bool>,
-    /// The key `state_dir`.
-    pub state_dir: Option<String>,
-    /// The key `host_hostname_file`.
-    pub host_hostname_file: Option<String>,
-    /// The key `host_os_release_file`.
-    pub host_os_release_file: Option<String>,
-    /// The key `wait`.
-    #[serde(deserialize_with = "duration::text")]
-    pub wait: Option<String>,
-    /// The key `splay`.
-    #[serde(deserialize_with = "duration::text")]
-    pub splay: Option<String>,
-    /// The key `scrub_cloud_init`.
-    pub scrub_cloud_init: Option<String>,
-    /// The key `readmission_interval`.
-    #[serde(deserialize_with = "duration::text")]
-    pub readmission_interval: Option<String>,
-}
-
-/// Names of these keys.
-pub const KNOWN_KEYS: [&str; 19] = [
-    "hub_url",
-    "agent_id",
-    "agent_token",
-    "tags",
-    "role",
-    "token_file",
-    "token_command",
-    "ca_file",
-    "ca_pin",
-    "https_proxy",
-    "no_proxy",
-    "allow_http",
-    "state_dir",
-    "host_hostname_file",
-    "host_os_release_file",
-    "wait",
-    "splay",
-    "scrub_cloud_init",
-    "readmission_interval",
-];
-
-/// A secret in the file. It is parsed later, because the TOML parser's error would repeat it.
-#[derive(Clone, Deserialize)]
-struct FileSecret(secrecy::SecretString);
-
-impl std::fmt::Debug for FileSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 /// A value that the agent writes.
 #[derive(Debug)]
@@ -169,7 +92,11 @@ impl AgentToml {
 
     /// Parses this text as the file at `path`.
     pub fn of(path: &Path, text: Zeroizing<String>) -> Result<Self> {
-        let settings = toml::from_str(&text).map_err(|error| broken(path, &text, &error))?;
+        let table = Document::parse(text.as_str())
+            .map_err(|error| broken(path, &text, error.message(), error.span()))?
+            .into_table();
+        let settings = FileSettings::take(table)
+            .map_err(|WrongType { message, span }| broken(path, &text, &message, span))?;
         Ok(Self {
             path: path.into(),
             text,
@@ -207,7 +134,7 @@ impl AgentToml {
     /// [`ErrorId::ConfigBroken`] for a value that is not a per-agent token. The error never repeats it.
     pub fn agent_token(&self) -> Result<Option<Secret>> {
         use secrecy::ExposeSecret;
-        let Some(FileSecret(text)) = &self.settings.agent_token else {
+        let Some(text) = &self.settings.agent_token else {
             return Ok(None);
         };
         match text.expose_secret().trim() {
@@ -432,19 +359,14 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, Option<Stamp>)> {
 }
 
 /// Returns the error with the line and the cause, but never the text, which may contain a secret.
-fn broken(path: &Path, text: &str, error: &toml::de::Error) -> Error {
-    let line = error.span().map(|span| {
-        let before = text.get(..span.start).unwrap_or_default();
-        before.matches('\n').count() + 1
-    });
-    let of_line = line.and_then(|line| text.lines().nth(line - 1));
-    let message = types::wrong(text, of_line.unwrap_or_default()).unwrap_or_else(|| {
-        let message = error.message().lines().next();
-        message.unwrap_or_default().to_owned()
-    });
-    let cause = match line {
-        Some(line) => format!("line {line}: {message}"),
-        None => message,
+fn broken(path: &Path, text: &str, message: &str, span: Option<Range<usize>>) -> Error {
+    let message = message.lines().next().unwrap_or_default();
+    let cause = match span {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or_default();
+            format!("line {}: {message}", before.matches('\n').count() + 1)
+        }
+        None => message.to_owned(),
     };
     Error::new(ErrorId::ConfigBroken, cause).about(path.display())
 }
