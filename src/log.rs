@@ -2,11 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use tracing::Level;
+use tracing::{Dispatch, Level};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{Global, LogFormat};
 use agent_core::environment::Progress;
@@ -17,6 +16,14 @@ use agent_core::redact::redact;
 pub fn start(global: &Global) {
     let count = |times: u8| i32::from(times);
     let verbosity = count(global.verbose) - count(global.quiet);
+    let dispatch = dispatch(global.log_format, verbosity, print);
+    // Only a test starts a second log in one process; the first log continues.
+    drop(tracing::dispatcher::set_global_default(dispatch));
+}
+
+/// Returns the log with this format. `verbosity` is the number of `-v` minus the number of `-q`. `write`
+/// gets each complete line.
+fn dispatch(format: LogFormat, verbosity: i32, write: fn(&[u8]) -> io::Result<()>) -> Dispatch {
     let level = match verbosity {
         ..=-2 => LevelFilter::OFF,
         -1 => LevelFilter::from_level(Level::WARN),
@@ -36,15 +43,18 @@ pub fn start(global: &Global) {
         .with_default(others)
         .with_targets(ours.map(|target| (target, level)));
     let registry = tracing_subscriber::registry().with(targets);
-    let layer = tracing_subscriber::fmt::layer().with_writer(Cleaning(global.log_format));
-    let started = match global.log_format {
+    let layer = tracing_subscriber::fmt::layer().with_writer(Cleaning { format, write });
+    match format {
         LogFormat::Text => registry
             .with(layer.without_time().with_target(verbosity >= 2))
-            .try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-    };
-    // Only a test starts a second log in one process; the first log continues.
-    drop(started);
+            .into(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).into(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the log")]
+fn print(line: &[u8]) -> io::Result<()> {
+    io::stderr().write_all(line)
 }
 
 /// Returns the function that updates a progress line in place, if standard error is a terminal and the log
@@ -65,7 +75,10 @@ pub fn progress(global: &Global) -> Option<Progress> {
 
 /// Writes one event at a time, without secrets and hidden characters.
 #[derive(Clone, Copy)]
-struct Cleaning(LogFormat);
+struct Cleaning {
+    format: LogFormat,
+    write: fn(&[u8]) -> io::Result<()>,
+}
 
 impl MakeWriter<'_> for Cleaning {
     type Writer = Self;
@@ -76,16 +89,15 @@ impl MakeWriter<'_> for Cleaning {
 }
 
 impl Write for Cleaning {
-    #[expect(clippy::disallowed_methods, reason = "this is the log")]
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let text = redact(&text);
         let text = text.trim_end_matches('\n');
-        let text = match self.0 {
+        let text = match self.format {
             LogFormat::Text => escape::indented(text),
             LogFormat::Json => escape::json(text),
         };
-        io::stderr().write_all(format!("{text}\n").as_bytes())?;
+        (self.write)(format!("{text}\n").as_bytes())?;
         Ok(line.len())
     }
 
@@ -93,3 +105,6 @@ impl Write for Cleaning {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,7 @@ mod ignored_settings;
 mod install;
 mod late_token;
 mod locks;
+mod log;
 mod log_rotation;
 mod lyftdata;
 mod lyftdata_troubleshooting;
