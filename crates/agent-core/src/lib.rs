@@ -27,6 +27,7 @@
 //! ```
 
 pub mod blocking;
+pub mod boxed;
 pub mod ca_copy;
 pub mod check;
 pub mod clock;
