@@ -40,6 +40,7 @@ pub mod facts;
 pub mod flags;
 pub mod hex;
 pub mod hub;
+pub mod inserted;
 pub mod pem;
 pub mod plain;
 pub mod quoted;
