@@ -17,6 +17,7 @@ mod clocks;
 mod clones;
 mod clones_firmware;
 mod command_line;
+mod command_pages;
 mod confirmation;
 mod connection;
 mod core_dumps;
