@@ -10,6 +10,7 @@ mod enrol;
 mod install;
 mod lifecycle;
 mod man_completions;
+mod named;
 mod run;
 pub mod secret_argument;
 
@@ -75,8 +76,12 @@ impl Cli {
         arguments: impl IntoIterator<Item = OsString>,
     ) -> std::result::Result<Self, EarlyExit> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
-        let mut cli =
-            Self::try_parse_from(&arguments).map_err(|error| early_exit(&error, &arguments))?;
+        let mut cli = match named::parse(&arguments) {
+            Some(cli) => cli,
+            None => {
+                Self::try_parse_from(&arguments).map_err(|error| early_exit(&error, &arguments))?
+            }
+        };
         if let Ok(root) = std::path::absolute(&cli.global.root) {
             cli.global.root = root;
         }

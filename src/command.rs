@@ -8,6 +8,7 @@ mod first_boot;
 mod first_process;
 mod install;
 mod man;
+mod pages;
 mod prepare;
 mod rotate;
 mod run;
@@ -124,7 +125,7 @@ pub async fn run(cli: &Cli, environment: &Environment) -> Result<Report> {
         Command::Prepare(args) => prepare::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,
         Command::Facts(args) => facts::run(args, environment).await,
-        Command::Completions(args) => Ok(completions::run(args)),
+        Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Install(args) => install::run(args, environment).await,
         Command::Uninstall(args) => uninstall::run(args, environment).await,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use agent_core::enrolment::{FlagScope, OwnFlag};
 use agent_core::flags::Flags;
+use agent_core::inserted::inserted;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
@@ -136,7 +137,5 @@ fn values(matches: &ArgMatches, scope: FlagScope) -> BTreeMap<&'static str, Stri
         Some(_) => matches.get_one::<String>(flag.flag).cloned(),
         None => matches.get_flag(flag.flag).then(String::new),
     };
-    flags_of(scope)
-        .filter_map(|flag| Some((flag.flag, value(flag)?)))
-        .collect()
+    inserted(flags_of(scope).filter_map(|flag| Some((flag.flag, value(flag)?))))
 }

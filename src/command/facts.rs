@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use super::Report;
 use crate::cli::FactsArgs;
 use crate::dialects;
@@ -10,6 +12,7 @@ use agent_core::error::Result;
 use agent_core::escape::one_line;
 use agent_core::facts::route::Target;
 use agent_core::facts::{HostFacts, Interface};
+use agent_core::inserted::inserted;
 use agent_core::text::{format_value, rows};
 
 /// Reports exactly the metadata that an enrolment would send.
@@ -38,7 +41,7 @@ pub(super) async fn run(args: &FactsArgs, environment: &Environment) -> Result<R
     let json = sent
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value));
-    Ok(Report::new(text, json.collect()))
+    Ok(Report::new(text, Value::Object(inserted(json))))
 }
 
 /// The name of the interfaces in every dialect that sends them.

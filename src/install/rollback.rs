@@ -125,7 +125,7 @@ pub(super) async fn remove_folder(
     locks: &Locks,
 ) -> RollbackOutcome {
     let remains = |error: io::Error| RollbackOutcome::Remains(error.to_string());
-    let mut names = match names(folder) {
+    let names = match names(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return RollbackOutcome::AlreadyGone;
         }
@@ -153,9 +153,10 @@ pub(super) async fn remove_folder(
         }
     }
     // The locks are removed last: they keep another run out of this folder.
-    names.sort_by_key(|name| lock::is_lock(name));
-    let removed = names
-        .iter()
+    let (last, first): (Vec<_>, Vec<_>) = names.iter().partition(|name| lock::is_lock(name));
+    let removed = first
+        .into_iter()
+        .chain(last)
         .try_for_each(|name| atomic::remove(&folder.join(name)))
         .and_then(|()| atomic::remove_folder(folder));
     drop(held);

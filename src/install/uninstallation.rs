@@ -1,5 +1,6 @@
 //! One uninstallation: the rollback of all changes in the install record.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use agent_core::ca_copy::CA_COPY;
 use agent_core::environment::Environment;
 use agent_core::error::{Error, ErrorId, Result};
 use agent_core::flags::Flags;
+use agent_core::inserted::inserted;
 use agent_core::store::atomic::{self, Owner};
 use agent_core::store::{lock, names};
 use dialect_monsys::{self as monsys, HostFiles};
@@ -220,14 +222,12 @@ impl Uninstallation<'_> {
         let known = plan::program_folders()
             .chain(service::FOLDERS)
             .chain([FOLDER]);
-        let mut folders: Vec<PathBuf> = written
+        let folders = written
             .chain(known.map(PathBuf::from))
             .map(|folder| self.environment.resolved_path(folder))
             .chain(config.parent().map(Path::to_owned))
-            .chain([state_dir.to_owned()])
-            .collect();
-        folders.sort();
-        folders.dedup();
+            .chain([state_dir.to_owned()]);
+        let folders: BTreeSet<PathBuf> = inserted(folders);
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
             if let Err(error) = atomic::sweep(folder) {
                 let what = format!("temporary files of a killed run in {}", folder.display());

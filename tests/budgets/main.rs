@@ -35,6 +35,19 @@ fn the_binary_is_within_its_budget() {
     check("binary_bytes", size);
 }
 
+/// A message of rustls' signer stands for its code. Certificates with RSA keys are verified all the same.
+#[test]
+fn the_binary_has_no_code_that_signs_with_rsa() {
+    let binary = fs::read(from_suite("MONSYS_TEST_STATIC")).unwrap();
+    for (message, is_there) in [
+        ("failed to parse RSA private key", false),
+        ("failed to parse ECDSA private key", true),
+    ] {
+        let found = memchr::memmem::find(&binary, message.as_bytes());
+        assert_eq!(found.is_some(), is_there, "{message}");
+    }
+}
+
 #[test]
 fn the_crates_are_within_their_budget() {
     let crates = std::env::var("MONSYS_TEST_CRATES").expect("the suite sets it");

@@ -63,7 +63,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Test(options) => suites::run(&options).await,
         Command::Dist(options) => dist::run(&options).await.map(drop),
         Command::Docs => {
-            write_pages("it", "documentation::the_generated_pages").await?;
+            write_pages("it", "the_generated_pages").await?;
             write_pages("terraform", "the_page").await
         }
         Command::CloudInit => write_pages("cloud_init", "the_templates").await,

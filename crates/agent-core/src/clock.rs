@@ -58,6 +58,12 @@ pub fn rfc3339_millis(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(expressible(time)).to_string()
 }
 
+/// Formats a time as [`rfc3339`] does, in microseconds.
+#[must_use]
+pub fn rfc3339_micros(time: SystemTime) -> String {
+    humantime::format_rfc3339_micros(expressible(time)).to_string()
+}
+
 /// Formats a time as [`rfc3339`] does, in nanoseconds.
 #[must_use]
 pub fn rfc3339_nanos(time: SystemTime) -> String {
@@ -111,7 +117,7 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn any_time_has_a_form_that_reads_back(time in any_time()) {
-            for text in [rfc3339(time), rfc3339_millis(time), rfc3339_nanos(time)] {
+            for text in [rfc3339(time), rfc3339_millis(time), rfc3339_micros(time), rfc3339_nanos(time)] {
                 let back = humantime::parse_rfc3339(&text).unwrap();
                 prop_assert_eq!(back, expressible(time));
             }

@@ -50,17 +50,19 @@ pub type Read<'a> = dyn Fn() -> Result<Box<dyn Dialect + 'a>> + 'a;
 /// # Errors
 /// Wrong settings, broken files of the host, a secret that cannot be fetched or is not valid, the hub's
 /// rejection, and files that cannot be written.
-pub async fn enrol_by(
-    read: &Read<'_>,
+pub fn enrol_by<'a>(
+    read: &'a Read<'_>,
     force: bool,
-    held: Option<&Lock>,
-    environment: &Environment,
-) -> Result<Enrolment> {
-    let mut cleanup = SecretCleanup::default();
-    let mut enrolment = run(read, force, held, &mut cleanup, environment).await?;
-    // Also when the host is enrolled already: the run that enrolled it may have been killed.
-    enrolment.cleanup = cleanup.scrub(environment);
-    Ok(enrolment)
+    held: Option<&'a Lock>,
+    environment: &'a Environment,
+) -> FutureResult<'a, Enrolment> {
+    Box::pin(async move {
+        let mut cleanup = SecretCleanup::default();
+        let mut enrolment = run(read, force, held, &mut cleanup, environment).await?;
+        // Also when the host is enrolled already: the run that enrolled it may have been killed.
+        enrolment.cleanup = cleanup.scrub(environment);
+        Ok(enrolment)
+    })
 }
 
 async fn run(
@@ -121,22 +123,24 @@ async fn run(
 ///
 /// # Errors
 /// As [`enrol_by`], and [`ErrorId::Unreachable`] when the hub does not answer.
-pub async fn confirm_by(
-    read: &Read<'_>,
+pub fn confirm_by<'a>(
+    read: &'a Read<'_>,
     limit: Limit,
-    environment: &Environment,
-) -> Result<Enrolment> {
-    let run = Run {
-        read,
-        force: false,
-        held: None,
-        environment,
-        brief: limit,
-        limit,
-    };
-    // The step scrubs after this.
-    let mut cleanup = SecretCleanup::default();
-    run.enrol(read()?, None, &mut cleanup, false).await
+    environment: &'a Environment,
+) -> FutureResult<'a, Enrolment> {
+    Box::pin(async move {
+        let run = Run {
+            read,
+            force: false,
+            held: None,
+            environment,
+            brief: limit,
+            limit,
+        };
+        // The step scrubs after this.
+        let mut cleanup = SecretCleanup::default();
+        run.enrol(read()?, None, &mut cleanup, false).await
+    })
 }
 
 /// Creates the folders of the host as read `before`, and takes the lock, unless `held` is that lock. Then reads

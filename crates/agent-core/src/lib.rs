@@ -27,6 +27,7 @@
 //! ```
 
 pub mod blocking;
+pub mod boxed;
 pub mod ca_copy;
 pub mod check;
 pub mod clock;
@@ -39,6 +40,7 @@ pub mod facts;
 pub mod flags;
 pub mod hex;
 pub mod hub;
+pub mod inserted;
 pub mod pem;
 pub mod plain;
 pub mod quoted;

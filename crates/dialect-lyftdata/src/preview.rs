@@ -1,12 +1,13 @@
 //! The preview of a run of `enrol`: the request to the server and the folder that it writes to.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::exchange::ENROLL;
 use crate::lyftdata::Lyftdata;
 use agent_core::enrolment::{Dialect, Plan, Preview};
 use agent_core::error::Result;
 use agent_core::facts::HostFacts;
+use agent_core::inserted::inserted;
 use agent_core::token::Kind;
 
 /// Returns the preview for `--dry-run`, or `None` when the run would send nothing.
@@ -25,11 +26,12 @@ pub(crate) fn preview(
         return Ok(None);
     }
     let body = host.facts(facts).into_iter();
+    let body = body.map(|(name, value)| (name.to_owned(), value));
     Ok(Some(Preview {
         url: host.settings.hub_url.value.join(ENROLL).to_string(),
         path: ENROLL,
         is_change: true,
-        body: body.map(|(name, value)| (name.to_owned(), value)).collect(),
+        body: Value::Object(inserted(body)),
         rows: vec![
             ("worker", host.name()?.to_owned()),
             (

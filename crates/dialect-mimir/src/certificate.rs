@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
+use agent_core::hub::tls::provider;
 use agent_core::{clock, pem, tls_words};
 
 /// A client certificate with the intermediate certificates of its CA.
@@ -210,7 +210,7 @@ fn verify(
     let (leaf, between) = chain.split_first().ok_or(webpki::Error::BadDer)?;
     EndEntityCert::try_from(leaf)?
         .verify_for_usage(
-            default_provider().signature_verification_algorithms.all,
+            provider().signature_verification_algorithms.all,
             anchors,
             between,
             UnixTime::since_unix_epoch(at),

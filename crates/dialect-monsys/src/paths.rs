@@ -1,5 +1,6 @@
 //! The paths of this host's files, and the proof that the files can be written.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
@@ -258,15 +259,14 @@ impl Paths {
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(Vec::new()),
             Err(error) => return Err(unreadable(&error)),
         };
-        let mut found = Vec::new();
+        let mut found = BTreeSet::new();
         for entry in entries {
             let entry = entry.map_err(|error| unreadable(&error))?;
             if is_identity(&entry.file_name().to_string_lossy()) {
-                found.push(entry.path());
+                found.insert(entry.path());
             }
         }
-        found.sort();
-        Ok(found)
+        Ok(found.into_iter().collect())
     }
 
     /// Returns the files that the service reads and no other user may read: agent.toml, state, and keys.

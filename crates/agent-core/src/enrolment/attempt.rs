@@ -1,7 +1,7 @@
 //! The requests of an exchange, each sent until the hub accepts or rejects it.
 
 use super::Enrolment;
-use crate::enrolment::dialect::{Exchange, ExchangeStep};
+use crate::enrolment::dialect::{Exchange, ExchangeStep, FutureResult};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::facts::HostFacts;
@@ -26,26 +26,29 @@ const REFUSALS: [ErrorId; 6] = [
 ///
 /// # Errors
 /// The hub's rejection, an unreachable hub, and files that cannot be written.
-pub async fn run_exchange(
-    exchange: &mut dyn Exchange,
-    secret: Option<&Token>,
-    settings: &Settings,
-    environment: &Environment,
+pub fn run_exchange<'a>(
+    exchange: &'a mut dyn Exchange,
+    secret: Option<&'a Token>,
+    settings: &'a Settings,
+    environment: &'a Environment,
     limit: Limit,
-) -> Result<Enrolment> {
-    let mut is_accepted = false;
-    loop {
-        let accepted = request_until_accepted(exchange, secret, settings, environment, limit).await;
-        let facts = match accepted {
-            Err(error) if is_accepted => return Err(error.after_acceptance()),
-            accepted => accepted?,
-        };
-        is_accepted = true;
-        let step = exchange.persist(&facts).map_err(Error::after_acceptance)?;
-        if let ExchangeStep::Enrolled(enrolment) = step {
-            return Ok(enrolment);
+) -> FutureResult<'a, Enrolment> {
+    Box::pin(async move {
+        let mut is_accepted = false;
+        loop {
+            let accepted =
+                request_until_accepted(exchange, secret, settings, environment, limit).await;
+            let facts = match accepted {
+                Err(error) if is_accepted => return Err(error.after_acceptance()),
+                accepted => accepted?,
+            };
+            is_accepted = true;
+            let step = exchange.persist(&facts).map_err(Error::after_acceptance)?;
+            if let ExchangeStep::Enrolled(enrolment) = step {
+                return Ok(enrolment);
+            }
         }
-    }
+    })
 }
 
 /// Sends one request until the hub accepts it. The facts are gathered again for each try, since the network may

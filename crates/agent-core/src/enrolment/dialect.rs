@@ -4,13 +4,13 @@
 //! [`Exchange`]. The workflow ([`crate::enrolment`]) knows none of them by name.
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Once;
 
 use serde_json::Value;
 
 use super::outcome::Enrolment;
 use super::step_record::StepRecord;
+use crate::boxed::Boxed;
 use crate::check::Check;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
@@ -179,7 +179,7 @@ pub fn step_record_in(folder: &Path) -> Option<StepRecord> {
 }
 
 /// The future that a method of a trait object returns.
-pub type FutureResult<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+pub type FutureResult<'a, T> = Boxed<'a, Result<T>>;
 
 /// A dialect in one run: its settings, and its files on the host.
 ///

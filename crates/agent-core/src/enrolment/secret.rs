@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::enrolment::dialect::Dialect;
+use crate::enrolment::dialect::{Dialect, FutureResult};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::hub::retry::{Limit, Tries};
@@ -14,33 +14,37 @@ use crate::token_source::{FetchError, ONE_RUN, TokenSource};
 ///
 /// # Errors
 /// A secret that cannot be fetched or is not valid.
-pub async fn fetch(
-    host: &dyn Dialect,
-    environment: &Environment,
+pub fn fetch<'a>(
+    host: &'a dyn Dialect,
+    environment: &'a Environment,
     limit: Limit,
-) -> Result<Option<Token>> {
-    let Some(source) = &host.settings().token else {
-        return Ok(None);
-    };
-    let read = |text: &str| host.read_secret(text, source);
-    fetch_from(source, &read, environment, limit)
-        .await
-        .map(Some)
+) -> FutureResult<'a, Option<Token>> {
+    Box::pin(async move {
+        let Some(source) = &host.settings().token else {
+            return Ok(None);
+        };
+        let read = |text: &str| host.read_secret(text, source);
+        fetch_from(source, &read, environment, limit)
+            .await
+            .map(Some)
+    })
 }
 
 /// Fetches the secret of `source`, which `read` parses.
 ///
 /// # Errors
 /// As [`fetch`].
-pub async fn fetch_from(
-    source: &TokenSource,
-    read: &dyn Fn(&str) -> Result<Token>,
-    environment: &Environment,
+pub fn fetch_from<'a>(
+    source: &'a TokenSource,
+    read: &'a dyn Fn(&str) -> Result<Token>,
+    environment: &'a Environment,
     limit: Limit,
-) -> Result<Token> {
-    let secret = fetch_by(source, read, ONE_RUN, environment, limit).await?;
-    tracing::debug!("{} from {source}", secret.kind());
-    Ok(secret)
+) -> FutureResult<'a, Token> {
+    Box::pin(async move {
+        let secret = fetch_by(source, read, ONE_RUN, environment, limit).await?;
+        tracing::debug!("{} from {source}", secret.kind());
+        Ok(secret)
+    })
 }
 
 async fn fetch_by(

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::environment::Environment;
+use crate::inserted::inserted;
 use crate::store::safe_read;
 pub(super) use limit::limited;
 pub(super) use network::Network;
@@ -53,15 +54,12 @@ pub(super) fn list(
     let traffic = traffic_in(&traffic);
     let names = network.links.iter().map(|link| link.name.clone());
     let names: Vec<String> = names.collect();
-    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let mut interfaces: BTreeMap<String, Interface> = network
-        .links
-        .into_iter()
-        .map(|link| {
-            let interface = Interface::of(link, has_sysfs.then_some(&sysfs), &traffic);
-            (interface.name.clone(), interface)
-        })
-        .collect();
+    let names: BTreeSet<&str> = inserted(names.iter().map(String::as_str));
+    let links = network.links.into_iter();
+    let mut interfaces: BTreeMap<String, Interface> = inserted(links.map(|link| {
+        let interface = Interface::of(link, has_sysfs.then_some(&sysfs), &traffic);
+        (interface.name.clone(), interface)
+    }));
     for address in network.addresses {
         let is_loopback = address.ip.is_loopback();
         let device = Network::device(&names, &address.interface).to_owned();

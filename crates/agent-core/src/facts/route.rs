@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use if_addrs::Interface;
 
+use crate::boxed::Boxed;
 use crate::hub::resolver::{self, local_towards};
 use crate::settings::Settings;
 
@@ -40,21 +41,23 @@ impl Target {
     }
 
     /// Resolves the hub's name, for two seconds at most: the facts have a fallback.
-    pub async fn resolve(settings: &Settings) -> Self {
-        let literal = Self::literal(settings);
-        if !literal.0.is_empty() {
-            return literal;
-        }
-        let (host, port) = peer(settings);
-        match tokio::time::timeout(RESOLVE, resolver::addresses(host)).await {
-            Ok(Ok(found)) => Self(
-                found
-                    .into_iter()
-                    .map(|address| SocketAddr::new(address, port))
-                    .collect(),
-            ),
-            _ => Self::default(),
-        }
+    pub fn resolve(settings: &Settings) -> Boxed<'_, Self> {
+        Box::pin(async move {
+            let literal = Self::literal(settings);
+            if !literal.0.is_empty() {
+                return literal;
+            }
+            let (host, port) = peer(settings);
+            match tokio::time::timeout(RESOLVE, resolver::addresses(host)).await {
+                Ok(Ok(found)) => Self(
+                    found
+                        .into_iter()
+                        .map(|address| SocketAddr::new(address, port))
+                        .collect(),
+                ),
+                _ => Self::default(),
+            }
+        })
     }
 }
 

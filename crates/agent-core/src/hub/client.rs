@@ -17,6 +17,7 @@ use super::tls;
 use super::transport_error::{
     Connection, chain, no_answer, not_our_protocol, transient, unresolved,
 };
+use crate::boxed::Boxed;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -142,39 +143,43 @@ impl Client {
     ///
     /// # Errors
     /// [`SendError`], whose text holds no secret.
-    pub async fn send(
-        &self,
-        request: Request<'_>,
-        environment: &Environment,
+    pub fn send<'a>(
+        &'a self,
+        request: Request<'a>,
+        environment: &'a Environment,
         deadline: Instant,
-    ) -> std::result::Result<Reply, SendError> {
-        let headers = headers(&request)
-            .ok_or_else(|| not_our_protocol("the token cannot be sent in an HTTP header"))?;
-        let request = self
-            .http
-            .request(request.method, request.url)
-            .headers(headers)
-            .body(request.body.to_vec());
-        self.by(deadline, request, environment).await
+    ) -> Boxed<'a, std::result::Result<Reply, SendError>> {
+        Box::pin(async move {
+            let headers = headers(&request)
+                .ok_or_else(|| not_our_protocol("the token cannot be sent in an HTTP header"))?;
+            let request = self
+                .http
+                .request(request.method, request.url)
+                .headers(headers)
+                .body(request.body.to_vec());
+            self.by(deadline, request, environment).await
+        })
     }
 
     /// Sends a request that needs no token.
     ///
     /// # Errors
     /// [`SendError`].
-    pub async fn request(
-        &self,
+    pub fn request<'a>(
+        &'a self,
         method: Method,
         url: Url,
-        headers: &[(&str, &str)],
-        environment: &Environment,
+        headers: &'a [(&str, &str)],
+        environment: &'a Environment,
         deadline: Instant,
-    ) -> std::result::Result<Reply, SendError> {
-        let mut request = self.http.request(method, url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.by(deadline, request, environment).await
+    ) -> Boxed<'a, std::result::Result<Reply, SendError>> {
+        Box::pin(async move {
+            let mut request = self.http.request(method, url);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            self.by(deadline, request, environment).await
+        })
     }
 
     async fn by(

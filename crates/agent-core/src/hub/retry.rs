@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::response::Outcome;
 use super::timeouts::EXCHANGE;
+use crate::boxed::Boxed;
 use crate::clock;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -86,42 +87,44 @@ impl<'a> Tries<'a> {
     ///
     /// # Errors
     /// The number of tries and their time, when the limit leaves no room for another try.
-    pub(crate) async fn pause(
-        &mut self,
-        cause: &str,
+    pub(crate) fn pause<'p>(
+        &'p mut self,
+        cause: &'p str,
         asked: Option<Duration>,
-    ) -> std::result::Result<(), String> {
-        self.number = self.number.saturating_add(1);
-        let number = self.number;
-        // The jitter also comes on top of the pause that the hub requests: otherwise all hosts with
-        // the same `Retry-After` would come back in the same second.
-        let pause = asked
-            .unwrap_or_default()
-            .saturating_add(self.environment.random_up_to(self.ceiling));
-        self.ceiling = (self.ceiling * 2).min(LONGEST);
-        let left = self
-            .limit
-            .deadline
-            .saturating_duration_since(Instant::now());
-        if pause >= left || self.limit.is_single() {
-            let spent = humantime::format_duration(rounded(self.started.elapsed()));
-            let tries = if number == 1 { "try" } else { "tries" };
-            let asks = match asked {
-                Some(asked) if asked >= left => format!(
-                    "; the hub asks to wait {} more",
-                    humantime::format_duration(rounded(asked))
-                ),
-                _ => String::new(),
-            };
-            return Err(format!("{number} {tries} in {spent}{asks}"));
-        }
-        tracing::warn!(
-            "try {number}: {cause}; next try in {:.1} s, {} left",
-            pause.as_secs_f64(),
-            humantime::format_duration(rounded(left))
-        );
-        wait(pause, self.limit, self.environment).await;
-        Ok(())
+    ) -> Boxed<'p, std::result::Result<(), String>> {
+        Box::pin(async move {
+            self.number = self.number.saturating_add(1);
+            let number = self.number;
+            // The jitter also comes on top of the pause that the hub requests: otherwise all hosts with
+            // the same `Retry-After` would come back in the same second.
+            let pause = asked
+                .unwrap_or_default()
+                .saturating_add(self.environment.random_up_to(self.ceiling));
+            self.ceiling = (self.ceiling * 2).min(LONGEST);
+            let left = self
+                .limit
+                .deadline
+                .saturating_duration_since(Instant::now());
+            if pause >= left || self.limit.is_single() {
+                let spent = humantime::format_duration(rounded(self.started.elapsed()));
+                let tries = if number == 1 { "try" } else { "tries" };
+                let asks = match asked {
+                    Some(asked) if asked >= left => format!(
+                        "; the hub asks to wait {} more",
+                        humantime::format_duration(rounded(asked))
+                    ),
+                    _ => String::new(),
+                };
+                return Err(format!("{number} {tries} in {spent}{asks}"));
+            }
+            tracing::warn!(
+                "try {number}: {cause}; next try in {:.1} s, {} left",
+                pause.as_secs_f64(),
+                humantime::format_duration(rounded(left))
+            );
+            wait(pause, self.limit, self.environment).await;
+            Ok(())
+        })
     }
 }
 

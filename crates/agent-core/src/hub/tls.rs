@@ -56,10 +56,7 @@ pub(super) fn configuration(
     proof: Option<Proof>,
     lasts: bool,
 ) -> Result<ClientConfig> {
-    let provider = Arc::new(CryptoProvider {
-        key_provider: &EcdsaKeys,
-        ..rustls::crypto::ring::default_provider()
-    });
+    let provider = Arc::new(provider());
     let ca_anchors =
         match &settings.ca_file {
             Some(ca_file) => {
@@ -88,7 +85,18 @@ pub(super) fn configuration(
     }
 }
 
-/// Loads ECDSA keys only: the certificates of hosts are for such keys, and the RSA code is not linked.
+/// Returns the algorithms of TLS. Nothing else of the agent calls rustls' `default_provider`, whose keys are of
+/// every kind: so the linker drops the code that signs with RSA.
+#[expect(clippy::disallowed_methods, reason = "without its keys")]
+#[must_use]
+pub fn provider() -> CryptoProvider {
+    CryptoProvider {
+        key_provider: &EcdsaKeys,
+        ..rustls::crypto::ring::default_provider()
+    }
+}
+
+/// Loads ECDSA keys only: the certificates of hosts are for such keys.
 #[derive(Debug)]
 struct EcdsaKeys;
 

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::ownership::Owner;
 use super::pid_file::{self, PidFile};
 use super::{atomic, trust};
+use crate::boxed::Boxed;
 use crate::error::{Error, ErrorId, Result};
 
 /// Name of the lock in the state directory, for all runs that change the files of an enrolment.
@@ -46,15 +47,17 @@ impl Lock {
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when the lock file cannot be
     /// made.
-    pub async fn take(folder: &Path, name: &str, deadline: Instant) -> Result<Self> {
-        let id = ErrorId::StateUnwritable;
-        loop {
-            if let Some(lock) = Self::take_or(id, folder, name, deadline).await? {
-                return Ok(lock);
+    pub fn take<'a>(folder: &'a Path, name: &'a str, deadline: Instant) -> Boxed<'a, Result<Self>> {
+        Box::pin(async move {
+            let id = ErrorId::StateUnwritable;
+            loop {
+                if let Some(lock) = Self::take_or(id, folder, name, deadline).await? {
+                    return Ok(lock);
+                }
+                let exists = fs::metadata(folder);
+                exists.map_err(|error| super::unwritable(id, folder, &error))?;
             }
-            let exists = fs::metadata(folder);
-            exists.map_err(|error| super::unwritable(id, folder, &error))?;
-        }
+        })
     }
 
     /// Takes the lock as [`Lock::take`] does, with the error `id` when the lock file cannot be made.
@@ -63,56 +66,60 @@ impl Lock {
     ///
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, `id`.
-    pub async fn take_or(
+    pub fn take_or<'a>(
         id: ErrorId,
-        folder: &Path,
-        name: &str,
+        folder: &'a Path,
+        name: &'a str,
         deadline: Instant,
-    ) -> Result<Option<Self>> {
-        let path = folder.join(name);
-        let unwritable = |error: io::Error| super::unwritable(id, &path, &error);
-        // A run that changes nothing writes nothing, not even the note with its process id.
-        let access = if name == INSTALL_FILE {
-            OFlag::O_RDONLY
-        } else {
-            OFlag::O_RDWR
-        };
-        // The folder may belong to another user (LyftData's worker): root follows no link there.
-        let careful = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let opened = super::open(
-            &path,
-            access | OFlag::O_CREAT | careful,
-            Mode::S_IRUSR | Mode::S_IWUSR,
-        );
-        let mut file = match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
+    ) -> Boxed<'a, Result<Option<Self>>> {
+        Box::pin(async move {
+            let path = folder.join(name);
+            let unwritable = |error: io::Error| super::unwritable(id, &path, &error);
+            // A run that changes nothing writes nothing, not even the note with its process id.
+            let access = if name == INSTALL_FILE {
+                OFlag::O_RDONLY
+            } else {
+                OFlag::O_RDWR
+            };
+            // The folder may belong to another user (LyftData's worker): root follows no link there.
+            let careful = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+            let opened = super::open(
+                &path,
+                access | OFlag::O_CREAT | careful,
+                Mode::S_IRUSR | Mode::S_IWUSR,
+            );
+            let mut file = match opened {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && Instant::now() < deadline =>
+                {
+                    return Ok(None);
+                }
+                opened => opened.map_err(unwritable)?,
+            };
+            let metadata = file.metadata().map_err(unwritable)?;
+            let takes_note = check(folder, &path, &file, &metadata).map_err(unwritable)?;
+            // The mode of the open is cut by the umask. The next run of this user has to open the file.
+            if takes_note && metadata.mode() & 0o600 != 0o600 {
+                let permissions = Permissions::from_mode(0o600);
+                file.set_permissions(permissions).map_err(unwritable)?;
+            }
+            let pid_file = wait(&mut file, &path, deadline, unwritable).await?;
+            if !is_still(&path, &metadata).map_err(unwritable)? {
                 return Ok(None);
             }
-            opened => opened.map_err(unwritable)?,
-        };
-        let metadata = file.metadata().map_err(unwritable)?;
-        let takes_note = check(folder, &path, &file, &metadata).map_err(unwritable)?;
-        // The mode of the open is cut by the umask. The next run of this user has to open the file.
-        if takes_note && metadata.mode() & 0o600 != 0o600 {
-            let permissions = Permissions::from_mode(0o600);
-            file.set_permissions(permissions).map_err(unwritable)?;
-        }
-        let pid_file = wait(&mut file, &path, deadline, unwritable).await?;
-        if !is_still(&path, &metadata).map_err(unwritable)? {
-            return Ok(None);
-        }
-        if takes_note && access == OFlag::O_RDWR {
-            // For the message of a run that waits: it names this process.
-            let note = format!("{}\n", std::process::id());
-            file.set_len(0)
-                .and_then(|()| file.write_all_at(note.as_bytes(), 0))
-                .map_err(unwritable)?;
-        }
-        Ok(Some(Self {
-            file,
-            pid_file,
-            path,
-        }))
+            if takes_note && access == OFlag::O_RDWR {
+                // For the message of a run that waits: it names this process.
+                let note = format!("{}\n", std::process::id());
+                file.set_len(0)
+                    .and_then(|()| file.write_all_at(note.as_bytes(), 0))
+                    .map_err(unwritable)?;
+            }
+            Ok(Some(Self {
+                file,
+                pid_file,
+                path,
+            }))
+        })
     }
 
     /// Returns true when this is the lock `name` of `folder`.

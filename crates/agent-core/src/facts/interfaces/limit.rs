@@ -19,11 +19,12 @@ pub(in crate::facts) fn limited(mut all: Vec<Interface>) -> Vec<Interface> {
     if all.len() <= MOST && all.iter().map(size).sum::<usize>() <= MOST_BYTES {
         return all;
     }
-    let mut ranked: Vec<usize> = (0..all.len()).collect();
-    ranked.sort_by_key(|at| rank(&all[*at]));
+    let ranks: Vec<u8> = all.iter().map(rank).collect();
+    let ranks = ranks.as_slice();
+    let of = |rank| (0..ranks.len()).filter(move |at| ranks[*at] == rank);
     let mut room = MOST_BYTES;
     let mut chosen = BTreeSet::new();
-    for at in ranked.into_iter().take(MOST) {
+    for at in (0..RANKS).flat_map(of).take(MOST) {
         let interface = &mut all[at];
         let most = room.saturating_sub(bare_size(interface));
         shorten(&mut interface.addresses, most);
@@ -39,15 +40,21 @@ pub(in crate::facts) fn limited(mut all: Vec<Interface>) -> Vec<Interface> {
     all
 }
 
-/// Returns the place of an interface in the order of precedence.
-fn rank(interface: &Interface) -> (bool, bool, bool, bool) {
+/// Number of the results of [`rank`].
+const RANKS: u8 = 16;
+
+/// Returns the place of an interface in the order of precedence, below [`RANKS`].
+fn rank(interface: &Interface) -> u8 {
     let has_global = interface.addresses.iter().any(is_global);
-    (
+    let lacks = [
         !interface.is_management,
         !has_global,
         interface.is_virtual,
         !interface.is_up,
-    )
+    ];
+    lacks
+        .into_iter()
+        .fold(0, |rank, lacks| rank << 1 | u8::from(lacks))
 }
 
 /// Returns whether other hosts may use the address.
@@ -64,7 +71,9 @@ fn shorten(addresses: &mut Vec<IpAddr>, room: usize) {
     if addresses.iter().map(address_size).sum::<usize>() <= room {
         return;
     }
-    addresses.sort_by_key(|ip| !is_global(ip));
+    let (mut first, others): (Vec<_>, Vec<_>) = addresses.drain(..).partition(is_global);
+    first.extend(others);
+    *addresses = first;
     let mut used = 0;
     addresses.retain(|ip| {
         used += address_size(ip);
