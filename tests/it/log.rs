@@ -28,7 +28,7 @@ fn writes(more: &[&str]) -> Vec<String> {
         .spawn()
         .unwrap();
     let mut packets = std::fs::File::from(ours);
-    let mut packet = [0; 1 << 16];
+    let mut packet = vec![0; 1 << 16];
     let mut writes = Vec::new();
     loop {
         let length = packets.read(&mut packet).unwrap();

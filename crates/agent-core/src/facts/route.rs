@@ -41,6 +41,7 @@ impl Target {
     }
 
     /// Resolves the hub's name, for two seconds at most: the facts have a fallback.
+    #[must_use]
     pub fn resolve(settings: &Settings) -> Boxed<'_, Self> {
         Box::pin(async move {
             let literal = Self::literal(settings);

@@ -47,6 +47,7 @@ impl Lock {
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, [`ErrorId::StateUnwritable`] when the lock file cannot be
     /// made.
+    #[must_use]
     pub fn take<'a>(folder: &'a Path, name: &'a str, deadline: Instant) -> Boxed<'a, Result<Self>> {
         Box::pin(async move {
             let id = ErrorId::StateUnwritable;
@@ -66,6 +67,7 @@ impl Lock {
     ///
     /// # Errors
     /// [`ErrorId::LockBusy`] at the deadline, `id`.
+    #[must_use]
     pub fn take_or<'a>(
         id: ErrorId,
         folder: &'a Path,
