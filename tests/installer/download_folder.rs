@@ -7,8 +7,12 @@ use crate::untrusted_files::{NOBODY, fixture, folder, ran_below};
 #[test]
 #[ignore = "needs root: mounts an overlay"]
 fn an_unusable_tmp_is_skipped() {
-    type Breakage = fn(&Machine);
-    let cases: [(&str, &[(&str, &str)], Breakage); 5] = [
+    type Case = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        fn(&Machine),
+    );
+    let cases: [Case; 5] = [
         ("no room for a file", &[], |machine| {
             machine.mount_small("tmp", "64k");
         }),
