@@ -135,12 +135,27 @@ fn pair(first: u8, second: u8) -> usize {
 
 /// Removes one layer that only shrinks; returns `None` if there is none.
 type Unescape = fn(&[u8]) -> Option<Vec<u8>>;
-const ESCAPES: [(&str, Unescape); 4] = [
+const ESCAPES: [(&str, Unescape); 6] = [
     ("json", unescape),
-    ("quoted-printable", |bytes| unquote(bytes, false)),
-    ("indented quoted-printable", |bytes| unquote(bytes, true)),
+    ("quoted-printable", |bytes| {
+        unquote(bytes, false, is_upper_hex)
+    }),
+    ("indented quoted-printable", |bytes| {
+        unquote(bytes, true, is_upper_hex)
+    }),
+    // Not legal, but decoded by many programs. In other text, the digits are the beginning of a word.
+    ("lax quoted-printable", |bytes| {
+        unquote(bytes, false, u8::is_ascii_hexdigit)
+    }),
+    ("lax indented quoted-printable", |bytes| {
+        unquote(bytes, true, u8::is_ascii_hexdigit)
+    }),
     ("utf-16", without_zeros),
 ];
+
+fn is_upper_hex(digit: &u8) -> bool {
+    matches!(digit, b'0'..=b'9' | b'A'..=b'F')
+}
 
 /// Decodes each backslash escape of JSON.
 fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -170,14 +185,15 @@ fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Decodes `=XX` and `=` at the end of a line, also if the lines `are_indented`.
-fn unquote(bytes: &[u8], are_indented: bool) -> Option<Vec<u8>> {
+fn unquote(bytes: &[u8], are_indented: bool, is_digit: fn(&u8) -> bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     let mut found = false;
     while at < bytes.len() {
         let rest = &bytes[at..];
         if rest[0] == b'=' {
-            if let Some(byte) = hex(rest.get(1..3)) {
+            let digits = rest.get(1..3).filter(|two| two.iter().all(is_digit));
+            if let Some(byte) = hex(digits) {
                 out.push(u8::try_from(byte).unwrap_or(0));
                 at += 3;
                 found = true;
