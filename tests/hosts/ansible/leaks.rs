@@ -1,7 +1,8 @@
 //! A continuous search of folders for a secret: even a short-lived file with the secret is a leak.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,9 +30,10 @@ impl Leaks {
         let flag = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || {
             let mut found = Found::default();
+            let mut seen = BTreeMap::new();
             while !flag.load(Ordering::Relaxed) {
                 for folder in &folders {
-                    found.look(folder, &secrets);
+                    found.look(folder, &secrets, &mut seen);
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -46,12 +48,25 @@ impl Leaks {
     }
 }
 
+/// The versions of the files that have been read.
+type Seen = BTreeMap<PathBuf, Version>;
+/// Inode, size, and the time of the last change in seconds and nanoseconds.
+type Version = (u64, u64, i64, i64);
+
+fn version(metadata: &Metadata) -> Version {
+    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
+    (metadata.ino(), metadata.len(), seconds, nanoseconds)
+}
+
 impl Found {
-    fn look(&mut self, folder: &Path, secrets: &[String]) {
+    /// Reads each file that is new or has changed: to read all of them again would take the processor from the play.
+    fn look(&mut self, folder: &Path, secrets: &[String], seen: &mut Seen) {
         crate::disk::walk(folder, &mut |path, metadata| {
-            if !metadata.is_file() {
+            let version = version(metadata);
+            if !metadata.is_file() || seen.get(path) == Some(&version) {
                 return;
             }
+            seen.insert(path.to_path_buf(), version);
             if let Ok(bytes) = fs::read(path) {
                 if secrets.iter().any(|secret| contains_secret(&bytes, secret)) {
                     self.leaks.insert(path.to_path_buf());
@@ -64,6 +79,5 @@ impl Found {
 
 /// Returns whether the bytes contain the secret.
 pub(super) fn contains_secret(bytes: &[u8], secret: &str) -> bool {
-    let secret = secret.as_bytes();
-    bytes.windows(secret.len()).any(|part| part == secret)
+    memchr::memmem::find(bytes, secret.as_bytes()).is_some()
 }
