@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
@@ -31,6 +31,13 @@ pub(crate) struct Entry {
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:o} of {:?}", self.kind_and_mode, self.owner)
+    }
+}
+
+impl Drop for Disk {
+    /// Unmounts the disk, so that its folder can be removed, and not file by file through the overlay.
+    fn drop(&mut self) {
+        let _ = umount2(&self.root(), MntFlags::MNT_DETACH);
     }
 }
 
