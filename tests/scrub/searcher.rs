@@ -145,16 +145,20 @@ const ESCAPES: [(&str, Unescape); 6] = [
     }),
     // Not legal, but decoded by many programs. In other text, the digits are the beginning of a word.
     ("lax quoted-printable", |bytes| {
-        unquote(bytes, false, u8::is_ascii_hexdigit)
+        unquote(bytes, false, is_hex)
     }),
     ("lax indented quoted-printable", |bytes| {
-        unquote(bytes, true, u8::is_ascii_hexdigit)
+        unquote(bytes, true, is_hex)
     }),
     ("utf-16", without_zeros),
 ];
 
-fn is_upper_hex(digit: &u8) -> bool {
+fn is_upper_hex(digit: u8) -> bool {
     matches!(digit, b'0'..=b'9' | b'A'..=b'F')
+}
+
+fn is_hex(digit: u8) -> bool {
+    digit.is_ascii_hexdigit()
 }
 
 /// Decodes each backslash escape of JSON.
@@ -185,14 +189,16 @@ fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Decodes `=XX` and `=` at the end of a line, also if the lines `are_indented`.
-fn unquote(bytes: &[u8], are_indented: bool, is_digit: fn(&u8) -> bool) -> Option<Vec<u8>> {
+fn unquote(bytes: &[u8], are_indented: bool, is_digit: fn(u8) -> bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     let mut found = false;
     while at < bytes.len() {
         let rest = &bytes[at..];
         if rest[0] == b'=' {
-            let digits = rest.get(1..3).filter(|two| two.iter().all(is_digit));
+            let digits = rest
+                .get(1..3)
+                .filter(|two| two.iter().copied().all(is_digit));
             if let Some(byte) = hex(digits) {
                 out.push(u8::try_from(byte).unwrap_or(0));
                 at += 3;
