@@ -4,10 +4,21 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use serde_json::Value;
+
+use crate::common::TestHub;
 use crate::machine::Machine;
 use crate::release::{self, Release};
 use crate::script::mirror;
 use crate::service::{AGENT, UNIT, agent, fixture};
+
+/// Runs `install`, and returns its report.
+#[track_caller]
+fn installed(machine: &Machine, hub: &TestHub) -> Value {
+    let arguments = ["install", "--output", "json"];
+    let run = agent(machine, hub, "/root/monsys-agent", &arguments);
+    run.expect(0).json()
+}
 
 #[test]
 #[ignore = "needs root: mounts an overlay"]
@@ -15,27 +26,14 @@ fn a_read_only_usr_local_is_skipped() {
     let (machine, hub) = fixture();
     let before = machine.changes();
     machine.remount("usr/local", "ro");
-    let report = agent(
-        &machine,
-        &hub,
-        "/root/monsys-agent",
-        &["install", "--output", "json"],
-    )
-    .expect(0)
-    .json();
+    let report = installed(&machine, &hub);
     let binary = "/opt/monsys/bin/monsys-agent";
     assert_eq!(report["binary"], binary);
     let unit = fs::read_to_string(machine.path(UNIT)).unwrap();
     assert!(unit.contains(&format!("ExecStart={binary} run")), "{unit}");
     // The program stays at its path, although the usual folder is writable again.
     machine.remount("usr/local", "rw");
-    let again = agent(
-        &machine,
-        &hub,
-        "/root/monsys-agent",
-        &["install", "--output", "json"],
-    );
-    assert_eq!(again.expect(0).json()["changed"], false);
+    assert_eq!(installed(&machine, &hub)["changed"], false);
     agent(&machine, &hub, binary, &["uninstall", "--purge"]).expect(0);
     assert_eq!(machine.changes(), before);
 }
@@ -49,14 +47,7 @@ fn without_a_service_manager_the_host_enrols_and_the_report_names_what_was_skipp
     let hub = mirror(&release, &machine);
     machine.program("root/monsys-agent", fs::read(release::agent()).unwrap());
     let before = machine.changes();
-    let report = agent(
-        &machine,
-        &hub,
-        "/root/monsys-agent",
-        &["install", "--output", "json"],
-    )
-    .expect(0)
-    .json();
+    let report = installed(&machine, &hub);
     assert_eq!(report["service"], "not_started");
     assert_eq!(report["not_done"][0]["what"], "the start of the service");
     hub.expect_one_slot();
@@ -68,14 +59,7 @@ fn without_a_service_manager_the_host_enrols_and_the_report_names_what_was_skipp
     let rc_service = "#!/bin/sh\necho \"rc $*\" >>/run/calls\ncase $2 in status) test -e /run/up ;; start) touch /run/up ;; stop) rm -f /run/up ;; esac\n";
     machine.program("usr/sbin/rc-service", rc_service);
     let before = machine.changes();
-    let report = agent(
-        &machine,
-        &hub,
-        "/root/monsys-agent",
-        &["install", "--output", "json"],
-    )
-    .expect(0)
-    .json();
+    let report = installed(&machine, &hub);
     assert_eq!(report["service"], "started");
     let script = fs::read_to_string(machine.path("etc/init.d/monsys-agent")).unwrap();
     assert!(
